@@ -1,0 +1,108 @@
+"""What rows can be grouped, filtered and labelled by: every key as numbers and their labels.
+
+A key gives one number a row and the label of each number, so that what follows works on numbers;
+texts derived from a stack (module, subsystem) are computed once for every distinct stack.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pageowner.errors import UsageError
+
+if TYPE_CHECKING:
+    from pageowner.snapshot import Snapshot
+
+__all__ = ["ALIASES", "KEYS", "Key", "blocks_pages", "key", "key_names"]
+
+
+class Key(NamedTuple):
+    """``codes``: one place in ``labels`` per row (int64); ``labels``: the distinct values, with
+    null as the label of rows that do not know."""
+
+    name: str
+    codes: np.ndarray
+    labels: pa.Array
+
+
+KEYS = ("stack", "comm", "pid", "tgid", "order", "gfp", "migratetype", "block", "module",
+        "subsystem", "frame", "memcg", "zone", "node", "state", "reason")
+"""The words for ``--by``; ``block`` is the pageblock's migratetype, ``reason`` the last
+migration's, ``frame`` the frame that explains a stack."""
+
+ALIASES = {"name": "comm", "task": "comm", "st": "stack", "stacktrace": "stack", "p": "pid",
+           "tg": "tgid", "n": "comm", "mod": "module", "cgroup": "memcg", "gfp_flags": "gfp",
+           "mt": "migratetype", "block_migratetype": "block", "migrate_reason": "reason"}
+
+_COLUMNS = {"gfp": "gfp_flags", "block": "block_migratetype", "reason": "migrate_reason"}
+
+
+def key_names(words: str | list[str] | tuple[str, ...]) -> list[str]:
+    """``"comm,order"`` or its parts as names of `KEYS`. Raises UsageError for any other word."""
+    parts = words.split(",") if isinstance(words, str) else words
+    names = [ALIASES.get(part.strip(), part.strip()) for part in parts]
+    for name in names:
+        if name not in KEYS:
+            raise UsageError(f"cannot group by {name!r}; choose from {', '.join(KEYS)}")
+    if not names:
+        raise UsageError(f"nothing to group by; choose from {', '.join(KEYS)}")
+    return list(dict.fromkeys(names))
+
+
+def blocks_pages(snapshot: Snapshot) -> np.ndarray:
+    """Base pages of each row, int64: ``2**order``."""
+    orders: np.ndarray = snapshot.table["order"].to_numpy().astype(np.int64)
+    pages: np.ndarray = np.left_shift(np.int64(1), orders)
+    return pages
+
+
+def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    column = column.unify_dictionaries()
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return column.combine_chunks() if column.num_chunks else pa.array([], column.type)
+
+
+def _coded(name: str, encoded: pa.DictionaryArray) -> Key:
+    labels = encoded.dictionary
+    if encoded.null_count:
+        codes = pc.fill_null(encoded.indices, len(labels)).to_numpy().astype(np.int64)
+        labels = pa.concat_arrays([labels, pa.nulls(1, labels.type)])
+    else:
+        codes = encoded.indices.to_numpy().astype(np.int64)
+    return Key(name, codes, labels)
+
+
+def _relabelled(key: Key, labels: pa.Array) -> Key:
+    """The same rows under labels computed from the distinct ones, equal ones joined."""
+    encoded = labels.dictionary_encode()
+    joined = _coded(key.name, encoded)
+    return Key(key.name, joined.codes[key.codes], joined.labels)
+
+
+def key(snapshot: Snapshot, name: str) -> Key:
+    """One of `KEYS` for the rows of a snapshot. Raises UsageError for an unknown name."""
+    (name,) = key_names([name])
+    table = snapshot.table
+    if name in ("module", "subsystem", "frame"):
+        # These look at frames, and so does the import; most reports need neither.
+        from pageowner.analysis import subsystems as of_stacks
+
+        stack = _coded(name, _dictionary(table["stack"]))
+        derive = {"module": of_stacks.modules, "subsystem": of_stacks.subsystems,
+                  "frame": of_stacks.distinctive_frames}[name]
+        return _relabelled(stack, derive(stack.labels))
+    found = _coded(name, _dictionary(table[_COLUMNS.get(name, name)]))
+    if name == "gfp" and found.labels.null_count:
+        # Dumps before 4.6 print no names: the raw mask is better than nothing.
+        masks = _coded(name, _dictionary(table["gfp_mask"]))
+        texts = pa.array([None if mask is None else f"{mask:#x}"
+                          for mask in masks.labels.to_pylist()], pa.string())
+        return Key(name, masks.codes, texts)
+    return found

@@ -1,0 +1,129 @@
+"""Who owns the memory: rows grouped by any keys, summed, sorted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from pageowner.analysis.keys import ALIASES, Key, blocks_pages, key, key_names
+from pageowner.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pageowner.snapshot import Snapshot
+
+__all__ = ["SORTS", "Shown", "head", "owners"]
+
+SORTS = ("pages", "blocks", "name", "age")
+
+_DIRECT = 1 << 22
+
+
+class Shown(NamedTuple):
+    """The owners to show, and the sum of those that are not."""
+
+    owners: pa.Table
+    rest_owners: int
+    rest_pages: int
+    rest_blocks: int
+
+
+def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str = "pages",
+           reverse: bool = False) -> pa.Table:
+    """One row per distinct combination of the keys in ``by``, all of them.
+
+    Columns: the keys, then ``pages`` and ``blocks`` (int64), ``share`` (of the pages of the
+    snapshot, float64), ``oldest_ns`` and ``newest_ns`` (uint64, ns since boot, null where the
+    source has no times). Sorted by pages or blocks (most first), name (the keys in order) or age
+    (oldest first). Raises UsageError for an unknown key or sorting.
+    """
+    names = key_names(list(by) if not isinstance(by, str) else by)
+    if sort not in SORTS and ALIASES.get(sort, sort) not in names:
+        raise UsageError(f"cannot sort by {sort!r}; choose from {', '.join(SORTS)} or a key")
+    keys = [key(snapshot, name) for name in names]
+    pages = blocks_pages(snapshot)
+    group, number, codes = _groups(keys, len(pages))
+    summed = np.zeros(number, np.int64)
+    np.add.at(summed, group, pages)
+    blocks = np.bincount(group, minlength=number)
+    total = int(summed.sum())
+    columns: dict[str, Any] = {
+        one.name: one.labels.take(pa.array(code)) for one, code in zip(keys, codes, strict=True)}
+    columns["pages"] = pa.array(summed)
+    columns["blocks"] = pa.array(blocks.astype(np.int64))
+    columns["share"] = pa.array(summed / total if total else summed.astype(float))
+    columns |= _times(snapshot, group, number)
+    table = pa.table(columns)
+    return table.take(pa.array(_order(table, names, sort, reverse)))
+
+
+def _groups(keys: list[Key], rows: int) -> tuple[np.ndarray, int, list[np.ndarray]]:
+    """Each row's group, the number of groups, and each group's code in every key."""
+    sizes = [len(one.labels) for one in keys]
+    combined = np.zeros(rows, np.int64)
+    bound = 1
+    for one, size in zip(keys, sizes, strict=True):
+        if bound * max(size, 1) >= 1 << 62:
+            # Too many combinations to number: number those that occur.
+            distinct, combined = np.unique(combined, return_inverse=True)
+            bound = len(distinct)
+        combined = combined * size + one.codes
+        bound *= max(size, 1)
+    if bound <= _DIRECT:
+        present = np.flatnonzero(np.bincount(combined, minlength=bound))
+        place = np.zeros(bound, np.int64)
+        place[present] = np.arange(len(present))
+        group = place[combined]
+        first = np.zeros(len(present), np.int64)
+        first[group[::-1]] = np.arange(rows)[::-1]
+    else:
+        present, first, group = np.unique(combined, return_index=True, return_inverse=True)
+    return group, len(present), [one.codes[first] for one in keys]
+
+
+def _times(snapshot: Snapshot, group: np.ndarray, number: int) -> dict[str, pa.Array]:
+    column = snapshot.table["ts_ns"]
+    known = ~column.is_null().to_numpy()
+    times = column.fill_null(0).to_numpy().astype(np.uint64)
+    oldest = np.full(number, np.iinfo(np.uint64).max)
+    newest = np.zeros(number, np.uint64)
+    np.minimum.at(oldest, group[known], times[known])
+    np.maximum.at(newest, group[known], times[known])
+    none = np.ones(number, bool)
+    none[group[known]] = False
+    return {"oldest_ns": pa.array(oldest, mask=none), "newest_ns": pa.array(newest, mask=none)}
+
+
+def _order(table: pa.Table, names: list[str], sort: str, reverse: bool) -> np.ndarray:
+    """Places of the rows in the order asked for; ties go by pages, then by the keys."""
+    # Keys as sortable numbers: nulls last.
+    ranks = []
+    for name in reversed(names if sort == "name" else [ALIASES.get(sort, sort)]
+                        if sort not in SORTS else names):
+        values = table[name].to_pylist()
+        ordered = sorted({value for value in values if value is not None})
+        rank = {value: place for place, value in enumerate(ordered)}
+        ranks.append(np.array([rank.get(value, len(rank)) for value in values], np.int64))
+    pages, blocks = -table["pages"].to_numpy(), -table["blocks"].to_numpy()
+    if sort == "pages":
+        leading = [blocks, pages]
+    elif sort == "blocks":
+        leading = [pages, blocks]
+    elif sort == "age":
+        age = table["oldest_ns"].fill_null(np.iinfo(np.uint64).max).to_numpy()
+        leading = [pages, age]
+    else:
+        leading, ranks = ranks, [pages]
+    order = np.lexsort([*ranks, *leading]) if table.num_rows else np.zeros(0, np.int64)
+    return order[::-1] if reverse else order
+
+
+def head(table: pa.Table, top: int | None) -> Shown:
+    """The first ``top`` owners (all if None), and what the others hold together."""
+    shown = table if top is None else table.slice(0, top)
+    pages, blocks = table["pages"].to_numpy(), table["blocks"].to_numpy()
+    size = shown.num_rows
+    return Shown(shown, table.num_rows - size, int(pages[size:].sum()), int(blocks[size:].sum()))

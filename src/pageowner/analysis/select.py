@@ -1,0 +1,162 @@
+"""The filters: the same words for every verb and source, each one a condition on rows.
+
+A row must match every word given; a word given several values matches if any of them does.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from pageowner.analysis.keys import key
+from pageowner.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pageowner.snapshot import Snapshot
+
+__all__ = ["Filter", "duration_ns", "newest_ns", "select"]
+
+_UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9,
+          "h": 3600 * 10**9, "d": 86400 * 10**9}
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What to keep; None means any.
+
+    ``comm``, ``module``, ``memcg``, ``subsystem`` and ``stack`` are shell patterns (``stack``
+    matches if any frame's function does), ``gfp`` names flags that must all be set, ``older`` and
+    ``newer`` are ages such as ``30s``, ``5m``, ``2h``: time between the allocation and the moment
+    the snapshot was taken (for a dump, the newest allocation in it).
+    """
+
+    pid: tuple[int, ...] | None = None
+    tgid: tuple[int, ...] | None = None
+    comm: tuple[str, ...] | None = None
+    module: tuple[str, ...] | None = None
+    subsystem: tuple[str, ...] | None = None
+    stack: tuple[str, ...] | None = None
+    memcg: tuple[str, ...] | None = None
+    node: tuple[int, ...] | None = None
+    zone: tuple[str, ...] | None = None
+    order: tuple[int, ...] | None = None
+    gfp: tuple[str, ...] | None = None
+    migratetype: tuple[str, ...] | None = None
+    state: tuple[str, ...] | None = None
+    older: str | None = None
+    newer: str | None = None
+
+    def __post_init__(self) -> None:
+        # One value may be given as it is: Filter(comm="bash").
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name in ("older", "newer"):
+                if value is not None:
+                    duration_ns(value)
+            elif isinstance(value, (str, int)):
+                object.__setattr__(self, one.name, (value,))
+            elif value is not None:
+                object.__setattr__(self, one.name, tuple(value) or None)
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, one.name) is not None for one in fields(self))
+
+
+def duration_ns(text: str) -> int:
+    """``90s``, ``5m``, ``1.5h``, ``2d`` in nanoseconds; a bare number is seconds.
+
+    Raises UsageError for anything else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
+    unit = _UNITS.get((found[2] or "s") if found else "")
+    if not found or unit is None:
+        raise UsageError(f"{text!r} is not a length of time; write 30s, 5m, 2h or 1d")
+    return int(float(found[1]) * unit)
+
+
+def newest_ns(snapshot: Snapshot) -> int:
+    """The moment the snapshot was taken on its own clock: ns since boot."""
+    if snapshot.meta.clock_ns is not None:
+        return snapshot.meta.clock_ns
+    import pyarrow.compute as pc
+
+    return int(pc.max(snapshot.table["ts_ns"]).as_py() or 0)
+
+
+def select(snapshot: Snapshot, chosen: Filter) -> pa.Table:
+    """The rows that match. Raises UsageError for a word that the snapshot cannot answer."""
+    if not chosen:
+        return snapshot.table
+    keep = np.ones(snapshot.table.num_rows, bool)
+    for name in ("pid", "tgid", "node", "order"):
+        wanted = getattr(chosen, name)
+        if wanted is not None:
+            keep &= _by_label(snapshot, name, set(wanted).__contains__)
+    for name in ("comm", "module", "subsystem", "memcg", "zone", "migratetype", "state"):
+        wanted = getattr(chosen, name)
+        if wanted is not None:
+            keep &= _by_label(snapshot, name, _any_pattern(wanted))
+    if chosen.stack is not None:
+        keep &= _by_label(snapshot, "stack", _any_frame(chosen.stack))
+    if chosen.gfp is not None:
+        keep &= _by_label(snapshot, "gfp", _all_flags(chosen.gfp))
+    if chosen.older is not None or chosen.newer is not None:
+        keep &= _by_age(snapshot, chosen)
+    return snapshot.table.filter(pa.array(keep))
+
+
+def _by_label(snapshot: Snapshot, name: str, good: Callable[[object], bool]) -> np.ndarray:
+    found = key(snapshot, name)
+    passing = np.array([label is not None and good(label) for label in found.labels.to_pylist()]
+                       or [False], bool)
+    rows: np.ndarray = passing[found.codes]
+    return rows
+
+
+def _any_pattern(patterns: tuple[str, ...]) -> Callable[[object], bool]:
+    # A task may be named with brackets, so the very name always matches itself.
+    compiled = [re.compile(fnmatch.translate(one), re.IGNORECASE) for one in patterns]
+    return lambda label: str(label) in patterns or any(
+        one.match(str(label)) for one in compiled)
+
+
+def _any_frame(patterns: tuple[str, ...]) -> Callable[[object], bool]:
+    compiled = [re.compile(fnmatch.translate(one)) for one in patterns]
+
+    def good(stack: object) -> bool:
+        functions = [frame.partition("+")[0] for frame in str(stack).split("\n")]
+        return any(one.match(function) for one in compiled for function in functions)
+
+    return good
+
+
+def _all_flags(wanted: tuple[str, ...]) -> Callable[[object], bool]:
+    # ZERO, __GFP_ZERO and GFP_KERNEL|ZERO are all understood.
+    names = [flag.strip().upper() for one in wanted for flag in re.split(r"[|,]", one)]
+    choices = [{name, f"GFP_{name}", f"__GFP_{name}"} for name in names if name]
+
+    def good(flags: object) -> bool:
+        have = set(str(flags).upper().split("|"))
+        return all(have & choice for choice in choices)
+
+    return good
+
+
+def _by_age(snapshot: Snapshot, chosen: Filter) -> np.ndarray:
+    times = snapshot.table["ts_ns"]
+    if times.null_count == len(times) and len(times):
+        raise UsageError("--older and --newer need times, which kernels before 5.11 do not print")
+    age = newest_ns(snapshot) - times.fill_null(0).to_numpy().astype(np.int64)
+    keep: np.ndarray = ~times.is_null().to_numpy()
+    if chosen.older is not None:
+        keep &= age >= duration_ns(chosen.older)
+    if chosen.newer is not None:
+        keep &= age <= duration_ns(chosen.newer)
+    return keep

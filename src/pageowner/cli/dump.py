@@ -1,0 +1,37 @@
+"""``pageowner dump``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from pageowner.cli.options import filters, load, source
+
+if TYPE_CHECKING:
+    from pageowner.analysis.select import Filter
+
+__all__ = ["command"]
+
+
+@click.command("dump")
+@source
+@filters
+@click.option("-o", "--output", metavar="FILE", help="Write here, whole or not at all.")
+def command(source: str | None, chosen: Filter, output: str | None) -> None:
+    """Print the text of the kernel's page_owner, for tools that know it.
+
+    A dump comes out as it went in, but for what was damaged.
+    """
+    snapshot = load(source, chosen)
+    from pageowner.formats.page_owner_text import write
+    from pageowner.formats.whole_file import whole_file
+
+    if output is None:
+        sys.stdout.flush()
+        write(snapshot, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    else:
+        with whole_file(output) as file:
+            write(snapshot, file)

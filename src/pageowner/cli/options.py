@@ -1,0 +1,102 @@
+"""Words that mean the same for every verb: SOURCE, the filters, ``--json``."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pageowner.report.text import count_of, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pageowner.snapshot import Snapshot
+
+__all__ = ["as_json", "filters", "load", "source"]
+
+
+class _Numbers(click.ParamType[Any]):
+    """One number or several: ``1,2,7``."""
+
+    name = "N[,N…]"
+
+    def convert(self, value: Any, param: click.Parameter | None,
+                ctx: click.Context | None) -> tuple[int, ...]:
+        try:
+            return tuple(int(part, 0) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a number, or numbers with commas between", param, ctx)
+
+
+_FILTERS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--pid", {"type": _Numbers(), "help": "Allocated by these threads."}),
+    ("--tgid", {"type": _Numbers(), "help": "Allocated by these processes."}),
+    ("--comm", {"metavar": "GLOB", "help": "By tasks of this name."}),
+    ("--module", {"metavar": "GLOB", "help": "Through this kernel module."}),
+    ("--subsystem", {"metavar": "GLOB", "help": "For this use, such as 'page cache'."}),
+    ("--stack", {"metavar": "GLOB", "help": "Through a function of this name."}),
+    ("--memcg", {"metavar": "GLOB", "help": "Charged to this cgroup."}),
+    ("--node", {"type": _Numbers(), "help": "On these NUMA nodes."}),
+    ("--zone", {"metavar": "NAME", "help": "In this zone."}),
+    ("--order", {"type": _Numbers(), "help": "Blocks of these orders."}),
+    ("--gfp", {"metavar": "FLAG[,FLAG…]", "help": "With all of these gfp flags."}),
+    ("--migratetype", {"metavar": "TYPE", "help": "Unmovable, Movable or Reclaimable."}),
+    ("--state", {"metavar": "STATE", "help": "owned, early or untracked."}),
+    ("--older", {"metavar": "AGE", "help": "At least this old: 30s, 5m, 2h, 1d."}),
+    ("--newer", {"metavar": "AGE", "help": "At most this old."}),
+)
+
+
+def filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the filters; the command gets them as one `Filter`, ``chosen``."""
+
+    @functools.wraps(command)
+    def wrapped(**words: Any) -> Any:
+        from pageowner.analysis.select import Filter
+
+        given: dict[str, Any] = {}
+        for name, kind in _FILTERS:
+            word = name.removeprefix("--")
+            value = words.pop(word)
+            if value is None or value == ():
+                continue
+            if word not in ("older", "newer") and kind.get("multiple", True):
+                value = tuple(x for one in value
+                              for x in (one if isinstance(one, tuple) else (one,)))
+            given[word] = value
+        return command(chosen=Filter(**given), **words)
+
+    for name, kind in reversed(_FILTERS):
+        several = name not in ("--older", "--newer")
+        wrapped = click.option(name, multiple=several, **kind)(wrapped)
+    return wrapped
+
+
+source = click.argument("source", required=False, metavar="[SOURCE]")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def load(name: str | None, chosen: Any = None) -> Snapshot:
+    """The snapshot that SOURCE names, filtered; what could not be read is said on stderr."""
+    from pageowner.source import read
+
+    snapshot = read(name)
+    for line in _warnings(snapshot):
+        print(f"pageowner: {printable(line)}", file=sys.stderr)
+    return snapshot.where(chosen) if chosen else snapshot
+
+
+def _warnings(snapshot: Snapshot) -> list[str]:
+    counters, lines = snapshot.meta.counters, []
+    if damaged := counters.get("damaged"):
+        places = snapshot.meta.extra.get("damage") or []
+        where = f"; the first at byte {places[0][0]}: {places[0][1]}" if places else ""
+        lines.append(f"{snapshot.meta.source}: {count_of(damaged, 'damaged record')}"
+                     f" skipped{where}")
+    if counters.get("unterminated"):
+        lines.append(f"{snapshot.meta.source}: no empty line ends the last record; its stack may"
+                     " be cut")
+    return lines

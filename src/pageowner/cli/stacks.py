@@ -1,0 +1,42 @@
+"""``pageowner stacks``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from pageowner.cli.options import as_json, filters, load, source
+
+if TYPE_CHECKING:
+    from pageowner.analysis.select import Filter
+
+__all__ = ["command"]
+
+
+@click.command("stacks")
+@source
+@filters
+@click.option("--threshold", type=click.IntRange(min=0), default=0, metavar="PAGES",
+              help="Leave out stacks with fewer pages, as the kernel's count_threshold does.")
+@as_json
+def command(source: str | None, chosen: Filter, threshold: int, as_json: bool) -> None:
+    """Print how many pages each stack holds, most first.
+
+    The text is that of /sys/kernel/debug/page_owner_stacks/show_stacks.
+    """
+    snapshot = load(source, chosen)
+    from pageowner.formats import page_owner_stacks as text
+
+    held = text.stacks(snapshot, threshold)
+    sys.stdout.flush()
+    if as_json:
+        import json
+
+        json.dump([{"stack": stack.split("\n"), "nr_base_pages": pages} for stack, pages in held],
+                  sys.stdout, indent=1)
+        print()
+    else:
+        text.write(held, sys.stdout.buffer)
+        sys.stdout.buffer.flush()

@@ -1,0 +1,153 @@
+"""Open a source as a stream of bytes, whatever it is packed in: file, pipe, ``-``, .gz .xz .zst.
+
+What a file is packed in is told by its first bytes, not by its name. Standard library only, but
+for .zst; nothing here knows what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from pageowner.errors import PageownerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Opened", "open_source", "pieces", "reading"]
+
+_MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
+@dataclass
+class Opened:
+    """An open source: ``stream`` gives the unpacked bytes from the start.
+
+    ``size`` is that of a plain regular file, which can be read by byte ranges; None for pipes,
+    packed files and files of the kernel, which have none. ``head`` is the first bytes unpacked.
+    """
+
+    name: str
+    stream: BinaryIO
+    size: int | None
+    head: bytes
+
+
+def open_source(source: str | os.PathLike[str]) -> Opened:
+    """Open a path, or standard input for ``-``.
+
+    Raises PageownerError, naming the file, if it cannot be read or unpacked.
+    """
+    name = os.fspath(source)
+    raw: io.FileIO
+    try:
+        raw = io.FileIO(sys.stdin.fileno() if name == "-" else name, closefd=name != "-")
+        mode = os.fstat(raw.fileno())
+    except IsADirectoryError as error:
+        raise PageownerError(f"{name}: is a folder, not a dump or a saved snapshot") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise PageownerError(f"{name}: cannot read: {reason}") from error
+    label = "standard input" if name == "-" else name
+    buffered = io.BufferedReader(raw, 1 << 16)
+    with reading(label):
+        packed = buffered.peek(6)[:6]
+    for magic, kind in _MAGIC.items():
+        if packed.startswith(magic):
+            unpacked = io.BufferedReader(cast(io.RawIOBase, _unpack(kind, buffered)), 1 << 16)
+            with reading(label):
+                head = unpacked.peek(64)[:64]
+            return Opened(label, unpacked, None, head)
+    size = mode.st_size if stat.S_ISREG(mode.st_mode) and mode.st_size and name != "-" else None
+    return Opened(label, buffered, size, buffered.peek(64)[:64])
+
+
+def _unpack(kind: str, stream: BinaryIO) -> BinaryIO:
+    if kind == "gzip":
+        import gzip
+
+        return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
+    if kind == "xz":
+        import lzma
+
+        return cast(BinaryIO, lzma.LZMAFile(stream))
+    try:
+        import zstandard
+    except ImportError as error:
+        raise PageownerError(
+            "the file is packed with zstd: pip install zstandard, or unpack it with: zstd -d"
+        ) from error
+    return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(
+        stream, read_across_frames=True))
+
+
+class reading:
+    """Turns what goes wrong while bytes are read and unpacked into one clear line."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: object) -> None:
+        if error is None or isinstance(error, PageownerError):
+            return
+        if isinstance(error, OSError) and error.errno is not None:
+            raise PageownerError(f"{self.name}: cannot read: {error.strerror}") from error
+        if isinstance(error, (EOFError, OSError)) or type(error).__name__ in _UNPACK_ERRORS:
+            raise PageownerError(
+                f"{self.name}: the packed file is damaged or cut short: {error}"
+            ) from error
+
+
+_UNPACK_ERRORS = {"LZMAError", "ZstdError", "BadGzipFile", "error"}
+
+
+def pieces(stream: BinaryIO, name: str, size: int) -> Iterator[bytes]:
+    """The stream in pieces of ``size`` bytes, read ahead by a thread.
+
+    Unpacking and system calls give up Python's lock, so that the next piece is made while the
+    caller works on this one.
+    """
+    import queue
+    import threading
+
+    ready: queue.Queue[bytes | BaseException] = queue.Queue(maxsize=3)
+    stop = threading.Event()
+
+    def put(item: bytes | BaseException) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def run() -> None:
+        try:
+            while True:
+                piece = stream.read(size)
+                if not put(piece) or not piece:
+                    return
+        except BaseException as error:
+            put(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        while True:
+            item = ready.get()
+            if isinstance(item, BaseException):
+                with reading(name):
+                    raise item
+            if not item:
+                return
+            yield item
+    finally:
+        stop.set()

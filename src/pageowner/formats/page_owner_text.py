@@ -1,0 +1,95 @@
+"""Write a snapshot as the text of the kernel's page_owner (mm/page_owner.c of 6.12).
+
+Fields that an older kernel did not print are left out again, so that a dump comes out as it went
+in; what a snapshot does not know is never made up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from pageowner.formats.names import to_bytes
+
+if TYPE_CHECKING:
+    from pageowner.snapshot import Snapshot
+
+__all__ = ["write"]
+
+_ROWS = 1 << 16
+_HEAD = ("order", "gfp_mask", "gfp_flags", "pid", "tgid", "comm")
+_TAIL = ("block_migratetype", "flags")
+_BODY = ("stack", "handle", "notes", "migrate_reason", "memcg")
+_DEFAULT_PAGEBLOCK_ORDER = 9
+
+
+def write(snapshot: Snapshot, file: BinaryIO) -> None:
+    """All rows as records, each ended by an empty line.
+
+    Pages that nobody is known to own (state ``untracked``, and ``early`` ones without a stack)
+    have no record, as in the kernel's file.
+    """
+    said = snapshot.meta.dump_format
+    shift = snapshot.meta.pageblock_order
+    shift = _DEFAULT_PAGEBLOCK_ORDER if shift is None else shift
+    pfn_form = b"PFN %d type %s Block %d " if said.get("decimal_pfn") else (
+        b"PFN 0x%x type %s Block %d ")
+    heads: dict[tuple[Any, ...], bytes] = {}
+    tails: dict[tuple[Any, ...], bytes] = {}
+    bodies: dict[tuple[Any, ...], bytes] = {}
+    for batch in snapshot.table.to_batches(max_chunksize=_ROWS):
+        columns = {name: batch.column(name).to_pylist() for name in (
+            *_HEAD, *_TAIL, *_BODY, "pfn", "ts_ns", "free_ts_ns", "migratetype", "state")}
+        head_rows = zip(*(columns[name] for name in _HEAD), strict=True)
+        tail_rows = zip(*(columns[name] for name in _TAIL), strict=True)
+        body_rows = zip(*(columns[name] for name in _BODY), strict=True)
+        rest = zip(columns["pfn"], columns["ts_ns"], columns["free_ts_ns"],
+                   columns["migratetype"], columns["state"], strict=True)
+        out = []
+        for h, t, b, (pfn, ts, free_ts, kind, state) in zip(
+                head_rows, tail_rows, body_rows, rest, strict=True):
+            if state == "untracked" or (b[0] is None and b[1] is None and state == "early"):
+                continue
+            out.append(heads.get(h) or heads.setdefault(h, _head(*h)))
+            if ts is not None:
+                out.append(b", ts %d ns" % ts)
+                if free_ts is not None:
+                    out.append(b", free_ts %d ns" % free_ts)
+            if pfn is not None:
+                out.append(b"\n")
+                out.append(pfn_form % (pfn, to_bytes(kind or "Unmovable"), pfn >> shift))
+                out.append(tails.get(t) or tails.setdefault(t, _tail(*t)))
+            out.append(bodies.get(b) or bodies.setdefault(b, _body(*b)))
+        file.write(b"".join(out))
+
+
+def _head(order: int, mask: int, flags: str | None, pid: int | None, tgid: int | None,
+          comm: str | None) -> bytes:
+    text = b"Page allocated via order %d, mask 0x%x" % (order, mask)
+    if flags is not None:
+        text += b"(%s)" % to_bytes(flags)
+    if pid is not None:
+        text += b", pid %d" % pid
+    if tgid is not None:
+        text += b", tgid %d (%s)" % (tgid, to_bytes(comm or ""))
+    return text
+
+
+def _tail(block_type: str | None, flags: str | None) -> bytes:
+    return b"type %s Flags %s" % (to_bytes(block_type or "unknown"), to_bytes(flags or "0x0()"))
+
+
+def _body(stack: str | None, handle: int | None, notes: str | None, reason: str | None,
+          memcg: str | None) -> bytes:
+    text = b"\n"
+    if stack is not None:
+        text += b"".join(b" %s\n" % frame for frame in to_bytes(stack).split(b"\n"))
+    if handle is not None:
+        text += b"handle: %d\n" % handle
+    if notes is not None:
+        text += to_bytes(notes) + b"\n"
+    else:
+        if reason is not None:
+            text += b"Page has been migrated, last migrate reason: %s\n" % to_bytes(reason)
+        if memcg is not None:
+            text += b"Charged to memcg %s\n" % to_bytes(memcg)
+    return text + b"\n"

@@ -1,0 +1,60 @@
+"""How numbers and hostile names are written in every report."""
+
+from __future__ import annotations
+
+import unicodedata
+
+__all__ = ["age", "count", "count_of", "printable", "size"]
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_DAY = 86400
+
+
+def printable(text: str) -> str:
+    """The text with every character that a terminal could act on, or hide, made visible.
+
+    Control characters, line breaks, bidirectional overrides and unassigned code points become
+    ``\\xNN`` or ``\\uNNNN``.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() and unicodedata.category(c) not in ("Cf", "Zl", "Zp")
+        else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}"
+        if ord(c) < 65536 else f"\\U{ord(c):08x}" for c in text)
+
+
+def size(size_bytes: float) -> str:
+    """Bytes with three or four digits and a binary unit: ``4 KiB``, ``1.5 GiB``."""
+    value, unit = float(size_bytes), 0
+    while abs(value) >= 1000 and unit < len(_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    digits = 0 if unit == 0 or abs(value) >= 100 or value == int(value) else 1
+    return f"{value:.{digits}f} {_UNITS[unit]}"
+
+
+def count(number: int) -> str:
+    """A whole number with commas."""
+    return f"{number:,}"
+
+
+def count_of(number: int, noun: str) -> str:
+    """``1 block``, ``2 blocks``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def age(duration_ns: float) -> str:
+    """A length of time, two units at most: ``3.2 s``, ``5 min``, ``2 h 10 min``, ``3 d 4 h``."""
+    seconds = duration_ns / 1e9
+    if seconds < 0.001:
+        return f"{duration_ns / 1e3:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds // 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    if seconds < _DAY:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{int(seconds // _DAY)} d {int(seconds % _DAY // 3600)} h"
