@@ -1,0 +1,285 @@
+"""What a stack says: the subsystem, the module, the frame that explains it, its identity.
+
+Each question has two forms: on the text of one stack (frames innermost first, one a line,
+``func+0x1f/0x90 [module]``), and on an Arrow array of distinct stacks, to be used on the dictionary
+of the ``stack`` column, never on its rows.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from pageowner.kernel.frames import Frame, frames
+from pageowner.kernel.subsystems import (
+    ALLOCATORS,
+    ENTRY,
+    GENERIC,
+    LAST_RESORT,
+    LIBRARIES,
+    RULES,
+    Rule,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import pyarrow as pa
+
+__all__ = [
+    "BUILT_IN",
+    "NO_STACK",
+    "OTHER",
+    "distinctive_frame",
+    "distinctive_frames",
+    "matching_rule",
+    "module_of",
+    "modules",
+    "short_stack",
+    "short_stacks",
+    "stack_identities",
+    "stack_identity",
+    "subsystem",
+    "subsystems",
+]
+
+OTHER = "other"
+"""The label of a stack in which no rule matched."""
+
+NO_STACK = "no stack"
+"""The label of an empty or missing stack."""
+
+BUILT_IN = "vmlinux"
+"""The module of a stack that touches no module."""
+
+
+class _Patterns:
+    """Function names and ``*`` patterns, each with a value, looked up by name.
+
+    Patterns are exact names, prefixes (``ext4_*``) or rarely others (``*_alloc_inode``), so a
+    lookup is a few dictionary probes and the rare regular expression.
+    """
+
+    def __init__(self, patterns: Iterable[tuple[str, int]]) -> None:
+        self._exact: dict[str, list[tuple[int, str]]] = {}
+        self._prefix: dict[str, list[tuple[int, str]]] = {}
+        self._other: list[tuple[re.Pattern[str], int]] = []
+        for pattern, value in patterns:
+            head = pattern[:-1]
+            if "*" not in pattern and "?" not in pattern:
+                self._exact.setdefault(pattern, []).append((value, ""))
+            elif pattern.endswith("*") and not set("*?") & set(head):
+                self._prefix.setdefault(head, []).append((value, head))
+            else:
+                text = re.escape(pattern).replace(r"\*", "(.*)").replace(r"\?", ".")
+                self._other.append((re.compile(text), value))
+        self._lengths = sorted({len(head) for head in self._prefix})
+
+    def find(self, name: str) -> list[tuple[int, str]]:
+        """Values of the patterns that match, smallest first, each with what ``*`` stood for."""
+        found = list(self._exact.get(name, ()))
+        for length in self._lengths:
+            if length > len(name):
+                break
+            for value, head in self._prefix.get(name[:length], ()):
+                found.append((value, name[len(head):]))
+        for pattern, value in self._other:
+            match = pattern.fullmatch(name)
+            if match:
+                found.append((value, match[1] if match.re.groups else ""))
+        return sorted(found)
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self.find(name))
+
+
+def _compile(rules: tuple[Rule, ...]) -> _Patterns:
+    return _Patterns(
+        (pattern, number)
+        for number, rule in enumerate(rules)
+        for pattern in rule.patterns.split()
+    )
+
+
+_HOW = tuple(ALLOCATORS)
+_ALLOCATORS = _Patterns(
+    (pattern, number)
+    for number, how in enumerate(_HOW)
+    for pattern in ALLOCATORS[how].split()
+)
+_LIBRARIES = _Patterns((pattern, 0) for pattern in LIBRARIES.split())
+_GENERIC = _Patterns((pattern, 0) for pattern in GENERIC.split())
+_ENTRY = _Patterns((pattern, 0) for pattern in ENTRY.split())
+_RULES = _compile(RULES)
+_LAST_RESORT = _compile(LAST_RESORT)
+
+_UNSAID = ("pages", "large")
+"""Ways of allocation that a label need not name; nor vmalloc, where a rule is about it."""
+
+_TELLING, _COMMON, _ALLOCATOR, _CPU_ENTRY = range(4)
+
+
+@lru_cache(maxsize=1 << 16)
+def _allocator(name: str) -> str:
+    """How this frame takes memory, or "" if it is no allocator's frame."""
+    found = _ALLOCATORS.find(name)
+    return _HOW[found[0][0]] if found else ""
+
+
+@lru_cache(maxsize=1 << 16)
+def _rank(name: str) -> int:
+    """How much a frame tells a reader."""
+    if _allocator(name) or name in _LIBRARIES:
+        return _ALLOCATOR
+    if name in _ENTRY:
+        return _CPU_ENTRY
+    return _COMMON if name in _GENERIC or name.startswith("sys_") else _TELLING
+
+
+@lru_cache(maxsize=1 << 16)
+def _match(name: str, how: str, last_resort: bool) -> tuple[Rule, str] | None:
+    """The first rule that names this function and allows this way of allocation."""
+    rules, patterns = (LAST_RESORT, _LAST_RESORT) if last_resort else (RULES, _RULES)
+    for number, rest in patterns.find(name):
+        if rules[number].how in ("", how):
+            return rules[number], rest
+    return None
+
+
+def _walk(chain: list[Frame]) -> tuple[str, str, Rule | None]:
+    """How the memory was taken, what for, and the rule that said so."""
+    how, start = "pages", len(chain)
+    for number, frame in enumerate(chain):
+        taken = _allocator(frame.name)
+        # A slab object for vmalloc or percpu is a part of their books, not their memory.
+        own_books = how == "slab" and taken in ("vmalloc", "percpu")
+        if own_books or not (taken or frame.name in _LIBRARIES):
+            start = number
+            break
+        if taken and how == "pages":
+            how = taken
+    outer = [frame for frame in chain[start:] if frame.name not in _LIBRARIES]
+    for last_resort in (False, True):
+        for frame in outer:
+            found = _match(frame.name, how, last_resort)
+            if found:
+                rule, rest = found
+                return how, rule.name.replace("{}", rest), rule
+            if frame.module and not last_resort:
+                return how, f"module {frame.module}", None
+    return how, OTHER, None
+
+
+@lru_cache(maxsize=1 << 14)
+def _explain(stack: str) -> tuple[str, Rule | None]:
+    chain = frames(stack)
+    if not chain:
+        return NO_STACK, None
+    how, what, rule = _walk(chain)
+    if how in _UNSAID or (rule is not None and rule.how == how == "vmalloc"):
+        return what, rule
+    return f"{how}: {what}", rule
+
+
+def subsystem(stack: str, gfp_flags: str = "") -> str:
+    """What the memory is for, as a person would say it.
+
+    Memory of the slab, vmalloc and percpu allocators says so first: ``slab: dentries``,
+    ``vmalloc: BPF``. A stack that no rule knows is ``module NAME`` if it passes a module, else
+    `OTHER`; one without frames is `NO_STACK`. With ``gfp_flags`` (names as the kernel prints them)
+    a stack that says nothing is at least known as user memory or not.
+    """
+    label = _explain(stack)[0]
+    if label in (OTHER, NO_STACK) and "GFP_HIGHUSER" in gfp_flags:
+        return "user memory"
+    return label
+
+
+def matching_rule(stack: str) -> Rule | None:
+    """The rule behind `subsystem`; None where none matched."""
+    return _explain(stack)[1]
+
+
+def module_of(stack: str) -> str:
+    """The module of the innermost frame that has one, else `BUILT_IN`."""
+    return next((frame.module for frame in frames(stack) if frame.module), BUILT_IN)
+
+
+def _telling(stack: str) -> list[Frame]:
+    """Frames worth showing, innermost first: those that tell, then what is left of the others."""
+    chain = frames(stack)
+    ranks = [_rank(frame.name) for frame in chain]
+    first = next((i for i, rank in enumerate(ranks) if rank == _TELLING), None)
+    if first is None:
+        first = next((i for i, rank in enumerate(ranks) if rank == _COMMON), None)
+    if first is None:
+        return chain[-1:]
+    return [frame for frame, rank in zip(chain[first:], ranks[first:], strict=True)
+            if rank < _ALLOCATOR]
+
+
+def distinctive_frame(stack: str) -> str:
+    """The frame that explains the allocation: ``shmem_alloc_folio``, ``nv_alloc_pages [nvidia]``.
+
+    The innermost one that is neither an allocator nor a container nor generic fault, file or
+    system call code; if there is none, the innermost generic one; "" for an empty stack.
+    """
+    return next((str(frame) for frame in _telling(stack)), "")
+
+
+def short_stack(stack: str, n: int = 3) -> str:
+    """The ``n`` most telling frames, innermost first: ``pipe_write ← vfs_write ← ksys_write``."""
+    found = _telling(stack)
+    telling = [frame for frame in found if _rank(frame.name) == _TELLING]
+    chosen = telling[:n] if len(telling) >= n else found[:n]
+    return " ← ".join(map(str, chosen))
+
+
+def stack_identity(stack: str) -> int:
+    """A 64-bit hash of the functions and modules alone, the same for every build and machine.
+
+    Offsets, sizes, addresses and build ids do not enter it, nor what compilers add to names (see
+    `pageowner.kernel.frames.function_name`). The first 8 bytes, little-endian, of the BLAKE2b of
+    the frames ``name [module]``, each ended by a newline.
+    """
+    text = "".join(f"{frame}\n" for frame in frames(stack))
+    digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def _each(
+    stacks: pa.Array[Any], answer: Callable[[str], Any], kind: Any = None
+) -> pa.Array[Any]:
+    import pyarrow as pa
+
+    values = [None if stack is None else answer(stack) for stack in stacks.to_pylist()]
+    return pa.array(values, type=kind or pa.string())
+
+
+def subsystems(stacks: pa.Array[Any]) -> pa.Array[Any]:
+    """`subsystem` of each: strings, null where the stack is null."""
+    return _each(stacks, subsystem)
+
+
+def modules(stacks: pa.Array[Any]) -> pa.Array[Any]:
+    """`module_of` of each: strings, null where the stack is null."""
+    return _each(stacks, module_of)
+
+
+def distinctive_frames(stacks: pa.Array[Any]) -> pa.Array[Any]:
+    """`distinctive_frame` of each: strings, null where the stack is null."""
+    return _each(stacks, distinctive_frame)
+
+
+def short_stacks(stacks: pa.Array[Any], n: int = 3) -> pa.Array[Any]:
+    """`short_stack` of each: strings, null where the stack is null."""
+    return _each(stacks, lambda stack: short_stack(stack, n))
+
+
+def stack_identities(stacks: pa.Array[Any]) -> pa.Array[Any]:
+    """`stack_identity` of each: uint64, null where the stack is null."""
+    import pyarrow as pa
+
+    return _each(stacks, stack_identity, pa.uint64())

@@ -1,0 +1,36 @@
+"""Real kernels' words, read once."""
+
+from __future__ import annotations
+
+import lzma
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Where the words of real kernels are."""
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def dump_stacks() -> dict[str, Counter[str]]:
+    """Base pages by stack of each dump, counted with nothing of the package."""
+    found = {}
+    for kernel in ("6.12-fragmented", "6.1-sample"):
+        pages: Counter[str] = Counter()
+        with lzma.open(DATA / kernel / "page_owner.txt.xz", "rt", errors="surrogateescape") as file:
+            text = file.read()
+        for order, stack in re.findall(
+            r"^Page allocated via order (\d+),[\s\S]*?\n((?: \S[^\n]*\n)*)(?=\n|Charged|Page has)",
+            text, re.MULTILINE,
+        ):
+            lines = [line[1:] for line in stack.splitlines()]
+            pages["\n".join(lines)] += 1 << int(order)
+        found[kernel] = pages
+    return found
