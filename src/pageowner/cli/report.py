@@ -1,0 +1,64 @@
+"""``pageowner report``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pageowner.cli.options import as_json, filters, load, source
+
+if TYPE_CHECKING:
+    from pageowner.analysis.select import Filter
+
+__all__ = ["command"]
+
+_TOP = 20
+
+
+@click.command("report")
+@source
+@click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY…]",
+              help="Group by any of: stack, comm, pid, tgid, order, gfp, migratetype, block,"
+                   " module, subsystem, frame, memcg, zone, node, state, reason.")
+@click.option("--sort", default="pages", show_default=True, metavar="HOW",
+              help="pages, blocks, name, age (oldest first), or a key.")
+@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N",
+              help=f"Show N owners ({_TOP} by default); the others are summed up.")
+@click.option("--all", "everyone", is_flag=True, help="Show all owners.")
+@click.option("--full", is_flag=True, help="Show whole stacks.")
+@filters
+@as_json
+def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: bool,
+            top: int | None, everyone: bool, full: bool, as_json: bool) -> None:
+    """Who owns the memory.
+
+    \b
+    pageowner report dump.txt                     by stack, most pages first
+    pageowner report dump.txt --by subsystem      what the memory is used for
+    pageowner report --by comm,order --gfp ZERO   tasks and block sizes, zeroed pages only
+    pageowner report --older 1h --full            whole stacks of what is old
+    """
+    if everyone and top is not None:
+        raise click.UsageError("--all and --top contradict each other")
+    snapshot = load(source, chosen)
+    from pageowner.analysis.keys import key_names
+    from pageowner.analysis.owners import head, owners
+    from pageowner.analysis.select import newest_ns
+    from pageowner.report import owners_table
+    from pageowner.report.terminal import console
+
+    names = key_names(by)
+    if full and "stack" not in names:
+        names.append("stack")
+    held = owners(snapshot, names, sort=sort, reverse=reverse)
+    if as_json:
+        import json
+
+        shown = head(held, top)
+        print(json.dumps(owners_table.to_json(shown, names, snapshot.meta), indent=1))
+        return
+    shown = head(held, None if everyone else top or _TOP)
+    draw = owners_table.draw_full if full else owners_table.draw
+    draw(shown, names, snapshot.meta, newest_ns(snapshot), console())

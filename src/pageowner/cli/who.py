@@ -1,0 +1,59 @@
+"""``pageowner who``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pageowner.cli.options import as_json, load
+
+__all__ = ["command"]
+
+
+class _Pfn(click.ParamType[int]):
+    """A page frame number, decimal or 0x hexadecimal."""
+
+    name = "PFN"
+
+    def convert(self, value: Any, param: click.Parameter | None,
+                ctx: click.Context | None) -> int:
+        try:
+            pfn = int(str(value), 0)
+            if not 0 <= pfn < 1 << 52:
+                raise ValueError
+        except ValueError:
+            self.fail(f"{value!r} is not a page frame number; write 1234 or 0x4d2", param, ctx)
+        return pfn
+
+
+@click.command("who")
+@click.argument("pfns", nargs=-1, required=True, type=_Pfn(), metavar="PFN…")
+@click.option("-s", "--source", metavar="SOURCE", help="A dump or a snapshot, not this machine.")
+@as_json
+def command(pfns: tuple[int, ...], source: str | None, as_json: bool) -> None:
+    """All that is known of page frames.
+
+    \b
+    pageowner who 0x1a2b3                  of this machine
+    pageowner who 6699 6700 -s dump.txt    of a dump
+    """
+    snapshot = load(source)
+    from pageowner.analysis.lookup import covering
+    from pageowner.analysis.select import newest_ns
+    from pageowner.report import page
+    from pageowner.report.terminal import console
+
+    found = [(pfn, snapshot.table.take(covering(snapshot, pfn)).to_pylist()) for pfn in pfns]
+    if as_json:
+        import json
+
+        print(json.dumps([page.to_json(pfn, rows) for pfn, rows in found], indent=1))
+    else:
+        screen = console()
+        for place, (pfn, rows) in enumerate(found):
+            if place:
+                screen.print()
+            page.draw(pfn, rows, snapshot.meta, newest_ns(snapshot), screen)
+    if not all(rows for _, rows in found):
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,184 @@
+"""Owners as a table for people, or as JSON for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pageowner.report.text import age, count, count_of, printable, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+    from rich.console import Console
+
+    from pageowner.analysis.owners import Shown
+    from pageowner.snapshot import Metadata
+
+__all__ = ["draw", "draw_full", "to_json"]
+
+UNKNOWN = "-"
+_WHAT = "WHAT"
+
+_WIDE, _WIDER = 100, 130
+_NARROW = ("pid", "tgid", "order", "zone", "node", "state", "migratetype", "block")
+
+
+def _titles(names: Sequence[str]) -> list[str]:
+    return [name.upper() for name in names]
+
+
+def _cells(table: pa.Table, name: str) -> list[str]:
+    values = table[name].to_pylist()
+    if name == "stack":
+        # A stack in one line: the frame that explains it, then who called that.
+        from pageowner.analysis.subsystems import short_stacks
+
+        values = short_stacks(table["stack"].combine_chunks(), 6).to_pylist()
+    return [UNKNOWN if value is None else printable(str(value)) for value in values]
+
+
+def summary(meta: Metadata, pages: int, blocks: int, owners: int, by: Sequence[str]) -> str:
+    """One line on what is shown: where from, how much, by what."""
+    what = {"page_owner": "page_owner dump", "tracker": "live"}.get(meta.kind, meta.kind)
+    kernel = f", kernel {meta.kernel}" if meta.kernel else ""
+    named = meta.source if meta.kind != "tracker" else (meta.host or "this machine")
+    return (f"{printable(named)} ({what}{kernel}): {size(pages * meta.page_size)} in"
+            f" {count_of(pages, 'page')}, {count_of(blocks, 'block')};"
+            f" {count_of(owners, 'owner')} by {', '.join(by)}")
+
+
+def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
+         console: Console) -> None:
+    """A table that fits the console: sizes first, the keys last, the rest and a total below."""
+    from rich.text import Text
+
+    table, width = shown.owners, console.width
+    pages, blocks = table["pages"].to_pylist(), table["blocks"].to_pylist()
+    all_pages, all_blocks = sum(pages) + shown.rest_pages, sum(blocks) + shown.rest_blocks
+    columns: list[tuple[str, str, list[str]]] = [
+        ("SIZE", "right", [size(n * meta.page_size) for n in pages]),
+        ("PAGES", "right", [count(n) for n in pages]),
+        ("%", "right", [f"{100 * share:.1f}" for share in table["share"].to_pylist()])]
+    if width >= _WIDE:
+        columns.append(("BLOCKS", "right", [count(n) for n in blocks]))
+    if width >= _WIDER and now_ns is not None:
+        for title, name in (("OLDEST", "oldest_ns"), ("NEWEST", "newest_ns")):
+            columns.append((title, "right", [
+                UNKNOWN if ts is None else age(max(now_ns - ts, 0))
+                for ts in table[name].to_pylist()]))
+    if "stack" in by and "subsystem" not in by:
+        from pageowner.analysis.subsystems import subsystems
+
+        columns.append((_WHAT, "left", [
+            printable(what or UNKNOWN)
+            for what in subsystems(table["stack"].combine_chunks()).to_pylist()]))
+    columns += [(title, "right" if name in ("pid", "tgid", "order", "node") else "left",
+                 _cells(table, name)) for title, name in zip(_titles(by), by, strict=True)]
+
+    widths = _widths(columns, by, width)
+    console.print(Text(summary(meta, all_pages, all_blocks,
+                               table.num_rows + shown.rest_owners, by)), soft_wrap=True)
+    console.print()
+    console.print(Text(_line([title for title, _, _ in columns], columns, widths),
+                       style="bold underline"), soft_wrap=True)
+    for row in zip(*(cells for _, _, cells in columns), strict=True):
+        console.print(Text(_line(row, columns, widths)), soft_wrap=True)
+    if shown.rest_owners:
+        share = 100 * shown.rest_pages / all_pages if all_pages else 0.0
+        console.print(Text(
+            f"and {count_of(shown.rest_owners, 'more owner')}:"
+            f" {size(shown.rest_pages * meta.page_size)},"
+            f" {count_of(shown.rest_pages, 'page')}, {share:.1f} %", style="dim"))
+
+
+def _line(cells: Sequence[str], columns: Sequence[tuple[str, str, list[str]]],
+          widths: Sequence[int]) -> str:
+    """One row, every cell cut or filled to its column's width in terminal cells."""
+    from rich.cells import cell_len, set_cell_size
+
+    parts = []
+    for cell, (_, side, _), wide in zip(cells, columns, widths, strict=True):
+        if cell_len(cell) > wide:
+            cell = set_cell_size(cell, max(wide - 1, 0)) + "…"
+        space = " " * (wide - cell_len(cell))
+        parts.append(space + cell if side == "right" else cell + space)
+    return "  ".join(parts).rstrip()
+
+
+def _widths(columns: Sequence[tuple[str, str, list[str]]], by: Sequence[str],
+            width: int) -> list[int]:
+    """Numbers get what they need; what is left is shared by the texts, the longest giving way."""
+    from rich.cells import cell_len
+
+    wanted = [max([len(title), *map(cell_len, cells)]) for title, _, cells in columns]
+    texts = [place for place, (title, _, _) in enumerate(columns)
+             if title == _WHAT or (title.lower() in by and title.lower() not in _NARROW)]
+    left = width - 2 * (len(columns) - 1) - sum(
+        wide for place, wide in enumerate(wanted) if place not in texts)
+    for place in sorted(texts, key=lambda place: wanted[place]):
+        title = columns[place][0]
+        share = max(left // max(len(texts), 1), 8)
+        if title == _WHAT:
+            share = min(share, max(16, width // 6))
+        wanted[place] = min(wanted[place], share)
+        left -= wanted[place]
+        texts = texts[1:]
+    return wanted
+
+
+def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
+              console: Console) -> None:
+    """Every owner with its whole stack, one below the other."""
+    from rich.text import Text
+
+    from pageowner.analysis.subsystems import distinctive_frame, subsystem
+
+    table = shown.owners
+    total = sum(table["pages"].to_pylist()) + shown.rest_pages
+    blocks = sum(table["blocks"].to_pylist()) + shown.rest_blocks
+    console.print(Text(summary(meta, total, blocks, table.num_rows + shown.rest_owners, by)),
+                  soft_wrap=True)
+    for row in table.to_pylist():
+        console.print()
+        times = "" if row["oldest_ns"] is None or now_ns is None else (
+            f", {age(max(now_ns - row['newest_ns'], 0))} to"
+            f" {age(max(now_ns - row['oldest_ns'], 0))} old")
+        named = "".join(f", {name} {printable(str(row[name]))}" for name in by
+                        if name != "stack" and row[name] is not None)
+        console.print(Text(
+            f"{size(row['pages'] * meta.page_size)}, {count_of(row['pages'], 'page')}"
+            f" ({100 * row['share']:.1f} %) in {count_of(row['blocks'], 'block')}{named}{times}",
+            style="bold"), soft_wrap=True)
+        stack = row["stack"]
+        if stack is None:
+            console.print("  no stack known")
+            continue
+        console.print(Text(f"  {printable(subsystem(stack))}"), soft_wrap=True)
+        telling = distinctive_frame(stack)
+        for frame in stack.split("\n"):
+            here = frame.partition("+")[0]
+            console.print(Text(f"    {printable(frame)}",
+                               style="bold yellow" if here == telling else ""), soft_wrap=True)
+    if shown.rest_owners:
+        console.print(Text(f"\nand {count_of(shown.rest_owners, 'more owner')}:"
+                           f" {count_of(shown.rest_pages, 'page')}"), soft_wrap=True)
+
+
+def to_json(shown: Shown, by: Sequence[str], meta: Metadata) -> dict[str, Any]:
+    """The same facts for programs: sizes in bytes, times in ns since boot, stacks as lists."""
+    table = shown.owners
+    owners = table.to_pylist()
+    for owner in owners:
+        owner["bytes"] = owner["pages"] * meta.page_size
+        if owner.get("stack") is not None:
+            owner["stack"] = owner["stack"].split("\n")
+    pages = sum(table["pages"].to_pylist()) + shown.rest_pages
+    return {
+        "source": meta.source, "kind": meta.kind, "kernel": meta.kernel,
+        "page_size": meta.page_size, "by": list(by), "pages": pages,
+        "blocks": sum(table["blocks"].to_pylist()) + shown.rest_blocks,
+        "bytes": pages * meta.page_size, "owners": owners,
+        "rest": {"owners": shown.rest_owners, "pages": shown.rest_pages,
+                 "blocks": shown.rest_blocks},
+        "frames": meta.frames, "counters": meta.counters}

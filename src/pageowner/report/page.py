@@ -1,0 +1,86 @@
+"""One page frame and all that is known of it, in the words of the kernel's dump_page()."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pageowner.report.text import age, count_of, printable, size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pageowner.snapshot import Metadata
+
+__all__ = ["draw", "to_json"]
+
+
+def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
+         console: Console) -> None:
+    """Write what the rows that cover ``pfn`` say."""
+    from rich.text import Text
+
+    def line(text: str, style: str = "") -> None:
+        console.print(Text(printable(text), style=style), soft_wrap=True)
+
+    if not rows:
+        line(f"pfn {pfn:#x} ({pfn}): no owner known to {meta.source or 'this machine'}: free, or"
+             " no page", "bold")
+        return
+    for row in rows:
+        line(f"pfn {pfn:#x} ({pfn}), physical address {pfn * meta.page_size:#x}", "bold")
+        for text in _lines(pfn, row, meta, now_ns):
+            line(f"  {text}")
+        if row["stack"] is not None:
+            from pageowner.analysis.subsystems import distinctive_frame, subsystem
+
+            line(f"  for: {subsystem(row['stack'])}")
+            telling = distinctive_frame(row["stack"])
+            for frame in row["stack"].split("\n"):
+                line(f"    {frame}",
+                     "bold yellow" if frame.partition("+")[0] == telling else "")
+        if row["notes"] is not None:
+            for note in row["notes"].split("\n"):
+                line(f"  {note}")
+
+
+def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int) -> list[str]:
+    pages = 1 << row["order"]
+    lines = [f"page {pfn - row['pfn'] + 1} of the block of order {row['order']} at"
+             f" {row['pfn']:#x}: {count_of(pages, 'page')}, {size(pages * meta.page_size)}"]
+    if row["state"] != "owned":
+        lines.append({"early": "allocated before tracking began",
+                      "untracked": "allocated through a path that no hook saw"}[row["state"]])
+    if row["pid"] is not None:
+        tgid = "" if row["tgid"] is None else f", tgid {row['tgid']}"
+        comm = "" if row["comm"] is None else f" ({row['comm']})"
+        lines.append(f"allocated by pid {row['pid']}{tgid}{comm}")
+    if row["ts_ns"] is not None:
+        lines.append(f"at {row['ts_ns'] / 1e9:.6f} s after boot, {age(now_ns - row['ts_ns'])} ago")
+    if row["free_ts_ns"]:
+        lines.append(f"last freed before that at {row['free_ts_ns'] / 1e9:.6f} s")
+    if row["gfp_mask"] is not None:
+        names = f" ({row['gfp_flags']})" if row["gfp_flags"] else ""
+        lines.append(f"gfp mask {row['gfp_mask']:#x}{names}, migratetype {row['migratetype']}")
+    where = [f"{name} {row[column]}" for name, column in (
+        ("node", "node"), ("zone", "zone"), ("pageblock type", "block_migratetype"))
+        if row[column] is not None]
+    if meta.pageblock_order is not None:
+        where.append(f"pageblock {pfn >> meta.pageblock_order}")
+    if where:
+        lines.append(", ".join(where))
+    if row["flags"]:
+        lines.append(f"flags {row['flags']}")
+    if row["memcg"] is not None and row["notes"] is None:
+        lines.append(f"charged to memcg {row['memcg']}")
+    if row["migrate_reason"] is not None and row["notes"] is None:
+        lines.append(f"migrated, last reason: {row['migrate_reason']}")
+    if row["handle"] is not None:
+        lines.append(f"stack depot handle {row['handle']}")
+    return lines
+
+
+def to_json(pfn: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same for programs: ``{"pfn": N, "blocks": [row, …]}``."""
+    return {"pfn": pfn, "blocks": [
+        {**row, "stack": None if row["stack"] is None else row["stack"].split("\n")}
+        for row in rows]}
