@@ -1,0 +1,100 @@
+"""What the benchmarks share: the real dump unpacked once, interleaved runs, medians, memory."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DUMP = ROOT / "tests/data/6.12-fragmented/page_owner.txt.xz"
+BIN = ROOT / ".venv/bin"
+PEER = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / (
+    "pageowner/peers/page_owner_sort")
+
+
+@dataclass
+class Run:
+    """One run of a command: seconds by the clock, CPU seconds, peak memory in bytes."""
+
+    wall: float
+    cpu: float
+    peak: int
+
+
+def unpacked(folder: str, times: int = 1) -> str:
+    """The 118 MB dump, ``times`` in a row, as a plain file in ``folder``."""
+    path = os.path.join(folder, f"dump-{times}.txt")
+    with open(path, "wb") as out:
+        for _ in range(times):
+            with lzma.open(DUMP) as text:
+                shutil.copyfileobj(text, out, 1 << 20)
+    return path
+
+
+def run(command: list[str]) -> Run:
+    """Run to the end. Memory is the largest sum over the command and its children, proportional
+    where they share (Pss), sampled; and at least what the kernel says was any one's peak."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peak = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.01):
+            peak = max(peak, _memory(process.pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - started
+    done.set()
+    watcher.join()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
+    return Run(wall, usage.ru_utime + usage.ru_stime, max(peak, usage.ru_maxrss * 1024))
+
+
+def _memory(pid: int) -> int:
+    total = 0
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().split("\n"):
+            if line.startswith("Pss:"):
+                total = int(line.split()[1]) * 1024
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return total
+    return total + sum(_memory(int(child)) for child in children)
+
+
+def pairs(ours: list[str], theirs: list[str], rounds: int) -> tuple[list[Run], list[Run]]:
+    """Both commands in turn, so that a noisy moment hits both; one round first, not counted."""
+    run(ours)
+    run(theirs)
+    mine, other = [], []
+    for _ in range(rounds):
+        mine.append(run(ours))
+        other.append(run(theirs))
+    return mine, other
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def ratio(mine: list[Run], other: list[Run], what: str = "wall") -> float:
+    """How many times faster we are: median of the ratios pair by pair."""
+    return median([getattr(b, what) / getattr(a, what) for a, b in zip(mine, other, strict=True)])
+
+
+def folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="pageowner-bench-")
