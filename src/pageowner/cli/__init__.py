@@ -6,6 +6,7 @@ end here, in one line on stderr: exit status 1, or 2 for wrong usage.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -61,6 +62,8 @@ def _cli() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    # Millions of rows are few objects: looking for garbage among them is most often in vain.
+    gc.set_threshold(100_000, 20, 100)
     try:
         _cli.main(args=None if argv is None else list(argv), prog_name="pageowner",
                   standalone_mode=False)

@@ -7,6 +7,7 @@ unlike pipes need nobody to empty them.
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -44,6 +45,7 @@ class Workers(Generic[T]):
         status = 1
         try:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            gc.disable()  # a short life, and no cycles in it
             try:
                 result: tuple[bool, object] = (True, function())
             except Exception as error:
