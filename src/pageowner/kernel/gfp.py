@@ -1,0 +1,273 @@
+"""gfp masks: their names as the kernel prints them, and the migratetype that follows.
+
+The bits of a mask move between kernel versions, so the names come from the kernel itself: the
+format file of the tracepoint mm_page_alloc holds its table (include/trace/events/mmflags.h,
+__def_gfpflag_names), which is also the table of ``%pGg`` (lib/vsprintf.c, format_flags). Where
+there is no format file, the layouts below serve, by version.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageowner.errors import PageownerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+__all__ = ["FORMAT_FILES", "MIGRATETYPES", "GfpFlags", "for_release", "from_format", "running"]
+
+FORMAT_FILES = (
+    "/sys/kernel/tracing/events/kmem/mm_page_alloc/format",
+    "/sys/kernel/debug/tracing/events/kmem/mm_page_alloc/format",
+)
+
+MIGRATETYPES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic")
+"""What a mask can ask for, by index (mm/page_alloc.c, migratetype_names, since 4.4)."""
+
+
+@dataclass(frozen=True)
+class GfpFlags:
+    """One kernel's table of names: (mask, name), in the order in which they are tried.
+
+    ``origin`` says where the table is from.
+    """
+
+    table: tuple[tuple[int, str], ...]
+    origin: str = ""
+
+    @cached_property
+    def bits(self) -> dict[str, int]:
+        """The flags of one bit by name; ``GFP_DMA`` counts as ``__GFP_DMA``."""
+        found: dict[str, int] = {}
+        for mask, name in self.table:
+            if mask.bit_count() == 1:
+                long_name = name if name.startswith("__") else f"__{name}"
+                if mask not in found.values():
+                    found[long_name] = mask
+        return found
+
+    def decode(self, mask: int) -> str:
+        """The names as ``%pGg`` prints them: ``GFP_KERNEL|__GFP_ZERO``; "" for 0.
+
+        Names are tried in the table's order, each takes its bits away; what is left over is
+        printed in hex.
+        """
+        names = []
+        for flag, name in self.table:
+            if not mask:
+                break
+            if mask & flag == flag:
+                names.append(name)
+                mask &= ~flag
+        if mask:
+            names.append(hex(mask))
+        return "|".join(names)
+
+    def decode_all(self, masks: NDArray[np.uint32]) -> tuple[NDArray[np.int32], list[str]]:
+        """Decoded names of an array of masks, as a dictionary: indices (same length) and values.
+
+        Each distinct mask is decoded once.
+        """
+        distinct, index = np.unique(masks, return_inverse=True)
+        return (index.reshape(masks.shape).astype(np.int32),
+                [self.decode(int(mask)) for mask in distinct])
+
+    def mask(self, text: str) -> int:
+        """The bits of names joined by ``|`` or ``,``; the inverse of `decode`.
+
+        Accepts hex numbers, and names without their underscores or prefix in any case
+        (``zero``, ``kernel``). Raises PageownerError for a name that this kernel does not have.
+        """
+        total = 0
+        for word in re.split(r"[|,]", text):
+            word = word.strip()
+            if word:
+                total |= self._value(word)
+        return total
+
+    def _value(self, word: str) -> int:
+        if re.fullmatch(r"0[xX][0-9a-fA-F]+", word):
+            return int(word, 16)
+        by_name = {name: mask for mask, name in reversed(self.table)} | self.bits
+        plain = word.upper()
+        for name in (word, plain, f"GFP_{plain}", f"__GFP_{plain}"):
+            if name in by_name:
+                return by_name[name]
+        raise PageownerError(
+            f"gfp flag {word!r} is unknown; known are {', '.join(sorted(by_name))}")
+
+    def atomic(self, text: str) -> frozenset[str]:
+        """The single flags (``__GFP_…``) that names stand for: GFP_NOFS is three of them.
+
+        Raises PageownerError as `mask` does.
+        """
+        mask = self.mask(text)
+        return frozenset(name for name, bit in self.bits.items() if mask & bit)
+
+    def migratetype(self, masks: NDArray[np.uint32]) -> NDArray[np.uint8]:
+        """Indices into `MIGRATETYPES` (include/linux/gfp.h, gfp_migratetype); same length.
+
+        Movable and reclaimable at once is HighAtomic by that function's arithmetic; the kernel
+        warns when it sees one.
+        """
+        movable = np.uint32(self.bits.get("__GFP_MOVABLE", 0x08))
+        reclaimable = np.uint32(self.bits.get("__GFP_RECLAIMABLE", 0x10))
+        values = np.asarray(masks, dtype=np.uint32)
+        kinds: NDArray[np.uint8] = ((values & movable) != 0).astype(np.uint8)
+        kinds += ((values & reclaimable) != 0).astype(np.uint8) * np.uint8(2)
+        return kinds
+
+
+def running() -> GfpFlags:
+    """The table of the running kernel, from tracefs, else by its version."""
+    for path in FORMAT_FILES:
+        try:
+            with open(path, encoding="ascii") as file:
+                text = file.read()
+        except OSError:
+            continue
+        return from_format(text, path)
+    return for_release(os.uname().release)
+
+
+def from_format(text: str, origin: str = "format") -> GfpFlags:
+    """The table in the format file of the tracepoint mm_page_alloc.
+
+    Its ``print fmt`` line holds ``__print_flags(REC->gfp_flags, "|", {mask, "name"}, …)``, where
+    each mask is a C expression of constants. Raises PageownerError if there is no such table.
+    """
+    start = text.find("__print_flags(REC->gfp_flags")
+    entries = re.findall(r'\{\s*([^{}"]+?)\s*,\s*"([A-Za-z_0-9]+)"\s*\}', text[max(start, 0):])
+    if start < 0 or not entries:
+        raise PageownerError(f"{origin}: no table of gfp flags in the format of mm_page_alloc")
+    table = tuple((_constant(expression, origin), name) for expression, name in entries)
+    return GfpFlags(tuple(entry for entry in table if entry[0]), origin)
+
+
+_CASTS = re.compile(r"\(\s*(?:__force\s+)?(?:unsigned\s+(?:long|int)|gfp_t)\s*\)")
+_SUFFIX = re.compile(r"\b(0[xX][0-9a-fA-F]+|[0-9]+)[uUlL]*\b")
+
+
+def _constant(expression: str, origin: str) -> int:
+    """The value of a C constant expression of integers, ``|``, ``&``, ``~`` and shifts."""
+    plain = _SUFFIX.sub(r"\1", _CASTS.sub("", expression))
+    try:
+        return _evaluate(ast.parse(plain.strip(), mode="eval").body) & 0xFFFF_FFFF
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise PageownerError(f"{origin}: cannot read the gfp mask {expression[:60]!r}") from error
+
+
+def _evaluate(node: ast.expr) -> int:
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        return node.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Invert):
+        return ~_evaluate(node.operand)
+    if isinstance(node, ast.BinOp):
+        left, right = _evaluate(node.left), _evaluate(node.right)
+        if isinstance(node.op, ast.BitOr):
+            return left | right
+        if isinstance(node.op, ast.BitAnd):
+            return left & right
+        if isinstance(node.op, ast.LShift) and 0 <= right < 64:
+            return left << right
+    raise ValueError("not a constant of bits")
+
+
+# -- layouts by version ------------------------------------------------------------------------
+# Names of the bits from bit 0 up, "-" where there is none. From include/linux/gfp.h of 3.19 and of
+# 4.4, include/linux/gfp_types.h of 6.1 and of 6.12. Dumps of 4.6 and later carry the names, and the
+# tracker needs 5.15: so what 4.6 to 5.14 changed in between is not here.
+
+_BITS = {
+    (3, 0): "DMA HIGHMEM DMA32 MOVABLE WAIT HIGH IO FS COLD NOWARN REPEAT NOFAIL NORETRY MEMALLOC "
+            "COMP ZERO NOMEMALLOC HARDWALL THISNODE RECLAIMABLE NOACCOUNT NOTRACK NO_KSWAPD "
+            "OTHER_NODE WRITE",
+    (4, 4): "DMA HIGHMEM DMA32 MOVABLE RECLAIMABLE HIGH IO FS COLD NOWARN REPEAT NOFAIL NORETRY "
+            "MEMALLOC COMP ZERO NOMEMALLOC HARDWALL THISNODE ATOMIC ACCOUNT NOTRACK "
+            "DIRECT_RECLAIM OTHER_NODE WRITE KSWAPD_RECLAIM",
+    (5, 15): "DMA HIGHMEM DMA32 MOVABLE RECLAIMABLE HIGH IO FS ZERO ATOMIC DIRECT_RECLAIM "
+             "KSWAPD_RECLAIM WRITE NOWARN RETRY_MAYFAIL NOFAIL NORETRY MEMALLOC COMP NOMEMALLOC "
+             "HARDWALL THISNODE ACCOUNT ZEROTAGS",
+    (6, 3): "DMA HIGHMEM DMA32 MOVABLE RECLAIMABLE HIGH IO FS ZERO - DIRECT_RECLAIM "
+            "KSWAPD_RECLAIM WRITE NOWARN RETRY_MAYFAIL NOFAIL NORETRY MEMALLOC COMP NOMEMALLOC "
+            "HARDWALL THISNODE ACCOUNT ZEROTAGS",
+}
+
+# In the order of the kernel's own table: most bits first, then single flags.
+_ORDER = (
+    "TRANSHUGE", "TRANSHUGE_LIGHT", "HIGHUSER_MOVABLE", "HIGHUSER", "USER", "TEMPORARY",
+    "KERNEL_ACCOUNT", "KERNEL", "NOFS", "ATOMIC", "NOIO", "NOWAIT",
+)
+
+_SINGLE = (
+    "WAIT", "HIGH", "ATOMIC", "IO", "FS", "COLD", "NOWARN", "REPEAT", "RETRY_MAYFAIL", "NOFAIL",
+    "NORETRY", "COMP", "ZERO", "NOMEMALLOC", "MEMALLOC", "HARDWALL", "THISNODE", "RECLAIMABLE",
+    "MOVABLE", "ACCOUNT", "NOACCOUNT", "NOTRACK", "WRITE", "NO_KSWAPD", "RECLAIM",
+    "DIRECT_RECLAIM", "KSWAPD_RECLAIM", "OTHER_NODE", "ZEROTAGS",
+)
+
+
+def for_release(release: str) -> GfpFlags:
+    """The table of a kernel by its version, ``6.1.0-28-amd64``; of the newest if it has none.
+
+    Right for kernels built without the debugging options that add bits (KASAN with hardware
+    tags, lockdep); use `running` or `from_format` where there is a format file.
+    """
+    found = re.match(r"(\d+)\.(\d+)", release)
+    version = (int(found[1]), int(found[2])) if found else (999, 0)
+    layout = max((v for v in _BITS if v <= version), default=min(_BITS))
+    return _layout(layout, version >= (6, 7))
+
+
+@cache
+def _layout(layout: tuple[int, int], nowait_is_quiet: bool) -> GfpFlags:
+    bit = {name: 1 << n for n, name in enumerate(_BITS[layout].split()) if name != "-"}
+    transhuge: tuple[str, ...] = ()
+    if "WAIT" in bit:
+        reclaim, atomic, nowait, transhuge = bit["WAIT"], bit["HIGH"], 0, ("NORETRY", "NO_KSWAPD")
+        kept = reclaim
+    else:
+        bit["RECLAIM"] = reclaim = bit["DIRECT_RECLAIM"] | bit["KSWAPD_RECLAIM"]
+        atomic = bit["HIGH"] | bit.get("ATOMIC", 0) | bit["KSWAPD_RECLAIM"]
+        nowait = bit["KSWAPD_RECLAIM"] | (bit["NOWARN"] if nowait_is_quiet else 0)
+        kept = bit["DIRECT_RECLAIM"]
+    kernel = reclaim | bit["IO"] | bit["FS"]
+    user = kernel | bit["HARDWALL"]
+    highuser = user | bit["HIGHMEM"]
+    movable = highuser | bit["MOVABLE"]
+    light = _join(bit, ("COMP", "NOMEMALLOC", "NOWARN", *transhuge), movable & ~reclaim)
+    if layout == (4, 4):
+        light |= bit["NORETRY"]
+    masks = {
+        "TRANSHUGE": light | kept, "TRANSHUGE_LIGHT": light, "HIGHUSER_MOVABLE": movable,
+        "HIGHUSER": highuser, "USER": user, "TEMPORARY": kernel | bit["RECLAIMABLE"],
+        "KERNEL_ACCOUNT": kernel | bit.get("ACCOUNT", 0), "KERNEL": kernel,
+        "NOFS": reclaim | bit["IO"], "ATOMIC": atomic, "NOIO": reclaim, "NOWAIT": nowait,
+    }
+    if layout < (5, 0):
+        # As the dumps of these kernels are read, so are they named: 4.4 and older print no names.
+        for later in ("TRANSHUGE_LIGHT", "KERNEL_ACCOUNT"):
+            masks.pop(later)
+    else:
+        masks.pop("TEMPORARY")
+    table = [(masks[name], f"GFP_{name}") for name in _ORDER if masks.get(name)]
+    table += [(bit["DMA"], "GFP_DMA"), (bit["HIGHMEM"], "__GFP_HIGHMEM"),
+              (bit["DMA32"], "GFP_DMA32")]
+    table += [(bit[name], f"__GFP_{name}") for name in _SINGLE if name in bit]
+    return GfpFlags(tuple(table), f"the layout of Linux {layout[0]}.{layout[1]}")
+
+
+def _join(bit: dict[str, int], names: Iterable[str], start: int) -> int:
+    for name in names:
+        start |= bit[name]
+    return start

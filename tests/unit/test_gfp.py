@@ -1,0 +1,135 @@
+"""gfp names must be those that the kernel of the dump prints."""
+
+from __future__ import annotations
+
+import lzma
+import os
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from pageowner.errors import PageownerError
+from pageowner.kernel import gfp
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEADER = re.compile(r"^Page allocated via order \d+, mask 0x([0-9a-f]+)\(([^)]*)\)", re.MULTILINE)
+TYPE = re.compile(r"^PFN \S+ type (\w+) Block")
+
+
+@pytest.fixture(scope="module")
+def table_612(data: Path) -> gfp.GfpFlags:
+    return gfp.from_format((data / "6.12-fragmented/mm_page_alloc.format").read_text())
+
+
+def printed(data: Path, kernel: str) -> set[tuple[int, str, str]]:
+    """(mask, names, migratetype) as the kernel printed them in its dump."""
+    with lzma.open(data / kernel / "page_owner.txt.xz", "rt", errors="replace") as file:
+        text = file.read()
+    found = set()
+    for record in text.split("\n\n"):
+        header = HEADER.match(record)
+        kind = re.search(r"^PFN \S+ type (\w+) Block", record, re.MULTILINE)
+        if header and kind:
+            found.add((int(header[1], 16), header[2], kind[1]))
+    return found
+
+
+@pytest.mark.parametrize("kernel", ["6.12-fragmented", "6.1-sample"])
+def test_every_mask_of_a_dump_decodes_to_what_the_kernel_printed(
+    kernel: str, data: Path, table_612: gfp.GfpFlags
+) -> None:
+    table = table_612 if kernel == "6.12-fragmented" else gfp.for_release("6.1.192")
+    seen = printed(data, kernel)
+    assert len(seen) > 5
+    for mask, names, kind in seen:
+        assert table.decode(mask) == names
+        assert table.mask(names) == mask
+        assert gfp.MIGRATETYPES[table.migratetype(np.array([mask], np.uint32))[0]] == kind
+
+
+def test_the_layout_by_version_is_the_table_of_the_format_file(table_612: gfp.GfpFlags) -> None:
+    by_version = gfp.for_release("6.12.117")
+    assert by_version.bits == table_612.bits
+    rng = np.random.default_rng(1)
+    for mask in rng.integers(0, 1 << 24, 20_000).tolist():
+        mask &= ~0x200  # bit 9 has no name in 6.12
+        assert by_version.decode(mask) == table_612.decode(mask)
+
+
+@pytest.mark.skipif(not any(os.access(p, os.R_OK) for p in gfp.FORMAT_FILES),
+                    reason="tracefs is not readable here")
+def test_the_running_kernel_names_its_bits() -> None:
+    table = gfp.running()
+    assert table.origin in gfp.FORMAT_FILES
+    assert table.decode(table.mask("GFP_KERNEL")) == "GFP_KERNEL"
+    assert len(table.bits) > 20
+
+
+def test_unknown_bits_are_printed_in_hex(table_612: gfp.GfpFlags) -> None:
+    assert table_612.decode(0) == ""
+    assert table_612.decode(0x4000_0000) == "0x40000000"
+    assert table_612.decode(0xcc0 | 0x4000_0000) == "GFP_KERNEL|0x40000000"
+
+
+def test_names_split_into_single_flags(table_612: gfp.GfpFlags) -> None:
+    assert table_612.atomic("GFP_NOFS") == {
+        "__GFP_DIRECT_RECLAIM", "__GFP_KSWAPD_RECLAIM", "__GFP_IO"}
+    assert table_612.atomic("kernel|zero") == table_612.atomic("GFP_KERNEL|__GFP_ZERO")
+    assert table_612.atomic("dma32") == {"__GFP_DMA32"}
+    assert table_612.atomic("") == frozenset()
+    assert table_612.atomic("0xcc0") == table_612.atomic("GFP_KERNEL")
+
+
+def test_a_misspelled_flag_is_refused_with_the_known_ones(table_612: gfp.GfpFlags) -> None:
+    with pytest.raises(PageownerError, match=r"'KERNAL' is unknown; .*GFP_KERNEL"):
+        table_612.mask("KERNAL")
+
+
+@pytest.mark.parametrize(
+    ("release", "mask", "names"),
+    [
+        ("3.19.8", 0xd0, "GFP_KERNEL"),
+        ("3.19.8", 0x200da, "GFP_HIGHUSER_MOVABLE"),
+        ("3.19.8", 0x20, "GFP_ATOMIC"),
+        ("4.5", 0x24000c0, "GFP_KERNEL"),
+        ("4.5", 0x24200ca, "GFP_HIGHUSER_MOVABLE"),
+        ("4.5", 0x2080020, "GFP_ATOMIC"),
+        ("6.1", 0xa20, "GFP_ATOMIC"),
+        ("6.12", 0x820, "GFP_ATOMIC"),
+        ("6.18.44-fc-v595", 0xcc0, "GFP_KERNEL"),
+        ("no version", 0xcc0, "GFP_KERNEL"),
+    ],
+)
+def test_old_kernels_have_their_own_bits(release: str, mask: int, names: str) -> None:
+    assert gfp.for_release(release).decode(mask) == names
+
+
+def test_migratetype_follows_the_mobility_bits() -> None:
+    masks = np.array([0xcc0, 0x8, 0x10, 0x18, 0x1100ca], np.uint32)
+    kinds = gfp.for_release("6.12").migratetype(masks)
+    assert [gfp.MIGRATETYPES[k] for k in kinds] == [
+        "Unmovable", "Movable", "Reclaimable", "HighAtomic", "Movable"]
+    old = gfp.for_release("3.19").migratetype(np.array([0x10, 0x80000], np.uint32))
+    assert [gfp.MIGRATETYPES[k] for k in old] == ["Unmovable", "Reclaimable"]
+
+
+def test_columns_decode_each_mask_once(table_612: gfp.GfpFlags) -> None:
+    index, names = table_612.decode_all(np.array([0xcc0, 0, 0xcc0], np.uint32))
+    assert [names[i] for i in index] == ["GFP_KERNEL", "", "GFP_KERNEL"]
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize("text", ["", "print fmt: \"\"", "__print_flags(REC->gfp_flags, \"|\", )"])
+def test_a_format_without_a_table_is_an_error(text: str) -> None:
+    with pytest.raises(PageownerError, match="no table of gfp flags"):
+        gfp.from_format(text, "/x")
+
+
+def test_a_format_runs_no_code() -> None:
+    text = '__print_flags(REC->gfp_flags, "|", {__import__(0), "GFP_KERNEL"})'
+    with pytest.raises(PageownerError, match="cannot read the gfp mask"):
+        gfp.from_format(text, "/x")
