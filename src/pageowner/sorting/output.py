@@ -1,0 +1,114 @@
+"""The sorted text, in the words of the kernel's tool of 6.12; written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from pageowner.errors import PageownerError
+from pageowner.sorting.blocks import CMA, OTHERS, SLAB, VMALLOC
+
+__all__ = ["write"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import BinaryIO
+
+    from pageowner.sorting.groups import Group
+    from pageowner.sorting.options import Options
+
+_ALLOCATORS = ((CMA, b"CMA "), (SLAB, b"SLAB "), (VMALLOC, b"VMALLOC "), (OTHERS, b"OTHERS "))
+
+
+def write(groups: Iterable[Group], options: Options) -> int:
+    """Write the groups to ``options.output``; returns how many there were.
+
+    A regular file is replaced when all is written, with its mode kept; anything else (-, a pipe, a
+    terminal, /dev/stdout) is written as it is. Raises PageownerError if that fails, BrokenPipeError
+    if the reader has gone.
+    """
+    path = options.output
+    try:
+        if path == "-":
+            with open(1, "wb", closefd=False) as file:
+                return _write(groups, options, file)
+        status = os.stat(path) if os.path.exists(path) else None
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            with open(path, "wb") as file:
+                return _write(groups, options, file)
+        return _replace(groups, options, os.path.realpath(path), status)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = "standard output" if path == "-" else path
+        raise PageownerError(f"cannot write {name}: {error.strerror}") from error
+
+
+def _replace(
+    groups: Iterable[Group], options: Options, path: str, status: os.stat_result | None
+) -> int:
+    # beside it, since a file can be renamed only within its file system
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name[:200]}.{os.getpid()}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with open(fd, "wb") as file:
+            if status is not None:
+                os.fchmod(fd, stat.S_IMODE(status.st_mode))
+            count = _write(groups, options, file)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return count
+
+
+def _write(groups: Iterable[Group], options: Options, file: BinaryIO) -> int:
+    line = _culled if options.cull else _whole
+    lines: list[bytes] = []
+    size = count = 0
+    for group in groups:
+        text = line(group, options)
+        lines.append(text)
+        size += len(text)
+        count += 1
+        if size > 1 << 17:
+            file.write(b"".join(lines))
+            lines.clear()
+            size = 0
+    file.write(b"".join(lines))
+    file.flush()
+    return count
+
+
+def _whole(group: Group, options: Options) -> bytes:
+    return b"%d times, %d pages, %b:\n%b\n" % (
+        group.times, group.pages, _allocator(group), group.text(time=options.keeps_time)
+    )
+
+
+def _culled(group: Group, options: Options) -> bytes:
+    cull, fields = options.cull, group.fields
+    parts = [b"%d times, %d pages" % (group.times, group.pages)]
+    if "pid" in cull or options.pids is not None:
+        parts.append(b", PID %d" % fields.pid)
+    if "tgid" in cull or options.tgids is not None:
+        parts.append(b", TGID %d" % fields.tgid)
+    if "name" in cull or options.names is not None:
+        parts.append(b", task_comm_name: " + fields.comm)
+    if "module" in cull or options.modules is not None:
+        parts.append(b", module: " + fields.module)
+    if "free" in cull:
+        parts.append(b" (RELEASED)" if group.released else b" (UNRELEASED)")
+    if "allocator" in cull:
+        parts.append(b", " + _allocator(group))
+    if "stacktrace" in cull:
+        parts.append(b":\n" + fields.stack)
+    parts.append(b"\n")
+    return b"".join(parts)
+
+
+def _allocator(group: Group) -> bytes:
+    words = [word for bit, word in _ALLOCATORS if group.allocator & bit]
+    return b"allocated by " + b"".join(words)

@@ -1,0 +1,232 @@
+"""Counting blocks by what they have in common: each distinct kind is read once, then only counted.
+
+Memory grows with the distinct stacks and first lines, not with the text; where each block's own
+time or free_ts stays in the output, with 21 bytes a block besides.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from pageowner.sorting.blocks import PREFIX, UNKNOWN, Fields, allocator_of, split, without_time
+
+__all__ = ["SEPARATOR", "Tally"]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pageowner.sorting.options import Options
+
+SEPARATOR = b"\n\n" + PREFIX
+"""Where a chunk is cut into records. A task's name is at most 15 bytes and cannot hold it."""
+
+_REJECTED = 0
+
+
+class Tally:
+    """The kinds of blocks met so far, in the order in which they first stood in the dump.
+
+    ``kinds[n]`` is (head, rest, time, free time, bits) of the first block of a kind, as
+    `blocks.split` gives them but for the time, which is cut out of a text of another format unless
+    it is to be kept; ``counts[n]`` how many there were. Kind 0 counts what was not selected. Blocks
+    that differ in what stays in the output are not in ``counts`` but one by one in ``each_kind``,
+    ``each_time``, ``each_free`` (+1, 0 for none) and ``each_bits``. ``bits`` are those of the last
+    PFN line. ``others`` counts blocks whose first line is not that of 5.18 and later.
+    """
+
+    def __init__(self, options: Options, bits: int = 0) -> None:
+        self._options = options
+        self._by_time = options.keeps_time and not options.cull
+        self._free_in_text = not options.cull
+        self._by_allocator = "allocator" in options.cull
+        self._by_release = "free" in options.cull
+        self._no_released = not options.released
+        self._plain = not (self._by_time or self._by_allocator or self._by_release)
+        self._index: dict[tuple[Any, ...], int] = {}
+        self.kinds: list[tuple[bytes | None, bytes, int, int, int]] = [(None, b"", 0, -1, 0)]
+        self.counts = [0]
+        self.each_kind = array("I")
+        self.each_time = array("Q")
+        self.each_free = array("Q")
+        self.each_bits = array("B")
+        self.bits = bits
+        self.others = 0
+
+    def add(self, chunk: bytes) -> None:
+        """Count the blocks of a chunk, which ends before the empty line of its last block."""
+        records = chunk.split(SEPARATOR)
+        if records[0].startswith(PREFIX):
+            records[0] = records[0][len(PREFIX) :]
+        else:
+            self._read(records.pop(0) + b"\n\n")
+            if not records:
+                return
+        line = records[0].find(b"\n")
+        has_free = records[0].find(b" ns, free_ts ", 0, line) >= 0
+        has_pfn = records[0].startswith(b"PFN ", line + 1)
+        if self._plain and has_pfn and not has_free:
+            self._add_plain(records)
+        else:
+            self._add_varied(records, has_pfn, has_free)
+
+    def add_end(self, chunk: bytes) -> None:
+        """Count the blocks of the last part of a dump, which may end anywhere."""
+        if chunk.endswith(b"\n\n"):
+            self.add(chunk[:-2])
+        elif chunk:
+            start = chunk.rfind(SEPARATOR)
+            if start >= 0:
+                self.add(chunk[:start])
+            self._read(chunk[start + 2 if start >= 0 else 0 :])
+
+    def _add_plain(self, records: list[bytes]) -> None:
+        # The hot loop: first line up to "ts", time, PFN line, stack. A name cannot hold " ns\nPFN
+        # 0x" and the end of a first line before it: that would be 17 bytes.
+        index, counts = self._index, self.counts
+        last = b""
+        for record in records:
+            head, _, rest = record.partition(b" ns\nPFN 0x")
+            pfn, _, stack = rest.partition(b"\n")
+            head, _, time = head.rpartition(b" ")
+            try:
+                kind = index[head, stack] if time.isdigit() else None
+            except KeyError:
+                kind = None
+            if kind is None:
+                self.bits = allocator_of(last) if last else self.bits
+                last = b""
+                self._read(PREFIX + record + b"\n\n")
+            else:
+                counts[kind] += 1
+                last = pfn
+        self.bits = allocator_of(last) if last else self.bits
+
+    def _add_varied(self, records: list[bytes], has_pfn: bool, has_free: bool) -> None:
+        # The same for dumps without PFN lines, with free_ts, or where each block's own times or
+        # its PFN line count.
+        index, counts = self._index, self.counts
+        one_by_one = self._by_time or (has_free and self._free_in_text)
+        key: tuple[Any, ...]
+        pfn, free = b"", b""
+        for record in records:
+            if has_pfn:
+                head, _, rest = record.partition(b" ns\nPFN ")
+                pfn, _, stack = rest.partition(b"\n")
+            else:
+                head, _, stack = record.partition(b" ns\n")
+            if has_free:
+                head, _, free = head.rpartition(b" ns, free_ts ")
+            head, _, time = head.rpartition(b" ")
+            if (
+                not _canonical(time)
+                or (has_free and not _canonical(free))
+                or (has_pfn and not pfn[:1].isdigit())
+            ):
+                self._read(PREFIX + record + b"\n\n")
+                continue
+            bits = allocator_of(pfn) if has_pfn else self.bits
+            key = (head, stack)
+            if self._by_allocator:
+                key = (*key, bits)
+            if self._by_release or self._no_released:
+                released = has_free and int(free) > int(time)
+                if released and self._no_released:
+                    self.bits = bits
+                    continue
+                if self._by_release:
+                    key = (*key, released)
+            kind = index.get(key)
+            if kind is None:
+                self._read(PREFIX + record + b"\n\n")
+                continue
+            self.bits = bits
+            if one_by_one and kind != _REJECTED:
+                self._add_one(kind, int(time), int(free) if has_free else -1, bits)
+            else:
+                counts[kind] += 1
+
+    def _read(self, text: bytes) -> None:
+        """Count blocks by the exact rules; what they are is then known to the loops above."""
+        for head, rest, time, free, bits in split(text, self.bits):
+            self.bits = bits
+            if head is None:
+                self.others += 1
+                if not self._options.keeps_time:
+                    rest = without_time(rest)
+            released = free > time
+            if released and self._no_released:
+                continue
+            key: tuple[Any, ...] = (head, rest)
+            if self._by_allocator:
+                key = (*key, bits)
+            if self._by_release:
+                key = (*key, released)
+            kind = self._index.get(key)
+            if kind is None:
+                kind = self._new(key, (head, rest, time, free, bits))
+            one_by_one = self._by_time or (head is not None and free >= 0 and self._free_in_text)
+            if one_by_one and kind != _REJECTED:
+                self._add_one(kind, time, free, bits)
+            else:
+                self.counts[kind] += 1
+
+    def _new(self, key: tuple[Any, ...], kind: tuple[bytes | None, bytes, int, int, int]) -> int:
+        number = len(self.kinds) if self._wanted(Fields(kind[0], kind[1])) else _REJECTED
+        self._index[key] = number
+        if number:
+            self.kinds.append(kind)
+            self.counts.append(0)
+        return number
+
+    def _wanted(self, fields: Fields) -> bool:
+        options = self._options
+        return (
+            (options.pids is None or fields.pid in options.pids)
+            and (options.tgids is None or fields.tgid in options.tgids)
+            and (options.names is None or fields.comm in options.names)
+            and (options.modules is None or fields.module in options.modules)
+        )
+
+    def _add_one(self, kind: int, time: int, free: int, bits: int) -> None:
+        self.each_kind.append(kind)
+        self.each_time.append(time)
+        self.each_free.append(free + 1)
+        self.each_bits.append(bits)
+
+    def state(self) -> tuple[Any, ...]:
+        """All of it as plain values, for another process; see `merge`."""
+        return (self.kinds, self.counts, self.each_kind.tobytes(), self.each_time.tobytes(),
+                self.each_free.tobytes(), self.each_bits.tobytes(), self.bits, self.others)
+
+    def merge(self, state: tuple[Any, ...]) -> None:
+        """Add what was counted in the part of the dump that follows."""
+        kinds, counts, each_kind, each_time, each_free, each_bits, bits, others = state
+        before = self.bits
+        numbers = [_REJECTED]
+        self.counts[_REJECTED] += counts[_REJECTED]
+        for kind, count in zip(kinds[1:], counts[1:], strict=True):
+            head, rest, time, free, own = kind
+            own = before if own == UNKNOWN else own
+            key: tuple[Any, ...] = (head, rest)
+            if self._by_allocator:
+                key = (*key, own)
+            if self._by_release:
+                key = (*key, free > time)
+            number = self._index.get(key)
+            if number is None:
+                number = self._index[key] = len(self.kinds)
+                self.kinds.append((head, rest, time, free, own))
+                self.counts.append(0)
+            self.counts[number] += count
+            numbers.append(number)
+        self.each_kind.extend(array("I", map(numbers.__getitem__, array("I", each_kind))))
+        self.each_time.frombytes(each_time)
+        self.each_free.frombytes(each_free)
+        self.each_bits.frombytes(each_bits.replace(bytes([UNKNOWN]), bytes([before])))
+        self.bits = before if bits == UNKNOWN else bits
+        self.others += others
+
+
+def _canonical(digits: bytes) -> bool:
+    return digits.isdigit() and len(digits) < 20 and (digits[0] != 48 or digits == b"0")
