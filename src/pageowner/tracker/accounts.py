@@ -1,0 +1,180 @@
+"""What each page frame of one span is, from its record and its flags before and after.
+
+Every page frame that exists ends in exactly one class, so that the accounts close by construction;
+what makes them true is the order of reading: flags, records, flags. A page that was free both
+times is free, whatever its record says (the record is stale, and counted); one that was free only
+once changed hands meanwhile, and its record decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageowner.kernel import pageflags
+from pageowner.tracker.maps import EARLY, FILTERED, OWNED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+__all__ = ["CLASSES", "Account", "Blocks", "account"]
+
+CLASSES = ("absent", "free", "owned", "early", "untracked", "reserved", "filtered")
+"""What a frame can be; ``absent`` frames do not exist, ``reserved`` ones were never given to the
+page allocator, ``filtered`` ones were left out by a filter of ``on``."""
+ABSENT, FREE, IS_OWNED, IS_EARLY, UNTRACKED, RESERVED, IS_FILTERED = range(len(CLASSES))
+
+_NOPAGE = pageflags.bit("nopage")
+_BUDDY = pageflags.bit("buddy")
+_HEAD = pageflags.bit("compound_head")
+_TAIL = pageflags.bit("compound_tail")
+_NEVER_GIVEN = (pageflags.bit("reserved") | pageflags.bit("offline") | pageflags.bit("hwpoison")
+                | pageflags.bit("zero_page"))
+
+
+@dataclass
+class Blocks:
+    """Owned blocks of a span: ``place`` of the first frame in the span, ``order``, and ``record``,
+    the place of the record that speaks for it (another one where a block was found split)."""
+
+    place: NDArray[np.int64]
+    order: NDArray[np.uint8]
+    record: NDArray[np.int64]
+
+
+@dataclass
+class Account:
+    """The classes of all frames (uint8, see `CLASSES`), the owned blocks, and how many pages'
+    records were found stale (``stale``) or blocks split past every hook (``split``).
+
+    ``beyond`` are pages that owned blocks hold behind the end of the span: (its class, pages).
+    """
+
+    classes: NDArray[np.uint8]
+    blocks: Blocks
+    stale: int = 0
+    split: int = 0
+    beyond: list[tuple[int, int]] = field(default_factory=list)
+
+
+def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArray[np.uint64],
+            comp_gfp: int, carried: Iterable[tuple[int, int]] = (),
+            deferred: slice | None = None) -> Account:
+    """The account of one span.
+
+    ``records`` (`maps.RECORD`), ``before`` and ``after`` (bits of /proc/kpageflags) have one item
+    a frame; memory may end earlier, then the flags are shorter. ``comp_gfp`` is this kernel's
+    __GFP_COMP, ``carried`` what earlier spans' blocks hold here, from its first frame on;
+    ``deferred`` frames were not handed to the page allocator yet.
+    """
+    size = min(len(before), len(after))
+    records, before, after = records[:size], before[:size], after[:size]
+    state = records["state"]
+    absent = (after & _NOPAGE) != 0
+    free_before, free_after = (before & _BUDDY) != 0, (after & _BUDDY) != 0
+    free_twice = free_before & free_after
+
+    heads = np.flatnonzero((state == OWNED) | (state == FILTERED))
+    heads, overlapped = _without_overlaps(records, heads)
+    orders = records["order"][heads]
+    result = Account(np.zeros(size, np.uint8), Blocks(heads, orders, heads))
+    result.stale += overlapped
+    _take_apart(result, records, before, after, free_twice, comp_gfp)
+
+    covered = _cover(result, state, size, carried)
+    classes = result.classes
+    classes[:] = UNTRACKED
+    classes[free_before | free_after] = FREE
+    early = (state == EARLY) & (covered == 0)
+    classes[early & ~free_twice] = IS_EARLY
+    classes[(after & _NEVER_GIVEN) != 0] = RESERVED
+    if deferred is not None:
+        part = classes[deferred]
+        part[part == UNTRACKED] = RESERVED
+        part[part == IS_EARLY] = RESERVED
+    classes[covered == OWNED] = IS_OWNED
+    classes[covered == FILTERED] = IS_FILTERED
+    classes[absent] = ABSENT
+    return result
+
+
+def _without_overlaps(records: NDArray[np.void],
+                      heads: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """Of blocks that overlap only the youngest is true: the free of the others was missed."""
+    lost = 0
+    while len(heads) > 1:
+        ends = heads + (np.int64(1) << records["order"][heads].astype(np.int64))
+        clash = np.flatnonzero(ends[:-1] > heads[1:])
+        if not len(clash):
+            break
+        older = records["ts"][heads[clash]] <= records["ts"][heads[clash + 1]]
+        drop = np.unique(np.where(older, clash, clash + 1))
+        lost += int((np.int64(1) << records["order"][heads[drop]].astype(np.int64)).sum())
+        heads = np.delete(heads, drop)
+    return heads, lost
+
+
+def _take_apart(result: Account, records: NDArray[np.void], before: NDArray[np.uint64],
+                after: NDArray[np.uint64], free_twice: NDArray[np.bool_], comp_gfp: int) -> None:
+    """Blocks in part free, or compound no more, become what the flags show: smaller blocks.
+
+    A block allocated with __GFP_COMP is one compound page as long as it is whole.
+    """
+    size = len(free_twice)
+    place, order = result.blocks.place, result.blocks.order.astype(np.int64)
+    ends = np.minimum(place + (np.int64(1) << order), size)
+    free = np.concatenate([[0], np.cumsum(free_twice)])
+    part_free = free[ends] - free[place]
+    compound = (records["gfp_mask"][place] & np.uint32(comp_gfp)) != 0
+    whole_head = ((before[place] | after[place]) & _HEAD) != 0
+    # the last page of a block that is still whole is a tail in at least one reading
+    last = np.clip(ends - 1, 0, size - 1)
+    whole_tail = ((before[last] | after[last]) & _TAIL) != 0
+    split = (order > 0) & compound & ~(whole_head & whole_tail)
+    # ... and two compound pages in it mean that it was split into smaller compound pages
+    inner = np.concatenate([[0], np.cumsum((before & after & _HEAD) != 0)])
+    split |= (order > 1) & compound & (inner[ends] - inner[place] > 1)
+    wrong = np.flatnonzero((part_free > 0) | split)
+    if not len(wrong):
+        return
+    result.stale += int(part_free[wrong].sum())
+    result.split += int((split & (part_free == 0)).sum())
+    shape = pageflags.compound_order(after)
+    keep = np.delete(np.arange(len(place)), wrong)
+    places, orders, sources = [place[keep]], [result.blocks.order[keep]], [place[keep]]
+    for one in wrong:
+        inside = np.arange(place[one], ends[one])
+        inside = inside[(shape[inside] >= 0) & ~free_twice[inside]]
+        fitting = np.minimum(shape[inside].astype(np.int64), order[one])
+        places.append(inside)
+        orders.append(fitting.astype(np.uint8))
+        sources.append(np.full(len(inside), place[one]))
+    all_places = np.concatenate(places)
+    by_place = np.argsort(all_places, kind="stable")
+    result.blocks = Blocks(all_places[by_place], np.concatenate(orders)[by_place],
+                           np.concatenate(sources)[by_place])
+
+
+def _cover(result: Account, state: NDArray[np.uint8], size: int,
+           carried: Iterable[tuple[int, int]]) -> NDArray[np.uint8]:
+    """The state of the block over each frame; 0 where no block is."""
+    place = result.blocks.place
+    ends = place + (np.int64(1) << result.blocks.order.astype(np.int64))
+    kinds = state[result.blocks.record]
+    covered = np.zeros(size, np.uint8)
+    for kind in (OWNED, FILTERED):
+        mine = kinds == kind
+        edges = np.zeros(size + 1, np.int32)
+        np.add.at(edges, place[mine], 1)
+        np.add.at(edges, np.minimum(ends[mine], size), -1)
+        covered[np.cumsum(edges[:-1]) > 0] = kind
+        result.beyond += [(kind, int(end - size)) for end in ends[mine & (ends > size)]]
+    for kind, pages in carried:
+        covered[:pages] = kind
+        if pages > size:
+            result.beyond.append((kind, pages - size))
+    return covered
