@@ -137,7 +137,7 @@ class Kallsyms:
     def _core(self, address: NDArray[np.uint64], lines: NDArray[np.int64]) -> _Symbols:
         start, chosen = _in_order(address, lines)
         end = np.append(start[1:], (start[-1:] // _PAGE + np.uint64(1)) * _PAGE)
-        # Below _stext lie per-CPU offsets and the like (is_kernel in include/asm-generic/sections.h).
+        # Below _stext lie per-CPU offsets and the like (include/asm-generic/sections.h, is_kernel).
         begin = self.address_of("_stext")
         if begin is not None:
             end = np.where(start < np.uint64(begin), start, end)

@@ -1,0 +1,111 @@
+"""Memory cgroups: from the number that the kernel gives to the path that people know.
+
+/proc/kpagecgroup (fs/proc/page.c) and BPF's bpf_get_current_cgroup_id() both name a cgroup by the
+inode of its directory; the first means the hierarchy with the memory controller, the second that of
+version 2.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Cgroups", "memory", "unified"]
+
+
+@dataclass
+class Cgroups:
+    """Paths of one hierarchy by cgroup id: ``/system.slice/ssh.service``; its root is ``/``.
+
+    ``origin`` is where it is mounted, "" if this machine has no such hierarchy.
+    """
+
+    known: dict[int, str] = field(default_factory=dict)
+    origin: str = ""
+
+    def path(self, number: int) -> str | None:
+        """The path of a cgroup; ``cgroup 1234 (gone)`` if it is no more; None for 0, which means
+        that nothing was charged."""
+        if not number:
+            return None
+        return self.known.get(number) or f"cgroup {number} (gone)"
+
+    def column(self, numbers: NDArray[np.uint64]) -> tuple[NDArray[np.int32], list[str]]:
+        """Paths of many, as a dictionary: indices (-1 for what was not charged) and values."""
+        distinct, index = np.unique(numbers, return_inverse=True)
+        values: list[str] = []
+        codes = []
+        for number in distinct.tolist():
+            path = self.path(number)
+            codes.append(-1 if path is None else len(values))
+            if path is not None:
+                values.append(path)
+        return np.array(codes, np.int32)[index.reshape(numbers.shape)], values
+
+
+def memory(mountinfo: str | None = None) -> Cgroups:
+    """The cgroups that memory is charged to: of version 1's memory controller if that is mounted,
+    else of version 2."""
+    text = _mountinfo() if mountinfo is None else mountinfo
+    return _walk(_mount(text, "cgroup", "memory") or _mount(text, "cgroup2", ""))
+
+
+def unified(mountinfo: str | None = None) -> Cgroups:
+    """The cgroups of version 2."""
+    return _walk(_mount(_mountinfo() if mountinfo is None else mountinfo, "cgroup2", ""))
+
+
+def _mountinfo() -> str:
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _mount(mountinfo: str, kind: str, controller: str) -> str:
+    """Where a hierarchy is mounted (proc_pid_mountinfo(5)), "" if it is not."""
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, rest = before.split(" "), after.split(" ")
+        if len(fields) >= 5 and len(rest) >= 3 and rest[0] == kind and (
+            not controller or controller in rest[2].split(",")
+        ):
+            return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
+    return ""
+
+
+def _walk(top: str) -> Cgroups:
+    """Every directory below ``top`` by its inode; those that vanish meanwhile are left out."""
+    found = Cgroups(origin=top)
+    if not top:
+        return found
+    try:
+        found.known[os.stat(top).st_ino] = "/"
+    except OSError:
+        return Cgroups()
+    todo = [(top, "")]
+    while todo:
+        directory, name = todo.pop()
+        try:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        path = f"{name}/{entry.name}"
+                        found.known[entry.inode()] = _printable(path)
+                        todo.append((entry.path, path))
+        except OSError:
+            continue
+    return found
+
+
+def _printable(path: str) -> str:
+    """A name that is not UTF-8 keeps its bytes as ``\\xNN``."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,303 @@
+"""What /proc/kpageflags says of every page frame.
+
+Bits: include/uapi/linux/kernel-page-flags.h and include/linux/kernel-page-flags.h of 6.12. What
+they mean: fs/proc/page.c (stable_page_flags) of 6.1 and 6.12. Unlike the flags of struct page these
+bits are the same in every kernel.
+
+Arrays are indexed by pfn: one uint64 for each page frame, from 0 to the highest.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageowner.errors import PageownerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from pageowner.kernel.zones import Zone
+
+__all__ = [
+    "BITS",
+    "KINDS",
+    "KPAGECGROUP",
+    "KPAGECOUNT",
+    "KPAGEFLAGS",
+    "MAX_ORDER",
+    "bit",
+    "compound_order",
+    "deferred",
+    "free_blocks",
+    "is_free",
+    "kind",
+    "names",
+    "read",
+]
+
+KPAGEFLAGS = "/proc/kpageflags"
+KPAGECOUNT = "/proc/kpagecount"
+KPAGECGROUP = "/proc/kpagecgroup"
+
+MAX_ORDER = 10
+"""The largest free block of the buddy allocator, unless the kernel was built otherwise
+(include/linux/mmzone.h, MAX_PAGE_ORDER)."""
+
+BITS = {
+    "locked": 0, "error": 1, "referenced": 2, "uptodate": 3, "dirty": 4, "lru": 5, "active": 6,
+    "slab": 7, "writeback": 8, "reclaim": 9, "buddy": 10, "mmap": 11, "anon": 12, "swapcache": 13,
+    "swapbacked": 14, "compound_head": 15, "compound_tail": 16, "huge": 17, "unevictable": 18,
+    "hwpoison": 19, "nopage": 20, "ksm": 21, "thp": 22, "offline": 23, "zero_page": 24, "idle": 25,
+    "pgtable": 26, "reserved": 32, "mlocked": 33, "owner_2": 34, "private": 35, "private_2": 36,
+    "owner_private": 37, "arch": 38, "softdirty": 40, "arch_2": 41, "arch_3": 42,
+}
+"""Name (KPF_…, in lower case) and bit number. 34 was ``mappedtodisk`` until 6.11, 39 ``uncached``
+until 6.8."""
+
+KINDS = (
+    "kernel", "no page", "free", "reserved", "offline", "hwpoison", "zero page", "hugetlb",
+    "page table", "slab", "ksm", "thp", "anonymous", "shared memory", "file", "deferred",
+)
+"""What a page frame is, by the index that `kind` gives.
+
+- ``kernel`` carries no telling flag: memory of drivers, of vmalloc, kernel stacks, buffers; also
+  free pages on the per-CPU lists, which no flag tells apart
+- ``thp`` is a large folio of anonymous memory; ``shared memory`` is tmpfs and shmem; ``file`` the
+  page cache, large folios included
+- ``deferred`` frames exist, but the page allocator has not been given them (see `deferred`)
+"""
+
+_KIND = {name: np.uint8(index) for index, name in enumerate(KINDS)}
+
+_CHUNK = 1 << 20
+
+
+def _mask(*wanted: str) -> np.uint64:
+    return np.uint64(sum(1 << BITS[name] for name in wanted))
+
+
+_TAIL = _mask("compound_tail")
+
+
+def bit(name: str) -> np.uint64:
+    """The mask of a flag by its name in `BITS`."""
+    return np.uint64(1 << BITS[name])
+
+
+def names(flags: int) -> str:
+    """The names of the bits, joined by ``|``; bits without a name in hex."""
+    found = [name for name, number in BITS.items() if flags >> number & 1]
+    rest = flags & ~sum(1 << number for number in BITS.values())
+    return "|".join([*found, hex(rest)] if rest else found)
+
+
+def read(path: str = KPAGEFLAGS, start: int = 0, count: int | None = None) -> NDArray[np.uint64]:
+    """One uint64 per page frame from one of the /proc/kpage* files.
+
+    ``start`` is the first pfn and ``count`` the number of frames; None reads to the last one. The
+    kernel gives what there is: a shorter array means that memory ends there. /proc/kpagecount
+    holds how often each page is mapped, /proc/kpagecgroup the inode of its memory cgroup.
+
+    Raises PageownerError if the file is missing or not readable.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise PageownerError(_why(path, error)) from error
+    try:
+        return _read_all(file, start, count)
+    except OSError as error:
+        raise PageownerError(_why(path, error)) from error
+    finally:
+        os.close(file)
+
+
+def _read_all(file: int, start: int, count: int | None) -> NDArray[np.uint64]:
+    size = os.fstat(file).st_size // 8 - start  # 0 for files of /proc: their end shows by reading
+    flags = np.empty(count if count is not None else max(size, 1 << 20), np.uint64)
+    done = 0
+    while True:
+        if done == flags.nbytes:
+            if count is not None:
+                return flags
+            flags = np.concatenate([flags, np.empty_like(flags)])
+        view = flags.view(np.uint8)[done:done + _CHUNK]
+        got = os.preadv(file, [view.data], start * 8 + done)
+        if not got:
+            return flags[:done // 8].copy() if done < flags.nbytes // 2 else flags[:done // 8]
+        done += got
+
+
+def _why(path: str, error: OSError) -> str:
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"cannot read {path}: {error.strerror}; run as root"
+    if error.errno == errno.ENOENT and path == KPAGECGROUP:
+        return f"{path} is not there: this kernel has no memory cgroups (CONFIG_MEMCG)"
+    if error.errno == errno.ENOENT and path.startswith("/proc/"):
+        return f"{path} is not there: this kernel is without CONFIG_PROC_PAGE_MONITOR"
+    return f"cannot read {path}: {error.strerror}"
+
+
+def is_free(flags: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which frames are in the buddy allocator's free lists.
+
+    Every frame of a free block carries the flag, not only its head: stable_page_flags asks
+    is_free_buddy_page for the others. Pages on per-CPU lists do not.
+    """
+    free: NDArray[np.bool_] = flags & bit("buddy") != 0
+    return free
+
+
+def kind(
+    flags: NDArray[np.uint64],
+    zones: Iterable[Zone] = (),
+    ram: Iterable[tuple[int, int]] | None = None,
+) -> NDArray[np.uint8]:
+    """What each frame is, as indices into `KINDS`; the array must begin at a block's first page.
+
+    Tails of compound pages are what their head is: before 6.9 the kernel gives them few flags of
+    their own. With ``zones`` (of all frames, from pfn 0) `deferred` frames are told from the
+    kernel's; with ``ram`` (see `pageowner.kernel.zones.system_ram`) holes are too: kernels since
+    6.14 or so give no flag at all for a frame that is not there, where older ones gave nopage.
+    """
+    result = np.zeros(len(flags), np.uint8)
+    ksm_is_known = _ksm_is_known(flags)
+    last_head = np.uint8(0)
+    for start in range(0, len(flags), _BLOCK):
+        part = flags[start:start + _BLOCK]
+        if part.any():
+            kinds = result[start:start + _BLOCK]
+            _classify(part, kinds, last_head, ksm_is_known)
+            heads = np.flatnonzero(part & _TAIL == 0)
+            if len(heads):
+                last_head = kinds[heads[-1]]
+    for zone in zones:
+        result[deferred(flags, zone)] = _KIND["deferred"]
+    if ram is not None:
+        behind = 0
+        for first, end in [*sorted(ram), (len(flags), len(flags))]:
+            hole = slice(behind, max(first, behind))
+            result[hole][flags[hole] == 0] = _KIND["no page"]
+            behind = max(end, behind)
+    return result
+
+
+_BLOCK = 1 << 15  # frames at a time: small enough for the cache
+
+
+def _classify(flags: NDArray[np.uint64], result: NDArray[np.uint8], head: np.uint8,
+              ksm_is_known: bool) -> None:
+    """Fill in one part; ``head`` is what tails at its beginning belong to."""
+
+    def has(*wanted: str) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = flags & _mask(*wanted) != 0
+        return found
+
+    anonymous = has("anon")
+    not_anonymous = ~anonymous
+    result[has("lru", "uptodate") & not_anonymous] = _KIND["file"]
+    result[has("swapbacked") & not_anonymous] = _KIND["shared memory"]
+    result[anonymous] = _KIND["anonymous"]
+    result[anonymous & has("thp")] = _KIND["thp"]
+    if ksm_is_known:
+        result[has("ksm")] = _KIND["ksm"]
+    for flag, name in (("slab", "slab"), ("pgtable", "page table"), ("huge", "hugetlb")):
+        result[has(flag)] = _KIND[name]
+    tail = has("compound_tail")
+    if tail.any():
+        # Each tail looks back to the frame before the run of tails that it is in.
+        heads = np.where(tail, -1, np.arange(len(flags)))
+        heads = np.maximum.accumulate(heads)[tail]
+        result[tail] = np.where(heads >= 0, result[heads], head)
+    rare = has("zero_page", "reserved", "hwpoison", "offline", "buddy", "nopage")
+    if rare.any():
+        result[has("reserved")] = _KIND["reserved"]
+        result[has("zero_page")] = _KIND["zero page"]
+        for flag, name in (("hwpoison", "hwpoison"), ("offline", "offline"), ("buddy", "free"),
+                           ("nopage", "no page")):
+            result[has(flag)] = _KIND[name]
+
+
+def _ksm_is_known(flags: NDArray[np.uint64]) -> bool:
+    """Whether the ksm flag means something here.
+
+    Kernels around 6.12 test the two bits of PAGE_MAPPING_KSM for any instead of for both
+    (stable_page_flags), so that every anonymous page is said to be merged.
+    """
+    return bool((flags & _mask("anon", "ksm") == _mask("anon")).any())
+
+
+def deferred(flags: NDArray[np.uint64], zone: Zone) -> slice:
+    """Frames at the end of a zone that were not handed to the page allocator yet.
+
+    Kernels with deferred initialisation of struct page (mm/mm_init.c, first_deferred_pfn) hold the
+    end of a zone back; stock ones finish that while booting, some kernels of virtual machines grow
+    on demand. Such frames are present, not managed, and have no flag.
+    """
+    missing = min(zone.present - zone.managed, zone.spanned)
+    end = min(zone.end_pfn, len(flags))
+    start = max(zone.end_pfn - missing, zone.start_pfn)
+    used = np.flatnonzero(flags[start:end])
+    return slice(start + int(used[-1]) + 1 if len(used) else start, end)
+
+
+def compound_order(flags: NDArray[np.uint64]) -> NDArray[np.int8]:
+    """The order of the compound page that begins at each frame: 0 for a single page, -1 for a tail.
+
+    The size is the run of tails after the head; a run that is no power of two (pages changed while
+    the file was read) counts as the largest that fits.
+    """
+    tail = flags & bit("compound_tail") != 0
+    starts = np.flatnonzero(~tail)
+    order = np.full(len(flags), -1, np.int8)
+    sizes = np.diff(np.append(starts, len(flags)))
+    order[starts] = np.frexp(sizes.astype(np.float64))[1] - 1
+    return order
+
+
+def free_blocks(
+    flags: NDArray[np.uint64], max_order: int = MAX_ORDER, bounds: NDArray[np.uint64] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Free blocks of the buddy allocator: (first pfn, order), by pfn.
+
+    The flags give no orders, but free buddies always merge (mm/page_alloc.c, __free_one_page): a
+    run of free frames can stand in the free lists in one way only, each block as large as its
+    alignment and the run allow. Exceptions: a block that moved while the file was read, and blocks
+    of ``max_order`` halves in pageblocks of isolated, CMA or high-atomic type. ``bounds`` are pfns
+    that no block crosses (where zones begin).
+    """
+    free = is_free(flags)
+    edges = np.flatnonzero(np.diff(free.astype(np.int8), prepend=0, append=0))
+    first, last = edges[0::2].astype(np.int64), edges[1::2].astype(np.int64)
+    if bounds is not None and len(bounds):
+        cuts = np.unique(bounds.astype(np.int64))
+        cuts = cuts[(cuts > 0) & (cuts < len(flags))]
+        cuts = cuts[free[cuts] & free[cuts - 1]]
+        first, last = np.sort(np.append(first, cuts)), np.sort(np.append(last, cuts))
+    starts: list[NDArray[np.int64]] = []
+    orders: list[NDArray[np.uint8]] = []
+
+    def take(where: NDArray[np.bool_], order: int) -> None:
+        starts.append(first[where])
+        orders.append(np.full(len(starts[-1]), order, np.uint8))
+        first[where] += 1 << order
+
+    for order in range(max_order):  # up to an aligned start
+        take((first >> order & 1 == 1) & (first + (1 << order) <= last), order)
+    whole = np.maximum(last - first, 0) >> max_order
+    index = np.repeat(np.arange(len(first)), whole)
+    nth = np.arange(len(index)) - np.repeat(np.cumsum(whole) - whole, whole)
+    starts.append(first[index] + (nth << max_order))
+    orders.append(np.full(len(index), max_order, np.uint8))
+    first += whole << max_order
+    for order in reversed(range(max_order)):  # what is left at the end
+        take(first + (1 << order) <= last, order)
+    pfn, size = np.concatenate(starts), np.concatenate(orders)
+    by_pfn = np.argsort(pfn, kind="stable")
+    return pfn[by_pfn], size[by_pfn]

@@ -1,0 +1,223 @@
+"""Zones, pageblocks and free lists, from /proc/zoneinfo, pagetypeinfo, buddyinfo and iomem.
+
+Parsers are pure: text in, values out. Formats: mm/vmstat.c (zoneinfo_show_print,
+pagetypeinfo_showfree_print, frag_show_print) of 6.1 and 6.12.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageowner.errors import PageownerError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+__all__ = [
+    "PageTypeInfo",
+    "Zone",
+    "ZoneMap",
+    "pageblock_order",
+    "parse_buddyinfo",
+    "parse_pagetypeinfo",
+    "parse_zoneinfo",
+    "read_text",
+    "running",
+    "system_ram",
+]
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A zone of a node: ``spanned`` frames from ``start_pfn`` on, of which ``present`` exist and
+    ``managed`` belong to the page allocator."""
+
+    node: int
+    name: str
+    start_pfn: int
+    spanned: int
+    present: int
+    managed: int
+
+    @property
+    def end_pfn(self) -> int:
+        """The first pfn behind it."""
+        return self.start_pfn + self.spanned
+
+
+class ZoneMap:
+    """Zones in pfn order, to find those of many page frames at once."""
+
+    def __init__(self, zones: list[Zone]) -> None:
+        self.zones = sorted(zones, key=lambda zone: (zone.start_pfn, zone.spanned))
+        self._start = np.array([zone.start_pfn for zone in self.zones], np.uint64)
+        self._end = np.array([zone.end_pfn for zone in self.zones], np.uint64)
+
+    def locate(self, pfns: NDArray[np.uint64]) -> NDArray[np.int16]:
+        """Index into `zones` of each pfn, -1 outside of all.
+
+        Where the spans of nodes overlap, the zone that begins last wins.
+        """
+        index = np.full(len(pfns), -1, np.int16)
+        values = np.asarray(pfns, np.uint64)
+        for number, (start, end) in enumerate(zip(self._start, self._end, strict=True)):
+            index[(values >= start) & (values < end)] = number
+        return index
+
+    def zone_column(self, pfns: NDArray[np.uint64]) -> pa.DictionaryArray[Any, Any]:
+        """The zone's name for each pfn, as an Arrow dictionary<int32, string>; null outside."""
+        import pyarrow as pa
+
+        index = self.locate(pfns)
+        names = sorted({zone.name for zone in self.zones})
+        code = np.array([names.index(zone.name) for zone in self.zones] + [-1], np.int32)[index]
+        return pa.DictionaryArray.from_arrays(
+            pa.array(code, pa.int32(), mask=index < 0), pa.array(names, pa.string()))
+
+    def node_column(self, pfns: NDArray[np.uint64]) -> pa.Array[Any]:
+        """The node of each pfn, as an Arrow int16 array; null outside."""
+        import pyarrow as pa
+
+        index = self.locate(pfns)
+        node = np.array([zone.node for zone in self.zones] + [-1], np.int16)[index]
+        return pa.array(node, pa.int16(), mask=index < 0)
+
+
+def parse_zoneinfo(text: str) -> list[Zone]:
+    """The zones with pages, of the text of /proc/zoneinfo.
+
+    Raises PageownerError if there are none.
+    """
+    zones = []
+    for part in re.split(r"^(?=Node )", text, flags=re.MULTILINE):
+        head = re.match(r"Node (\d+), zone\s+(\S+)", part)
+        numbers = {
+            word: re.search(rf"^\s+{word}:?\s+(\d+)$", part, re.MULTILINE)
+            for word in ("spanned", "present", "managed", "start_pfn")
+        }
+        start, spanned, present = (numbers[w] for w in ("start_pfn", "spanned", "present"))
+        if not head or not start or not spanned or not present or int(present[1]) == 0:
+            continue
+        managed = numbers["managed"]
+        zones.append(Zone(int(head[1]), head[2], int(start[1]), int(spanned[1]), int(present[1]),
+                          int(managed[1]) if managed else int(present[1])))
+    if not zones:
+        raise PageownerError("there is no zone with pages in this zoneinfo")
+    return zones
+
+
+def running() -> ZoneMap:
+    """The zones of this machine; raises PageownerError if /proc/zoneinfo is not readable."""
+    return ZoneMap(parse_zoneinfo(read_text("/proc/zoneinfo")))
+
+
+def parse_buddyinfo(text: str) -> dict[tuple[int, str], tuple[int, ...]]:
+    """Free blocks by order of each (node, zone), of the text of /proc/buddyinfo."""
+    found = {}
+    for node, zone, counts in re.findall(
+        r"^Node (\d+), zone\s+(\S+)((?: +\d+)+) *$", text, re.MULTILINE
+    ):
+        found[int(node), zone] = tuple(map(int, counts.split()))
+    return found
+
+
+@dataclass(frozen=True)
+class PageTypeInfo:
+    """The content of /proc/pagetypeinfo.
+
+    ``free`` holds free blocks by order for each (node, zone, migratetype); counts that the kernel
+    cut off at 100,000 (it prints ``>100000``) are in ``cut_off`` too, as (node, zone, migratetype,
+    order). ``blocks`` holds pageblocks by (node, zone) and migratetype, ``mixed`` those of them
+    with pages of another mobility (only with page_owner on; else empty).
+    """
+
+    pageblock_order: int
+    pages_per_block: int
+    free: dict[tuple[int, str, str], tuple[int, ...]] = field(default_factory=dict)
+    cut_off: set[tuple[int, str, str, int]] = field(default_factory=set)
+    blocks: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
+    mixed: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict)
+
+
+def parse_pagetypeinfo(text: str) -> PageTypeInfo:
+    """The text of /proc/pagetypeinfo; raises PageownerError if it names no pageblock order."""
+    order = re.search(r"^Page block order:\s*(\d+)$", text, re.MULTILINE)
+    per_block = re.search(r"^Pages per block:\s*(\d+)$", text, re.MULTILINE)
+    if not order:
+        raise PageownerError("this pagetypeinfo names no pageblock order")
+    found = PageTypeInfo(int(order[1]), int(per_block[1]) if per_block else 1 << int(order[1]))
+    types: list[str] = []
+    table: dict[tuple[int, str], dict[str, int]] = {}
+    for line in text.splitlines():
+        title = re.match(r"Number of (blocks type|mixed blocks)\s+(.*)", line)
+        free = re.match(r"Node\s+(\d+), zone\s+(\S+), type\s+(\S+)((?:\s+>?\d+)+)\s*$", line)
+        row = re.match(r"Node (\d+), zone\s+(\S+)((?:\s+\d+)+)\s*$", line)
+        if title:
+            types = title[2].split()
+            table = found.blocks if title[1] == "blocks type" else found.mixed
+        elif free:
+            key = (int(free[1]), free[2], free[3])
+            counts = free[4].split()
+            found.free[key] = tuple(int(count.lstrip(">")) for count in counts)
+            found.cut_off.update((*key, n) for n, count in enumerate(counts) if count[0] == ">")
+        elif row:
+            numbers = map(int, row[3].split())
+            table[int(row[1]), row[2]] = dict(zip(types, numbers, strict=False))
+    return found
+
+
+def pageblock_order(pagetypeinfo: str | None, meminfo: str | None = None) -> int | None:
+    """The order of a pageblock: from pagetypeinfo, else from the huge page size of /proc/meminfo.
+
+    Pageblocks are as large as a huge page where the kernel has those (include/linux/
+    pageblock-flags.h), and at most of the largest order. None if neither text tells.
+    """
+    if pagetypeinfo:
+        found = re.search(r"^Page block order:\s*(\d+)$", pagetypeinfo, re.MULTILINE)
+        if found:
+            return int(found[1])
+    if meminfo:
+        found = re.search(r"^Hugepagesize:\s*(\d+) kB$", meminfo, re.MULTILINE)
+        if found:
+            import os
+
+            pages = int(found[1]) * 1024 // os.sysconf("SC_PAGE_SIZE")
+            return min(max(pages.bit_length() - 1, 0), 10)
+    return None
+
+
+def system_ram(iomem: str, page_size: int = 4096) -> list[tuple[int, int]]:
+    """Whole page frames of RAM, as (first pfn, pfn behind the last), of the text of /proc/iomem.
+
+    Raises PageownerError if the addresses are hidden (they are, to all but root).
+    """
+    ranges = []
+    for start, end in re.findall(
+        r"^([0-9a-f]+)-([0-9a-f]+) : System RAM", iomem, re.MULTILINE
+    ):
+        first = -(-int(start, 16) // page_size)
+        behind = (int(end, 16) + 1) // page_size
+        if behind > first:
+            ranges.append((first, behind))
+    if not ranges:
+        hidden = "System RAM" in iomem
+        raise PageownerError(
+            "the addresses in /proc/iomem are hidden; run as root" if hidden
+            else "there is no System RAM in this iomem")
+    return ranges
+
+
+def read_text(path: str) -> str:
+    """The text of a file of /proc; raises PageownerError if it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="backslashreplace") as file:
+            return file.read()
+    except PermissionError as error:
+        raise PageownerError(f"cannot read {path}: {error.strerror}; run as root") from error
+    except OSError as error:
+        raise PageownerError(f"cannot read {path}: {error.strerror}") from error
