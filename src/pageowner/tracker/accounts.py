@@ -63,13 +63,13 @@ class Account:
 
 def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArray[np.uint64],
             comp_gfp: int, carried: Iterable[tuple[int, int]] = (),
-            deferred: slice | None = None) -> Account:
+            deferred: Iterable[tuple[int, int]] = ()) -> Account:
     """The account of one span.
 
     ``records`` (`maps.RECORD`), ``before`` and ``after`` (bits of /proc/kpageflags) have one item
     a frame; memory may end earlier, then the flags are shorter. ``comp_gfp`` is this kernel's
     __GFP_COMP, ``carried`` what earlier spans' blocks hold here, from its first frame on;
-    ``deferred`` frames were not handed to the page allocator yet.
+    ``deferred`` (first, behind the last) are frames not handed to the page allocator yet.
     """
     size = min(len(before), len(after))
     records, before, after = records[:size], before[:size], after[:size]
@@ -92,10 +92,9 @@ def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArra
     early = (state == EARLY) & (covered == 0)
     classes[early & ~free_twice] = IS_EARLY
     classes[(after & _NEVER_GIVEN) != 0] = RESERVED
-    if deferred is not None:
-        part = classes[deferred]
-        part[part == UNTRACKED] = RESERVED
-        part[part == IS_EARLY] = RESERVED
+    for start, stop in deferred:
+        part = classes[start:stop]
+        part[(part == UNTRACKED) | (part == IS_EARLY)] = RESERVED
     classes[covered == OWNED] = IS_OWNED
     classes[covered == FILTERED] = IS_FILTERED
     classes[absent] = ABSENT

@@ -11,6 +11,7 @@ import platform
 import socket
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from pageowner.tracker.maps import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -87,18 +88,22 @@ def _read(store: Store, zone_map: zones.ZoneMap,
     none = np.zeros(size, RECORD)
     flags_file, cgroup_file = _open(pageflags.KPAGEFLAGS), _open(pageflags.KPAGECGROUP)
     try:
+        held_back = _deferred(flags_file, zone_map)
         first = 0
         while True:
             before = _frames(flags_file, first, size)
             if not len(before):
                 break
             live = spans.get(first)
-            if live is None and not len(carried) and _none_exists(before):
+            if live is None and not carried and _none_exists(before):
                 totals[0] += len(before)
                 first += size
                 continue
+            inside = [(max(start - first, 0), min(stop - first, size)) for start, stop in held_back
+                      if start < first + size and stop > first]
+            judge = partial(account, comp_gfp=comp_gfp, carried=carried, deferred=inside)
             records, after, done = _settled(store, live if live is not None else none, before,
-                                            flags_file, first, comp_gfp, carried, seen)
+                                            flags_file, first, judge, seen)
             carried = done.beyond
             totals += np.bincount(done.classes, minlength=len(CLASSES))
             seen["stale_pages"] += done.stale
@@ -134,14 +139,36 @@ def _frames(file: int | None, first: int, count: int) -> NDArray[np.uint64]:
     if file is None:
         return np.zeros(0, np.uint64)
     words = np.empty(count, np.uint64)
-    view = memoryview(words.view(np.uint8))
+    octets = words.view(np.uint8)
     done = 0
-    while done < len(view):
-        got = os.preadv(file, [view[done:]], first * 8 + done)
+    while done < len(octets):
+        got = os.preadv(file, [octets[done:].data], first * 8 + done)
         if not got:
             break
         done += got
     return words[:done // 8]
+
+
+def _deferred(flags_file: int | None, zone_map: zones.ZoneMap) -> list[tuple[int, int]]:
+    """Frames (first, behind the last) at the ends of zones that the page allocator was not given.
+
+    See `pageflags.deferred`; only the part of a zone that may be held back is read.
+    """
+    ranges = []
+    for zone in zone_map.zones:
+        missing = min(zone.present - zone.managed, zone.spanned)
+        start, stop = max(zone.end_pfn - missing, zone.start_pfn), zone.end_pfn
+        step = 1 << 20
+        while stop > start:
+            used = np.flatnonzero(_frames(flags_file, max(stop - step, start),
+                                          min(step, stop - start)))
+            if len(used):
+                start = max(stop - step, start) + int(used[-1]) + 1
+                break
+            stop -= step
+        if start < zone.end_pfn:
+            ranges.append((start, zone.end_pfn))
+    return ranges
 
 
 def _none_exists(flags: NDArray[np.uint64]) -> bool:
@@ -149,7 +176,8 @@ def _none_exists(flags: NDArray[np.uint64]) -> bool:
 
 
 def _settled(store: Store, live: NDArray[np.void], before: NDArray[np.uint64], flags_file: int | None,
-             first: int, comp_gfp: int, carried: list[tuple[int, int]],
+             first: int, judge: Callable[[NDArray[np.void], NDArray[np.uint64],
+                                          NDArray[np.uint64]], Account],
              seen: dict[str, int]) -> tuple[NDArray[np.void], NDArray[np.uint64], Account]:
     """Read a span until no page looks untracked only because it changed hands meanwhile.
 
@@ -159,7 +187,7 @@ def _settled(store: Store, live: NDArray[np.void], before: NDArray[np.uint64], f
     for again in range(_TRIES):
         records = live.copy()
         after = _frames(flags_file, first, len(before))
-        done = account(records, before, after, comp_gfp, carried)
+        done = judge(records, before, after)
         unknown = done.classes == UNTRACKED
         silent = np.flatnonzero(unknown & (after == 0))
         if len(silent):
@@ -285,8 +313,7 @@ def _names(comm: NDArray[np.bytes_], known: NDArray[np.bool_]) -> Any:
 
     distinct, index = np.unique(comm, return_inverse=True)
     texts = [to_text(bytes(one)) for one in distinct]
-    column = _coded([*texts, None], np.where(known, index, len(texts)))
-    return column
+    return _coded([*texts, None], np.where(known, index, len(texts)))
 
 
 def _stacks(store: Store, ids: NDArray[np.uint32], owned: NDArray[np.bool_],
