@@ -86,6 +86,35 @@ def _relabelled(key: Key, labels: pa.Array) -> Key:
     return Key(key.name, joined.codes[key.codes], joined.labels)
 
 
+_KIND_NAMES = {"kernel": "other kernel memory", "page table": "page tables",
+               "anonymous": "anonymous memory", "shared memory": "shared memory (tmpfs)",
+               "file": "page cache", "thp": "huge pages (THP)", "hugetlb": "huge pages (hugetlb)"}
+
+
+def _by_flags(snapshot: Snapshot, found: Key) -> Key:
+    """Rows without a stack are at least what their page flags say, marked with their state."""
+    from pageowner.kernel import pageflags
+
+    missing = found.labels.is_null().to_numpy(zero_copy_only=False)[found.codes]
+    flags = snapshot.table["page_flags"]
+    if flags.null_count == len(flags):
+        return found
+    words = flags.fill_null(0).to_numpy()
+    kinds = np.zeros(len(words), np.int64)
+    kinds[missing] = pageflags.kind(words[missing])
+    state = key(snapshot, "state")
+    states = [label or "owned" for label in state.labels.to_pylist()]
+    labels = found.labels.to_pylist()
+    base = len(labels)
+    codes = np.where(missing, base + kinds * len(states) + state.codes, found.codes)
+    for kind in pageflags.KINDS:
+        named = _KIND_NAMES.get(kind, kind)
+        labels += [named if one == "owned" else f"{named} ({one})" for one in states]
+    present, index = np.unique(codes, return_inverse=True)
+    return _relabelled(Key(found.name, index.astype(np.int64), found.labels),
+                       pa.array([labels[code] for code in present], pa.string()))
+
+
 def key(snapshot: Snapshot, name: str) -> Key:
     """One of `KEYS` for the rows of a snapshot. Raises UsageError for an unknown name."""
     (name,) = key_names([name])
@@ -97,7 +126,10 @@ def key(snapshot: Snapshot, name: str) -> Key:
         stack = _coded(name, _dictionary(table["stack"]))
         derive = {"module": of_stacks.modules, "subsystem": of_stacks.subsystems,
                   "frame": of_stacks.distinctive_frames}[name]
-        return _relabelled(stack, derive(stack.labels))
+        found = _relabelled(stack, derive(stack.labels))
+        if name == "subsystem" and found.labels.null_count:
+            return _by_flags(snapshot, found)
+        return found
     found = _coded(name, _dictionary(table[_COLUMNS.get(name, name)]))
     if name == "gfp" and found.labels.null_count:
         # Dumps before 4.6 print no names: the raw mask is better than nothing.

@@ -17,7 +17,7 @@ __all__ = ["write"]
 
 _ROWS = 1 << 16
 _HEAD = ("order", "gfp_mask", "gfp_flags", "pid", "tgid", "comm")
-_TAIL = ("block_migratetype", "flags")
+_TAIL = ("block_migratetype", "flags", "page_flags")
 _BODY = ("stack", "handle", "notes", "migrate_reason", "memcg")
 _DEFAULT_PAGEBLOCK_ORDER = 9
 
@@ -74,8 +74,14 @@ def _head(order: int, mask: int, flags: str | None, pid: int | None, tgid: int |
     return text
 
 
-def _tail(block_type: str | None, flags: str | None) -> bytes:
-    return b"type %s Flags %s" % (to_bytes(block_type or "unknown"), to_bytes(flags or "0x0()"))
+def _tail(block_type: str | None, flags: str | None, page_flags: int | None) -> bytes:
+    if flags is None:
+        # Of a live machine the stable bits of /proc/kpageflags are known, not those of the build.
+        from pageowner.kernel import pageflags
+
+        known = page_flags or 0
+        flags = f"{known:#x}({pageflags.names(known)})"
+    return b"type %s Flags %s" % (to_bytes(block_type or "Unknown"), to_bytes(flags))
 
 
 def _body(stack: str | None, handle: int | None, notes: str | None, reason: str | None,

@@ -35,6 +35,8 @@ def _cells(table: pa.Table, name: str) -> list[str]:
         from pageowner.analysis.subsystems import short_stacks
 
         values = short_stacks(table["stack"].combine_chunks(), 6).to_pylist()
+        values = ["(no stack: allocated before tracking, or past every hook)" if value is None
+                  else value for value in values]
     return [UNKNOWN if value is None else printable(str(value)) for value in values]
 
 

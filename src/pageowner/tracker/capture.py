@@ -175,8 +175,8 @@ def _none_exists(flags: NDArray[np.uint64]) -> bool:
     return bool(((flags & pageflags.bit("nopage")) != 0).all())
 
 
-def _settled(store: Store, live: NDArray[np.void], before: NDArray[np.uint64], flags_file: int | None,
-             first: int, judge: Callable[[NDArray[np.void], NDArray[np.uint64],
+def _settled(store: Store, live: NDArray[np.void], before: NDArray[np.uint64],
+             flags_file: int | None, first: int, judge: Callable[[NDArray[np.void], NDArray[np.uint64],
                                           NDArray[np.uint64]], Account],
              seen: dict[str, int]) -> tuple[NDArray[np.void], NDArray[np.uint64], Account]:
     """Read a span until no page looks untracked only because it changed hands meanwhile.
