@@ -1,0 +1,47 @@
+"""Which page frames the machine has: /proc/iomem."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pageowner.errors import PageownerError
+
+__all__ = ["PAGE_SHIFT", "parse_iomem", "ram_ranges"]
+
+PAGE_SHIFT = 12
+"""Bytes of /proc/iomem's addresses to page frames; set for other page sizes by the caller."""
+
+_RAM = re.compile(r"^\s*([0-9a-f]+)-([0-9a-f]+) : System RAM", re.MULTILINE)
+
+
+def parse_iomem(text: str, page_shift: int = PAGE_SHIFT) -> list[tuple[int, int]]:
+    """Ranges ``(first pfn, pfn after the last)`` of ``System RAM``, in order, joined where they
+    touch. Memory of DAX devices given to the system (``System RAM (kmem)``, drivers/dax/kmem.c)
+    counts. Frames that a range covers in part are left out, as the kernel does.
+    """
+    ranges: list[tuple[int, int]] = []
+    page = 1 << page_shift
+    for first, last in sorted((int(a, 16), int(b, 16)) for a, b in _RAM.findall(text)):
+        start, end = (first + page - 1) >> page_shift, (last + 1) >> page_shift
+        if start >= end:
+            continue
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = (ranges[-1][0], max(end, ranges[-1][1]))
+        else:
+            ranges.append((start, end))
+    return ranges
+
+
+def ram_ranges(path: str = "/proc/iomem") -> list[tuple[int, int]]:
+    """`parse_iomem` of this machine. Raises PageownerError where the addresses are hidden
+    (zeros without CAP_SYS_ADMIN)."""
+    import os
+
+    ranges = parse_iomem(Path(path).read_text(),
+                         os.sysconf("SC_PAGE_SIZE").bit_length() - 1)
+    if not ranges:
+        raise PageownerError(
+            f"{path} shows no System RAM to this process; run as root, outside a container"
+        )
+    return ranges

@@ -1,0 +1,230 @@
+"""Where struct pages are, and which frames of a stack are the tracing's own: found, not assumed.
+
+The raw tracepoint mm_page_alloc gives the address of a struct page, the classic one of the same
+event its pfn. With the size of struct page (BTF) two events agree on the base: the address of
+pfn 0 (vmemmap, which moves with KASLR and has no symbol in many kallsyms).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import platform
+import re
+import struct
+import threading
+from dataclasses import dataclass
+from fcntl import ioctl
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageowner.errors import PageownerError
+from pageowner.tracker.maps import MAX_DEPTH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pageowner.tracker.libbpf import Libbpf, Object
+
+__all__ = ["SIGHTING", "SIGHTINGS", "Calibration", "calibrate", "leading_frames", "symbols_at",
+           "vmemmap_of"]
+
+SIGHTINGS = 64
+SIGHTING = np.dtype([("page", "u8"), ("gfp_mask", "u8"), ("order", "u4"), ("n", "u4"),
+                     ("frames", "u8", (MAX_DEPTH,))])
+"""struct sighting (records.h)."""
+
+_PAGES = 32
+_TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "loongarch64": 241,
+                    "ppc64le": 319, "s390x": 331}
+_PERF_TYPE_TRACEPOINT = 2
+_PERF_SAMPLE_RAW = 1 << 10
+_PERF_RECORD_SAMPLE = 9
+_IOC_ENABLE, _IOC_DISABLE = 0x2400, 0x2401
+_RING_PAGES = 8
+
+_WRAPPERS = ("bpf_prog_", "bpf_trace_run", "__bpf_trace_", "bpf_get_stack")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """``vmemmap``: address of the struct page of pfn 0; ``skip``: frames of tracing at the top
+    of a raw tracepoint's stack; ``events`` that agreed."""
+
+    vmemmap: int
+    skip: int
+    events: int
+
+
+def tracefs(event: str) -> Path:
+    """The directory of a tracepoint in tracefs. Raises PageownerError where it is not mounted."""
+    for root in _TRACEFS:
+        path = Path(root, "events", event)
+        if (path / "id").exists():
+            return path
+    raise PageownerError(
+        f"no tracepoint {event} in tracefs; mount it: mount -t tracefs tracefs /sys/kernel/tracing"
+    )
+
+
+def fields_of(text: str) -> dict[str, tuple[int, int]]:
+    """Offset and size of each field, from a tracepoint's format file."""
+    found = re.findall(r"field:[^;]*?(\w+)(?:\[\w*\])?;\s*offset:(\d+);\s*size:(\d+);", text)
+    return {name: (int(offset), int(size)) for name, offset, size in found}
+
+
+class _ClassicEvents:
+    """A classic tracepoint on this thread through perf: `read` gives each event's raw bytes."""
+
+    def __init__(self, event: int) -> None:
+        number = _PERF_EVENT_OPEN.get(platform.machine())
+        if number is None:
+            raise PageownerError(f"perf_event_open is not known on {platform.machine()}")
+        attribute = bytearray(128)
+        struct.pack_into("=IIQQQQ", attribute, 0, _PERF_TYPE_TRACEPOINT, len(attribute), event, 1,
+                         _PERF_SAMPLE_RAW, 0)
+        struct.pack_into("=Q", attribute, 40, 1)  # disabled
+        libc = ctypes.CDLL(None, use_errno=True)
+        buffer = (ctypes.c_char * len(attribute)).from_buffer(attribute)
+        self.fd: int = libc.syscall(ctypes.c_long(number), buffer, 0, -1, -1, ctypes.c_ulong(8))
+        if self.fd < 0:
+            why = os.strerror(ctypes.get_errno())
+            raise PageownerError(f"the kernel refuses a tracepoint through perf: {why}")
+        try:
+            self.ring = mmap.mmap(self.fd, (1 + _RING_PAGES) * mmap.PAGESIZE)
+        except OSError:
+            os.close(self.fd)
+            raise
+
+    def close(self) -> None:
+        self.ring.close()
+        os.close(self.fd)
+
+    def enable(self) -> None:
+        ioctl(self.fd, _IOC_ENABLE)
+
+    def disable(self) -> None:
+        ioctl(self.fd, _IOC_DISABLE)
+
+    def read(self) -> list[bytes]:
+        """The events so far; the ring holds the first of them if there were too many."""
+        head = struct.unpack_from("=Q", self.ring, 1024)[0]  # perf_event_mmap_page.data_head
+        data = self.ring[mmap.PAGESIZE : mmap.PAGESIZE + min(head, _RING_PAGES * mmap.PAGESIZE)]
+        events, at = [], 0
+        while at + 12 <= len(data):
+            kind, _, size = struct.unpack_from("=IHH", data, at)
+            if size == 0:
+                break
+            if kind == _PERF_RECORD_SAMPLE:
+                length = struct.unpack_from("=I", data, at + 8)[0]
+                events.append(data[at + 12 : at + 12 + length])
+            at += size
+        return events
+
+
+def vmemmap_of(pages: list[int], pfns: list[int], size: int) -> tuple[int, int]:
+    """The base on which all classic events agree with raw events in the same order, and how
+    many they were.
+
+    The raw probe was on a little longer, so ``pages`` may have more at either end. Raises
+    PageownerError if no alignment agrees: struct pages are then not one array (SPARSEMEM
+    without VMEMMAP), and pfns cannot be computed.
+    """
+    for shift in range(len(pages) - len(pfns) + 1):
+        bases = {page - pfn * size
+                 for page, pfn in zip(pages[shift:], pfns, strict=False)}
+        if len(bases) == 1 and len(set(pfns)) > 2:
+            return bases.pop(), len(pfns)
+    raise PageownerError(
+        f"struct pages are not one array on this kernel ({len(pfns)} events disagree), so pages"
+        " cannot be told from their address; tracking is not possible here"
+    )
+
+
+def symbols_at(addresses: Iterable[int], path: str = "/proc/kallsyms") -> dict[int, str]:
+    """The symbol that each address lies in, by the highest symbol not above it.
+
+    Raises PageownerError if the kernel hides addresses (kptr_restrict).
+    """
+    wanted = sorted(set(addresses))
+    best: dict[int, tuple[int, str]] = {}
+    seen = False
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            text, kind, name = line.split(maxsplit=2)
+            start = int(text, 16)
+            seen = seen or start != 0
+            if kind not in "tTwW":
+                continue
+            for address in wanted:
+                if start <= address and best.get(address, (0, ""))[0] < start:
+                    best[address] = (start, name.split()[0])
+    if not seen:
+        raise PageownerError(
+            f"{path} hides addresses from this process, so stacks would have no names;"
+            " run: sysctl kernel.kptr_restrict=1"
+        )
+    return {address: name for address, (_, name) in best.items()}
+
+
+def leading_frames(names: list[str]) -> int:
+    """How many of the first frames belong to BPF itself.
+
+    ``__traceiter_*`` is not counted: it is only there while a second tracer sits on the same
+    tracepoint, and as the calibration is one, no more may be skipped than without it.
+    """
+    for i, name in enumerate(names):
+        if not name.startswith(_WRAPPERS):
+            return i
+    return 0
+
+
+def calibrate(bpf: Libbpf, loaded: Object, page_size: int) -> Calibration:
+    """Attach the program ``calibrate`` of a loaded object, allocate, compare, detach.
+
+    ``page_size`` is sizeof(struct page). Runs in the thread whose id the object was loaded with.
+    """
+    place = tracefs("kmem/mm_page_alloc")
+    fields = fields_of((place / "format").read_text())
+    offset, width = fields["pfn"]
+    events = _ClassicEvents(int((place / "id").read_text()))
+    try:
+        loaded.attach("calibrate")
+        events.enable()
+        _take_pages()
+        events.disable()
+        loaded.detach()
+        raw = events.read()
+    finally:
+        events.close()
+    pfns = [int.from_bytes(event[offset : offset + width], "little") for event in raw]
+    sightings = []
+    for i in range(SIGHTINGS):
+        value = bpf.lookup(loaded.map_fd("sightings"), i.to_bytes(4, "little"), SIGHTING.itemsize)
+        sightings.append(np.frombuffer(value or b"", SIGHTING)[0])
+    sightings = [s for s in sightings if s["page"]]
+    # Failed allocations have no page, and -1 for a pfn.
+    pfns = [pfn for pfn in pfns if pfn < 1 << 52][: len(sightings)]
+    base, agreed = vmemmap_of([int(s["page"]) for s in sightings], pfns, page_size)
+    stacks = {tuple(map(int, s["frames"][: s["n"]])) for s in sightings}
+    names = symbols_at({frame for stack in stacks for frame in stack[:8]})
+    skip = min((leading_frames([names.get(frame, "") for frame in stack[:8]])
+                for stack in stacks if stack), default=0)
+    return Calibration(base, skip, agreed)
+
+
+def _take_pages() -> None:
+    """Some order-0 allocations by this thread, each with its own event."""
+    memory = mmap.mmap(-1, _PAGES * mmap.PAGESIZE)
+    for at in range(0, len(memory), mmap.PAGESIZE):
+        memory[at] = 1
+    memory.close()
+
+
+def this_thread() -> int:
+    """The id that bpf_get_current_pid_tgid() has in its lower half, in the first namespace."""
+    return threading.get_native_id()

@@ -1,0 +1,358 @@
+"""On, off, status: load, attach, pin, unpin. There is no daemon; the pins keep tracking alive.
+
+`on` builds everything in ``/sys/fs/bpf/pageowner-new`` and renames the directory to
+``/sys/fs/bpf/pageowner`` as its last step; `off` first renames it to ``pageowner-old``. So the
+name is there exactly while tracking is whole, and whatever a killed process leaves behind has one
+of the other two names, which the next `on` or `off` removes. Both hold a lock on the root of
+bpffs meanwhile, which leaves no file.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import platform
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pageowner.errors import PageownerError, UsageError
+from pageowner.kernel.memory_ranges import ram_ranges
+from pageowner.tracker import early, requirements
+from pageowner.tracker.calibrate import Calibration, calibrate, this_thread
+from pageowner.tracker.hooks import attach_optional
+from pageowner.tracker.libbpf import BpfError, Libbpf
+from pageowner.tracker.loading import Sizes, Tracker, add_spans, sizes_for
+from pageowner.tracker.maps import (
+    CONFIG_BYTES,
+    EARLY_WORD,
+    FREED,
+    MAX_DEPTH,
+    PIN_DIRECTORY,
+    RECORD,
+    Hook,
+    Store,
+    open_store,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Options", "Status", "cover", "is_on", "off", "on", "status"]
+
+_NEW, _OLD = PIN_DIRECTORY + "-new", PIN_DIRECTORY + "-old"
+_PINNED_MAPS = ("config", "spans", "freed_spans", "tasks", "stacks", "counters", "extfrag",
+                "questions")
+_RUN_PROGRAMS = ("look", "settle")
+_LOCK_SECONDS = 60
+_USER_GFP = 1 << 3 | 1 << 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to track.
+
+    - ``kernel_only``: leave out memory of user space: masks with both __GFP_MOVABLE and
+      __GFP_HARDWALL, as in GFP_HIGHUSER_MOVABLE: anonymous memory, page cache, tmpfs. What
+      remains is what the kernel itself holds, pipe and socket buffers and page tables with it.
+    - ``min_order``: only blocks of at least 2**min_order pages
+    - ``tgid``: only allocations by the threads of this process (0: all)
+    - ``cgroup``: only those by tasks in this cgroup v2 or below it, a path under its mount
+    - ``sample``: only one page in so many, by a hash of the pfn
+    - ``free_side``: also keep who freed each block last (16 bytes more a page)
+    - ``depth``: frames of a stack, 1 to 64
+    - ``tasks``, ``stacks``: room in the tables (0: by the machine's memory)
+    """
+
+    kernel_only: bool = False
+    min_order: int = 0
+    tgid: int = 0
+    cgroup: str = ""
+    sample: int = 1
+    free_side: bool = False
+    depth: int = 16
+    tasks: int = 0
+    stacks: int = 0
+
+    def check(self) -> None:
+        """Raises UsageError for what cannot be."""
+        if not 1 <= self.depth <= MAX_DEPTH:
+            raise UsageError(f"depth is 1 to {MAX_DEPTH} frames, not {self.depth}")
+        if self.sample < 1:
+            raise UsageError(f"sample is 1 or more, not {self.sample}")
+        if self.min_order < 0 or self.tgid < 0 or self.tasks < 0 or self.stacks < 0:
+            raise UsageError("min_order, tgid, tasks and stacks cannot be negative")
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is tracked and what it costs; only ``on`` is set while tracking is off.
+
+    - ``already_on``: `on` found it so
+    - ``since_wall``: seconds since 1970; ``since_ns``: CLOCK_MONOTONIC, as the records' ``ts``
+    - ``hooks``: name to ``active`` or the reason why not; ``attached``: those that are, with
+      ``missed`` events
+    - ``pages``: base pages that the records speak for: ``owned``, ``early``, ``filtered``
+    - ``counters``: events so far and what was missed (`maps.COUNTERS`)
+    - ``memory_bytes``: kernel memory of all maps; ``frames``: page frames covered
+    """
+
+    on: bool
+    already_on: bool = False
+    options: Options = field(default_factory=Options)
+    since_wall: float = 0.0
+    since_ns: int = 0
+    hooks: dict[str, str] = field(default_factory=dict)
+    attached: list[Hook] = field(default_factory=list)
+    pages: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    memory_bytes: int = 0
+    frames: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def missed(self) -> int:
+        """Events that no program saw because the same one was busy on that CPU."""
+        return sum(hook.missed for hook in self.attached)
+
+
+def is_on(directory: str = PIN_DIRECTORY) -> bool:
+    """Whether tracking is on, as far as this process may see."""
+    return os.path.isdir(directory)
+
+
+def on(options: Options | None = None, debug: bool = False) -> Status:
+    """Start tracking, and say how it stands.
+
+    When it is on already, that is said (``already_on``); with other ``options`` it is an error
+    that names what differs. ``debug`` keeps the verifier's log in the error.
+
+    Raises PageownerError where the kernel or the machine does not allow it, UsageError for
+    options that cannot be.
+    """
+    options = options or Options()
+    options.check()
+    bpf = requirements.require(debug)
+    with _locked():
+        _clean()
+        if is_on():
+            return _already(options)
+        try:
+            _start(bpf, options)
+        except BpfError as error:
+            raise _refusal(error, debug) from error
+        finally:
+            _clean()
+    return status()
+
+
+def off() -> bool:
+    """Stop tracking and leave nothing; whether it was on (or half on).
+
+    Raises PageownerError if this process may not.
+    """
+    requirements.require_root()
+    if not os.path.isdir(os.path.dirname(PIN_DIRECTORY)):
+        return False
+    with _locked():
+        was_on = is_on()
+        left = _clean()
+        if was_on:
+            os.rename(PIN_DIRECTORY, _OLD)
+            _clean()
+        return was_on or left
+
+
+def status() -> Status:
+    """How tracking stands. Raises PageownerError if this process may not ask."""
+    if not is_on():
+        if os.geteuid() != 0:
+            requirements.require_root()
+        return Status(on=False)
+    with open_store() as store:
+        facts = store.facts
+        return Status(
+            on=True,
+            options=Options(**facts["options"]),
+            since_wall=facts["since_wall"],
+            since_ns=facts["since_ns"],
+            hooks=facts["hooks"],
+            attached=store.hooks(),
+            pages=store.pages_by_state(),
+            counters=store.counters(),
+            memory_bytes=store.memory(),
+            frames=sum(end - start for start, end in facts["ranges"]),
+            facts=facts,
+        )
+
+
+def cover() -> int:
+    """Cover memory that was added since `on`; how many spans were made.
+
+    Frames added later begin as untracked, not as early.
+    """
+    with _locked(), open_store() as store:
+        outers = [(store.fd("spans"), RECORD.itemsize)]
+        if store.facts["options"]["free_side"]:
+            outers.append((store.fd("freed_spans"), FREED.itemsize))
+        ranges = ram_ranges()
+        made = add_spans(store.bpf, outers, store.span_shift, ranges)
+        if made:
+            _write_facts(store.bpf, store.fd("config"), {**store.facts, "ranges": ranges})
+        return made
+
+
+def _already(options: Options) -> Status:
+    now = status()
+    theirs, ours = asdict(now.options), asdict(options)
+    differ = [f"{name} is {theirs[name]!r}, not {ours[name]!r}"
+              for name in ours if ours[name] != theirs[name]]
+    if differ:
+        raise PageownerError(
+            f"tracking is on already with other options: {', '.join(differ)};"
+            " to change them: pageowner off, then on"
+        )
+    return Status(**{**vars(now), "already_on": True})
+
+
+def _start(bpf: Libbpf, options: Options) -> None:
+    ranges = ram_ranges()
+    sizes = sizes_for(ranges, options.tasks, options.stacks)
+    page_struct = bpf.type_size("page")
+    found = find_vmemmap(bpf, page_struct)
+    values = {"vmemmap": found.vmemmap, **_filters(options)}
+    with Tracker(bpf, sizes, options.depth, values, options.free_side) as tracker:
+        main = tracker.load("on_alloc", "on_free", *_RUN_PROGRAMS)
+        tracker.cover(ranges, EARLY_WORD)
+        tracker.skip_frames(dict.fromkeys(("alloc", "free", "extfrag"), found.skip))
+        os.mkdir(_NEW, 0o700)
+        for name in _PINNED_MAPS:
+            bpf.pin(main.map_fd(name), f"{_NEW}/{name}")
+        for name in _RUN_PROGRAMS:
+            bpf.pin(main.program_fd(name), f"{_NEW}/{name}")
+        facts = _facts(options, found, sizes, ranges, page_struct)
+        _write_facts(bpf, main.map_fd("config"), facts)
+        for program, name in (("on_free", "mm_page_free"), ("on_alloc", "mm_page_alloc")):
+            bpf.pin(main.attach(program), f"{_NEW}/link_{name}")
+            facts["hooks"][name] = "active"
+        facts["hooks"].update(attach_optional(tracker, found, _NEW))
+        with Store(bpf, _NEW) as store:
+            facts["early_pages"] = early.settle(store, ranges)
+        _write_facts(bpf, main.map_fd("config"), facts)
+        os.rename(_NEW, PIN_DIRECTORY)
+
+
+def find_vmemmap(bpf: Libbpf, page_struct: int) -> Calibration:
+    """Load the calibration alone, with maps of no size to speak of, and run it."""
+    small = Sizes(span_shift=0, spans=1, tasks=1, stacks=1)
+    with Tracker(bpf, small, 1, {"only_pid": this_thread()}) as tracker:
+        return calibrate(bpf, tracker.load("calibrate"), page_struct)
+
+
+def _filters(options: Options) -> dict[str, int]:
+    values = {
+        "user_gfp": _USER_GFP if options.kernel_only else 0,
+        "min_order": options.min_order,
+        "only_tgid": options.tgid,
+        "sample": options.sample,
+    }
+    if options.cgroup:
+        values["only_cgroup"], values["cgroup_level"] = _cgroup(options.cgroup)
+    return values
+
+
+def _cgroup(path: str) -> tuple[int, int]:
+    """Id and depth of a cgroup v2: its directory's inode number is its id (kernfs, 64 bit)."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, mount, kind, *_ = line.split()
+        if kind == "cgroup2":
+            break
+    else:
+        raise PageownerError("no cgroup v2 is mounted, so there is nothing to choose by cgroup")
+    place = Path(path if path.startswith(mount) else f"{mount}/{path.lstrip('/')}")
+    if not place.is_dir():
+        raise UsageError(f"no cgroup {path} below {mount}")
+    return place.stat().st_ino, len(place.relative_to(mount).parts)
+
+
+def _facts(options: Options, found: Calibration, sizes: Sizes, ranges: list[tuple[int, int]],
+           page_struct: int) -> dict[str, Any]:
+    return {
+        "options": asdict(options),
+        "hooks": {},
+        "since_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+        "since_boot_ns": time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+        "since_wall": time.time(),
+        "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "kernel": platform.release(),
+        "vmemmap": found.vmemmap,
+        "calibration_events": found.events,
+        "skip": found.skip,
+        "page_struct_size": page_struct,
+        "span_shift": sizes.span_shift,
+        "depth": options.depth,
+        "tasks": sizes.tasks,
+        "stacks": sizes.stacks,
+        "ranges": ranges,
+    }
+
+
+def _write_facts(bpf: Libbpf, fd: int, facts: dict[str, Any]) -> None:
+    text = json.dumps(facts).encode()
+    if len(text) > CONFIG_BYTES:
+        facts = {**facts, "ranges": [[facts["ranges"][0][0], facts["ranges"][-1][1]]]}
+        text = json.dumps(facts).encode()
+    bpf.update(fd, bytes(4), text.ljust(CONFIG_BYTES, b"\0"))
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Only one `on` or `off` at a time; the lock ends with the process that holds it."""
+    fd = os.open(os.path.dirname(PIN_DIRECTORY), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise PageownerError(
+                        "another pageowner on or off has been at work for a minute; see who:"
+                        " lsof /sys/fs/bpf"
+                    ) from None
+                time.sleep(0.05)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _clean() -> bool:
+    """Remove what a killed `on` or `off` left; whether there was anything."""
+    found = False
+    for directory in (_NEW, _OLD):
+        if os.path.isdir(directory):
+            found = True
+            # Links first: nothing writes to maps that are going.
+            for pin in sorted(Path(directory).iterdir(),
+                              key=lambda pin: not pin.name.startswith("link_")):
+                pin.unlink()
+            os.rmdir(directory)
+    return found
+
+
+def _refusal(error: BpfError, debug: bool) -> PageownerError:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        why = requirements.lockdown()
+        if why:
+            return PageownerError(why)
+    if error.errno == errno.ENOMEM:
+        return PageownerError(f"not enough memory for the tracker's maps: {error}")
+    text = f"the kernel refuses the tracker: {error}"
+    if debug and error.log:
+        text += "\n" + "\n".join(error.log)
+    return PageownerError(text + ("" if debug else "; --debug shows the verifier's log"))

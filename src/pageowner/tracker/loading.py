@@ -1,0 +1,244 @@
+"""The compiled object: sized for a machine, set up, loaded, each optional hook for itself."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageowner.tracker.libbpf import MMAPABLE, BpfError, Libbpf, Object
+from pageowner.tracker.maps import FREED, RECORD, map_array, stack_type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["HOOK_NUMBERS", "Sizes", "Tracker", "image", "parameters", "sizes_for"]
+
+HOOK_NUMBERS = {"alloc": 0, "free": 1, "extfrag": 2, "bulk": 3, "contig": 4, "migrate": 5,
+                "split": 6}
+"""enum hook (records.h)."""
+
+_PRIVATE_MAPS = ("scratches", "migrating", "splits", "split_now", "sightings")
+
+
+def image() -> bytes:
+    """The compiled BPF object as it is in the package."""
+    return resources.files("pageowner.tracker").joinpath("page_owner.bpf.o").read_bytes()
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << max(0, (n - 1).bit_length())
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the maps are: 2**span_shift frames a span, entries of the depots (powers of two),
+    room for span numbers below ``spans``."""
+
+    span_shift: int
+    spans: int
+    tasks: int
+    stacks: int
+
+
+def sizes_for(ranges: Sequence[tuple[int, int]], tasks: int = 0, stacks: int = 0) -> Sizes:
+    """Sizes that fit the page frames of a machine; 0 means: by its memory.
+
+    Spans are 2**16 frames (256 MiB of 4 KiB pages, 1.5 MiB of records), larger where that would
+    make over 1,024 of them. The table of spans has room for twice the highest pfn, and for 1 TiB
+    at least, since memory can be added: 8 bytes each. Tasks: one for 64 frames; stacks: one for
+    128, at most 262,144.
+    """
+    frames = sum(end - start for start, end in ranges)
+    after = max(end for _, end in ranges)
+    shift = 16
+    while frames >> shift > 1024 and shift < 20:
+        shift += 1
+    return Sizes(
+        span_shift=shift,
+        spans=max(_power_of_two((after >> shift) + 1) * 2, 1 << (28 - shift)),
+        tasks=min(_power_of_two(tasks or max(1 << 14, frames // 64)), 1 << 20),
+        stacks=_power_of_two(stacks or min(max(1 << 14, frames // 128), 1 << 18)),
+    )
+
+
+def parameters(obj: Object, values: dict[str, int]) -> None:
+    """Set ``const volatile`` variables of an object before it is loaded, by name.
+
+    Their places come from the object's own symbols. Raises KeyError for a name it lacks.
+    """
+    data = obj.initial(next(name for name in obj.maps() if name.endswith(".rodata")))
+    symbols = _symbols(obj.image, ".rodata")
+    for name, value in values.items():
+        offset, size = symbols[name]
+        data[offset : offset + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+
+
+def variable(obj: Object, name: str) -> tuple[int, int]:
+    """Offset and size of a global variable in the .bss map."""
+    return _symbols(obj.image, ".bss")[name]
+
+
+def _symbols(elf: bytes, section: str) -> dict[str, tuple[int, int]]:
+    """Offset and size of each symbol of a section of a 64-bit ELF file."""
+    headers = np.dtype([("name", "u4"), ("type", "u4"), ("flags", "u8"), ("addr", "u8"),
+                        ("offset", "u8"), ("size", "u8"), ("link", "u4"), ("info", "u4"),
+                        ("align", "u8"), ("entsize", "u8")])
+    entries = np.dtype([("name", "u4"), ("info", "u1"), ("other", "u1"), ("shndx", "u2"),
+                        ("value", "u8"), ("size", "u8")])
+    start = int.from_bytes(elf[0x28:0x30], "little")
+    count, names_at = np.frombuffer(elf, "u2", 2, 0x3C)
+    sections = np.frombuffer(elf, headers, count, start)
+
+    def text(table: Any, at: int) -> str:
+        begin = int(table["offset"]) + at
+        return elf[begin : elf.index(b"\0", begin)].decode()
+
+    names = [text(sections[names_at], int(s["name"])) for s in sections]
+    table = sections[next(i for i, s in enumerate(sections) if s["type"] == 2)]
+    symbols = np.frombuffer(elf, entries, int(table["size"]) // entries.itemsize,
+                            int(table["offset"]))
+    strings = sections[int(table["link"])]
+    return {
+        text(strings, int(s["name"])): (int(s["value"]), int(s["size"]))
+        for s in symbols
+        if s["info"] & 15 == 1 and s["shndx"] < len(names) and names[s["shndx"]] == section
+    }
+
+
+@dataclass
+class Tracker:
+    """A loaded tracker that is not pinned: the object with the required hooks, one more object
+    for each optional hook, all on the same maps. Closed, it is gone."""
+
+    bpf: Libbpf
+    sizes: Sizes
+    depth: int
+    values: dict[str, int]
+    free_side: bool = False
+    main: Object | None = None
+    optional: dict[str, Object] = field(default_factory=dict)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything that is not pinned."""
+        for obj in self.optional.values():
+            obj.close()
+        self.optional.clear()
+        self._stack.close()
+
+    def load(self, *programs: str) -> Object:
+        """Make the maps and load these programs. Raises BpfError."""
+        obj = self._stack.enter_context(self.bpf.open(image(), "pageowner"))
+        obj.choose(*programs)
+        self._set(obj)
+        for name, dtype in (("spans", RECORD), ("freed_spans", FREED)):
+            like = self._span(dtype.itemsize)
+            self._stack.callback(os.close, like)
+            obj.inner(name, like)
+        obj.resize("spans", self.sizes.spans)
+        obj.resize("freed_spans", self.sizes.spans if self.free_side else 1)
+        obj.resize("tasks", self.sizes.tasks)
+        obj.resize("stacks", self.sizes.stacks, stack_type(self.depth).itemsize)
+        obj.load()
+        self.main = obj
+        return obj
+
+    def load_optional(self, program: str, function: str | None = None,
+                      more: dict[str, int] | None = None) -> Object:
+        """Load one more program on the same maps, tracing ``function`` if given; what the
+        kernel says of it stays its own affair. Raises BpfError."""
+        assert self.main is not None
+        obj = self.bpf.open(image(), "pageowner")
+        try:
+            obj.choose(program)
+            self._set(obj, more)
+            if function is not None:
+                obj.target(program, function)
+            for name in obj.maps():
+                if not name.endswith(".rodata"):
+                    obj.reuse(name, self.main.map_fd(name))
+            obj.load()
+        except BpfError:
+            obj.close()
+            raise
+        self.optional[program] = obj
+        return obj
+
+    def _set(self, obj: Object, more: dict[str, int] | None = None) -> None:
+        parameters(obj, {
+            "span_shift": self.sizes.span_shift,
+            "depth": self.depth,
+            "stack_mask": self.sizes.stacks - 1,
+            "task_mask": self.sizes.tasks - 1,
+            "free_side": int(self.free_side),
+            **self.values,
+            **(more or {}),
+        })
+
+    def _span(self, size: int) -> int:
+        return self.bpf.create_array("po_span", size, 1 << self.sizes.span_shift, MMAPABLE)
+
+    def cover(self, ranges: Iterable[tuple[int, int]], early_word: int = 0) -> int:
+        """Make spans for page frames that have none, each frame of ``ranges`` in them with this
+        state word; how many were made."""
+        assert self.main is not None
+        outers = [(self.main.map_fd("spans"), RECORD.itemsize)]
+        if self.free_side:
+            outers.append((self.main.map_fd("freed_spans"), FREED.itemsize))
+        return add_spans(self.bpf, outers, self.sizes.span_shift, ranges, early_word)
+
+    def skip_frames(self, numbers: dict[str, int]) -> None:
+        """Set how many frames each hook leaves out at the top of a stack, by name of the hook."""
+        assert self.main is not None
+        fd = self.main.map_fd(next(n for n in self.main.maps() if n.endswith(".bss")))
+        size = self.bpf.map_info(fd).value_size
+        data = bytearray(self.bpf.lookup(fd, bytes(4), size) or bytes(size))
+        offset, _ = variable(self.main, "skip_frames")
+        for name, number in numbers.items():
+            at = offset + 4 * HOOK_NUMBERS[name]
+            data[at : at + 4] = number.to_bytes(4, "little")
+        self.bpf.update(fd, bytes(4), bytes(data))
+
+
+def add_spans(bpf: Libbpf, outers: list[tuple[int, int]], span_shift: int,
+              ranges: Iterable[tuple[int, int]], early_word: int = 0) -> int:
+    """For each (map of maps, record size): an array for every span that these page frames touch
+    and that has none; how many spans were made."""
+    wanted: dict[int, list[tuple[int, int]]] = {}
+    for start, end in ranges:
+        for number in range(start >> span_shift, ((end - 1) >> span_shift) + 1):
+            first = number << span_shift
+            wanted.setdefault(number, []).append(
+                (max(start - first, 0), min(end - first, 1 << span_shift)))
+    made = 0
+    for which, (outer, size) in enumerate(outers):
+        for number, parts in wanted.items():
+            key = number.to_bytes(4, "little")
+            if bpf.lookup(outer, key, 4) is not None:
+                continue
+            fd = bpf.create_array("po_span", size, 1 << span_shift, MMAPABLE)
+            try:
+                if which == 0:
+                    made += 1
+                    if early_word:
+                        words = map_array(fd, RECORD, 1 << span_shift, True).view("u4")
+                        words = words.reshape(-1, RECORD.itemsize // 4)
+                        for begin, end in parts:
+                            words[begin:end, 5] = early_word
+                bpf.update(outer, key, fd.to_bytes(4, "little"))
+            finally:
+                os.close(fd)
+    return made
+
+

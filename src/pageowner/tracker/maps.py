@@ -1,0 +1,333 @@
+"""The tracker's pinned maps as NumPy arrays, read in place.
+
+`open_store` maps what `lifecycle.on` pinned; nothing is copied, so what an array says may change
+while it is read. How to read it truly:
+
+- A record is whole if its 24 bytes are the same before and after; its state word (``order`` to
+  ``moves``) is cleared first and written last.
+- A record's task is ``tasks[task_id & TASK_SLOT]`` if that entry's ``id`` equals the whole
+  ``task_id``: else the record was replaced meanwhile. Task 0 and stack 0 are unknown.
+- Two stacks with the same frames may have two ids: compare stacks by frames.
+- A record that overlaps a younger one (larger ``ts``) is stale: its free was missed.
+- The first frames of a stack may still be the tracing's own, when another tracer sits on the same
+  tracepoint: cut leading frames whose symbol begins with one of `TRACING_SYMBOLS`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import mmap
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageowner.errors import PageownerError
+from pageowner.tracker.libbpf import BpfError, Libbpf, libbpf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "COUNTERS",
+    "EARLY",
+    "FILTERED",
+    "FREED",
+    "NONE",
+    "OWNED",
+    "PIN_DIRECTORY",
+    "RECORD",
+    "TASK",
+    "TASK_SLOT",
+    "TRACING_SYMBOLS",
+    "Hook",
+    "Span",
+    "Store",
+    "open_store",
+]
+
+PIN_DIRECTORY = "/sys/fs/bpf/pageowner"
+"""Where all that keeps tracking alive is pinned."""
+
+NONE, OWNED, EARLY, FILTERED, DIVIDED = range(5)
+"""``record.state``: no block begins here; whole record; one page (order 0) in use since before
+tracking; left out by a filter (order and gfp_mask only); being divided just now, look again."""
+
+RECORD = np.dtype([
+    ("ts", "u8"), ("stack_id", "u4"), ("task_id", "u4"), ("gfp_mask", "u4"), ("order", "u1"),
+    ("state", "u1"), ("migrate_reason", "u1"), ("moves", "u1"),
+])
+"""struct record: 24 bytes a page frame. ``ts`` is CLOCK_MONOTONIC ns; ``migrate_reason`` is the
+kernel's enum migrate_reason + 1, 0 if never migrated."""
+
+FREED = np.dtype([("ts", "u8"), ("stack_id", "u4"), ("task_id", "u4")])
+"""struct freed: the last free of a block that began here, with ``--free``."""
+
+TASK = np.dtype([
+    ("id", "u4"), ("refs", "u4"), ("tgid", "u4"), ("pid", "u4"), ("comm", "S16"),
+    ("cgroup_id", "u8"),
+])
+"""struct task."""
+
+QUESTION = np.dtype([("pfn", "u8"), ("flags", "u8"), ("refcount", "i4"), ("type", "u4")])
+"""struct question: what `Store.look` asks the kernel about a page."""
+
+QUESTIONS = 512
+MAX_DEPTH = 64
+CONFIG_BYTES = 16384
+
+TASK_SLOT = (1 << 20) - 1
+"""The bits of a task id that are its slot in ``tasks``."""
+
+TRACING_SYMBOLS = ("bpf_prog_", "bpf_trace_run", "__bpf_trace_", "__traceiter_", "trace_",
+                   "bpf_trampoline_", "bpf_get_stack")
+"""Symbols of tracing itself, to be cut from the top of a stack."""
+
+COUNTERS = (
+    "allocs", "frees", "bulk", "contig", "migrated", "splits", "extfrag", "filtered", "carves",
+    "merges", "early_freed", "unknown_frees", "overwritten", "out_of_range", "stacks_full",
+    "stacks_failed", "stack_collisions", "tasks_full", "tasks_taken", "bulk_missed",
+    "extfrag_full", "contended",
+)
+"""Names of the counters, in the order of enum counter (records.h, which explains each)."""
+
+EARLY_WORD = EARLY << 8
+"""The state word of an early page: order 0, never migrated."""
+
+
+def stack_type(depth: int) -> np.dtype[np.void]:
+    """struct stack for stacks of at most ``depth`` frames."""
+    return np.dtype([("hash", "u8"), ("n", "u4"), ("spare", "u4"), ("frames", "u8", (depth,))])
+
+
+@dataclass(frozen=True)
+class Span:
+    """Some of the store: ``records[i]`` speaks for page frame ``first + i``."""
+
+    first: int
+    records: NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A program of ours that is attached. ``missed`` counts events that came while the same
+    program was busy on that CPU (an interrupt's)."""
+
+    name: str
+    program_id: int
+    link_id: int
+    missed: int
+
+
+def possible_cpus(text: str | None = None) -> int:
+    """How many CPUs a per-CPU map has room for: the highest of /sys/.../cpu/possible plus one."""
+    if text is None:
+        text = Path("/sys/devices/system/cpu/possible").read_text()
+    return int(text.strip().replace(",", "-").split("-")[-1]) + 1
+
+
+def map_array(fd: int, dtype: np.dtype[Any], entries: int, write: bool = False) -> NDArray[Any]:
+    """A BPF array made with BPF_F_MMAPABLE as ``entries`` elements, in place."""
+    page = mmap.PAGESIZE
+    size = (dtype.itemsize * entries + page - 1) // page * page
+    protection = mmap.PROT_READ | (mmap.PROT_WRITE if write else 0)
+    memory = mmap.mmap(fd, size, mmap.MAP_SHARED, protection)
+    return np.frombuffer(memory, dtype, entries)
+
+
+class Store:
+    """Everything that the tracker knows, at the moment it is read.
+
+    Made by `open_store`. ``facts`` are those of `lifecycle.on`: ``options``, ``hooks`` (name to
+    ``active`` or why not), ``since_ns`` (CLOCK_MONOTONIC), ``since_wall`` (seconds since 1970),
+    ``boot_id``, ``kernel``, ``vmemmap``, ``page_struct_size``, ``span_shift``, ``depth``,
+    ``early_pages``, ``ranges`` (page frames covered, ``[first, after]``).
+    """
+
+    def __init__(self, bpf: Libbpf, directory: str) -> None:
+        self.bpf = bpf
+        self.directory = directory
+        raw = bpf.lookup(self.fd("config"), bytes(4), CONFIG_BYTES) or b""
+        self.facts: dict[str, Any] = json.loads(raw.rstrip(b"\0") or b"{}")
+        self.span_shift = int(self.facts["span_shift"])
+        self.depth = int(self.facts["depth"])
+
+    def close(self) -> None:
+        """Let go of the file descriptors; arrays taken before stay good."""
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @cached_property
+    def _fds(self) -> dict[str, int]:
+        return {}
+
+    def fd(self, name: str) -> int:
+        """File descriptor of something pinned; closed with the store."""
+        if name not in self._fds:
+            self._fds[name] = self.bpf.get(f"{self.directory}/{name}")
+        return self._fds[name]
+
+    def _array(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+        fd = self.fd(name)
+        return map_array(fd, dtype, self.bpf.map_info(fd).max_entries)
+
+    def _inner_maps(self, name: str) -> Iterator[tuple[int, int]]:
+        """Span numbers and file descriptors of the inner maps; the caller closes these."""
+        outer = self.fd(name)
+        for key in self.bpf.keys(outer, 4):
+            value = self.bpf.lookup(outer, key, 4)
+            if value is not None:
+                yield (int.from_bytes(key, "little"),
+                       self.bpf.map_by_id(int.from_bytes(value, "little")))
+
+    def _spans(self, name: str, dtype: np.dtype[Any], write: bool = False) -> list[Span]:
+        spans = []
+        for number, fd in self._inner_maps(name):
+            try:
+                spans.append(Span(number << self.span_shift,
+                                  map_array(fd, dtype, 1 << self.span_shift, write)))
+            finally:
+                os.close(fd)
+        return sorted(spans, key=lambda span: span.first)
+
+    @cached_property
+    def spans(self) -> list[Span]:
+        """The records (`RECORD`), in pfn order; what no span holds is not memory."""
+        return self._spans("spans", RECORD)
+
+    @cached_property
+    def freed(self) -> list[Span]:
+        """The free side (`FREED`) in the same spans; empty unless asked for at `on`."""
+        return self._spans("freed_spans", FREED) if self.facts["options"]["free_side"] else []
+
+    @cached_property
+    def tasks(self) -> NDArray[np.void]:
+        """The task table (`TASK`), by slot."""
+        return self._array("tasks", TASK)
+
+    @cached_property
+    def stacks(self) -> NDArray[np.void]:
+        """The stack table by id: ``n`` frames of ``frames``, return addresses, innermost first;
+        ``n`` 0 is an empty slot."""
+        return self._array("stacks", stack_type(self.depth))
+
+    def counters(self) -> dict[str, int]:
+        """`COUNTERS`, summed over the CPUs."""
+        cpus = possible_cpus()
+        raw = self.bpf.lookup(self.fd("counters"), bytes(4), 8 * len(COUNTERS) * cpus) or b""
+        sums = np.frombuffer(raw, "u8").reshape(cpus, len(COUNTERS)).sum(axis=0)
+        return dict(zip(COUNTERS, map(int, sums), strict=True))
+
+    def hooks(self) -> list[Hook]:
+        """The attached programs."""
+        hooks = []
+        for pin in sorted(Path(self.directory).glob("link_*")):
+            link = self.bpf.get(str(pin))
+            try:
+                about = self.bpf.link_info(link)
+                program = self.bpf.program_by_id(about.program_id)
+            finally:
+                os.close(link)
+            try:
+                info = self.bpf.program_info(program)
+            finally:
+                os.close(program)
+            hooks.append(Hook(pin.name.removeprefix("link_"), about.program_id, about.id,
+                              info.recursion_misses))
+        return hooks
+
+    def look(self, pfns: NDArray[np.uint64]) -> NDArray[np.void]:
+        """Ask the kernel about pages: a `QUESTION` for each pfn, with page->flags, the reference
+        count (-1: unreadable) and page_type. 100,000 pages take some 20 ms.
+        """
+        answers = np.zeros(len(pfns), QUESTION)
+        answers["pfn"] = pfns
+        fd, program = self.fd("questions"), self.fd("look")
+        table = map_array(fd, QUESTION, QUESTIONS, write=True)
+        for at in range(0, len(pfns), QUESTIONS):
+            part = answers[at : at + QUESTIONS]
+            table[: len(part)] = part
+            self.bpf.run(program, len(part))
+            part[:] = table[: len(part)]
+        return answers
+
+    def settle(self, first: int, bits: list[int]) -> None:
+        """Unmark early frames: of the 512 from pfn ``first`` on those whose bit is set in the
+        8 words, unless an event was faster."""
+        self.bpf.run(self.fd("settle"), first, *bits)
+
+    def unused(self, pfns: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which of these page frames are free though /proc/kpageflags shows no flag of theirs.
+
+        Ask it of frames whose flags are 0. Free are pages on a CPU's own list: no reference and
+        no type (one allocated without a reference has a type: slab, large kmalloc). So are those
+        whose struct page was never written, where the kernel puts off that work
+        (CONFIG_DEFERRED_STRUCT_PAGE_INIT): they are not in the allocator yet.
+        """
+        answers = self.look(pfns)
+        never = (answers["flags"] == 0) & (answers["type"] == 0)
+        free: NDArray[np.bool_] = (answers["refcount"] == 0) & (
+            (answers["type"] == 0xFFFFFFFF) | never)
+        return free
+
+    def pages_by_state(self) -> dict[str, int]:
+        """Base pages that the records speak for: ``owned``, ``early``, ``filtered``."""
+        pages = dict.fromkeys(("owned", "early", "filtered"), 0)
+        for span in self.spans:
+            state = span.records["state"]
+            pages["early"] += int(np.count_nonzero(state == EARLY))
+            for name, number in (("owned", OWNED), ("filtered", FILTERED)):
+                orders = np.bincount(span.records["order"][state == number], minlength=1)
+                pages[name] += int((orders << np.arange(len(orders))).sum())
+        return pages
+
+    def memory(self) -> int:
+        """Bytes of kernel memory that the maps take, as the kernel accounts them."""
+        total = 0
+        for pin in Path(self.directory).iterdir():
+            if pin.name.startswith("link_") or pin.name in ("look", "settle"):
+                continue
+            total += _memlock(self.fd(pin.name))
+        for name, dtype in (("spans", RECORD), ("freed_spans", FREED)):
+            del dtype
+            for _, fd in self._inner_maps(name):
+                total += _memlock(fd)
+                os.close(fd)
+        return total
+
+
+def _memlock(fd: int) -> int:
+    for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
+        if line.startswith("memlock:"):
+            return int(line.split()[1])
+    return 0
+
+
+def open_store(directory: str = PIN_DIRECTORY) -> Store:
+    """The running tracker's maps.
+
+    Raises PageownerError if tracking is off, or this process may not open the maps.
+    """
+    try:
+        return Store(libbpf(), directory)
+    except (BpfError, PermissionError) as error:
+        if error.errno == errno.ENOENT:
+            raise PageownerError(
+                "tracking is off; start it with: sudo pageowner on"
+            ) from error
+        if error.errno in (errno.EPERM, errno.EACCES):
+            raise PageownerError("the tracker's maps are root's; run with sudo") from error
+        raise PageownerError(f"the tracker's maps cannot be read: {error}") from error

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * What both halves of the tracker share: the layout of its maps.
+ *
+ * maps.py has the same layout as NumPy types; a test compares the two, so neither changes alone.
+ * All integers are in the machine's byte order.
+ */
+#ifndef PAGEOWNER_RECORDS_H
+#define PAGEOWNER_RECORDS_H
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef int s32;
+typedef long long s64;
+
+#define COMM_LEN 16    /* TASK_COMM_LEN, include/linux/sched.h */
+#define MAX_DEPTH 64   /* frames of a stack at most; the depth in use is set when loading */
+#define MAX_BLOCK 20   /* the largest order a record may have: gigantic pages pass MAX_PAGE_ORDER */
+#define TASK_SLOT_BITS 20
+#define WAYS 16        /* how many slots of a depot may hold one key */
+
+/* What is known of the block that begins at a page (record.state). */
+enum state {
+	STATE_NONE = 0,     /* no block begins here: free, inside a block, or taken past our hooks */
+	STATE_OWNED = 1,    /* allocated while tracked: the record is whole */
+	STATE_EARLY = 2,    /* this one page (order 0) was in use before tracking began */
+	STATE_FILTERED = 3, /* allocated while tracked, left out by a filter: order and gfp only */
+	STATE_DIVIDED = 4,  /* a CPU is dividing this block just now; look again */
+};
+
+/*
+ * One for each page frame; it speaks for a block at the block's first page.
+ * order to spare are one aligned word, written last and cleared first: a reader that finds
+ * the same word before and after has a whole record.
+ */
+struct record {
+	u64 ts;             /* of the allocation, CLOCK_MONOTONIC ns, as the kernel's page owner */
+	u32 stack_id;       /* slot in stacks; 0: unknown */
+	u32 task_id;        /* id of a struct task; 0: unknown */
+	u32 gfp_mask;
+	u8 order;
+	u8 state;           /* enum state */
+	u8 migrate_reason;  /* of the last migration + 1 (enum migrate_reason); 0: never migrated */
+	u8 moves;           /* how often it was migrated, up to 255 */
+};
+
+/* The free side, one for each page frame, when asked for. */
+struct freed {
+	u64 ts;             /* of the last free of a block beginning here */
+	u32 stack_id;
+	u32 task_id;        /* holds no reference: right only while tasks[slot].id is still the same */
+};
+
+/*
+ * A task that owns pages. Its id is the slot in the low TASK_SLOT_BITS bits and above them a
+ * generation, so that an id read from a record is never taken for a later holder of the slot.
+ */
+struct task {
+	u32 id;             /* 0 while being written */
+	u32 refs;           /* live records that name it; TASK_TAKING while being written */
+	u32 tgid;
+	u32 pid;
+	char comm[COMM_LEN];
+	u64 cgroup_id;      /* of cgroup v2 */
+};
+
+/* A call stack; frames has as many entries as the depth that was loaded. */
+struct stack {
+	u64 hash;           /* of the frames; 0: the slot is empty */
+	u32 n;              /* frames in use; 0 while being written */
+	u32 spare;
+	u64 frames[MAX_DEPTH]; /* return addresses, innermost first */
+};
+
+/* The allocator took pages from a block of another migratetype (mm_page_alloc_extfrag). */
+struct extfrag_key {
+	u32 stack_id;
+	u32 tgid;
+	u32 pid;
+	u8 alloc_order;
+	u8 fallback_order;
+	u8 alloc_migratetype;
+	u8 fallback_migratetype;
+	char comm[COMM_LEN];
+};
+
+struct extfrag {
+	u64 count;
+	u64 last_ts;
+};
+
+/* Counters, one u64 each, per CPU, in this order. */
+enum counter {
+	COUNT_ALLOCS,          /* blocks seen allocated by the tracepoint */
+	COUNT_FREES,           /* blocks seen freed */
+	COUNT_BULK,            /* pages seen allocated by the bulk allocator */
+	COUNT_CONTIG,          /* ranges seen allocated by alloc_contig_range */
+	COUNT_MIGRATED,        /* owners copied to the new place of a page */
+	COUNT_SPLITS,          /* blocks seen split */
+	COUNT_EXTFRAG,         /* fragmentation events */
+	COUNT_FILTERED,        /* allocations left out by a filter */
+	COUNT_CARVES,          /* blocks divided because a part of them was freed */
+	COUNT_MERGES,          /* records cleared inside a larger block that was freed */
+	COUNT_EARLY_FREED,     /* early pages freed */
+	COUNT_UNKNOWN_FREES,   /* blocks freed of which nothing was known */
+	COUNT_OVERWRITTEN,     /* allocated over a live record: its free was missed */
+	COUNT_OUT_OF_RANGE,    /* pages outside the store */
+	COUNT_STACKS_FULL,     /* no slot for a new stack: id 0 */
+	COUNT_STACKS_FAILED,   /* the kernel gave no stack: id 0 */
+	COUNT_STACK_COLLISIONS,/* different stacks of one hash, kept apart */
+	COUNT_TASKS_FULL,      /* no slot for a new task: id 0 */
+	COUNT_TASKS_TAKEN,     /* slots of the task table that were given to a new task */
+	COUNT_BULK_MISSED,     /* pages of a bulk allocation past the end of what one event handles */
+	COUNT_EXTFRAG_FULL,    /* fragmentation events that found no slot */
+	COUNT_CONTENDED,       /* parts freed whose block another CPU was dividing too long */
+	COUNTERS
+};
+
+struct counters {
+	u64 value[COUNTERS];
+};
+
+/* The hooks, each with its own scratch memory: one may interrupt another on the same CPU. */
+enum hook {
+	HOOK_ALLOC,
+	HOOK_FREE,
+	HOOK_EXTFRAG,
+	HOOK_BULK,
+	HOOK_CONTIG,
+	HOOK_MIGRATE,
+	HOOK_SPLIT,
+	HOOKS
+};
+
+/* One event of the calibration: what the raw tracepoint says of a page. */
+struct sighting {
+	u64 page;           /* address of its struct page */
+	u64 gfp_mask;
+	u32 order;
+	u32 n;
+	u64 frames[MAX_DEPTH];
+};
+#define SIGHTINGS 64
+
+/* What a program run from userspace is asked about a page, and its answer. */
+struct question {
+	u64 pfn;
+	u64 flags;          /* page->flags */
+	s32 refcount;       /* -1: it could not be read */
+	u32 type;           /* page_type, or the map count of a mapped page - 1; 0xffffffff: none */
+};
+#define QUESTIONS 512
+
+#endif
