@@ -20,7 +20,16 @@ import pyarrow as pa
 from pageowner.errors import PageownerError
 from pageowner.kernel import cgroups, gfp, kallsyms, pageflags, zones
 from pageowner.snapshot import Metadata, Snapshot
-from pageowner.tracker.accounts import CLASSES, IS_EARLY, UNTRACKED, Account, account
+from pageowner.tracker.accounts import (
+    ABSENT,
+    CLASSES,
+    FREE,
+    IS_EARLY,
+    RESERVED,
+    UNTRACKED,
+    Account,
+    account,
+)
 from pageowner.tracker.maps import (
     OWNED,
     RECORD,
@@ -42,7 +51,7 @@ MIGRATE_REASONS = (
     "mempolicy_mbind", "numa_misplaced", "contig_range", "longterm_pin", "demotion", "damon")
 """mm/debug.c, migrate_reason_names, by enum migrate_reason (6.12); earlier kernels have fewer."""
 
-_TRIES = 3
+_TRIES = 2
 
 
 @dataclass
@@ -88,16 +97,21 @@ def _read(store: Store, zone_map: zones.ZoneMap,
     none = np.zeros(size, RECORD)
     flags_file, cgroup_file = _open(pageflags.KPAGEFLAGS), _open(pageflags.KPAGECGROUP)
     try:
-        held_back = _deferred(flags_file, zone_map)
-        first = 0
-        while True:
+        held_back = _deferred(flags_file, zone_map) + _outside(store.facts["ranges"])
+        end = _frame_count(flags_file, zone_map)
+        for first in range(0, end, size):
+            stop = min(first + size, end)
+            if not carried and any(one[0] <= first and stop <= one[1] for one in held_back):
+                # Nothing here was ever the page allocator's: there is no need to look.
+                totals[RESERVED] += stop - first
+                continue
             before = _frames(flags_file, first, size)
-            if not len(before):
-                break
             live = spans.get(first)
             if live is None and not carried and _none_exists(before):
-                totals[0] += len(before)
-                first += size
+                totals[ABSENT] += len(before)
+                continue
+            if live is not None and not carried and _all_free(live, before):
+                totals[FREE] += len(before)
                 continue
             inside = [(max(start - first, 0), min(stop - first, size)) for start, stop in held_back
                       if start < first + size and stop > first]
@@ -110,13 +124,12 @@ def _read(store: Store, zone_map: zones.ZoneMap,
             seen["split_blocks"] += done.split
             _collect(rows, done, records, after, first,
                      _frames(cgroup_file, first, size) if cgroup_file is not None else None)
-            first += size
     finally:
         for file in (flags_file, cgroup_file):
             if file is not None:
                 os.close(file)
     frames = dict(zip(CLASSES, map(int, totals), strict=True))
-    del frames["absent"]
+    del frames[CLASSES[ABSENT]]
     if not frames["filtered"]:
         del frames["filtered"]
     return rows, frames, seen
@@ -171,13 +184,37 @@ def _deferred(flags_file: int | None, zone_map: zones.ZoneMap) -> list[tuple[int
     return ranges
 
 
+def _outside(ranges: list[list[int]]) -> list[tuple[int, int]]:
+    """Frames between the ranges of memory: kernels with a flat memory map know them too."""
+    edges = [0, *(edge for one in sorted(ranges) for edge in one), 1 << 62]
+    return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)
+            if stop > start]
+
+
+def _frame_count(flags_file: int | None, zone_map: zones.ZoneMap) -> int:
+    """One more than the highest pfn that /proc/kpageflags knows."""
+    low, high = 0, max((zone.end_pfn for zone in zone_map.zones), default=0)
+    while len(_frames(flags_file, high, 1)):
+        low, high = high, high * 2 + 1
+    while low < high:
+        middle = (low + high) // 2
+        if len(_frames(flags_file, middle, 1)):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _all_free(live: NDArray[np.void], flags: NDArray[np.uint64]) -> bool:
+    return bool(((flags & pageflags.bit("buddy")) != 0).all()) and not live["state"].any()
+
+
 def _none_exists(flags: NDArray[np.uint64]) -> bool:
     return bool(((flags & pageflags.bit("nopage")) != 0).all())
 
 
 def _settled(store: Store, live: NDArray[np.void], before: NDArray[np.uint64],
-             flags_file: int | None, first: int, judge: Callable[[NDArray[np.void], NDArray[np.uint64],
-                                          NDArray[np.uint64]], Account],
+             flags_file: int | None, first: int, judge: Callable[..., Account],
              seen: dict[str, int]) -> tuple[NDArray[np.void], NDArray[np.uint64], Account]:
     """Read a span until no page looks untracked only because it changed hands meanwhile.
 
@@ -193,14 +230,14 @@ def _settled(store: Store, live: NDArray[np.void], before: NDArray[np.uint64],
         if len(silent):
             # The flags do not tell a page on a CPU's list of free pages from one in use.
             unused = store.unused((silent + first).astype(np.uint64))
-            done.classes[silent[unused]] = CLASSES.index("free")
+            done.classes[silent[unused]] = FREE
             unknown[silent[unused]] = False
         newly = unknown if doubt is None else unknown & doubt
         if doubt is not None:
             seen["reread_pages"] += int(doubt.sum())
         if not newly.any() or (doubt is not None and again + 1 == _TRIES):
             # What was known in another reading changed hands: it is in flux, not untracked.
-            done.classes[unknown & ~newly] = CLASSES.index("free")
+            done.classes[unknown & ~newly] = FREE
             return records, after, done
         doubt, before = newly, after
     return records, after, done
@@ -209,44 +246,53 @@ def _settled(store: Store, live: NDArray[np.void], before: NDArray[np.uint64],
 def _collect(rows: _Rows, done: Account, records: NDArray[np.void], flags: NDArray[np.uint64],
              first: int, cgroup: NDArray[np.uint64] | None) -> None:
     """Add the owned blocks, and early and untracked pages by compound page, in pfn order."""
+    size = len(done.classes)
     owned = records["state"][done.blocks.record] == OWNED
-    place = [done.blocks.place[owned]]
-    order = [done.blocks.order[owned]]
-    state = [np.zeros(len(place[0]), np.uint8)]
-    source = [done.blocks.record[owned]]
-    shape = pageflags.compound_order(flags)
-    for number, kind in ((1, IS_EARLY), (2, UNTRACKED)):
-        mine = done.classes == kind
-        if not mine.any():
-            continue
-        heads = np.flatnonzero(mine)
-        sizes = shape[heads]
-        # A compound page is one row if all of it is of this class; else its pages stand alone.
-        whole = np.concatenate([[0], np.cumsum(mine)])
-        ends = np.minimum(heads + (np.int64(1) << np.maximum(sizes, 0).astype(np.int64)),
-                          len(mine))
-        one_row = (sizes > 0) & (whole[ends] - whole[heads] == ends - heads)
-        inside = np.zeros(len(mine) + 1, np.int32)
-        np.add.at(inside, heads[one_row] + 1, 1)
-        np.add.at(inside, ends[one_row], -1)
-        alone = np.cumsum(inside[:-1])[heads] == 0
-        heads, sizes = heads[alone], np.where(one_row, sizes, 0)[alone]
-        place.append(heads)
-        order.append(sizes.astype(np.uint8))
-        state.append(np.full(len(heads), number, np.uint8))
-        source.append(heads)
-    places = np.concatenate(place)
-    by_place = np.argsort(places, kind="stable")
-    places = places[by_place]
+    place = done.blocks.place[owned]
+    row = np.zeros(size, np.uint8)  # 1: owned, 2: early, 3: untracked; 0: no row begins here
+    order = np.zeros(size, np.uint8)
+    source = np.arange(size)
+    row[place] = 1
+    order[place] = done.blocks.order[owned]
+    source[place] = done.blocks.record[owned]
+    others = (done.classes == IS_EARLY) | (done.classes == UNTRACKED)
+    if others.any():
+        heads, sizes = _by_compound(done.classes, others, pageflags.compound_order(flags))
+        row[heads] = np.where(done.classes[heads] == IS_EARLY, 2, 3)
+        order[heads] = sizes
+    places = np.flatnonzero(row)
     if not len(places):
         return
     rows.pfn.append((places + first).astype(np.uint64))
-    rows.order.append(np.concatenate(order)[by_place])
-    rows.state.append(np.concatenate(state)[by_place])
-    rows.record.append(records[np.concatenate(source)[by_place]])
+    rows.order.append(order[places])
+    rows.state.append(row[places] - np.uint8(1))
+    rows.record.append(records[source[places]])
     rows.flags.append(flags[places])
-    rows.cgroup.append(cgroup[places] if cgroup is not None and len(cgroup) >= len(flags)
+    rows.cgroup.append(cgroup[places] if cgroup is not None and len(cgroup) >= size
                        else np.zeros(len(places), np.uint64))
+
+
+def _by_compound(classes: NDArray[np.uint8], mine: NDArray[np.bool_],
+                 shape: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """First frames and orders of rows for pages without a record: a compound page is one row if
+    all of it is of one class, else its pages stand alone."""
+    heads = np.flatnonzero(mine)
+    sizes = shape[heads]
+    large = heads[sizes > 0]
+    if not len(large):
+        return heads, np.zeros(len(heads), np.uint8)
+    ends = np.minimum(large + (np.int64(1) << shape[large].astype(np.int64)), len(mine))
+    changes = np.concatenate([[0], np.cumsum(np.diff(classes) != 0)])
+    alike = changes[ends - 1] == changes[large]
+    large, ends = large[alike], ends[alike]
+    inside = np.zeros(len(mine) + 1, np.int32)
+    np.add.at(inside, large + 1, 1)
+    np.add.at(inside, ends, -1)
+    alone = np.cumsum(inside[:-1])[heads] == 0
+    orders = np.zeros(len(mine), np.uint8)
+    orders[large] = shape[large]
+    heads = heads[alone]
+    return heads, orders[heads]
 
 
 def _columns(store: Store, rows: _Rows, symbols: kallsyms.Kallsyms, zone_map: zones.ZoneMap,
@@ -258,7 +304,7 @@ def _columns(store: Store, rows: _Rows, symbols: kallsyms.Kallsyms, zone_map: zo
     record = np.concatenate(rows.record)
     owned = state == 0
     unknown = ~owned
-    known_task, task = _tasks(store, record["task_id"], owned)
+    tasks = _tasks(store, record["task_id"], owned)
     gfp_codes, gfp_texts = names.decode_all(np.where(owned, record["gfp_mask"], 0))
     kinds = names.migratetype(record["gfp_mask"])
     group_codes, group_paths = cgroups.memory().column(np.concatenate(rows.cgroup))
@@ -269,9 +315,7 @@ def _columns(store: Store, rows: _Rows, symbols: kallsyms.Kallsyms, zone_map: zo
         "gfp_mask": pa.array(record["gfp_mask"], mask=unknown),
         "gfp_flags": _text(gfp_codes, gfp_texts, unknown),
         "migratetype": _text(kinds.astype(np.int32), list(gfp.MIGRATETYPES), unknown),
-        "pid": pa.array(task["pid"].astype(np.int32), mask=~known_task),
-        "tgid": pa.array(task["tgid"].astype(np.int32), mask=~known_task),
-        "comm": _names(task["comm"], known_task),
+        **tasks,
         "ts_ns": pa.array(record["ts"], mask=unknown),
         "stack": _stacks(store, record["stack_id"], owned, symbols),
         "state": _text(state.astype(np.int32), ["owned", "early", "untracked"],
@@ -290,52 +334,53 @@ def _text(codes: NDArray[np.int32], values: list[str], missing: NDArray[np.bool_
         pa.array(codes.astype(np.int32), mask=missing), pa.array(values, pa.string()))
 
 
-def _coded(values: Iterable[str | None], index: NDArray[np.int64]) -> Any:
+def _coded(values: Iterable[str | None], index: NDArray[np.int32],
+           missing: NDArray[np.bool_]) -> Any:
     """A dictionary column of ``values[index]``, equal texts joined."""
     places: dict[str, int] = {}
     codes = np.array([-1 if value is None else places.setdefault(value, len(places))
                       for value in values] or [-1], np.int32)[index]
-    return _text(np.maximum(codes, 0), list(places), codes < 0)
+    return _text(np.maximum(codes, 0), list(places), missing | (codes < 0))
 
 
-def _tasks(store: Store, ids: NDArray[np.uint32],
-           owned: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.void]]:
-    """Each row's task, and whether it is known: the slot must still carry the record's id."""
-    table = store.tasks.copy()
-    slot = (ids & np.uint32(TASK_SLOT)).astype(np.int64)
-    slot = np.where(slot < len(table), slot, 0)
-    task = table[slot]
-    return owned & (ids != 0) & (task["id"] == ids), task
-
-
-def _names(comm: NDArray[np.bytes_], known: NDArray[np.bool_]) -> Any:
+def _tasks(store: Store, ids: NDArray[np.uint32], owned: NDArray[np.bool_]) -> dict[str, Any]:
+    """The columns of each row's task; null where the slot no longer carries the record's id."""
     from pageowner.formats.names import to_text
 
-    distinct, index = np.unique(comm, return_inverse=True)
-    texts = [to_text(bytes(one)) for one in distinct]
-    return _coded([*texts, None], np.where(known, index, len(texts)))
+    table = store.tasks.copy()
+    slot = (ids & np.uint32(TASK_SLOT)).astype(np.int32)
+    slot[slot >= len(table)] = 0
+    missing = ~(owned & (ids != 0) & (table["id"][slot] == ids))
+    used = np.zeros(len(table), bool)
+    used[slot[~missing]] = True
+    names = [to_text(bytes(comm)) if wanted else None
+             for comm, wanted in zip(table["comm"].tolist(), used.tolist(), strict=True)]
+    slot[missing] = 0
+    return {"pid": pa.array(table["pid"].astype(np.int32)[slot], mask=missing),
+            "tgid": pa.array(table["tgid"].astype(np.int32)[slot], mask=missing),
+            "comm": _coded(names, slot, missing)}
 
 
 def _stacks(store: Store, ids: NDArray[np.uint32], owned: NDArray[np.bool_],
             symbols: kallsyms.Kallsyms) -> Any:
     """Each distinct stack as text, without frames of tracing itself."""
-    wanted, index = np.unique(np.where(owned, ids, 0), return_inverse=True)
     table = store.stacks
-    fitting = wanted[wanted < len(table)]
-    entries = table[fitting]
+    missing = ~owned | (ids == 0) | (ids >= len(table))
+    used = np.zeros(len(table), bool)
+    used[ids[~missing]] = True
+    wanted = np.flatnonzero(used)
+    entries = table[wanted]
     depth = np.arange(store.depth)
     frames = np.where(depth[None, :] < entries["n"][:, None], entries["frames"], 0)
     texts: list[str | None] = []
-    for number, text in zip(fitting, symbols.stacks(frames), strict=True):
-        if not number or not text:
-            texts.append(None)
-            continue
+    for text in symbols.stacks(frames):
         lines = text.split("\n")
         while len(lines) > 1 and lines[0].startswith(TRACING_SYMBOLS):
             del lines[0]
-        texts.append("\n".join(lines))
-    texts += [None] * (len(wanted) - len(fitting))
-    return _coded(texts, index)
+        texts.append("\n".join(lines) or None)
+    place = np.zeros(len(table), np.int32)
+    place[wanted] = np.arange(len(wanted))
+    return _coded(texts, place[np.where(missing, 0, ids)], missing)
 
 
 def _metadata(store: Store, zone_map: zones.ZoneMap, frames: dict[str, int],
