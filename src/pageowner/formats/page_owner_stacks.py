@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from pageowner.formats.names import to_bytes, to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pageowner.snapshot import Snapshot
 
@@ -48,10 +48,11 @@ def stacks(snapshot: Snapshot, threshold: int = 0) -> list[Held]:
             if stack is not None and pages >= threshold]
 
 
-def write(held: Iterable[Held], file: BinaryIO) -> None:
-    """The text of show_stacks."""
+def write(held: Iterable[Held], file: BinaryIO,
+          encode: Callable[[str], bytes] = to_bytes) -> None:
+    """The text of show_stacks; see `page_owner_text.write` for ``encode``."""
     for stack, pages in held:
-        frames = b"".join(b" %s\n" % to_bytes(frame) for frame in stack.split("\n"))
+        frames = b"".join(b" %s\n" % encode(frame) for frame in stack.split("\n"))
         file.write(b"%snr_base_pages: %d\n\n" % (frames, pages))
 
 
