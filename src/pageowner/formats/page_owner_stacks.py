@@ -40,9 +40,11 @@ _NUMBER = re.compile(rb"(nr_base_pages|handle): (\d+)\Z")
 def stacks(snapshot: Snapshot, threshold: int = 0) -> list[Held]:
     """The stacks of a snapshot that hold at least ``threshold`` pages, most first.
 
-    Rows without a stack are left out, as the kernel's file has no place for them.
+    Rows without a stack are left out, as the kernel's file has no place for them, and so are
+    pages allocated before tracking began, which the kernel does not count by stack
+    (init_pages_in_zone in mm/page_owner.c of 6.12).
     """
-    table = snapshot.report(by="stack")
+    table = snapshot.select(state=("owned", "untracked")).report(by="stack")
     return [Held(stack, pages) for stack, pages in
             zip(table["stack"].to_pylist(), table["pages"].to_pylist(), strict=True)
             if stack is not None and pages >= threshold]
