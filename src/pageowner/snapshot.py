@@ -118,15 +118,21 @@ class Metadata:
         try:
             raw = json.loads(text)
             version = int(raw.pop("schema"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise PageownerError(f"the snapshot's metadata is damaged: {error}") from error
         if version > SCHEMA_VERSION:
             raise PageownerError(
                 f"the snapshot has schema {version}, this pageowner knows up to {SCHEMA_VERSION};"
                 " upgrade pageowner"
             )
-        known = {f.name for f in fields(cls)}
-        return cls(**{key: value for key, value in raw.items() if key in known})
+        known = {f.name: str(f.type) for f in fields(cls)}
+        for name, value in raw.items():
+            if name in known and not _fits(value, known[name]):
+                raise PageownerError(f"the snapshot's metadata is damaged: {name} is {value!r:.40}")
+        meta = cls(**{key: value for key, value in raw.items() if key in known})
+        if meta.page_size < 1 or not 0 <= (meta.pageblock_order or 0) <= 30:
+            raise PageownerError("the snapshot's metadata is damaged: no kernel has these sizes")
+        return meta
 
 
 @dataclass(frozen=True)
@@ -187,6 +193,17 @@ class Snapshot:
         from pageowner.formats.parquet import write
 
         write(self, path)
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether a value from JSON is of the type that a field of `Metadata` is annotated with."""
+    kind = {"str": str, "int": int, "dict": dict, "list": list}[
+        annotation.partition("[")[0].partition(" ")[0]]
+    if value is None:
+        return annotation.endswith("None")
+    if annotation == "dict[str, int]":
+        return isinstance(value, dict) and all(type(n) is int for n in value.values())
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _nulls(rows: int, kind: pa.DataType) -> pa.Array:

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
-from pageowner.formats.opening import Opened, open_source
+from pageowner.formats.opening import Opened, open_source, reading
 
 if TYPE_CHECKING:
     from pageowner.snapshot import Snapshot
@@ -50,7 +50,9 @@ def _read(opened: Opened) -> Snapshot:
             return parquet.read(opened.name)
         import pyarrow as pa
 
-        return parquet.read(pa.BufferReader(opened.stream.read()), opened.name)
+        with reading(opened.name):
+            whole = opened.stream.read()
+        return parquet.read(pa.BufferReader(whole), opened.name)
     from pageowner.formats import page_owner
 
     return page_owner.read(opened)

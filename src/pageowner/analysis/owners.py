@@ -123,7 +123,7 @@ def _order(table: pa.Table, names: list[str], sort: str, reverse: bool) -> np.nd
 
 def head(table: pa.Table, top: int | None) -> Shown:
     """The first ``top`` owners (all if None), and what the others hold together."""
-    shown = table if top is None else table.slice(0, top)
+    shown = table if top is None else table.slice(0, min(top, table.num_rows))
     pages, blocks = table["pages"].to_numpy(), table["blocks"].to_numpy()
     size = shown.num_rows
     return Shown(shown, table.num_rows - size, int(pages[size:].sum()), int(blocks[size:].sum()))

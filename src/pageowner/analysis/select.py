@@ -76,7 +76,7 @@ def duration_ns(text: str) -> int:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
     unit = _UNITS.get((found[2] or "s") if found else "")
-    if not found or unit is None:
+    if not found or unit is None or len(found[1]) > 15:
         raise UsageError(f"{text!r} is not a length of time; write 30s, 5m, 2h or 1d")
     return int(float(found[1]) * unit)
 

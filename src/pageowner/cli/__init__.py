@@ -7,8 +7,11 @@ end here, in one line on stderr: exit status 1, or 2 for wrong usage.
 from __future__ import annotations
 
 import gc
+import io
 import os
+import signal
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import click
@@ -60,14 +63,22 @@ def _cli() -> None:
     """Who owns every page of this machine's memory."""
 
 
+class _Ended(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, as an exception, so that temporary files and processes go."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     # Millions of rows are few objects: looking for garbage among them is most often in vain.
     gc.set_threshold(100_000, 20, 100)
+    _prepare_streams()
+    _catch_signals()
     try:
-        _cli.main(args=None if argv is None else list(argv), prog_name="pageowner",
-                  standalone_mode=False)
+        status = _cli.main(args=None if argv is None else list(argv), prog_name="pageowner",
+                           standalone_mode=False)
         sys.stdout.flush()
+        # click returns the status of click.exceptions.Exit; commands themselves return None
+        return status if isinstance(status, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         error.show(sys.stderr)
         return 2
@@ -75,24 +86,58 @@ def main(argv: Sequence[str] | None = None) -> int:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "pageowner"
         return _fail(f"{error.format_message().rstrip('.')}; see '{path} --help'", 2)
-    except click.exceptions.Exit as error:
-        return error.exit_code
     except PageownerError as error:
         return _fail(str(error), error.exit_status)
-    except (KeyboardInterrupt, click.Abort):
-        return 130
-    except BrokenPipeError:
-        # The reader had enough (head, less): no error, but nothing more can be written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
+    except _Ended as error:
+        return 128 + int(error.args[0])
+    except (KeyboardInterrupt, click.Abort) as error:
+        ended = error.__cause__
+        return 128 + int(ended.args[0] if isinstance(ended, _Ended) else signal.SIGINT)
+    except (BrokenPipeError, SystemExit):
+        # The reader had enough (head, less): no error, but nothing more can be written. click
+        # makes SystemExit of it.
+        _drop_output()
+        return 128 + signal.SIGPIPE
     except MemoryError:
         return _fail("out of memory; filter or split the source", 1)
     except OSError as error:
         if error.filename is not None:
             return _fail(f"{error.filename}: {error.strerror}", 1)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return _fail(f"cannot write the output: {error.strerror or error}", 1)
-    return 0
+
+
+def _prepare_streams() -> None:
+    """Standard streams that can be written to whatever they are."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdout is None:
+        # Closed by who started us (>&-): writing must fail, and no file take its number.
+        null = os.open(os.devnull, os.O_RDONLY)
+        if null != 1:
+            os.dup2(null, 1)
+            os.close(null)
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # In a locale without UTF-8 an arrow must not end the report.
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _catch_signals() -> None:
+    def end(number: int, frame: object) -> None:
+        raise _Ended(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if (threading.current_thread() is threading.main_thread()
+                and signal.getsignal(number) is signal.SIG_DFL):
+            signal.signal(number, end)
+
+
+def _drop_output() -> None:
+    """What is still to be written at exit goes nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
 
 
 def _fail(message: str, status: int) -> int:

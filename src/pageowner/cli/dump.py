@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli.options import filters, load, source
+from pageowner.cli.options import filters, load, output_encoding, source
 
 if TYPE_CHECKING:
     from pageowner.analysis.select import Filter
@@ -22,7 +22,8 @@ __all__ = ["command"]
 def command(source: str | None, chosen: Filter, output: str | None) -> None:
     """Print the text of the kernel's page_owner, for tools that know it.
 
-    A dump comes out as it went in, but for what was damaged.
+    A dump comes out as it went in, but for what was damaged. On a terminal, what it would act on
+    in the names of tasks is shown as escapes.
     """
     snapshot = load(source, chosen)
     from pageowner.formats.page_owner_text import write
@@ -30,7 +31,7 @@ def command(source: str | None, chosen: Filter, output: str | None) -> None:
 
     if output is None:
         sys.stdout.flush()
-        write(snapshot, sys.stdout.buffer)
+        write(snapshot, sys.stdout.buffer, output_encoding())
         sys.stdout.buffer.flush()
     else:
         with whole_file(output) as file:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pageowner.snapshot import Snapshot
 
-__all__ = ["as_json", "filters", "load", "source"]
+__all__ = ["as_json", "filters", "load", "output_encoding", "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -87,6 +87,15 @@ def load(name: str | None, chosen: Any = None) -> Snapshot:
     for line in _warnings(snapshot):
         print(f"pageowner: {printable(line)}", file=sys.stderr)
     return snapshot.where(chosen) if chosen else snapshot
+
+
+def output_encoding() -> Callable[[str], bytes]:
+    """How texts of a dump are written to standard output: as they were, but for a terminal, which
+    would act on escape sequences in them."""
+    from pageowner.formats.names import to_bytes
+    from pageowner.report.terminal import is_terminal
+
+    return (lambda text: printable(text).encode()) if is_terminal() else to_bytes
 
 
 def _warnings(snapshot: Snapshot) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli.options import as_json, filters, load, source
+from pageowner.cli.options import as_json, filters, load, output_encoding, source
 
 if TYPE_CHECKING:
     from pageowner.analysis.select import Filter
@@ -38,5 +38,5 @@ def command(source: str | None, chosen: Filter, threshold: int, as_json: bool) -
                   sys.stdout, indent=1)
         print()
     else:
-        text.write(held, sys.stdout.buffer)
+        text.write(held, sys.stdout.buffer, output_encoding())
         sys.stdout.buffer.flush()

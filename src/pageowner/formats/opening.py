@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pageowner.errors import PageownerError
 
@@ -44,6 +44,8 @@ def open_source(source: str | os.PathLike[str]) -> Opened:
     """
     name = os.fspath(source)
     raw: io.FileIO
+    if name == "-" and sys.stdin is None:
+        raise PageownerError("standard input is closed; name a file")
     try:
         raw = io.FileIO(sys.stdin.fileno() if name == "-" else name, closefd=name != "-")
         mode = os.fstat(raw.fileno())
@@ -81,8 +83,44 @@ def _unpack(kind: str, stream: BinaryIO) -> BinaryIO:
         raise PageownerError(
             "the file is packed with zstd: pip install zstandard, or unpack it with: zstd -d"
         ) from error
-    return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(
-        stream, read_across_frames=True))
+    return cast(BinaryIO, _Zstd(zstandard.ZstdDecompressor(), stream))
+
+
+class _Zstd(io.RawIOBase):
+    """Unpacks frame after frame. Raises EOFError if the last is cut short, which zstandard's own
+    stream_reader takes for the end."""
+
+    # Input this short unpacks to megabytes at most, whatever it says.
+    _STEP = 1 << 10
+
+    def __init__(self, decompressor: Any, stream: BinaryIO) -> None:
+        self._decompressor = decompressor
+        self._stream = stream
+        self._frame: Any = None
+        self._packed = b""
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            packed = self._packed or self._stream.read(self._STEP)
+            self._packed = b""
+            if not packed:
+                if self._frame is not None:
+                    raise EOFError("the last frame has no end")
+                return 0
+            if self._frame is None:
+                self._frame = self._decompressor.decompressobj()
+            self._ready = memoryview(self._frame.decompress(packed))
+            if self._frame.eof:
+                self._packed = self._frame.unused_data
+                self._frame = None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
 
 
 class reading:

@@ -3,17 +3,22 @@
 The text is cut into records at an empty line followed by ``Page allocated via order ``: 27 bytes,
 more than a task's name can hold, so no name can fake the cut. A record that looks like a current
 kernel's is taken apart by three splits and three look-ups of texts seen before (distinct headers,
-PFN line tails and stacks are few); anything else goes through the grammar. Where a plain file is
-large, one process per core reads a range of its bytes.
+PFN line tails and stacks are few); anything else goes through the grammar, which the short way
+never contradicts. Where a plain file is large, one process per core reads a range of its bytes.
+
+Nothing is lost without being counted. Cut the text before every line that begins with ``Page
+allocated via order `` and behind every empty line (but for empty lines in the name of a task):
+each piece that is not blank counts once, as a record or as damaged.
 """
 
 from __future__ import annotations
 
+import enum
 import os
 from array import array
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pageowner.errors import PageownerError
 from pageowner.formats import page_owner_grammar as grammar
@@ -29,9 +34,12 @@ __all__ = ["Damage", "Raw", "begin", "parse", "read"]
 
 START = b"Page allocated via order "
 CUT = b"\n\n" + START
+TORN = b"\n" + START
 CHUNK = 2 << 20
-LONGEST = 4 << 20
-"""A record is at most a page of text; what is longer than this has no record in it."""
+LONGEST = 1 << 16
+"""A record is at most one page of text (print_page_owner in mm/page_owner.c), of 64 KiB at most."""
+WAIT = 4 << 20
+"""Bytes to hold while waiting for the next cut."""
 PARALLEL = 24 << 20
 NONE = (1 << 64) - 1
 """Stands for "not said" in the columns of pfn, ts and free_ts while parsing."""
@@ -69,128 +77,234 @@ class Raw:
     decimal_pfn: bool = False
 
 
-class _Parser:
-    """Takes chunks of text, fills a `Raw`."""
+class _End(enum.Enum):
+    """What follows a piece of text."""
 
-    def __init__(self) -> None:
+    CLOSED = enum.auto()  # an empty line
+    TORN = enum.auto()  # the next record, with no empty line between
+    OPEN = enum.auto()  # nothing: the text ends behind a whole line
+    CUT = enum.auto()  # nothing: the text ends inside a line
+
+
+class _Parser:
+    """Takes the text piece by piece, fills a `Raw`."""
+
+    def __init__(self, offset: int = 0) -> None:
         self.raw = Raw(lines=[(None, "", "", None)])
         self.headers: dict[bytes, int] = {}
         self.lines: dict[bytes | tuple[str | None, str, str, bool | None], int] = {}
         self.bodies: dict[bytes, int] = {}
+        self.carry = b""
+        self.offset = offset
+        self.skipping = False
 
-    def chunk(self, data: bytes, offset: int, *, final: bool) -> None:
-        """Records of ``data``, which starts at a cut or at the start of the text, at ``offset``."""
+    def feed(self, piece: bytes) -> None:
+        """The next bytes of the text."""
+        self.carry = self.carry + piece if self.carry else piece
+        if self.skipping and not self._skip():
+            return
+        carry = self.carry
+        cut = carry.rfind(CUT)
+        if cut > 0:
+            self._chunk(cut)
+        elif len(carry) > WAIT:
+            # No cut in megabytes: the empty lines are missing, or this is no dump.
+            if (cut := carry.rfind(TORN)) > 0:
+                self._chunk(cut, _End.TORN)
+            elif (cut := carry.rfind(b"\n\n")) > 0:
+                self._chunk(cut)
+            else:
+                if carry.strip():
+                    self._damaged(self.offset, "text longer than any record")
+                self.skipping = True
+                self._skip()
+
+    def _skip(self) -> bool:
+        """Drop bytes up to the next place where a piece can begin; False if it is not there yet."""
+        found = [at for at in (self.carry.find(b"\n\n", 1), self.carry.find(TORN, 1)) if at > 0]
+        # The last bytes may be the first of such a place.
+        drop = min(found, default=max(len(self.carry) - len(TORN), 0))
+        self.carry = self.carry[drop:]
+        self.offset += drop
+        self.skipping = not found
+        return bool(found)
+
+    def close(self, *, final: bool) -> Raw:
+        """No more bytes: the text ends here (``final``), or another part of it goes on at a cut."""
+        if self.skipping:
+            return self.raw
+        end = _End.CLOSED
+        if final and not self.carry.endswith(b"\n\n"):
+            end = _End.OPEN if self.carry.endswith(b"\n") else _End.CUT
+        self._chunk(len(self.carry), end)
+        return self.raw
+
+    def _chunk(self, size: int, end: _End = _End.CLOSED) -> None:
+        """Take the first ``size`` bytes of what is held; ``end`` is what follows them."""
+        data, offset = self.carry[:size], self.offset
+        self.carry = self.carry[size:]
+        self.offset += size
         if data.startswith(START):
             data = b"\n\n" + data
             offset -= 2
-        last = b""
-        if final:
-            data, last = self._closing(data)
         records = data.split(CUT)
+        if end is not _End.CLOSED:
+            last = records.pop()
+        if records:
+            self._records(records, offset)
+        if end is not _End.CLOSED:
+            start = offset + len(data) - len(last)
+            if records:
+                self._span(last, start - len(START), end)
+            else:
+                self._span(last, start, end, stray=True)
+
+    def _records(self, records: list[bytes], offset: int) -> None:
+        """What a text gives when it is split at `CUT`: a closed record each, but for the first."""
         if records[0].strip():
-            self._junk(records[0], offset, whole=False)
+            self._span(records[0], offset, _End.CLOSED, stray=True)
         at = -1
         raw, headers, lines, bodies = self.raw, self.headers, self.lines, self.bodies
+        add_header, add_line, add_body = raw.header.append, raw.line.append, raw.body.append
+        add_pfn, add_block, add_ts = raw.pfn.append, raw.block.append, raw.ts.append
         for index in range(1, len(records)):
             record = records[index]
             try:
                 head, second, rest = record.split(b"\n", 2)
                 key, time, unit = head.rsplit(b" ", 2)
-                word, pfn, _, kind, _, block, tail = second.split(b" ", 6)
-                if word != b"PFN" or unit != b"ns" or not time.isdigit() or pfn[:2] != b"0x":
+                _, pfn, of, kind, of_block, block, tail = second.split(b" ", 6)
+                header, line, body = headers[key], lines[kind + tail], bodies[rest]
+                first, number, ns = int(pfn, 16), int(block), int(time)
+                # int() takes signs and underscores too.
+                if (second[:6] != b"PFN 0x" or unit != b"ns" or of != b"type"
+                        or of_block != b"Block" or tail[:5] != b"type " or number > first
+                        or len(pfn) > 14 or len(time) > 18
+                        or not (pfn + block + time).isalnum()):
                     raise ValueError
-                row = (headers[key], lines[kind + tail], bodies[rest], int(pfn, 16), int(block),
-                       int(time))
             except (ValueError, KeyError):
                 if at < 0:
                     at, place = 1, offset + len(records[0]) + 2
                 while at < index:
                     place += len(records[at]) + len(CUT)
                     at += 1
-                self._record(record, place)
+                if not self._known(record):
+                    self._span(record, place, _End.CLOSED)
                 continue
-            raw.header.append(row[0])
-            raw.line.append(row[1])
-            raw.body.append(row[2])
-            raw.pfn.append(row[3])
-            raw.block.append(row[4])
-            raw.ts.append(row[5])
-            raw.free_ts.append(NONE)
-        if last:
-            self._last(last, offset + len(data))
+            add_header(header)
+            add_line(line)
+            add_body(body)
+            add_pfn(first)
+            add_block(number)
+            add_ts(ns)
+        self._fill_free_ts()
 
-    def _closing(self, data: bytes) -> tuple[bytes, bytes]:
-        """Split off the last record if no empty line closes it, or it has none of its lines whole.
+    def _fill_free_ts(self) -> None:
+        missing = len(self.raw.ts) - len(self.raw.free_ts)
+        if missing:
+            self.raw.free_ts.extend(array("Q", [NONE]) * missing)
 
-        A name may end in newlines, so only what follows a whole first line counts.
-        """
-        start = data.rfind(CUT)
-        if data.endswith(b"\n\n"):
-            stripped = data.rstrip(b"\n")
-            if len(stripped) > start + len(CUT):
-                return stripped, b""
-        if start < 0:
-            return data, b""
-        return data[:start], data[start:]
+    def _known(self, record: bytes) -> bool:
+        """The short way for what `_records` has none for: free_ts and decimal pfn (5.13 to 6.5 or
+        so), and no PFN line. False if not all texts of the record were seen before."""
+        try:
+            head, rest = record.split(b"\n", 1)
+            before, free, last = head.rpartition(b", free_ts ")
+            key, time, unit = (before if free else last).rsplit(b" ", 2)
+            free_time, free_unit = last.split(b" ") if free else (b"0", b"ns")
+            pfn = block = b"0"
+            line = 0
+            if rest.startswith(b"PFN "):
+                second, rest = rest.split(b"\n", 1)
+                _, pfn, of, kind, of_block, block, tail = second.split(b" ", 6)
+                line = self.lines[kind + tail]
+                if of != b"type" or of_block != b"Block" or tail[:5] != b"type ":
+                    return False
+            elif rest[:1] != b" " or b"\nPFN " in rest or b" ns\n" in rest[:99]:
+                # The first line may end further on, if a name holds the end of another.
+                return False
+            header, body = self.headers[key], self.bodies[rest]
+            decimal = pfn[:2] != b"0x"
+            first, number, ns, free_ns = (int(pfn, 10 if decimal else 16), int(block), int(time),
+                                          int(free_time))
+            if (unit != b"ns" or free_unit != b"ns" or number > first or len(pfn) > 14
+                    or len(time) > 18 or len(free_time) > 18
+                    or not (pfn + block + time + free_time).isalnum()):
+                return False
+        except (ValueError, KeyError):
+            return False
+        self._add(header, line, body, first if line else NONE, number, ns,
+                  free_ns if free else NONE)
+        self.raw.decimal_pfn |= bool(line) and decimal
+        return True
 
-    def _last(self, text: bytes, offset: int) -> None:
-        """The last record of the text, which no empty line closes: kept if its lines are whole."""
-        if not text.endswith(b"\n"):
-            self._damaged(offset + 2, "the text ends inside this record")
-            return
-        before = len(self.raw.header)
-        self._record(text[len(CUT):-1], offset + 2)
-        self.raw.unterminated += len(self.raw.header) - before
+    def _add(self, header: int, line: int, body: int, pfn: int, block: int, ts: int,
+             free_ts: int) -> None:
+        raw = self.raw
+        raw.header.append(header)
+        raw.line.append(line)
+        raw.body.append(body)
+        raw.pfn.append(pfn)
+        raw.block.append(block)
+        self._fill_free_ts()
+        raw.ts.append(ts)
+        raw.free_ts.append(free_ts)
 
     def _damaged(self, offset: int, reason: str) -> None:
         self.raw.damaged += 1
         if len(self.raw.damage) < SHOWN_DAMAGE:
             self.raw.damage.append(Damage(offset, reason))
 
-    def _junk(self, text: bytes, offset: int, *, whole: bool) -> None:
-        """Text that belongs to no record: each block between empty lines counts as one damaged."""
-        for block in text.split(b"\n\n"):
-            if block.strip():
-                self._damaged(offset, "text that is not a record" if whole else
-                              "the start of a record is missing, or this is none")
-            offset += len(block) + 2
+    def _junk(self, text: bytes, offset: int) -> None:
+        """Text that belongs to no record: each piece between empty lines is one damaged."""
+        for piece in text.split(b"\n\n"):
+            if piece.strip():
+                self._damaged(offset, "text that is no record, or a record without its start")
+            offset += len(piece) + 2
 
-    def _record(self, record: bytes, offset: int) -> None:
-        """A record by the grammar, or damage; ``record`` starts behind ``order ``."""
-        while True:
-            try:
-                header, key, ts, free_ts, end = grammar.parse_header(record)
-            except ValueError as error:
-                torn = record.find(b"\n" + START)
-                if torn < 0:
-                    self._damaged(offset, str(error))
-                    return
-                self._damaged(offset, "the record is cut short by the next one")
+    def _span(self, text: bytes, offset: int, end: _End, *, stray: bool = False) -> None:
+        """What lies between two cuts: one record, or several if empty lines are missing.
+
+        ``text`` begins behind a `START`, which is at ``offset``; if ``stray``, what precedes its
+        first `START` belongs to no record, and ``offset`` is that of the text.
+        """
+        pieces = text.split(TORN)
+        if stray:
+            self._junk(pieces[0], offset)
+            offset += len(pieces.pop(0)) + 1
+        for place, piece in enumerate(pieces, 1):
+            self._record(piece, offset, end if place == len(pieces) else _End.TORN)
+            offset += len(TORN) + len(piece)
+
+    def _record(self, record: bytes, offset: int, end: _End) -> None:
+        """One record by the grammar, or damage; then what stands between it and the next."""
+        try:
+            header, key, ts, free_ts, length = grammar.parse_header(record)
+        except ValueError as error:
+            body, blank, junk = record.partition(b"\n\n")
+            self._damaged(offset, str(error))
+            length = 0
+        else:
+            rest = record[length:]
+            body, blank, junk = (b"", b"\n", rest[1:]) if rest.startswith(b"\n") else (
+                rest.partition(b"\n\n"))
+            if blank or end is _End.CLOSED:
+                self._whole(header, key, ts, free_ts, body, offset)
+            elif end is _End.OPEN:
+                before = len(self.raw.header)
+                self._whole(header, key, ts, free_ts, body.removesuffix(b"\n"), offset)
+                self.raw.unterminated += len(self.raw.header) - before
             else:
-                rest = record[end:]
-                torn = rest.find(b"\n" + START)
-                if rest.startswith(START):
-                    torn = -1
-                    self._damaged(offset, "the record is cut short by the next one")
-                    record = rest[len(START):]
-                    offset += end
-                    continue
-                if torn < 0:
-                    break
-                closed = rest.rfind(b"\n\n", 0, torn)
-                if closed >= 0:
-                    self._whole(header, key, ts, free_ts, rest[:closed], offset, end)
-                else:
-                    self._damaged(offset, "the record is cut short by the next one")
-                torn += end
-            record = record[torn + 1 + len(START):]
-            offset += torn + 1
-        self._whole(header, key, ts, free_ts, rest, offset, end)
+                self._damaged(offset, "the record is cut short by the next one"
+                              if end is _End.TORN else "the text ends inside this record")
+        if junk:
+            self._junk(junk, offset + len(START) + length + len(body) + len(blank))
 
     def _whole(self, header: grammar.Header, key: bytes, ts: int | None, free_ts: int | None,
-               rest: bytes, offset: int, end: int) -> None:
-        rest = rest.lstrip(b"\n") if rest.startswith(b"\n\n") else rest
-        body, blank, junk = rest.partition(b"\n\n")
+               body: bytes, offset: int) -> None:
+        """A record with a good header; ``body`` is what follows it, up to the empty line."""
+        if len(body) > LONGEST:
+            self._damaged(offset, "a record longer than a page of text")
+            return
         line, pfn, block = 0, NONE, 0
         where = 0 if body.startswith(b"PFN ") else body.find(b"\nPFN ") + 1
         if where or body.startswith(b"PFN "):
@@ -214,16 +328,8 @@ class _Parser:
         if number is None:
             number = self.headers[key] = len(self.raw.headers)
             self.raw.headers.append(header)
-        raw = self.raw
-        raw.header.append(number)
-        raw.line.append(line)
-        raw.body.append(found)
-        raw.pfn.append(pfn)
-        raw.block.append(block)
-        raw.ts.append(NONE if ts is None else ts)
-        raw.free_ts.append(NONE if free_ts is None else free_ts)
-        if blank and junk.strip():
-            self._junk(junk, offset + len(START) + end + len(body), whole=True)
+        self._add(number, line, found, pfn, block, NONE if ts is None else ts,
+                  NONE if free_ts is None else free_ts)
 
     def _line(self, said: grammar.PfnLine) -> int:
         entry = (said.migratetype, said.block_type, said.flags, said.fallback)
@@ -231,74 +337,43 @@ class _Parser:
         if number is None:
             number = self.lines[entry] = len(self.raw.lines)
             self.raw.lines.append(entry)
-            if said.migratetype is not None and "\\" not in said.flags:
+            if said.migratetype is not None:
                 fast = f"{said.migratetype}type {said.block_type} Flags {said.flags}"
-                self.lines[fast.encode()] = number
+                if "\\" not in fast:
+                    self.lines[fast.encode()] = number
         return number
 
 
-def _chunks(stream: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Cut a stream of pieces at the last record start of each: (chunk, its offset)."""
-    carry = b""
-    offset = 0
-    for piece in stream:
-        carry = carry + piece if carry else piece
-        cut = carry.rfind(CUT)
-        if cut <= 0:
-            if len(carry) <= LONGEST:
-                continue
-            # No record is that long: hand it over as it is, but keep what could begin one.
-            cut = max(carry.rfind(b"\n", 0, len(carry) - len(CUT)) + 1, len(carry) // 2)
-        yield carry[:cut], offset
-        offset += cut
-        carry = carry[cut:]
-    yield carry, offset
-
-
-def _record_start(file: BinaryIO, offset: int) -> int | None:
-    """The first cut at or behind ``offset``; None if the next megabytes have none."""
-    file.seek(offset)
-    found = file.read(LONGEST).find(CUT)
-    return None if found < 0 else offset + found
-
-
-def _edges(path: str, size: int) -> list[int]:
+def _edges(file: int, size: int) -> list[int]:
     """Where to cut a file so that every process gets whole records and like shares of bytes."""
-    number = max(1, min(len(os.sched_getaffinity(0)), 8, size // (PARALLEL // 2)))
-    with open(path, "rb", buffering=0) as file:
-        inner = [_record_start(file, size * i // number) for i in range(1, number)]
-    return sorted({0, size} | {edge for edge in inner if edge is not None})
+    number = max(1, min(len(os.sched_getaffinity(0)), 8, size // max(PARALLEL // 2, 1)))
+    edges = {0, size}
+    for part in range(1, number):
+        start = size * part // number
+        found = os.pread(file, WAIT, start).find(CUT)
+        if found >= 0:
+            edges.add(start + found)
+    return sorted(edges)
 
 
-def _bytes_of(file: BinaryIO, start: int, stop: int) -> Iterator[bytes]:
-    file.seek(start)
-    while start < stop and (piece := file.read(min(CHUNK, stop - start))):
-        start += len(piece)
-        yield piece
-
-
-def _parse_range(path: str, start: int, stop: int, size: int) -> Raw:
-    with open(path, "rb", buffering=0) as file:
-        return _parse_pieces(_bytes_of(file, start, stop), start, final=stop == size)
-
-
-def _parse_pieces(stream: Iterator[bytes], start: int, *, final: bool) -> Raw:
-    parser = _Parser()
-    waiting: tuple[bytes, int] | None = None
-    for chunk in _chunks(stream):
-        if waiting:
-            parser.chunk(waiting[0], start + waiting[1], final=False)
-        waiting = chunk
-    if waiting:
-        parser.chunk(waiting[0], start + waiting[1], final=final)
-    return parser.raw
+def _parse_range(file: int, start: int, stop: int, size: int) -> Raw:
+    """Bytes ``start`` to ``stop`` of an open file; the place in it is not moved."""
+    parser = _Parser(start)
+    at = start
+    while at < stop and (piece := os.pread(file, min(CHUNK, stop - at), at)):
+        parser.feed(piece)
+        at += len(piece)
+    return parser.close(final=stop == size)
 
 
 def _parse_stream(opened: Opened) -> Raw:
     stream = pieces(opened.stream, opened.name, CHUNK)
     if _first_line_is_crlf(opened):
         stream = _without_cr(stream)
-    return _parse_pieces(stream, 0, final=True)
+    parser = _Parser()
+    for piece in stream:
+        parser.feed(piece)
+    return parser.close(final=True)
 
 
 def _first_line_is_crlf(opened: Opened) -> bool:
@@ -320,16 +395,16 @@ def begin(opened: Opened) -> Callable[[], list[Raw]]:
     """Start reading; the returned function waits and gives the parts in the text's order.
 
     Until it is called, other processes already work on a large plain file, so that the caller
-    can import what it needs meanwhile.
+    can import what it needs meanwhile. They end at the latest when that function is forgotten.
     """
     size = opened.size
     if size is None or size < PARALLEL or _first_line_is_crlf(opened):
         return lambda: [_parse_stream(opened)]
-    path = os.path.realpath(opened.name)
+    file = opened.stream.fileno()
     with reading(opened.name):
-        edges = _edges(path, size)
+        edges = _edges(file, size)
     workers = Workers([
-        lambda start=start, stop=stop: _parse_range(path, start, stop, size)  # type: ignore[misc]
+        lambda start=start, stop=stop: _parse_range(file, start, stop, size)  # type: ignore[misc]
         for start, stop in pairwise(edges)])
 
     def finish() -> list[Raw]:

@@ -61,20 +61,24 @@ class Body(NamedTuple):
     unknown: int
 
 
-# The name of a task may hold anything, so the longest one that leaves a well-formed rest is it.
 _MASK = rb"(\d{1,3}), mask (0x[0-9a-f]{1,16})(?:\(([^()\n]*)\))?"
-_TASK = rb", pid (-?\d{1,10})(?:, tgid (-?\d{1,10}) \((.{0,63})\))?"
+# The name of a task may hold anything, so the longest one that leaves a well-formed rest is it:
+# 15 bytes (TASK_COMM_LEN in include/linux/sched.h), or up to 63 in a line for kernels to come.
+_TASK = rb", pid (-?\d{1,10})(?:, tgid (-?\d{1,10}) \((.{0,15}|[^\n]{0,63})\))?"
 _KEY = re.compile(_MASK + _TASK + rb", ts\Z", re.DOTALL)
 _HEADER = re.compile(
     rb"(" + _MASK + rb"(?:" + _TASK + rb", ts)?)"
     rb"(?:(?<=ts) (\d{1,20}) ns(?:, free_ts (\d{1,20}) ns)?)?(?:\n|\Z)", re.DOTALL)
-_PFN = re.compile(rb"PFN (0x[0-9a-f]{1,16}|\d{1,20}) type (\S+) Block (\d+) (type \S+ Flags .*)\Z")
+_PFN = re.compile(rb"PFN (0x[0-9a-fA-F]{1,16}|\d{1,20}) type (\S+) Block (\d{1,20})"
+                  rb" (type \S+ Flags .*)\Z")
 _TAIL = re.compile(rb"type (\S+) Flags (.*)\Z")
-_PFN_NUMBERED = re.compile(rb"PFN (\d+) Block (\d+) type (\d+) (Fallback)?\s*Flags (.*)\Z")
+_PFN_NUMBERED = re.compile(rb"PFN (\d{1,20}) Block (\d{1,20}) type (\d{1,3})"
+                           rb" (Fallback)?\s*Flags (.*)\Z")
 _ADDRESS = re.compile(rb"\[<(?:0x)?[0-9a-f]+>\] ")
 _MEMCG = re.compile(rb"Charged (?:\(via objcg\) )?to (?:offline )?memcg (.*)\Z")
 _MIGRATED = b"Page has been migrated, last migrate reason: "
 _HANDLE = re.compile(rb"handle: (\d{1,10})\Z")
+_HIGHEST_ORDER = 30  # gigantic pages go up to 22 (16 GiB in pages of 4 KiB)
 
 
 def _header(found: re.Match[bytes], first: int) -> Header:
@@ -109,19 +113,19 @@ def parse_header(text: bytes) -> tuple[Header, bytes, int | None, int | None, in
     header = _checked(_header(found, 1))
     if header.pid is not None and ts is None:
         raise ValueError("the first line has no time")
-    return (header, found[1], None if ts is None else _u64(ts),
-            None if free_ts is None else _u64(free_ts), found.end())
+    return (header, found[1], None if ts is None else _ns(ts),
+            None if free_ts is None else _ns(free_ts), found.end())
 
 
-def _u64(digits: bytes) -> int:
+def _ns(digits: bytes) -> int:
     value = int(digits)
-    if value >> 64:
-        raise ValueError("a time beyond 64 bits")
+    if value >> 63:
+        raise ValueError("a time of more than 292 years")
     return value
 
 
 def _checked(header: Header) -> Header:
-    if header.order > 63 or header.gfp_mask >> 32:
+    if header.order > _HIGHEST_ORDER or header.gfp_mask >> 32:
         raise ValueError("the order or the gfp mask is out of range")
     if any(n is not None and not -(1 << 31) <= n < 1 << 31 for n in (header.pid, header.tgid)):
         raise ValueError("the pid is out of range")

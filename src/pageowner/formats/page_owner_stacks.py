@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from pageowner.formats.names import to_bytes, to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pageowner.snapshot import Snapshot
 
@@ -40,18 +40,21 @@ _NUMBER = re.compile(rb"(nr_base_pages|handle): (\d+)\Z")
 def stacks(snapshot: Snapshot, threshold: int = 0) -> list[Held]:
     """The stacks of a snapshot that hold at least ``threshold`` pages, most first.
 
-    Rows without a stack are left out, as the kernel's file has no place for them.
+    Rows without a stack are left out, as the kernel's file has no place for them, and so are
+    pages allocated before tracking began, which the kernel does not count by stack
+    (init_pages_in_zone in mm/page_owner.c of 6.12).
     """
-    table = snapshot.report(by="stack")
+    table = snapshot.select(state=("owned", "untracked")).report(by="stack")
     return [Held(stack, pages) for stack, pages in
             zip(table["stack"].to_pylist(), table["pages"].to_pylist(), strict=True)
             if stack is not None and pages >= threshold]
 
 
-def write(held: Iterable[Held], file: BinaryIO) -> None:
-    """The text of show_stacks."""
+def write(held: Iterable[Held], file: BinaryIO,
+          encode: Callable[[str], bytes] = to_bytes) -> None:
+    """The text of show_stacks; see `page_owner_text.write` for ``encode``."""
     for stack, pages in held:
-        frames = b"".join(b" %s\n" % to_bytes(frame) for frame in stack.split("\n"))
+        frames = b"".join(b" %s\n" % encode(frame) for frame in stack.split("\n"))
         file.write(b"%snr_base_pages: %d\n\n" % (frames, pages))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pageowner.errors import PageownerError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["MAGIC", "read", "write"]
 
 MAGIC = b"PAR1"
+
+_HIGHEST_ORDER = 30
 
 _NUMBERS = ("pfn", "ts_ns", "free_ts_ns", "page_flags", "handle")
 
@@ -37,7 +40,7 @@ def write(snapshot: Snapshot, path: str | os.PathLike[str]) -> None:
         # numbers are small, and zstd shrinks what is left.
         pq.write_table(
             table, file, compression="zstd", compression_level=6, version="2.6",
-            use_dictionary=texts, row_group_size=1 << 20,
+            use_dictionary=texts, row_group_size=1 << 20, write_page_checksum=True,
             column_encoding=dict.fromkeys(_NUMBERS, "DELTA_BINARY_PACKED"))
 
 
@@ -49,9 +52,10 @@ def read(source: str | os.PathLike[str] | object, name: str | None = None) -> Sn
     """
     label = name or str(source)
     try:
-        # One thread: the columns are few and small, and starting more costs more.
-        table = pq.read_table(source, memory_map=False)
-    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
+        table = pq.read_table(source, memory_map=False, page_checksum_verification=True)
+        # Arrow trusts the numbers of a dictionary column unless asked not to.
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError, EOFError, MemoryError) as error:
         first = str(error).split("\n", 1)[0]
         raise PageownerError(f"{label}: a damaged Parquet file: {first}") from error
     said = (table.schema.metadata or {}).get(METADATA_KEY)
@@ -64,8 +68,12 @@ def read(source: str | os.PathLike[str] | object, name: str | None = None) -> Sn
         columns = {field.name: table[field.name] for field in SCHEMA
                    if field.name in table.column_names}
         snapshot = Snapshot.from_columns(columns, meta)
+        orders = snapshot.table["order"]
+        if orders.null_count or (len(orders) and pc.max(orders).as_py() > _HIGHEST_ORDER):
+            raise ValueError("no order, or one that no kernel has")
     except PageownerError as error:
         raise PageownerError(f"{label}: {error}") from error
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        raise PageownerError(f"{label}: a column is not what a snapshot has: {error}") from error
+    except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
+        first = str(error).split("\n", 1)[0]
+        raise PageownerError(f"{label}: a column is not what a snapshot has: {first}") from error
     return snapshot

@@ -36,7 +36,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             return
         target = os.path.realpath(name)
         handle, temporary = tempfile.mkstemp(
-            prefix=f".{os.path.basename(target)}.", dir=os.path.dirname(target))
+            prefix=".pageowner.", dir=os.path.dirname(target))
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file

@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import warnings
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
@@ -26,10 +27,14 @@ T = TypeVar("T")
 
 
 class Workers(Generic[T]):
-    """Starts every function at once, each in a process of its own."""
+    """Starts every function at once, each in a process of its own.
+
+    None outlives this object: not when Ctrl-C comes before the results are asked for, either.
+    """
 
     def __init__(self, functions: Sequence[Callable[[], T]]) -> None:
         self._running: list[tuple[int, int]] = []
+        weakref.finalize(self, _stop, self._running)
         for function in functions:
             memory = os.memfd_create("pageowner")
             with warnings.catch_warnings():
@@ -44,7 +49,8 @@ class Workers(Generic[T]):
     def _run(function: Callable[[], T], memory: int) -> None:
         status = 1
         try:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_DFL)
             gc.disable()  # a short life, and no cycles in it
             try:
                 result: tuple[bool, object] = (True, function())
@@ -65,7 +71,11 @@ class Workers(Generic[T]):
         try:
             while self._running:
                 child, memory = self._running[0]
-                _, status = os.waitpid(child, 0)
+                try:
+                    _, status = os.waitpid(child, 0)
+                except ChildProcessError:
+                    # SIGCHLD is ignored, as some starters leave it: no status, but a result.
+                    status = 0 if os.fstat(memory).st_size else 1 << 8
                 self._running.pop(0)
                 with os.fdopen(memory, "rb") as file:
                     if status:
@@ -79,18 +89,19 @@ class Workers(Generic[T]):
                 results.append(cast(T, value))
             return results
         finally:
-            self.stop()
+            _stop(self._running)
 
-    def stop(self) -> None:
-        """End what still runs."""
-        for child, memory in self._running:
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitpid(child, 0)
-            with suppress(OSError):
-                os.close(memory)
-        self._running.clear()
+
+def _stop(running: list[tuple[int, int]]) -> None:
+    """End what still runs."""
+    for child, memory in running:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(child, 0)
+        with suppress(OSError):
+            os.close(memory)
+    running.clear()
 
 
 def _how(status: int) -> str:

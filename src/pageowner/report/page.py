@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["draw", "to_json"]
 
 
+_STATES = {"early": "allocated before tracking began",
+           "untracked": "allocated through a path that no hook saw"}
+
+
 def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
          console: Console) -> None:
     """Write what the rows that cover ``pfn`` say."""
@@ -47,9 +51,8 @@ def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int) -> list[s
     pages = 1 << row["order"]
     lines = [f"page {pfn - row['pfn'] + 1} of the block of order {row['order']} at"
              f" {row['pfn']:#x}: {count_of(pages, 'page')}, {size(pages * meta.page_size)}"]
-    if row["state"] != "owned":
-        lines.append({"early": "allocated before tracking began",
-                      "untracked": "allocated through a path that no hook saw"}[row["state"]])
+    if row["state"] in _STATES:
+        lines.append(_STATES[row["state"]])
     if row["pid"] is not None:
         tgid = "" if row["tgid"] is None else f", tgid {row['tgid']}"
         comm = "" if row["comm"] is None else f" ({row['comm']})"

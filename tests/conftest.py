@@ -1,0 +1,58 @@
+"""Real kernels' dumps, unpacked and read once a session."""
+
+from __future__ import annotations
+
+import lzma
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pageowner import Snapshot
+
+_DATA = Path(__file__).parent / "data"
+
+
+def _unpacked(folder: Path, kernel: str) -> Path:
+    path = folder / f"{kernel}.txt"
+    with lzma.open(_DATA / kernel / "page_owner.txt.xz") as packed:
+        path.write_bytes(packed.read())
+    return path
+
+
+@pytest.fixture(scope="session")
+def dump_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole dump of a 6.12 kernel: 179,605 records, 118 MB."""
+    return _unpacked(tmp_path_factory.mktemp("dump"), "6.12-fragmented")
+
+
+@pytest.fixture(scope="session")
+def text61(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every 40th record of the dump of a 6.1 kernel."""
+    return _unpacked(tmp_path_factory.mktemp("dump"), "6.1-sample")
+
+
+@pytest.fixture(scope="session")
+def big(dump_text: Path) -> Snapshot:
+    """The whole dump of 6.12, read."""
+    import pageowner
+
+    return pageowner.read(dump_text)
+
+
+@pytest.fixture(scope="session")
+def sample61(text61: Path) -> Snapshot:
+    """The sample of 6.1, read."""
+    import pageowner
+
+    return pageowner.read(text61)
+
+
+@pytest.fixture(scope="session")
+def some_records(dump_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hundredth of the 6.12 dump, from all over it: whole records of every kind."""
+    records = dump_text.read_bytes().split(b"\n\n")[:-1]
+    path = tmp_path_factory.mktemp("dump") / "some.txt"
+    path.write_bytes(b"".join(record + b"\n\n" for record in records[::97]))
+    return path
