@@ -82,24 +82,30 @@ class Tally:
 
     def _add_plain(self, records: list[bytes]) -> None:
         # The hot loop: first line up to "ts", time, PFN line, stack. A name cannot hold " ns\nPFN
-        # 0x" and the end of a first line before it: that would be 17 bytes.
+        # 0x" and the end of a first line before it: that would be 17 bytes. Neighbours are mostly
+        # of one kind, and comparing is cheaper than hashing.
         index, counts = self._index, self.counts
-        last = b""
+        same_head = same_stack = last = b""
+        kind = run = 0
         for record in records:
             head, _, rest = record.partition(b" ns\nPFN 0x")
             pfn, _, stack = rest.partition(b"\n")
             head, _, time = head.rpartition(b" ")
-            try:
-                kind = index[head, stack] if time.isdigit() else None
-            except KeyError:
-                kind = None
-            if kind is None:
-                self.bits = allocator_of(last) if last else self.bits
-                last = b""
-                self._read(PREFIX + record + b"\n\n")
-            else:
-                counts[kind] += 1
+            if stack == same_stack and head == same_head and time.isdigit():
+                run += 1
                 last = pfn
+                continue
+            counts[kind] += run
+            run = 0
+            found = index.get((head, stack)) if time.isdigit() else None
+            if found is None:
+                self.bits = allocator_of(last) if last else self.bits
+                self._read(PREFIX + record + b"\n\n")
+                same_head = last = b""
+            else:
+                kind, run = found, 1
+                same_head, same_stack, last = head, stack, pfn
+        counts[kind] += run
         self.bits = allocator_of(last) if last else self.bits
 
     def _add_varied(self, records: list[bytes], has_pfn: bool, has_free: bool) -> None:
