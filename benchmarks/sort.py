@@ -66,7 +66,8 @@ def _resident(pid: int) -> int:
 def unpack(dump: Path, folder: Path, times: int) -> tuple[Path, Path]:
     """The dump as it is, and some of it in a row."""
     small, big = folder / "page_owner.txt", folder / f"page_owner_x{times}.txt"
-    with (lzma.open if dump.suffix == ".xz" else open)(dump, "rb") as packed, small.open("wb") as out:
+    opener = lzma.open if dump.suffix == ".xz" else open
+    with opener(dump, "rb") as packed, small.open("wb") as out:
         shutil.copyfileobj(packed, out, 1 << 20)
     with big.open("wb") as out:
         for _ in range(times):
