@@ -28,13 +28,13 @@ class Group:
 
     __slots__ = ("bits", "fields", "free", "pages", "time", "times")
 
-    def __init__(self, fields: Fields, time: int, free: int, bits: int) -> None:
+    def __init__(self, fields: Fields, time: int, free: int, bits: int, times: int = 0) -> None:
         self.fields = fields
         self.time = time
         self.free = free
         self.bits = bits
-        self.times = 0
-        self.pages = 0
+        self.times = times
+        self.pages = times * fields.pages
 
     def count(self, times: int, fields: Fields) -> None:
         """Add some blocks."""
@@ -46,10 +46,13 @@ class Group:
         fields = self.fields
         if fields.head is None:
             return fields.text
-        return b"%b%b %b ns%b\n%b" % (
-            PREFIX, fields.head, b"%d" % self.time if time else b"",
-            b", free_ts %d ns" % self.free if self.free >= 0 else b"", fields.stack,
-        )
+        if self.free >= 0:
+            return b"%b%b %b ns, free_ts %d ns\n%b" % (
+                PREFIX, fields.head, b"%d" % self.time if time else b"", self.free, fields.stack
+            )
+        if time:
+            return b"%b%b %d ns\n%b" % (PREFIX, fields.head, self.time, fields.stack)
+        return b"%b%b  ns\n%b" % (PREFIX, fields.head, fields.stack)
 
     @property
     def allocator(self) -> int:
@@ -103,7 +106,8 @@ def _distinct(tally: Tally, fields: list[Fields]) -> list[Group]:
         if this != before:
             groups.append(_one(tally, fields, number))
             before = this
-        groups[-1].count(1, groups[-1].fields)
+        else:
+            groups[-1].count(1, groups[-1].fields)
     groups.sort(key=_text_order(fields) if not found else lambda group: group.text(time=False))
     return groups
 
@@ -128,23 +132,33 @@ def _by_time(tally: Tally, fields: list[Fields], options: Options) -> Iterator[G
     # they are written: there are about as many as blocks.
     later = options.sort[1:]
     descending = options.sort[0][1] < 0
-    times = tally.each_time
-    for numbers in _buckets(times, descending=descending):
-        order = sorted(numbers, key=times.__getitem__, reverse=descending)
+    for numbers in _buckets(tally.each_time, descending=descending):
+        order = sorted(numbers, key=tally.each_time.__getitem__, reverse=descending)
+        times = [tally.each_time[number] for number in order]
+        times.append(-1)
         here = 0
-        while here < len(order):
-            end = here + 1
-            while end < len(order) and times[order[end]] == times[order[here]]:
-                end += 1
-            found: dict[bytes, Group] = {}
-            for number in order[here:end]:
-                group = _one(tally, fields, number)
-                found.setdefault(group.text(time=True), group).count(1, group.fields)
-            groups = [found[text] for text in sorted(found)]
-            if later and len(groups) > 1:
+        for end, time in enumerate(times[1:], 1):
+            if time == times[here]:
+                continue
+            if end - here == 1:
+                yield _one(tally, fields, order[here])
+            else:
+                groups = _merged([_one(tally, fields, number) for number in order[here:end]])
                 _sort(groups, later, options)
-            yield from groups
+                yield from groups
             here = end
+
+
+def _merged(groups: list[Group]) -> list[Group]:
+    # those of one text as one, sorted by it
+    found: dict[bytes, Group] = {}
+    for group in groups:
+        text = group.text(time=True)
+        if text in found:
+            found[text].count(group.times, group.fields)
+        else:
+            found[text] = group
+    return [found[text] for text in sorted(found)]
 
 
 def _buckets(times: array[int], *, descending: bool) -> Iterator[array[int]]:
@@ -164,7 +178,7 @@ def _buckets(times: array[int], *, descending: bool) -> Iterator[array[int]]:
 
 def _one(tally: Tally, fields: list[Fields], number: int) -> Group:
     return Group(fields[tally.each_kind[number]], tally.each_time[number],
-                 tally.each_free[number] - 1, tally.each_bits[number])
+                 tally.each_free[number] - 1, tally.each_bits[number], 1)
 
 
 def _sort(groups: list[Group], order: list[tuple[str, int]], options: Options) -> None:

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from pageowner.sorting.groups import Group
     from pageowner.sorting.options import Options
 
-_ALLOCATORS = ((CMA, b"CMA "), (SLAB, b"SLAB "), (VMALLOC, b"VMALLOC "), (OTHERS, b"OTHERS "))
+_NAMES = ((CMA, b"CMA "), (SLAB, b"SLAB "), (VMALLOC, b"VMALLOC "), (OTHERS, b"OTHERS "))
+_ALLOCATORS = {
+    bits: b"allocated by " + b"".join(name for bit, name in _NAMES if bits & bit)
+    for bits in range(2, 2 * OTHERS, 2)
+}
 
 
 def write(groups: Iterable[Group], options: Options) -> int:
@@ -84,7 +88,7 @@ def _write(groups: Iterable[Group], options: Options, file: BinaryIO) -> int:
 
 def _whole(group: Group, options: Options) -> bytes:
     return b"%d times, %d pages, %b:\n%b\n" % (
-        group.times, group.pages, _allocator(group), group.text(time=options.keeps_time)
+        group.times, group.pages, _ALLOCATORS[group.allocator], group.text(time=options.keeps_time)
     )
 
 
@@ -102,13 +106,8 @@ def _culled(group: Group, options: Options) -> bytes:
     if "free" in cull:
         parts.append(b" (RELEASED)" if group.released else b" (UNRELEASED)")
     if "allocator" in cull:
-        parts.append(b", " + _allocator(group))
+        parts.append(b", " + _ALLOCATORS[group.allocator])
     if "stacktrace" in cull:
         parts.append(b":\n" + fields.stack)
     parts.append(b"\n")
     return b"".join(parts)
-
-
-def _allocator(group: Group) -> bytes:
-    words = [word for bit, word in _ALLOCATORS if group.allocator & bit]
-    return b"allocated by " + b"".join(words)

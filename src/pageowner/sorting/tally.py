@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from array import array
 
-from pageowner.sorting.blocks import PREFIX, UNKNOWN, Fields, allocator_of, split, without_time
+from pageowner.sorting.blocks import (
+    CMA,
+    PREFIX,
+    SLAB,
+    UNKNOWN,
+    Fields,
+    allocator_of,
+    split,
+    without_time,
+)
 
 __all__ = ["SEPARATOR", "Tally"]
 
@@ -22,6 +31,7 @@ SEPARATOR = b"\n\n" + PREFIX
 """Where a chunk is cut into records. A task's name is at most 15 bytes and cannot hold it."""
 
 _REJECTED = 0
+_RELEASED = 256
 
 
 class Tally:
@@ -43,7 +53,7 @@ class Tally:
         self._by_release = "free" in options.cull
         self._no_released = not options.released
         self._plain = not (self._by_time or self._by_allocator or self._by_release)
-        self._index: dict[tuple[Any, ...], int] = {}
+        self._index: dict[tuple[bytes | None, bytes, int], int] = {}
         self.kinds: list[tuple[bytes | None, bytes, int, int, int]] = [(None, b"", 0, -1, 0)]
         self.counts = [0]
         self.each_kind = array("I")
@@ -82,33 +92,43 @@ class Tally:
 
     def _add_plain(self, records: list[bytes]) -> None:
         # The hot loop: first line up to "ts", time, PFN line, stack. A name cannot hold " ns\nPFN
-        # 0x" and the end of a first line before it: that would be 17 bytes.
+        # 0x" and the end of a first line before it: that would be 17 bytes. Neighbours are mostly
+        # of one kind, and comparing is cheaper than hashing.
         index, counts = self._index, self.counts
-        last = b""
+        same_head = same_stack = last = b""
+        kind = run = 0
         for record in records:
             head, _, rest = record.partition(b" ns\nPFN 0x")
             pfn, _, stack = rest.partition(b"\n")
             head, _, time = head.rpartition(b" ")
-            try:
-                kind = index[head, stack] if time.isdigit() else None
-            except KeyError:
-                kind = None
-            if kind is None:
-                self.bits = allocator_of(last) if last else self.bits
-                last = b""
-                self._read(PREFIX + record + b"\n\n")
-            else:
-                counts[kind] += 1
+            if stack == same_stack and head == same_head and time.isdigit():
+                run += 1
                 last = pfn
+                continue
+            counts[kind] += run
+            run = 0
+            found = index.get((head, stack, 0)) if time.isdigit() else None
+            if found is None:
+                self.bits = allocator_of(last) if last else self.bits
+                self._read(PREFIX + record + b"\n\n")
+                same_head = last = b""
+            else:
+                kind, run = found, 1
+                same_head, same_stack, last = head, stack, pfn
+        counts[kind] += run
         self.bits = allocator_of(last) if last else self.bits
 
-    def _add_varied(self, records: list[bytes], has_pfn: bool, has_free: bool) -> None:
+    def _add_varied(  # noqa: PLR0912 - one loop without calls, since it runs for each block
+        self, records: list[bytes], has_pfn: bool, has_free: bool
+    ) -> None:
         # The same for dumps without PFN lines, with free_ts, or where each block's own times or
         # its PFN line count.
         index, counts = self._index, self.counts
         one_by_one = self._by_time or (has_free and self._free_in_text)
-        key: tuple[Any, ...]
-        pfn, free = b"", b""
+        add_kind, add_time = self.each_kind.append, self.each_time.append
+        add_free, add_bits = self.each_free.append, self.each_bits.append
+        same_head = same_stack = pfn = free = b""
+        kind, extra, same_extra, bits = _REJECTED, 0, 0, self.bits
         for record in records:
             if has_pfn:
                 head, _, rest = record.partition(b" ns\nPFN ")
@@ -119,32 +139,46 @@ class Tally:
                 head, _, free = head.rpartition(b" ns, free_ts ")
             head, _, time = head.rpartition(b" ")
             if (
-                not _canonical(time)
-                or (has_free and not _canonical(free))
+                not _plain_number(time)
+                or (has_free and not _plain_number(free))
                 or (has_pfn and not pfn[:1].isdigit())
             ):
+                found = None
+            else:
+                own = bits
+                if has_pfn:
+                    own = (SLAB if b"slab" in pfn else 0) | (CMA if b"CMA" in pfn else 0)
+                if has_free or self._by_allocator:
+                    released = has_free and int(free) > int(time)
+                    if released and self._no_released:
+                        bits = own
+                        continue
+                    extra = self._extra(own, released)
+                if stack == same_stack and head == same_head and extra == same_extra:
+                    found = kind
+                else:
+                    found = index.get((head, stack, extra))
+            if found is None:
+                self.bits = bits
                 self._read(PREFIX + record + b"\n\n")
+                bits = self.bits
+                same_head = b""
                 continue
-            bits = allocator_of(pfn) if has_pfn else self.bits
-            key = (head, stack)
-            if self._by_allocator:
-                key = (*key, bits)
-            if self._by_release or self._no_released:
-                released = has_free and int(free) > int(time)
-                if released and self._no_released:
-                    self.bits = bits
-                    continue
-                if self._by_release:
-                    key = (*key, released)
-            kind = index.get(key)
-            if kind is None:
-                self._read(PREFIX + record + b"\n\n")
-                continue
-            self.bits = bits
+            bits = own
+            kind, same_head, same_stack, same_extra = found, head, stack, extra
             if one_by_one and kind != _REJECTED:
-                self._add_one(kind, int(time), int(free) if has_free else -1, bits)
+                add_kind(kind)
+                add_time(int(time))
+                add_free(int(free) + 1 if has_free else 0)
+                add_bits(bits)
             else:
                 counts[kind] += 1
+        self.bits = bits
+
+    def _extra(self, bits: int, released: bool) -> int:
+        """What tells kinds apart beside their lines: allocator, whether released, or nothing."""
+        extra = bits if self._by_allocator else 0
+        return extra | _RELEASED if released and self._by_release else extra
 
     def _read(self, text: bytes) -> None:
         """Count blocks by the exact rules; what they are is then known to the loops above."""
@@ -157,27 +191,23 @@ class Tally:
             released = free > time
             if released and self._no_released:
                 continue
-            key: tuple[Any, ...] = (head, rest)
-            if self._by_allocator:
-                key = (*key, bits)
-            if self._by_release:
-                key = (*key, released)
+            key = head, rest, self._extra(bits, released)
             kind = self._index.get(key)
             if kind is None:
-                kind = self._new(key, (head, rest, time, free, bits))
+                kind = _REJECTED
+                if self._wanted(Fields(head, rest)):
+                    kind = len(self.kinds)
+                    self.kinds.append((head, rest, time, free, bits))
+                    self.counts.append(0)
+                self._index[key] = kind
             one_by_one = self._by_time or (head is not None and free >= 0 and self._free_in_text)
             if one_by_one and kind != _REJECTED:
-                self._add_one(kind, time, free, bits)
+                self.each_kind.append(kind)
+                self.each_time.append(time)
+                self.each_free.append(free + 1)
+                self.each_bits.append(bits)
             else:
                 self.counts[kind] += 1
-
-    def _new(self, key: tuple[Any, ...], kind: tuple[bytes | None, bytes, int, int, int]) -> int:
-        number = len(self.kinds) if self._wanted(Fields(kind[0], kind[1])) else _REJECTED
-        self._index[key] = number
-        if number:
-            self.kinds.append(kind)
-            self.counts.append(0)
-        return number
 
     def _wanted(self, fields: Fields) -> bool:
         options = self._options
@@ -187,12 +217,6 @@ class Tally:
             and (options.names is None or fields.comm in options.names)
             and (options.modules is None or fields.module in options.modules)
         )
-
-    def _add_one(self, kind: int, time: int, free: int, bits: int) -> None:
-        self.each_kind.append(kind)
-        self.each_time.append(time)
-        self.each_free.append(free + 1)
-        self.each_bits.append(bits)
 
     def state(self) -> tuple[Any, ...]:
         """All of it as plain values, for another process; see `merge`."""
@@ -208,11 +232,7 @@ class Tally:
         for kind, count in zip(kinds[1:], counts[1:], strict=True):
             head, rest, time, free, own = kind
             own = before if own == UNKNOWN else own
-            key: tuple[Any, ...] = (head, rest)
-            if self._by_allocator:
-                key = (*key, own)
-            if self._by_release:
-                key = (*key, free > time)
+            key = head, rest, self._extra(own, free > time)
             number = self._index.get(key)
             if number is None:
                 number = self._index[key] = len(self.kinds)
@@ -228,5 +248,6 @@ class Tally:
         self.others += others
 
 
-def _canonical(digits: bytes) -> bool:
-    return digits.isdigit() and len(digits) < 20 and (digits[0] != 48 or digits == b"0")
+def _plain_number(digits: bytes) -> bool:
+    # less than 2**64 and printed as it stands; 0 is left to the exact rules
+    return digits.isdigit() and len(digits) < 20 and digits[0] != 48

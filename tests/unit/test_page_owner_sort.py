@@ -1,0 +1,275 @@
+"""page_owner_sort gives the bytes that the kernel's tool gives; see tests/data/page_owner_sort."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import lzma
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from pageowner.page_owner_sort import main
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+GOLDEN = DATA / "page_owner_sort"
+
+_spec = importlib.util.spec_from_file_location("make_expected", GOLDEN / "make.py")
+assert _spec is not None
+assert _spec.loader is not None
+expected = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(expected)
+
+HASHES = json.loads((GOLDEN / "sha256.json").read_text())
+OUTPUTS = json.loads(lzma.decompress((GOLDEN / "small.json.xz").read_bytes()))
+CASES = [(dump, options) for dump in HASHES for options in HASHES[dump]]
+
+
+@cache
+def records(dump: str) -> list[bytes]:
+    """The records of a bundled dump without those of the evil task."""
+    return expected.records(dump)
+
+
+@pytest.fixture(scope="module")
+def dumps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The dumps without the evil task, unpacked."""
+    folder = tmp_path_factory.mktemp("dumps")
+    paths = {dump: folder / dump for dump in ("6.12", "6.1")}
+    for dump, path in paths.items():
+        path.write_bytes(b"".join(records(dump)))
+    return paths
+
+
+def run(options: str, text: bytes, folder: Path) -> bytes:
+    """The output for a text."""
+    (folder / "in").write_bytes(text)
+    assert main([*options.split(), str(folder / "in"), str(folder / "out")]) == 0
+    return (folder / "out").read_bytes()
+
+
+@pytest.mark.parametrize(("dump", "options"), CASES)
+def test_a_selection_sorts_as_with_the_kernels_tool(
+    dump: str, options: str, tmp_path: Path
+) -> None:
+    text = b"".join(records(dump)[:: {"6.12": 150, "6.1": 8}[dump]])
+    made = run(options, text, tmp_path).decode("latin-1")
+    assert made == OUTPUTS[dump][options]
+
+
+@pytest.mark.parametrize(("dump", "options"), CASES)
+def test_a_whole_dump_sorts_as_with_the_kernels_tool(
+    dump: str, options: str, dumps: dict[str, Path], tmp_path: Path
+) -> None:
+    target = tmp_path / "out"
+    assert main([*options.split(), str(dumps[dump]), str(target)]) == 0
+    assert hashlib.sha256(target.read_bytes()).hexdigest() == HASHES[dump][options]
+
+
+def test_the_expected_outputs_say_something() -> None:
+    for dump in ("6.12", "6.1"):
+        assert set(expected.OPTIONS) == set(HASHES[dump]) == set(OUTPUTS[dump])
+        # the orders differ, and so do the ways to group
+        assert len(set(HASHES[dump].values())) > 20
+
+
+def test_many_workers_count_as_one(
+    dumps: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from pageowner.sorting import workers
+
+    monkeypatch.setattr(workers, "_PART", 1 << 18)
+    monkeypatch.setattr(workers, "_processors", lambda: 5)
+    for options in ("", "-a", "--cull=p,tg,n,st,ator"):
+        for dump in ("6.12", "6.1"):
+            target = tmp_path / "out"
+            assert main([*options.split(), str(dumps[dump]), str(target)]) == 0
+            assert hashlib.sha256(target.read_bytes()).hexdigest() == HASHES[dump][options]
+
+
+def test_chunks_of_any_size_count_as_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from pageowner.sorting import reading
+
+    for size in (64, 700, 4097, 65536):
+        monkeypatch.setattr(reading, "CHUNK", size)
+        for dump, step in (("6.12", 150), ("6.1", 8)):
+            text = b"".join(records(dump)[::step])
+            assert run("", text, tmp_path).decode("latin-1") == OUTPUTS[dump][""], size
+
+
+@pytest.mark.parametrize("dump", ["6.12", "6.1"])
+def test_the_sums_are_those_of_the_dump(dump: str, tmp_path: Path) -> None:
+    # independent of the kernel's tool: every block is counted once, with its pages
+    some = records(dump)[::5]
+    pages = sum(1 << int(record.split(b" ", 5)[4].rstrip(b",")) for record in some)
+    for options in ("-m", "-a", "--cull=name", "--cull=ator,st --sort=-pid"):
+        made = run(options, b"".join(some), tmp_path).split(b"\n")
+        words = [line.split() for line in made if b" times, " in line]
+        assert sum(int(word[0]) for word in words) == len(some)
+        assert sum(int(word[2]) for word in words) == pages
+
+
+def test_a_task_that_poses_as_a_time_keeps_its_name_and_loses_its_time(tmp_path: Path) -> None:
+    text = lzma.decompress((DATA / "6.12-fragmented/page_owner.txt.xz").read_bytes())
+    evil = b"".join(
+        record + b"\n\n" for record in text[:-2].split(b"\n\n")
+        if b", pid 62, tgid 62 (evil), ts 1 ns), ts" in record
+    )
+    heads = [line for line in run("", evil, tmp_path).split(b"\n") if line.startswith(b"Page all")]
+    assert heads
+    assert all(head.endswith(b", pid 62, tgid 62 (evil), ts 1 ns), ts  ns") for head in heads)
+    assert run("--cull=p,n", evil, tmp_path).startswith(b"2598 times, ")
+    assert run("--cull=p,n", evil, tmp_path).endswith(
+        b" pages, PID 62, task_comm_name: evil), ts 1 ns\n"
+    )
+    assert run("--name=evil", evil, tmp_path) == b""
+    lines = [line for line in run("-a", evil, tmp_path).split(b"\n") if b"), ts " in line]
+    times = [int(line.rsplit(b" ", 2)[1]) for line in lines]
+    assert times == sorted(times)
+    assert 1 < times[0] < times[-1]
+
+
+def record(
+    comm: bytes = b"sh", stack: bytes = b" f+0x1/0x2\n", *, order: int = 0, pid: int = 7,
+    ts: int = 5, pfn: bytes = b"PFN 0x1 type Movable Block 0 type Movable Flags 0x0(zone=0)\n",
+    free: int | None = None,
+) -> bytes:
+    """A record in the kernel's words."""
+    free_ts = b"" if free is None else b", free_ts %d ns" % free
+    return b"Page allocated via order %d, mask 0x0(), pid %d, tgid %d (%b), ts %d ns%b\n%b%b\n" % (
+        order, pid, pid, comm, ts, free_ts, pfn, stack)
+
+
+@pytest.mark.parametrize("free", [None, 4])
+@pytest.mark.parametrize("pfn", [b"PFN 0x1 type Movable\n", b"PFN 1 type Movable\n", b""])
+@pytest.mark.parametrize("comm", [
+    b"a\nb", b"a\n\nb", b"\n", b"\nPFN 1", b"\n\nPFN slab", b"), ts 5 ns\nPFN ", b"a), ts 1 ns\n",
+    b" ns\nPFN 0x", b"(", b")", b"", b"gifts ns", b"x (y), pid 7, t", b"\xff\xfe\x1b[31m",
+    b"tgid 1 (", b"\n\nPage allocate", b", ts 9 ns)", b"), ts 1 ns\n\n",
+])
+def test_any_name_is_read_as_it_is(
+    comm: bytes, pfn: bytes, free: int | None, tmp_path: Path
+) -> None:
+    # between harmless records of the same stack and of similar names, with which it must not mix
+    hers = [record(comm, ts=ts, pfn=pfn, free=free) for ts in (9, 8)]
+    other = record(pfn=pfn, free=free)
+    text = other + record(b"x", pfn=pfn, free=free) + hers[0] + other + hers[1] + other
+    assert sorted(run("--cull=n", text, tmp_path).split(b"times, ")) == sorted(
+        (b"3 times, 3 pages, task_comm_name: sh\n2 times, 2 pages, task_comm_name: " + comm
+         + b"\n1 times, 1 pages, task_comm_name: x\n").split(b"times, "))
+    assert run("--cull=st", text, tmp_path) == b"6 times, 6 pages:\n f+0x1/0x2\n\n"
+    tail = b"" if free is None else b", free_ts 4 ns"
+    assert b"(" + comm + b"), ts  ns" + tail + b"\n f+0x1/0x2\n\n" in run("", text, tmp_path)
+    assert b"(" + comm + b"), ts 8 ns" + tail + b"\n f+0x1/0x2\n\n" in run("-a", text, tmp_path)
+
+
+def test_names_longer_than_the_kernels_are_read_whole(tmp_path: Path) -> None:
+    comm = b"n" * 300_000
+    assert run("--cull=n", record(comm) * 2, tmp_path) == (
+        b"2 times, 2 pages, task_comm_name: " + comm + b"\n")
+
+
+def test_lines_longer_than_128_kib_are_read_whole(tmp_path: Path) -> None:
+    stack = b" f" + b"x" * 700_000 + b"+0x1/0x2\n"
+    made = run("", record() + record(stack=stack) * 2 + record(), tmp_path)
+    assert made.count(b"2 times, 2 pages, allocated by OTHERS :\n") == 2
+    assert stack in made
+
+
+def test_sort_is_heeded(tmp_path: Path) -> None:
+    text = (record(b"b", pid=2, ts=3) + record(b"a", pid=3, ts=2, order=2)
+            + record(b"a", pid=1, ts=1) + record(b"b", pid=2, ts=4))
+
+    def pids(options: str) -> str:
+        made = run(options, text, tmp_path).decode()
+        return " ".join(line.split("pid ")[1].split(",")[0]
+                        for line in made.split("\n") if "pid " in line)
+
+    assert pids("") == "2 1 3"
+    assert pids("--sort=pid") == "1 2 3"
+    assert pids("--sort -p") == "3 2 1"
+    assert pids("--sort=n,-pid") == "3 1 2"
+    assert pids("--sort=-name,+tg") == "2 1 3"
+    assert pids("--sort=n,at") == "1 3 2"
+    assert pids("--sort=at") == "1 3 2 2"
+    assert pids("--sort=-at") == "2 2 3 1"
+    assert pids("--sort=T") == "1 2 3"
+    assert pids("--sort=-txt") == "3 2 1"
+    # a letter wins over --sort, as in the kernel's newer tool
+    assert pids("--sort=pid -m") == "3 2 1"
+    assert run("--cull=n --sort=-n", text, tmp_path) == (
+        b"2 times, 2 pages, task_comm_name: b\n2 times, 5 pages, task_comm_name: a\n")
+
+
+def test_modules_are_those_of_the_innermost_frame_in_one(tmp_path: Path) -> None:
+    xfs = b" alloc+0x1/0x2\n xfs_read+0x1e/0x20 [xfs]\n e_read+0x1/0x3 [ext4]\n"
+    text = (record(stack=xfs) * 2 + record() + record(stack=b" [not_a_frame]\n")
+            + record(b"[sh]", stack=b" d+0x1/0x2 [dm-mod]\n") + record(b"+0x1/0x2 [m]"))
+    assert run("--cull=mod", text, tmp_path) == (
+        b"3 times, 3 pages, module: vmlinux\n"
+        b"2 times, 2 pages, module: xfs\n"
+        b"1 times, 1 pages, module: dm-mod\n")
+    assert run("--cull=module -M", text, tmp_path).startswith(b"1 times, 1 pages, module: dm-mod\n")
+    assert run("--cull=p --module=xfs,dm-mod", text, tmp_path) == (
+        b"3 times, 3 pages, PID 7, module: xfs\n")
+    assert run("--sort=-mod", text, tmp_path).endswith(b" d+0x1/0x2 [dm-mod]\n\n")
+    assert run("--module ext4", text, tmp_path) == b""
+
+
+def test_release_times_are_used_where_the_dump_has_them(tmp_path: Path) -> None:
+    text = record(free=0, ts=9) + record(pid=8, free=3, ts=2) + record(pid=9, free=2, ts=8)
+    made = run("-r", text, tmp_path)
+    assert [line.split(b"free_ts ")[1] for line in made.split(b"\n") if b"free_ts" in line] == [
+        b"0 ns", b"2 ns", b"3 ns"]
+    assert run("--sort=-ft", text, tmp_path).startswith(
+        b"1 times, 1 pages, allocated by OTHERS :\nPage allocated via order 0, mask 0x0(), pid 8,")
+    assert run("--cull=f", text, tmp_path) == (
+        b"2 times, 2 pages (UNRELEASED)\n1 times, 1 pages (RELEASED)\n")
+    assert run("-f --cull=p", text, tmp_path) == (
+        b"1 times, 1 pages, PID 7\n1 times, 1 pages, PID 9\n")
+    assert run("-f", record(), tmp_path).startswith(b"1 times")
+
+
+def test_a_dump_without_pfn_lines_counts_the_same(tmp_path: Path) -> None:
+    for dump in ("6.12", "6.1"):
+        part = records(dump)[::300]
+        stripped = [b"".join(line for line in record.splitlines(keepends=True)
+                             if not line.startswith(b"PFN")) for record in part]
+        for options in ("--cull=n,st,p", "-a --pid 1"):
+            made = run(options, b"".join(part), tmp_path)
+            assert made.replace(b"by SLAB ", b"by OTHERS ") == run(
+                options, b"".join(stripped), tmp_path)
+
+
+def test_blocks_of_any_text_are_counted(tmp_path: Path) -> None:
+    # what the kernel's tool gives for it
+    text = (b"\n\nhello\n\nhello\n\nPFN slab\n\nx order 3, pid 5, tgid 6 (me), ts 77 ns\n frame\n\n"
+            b"order 99, tgid 4 \n\nnot ended\n")
+    assert run("", text, tmp_path) == (
+        b"3 times, 0 pages, allocated by OTHERS :\n\n"
+        b"2 times, 0 pages, allocated by OTHERS :\nhello\n\n"
+        b"1 times, 0 pages, allocated by SLAB :\norder 99, tgid 4 \n\n"
+        b"1 times, 8 pages, allocated by SLAB :\nx order 3, pid 5, tgid 6 (me), ts  ns\n frame\n\n")
+    assert run("--cull=p,tg,n", text, tmp_path) == (
+        b"5 times, 0 pages, PID -1, TGID -1, task_comm_name: \n"
+        b"1 times, 0 pages, PID -1, TGID 4, task_comm_name: \n"
+        b"1 times, 8 pages, PID 5, TGID 6, task_comm_name: me\n")
+
+
+def test_what_no_empty_line_ends_is_not_counted(tmp_path: Path) -> None:
+    assert run("--cull=p", record() + record()[:-1], tmp_path) == b"1 times, 1 pages, PID 7\n"
+    assert run("", record()[:-1], tmp_path) == b""
+    assert run("", b"", tmp_path) == b""
+
+
+def test_vmalloc_is_told_by_the_frame_before(tmp_path: Path) -> None:
+    stack = b" alloc_pages_bulk+0x1/0x2\n __vmalloc_node_range_noprof+0x1/0x2\n"
+    other = b" get_pages+0x1/0x2\n __vmalloc_node_range_noprof+0x1/0x2\n"
+    slab = b"PFN 0x1 type CMA Block 0 type CMA Flags 0x0(slab)\n"
+    text = record(stack=stack) + record(stack=other) + record(stack=stack, pfn=slab)
+    assert run("--cull=ator", text, tmp_path) == (
+        b"1 times, 1 pages, allocated by VMALLOC \n"
+        b"1 times, 1 pages, allocated by CMA SLAB VMALLOC \n"
+        b"1 times, 1 pages, allocated by OTHERS \n")
