@@ -34,3 +34,17 @@ def dump_stacks() -> dict[str, Counter[str]]:
             pages["\n".join(lines)] += 1 << int(order)
         found[kernel] = pages
     return found
+
+
+@pytest.fixture(scope="session")
+def real_stacks(dump_stacks: dict[str, Counter[str]]) -> dict[str, int]:
+    """Base pages by stack of all the kernels at hand."""
+    found: Counter[str] = Counter()
+    for pages in dump_stacks.values():
+        found.update(pages)
+    with lzma.open(DATA / "stacks/6.18.txt.xz", "rt") as file:
+        for record in file.read().split("\n\n"):
+            if record:
+                *lines, pages_line = record.splitlines()
+                found["\n".join(line[1:] for line in lines)] += int(pages_line.split(": ")[1])
+    return dict(found)
