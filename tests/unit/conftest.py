@@ -23,14 +23,30 @@ def dump_stacks() -> dict[str, Counter[str]]:
     """Base pages by stack of each dump, counted with nothing of the package."""
     found = {}
     for kernel in ("6.12-fragmented", "6.1-sample"):
-        pages: Counter[str] = Counter()
+        bodies: Counter[str] = Counter()
         with lzma.open(DATA / kernel / "page_owner.txt.xz", "rt", errors="surrogateescape") as file:
             text = file.read()
-        for order, stack in re.findall(
-            r"^Page allocated via order (\d+),[\s\S]*?\n((?: \S[^\n]*\n)*)(?=\n|Charged|Page has)",
-            text, re.MULTILINE,
-        ):
-            lines = [line[1:] for line in stack.splitlines()]
-            pages["\n".join(lines)] += 1 << int(order)
+        for record in text.split("\n\n"):
+            order = re.match(r"Page allocated via order (\d+),", record)
+            if order:  # the dump may end inside a record
+                bodies[record[record.find("\n ") + 1:]] += 1 << int(order[1])
+        pages: Counter[str] = Counter()
+        for body, count in bodies.items():
+            lines = [line[1:] for line in body.split("\n") if line.startswith(" ")]
+            pages["\n".join(lines)] += count
         found[kernel] = pages
     return found
+
+
+@pytest.fixture(scope="session")
+def real_stacks(dump_stacks: dict[str, Counter[str]]) -> dict[str, int]:
+    """Base pages by stack of all the kernels at hand."""
+    found: Counter[str] = Counter()
+    for pages in dump_stacks.values():
+        found.update(pages)
+    with lzma.open(DATA / "stacks/6.18.txt.xz", "rt") as file:
+        for record in file.read().split("\n\n"):
+            if record:
+                *lines, pages_line = record.splitlines()
+                found["\n".join(line[1:] for line in lines)] += int(pages_line.split(": ")[1])
+    return dict(found)

@@ -16,8 +16,10 @@ from pageowner.kernel import gfp
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEADER = re.compile(r"^Page allocated via order \d+, mask 0x([0-9a-f]+)\(([^)]*)\)", re.MULTILINE)
-TYPE = re.compile(r"^PFN \S+ type (\w+) Block")
+HEADER = re.compile(
+    r"^Page allocated via order \d+, mask 0x([0-9a-f]+)\(([^)]*)\).*\nPFN \S+ type (\w+) Block",
+    re.MULTILINE,
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +31,7 @@ def printed(data: Path, kernel: str) -> set[tuple[int, str, str]]:
     """(mask, names, migratetype) as the kernel printed them in its dump."""
     with lzma.open(data / kernel / "page_owner.txt.xz", "rt", errors="replace") as file:
         text = file.read()
-    found = set()
-    for record in text.split("\n\n"):
-        header = HEADER.match(record)
-        kind = re.search(r"^PFN \S+ type (\w+) Block", record, re.MULTILINE)
-        if header and kind:
-            found.add((int(header[1], 16), header[2], kind[1]))
-    return found
+    return {(int(mask, 16), names, kind) for mask, names, kind in set(HEADER.findall(text))}
 
 
 @pytest.mark.parametrize("kernel", ["6.12-fragmented", "6.1-sample"])

@@ -12,6 +12,7 @@ import pytest
 from pageowner.analysis.subsystems import (
     distinctive_frame,
     distinctive_frames,
+    matching_rule,
     module_of,
     modules,
     short_stack,
@@ -22,9 +23,109 @@ from pageowner.analysis.subsystems import (
     subsystems,
 )
 from pageowner.kernel.frames import Frame, function_name, parse_frame
+from pageowner.kernel.subsystems import LAST_RESORT, RULES
 
 if TYPE_CHECKING:
     from collections import Counter
+
+# What a person would say to memory that these functions of real kernels took; a function that takes
+# it in several ways has several answers.
+EXPECTED = {
+    "register_early_stack": ["early boot"],
+    "pte_alloc_one": ["page tables"],
+    "copy_process": ["kernel stacks", "slab: processes and threads", "slab: vmalloc areas"],
+    "__bpf_map_area_alloc": ["BPF", "slab: vmalloc areas", "vmalloc: BPF"],
+    "fill_page_cache_func": ["kvfree_rcu"],
+    "alloc_large_system_hash": ["system hash tables"],
+    "rht_deferred_worker": ["slab: growing hash tables"],
+    "tlb_next_batch": ["unmapping (TLB batches)"],
+    "only_alloc_fresh_hugetlb_folio": ["huge pages (hugetlb)"],
+    "vma_alloc_anon_folio_pmd": ["huge pages (THP)"],
+    "__khugepaged_enter": ["slab: khugepaged"],
+    "secretmem_fault": ["secret memory"],
+    "__filemap_add_folio": ["slab: page cache index"],
+    "shmem_alloc_folio": ["shared memory (tmpfs)"],
+    "zram_submit_bio": ["slab: zram", "zram"],
+    "zswap_store": ["slab: zswap", "zswap"],
+    "__read_swap_cache_async": ["swap"],
+    "ksm_scan_thread": ["slab: KSM"],
+    "damon_split_region_at": ["slab: DAMON"],
+    "do_anonymous_page": ["anonymous memory"],
+    "do_fault": ["anonymous memory"],
+    "__filemap_get_folio": ["page cache"],
+    "alloc_buffer_head": ["slab: buffer heads"],
+    "skb_page_frag_refill": ["network buffers"],
+    "packet_set_ring": ["packet rings"],
+    "sk_prot_alloc": ["slab: sockets"],
+    "nf_tables_newrule": ["netfilter"],
+    "alloc_netdev_mqs": ["network devices", "slab: network devices"],
+    "dst_alloc": ["slab: network routes"],
+    "netlink_proto_init": ["slab: netlink"],
+    "tcp_metrics_init": ["network"],
+    "anon_pipe_write": ["pipes"],
+    "__io_alloc_req_refill": ["slab: io_uring"],
+    "ioctx_alloc": ["slab: asynchronous I/O"],
+    "load_msg": ["slab: message queues"],
+    "newary": ["System V IPC"],
+    "do_epoll_ctl": ["slab: epoll"],
+    "do_eventfd": ["slab: eventfd"],
+    "do_timer_create": ["slab: timers"],
+    "inotify_update_watch": ["slab: file notification"],
+    "new_userfaultfd": ["slab: userfaultfd"],
+    "__pollwait": ["poll and select"],
+    "__send_signal_locked": ["slab: signals"],
+    "perf_mmap_alloc_page": ["perf events"],
+    "__rb_allocate_pages": ["tracing"],
+    "kprobe_add_ksym_blacklist": ["slab: kprobes"],
+    "vm_area_dup": ["slab: memory maps (VMA)"],
+    "alloc_fdtable": ["file descriptor tables", "slab: file descriptor tables"],
+    "alloc_empty_file": ["slab: open files"],
+    "user_preparse": ["slab: credentials and keys"],
+    "create_user_ns": ["slab: namespaces"],
+    "dump_user_range": ["core dumps"],
+    "load_elf_binary": ["slab: exec"],
+    "fpu_alloc_guest_fpstate": ["vmalloc: KVM"],
+    "alloc_workqueue": ["slab: workqueues"],
+    "alloc_slab_obj_exts": ["slab: memory cgroups"],
+    "cgroup_mkdir": ["slab: cgroups"],
+    "build_sched_domains": ["slab: scheduler"],
+    "alloc_desc": ["slab: interrupts"],
+    "set_node_memory_tier": ["slab: NUMA policies"],
+    "__kmem_cache_create_args": ["slab: slab caches"],
+    "do_getxattr": ["extended attributes"],
+    "__d_alloc": ["slab: dentries"],
+    "__kernfs_new_node": ["slab: sysfs and kernfs"],
+    "ext4_alloc_inode": ["slab: ext4 inodes"],
+    "alloc_inode": ["slab: inodes"],
+    "alloc_super": ["slab: mounts"],
+    "proc_sys_call_handler": ["sysctl"],
+    "full_proxy_read": ["debugfs"],
+    "environ_read": ["proc"],
+    "ext4_htree_store_dirent": ["slab: ext4"],
+    "xfs_inode_alloc": ["slab: XFS"],
+    "btrfs_alloc_compress_wsm": ["Btrfs"],
+    "p9_tag_alloc": ["slab: 9p"],
+    "netfs_init": ["slab: netfs"],
+    "fuse_get_link": ["FUSE"],
+    "squashfs_bio_read": ["squashfs"],
+    "z_erofs_scan_folio": ["EROFS", "slab: EROFS"],
+    "iomap_dio_init": ["direct I/O"],
+    "ifs_alloc": ["slab: iomap"],
+    "lo_rw_aio": ["slab: loop devices"],
+    "bio_alloc_bioset": ["slab: block layer"],
+    "__kvm_mmu_topup_memory_cache": ["KVM", "slab: KVM"],
+    "vring_alloc_queue": ["virtio"],
+    "__tty_buffer_request_room": ["slab: terminals"],
+    "input_allocate_device": ["slab: input devices"],
+    "acpi_add_single_object": ["slab: ACPI"],
+    "pci_alloc_dev": ["slab: PCI"],
+    "crypto_acomp_alloc_streams": ["crypto"],
+    "security_inode_alloc": ["slab: security modules"],
+    "device_add": ["slab: devices"],
+    "crash_save_vmcoreinfo_init": ["boot"],
+    "process_one_work": ["percpu: reserve"],
+    "zs_cpu_prepare": ["slab: zsmalloc"],
+}
 
 SHMEM = """post_alloc_hook+0x61/0xb5
 prep_new_page+0x1c/0x4f
@@ -149,6 +250,34 @@ def test_next_to_nothing_of_a_real_dump_is_other(
     pages = dump_stacks[kernel]
     other = sum(n for stack, n in pages.items() if subsystem(stack).endswith("other"))
     assert other < 0.02 * sum(pages.values())
+
+
+@pytest.mark.parametrize("function", EXPECTED)
+def test_a_function_of_a_real_kernel_is_named_rightly(
+    function: str, real_stacks: dict[str, int]
+) -> None:
+    labels = {subsystem(stack) for stack in real_stacks if distinctive_frame(stack) == function}
+    assert sorted(labels) == EXPECTED[function]
+
+
+def test_every_rule_is_backed_by_a_real_stack_or_names_its_source(
+    real_stacks: dict[str, int]
+) -> None:
+    matched = {matching_rule(stack) for stack in real_stacks}
+    for rule in (*RULES, *LAST_RESORT):
+        assert (rule in matched) != bool(rule.source), rule
+
+
+def test_next_to_nothing_of_a_running_machine_is_other(real_stacks: dict[str, int]) -> None:
+    other = sum(n for stack, n in real_stacks.items() if subsystem(stack).endswith("other"))
+    assert other < 0.02 * sum(real_stacks.values())
+
+
+def test_what_an_interrupt_broke_off_explains_nothing() -> None:
+    stack = ("__alloc_pages+0x1/0x2\nnew_irq_thing+0x1/0x2\nasm_common_interrupt+0x1/0x2\n"
+             "ext4_writepages+0x1/0x2")
+    assert subsystem(stack) == "other"
+    assert distinctive_frame(stack) == "new_irq_thing"
 
 
 def test_shares_of_a_real_dump(dump_stacks: dict[str, Counter[str]]) -> None:

@@ -17,6 +17,7 @@ from pageowner.kernel.subsystems import (
     ALLOCATORS,
     ENTRY,
     GENERIC,
+    INTERRUPTS,
     LAST_RESORT,
     LIBRARIES,
     RULES,
@@ -91,9 +92,6 @@ class _Patterns:
                 found.append((value, match[1] if match.re.groups else ""))
         return sorted(found)
 
-    def __contains__(self, name: str) -> bool:
-        return bool(self.find(name))
-
 
 def _compile(rules: tuple[Rule, ...]) -> _Patterns:
     return _Patterns(
@@ -103,39 +101,32 @@ def _compile(rules: tuple[Rule, ...]) -> _Patterns:
     )
 
 
+# What a function is, one number each: one of the ways to take memory, or one of these.
 _HOW = tuple(ALLOCATORS)
-_ALLOCATORS = _Patterns(
-    (pattern, number)
-    for number, how in enumerate(_HOW)
-    for pattern in ALLOCATORS[how].split()
+_LIBRARY, _INTERRUPT, _ENTRY, _GENERIC, _TELLING = range(len(_HOW), len(_HOW) + 5)
+_ROLES = _Patterns(
+    (pattern, role)
+    for role, patterns in enumerate((*ALLOCATORS.values(), LIBRARIES, INTERRUPTS, ENTRY, GENERIC))
+    for pattern in patterns.split()
 )
-_LIBRARIES = _Patterns((pattern, 0) for pattern in LIBRARIES.split())
-_GENERIC = _Patterns((pattern, 0) for pattern in GENERIC.split())
-_ENTRY = _Patterns((pattern, 0) for pattern in ENTRY.split())
 _RULES = _compile(RULES)
 _LAST_RESORT = _compile(LAST_RESORT)
 
 _UNSAID = ("pages", "large")
 """Ways of allocation that a label need not name; nor vmalloc, where a rule is about it."""
 
-_TELLING, _COMMON, _ALLOCATOR, _CPU_ENTRY = range(4)
-
 
 @lru_cache(maxsize=1 << 16)
-def _allocator(name: str) -> str:
-    """How this frame takes memory, or "" if it is no allocator's frame."""
-    found = _ALLOCATORS.find(name)
-    return _HOW[found[0][0]] if found else ""
+def _role(name: str) -> int:
+    found = _ROLES.find(name)
+    return found[0][0] if found else _GENERIC if name.startswith("sys_") else _TELLING
 
 
-@lru_cache(maxsize=1 << 16)
-def _rank(name: str) -> int:
-    """How much a frame tells a reader."""
-    if _allocator(name) or name in _LIBRARIES:
-        return _ALLOCATOR
-    if name in _ENTRY:
-        return _CPU_ENTRY
-    return _COMMON if name in _GENERIC or name.startswith("sys_") else _TELLING
+def _until_interrupt(chain: list[Frame]) -> list[Frame]:
+    for number, frame in enumerate(chain):
+        if _role(frame.name) == _INTERRUPT:
+            return chain[:number] or chain
+    return chain
 
 
 @lru_cache(maxsize=1 << 16)
@@ -152,15 +143,16 @@ def _walk(chain: list[Frame]) -> tuple[str, str, Rule | None]:
     """How the memory was taken, what for, and the rule that said so."""
     how, start = "pages", len(chain)
     for number, frame in enumerate(chain):
-        taken = _allocator(frame.name)
+        role = _role(frame.name)
+        taken = _HOW[role] if role < len(_HOW) else ""
         # A slab object for vmalloc or percpu is a part of their books, not their memory.
         own_books = how == "slab" and taken in ("vmalloc", "percpu")
-        if own_books or not (taken or frame.name in _LIBRARIES):
+        if own_books or not (taken or role == _LIBRARY):
             start = number
             break
         if taken and how == "pages":
             how = taken
-    outer = [frame for frame in chain[start:] if frame.name not in _LIBRARIES]
+    outer = [frame for frame in chain[start:] if _role(frame.name) != _LIBRARY]
     for last_resort in (False, True):
         for frame in outer:
             found = _match(frame.name, how, last_resort)
@@ -177,7 +169,7 @@ def _explain(stack: str) -> tuple[str, Rule | None]:
     chain = frames(stack)
     if not chain:
         return NO_STACK, None
-    how, what, rule = _walk(chain)
+    how, what, rule = _walk(_until_interrupt(chain))
     if how in _UNSAID or (rule is not None and rule.how == how == "vmalloc"):
         return what, rule
     return f"{how}: {what}", rule
@@ -209,15 +201,14 @@ def module_of(stack: str) -> str:
 
 def _telling(stack: str) -> list[Frame]:
     """Frames worth showing, innermost first: those that tell, then what is left of the others."""
-    chain = frames(stack)
-    ranks = [_rank(frame.name) for frame in chain]
-    first = next((i for i, rank in enumerate(ranks) if rank == _TELLING), None)
-    if first is None:
-        first = next((i for i, rank in enumerate(ranks) if rank == _COMMON), None)
-    if first is None:
-        return chain[-1:]
-    return [frame for frame, rank in zip(chain[first:], ranks[first:], strict=True)
-            if rank < _ALLOCATOR]
+    chain = _until_interrupt(frames(stack))
+    roles = [_role(frame.name) for frame in chain]
+    for wanted in (_TELLING, _GENERIC):
+        if wanted in roles:
+            first = roles.index(wanted)
+            return [frame for frame, role in zip(chain[first:], roles[first:], strict=True)
+                    if role in (_TELLING, _GENERIC)]
+    return chain[-1:]
 
 
 def distinctive_frame(stack: str) -> str:
@@ -232,7 +223,7 @@ def distinctive_frame(stack: str) -> str:
 def short_stack(stack: str, n: int = 3) -> str:
     """The ``n`` most telling frames, innermost first: ``pipe_write ← vfs_write ← ksys_write``."""
     found = _telling(stack)
-    telling = [frame for frame in found if _rank(frame.name) == _TELLING]
+    telling = [frame for frame in found if _role(frame.name) == _TELLING]
     chosen = telling[:n] if len(telling) >= n else found[:n]
     return " ← ".join(map(str, chosen))
 

@@ -2,22 +2,32 @@
 
 How it is read. A stack is walked from the innermost frame outward. Frames of the allocators
 (`ALLOCATORS`) only say *how* the memory was taken: as pages, from a slab cache, by vmalloc or
-percpu. The first other frame that a rule names says *what for*; among rules that name the same
-function the first in the table wins. Functions that no rule names (libraries such as the maple
-tree and ``kstrdup``, generic VFS and fault code) are passed over, so that the label is that of
-their caller. `LAST_RESORT` is asked only when no rule matched anywhere in the stack.
+percpu. The first other frame that a rule names, up to the next of `INTERRUPTS`, says *what for*;
+among rules that name the same function the first in the table wins. Functions that no rule names
+(`LIBRARIES` such as the maple tree and ``kstrdup``, generic VFS and fault code) are passed over, so
+that the label is that of their caller. `LAST_RESORT` is asked only when no rule matched anywhere in
+the stack.
 
 Patterns are function names as `pageowner.kernel.frames.function_name` gives them; one ``*`` stands
 for any rest, and ``{}`` in the rule's name for what the ``*`` matched. ``how`` limits a rule to one
-way of allocation. ``source`` names the kernel file (of 6.12) from which a rule was written where no
-stack of a real kernel was at hand; every other rule has matched a real one in the tests.
+way of allocation. ``source`` names the kernel files (of 6.12) from which a rule was written where
+no stack of a real kernel was at hand; every other rule has matched a real one in the tests.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["ALLOCATORS", "ENTRY", "GENERIC", "LAST_RESORT", "RULES", "Rule"]
+__all__ = [
+    "ALLOCATORS",
+    "ENTRY",
+    "GENERIC",
+    "INTERRUPTS",
+    "LAST_RESORT",
+    "LIBRARIES",
+    "RULES",
+    "Rule",
+]
 
 
 class Rule(NamedTuple):
@@ -73,112 +83,116 @@ ALLOCATORS: dict[str, str] = {
 
 LIBRARIES = """
     kvmalloc_node kvmalloc __kvmalloc_node kvrealloc krealloc krealloc_* kvmemdup kmemdup
-    kmemdup_* kmemdup_nul kstrdup kstrdup_const kstrndup kasprintf kvasprintf kvasprintf_const
-    memdup_user memdup_user_nul vmemdup_user strndup_user kcalloc_node kvcalloc kzalloc
+    kmemdup_* kstrdup kstrdup_const kstrndup kasprintf kvasprintf kvasprintf_const
+    memdup_user memdup_user_nul vmemdup_user strndup_user kcalloc_node kvcalloc
     devm_kmalloc devm_kmemdup devm_kstrdup devm_kvasprintf devm_kasprintf __devres_alloc_node
-    __devm_add_action
-    mempool_* remove_element alloc_pages_exact alloc_pages_exact_nid
+    __devm_add_action mempool_* remove_element alloc_pages_exact alloc_pages_exact_nid
     xas_* __xas_* xa_* __xa_* radix_tree_* __radix_tree_* idr_* ida_* mas_* mtree_* __mt_dup mt_*
     sg_alloc_table* sg_kmalloc __sg_alloc_table bucket_table_alloc rhashtable_* __rhashtable_*
     rhltable_init __list_lru_init list_lru_* memcg_list_lru_alloc __memcg_list_lru_alloc
     iov_iter_* __iov_iter_* want_pages_array bitmap_zalloc* bitmap_alloc* kfifo_alloc
-    __kfifo_alloc genradix_* __genradix_* alloc_bulk __alloc seq_open __seq_open_private
-    seq_open_private __seq_open_private single_open single_open_size seq_read seq_read_iter
-    seq_buf_alloc"""
-"""Containers and copies: never the reason for an allocation, so passed over like an allocator."""
+    __kfifo_alloc genradix_* __genradix_* seq_open __seq_open_private seq_open_private
+    single_open single_open_size seq_read seq_read_iter seq_buf_alloc
+    zs_malloc zs_create_pool alloc_zspage zpool_malloc zpool_create_pool
+    lzo_alloc_* zstd_alloc_* zlib_alloc_* deflate_*"""
+"""Containers, copies and compressors: never the reason for an allocation, so passed over like an
+allocator."""
 
 GENERIC = """
     __handle_mm_fault handle_mm_fault handle_pte_fault do_pte_missing __do_fault do_fault
-    do_user_addr_fault do_page_fault __do_page_fault faultin_page __get_user_pages
-    __get_user_pages_locked __gup_longterm_locked get_user_pages get_user_pages_*
-    internal_get_user_pages_fast gup_fast_fallback pin_user_pages* iov_iter_extract_pages
-    fault_in_* vfs_write vfs_read vfs_writev vfs_readv do_iter_write do_iter_readv_writev
-    do_writev do_readv ksys_* new_sync_write new_sync_read __vfs_write __vfs_read vfs_iter_*
-    do_loop_readv_writev call_write_iter vfs_ioctl vfs_open do_dentry_open do_filp_open
-    path_openat do_sys_open do_sys_openat2 do_open link_path_walk walk_component __lookup_slow
-    lookup_slow path_lookupat path_parentat filename_* vfs_mknod vfs_create vfs_mkdir
-    sock_sendmsg sock_sendmsg_nosec __sock_sendmsg ____sys_sendmsg ___sys_sendmsg
+    faultin_page __get_user_pages __get_user_pages_locked __gup_longterm_locked get_user_pages
+    get_user_pages_* internal_get_user_pages_fast gup_fast_fallback pin_user_pages*
+    iov_iter_extract_pages fault_in_* vfs_write vfs_read vfs_writev vfs_readv do_iter_write
+    do_iter_readv_writev do_writev do_readv ksys_* new_sync_write new_sync_read __vfs_write
+    __vfs_read vfs_iter_* do_loop_readv_writev call_write_iter vfs_ioctl vfs_open do_dentry_open
+    do_filp_open path_openat do_sys_open do_sys_openat2 do_open link_path_walk walk_component
+    __lookup_slow lookup_slow path_lookupat path_parentat filename_* vfs_mknod vfs_create
+    vfs_mkdir sock_sendmsg sock_sendmsg_nosec __sock_sendmsg ____sys_sendmsg ___sys_sendmsg
     __sys_sendmsg __sys_sendto __sys_sendmmsg sock_write_iter kernel_sendmsg sock_recvmsg
     kernel_clone _do_fork do_fork process_one_work process_scheduled_works worker_thread
     do_one_initcall do_initcalls kernel_init_freeable kernel_init start_kernel rest_init
-    vfs_statx vfs_fstatat do_mmap vm_mmap_pgoff"""
+    vfs_statx vfs_fstatat do_mmap vm_mmap_pgoff x64_sys_call invoke_syscall*"""
 """Frames that so many stacks share that they tell little."""
+
+INTERRUPTS = """
+    asm_* exc_* sysvec_* common_interrupt __common_interrupt page_fault do_page_fault
+    __do_page_fault do_user_addr_fault async_page_fault ret_from_intr apic_timer_interrupt
+    el0_da el0_ia el1_abort el1h_64_* el0t_64_irq el1_interrupt do_translation_fault do_mem_abort"""
+"""Where the CPU left what it was doing for a fault or an interrupt: frames further out belong to
+what was interrupted and explain nothing."""
 
 ENTRY = """
     do_syscall_64 entry_SYSCALL_64_after_hwframe entry_SYSCALL_64 entry_SYSCALL_64_fastpath
-    x64_sys_call do_fast_syscall_32 __do_fast_syscall_32 entry_SYSENTER_compat_after_hwframe
+    do_fast_syscall_32 __do_fast_syscall_32 entry_SYSENTER_compat_after_hwframe
     do_int80_* entry_INT80_compat int_ret_from_sys_call system_call_fastpath
-    ret_from_fork ret_from_fork_asm kthread asm_* exc_* page_fault invoke_syscall*
-    el0_svc* el0t_64_sync* el0_da el0_ia do_el0_svc do_translation_fault do_mem_abort
+    ret_from_fork ret_from_fork_asm kthread el0_svc* el0t_64_sync* do_el0_svc
     common_startup_64 secondary_startup_64 secondary_startup_64_no_verify
     x86_64_start_kernel x86_64_start_reservations clear_bss reserve_bios_regions
-    sysvec_* common_interrupt __common_interrupt irq_exit_rcu __irq_exit_rcu __do_softirq
-    handle_softirqs run_ksoftirqd smpboot_thread_fn"""
+    irq_exit_rcu __irq_exit_rcu __do_softirq handle_softirqs run_ksoftirqd smpboot_thread_fn"""
 """How the CPU came into the kernel."""
 
 RULES: tuple[Rule, ...] = (
-    # -- before there was an owner to remember -------------------------------------------------
+    # -- before there was an owner to remember --------------------------------------------------
     Rule("early boot", "register_early_stack register_dummy_stack register_failure_stack "
          "init_page_owner init_early_allocated_pages init_pages_in_zone"),
-    Rule("page_ext", "alloc_page_ext init_section_page_ext online_page_ext invoke_init_callbacks",
+    Rule("page_ext", "alloc_page_ext init_section_page_ext online_page_ext",
          source="mm/page_ext.c"),
     Rule("stack depot", "stack_depot_* depot_*", source="lib/stackdepot.c"),
 
-    # -- page tables, stacks of the kernel, vmalloc's own -----------------------------------------
+    # -- the kernel's own -----------------------------------------------------------------------
     Rule("page tables", "pte_alloc_one pte_alloc_one_kernel __pte_alloc_one* __pte_alloc "
          "__pte_alloc_kernel __pmd_alloc __pud_alloc __p4d_alloc pgd_alloc _pgd_alloc "
          "__change_page_attr_set_clr __change_page_attr split_large_page pmd_alloc pud_alloc "
-         "p4d_alloc vmemmap_p*d_populate pti_user_pagetable_walk* init_trampoline"),
-    Rule("kernel stacks", "alloc_thread_stack_node copy_process dup_task_struct",
-         how="vmalloc"),
-    Rule("kernel stacks", "alloc_thread_stack_node copy_process dup_task_struct", how="pages",
-         source="kernel/fork.c without CONFIG_VMAP_STACK"),
+         "p4d_alloc pti_user_pagetable_walk*"),
+    Rule("kernel stacks", "alloc_thread_stack_node copy_process dup_task_struct", "vmalloc"),
+    Rule("kernel stacks", "alloc_thread_stack_node copy_process dup_task_struct", "pages",
+         source="kernel/fork.c, without CONFIG_VMAP_STACK"),
     Rule("vmalloc areas", "__vmalloc_node_range __vmalloc_area_node __get_vm_area_node "
-         "get_vm_area_caller alloc_vmap_area vm_map_ram new_vmap_block", how="slab"),
-    Rule("percpu chunks", "pcpu_*", how="slab"),
+         "get_vm_area_caller alloc_vmap_area vm_map_ram new_vmap_block", "slab"),
+    Rule("percpu chunks", "pcpu_*", "slab", source="mm/percpu.c"),
     Rule("kvfree_rcu", "fill_page_cache_func add_ptr_to_bulk_krc_lock kvfree_call_rcu"),
     Rule("system hash tables", "alloc_large_system_hash"),
+    Rule("growing hash tables", "rht_deferred_worker"),
     Rule("memory map (struct page)", "vmemmap_alloc_block* vmemmap_populate* "
          "sparse_add_section section_activate", source="mm/sparse-vmemmap.c"),
-    Rule("balloon", "balloon_page_alloc virtballoon_* tell_host vmballoon_* hv_balloon*",
-         source="mm/balloon_compaction.c"),
+    Rule("balloon", "balloon_page_alloc virtballoon_* tell_host",
+         source="mm/balloon_compaction.c, drivers/virtio/virtio_balloon.c"),
+    Rule("unmapping (TLB batches)", "tlb_next_batch tlb_remove_table __tlb_remove_*"),
 
     # -- huge pages -----------------------------------------------------------------------------
     Rule("huge pages (hugetlb)", "alloc_buddy_hugetlb_folio alloc_fresh_huge_page "
          "alloc_fresh_hugetlb_folio only_alloc_fresh_hugetlb_folio alloc_surplus_huge* "
-         "alloc_surplus_hugetlb* alloc_pool_huge* hugetlb_* __hugetlb* hugetlbfs_* "
-         "alloc_hugetlb_* alloc_huge_page* gather_surplus_pages alloc_gigantic_folio"),
+         "alloc_pool_huge* hugetlb_* __hugetlb* hugetlbfs_* alloc_hugetlb_* alloc_huge_page* "
+         "gather_surplus_pages"),
     Rule("huge pages (THP)", "do_huge_pmd_anonymous_page __do_huge_pmd_anonymous_page "
-         "do_huge_pmd_wp_page do_huge_pmd_numa_page vma_alloc_anon_folio_pmd hpage_collapse_* "
-         "collapse_huge_page collapse_file alloc_charge_folio alloc_charge_hpage khugepaged* "
-         "madvise_collapse mm_get_huge_zero_folio get_huge_zero_page do_huge_zero*",
-         how="pages"),
-    Rule("khugepaged", "__khugepaged_enter khugepaged_enter_vma khugepaged*", how="slab"),
+         "do_huge_pmd_wp_page vma_alloc_anon_folio_pmd hpage_collapse_* collapse_huge_page "
+         "collapse_file alloc_charge_folio alloc_charge_hpage khugepaged* madvise_collapse "
+         "mm_get_huge_zero_folio get_huge_zero_page", "pages"),
+    Rule("khugepaged", "__khugepaged_enter khugepaged_enter_vma khugepaged*", "slab"),
 
-    # -- user memory ----------------------------------------------------------------------------
+    # -- memory of programs ---------------------------------------------------------------------
     Rule("secret memory", "secretmem_*"),
     Rule("page cache index", "shmem_add_to_page_cache __filemap_add_folio filemap_add_folio "
-         "add_to_page_cache_lru __add_to_page_cache_locked add_to_swap_cache "
-         "shmem_undo_range  workingset_* swap_cache_*", how="slab"),
-    Rule("shared memory (tmpfs)", "shmem_alloc_folio shmem_alloc_and_add_folio shmem_alloc_page "
-         "shmem_alloc_hugefolio shmem_alloc_and_acct_* shmem_get_folio* shmem_getpage* "
-         "shmem_write_begin shmem_fault shmem_swapin* shmem_read_* shmem_mfill_* "
-         "shmem_fallocate shmem_file_* shmem_symlink", how="pages"),
+         "add_to_page_cache_lru __add_to_page_cache_locked add_to_swap_cache __swap_cache_* "
+         "page_cache_delete_batch", "slab"),
     Rule("shared memory (tmpfs)", "shmem_*"),
-    Rule("zram", "zram_*"),
+    Rule("zram", "zram_* zcomp_*"),
     Rule("zswap", "zswap_*"),
-    Rule("zswap", "zs_* alloc_zspage zbud_* z3fold_* zpool_*", source="mm/zsmalloc.c"),
     Rule("swap", "__read_swap_cache_async read_swap_cache_async swapin_* swap_cluster_readahead "
-         "swap_vma_readahead swap_cache_alloc_folio sys_swapon setup_swap* "
-         "setup_clusters add_swap_extent swap_* add_swap_count_continuation "
-         "alloc_swap_* folio_alloc_swap __swap_* sio_pool_init scan_swap_map_slots"),
-    Rule("memory migration", "alloc_migration_target alloc_misplaced_dst_folio "
-         "alloc_demote_folio migrate_misplaced_* new_folio compaction_alloc* "
-         "alloc_new_node_page migrate_pages", source="mm/migrate.c, mm/compaction.c"),
+         "swap_vma_readahead swap_cache_* sys_swapon setup_swap* setup_clusters add_swap_extent "
+         "swap_* __swap_* add_swap_count_continuation alloc_swap_* folio_alloc_swap "
+         "scan_swap_map_slots"),
+    Rule("migration", "alloc_migration_target alloc_misplaced_dst_folio alloc_demote_folio "
+         "migrate_misplaced_* compaction_alloc* alloc_new_node_page migrate_pages",
+         source="mm/migrate.c, mm/compaction.c, mm/vmscan.c"),
+    Rule("KSM", "ksm_* __ksm_* stable_tree_* unstable_tree_*"),
+    Rule("DAMON", "damon_* kdamond_*"),
     Rule("anonymous memory", "folio_prealloc alloc_anon_folio do_anonymous_page wp_page_copy "
          "do_wp_page do_cow_fault copy_present_page copy_present_ptes page_copy_prealloc "
-         "do_swap_page alloc_swap_folio mfill_atomic* ksm_might_need_to_copy "
-         "__alloc_zeroed_user_highpage", how="pages"),
+         "do_swap_page alloc_swap_folio mfill_atomic* ksm_might_need_to_copy", "pages"),
+    Rule("mappings of drivers", "__do_fault", "pages", source="mm/memory.c, vm_ops->fault"),
+    Rule("anonymous memory", "do_fault __handle_mm_fault handle_mm_fault handle_pte_fault "
+         "do_pte_missing", "pages"),
 
     # -- page cache -----------------------------------------------------------------------------
     Rule("page cache", "filemap_alloc_folio __filemap_get_folio* filemap_get_folio "
@@ -186,297 +200,240 @@ RULES: tuple[Rule, ...] = (
          "grab_cache_page_write_begin page_cache_ra_* page_cache_read __do_page_cache_readahead "
          "ra_alloc_folio force_page_cache_ra do_sync_mmap_readahead generic_file_buffered_read "
          "do_read_cache_folio do_read_cache_page read_cache_folio read_cache_page "
-         "__getblk_* __getblk bdev_getblk grow_dev_* grow_buffers readahead_expand "
-         "find_or_create_page add_to_page_cache* filemap_read", how="pages"),
+         "__getblk_* bdev_getblk grow_dev_* grow_buffers readahead_expand "
+         "find_or_create_page filemap_read", "pages"),
     Rule("buffer heads", "alloc_buffer_head folio_alloc_buffers alloc_page_buffers "
          "create_empty_buffers"),
 
     # -- network --------------------------------------------------------------------------------
-    Rule("network buffers", "alloc_skb_with_frags __alloc_skb __build_skb build_skb* "
-         "__build_skb_around kmalloc_reserve pskb_expand_head skb_clone skb_copy* __skb_* "
-         "skb_page_frag_refill sk_page_frag_refill napi_alloc_skb __napi_alloc_skb "
-         "__netdev_alloc_skb netdev_alloc_frag* napi_alloc_frag* __napi_alloc_frag* "
-         "__netdev_alloc_frag* page_pool_* __page_pool_* skb_* alloc_skb "
-         "napi_build_skb add_recvbuf_* try_fill_recv virtnet_* net_rx_* __pskb_* "
-         "napi_get_frags xdp_* veth_xdp_* kcm_*"),
-    Rule("packet rings", "alloc_pg_vec alloc_one_pg_vec_page packet_*"),
-    Rule("AF_XDP", "xsk_* xdp_umem_* xp_*", source="net/xdp/xsk_buff_pool.c"),
-    Rule("sockets", "sk_prot_alloc sk_alloc sock_alloc_inode sock_alloc sock_kmalloc "
-         "inet_create unix_create* sk_prot_* reqsk_* inet_csk_* inet_bind* "
-         "inet_reqsk_alloc inet_twsk_alloc sock_wmalloc sock_omalloc unix_* sock_alloc_file "
-         "__scm_send scm_* inet_bhash* inet_hash_connect inet_hash2"),
-    Rule("netfilter", "nf_* nft_* nft_*_init __nf_* ipt_* ip6t_* arpt_* xt_* ebt_* ip_set_* "
-         "nfnetlink_* nfnl_* translate_table ipt_register_table ip_vs_*"),
-    Rule("network devices", "alloc_netdev_mqs alloc_etherdev_mqs netif_alloc_* veth_* tun_* "
-         "register_netdevice br_* bond_* macvlan_* netdev_* dev_* __dev_* qdisc_* "
-         "attach_default_qdiscs sch_* rtnl_newlink tc_* loopback_net_init ethtool_*"),
+    Rule("network buffers", "alloc_skb_with_frags __alloc_skb alloc_skb __build_skb* build_skb* "
+         "napi_build_skb kmalloc_reserve pskb_* __pskb_* skb_* __skb_* sk_page_frag_refill "
+         "napi_alloc_skb __napi_alloc_* __netdev_alloc_* netdev_alloc_frag* napi_alloc_frag* "
+         "napi_get_frags page_pool_* __page_pool_* add_recvbuf_* try_fill_recv"),
+    Rule("packet rings", "alloc_pg_vec packet_*"),
+    Rule("AF_XDP", "xsk_* xdp_umem_* xp_*", source="net/xdp/"),
+    Rule("sockets", "sk_prot_alloc sk_alloc sock_alloc_inode sock_alloc sock_kmalloc sock_wmalloc "
+         "sock_omalloc sock_alloc_file inet_create inet6_create unix_* reqsk_* inet_csk_* "
+         "inet_bind* inet_reqsk_alloc inet_twsk_alloc scm_* __scm_send inet_bhash* "
+         "inet_hash_connect __inet_hash_connect inet_hashinfo*"),
+    Rule("netfilter", "nf_* __nf_* nft_* ipt_* ip6t_* arpt_* xt_* ebt_* ip_set_* nfnetlink_* "
+         "nfnl_* ip_vs_* translate_table"),
+    Rule("network devices", "alloc_netdev_mqs alloc_etherdev_mqs veth_* tun_* __tun_* "
+         "register_netdevice br_* bond_* macvlan_* netdev_* qdisc_* attach_default_qdiscs "
+         "tc_* ethtool_* virtnet_*"),
     Rule("network routes", "dst_alloc rt_dst_alloc fib_* fib6_* ip6_route_* ip_rt_* neigh_* "
          "__neigh_* inet_rtm_* ip_fib_* inet_getpeer rt6_* rtm_* ip6_dst_* fnhe_* nexthop_*"),
     Rule("netlink", "netlink_* __netlink_* rtnl_* genl_* rtnetlink_*"),
-    Rule("network", "tcp_* udp_* udp6_* ip_* ip6_* ipv4_* ipv6_* inet_* inet6_*  igmp_* "
-         "ip_mc_* mld_* ipv6_add_* addrconf_* __addrconf_* devinet_* __devinet_* inetdev_* "
-         "icmp_* icmpv6_* ping_* net_ns_* copy_net_ns setup_net ops_init net_alloc "
-         "ndisc_* sit_* fqdir_* inet_frag* sock_init net_dev_init sysctl_ipv4_* "
-         "sysctl_core_* net_sysctl_* netns_* xfrm_* sctp_* mptcp_* vsock_* __vsock_* "
-         "virtio_transport_* tls_* wg_* sock_diag_* inet_diag_*  llc_*  "
-         "ipip_* gre_*  unix_net_* sock_map_* fou_* ila_* seg6_*"),
+    Rule("network", "tcp_* udp_* udp6_* ip_* ip6_* ipv4_* ipv6_* inet_* inet6_* igmp_* "
+         "__ip_mc_* mld_* addrconf_* __addrconf_* devinet_* __devinet_* inetdev_* icmp_* icmpv6_* "
+         "ping_* copy_net_ns setup_net ops_init net_ns_* ndisc_* sit_* fqdir_* sock_init "
+         "net_dev_init sysctl_core_* net_sysctl_* netns_* xfrm_* sctp_* mptcp_* vsock_* __vsock_* "
+         "virtio_transport_* sock_diag_* seg6_* snmp6_*"),
 
-    # -- pipes, events, IPC ---------------------------------------------------------------------
+    # -- pipes, events, messages ----------------------------------------------------------------
     Rule("pipes", "pipe_write anon_pipe_* alloc_pipe_info create_pipe_files get_pipe_inode "
-         "pipe_* fifo_open splice_* do_splice* iter_file_splice_write vmsplice_* sys_vmsplice "
-         "__do_pipe_flags copy_splice_read"),
-    Rule("io_uring", "io_uring_* io_ring_* io_rings_* io_sq_* io_sqe_* io_wq_* "
-         "io_alloc_* __io_alloc_* io_submit_sqe* io_pin_pages io_mem_alloc* io_region_* "
-         "io_create_region* io_register_* __io_uring_* io_prep_* io_pages_* io_buffer* "
-         "io_cqring_* io_sq_thread* io_issue_* io_init_* io_rsrc_* io_allocate_* io_poll_* "
-         "__io_arm_* io_arm_* io_provide_* io_add_buffers io_req_* sys_io_uring_*"),
-    Rule("asynchronous I/O", "ioctx_alloc aio_* sys_io_setup io_submit_one sys_io_submit "
-         "aio_setup_ring"),
-    Rule("message queues", "alloc_msg load_msg mqueue_* do_msgsnd do_mq_* msg_* newque"),
-    Rule("System V IPC", "ipc_* newseg newary do_shmat sem_* ksys_semget do_semtimedop "
-         "find_alloc_undo ipcget shm_*"),
-    Rule("epoll", "ep_* do_epoll_* eventpoll_* ep_ptable_queue_proc ep_insert epoll_*"),
+         "pipe_* fifo_open splice_* do_splice* iter_file_splice_write copy_splice_read"),
+    Rule("io_uring", "io_uring_* io_ring_* io_rings_* io_sq_* io_sqe_* io_wq_* io_alloc_* "
+         "__io_alloc_* io_submit_sqe* io_pin_pages io_mem_alloc* io_region_* io_create_region* "
+         "io_register_* __io_uring_* io_prep_* io_buffer* io_cqring_* io_issue_* io_rsrc_* "
+         "io_allocate_* io_poll_* __io_arm_* io_arm_* io_provide_* io_add_buffers io_req_* "
+         "sys_io_uring_*"),
+    Rule("asynchronous I/O", "ioctx_alloc aio_* sys_io_setup io_submit_one sys_io_submit"),
+    Rule("message queues", "alloc_msg load_msg mqueue_* do_msgsnd do_mq_* newque"),
+    Rule("System V IPC", "ipc_* newseg newary do_shmat sem_* do_semtimedop find_alloc_undo "
+         "ipcget shm_*"),
+    Rule("epoll", "ep_* do_epoll_* eventpoll_*"),
     Rule("eventfd", "do_eventfd eventfd_* sys_eventfd*"),
     Rule("timers", "timerfd_* sys_timerfd_create do_timer_create alloc_posix_timer "
-         "common_timer_create posix_timer_* alarmtimer_*"),
+         "posix_timer_* alarmtimer_*"),
     Rule("file notification", "inotify_* fanotify_* fsnotify_* __fsnotify_* do_inotify_init "
-         "sys_inotify_* signalfd_* do_signalfd4 fcntl_dirnotify"),
+         "sys_inotify_* fcntl_dirnotify"),
     Rule("userfaultfd", "userfaultfd_* new_userfaultfd dup_userfaultfd*"),
-    Rule("poll and select", "do_sys_poll do_select core_sys_select __pollwait poll_get_entry "
-         "do_pselect sys_poll sys_ppoll"),
-    Rule("file locks", "locks_* flock_* posix_lock_* __posix_lock_file flock_make_lock "
-         "fcntl_setlk sys_flock"),
-    Rule("signals", "__sigqueue_alloc sigqueue_alloc __send_signal* send_signal*"),
-    Rule("futexes", "futex_* refill_pi_state_cache __futex_*"),
+    Rule("poll and select", "do_sys_poll do_select core_sys_select __pollwait poll_get_entry"),
+    Rule("file locks", "locks_* flock_* posix_lock_* __posix_lock_file fcntl_setlk",
+         source="fs/locks.c"),
+    Rule("signals", "__sigqueue_alloc sigqueue_alloc __send_signal* send_signal* signalfd_* "
+         "do_signalfd4"),
+    Rule("futexes", "futex_* refill_pi_state_cache __futex_*", source="kernel/futex/"),
 
-    # -- BPF, tracing, debugging ----------------------------------------------------------------
-    Rule("BPF", "bpf_* __bpf_* ___bpf_* btf_* __btf_* array_map_* htab_* prealloc_* trie_* "
-         "lpm_trie_* ringbuf_map_* cgroup_storage_* stack_map_* dev_map_* "
-         "local_storage_* queue_stack_map_* map_create  bpf sys_bpf __sys_bpf "
-         "pcpu_init_value pcpu_freelist_* alloc_htab_elem  arena_* reuseport_array_* "
-         "copy_map_value* resolve_prog_type verifier_* do_check* push_stack push_insn_history "
-         "push_jmp_history  adjust_* copy_verifier_state copy_stack_state "
-         "is_state_visited  kprog_* convert_ctx_accesses array_of_map* "
-         "cgroup_bpf_* sk_storage_* tracing_prog_* sys_seccomp seccomp_*"),
+    # -- BPF, tracing ---------------------------------------------------------------------------
+    Rule("BPF", "bpf_* __bpf_* ___bpf_* btf_* __btf_* array_map_* htab_* trie_* ringbuf_map_* "
+         "stack_map_* dev_map_* cpu_map_* queue_stack_map_* map_create __sys_bpf "
+         "pcpu_init_value pcpu_freelist_* alloc_htab_elem do_check* push_stack copy_verifier_state "
+         "sock_map_* sk_storage_* seccomp_* do_seccomp"),
     Rule("perf events", "perf_* __perf_* rb_alloc rb_alloc_* inherit_event inherit_group "
          "sys_perf_event_open x86_pmu_* x86_reserve_hardware intel_pmu_* amd_pmu_* "
-         "pmu_dev_alloc swevent_hlist_* sw_perf_* get_callchain_buffers alloc_callchain_*"),
+         "pmu_dev_alloc swevent_hlist_* sw_perf_* get_callchain_buffers"),
     Rule("tracing", "ftrace_* __ftrace_* trace_* __trace_* tracing_* tracer_* tracefs_* "
-         "eventfs_*  __event_* ring_buffer_* __ring_buffer_* rb_allocate_* "
-         "__rb_allocate_pages alloc_buffer allocate_trace_buffer* allocate_cmdlines_buffer "
-         "init_syscall_trace syscall_enter_* syscall_exit_* init_ftrace_* create_event_* "
-         "early_trace_init create_trace_* relay_* tracepoint_* apply_event_filter saved_* "
-         "process_preds create_filter* parse_pred  rv_* blk_trace_* stack_trace_*"),
+         "eventfs_* event_trace_* event_create_* event_define_* event_init __event_* "
+         "ring_buffer_* __ring_buffer_* rb_allocate_* __rb_allocate_pages alloc_buffer "
+         "allocate_trace_buffer* allocate_cmdlines_buffer init_syscall_trace syscall_enter_* "
+         "init_ftrace_* create_event_* early_trace_init relay_* tracepoint_* "
+         "apply_event_filter process_preds create_filter* blk_trace_*"),
     Rule("kprobes", "kprobe_* __kprobe* init_kprobes arm_kprobe* register_kprobe "
-         "register_kretprobe uprobe_* __uprobe* xol_* get_insn_slot __get_insn_slot "
-         "create_local_trace_kprobe"),
+         "register_kretprobe uprobe_* __uprobe* get_insn_slot __get_insn_slot"),
     Rule("module loading", "load_module layout_and_allocate move_module copy_module_from_user "
          "init_module_from_file sys_init_module sys_finit_module kernel_read_file* "
-         "module_* mod_sysfs_* add_kallsyms setup_load_info idempotent_init_module "
-         "module_memory_alloc add_notes_attrs add_sect_attrs add_usage_links add_unformed_module "
-         "setup_modinfo_* lookup_or_create_module_kobject",
-         source="kernel/module/main.c"),
+         "mod_sysfs_* add_kallsyms idempotent_init_module module_memory_alloc "
+         "add_notes_attrs add_sect_attrs add_usage_links", source="kernel/module/main.c"),
 
     # -- processes ------------------------------------------------------------------------------
     Rule("memory maps (VMA)", "vm_area_alloc vm_area_dup vma_lock_alloc mm_alloc mm_init dup_mm "
          "dup_mmap mmap_region __mmap_region __split_vma split_vma vma_* anon_vma_* "
-         "__anon_vma_* do_vmi_* do_vma_munmap do_brk_flags vms_* mprotect_fixup __vma_* "
-         "insert_vm_struct _install_special_mapping vma_link expand_* acct_stack_growth "
-         "mmap_* move_vma copy_vma mremap_* commit_merge create_init_stack_vma"),
+         "__anon_vma_* do_vmi_* do_brk_flags vms_* mprotect_fixup __vma_* insert_vm_struct "
+         "_install_special_mapping expand_stack* expand_downwards copy_vma move_vma commit_merge "
+         "create_init_stack_vma", "slab"),
     Rule("file descriptor tables", "alloc_fdtable dup_fd expand_files expand_fdtable alloc_fd "
-         "copy_files copy_fd_bitmaps unshare_fd"),
+         "copy_files unshare_fd"),
     Rule("open files", "alloc_empty_file __alloc_file alloc_file alloc_file_* "
-         "alloc_empty_file_noaccount alloc_empty_backing_file file_f_owner_allocate "
-         "init_file sys_fcntl"),
-    Rule("credentials and keys", "prepare_creds prepare_kernel_cred copy_creds cred_* "
-         "key_alloc key_* keyring_* sys_add_key sys_keyctl groups_alloc user_preparse "
-         "alloc_uid create_user_ns inc_ucount alloc_ucounts keyctl_*  "
-         "join_session_keyring"),
-    Rule("namespaces", "create_new_namespaces copy_namespaces copy_*_ns copy_utsname copy_ipcs "
-         "create_pid_namespace create_pid_cachep copy_mnt_ns alloc_mnt_ns mq_init_ns "
-         "mq_create_mount setup_userns_sysctls retire_userns_sysctls  "
-         "setup_ipc_sysctls setup_mq_sysctls unshare_* cgroup_namespace* clone_mnt copy_tree"),
+         "alloc_empty_file_noaccount alloc_empty_backing_file file_f_owner_allocate"),
+    Rule("credentials and keys", "prepare_creds prepare_kernel_cred copy_creds key_alloc "
+         "key_create* __key_create* keyring_* sys_add_key keyctl_* groups_alloc user_preparse "
+         "alloc_uid inc_ucount alloc_ucounts"),
+    Rule("namespaces", "create_new_namespaces copy_namespaces copy_utsname copy_ipcs "
+         "create_pid_namespace copy_pid_ns copy_cgroup_ns copy_time_ns create_user_ns "
+         "setup_userns_sysctls setup_ipc_sysctls setup_mq_sysctls unshare_nsproxy_namespaces"),
+    Rule("core dumps", "do_coredump vfs_coredump elf_core_dump dump_user_range",
+         "pages"),
     Rule("exec", "alloc_bprm load_elf_binary load_elf_phdrs load_script load_misc_binary "
          "copy_string_kernel copy_strings get_arg_page setup_arg_pages bprm_execve begin_new_exec "
-         "do_execveat_common kernel_execve elf_load elf_core_dump do_coredump  "
-         "prepare_binprm load_binary_* sys_execve"),
+         "do_execveat_common kernel_execve elf_load"),
+    Rule("KVM", "fpu_alloc_guest_fpstate"),
     Rule("processes and threads", "copy_process dup_task_struct alloc_task_struct_node "
-         "copy_signal copy_sighand copy_fs_struct copy_io copy_semundo alloc_pid "
-         "set_kthread_struct kthread_* __kthread_* sched_fork taskstats_* task_work_* "
-         "acct_* delayacct_* io_context_* create_task_io_context alloc_io_context "
-         "mm_alloc_pgd fpu_* fpstate_* xstate_* ioperm_* sys_ioperm ldt_* alloc_ldt_struct "
-         "write_ldt arch_dup_task_struct proc_fork_* do_set_thread_area", how="slab"),
-    Rule("processes and threads", "fpu_* fpstate_* ldt_* write_ldt alloc_ldt_struct",
-         source="arch/x86/kernel/ldt.c"),
+         "copy_signal copy_sighand copy_fs_struct copy_io alloc_pid set_kthread_struct "
+         "kthread_create* __kthread_create* sched_fork taskstats_* task_work_* "
+         "create_task_io_context alloc_io_context ioperm_* write_ldt alloc_ldt_struct "
+         "arch_dup_task_struct", "slab"),
     Rule("workqueues", "alloc_workqueue __alloc_workqueue alloc_worker create_worker "
          "alloc_unbound_pwq alloc_and_link_pwqs apply_wqattrs_* get_unbound_pool "
          "init_cpu_worker_pool init_worker_pool worker_pool_assign_id workqueue_* "
-         "alloc_workqueue_attrs alloc_workqueue_* init_rescuer"),
+         "alloc_workqueue_* init_rescuer"),
     Rule("memory cgroups", "mem_cgroup_* __mem_cgroup_* memcg_* __memcg_* obj_cgroup_* "
          "alloc_slab_obj_exts __alloc_slab_obj_exts alloc_mem_cgroup_per_node_info "
-         "charge_memcg swap_cgroup_* alloc_shrinker_info expand_shrinker_info "
-         "vmpressure_* expand_one_shrinker_info"),
+         "alloc_shrinker_info expand_shrinker_info"),
     Rule("cgroups", "cgroup_* __cgroup_* cgroup1_* css_* find_css_set allocate_cgrp_cset_links "
-         "cpuset_* alloc_cpuset* cpu_cgroup_* alloc_fair_sched_group alloc_rt_sched_group "
-         "sched_create_group blkcg_* blkg_* cpuacct_* pids_* freezer_* devcgroup_* "
-         "hugetlb_cgroup_* psi_* cpu_cfs_* tg_* online_css netprio_*"),
-    Rule("scheduler", "build_sched_domains sched_* __sdt_alloc alloc_sched_domains "
-         "autogroup_* partition_sched_* build_balance_mask task_numa_* init_dl_* cpudl_*"),
-    Rule("interrupts", "alloc_desc alloc_descs alloc_irq_* irq_* __irq_* request_threaded_irq "
-         "early_irq_init init_IRQ msi_* x86_vector_* apic_* mp_irqdomain_* "
-         "request_percpu_irq __setup_irq devm_request_* alloc_intr_* irqchip_*"),
-    Rule("NUMA policies", "mpol_* do_set_mempolicy do_mbind set_mempolicy* __mpol_* "
-         "memory_tier_* set_node_memory_tier numa_* vma_replace_policy"),
-    Rule("slab caches", "__kmem_cache_create __kmem_cache_create_args kmem_cache_create "
-         "kmem_cache_create_* __kmem_cache_alias do_kmem_cache_create create_cache "
+         "cpuset_* cpu_cgroup_* alloc_fair_sched_group alloc_rt_sched_group sched_create_group "
+         "blkcg_* blkg_* cpuacct_* pids_css_* freezer_css_* devcgroup_* psi_cgroup_* online_css"),
+    Rule("scheduler", "build_sched_domains sched_init_* __sdt_alloc alloc_sched_domains "
+         "autogroup_* partition_sched_* task_numa_*"),
+    Rule("interrupts", "alloc_desc alloc_descs irq_* __irq_* request_threaded_irq "
+         "early_irq_init init_IRQ msi_* x86_vector_* request_percpu_irq __setup_irq"),
+    Rule("NUMA policies", "mpol_* do_set_mempolicy do_mbind __mpol_* memory_tier_* "
+         "set_node_memory_tier numa_*"),
+    Rule("slab caches", "__kmem_cache_create* kmem_cache_create* do_kmem_cache_create "
          "kmem_cache_init kmem_cache_open init_kmem_cache_nodes sysfs_slab_* create_boot_cache"),
-    Rule("POSIX ACLs and xattrs", "posix_acl_* simple_xattr_* vfs_getxattr* vfs_setxattr* "
-         "set_posix_acl setxattr* getxattr* do_getxattr listxattr path_setxattr*"),
+    Rule("extended attributes", "posix_acl_* simple_xattr_* vfs_getxattr* vfs_setxattr* "
+         "set_posix_acl do_getxattr listxattr path_setxattr*"),
 
     # -- files ----------------------------------------------------------------------------------
     Rule("dentries", "__d_alloc d_alloc d_alloc_* d_make_root"),
-    Rule("sysfs and kernfs", "__kernfs_* kernfs_* sysfs_* kobject_* kset_* create_dir "
+    Rule("sysfs and kernfs", "__kernfs_* kernfs_* sysfs_* kobject_* kset_* "
          "internal_create_group* param_sysfs_* add_sysfs_param"),
-    Rule("{} inodes", "*_alloc_inode", how="slab"),
-    Rule("inodes", "alloc_inode new_inode new_inode_pseudo iget_locked iget5_locked "
-         "inode_init_always*", how="slab"),
-    Rule("path names", "getname_flags getname getname_kernel names_cachep do_getname "
-         "__getname sys_getcwd d_path audit_alloc_name prepend_path do_readlinkat"),
+    Rule("{} inodes", "*_alloc_inode", "slab"),
+    Rule("inodes", "alloc_inode new_inode new_inode_pseudo iget_locked iget5_locked", "slab"),
+    Rule("path names", "getname_flags getname getname_kernel do_getname sys_getcwd "
+         "audit_alloc_name", source="fs/namei.c"),
     Rule("mounts", "alloc_super alloc_vfsmnt alloc_fs_context sget_fc sget vfs_create_mount "
-         "path_mount do_mount mnt_* do_new_mount attach_recursive_mnt sys_mount "
-         "sys_fsopen sys_fsconfig vfs_parse_fs_* vfs_get_tree get_mountpoint clone_private_mount "
-         "fs_context_* legacy_* copy_mount_* lock_mount propagate_* do_loopback new_mountpoint "
+         "path_mount do_mount mnt_init copy_mnt_ns alloc_mnt_ns attach_recursive_mnt clone_mnt "
+         "copy_tree sys_mount sys_fsopen sys_fsconfig vfs_parse_fs_* get_mountpoint copy_mount_* "
          "super_setup_bdi prealloc_shrinker shrinker_alloc"),
-    Rule("sysctl", "__register_sysctl_* register_sysctl* insert_header proc_sys_* "
-         "new_dir proc_sys_make_inode proc_do_* proc_doulongvec* proc_dostring"),
-    Rule("debugfs", "debugfs_* __debugfs_* full_proxy_open open_proxy_open"),
-    Rule("proc", "proc_* __proc_* _proc_mkdir pde_* environ_* mem_open mem_rw "
-         "pagemap_* smaps_* show_smap* do_task_stat comm_open meminfo_proc_* m_start "
-         "kpage*_read vmstat_* kallsyms_open zoneinfo_* cpuinfo_open stat_open "
-         "pid_*  mounts_* get_mm_cmdline access_remote_vm register_irq_proc "
-         "slabinfo_*  maps_open interrupts_open"),
-    Rule("ext4", "ext4_* __ext4_* jbd2_* __jbd2_* jbd_* mb_cache_* start_this_handle "
-         "add_transaction_credits mballoc_*  do_get_write_access journal_*"),
-    Rule("XFS", "xfs_* xlog_* xfsaild* kmem_alloc kmem_zone_alloc xfile_*"),
+    Rule("sysctl", "__register_sysctl_* register_sysctl* insert_header proc_sys_*"),
+    Rule("debugfs", "debugfs_* __debugfs_* full_proxy_* open_proxy_open"),
+    Rule("proc", "proc_* __proc_* _proc_mkdir environ_* mem_open mem_rw pagemap_* smaps_* "
+         "do_task_stat meminfo_proc_* kpage*_read kallsyms_open mounts_open_common "
+         "get_mm_cmdline register_irq_proc"),
+    Rule("ext4", "ext4_* __ext4_* jbd2_* __jbd2_* mb_cache_* start_this_handle journal_*"),
+    Rule("XFS", "xfs_* xlog_* xfsaild*"),
     Rule("Btrfs", "btrfs_* __btrfs_* alloc_extent_buffer __alloc_extent_buffer "
-         "alloc_extent_state* alloc_extent_map read_tree_block extent_io_* set_extent_bit "
-         "__set_extent_bit alloc_eb_folio_array alloc_ordered_extent submit_extent_* "
-         "create_io_em scrub_* start_transaction zstd_* lzo_* zlib_* insert_state* "
-         "alloc_compr_folio alloc_path convert_extent_bit add_delayed_*"),
-    Rule("overlayfs", "ovl_* backing_file_* vfs_tmpfile*"),
+         "alloc_extent_state* alloc_extent_map read_tree_block set_extent_bit __set_extent_bit "
+         "alloc_eb_folio_array start_transaction alloc_workspace_manager"),
+    Rule("overlayfs", "ovl_*", source="fs/overlayfs/"),
     Rule("9p", "v9fs_* p9_*"),
     Rule("netfs", "netfs_* fscache_* cachefiles_*"),
-    Rule("FUSE", "fuse_* __fuse_* cuse_* virtio_fs_* virtiofs_*"),
-    Rule("NFS", "nfs_* nfs2_* nfs3_* nfs4_* nfs41_* nfs42_* nfsd_* nfsd4_* nlm_* nlmsvc_* "
-         "pnfs_* __nfs_* __nfs4_* nfs_page_*", source="fs/nfs/"),
-    Rule("SUN RPC", "rpc_* svc_* xprt_* xdr_* rpcrdma_* svcrdma_*  gss_* auth_domain_*",
-         source="net/sunrpc/"),
-    Rule("SMB", "cifs_* smb2_* smb3_* SMB2_* SMB_* smb_* ksmbd_* cifsd_*", source="fs/smb/"),
+    Rule("FUSE", "fuse_* __fuse_* cuse_* virtio_fs_*"),
+    Rule("NFS", "nfs_* nfs2_* nfs3_* nfs4_* nfsd_* nfsd4_* nlm_* pnfs_* __nfs_* __nfs4_*",
+         source="fs/nfs/, fs/nfsd/, fs/lockd/"),
+    Rule("SUN RPC", "rpc_* svc_* xprt_* xs_tcp_* xs_udp_* gss_*", source="net/sunrpc/"),
+    Rule("SMB", "cifs_* smb2_* SMB2_* smb3_* ksmbd_*", source="fs/smb/"),
     Rule("Ceph", "ceph_* rbd_* __ceph_*", source="fs/ceph/, net/ceph/"),
     Rule("F2FS", "f2fs_* __f2fs_*", source="fs/f2fs/"),
     Rule("squashfs", "squashfs_*"),
     Rule("EROFS", "erofs_* z_erofs_*"),
-    Rule("FAT", "fat_* vfat_* msdos_* exfat_*", source="fs/fat/"),
-    Rule("NTFS", "ntfs_* ntfs3_*  mi_*", source="fs/ntfs3/"),
-    Rule("GFS2", "gfs2_* dlm_*", source="fs/gfs2/"),
-    Rule("ISO 9660", "isofs_* zisofs_* udf_*", source="fs/isofs/"),
-    Rule("ZFS", "zfs_* spl_* abd_*  dmu_* zio_* spa_* dbuf_* zpl_* dnode_*",
-         source="OpenZFS, module/os/linux/"),
-    Rule("Lustre", "ll_* ldlm_* ptlrpc_* osc_* lov_* ", source="Lustre, lustre/llite/"),
+    Rule("FAT", "fat_* vfat_* exfat_*", source="fs/fat/, fs/exfat/"),
+    Rule("NTFS", "ntfs_*", source="fs/ntfs3/"),
+    Rule("GFS2", "gfs2_* dlm_*", source="fs/gfs2/, fs/dlm/"),
+    Rule("ISO 9660 and UDF", "isofs_* udf_*", source="fs/isofs/, fs/udf/"),
     Rule("autofs", "autofs_*", source="fs/autofs/"),
-    Rule("quota", "dquot_* dqget quota_* do_quota*", source="fs/quota/dquot.c"),
-    Rule("file encryption", "fscrypt_* fsverity_* ecryptfs_*", source="fs/crypto/"),
-    Rule("ramfs", "ramfs_*"),
-    Rule("writeback", "bdi_* wb_* cgwb_* inode_switch_wbs* __writeback_* writeback_*"),
-    Rule("direct I/O", "iomap_dio_* dio_* do_direct_IO __blockdev_direct_IO blkdev_direct_IO "
+    Rule("quota", "dquot_* dqget", source="fs/quota/dquot.c"),
+    Rule("file encryption", "fscrypt_* fsverity_* ecryptfs_*", source="fs/crypto/, fs/verity/"),
+    Rule("writeback", "bdi_* wb_* cgwb_* __writeback_* writeback_*", source="fs/fs-writeback.c"),
+    Rule("direct I/O", "iomap_dio_* dio_* do_direct_IO __blockdev_direct_IO "
          "__iomap_dio_rw do_blockdev_direct_IO"),
     Rule("iomap", "iomap_* ifs_alloc"),
 
     # -- block layer ----------------------------------------------------------------------------
-    Rule("loop devices", "loop_*"),
-    Rule("device mapper", "dm_* __dm_*  dmcrypt_*  thin_* ",
-         source="drivers/md/dm.c"),
-    Rule("software RAID", "md_* raid1_* raid5_* raid10_*  grow_one_stripe r1bio_* r10bio_*",
-         source="drivers/md/md.c"),
+    Rule("loop devices", "loop_* lo_rw_aio"),
+    Rule("device mapper", "dm_* __dm_* dm_bufio_*", source="drivers/md/dm.c"),
+    Rule("software RAID", "md_* raid1_* raid5_* raid10_* grow_one_stripe", source="drivers/md/"),
     Rule("NVMe", "nvme_* nvmet_*", source="drivers/nvme/"),
-    Rule("SCSI", "scsi_* __scsi_* sd_*  ata_* ahci_* mpt3sas_* megasas_* iscsi_* qla2x*",
-         source="drivers/scsi/"),
+    Rule("SCSI", "scsi_* __scsi_* sg_build_* ata_* iscsi_*", source="drivers/scsi/, drivers/ata/"),
     Rule("block layer", "bio_* __bio_* bvec_* biovec_* bioset_* blk_* __blk_* blkdev_* elevator_* "
          "dd_init_sched sbitmap_* submit_bio* bdev_* __alloc_disk_node __submit_bio* "
-         "alloc_disk* device_add_disk add_disk* add_partition*  read_part_sector "
-         "mpage_* init_bio sg_pool_* rq_qos_* wbt_* bfq_* kyber_* init_hctx genhd_* "
-         "part_* check_partition virtblk_* nbd_* null_* register_blkdev __register_blkdev "
-         "submit_bh* blkcg_init_*"),
+         "alloc_disk* device_add_disk add_disk* add_partition* read_part_sector mpage_* init_bio "
+         "sg_pool_init rq_qos_* bfq_* kyber_* virtblk_* nbd_* __register_blkdev submit_bh*"),
 
     # -- virtual machines -----------------------------------------------------------------------
-    Rule("KVM", "kvm_* __kvm_* svm_* sev_* vmx_* tdp_* __tdp_*  kvm vcpu_* nested_* "
-         "npt_* ept_* avic_* alloc_loaded_vmcs alloc_vmcs_cpu __alloc_vmcs_*"),
-    Rule("vhost", "vhost_* ", source="drivers/vhost/"),
-    Rule("Xen", "xen_* xenbus_* gnttab_* xennet_* blkfront_*", source="drivers/xen/"),
-    Rule("Hyper-V", "hv_* vmbus_* hvs_* netvsc_* storvsc_*", source="drivers/hv/"),
-    Rule("VFIO", "vfio_* iommufd_*", source="drivers/vfio/"),
-    Rule("virtio", "vring_* virtqueue_* virtio_* vp_* setup_vq __vring_* virtcons_* "
-         "vm_find_vqs vm_setup_vq"),
+    Rule("KVM", "kvm_* __kvm_* svm_* sev_* vmx_* tdp_mmu_* mmu_topup_* memslot_rmap_alloc "
+         "alloc_loaded_vmcs alloc_vmcs_cpu"),
+    Rule("vhost", "vhost_*", source="drivers/vhost/"),
+    Rule("Xen", "xen_* xenbus_* gnttab_*", source="drivers/xen/"),
+    Rule("Hyper-V", "vmbus_* hv_*", source="drivers/hv/"),
+    Rule("VFIO", "vfio_* iommufd_*", source="drivers/vfio/, drivers/iommu/iommufd/"),
+    Rule("virtio", "vring_* virtqueue_* virtio_* vp_* setup_vq __vring_*"),
 
     # -- devices --------------------------------------------------------------------------------
-    Rule("GPU", "ttm_* drm_* __drm_* i915_* __i915_* intel_* gen8_* gen6_* amdgpu_* radeon_* "
-         "nouveau_* nvkm_* xe_* __xe_*  panfrost_* msm_gem_* vmw_* virtio_gpu_* "
-         "shmem_sg_alloc_table setup_scratch_page*  _nv*  gem_*",
-         source="drivers/gpu/drm/"),
-    Rule("DMA buffers", "dma_alloc_* __dma_alloc_* dma_direct_alloc* __dma_direct_* "
-         "iommu_dma_* __iommu_dma_* swiotlb_* dmam_* dma_pool_* system_heap_* dma_buf_* "
-         "dma_heap_* udmabuf_* cma_* atomic_pool_* dma_atomic_*", source="kernel/dma/direct.c"),
+    Rule("GPU (DRM)", "ttm_* drm_* __drm_*", source="drivers/gpu/drm/"),
+    Rule("DMA buffers", "dma_alloc_* dma_direct_alloc* __dma_direct_* iommu_dma_* "
+         "__iommu_dma_* swiotlb_* dmam_* dma_pool_* system_heap_* dma_heap_* cma_alloc* "
+         "atomic_pool_*", source="kernel/dma/, drivers/dma-buf/"),
     Rule("IOMMU", "iommu_* __iommu_* intel_iommu_* amd_iommu_* iova_* alloc_iova* arm_smmu_* "
-         "alloc_pgtable_page dmar_* qi_*", source="drivers/iommu/"),
-    Rule("RDMA", "ib_* rdma_* __ib_* uverbs_* mlx4_* rxe_* efa_* erdma_*",
-         source="drivers/infiniband/"),
-    Rule("USB", "usb_* __usb_* xhci_* ehci_* uhci_*  uvc_* uvcvideo_* usbdev_* hid_* "
-         "usblp_* usbhid_*", source="drivers/usb/"),
-    Rule("sound", "snd_* __snd_* azx_* hda_*", source="sound/core/memalloc.c"),
-    Rule("video capture", "vb2_* v4l2_* video_* videobuf*", source="drivers/media/"),
-    Rule("wireless", "ieee80211_* cfg80211_*  iwl* ath10k_* ath11k_* mt76_* rtw_* brcm*",
-         source="net/mac80211/"),
-    Rule("Bluetooth", "hci_* l2cap_*  rfcomm_*", source="net/bluetooth/"),
-    Rule("Android binder", "binder_* ashmem_*", source="drivers/android/"),
-    Rule("terminals", "tty_* __tty_* pty_* n_tty_* uart_* serial8250_* serial_*  vc_* vty_* "
-         "vt_* ptmx_* devpts_* console_* univ8250_* fbcon_* do_tty_* kbd_* redirected_tty_*"),
-    Rule("input devices", "input_* psmouse_* serio_* atkbd_* i8042_* evdev_* mousedev_*"),
-    Rule("ACPI", "acpi_* acpica_* pnpacpi_* pnp_* __pnp_*"),
-    Rule("PCI", "pci_* __pci_* pcie_* pcim_* pcibios_* ioremap* __ioremap_*"),
-    Rule("firmware loading", "request_firmware* _request_firmware fw_* firmware_*",
+         "alloc_pgtable_page dmar_*", source="drivers/iommu/"),
+    Rule("RDMA", "ib_* rdma_* __ib_*", source="drivers/infiniband/core/"),
+    Rule("USB", "usb_* __usb_* xhci_* hcd_buffer_alloc", source="drivers/usb/"),
+    Rule("sound", "snd_* __snd_*", source="sound/core/"),
+    Rule("video capture", "vb2_* v4l2_*", source="drivers/media/"),
+    Rule("wireless", "ieee80211_* cfg80211_*", source="net/mac80211/, net/wireless/"),
+    Rule("Bluetooth", "hci_* l2cap_*", source="net/bluetooth/"),
+    Rule("Android binder", "binder_*", source="drivers/android/"),
+    Rule("terminals", "tty_* __tty_* pty_* n_tty_* uart_* serial8250_* serial_* con_insert_* "
+         "vc_* vty_* ptmx_* devpts_* console_*"),
+    Rule("input devices", "input_* psmouse_* serio_* evdev_*"),
+    Rule("ACPI", "acpi_* pnpacpi_* pnp_* __pnp_*"),
+    Rule("PCI", "pci_* __pci_* pcie_* pcim_*"),
+    Rule("firmware loading", "request_firmware* _request_firmware fw_get_filesystem_firmware",
          source="drivers/base/firmware_loader/main.c"),
-    Rule("crypto", "crypto_* __crypto_* alg_* af_alg_* skcipher_* aead_*  shash_* ahash_* "
-         "x509_* public_key_* pkcs7_* pkcs1pad_* mpi_* rsa_* sha256_* drbg_* jent_* cryptomgr_* "
-         "sock_kmalloc asymmetric_*"),
+    Rule("crypto", "crypto_* __crypto_* alg_* skcipher_* aead_* shash_* ahash_* acomp_* scomp_* "
+         "x509_* public_key_* mpi_* drbg_*"),
     Rule("security modules", "security_* selinux_* apparmor_* aa_* smack_* landlock_* tomoyo_* "
-         "lsm_* avc_* ima_* integrity_* evm_*  sidtab_* policydb_* ebitmap_* safesetid_* "
-         "context_struct_*"),
-    Rule("audit", "audit_* __audit_*"),
-    Rule("random numbers", "random_* add_hwgenerator_* hwrng_* ",
-         source="drivers/char/random.c"),
-    Rule("devices", "device_* bus_* driver_* class_* __class_* cdev_* __register_chrdev* "
-         "register_chrdev* kobj_map* misc_register platform_* root_device_* dev_set_name "
-         "really_probe memory_dev_init add_memory_block register_cpu cpu_device_create "
-         "cacheinfo_* cpu_dev_init node_dev_init register_node* rtc_* devm_* __devm_* "
-         "subsys_* fwnode_* software_node_*  devtmpfs_* component_* regmap_* "
-         "__regmap_* clk_* gpio_* gpiochip_* i2c_* spi_* thermal_* power_supply_* led_* "
-         "regulator_* pinctrl_* pm_* wakeup_source_* cpufreq_* cpuidle_* hwmon_* "
-         "mmc_* mtd_* uio_* watchdog_* rproc_*  __of_*"),
+         "lsm_* avc_* ima_* integrity_* sidtab_* policydb_* ebitmap_*"),
+    Rule("audit", "audit_* __audit_*", source="kernel/audit.c"),
+    Rule("devices", "device_* bus_* driver_* class_* cdev_* __register_chrdev* register_chrdev* "
+         "kobj_map* misc_register platform_* dev_set_name really_probe memory_dev_init "
+         "add_memory_block register_cpu cpu_device_create cacheinfo_* cpu_dev_init node_dev_init "
+         "register_node* rtc_* devm_* __devm_* subsys_* fwnode_* software_node_* devtmpfs_* "
+         "component_* regmap_* clk_* i2c_* spi_* thermal_*"),
 )
 """What a function allocates for, in order of precedence."""
 
 LAST_RESORT: tuple[Rule, ...] = (
-    Rule("anonymous memory", "__handle_mm_fault handle_mm_fault handle_pte_fault do_pte_missing",
-         how="pages"),
     Rule("boot", "do_one_initcall start_kernel kernel_init_freeable kernel_init "
-         "do_basic_setup do_initcalls x86_64_start_kernel arch_call_rest_init "
-         "x86_late_time_init poking_init free_initmem mm_core_init"),
+         "do_initcalls x86_64_start_kernel poking_init mm_core_init"),
+    Rule("reserve", "process_one_work process_scheduled_works", "percpu"),
     Rule("page cache", "generic_perform_write __generic_file_write_iter vfs_fallocate read_pages",
-         how="pages", source="mm/filemap.c"),
-    Rule("mounts", "vfs_get_super get_tree_bdev get_tree_nodev vfs_kern_mount"),
-    Rule("CPU hotplug", "cpuhp_* __cpuhp_* cpu_up _cpu_up"),
-    Rule("open files", "do_dentry_open chrdev_open"),
-    Rule("interrupts", "asm_common_interrupt common_interrupt",
-         source="arch/x86/kernel/irq.c"),
+         "pages", source="mm/filemap.c"),
+    Rule("mounts", "vfs_get_super get_tree_bdev get_tree_nodev vfs_kern_mount",
+         source="fs/super.c"),
+    Rule("CPU hotplug", "cpuhp_* __cpuhp_* cpu_up _cpu_up", source="kernel/cpu.c"),
+    Rule("zsmalloc", "zs_*"),
 )
-"""Asked only when no rule matched: broad callers."""
+"""Broad callers, asked only when no rule matched."""
