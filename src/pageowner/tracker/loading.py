@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.tracker.libbpf import MMAPABLE, BpfError, Libbpf, Object
-from pageowner.tracker.maps import FREED, RECORD, map_array, stack_type
+from pageowner.tracker.maps import FREED, RECORD, Store, map_array, stack_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -197,6 +197,15 @@ class Tracker:
         if self.free_side:
             outers.append((self.main.map_fd("freed_spans"), FREED.itemsize))
         return add_spans(self.bpf, outers, self.sizes.span_shift, ranges, early_word)
+
+    def store(self) -> Store:
+        """The maps as they are read, without a pin."""
+        assert self.main is not None
+        fds = {name: os.dup(self.main.map_fd(name))
+               for name in ("spans", "freed_spans", "tasks", "stacks", "counters", "questions")}
+        facts = {"span_shift": self.sizes.span_shift, "depth": self.depth,
+                 "options": {"free_side": self.free_side}}
+        return Store(self.bpf, "", fds, facts)
 
     def skip_frames(self, numbers: dict[str, int]) -> None:
         """Set how many frames each hook leaves out at the top of a stack, by name of the hook."""

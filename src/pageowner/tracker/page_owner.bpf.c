@@ -554,6 +554,16 @@ INLINE void put(struct record *to, struct record *from, u32 word)
 	RECORD_WORD(to) = word;
 }
 
+/* A piece of a divided block, which holds a reference to its task. Where there is a record already
+ * it is younger, and the block was stale there: it stays. */
+INLINE void put_piece(struct record *to, struct record *from, u32 word)
+{
+	if (!is_block(RECORD_WORD(to)))
+		put(to, from, word);
+	else if (state_in(word) == STATE_OWNED)
+		drop_task(from->task_id, 1);
+}
+
 /* A block begins at pfn; its task's reference passes to the record. */
 GLOBAL int own(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
 {
@@ -643,13 +653,13 @@ GLOBAL int carve(u64 head, u32 word, u64 pfn, u32 order, u32 keep)
 			continue; /* last, since others wait until it is no longer divided */
 		to = record_at(piece);
 		if (to)
-			put(to, &copy, (word & ~0xffU) | size);
+			put_piece(to, &copy, (word & ~0xffU) | size);
 	}
 	if (pfn != head) {
 		if (keep) {
 			to = record_at(pfn);
 			if (to)
-				put(to, &copy, (word & ~0xffU) | order);
+				put_piece(to, &copy, (word & ~0xffU) | order);
 		}
 		/* The head's piece: the largest that holds head and not pfn. */
 		size = order_in(word);
@@ -765,7 +775,7 @@ GLOBAL int split_step(void)
 	if (!record)
 		return 0;
 	if (split->left) {
-		put(record, &split->copy, split->word);
+		put_piece(record, &split->copy, split->word);
 		split->at += 1ULL << (split->to & 31);
 		if (--split->left == 0) {
 			record = record_at(split->head);
@@ -797,11 +807,15 @@ GLOBAL int split_step(void)
 /* All blocks of more than 2**to pages within the 2**order pages at pfn become blocks of 2**to. */
 GLOBAL int split_range(u64 pfn, u32 order, u32 to)
 {
-	u32 i, zero = 0;
+	u32 i, zero = 0, word;
 	struct split *split = bpf_map_lookup_elem(&split_now, &zero);
+	struct record *record = record_at(pfn);
 
-	if (!split)
+	if (!split || !record)
 		return 0;
+	word = RECORD_WORD(record);
+	if (!is_block(word) || order_in(word) > order)
+		isolate(pfn, order, 1);
 	split->at = pfn;
 	split->end = pfn + (1ULL << (order & 31));
 	split->left = 0;
