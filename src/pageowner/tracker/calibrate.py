@@ -25,12 +25,10 @@ from pageowner.errors import PageownerError
 from pageowner.tracker.maps import MAX_DEPTH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pageowner.tracker.libbpf import Libbpf, Object
 
-__all__ = ["SIGHTING", "SIGHTINGS", "Calibration", "calibrate", "leading_frames", "symbols_at",
-           "vmemmap_of"]
+__all__ = ["SIGHTING", "SIGHTINGS", "Calibration", "calibrate", "leading_frames",
+           "tracing_ranges", "vmemmap_of"]
 
 SIGHTINGS = 64
 SIGHTING = np.dtype([("page", "u8"), ("gfp_mask", "u8"), ("order", "u4"), ("n", "u4"),
@@ -47,7 +45,10 @@ _PERF_RECORD_SAMPLE = 9
 _IOC_ENABLE, _IOC_DISABLE = 0x2400, 0x2401
 _RING_PAGES = 8
 
-_WRAPPERS = ("bpf_prog_", "bpf_trace_run", "__bpf_trace_", "bpf_get_stack")
+_TRACING = re.compile(
+    rb"^([0-9a-f]+) \w (?:bpf_prog_|bpf_trace_run|__bpf_trace_|bpf_trampoline_|bpf_get_stack)"
+    rb"[^\n]*\n(?=([0-9a-f]*))", re.MULTILINE)
+"""Functions of tracing in /proc/kallsyms, each with the address of the next line if any."""
 
 
 @dataclass(frozen=True)
@@ -145,40 +146,29 @@ def vmemmap_of(pages: list[int], pfns: list[int], size: int) -> tuple[int, int]:
     )
 
 
-def symbols_at(addresses: Iterable[int], path: str = "/proc/kallsyms") -> dict[int, str]:
-    """The symbol that each address lies in, by the highest symbol not above it.
+def tracing_ranges(path: str = "/proc/kallsyms") -> list[tuple[int, int]]:
+    """Where the kernel's code for tracing with BPF is: ``(start, end)`` of its functions.
 
+    ``__traceiter_*`` is not among them: it is only on the stack while a second tracer sits on the
+    same tracepoint, as the calibration does, and then is left to whoever reads the stack.
     Raises PageownerError if the kernel hides addresses (kptr_restrict).
     """
-    wanted = sorted(set(addresses))
-    best: dict[int, tuple[int, str]] = {}
-    seen = False
-    with open(path, encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            text, kind, name = line.split(maxsplit=2)
-            start = int(text, 16)
-            seen = seen or start != 0
-            if kind not in "tTwW":
-                continue
-            for address in wanted:
-                if start <= address and best.get(address, (0, ""))[0] < start:
-                    best[address] = (start, name.split()[0])
-    if not seen:
+    text = Path(path).read_bytes()
+    found = [(int(start, 16), int(end or b"0", 16)) for start, end in _TRACING.findall(text)]
+    if not any(start for start, _ in found):
         raise PageownerError(
             f"{path} hides addresses from this process, so stacks would have no names;"
             " run: sysctl kernel.kptr_restrict=1"
         )
-    return {address: name for address, (_, name) in best.items()}
+    # Programs and trampolines come last and not in order: take 16 KiB where the end is unclear.
+    return [(start, end if start < end <= start + (1 << 14) else start + (1 << 14))
+            for start, end in found]
 
 
-def leading_frames(names: list[str]) -> int:
-    """How many of the first frames belong to BPF itself.
-
-    ``__traceiter_*`` is not counted: it is only there while a second tracer sits on the same
-    tracepoint, and as the calibration is one, no more may be skipped than without it.
-    """
-    for i, name in enumerate(names):
-        if not name.startswith(_WRAPPERS):
+def leading_frames(frames: list[int], ranges: list[tuple[int, int]]) -> int:
+    """How many of the first frames lie in these ranges."""
+    for i, frame in enumerate(frames):
+        if not any(start <= frame < end for start, end in ranges):
             return i
     return 0
 
@@ -211,9 +201,8 @@ def calibrate(bpf: Libbpf, loaded: Object, page_size: int) -> Calibration:
     pfns = [pfn for pfn in pfns if pfn < 1 << 52][: len(sightings)]
     base, agreed = vmemmap_of([int(s["page"]) for s in sightings], pfns, page_size)
     stacks = {tuple(map(int, s["frames"][: s["n"]])) for s in sightings}
-    names = symbols_at({frame for stack in stacks for frame in stack[:8]})
-    skip = min((leading_frames([names.get(frame, "") for frame in stack[:8]])
-                for stack in stacks if stack), default=0)
+    ranges = tracing_ranges()
+    skip = min((leading_frames(list(stack), ranges) for stack in stacks if stack), default=0)
     return Calibration(base, skip, agreed)
 
 

@@ -1,34 +1,158 @@
-"""The hooks that a kernel may lack or refuse, each attached for itself.
+"""The hooks that a kernel may lack or refuse, each loaded and attached for itself.
 
-Names of the traced functions by kernel version, newest first; which arguments they have comes
-from the running kernel's BTF, not from its version.
+Functions are tried by name, newest first; where their arguments are comes from the running
+kernel's BTF, not from its version. Sources: mm/page_alloc.c, mm/migrate.c, mm/huge_memory.c of
+5.15 to 6.18.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from pageowner.tracker.calibrate import leading_frames, tracing_ranges
 from pageowner.tracker.libbpf import BpfError
+from pageowner.tracker.maps import map_array, stack_type
 
 if TYPE_CHECKING:
-    from pageowner.tracker.calibrate import Calibration
+    from collections.abc import Callable
+
+    from pageowner.tracker.libbpf import Libbpf
     from pageowner.tracker.loading import Tracker
 
-__all__ = ["attach_optional"]
+__all__ = ["FEXIT_HOOKS", "attach_optional", "skip_of_fexit"]
+
+_NOT_THERE = 255
+
+FEXIT_HOOKS = ("bulk", "contig")
+"""Hooks at a function's end that take stacks."""
 
 
-def attach_optional(tracker: Tracker, found: Calibration, directory: str) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Hook:
+    """A kernel function (the first of ``functions`` that BTF knows) and the programs on it;
+    ``arguments`` gives their parameters from the names of its parameters. ``why``: what is not
+    seen without it."""
+
+    name: str
+    programs: tuple[str, ...]
+    functions: tuple[str, ...]
+    arguments: Callable[[list[str]], dict[str, int]] = lambda _: {}
+
+
+def _bulk_arguments(names: list[str]) -> dict[str, int]:
+    """The array is the last argument: after page_list before 6.14."""
+    return {"bulk_array": len(names) - 1}
+
+
+def _split_arguments(names: list[str]) -> dict[str, int]:
+    """__folio_split(folio, new_order, split_at, lock_at, list, uniform_split or split_type) from
+    6.14 on (6.14 and 6.15: page for split_at); before it split_huge_page_to_list(page, list) and
+    from 6.9 split_huge_page_to_list_to_order(page, list, new_order).
+
+    SPLIT_TYPE_UNIFORM is 0, while uniform_split is true for it.
+    """
+    def place(*candidates: str) -> int:
+        return next((names.index(name) for name in candidates if name in names), _NOT_THERE)
+
+    folio = "folio" in names
+    return {
+        "split_new_order": place("new_order"),
+        "split_at": place("split_at", "page") if folio else _NOT_THERE,
+        "split_uniform": place("uniform_split", "split_type"),
+        "split_uniform_value": 0 if "split_type" in names else 1,
+        "split_arguments": len(names),
+    }
+
+
+_FUNCTIONS = (
+    _Hook("alloc_pages_bulk", ("on_bulk",),
+          ("alloc_pages_bulk_noprof", "__alloc_pages_bulk"), _bulk_arguments),
+    _Hook("folio_migrate_flags", ("on_migrate",), ("folio_migrate_flags", "migrate_page_states")),
+    _Hook("split_page", ("on_split_page",), ("split_page",)),
+    _Hook("split_folio", ("on_split_enter", "on_split_exit"),
+          ("__folio_split", "split_huge_page_to_list_to_order", "split_huge_page_to_list"),
+          _split_arguments),
+    _Hook("alloc_contig_range", ("on_contig",),
+          ("alloc_contig_range_noprof", "alloc_contig_range")),
+)
+
+_TRACEPOINTS = (
+    ("mm_page_alloc_extfrag", "on_extfrag"),
+    ("mm_migrate_pages_start", "on_migrate_start"),
+    ("mm_migrate_pages", "on_migrate_end"),
+)
+
+
+def attach_optional(tracker: Tracker, directory: str) -> dict[str, str]:
     """Attach what this kernel allows and pin the links; name to ``active`` or why not."""
-    hooks = {}
-    for name, program in (("mm_page_alloc_extfrag", "on_extfrag"),):
+    hooks = {hook.name: _attach_function(tracker, hook, directory) for hook in _FUNCTIONS}
+    for name, program in _TRACEPOINTS:
+        if program.startswith("on_migrate_") and hooks["folio_migrate_flags"] != "active":
+            continue  # it would say why of a migration that no hook sees
         hooks[name] = _attach(tracker, name, program, directory)
     return hooks
 
 
-def _attach(tracker: Tracker, name: str, program: str, directory: str) -> str:
+def _attach_function(tracker: Tracker, hook: _Hook, directory: str) -> str:
+    for function in hook.functions:
+        names = tracker.bpf.function_parameters(function)
+        if names is None:
+            continue
+        # What looks at the end of a function is there before what notes its beginning.
+        for program in reversed(hook.programs):
+            pin = hook.name if program == hook.programs[0] else f"{hook.name}_end"
+            said = _attach(tracker, pin, program, directory, function, hook.arguments(names))
+            if said != "active":
+                for begun in (f"link_{hook.name}", f"link_{hook.name}_end"):
+                    if os.path.exists(f"{directory}/{begun}"):
+                        os.unlink(f"{directory}/{begun}")
+                return said
+        return "active"
+    return f"missing: this kernel has no {' or '.join(hook.functions)} to trace"
+
+
+def _attach(tracker: Tracker, name: str, program: str, directory: str,
+            function: str | None = None, values: dict[str, int] | None = None) -> str:
     try:
-        obj = tracker.load_optional(program)
+        obj = tracker.load_optional(program, function, values)
         tracker.bpf.pin(obj.attach(program), f"{directory}/link_{name}")
     except BpfError as error:
-        return f"missing: {error}"
+        if error.errno in (errno.EPERM, errno.EACCES) and function is not None:
+            return f"refused: the kernel does not let BPF trace {function}"
+        return f"refused: {error.strerror}"
     return "active"
+
+
+def skip_of_fexit(tracker: Tracker) -> int | None:
+    """How many frames of tracing a stack taken at a function's end begins with: seen on a bulk
+    allocation of our own (vmalloc takes its pages so), None if none came by."""
+    bpf = tracker.bpf
+    assert tracker.main is not None
+    before = _stacks(tracker)
+    os.close(_vmalloc(bpf))
+    table = _stacks(tracker)
+    info = bpf.program_info(tracker.optional["on_bulk"].program_fd("on_bulk"))
+    ranges = tracing_ranges()
+    new = np.flatnonzero((before["n"] == 0) & (table["n"] > 0))
+    found = []
+    for stack in table[new]:
+        frames = [int(frame) for frame in stack["frames"][: stack["n"]]]
+        if any(start <= frames[0] < start + (1 << 14) for start in info.symbols):
+            found.append(leading_frames(frames, ranges))
+    return min(found, default=None)
+
+
+def _stacks(tracker: Tracker) -> np.ndarray:
+    assert tracker.main is not None
+    return map_array(tracker.main.map_fd("stacks"), stack_type(tracker.depth),
+                     tracker.sizes.stacks).copy()
+
+
+def _vmalloc(bpf: Libbpf) -> int:
+    """Have the kernel vmalloc 1 MiB: an array is allocated so above 32 KiB (bpf_map_area_alloc)."""
+    return bpf.create_array("po_calibrate", 1 << 12, 1 << 8)

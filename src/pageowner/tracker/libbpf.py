@@ -232,6 +232,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map_create": (c_int, (c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p)),
     "bpf_map_lookup_elem": (c_int, (c_int, c_void_p, c_void_p)),
     "bpf_map_update_elem": (c_int, (c_int, c_void_p, c_void_p, c_uint64)),
+    "bpf_map_update_batch": (c_int, (c_int, c_void_p, c_void_p, POINTER(c_uint32), c_void_p)),
     "bpf_map_get_next_key": (c_int, (c_int, c_void_p, c_void_p)),
     "bpf_map_get_fd_by_id": (c_int, (c_uint32,)),
     "bpf_prog_get_fd_by_id": (c_int, (c_uint32,)),
@@ -325,6 +326,16 @@ class Libbpf:
         """Set the value at a key."""
         ctypes.set_errno(0)
         self.check("update a map", self.lib.bpf_map_update_elem(fd, key, value, flags))
+
+    def update_all(self, fd: int, values: dict[int, int]) -> None:
+        """Set many 4-byte values at 4-byte keys at once. In a map of maps every single update
+        waits for a grace period of RCU, this waits once (where the kernel has it, 5.17)."""
+        count = c_uint32(len(values))
+        keys = (c_uint32 * len(values))(*values)
+        new = (c_uint32 * len(values))(*values.values())
+        if values and self.lib.bpf_map_update_batch(fd, keys, new, byref(count), None) < 0:
+            for key, value in values.items():
+                self.update(fd, key.to_bytes(4, "little"), value.to_bytes(4, "little"))
 
     def keys(self, fd: int, size: int) -> Iterator[bytes]:
         """All keys, ``size`` bytes each, of a map that may change meanwhile."""

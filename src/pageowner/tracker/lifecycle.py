@@ -24,7 +24,7 @@ from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.tracker import early, requirements
 from pageowner.tracker.calibrate import Calibration, calibrate, this_thread
-from pageowner.tracker.hooks import attach_optional
+from pageowner.tracker.hooks import FEXIT_HOOKS, attach_optional, skip_of_fexit
 from pageowner.tracker.libbpf import BpfError, Libbpf
 from pageowner.tracker.loading import Sizes, Tracker, add_spans, sizes_for
 from pageowner.tracker.maps import (
@@ -239,7 +239,12 @@ def _start(bpf: Libbpf, options: Options) -> None:
         for program, name in (("on_free", "mm_page_free"), ("on_alloc", "mm_page_alloc")):
             bpf.pin(main.attach(program), f"{_NEW}/link_{name}")
             facts["hooks"][name] = "active"
-        facts["hooks"].update(attach_optional(tracker, found, _NEW))
+        facts["hooks"].update(attach_optional(tracker, _NEW))
+        if facts["hooks"]["alloc_pages_bulk"] == "active":
+            skip = skip_of_fexit(tracker)
+            if skip is not None:
+                tracker.skip_frames(dict.fromkeys(FEXIT_HOOKS, skip))
+                facts["skip_fexit"] = skip
         with Store(bpf, _NEW) as store:
             facts["early_pages"] = early.settle(store, ranges)
         _write_facts(bpf, main.map_fd("config"), facts)

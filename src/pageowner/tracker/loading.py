@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.tracker.libbpf import MMAPABLE, BpfError, Libbpf, Object
-from pageowner.tracker.maps import FREED, RECORD, map_array, stack_type
+from pageowner.tracker.maps import FREED, RECORD, Store, map_array, stack_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ HOOK_NUMBERS = {"alloc": 0, "free": 1, "extfrag": 2, "bulk": 3, "contig": 4, "mi
                 "split": 6}
 """enum hook (records.h)."""
 
-_PRIVATE_MAPS = ("scratches", "migrating", "splits", "split_now", "sightings")
+_STATE_WORD = RECORD.fields["order"][1] // 4 if RECORD.fields else 0
 
 
 def image() -> bytes:
@@ -198,6 +198,15 @@ class Tracker:
             outers.append((self.main.map_fd("freed_spans"), FREED.itemsize))
         return add_spans(self.bpf, outers, self.sizes.span_shift, ranges, early_word)
 
+    def store(self) -> Store:
+        """The maps as they are read, without a pin."""
+        assert self.main is not None
+        fds = {name: os.dup(self.main.map_fd(name))
+               for name in ("spans", "freed_spans", "tasks", "stacks", "counters", "questions")}
+        facts = {"span_shift": self.sizes.span_shift, "depth": self.depth,
+                 "options": {"free_side": self.free_side}}
+        return Store(self.bpf, "", fds, facts)
+
     def skip_frames(self, numbers: dict[str, int]) -> None:
         """Set how many frames each hook leaves out at the top of a stack, by name of the hook."""
         assert self.main is not None
@@ -222,23 +231,21 @@ def add_spans(bpf: Libbpf, outers: list[tuple[int, int]], span_shift: int,
             wanted.setdefault(number, []).append(
                 (max(start - first, 0), min(end - first, 1 << span_shift)))
     made = 0
-    for which, (outer, size) in enumerate(outers):
-        for number, parts in wanted.items():
-            key = number.to_bytes(4, "little")
-            if bpf.lookup(outer, key, 4) is not None:
-                continue
-            fd = bpf.create_array("po_span", size, 1 << span_shift, MMAPABLE)
-            try:
-                if which == 0:
-                    made += 1
-                    if early_word:
-                        words = map_array(fd, RECORD, 1 << span_shift, True).view("u4")
-                        words = words.reshape(-1, RECORD.itemsize // 4)
-                        for begin, end in parts:
-                            words[begin:end, 5] = early_word
-                bpf.update(outer, key, fd.to_bytes(4, "little"))
-            finally:
+    for outer, size in outers:
+        fds: dict[int, int] = {}
+        try:
+            for number, parts in wanted.items():
+                if bpf.lookup(outer, number.to_bytes(4, "little"), 4) is not None:
+                    continue
+                fd = fds[number] = bpf.create_array("po_span", size, 1 << span_shift, MMAPABLE)
+                if early_word and size == RECORD.itemsize:
+                    words = map_array(fd, RECORD, 1 << span_shift, True).view("u4")
+                    words = words.reshape(-1, RECORD.itemsize // 4)
+                    for begin, end in parts:
+                        words[begin:end, _STATE_WORD] = early_word
+            bpf.update_all(outer, fds)
+        finally:
+            for fd in fds.values():
                 os.close(fd)
+        made = max(made, len(fds))
     return made
-
-

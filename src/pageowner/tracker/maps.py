@@ -150,11 +150,17 @@ class Store:
     ``early_pages``, ``ranges`` (page frames covered, ``[first, after]``).
     """
 
-    def __init__(self, bpf: Libbpf, directory: str) -> None:
+    def __init__(self, bpf: Libbpf, directory: str, fds: dict[str, int] | None = None,
+                 facts: dict[str, Any] | None = None) -> None:
+        """From pins, or of a tracker that is not pinned: from its file descriptors, which the
+        store then owns, and facts."""
         self.bpf = bpf
         self.directory = directory
-        raw = bpf.lookup(self.fd("config"), bytes(4), CONFIG_BYTES) or b""
-        self.facts: dict[str, Any] = json.loads(raw.rstrip(b"\0") or b"{}")
+        self._fds: dict[str, int] = fds or {}
+        if facts is None:
+            raw = bpf.lookup(self.fd("config"), bytes(4), CONFIG_BYTES) or b""
+            facts = json.loads(raw.rstrip(b"\0") or b"{}")
+        self.facts: dict[str, Any] = facts
         self.span_shift = int(self.facts["span_shift"])
         self.depth = int(self.facts["depth"])
 
@@ -169,10 +175,6 @@ class Store:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @cached_property
-    def _fds(self) -> dict[str, int]:
-        return {}
 
     def fd(self, name: str) -> int:
         """File descriptor of something pinned; closed with the store."""

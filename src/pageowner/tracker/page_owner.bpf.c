@@ -33,7 +33,10 @@ struct folio___order {
 	unsigned char _folio_order;
 } CORE;
 struct page___order {
-	unsigned char compound_order;
+	unsigned char compound_order; /* of the second page, before folios had it */
+} CORE;
+struct page___head {
+	unsigned long compound_head;  /* of a tail page: its head + 1 */
 } CORE;
 enum pageflags { PG_head = 6 };
 
@@ -56,16 +59,16 @@ const volatile u64 only_cgroup;    /* id of a cgroup v2, its descendants too; 0:
 const volatile u32 cgroup_level;   /* its depth: 0 is the root */
 const volatile u32 sample = 1;     /* keep one page of this many, by pfn */
 
-/* Where the bulk allocator has its array of pages; 5 with the page_list argument, else 4. */
-const volatile u32 bulk_array_argument = 4;
+/* Where arguments of kernel functions are, by this kernel's BTF; NOT_THERE if it has none such. */
+#define NOT_THERE 255
+const volatile u8 bulk_array = 4;          /* alloc_pages_bulk: the array; 5 before 6.14 */
+const volatile u8 split_new_order = NOT_THERE;
+const volatile u8 split_at = NOT_THERE;    /* __folio_split: the page that pieces shrink towards */
+const volatile u8 split_uniform = NOT_THERE;/* ... unless this argument is split_uniform_value */
+const volatile u8 split_uniform_value = 1;
+const volatile u8 split_arguments = 2;     /* how many: the result follows them */
 /* __GFP_COMP: a contiguous range is one compound page. */
 const volatile u32 comp_gfp = 1 << 18;
-/* How the kernel's function that splits a folio is called; see split_enter. */
-const volatile u8 split_to_argument;   /* where the new order is; 0: all pieces are order 0 */
-const volatile u8 split_at_argument;   /* where the page is that the pieces get smaller towards */
-const volatile u8 split_uniform_argument; /* ... unless this argument is ... */
-const volatile u8 split_uniform_value; /* ... this: then all pieces are alike; 0: always alike */
-const volatile u8 split_arguments;     /* how many it has: the result follows them */
 const volatile u32 only_pid;           /* of the calibration */
 
 /* Frames of the tracing itself at the top of a stack, by hook: found after attaching. */
@@ -551,6 +554,16 @@ INLINE void put(struct record *to, struct record *from, u32 word)
 	RECORD_WORD(to) = word;
 }
 
+/* A piece of a divided block, which holds a reference to its task. Where there is a record already
+ * it is younger, and the block was stale there: it stays. */
+INLINE void put_piece(struct record *to, struct record *from, u32 word)
+{
+	if (!is_block(RECORD_WORD(to)))
+		put(to, from, word);
+	else if (state_in(word) == STATE_OWNED)
+		drop_task(from->task_id, 1);
+}
+
 /* A block begins at pfn; its task's reference passes to the record. */
 GLOBAL int own(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
 {
@@ -640,13 +653,13 @@ GLOBAL int carve(u64 head, u32 word, u64 pfn, u32 order, u32 keep)
 			continue; /* last, since others wait until it is no longer divided */
 		to = record_at(piece);
 		if (to)
-			put(to, &copy, (word & ~0xffU) | size);
+			put_piece(to, &copy, (word & ~0xffU) | size);
 	}
 	if (pfn != head) {
 		if (keep) {
 			to = record_at(pfn);
 			if (to)
-				put(to, &copy, (word & ~0xffU) | order);
+				put_piece(to, &copy, (word & ~0xffU) | order);
 		}
 		/* The head's piece: the largest that holds head and not pfn. */
 		size = order_in(word);
@@ -762,7 +775,7 @@ GLOBAL int split_step(void)
 	if (!record)
 		return 0;
 	if (split->left) {
-		put(record, &split->copy, split->word);
+		put_piece(record, &split->copy, split->word);
 		split->at += 1ULL << (split->to & 31);
 		if (--split->left == 0) {
 			record = record_at(split->head);
@@ -794,11 +807,15 @@ GLOBAL int split_step(void)
 /* All blocks of more than 2**to pages within the 2**order pages at pfn become blocks of 2**to. */
 GLOBAL int split_range(u64 pfn, u32 order, u32 to)
 {
-	u32 i, zero = 0;
+	u32 i, zero = 0, word;
 	struct split *split = bpf_map_lookup_elem(&split_now, &zero);
+	struct record *record = record_at(pfn);
 
-	if (!split)
+	if (!split || !record)
 		return 0;
+	word = RECORD_WORD(record);
+	if (!is_block(word) || order_in(word) > order)
+		isolate(pfn, order, 1);
 	split->at = pfn;
 	split->end = pfn + (1ULL << (order & 31));
 	split->left = 0;
@@ -963,6 +980,221 @@ int on_extfrag(u64 *context)
 	return 0;
 }
 
+/* ---- hooks that a kernel may lack or refuse ---- */
+
+/* An argument of a traced function, or after the last its result: read as plain memory, since the
+ * verifier of older kernels refuses pointers to pointers and arithmetic on typed ones. */
+INLINE u64 argument(u64 *context, u32 n)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), context + n);
+	return value;
+}
+
+INLINE u64 head_of(u64 page)
+{
+	u64 head = 0;
+
+	if (core_field_exists(((struct page___head *)0)->compound_head))
+		bpf_probe_read_kernel(&head, sizeof(head), (void *)(page +
+			core_field_offset(((struct page___head *)0)->compound_head)));
+	return head & 1 ? head - 1 : page;
+}
+
+/* folio_order() of a head page. */
+INLINE u32 order_of(u64 page)
+{
+	u64 flags = 0, second = page + core_type_size(struct page);
+	u8 order = 0;
+
+	bpf_probe_read_kernel(&flags, sizeof(flags), (void *)page);
+	if (!(flags >> core_enum_value(enum pageflags, PG_head) & 1))
+		return 0;
+	if (core_field_exists(((struct folio___memdesc *)0)->_flags_1))
+		bpf_probe_read_kernel(&order, 1, (void *)(page +
+			core_field_offset(((struct folio___memdesc *)0)->_flags_1)));
+	else if (core_field_exists(((struct folio___flags *)0)->_flags_1) &&
+		 !core_field_exists(((struct folio___order *)0)->_folio_order))
+		bpf_probe_read_kernel(&order, 1, (void *)(page +
+			core_field_offset(((struct folio___flags *)0)->_flags_1)));
+	else if (core_field_exists(((struct folio___order *)0)->_folio_order))
+		bpf_probe_read_kernel(&order, 1, (void *)(page +
+			core_field_offset(((struct folio___order *)0)->_folio_order)));
+	else if (core_field_exists(((struct page___order *)0)->compound_order))
+		bpf_probe_read_kernel(&order, 1, (void *)(second +
+			core_field_offset(((struct page___order *)0)->compound_order)));
+	return order <= MAX_BLOCK ? order : 0;
+}
+
+/* One page of a bulk allocation; those that are known were in the caller's array before, or came
+ * through the tracepoint. */
+GLOBAL int own_bulk(u64 pfn, u32 gfp_mask, u32 stack, u32 task)
+{
+	struct record *record = record_at(pfn);
+
+	if (record && RECORD_WORD(record))
+		return 0;
+	count(COUNT_BULK, 1);
+	if (!passes(pfn, 0, gfp_mask))
+		return own_filtered(pfn, 0, gfp_mask);
+	hold_more(task, 1);
+	return own(pfn, 0, gfp_mask, stack, task);
+}
+
+GLOBAL int own_bulk_at(u64 place, u32 gfp_mask, u32 stack, u32 task)
+{
+	u64 page = 0;
+
+	if (bpf_probe_read_kernel(&page, sizeof(page), (void *)place) || !page)
+		return 0;
+	return own_bulk(page_to_pfn(page), gfp_mask, stack, task);
+}
+
+#define BULK_PAGES 1024
+
+/* alloc_pages_bulk(gfp, preferred_nid, nodemask, nr_pages, [page_list,] page_array): the pages
+ * now in the array. It has no tracepoint. */
+SEC("fexit")
+int on_bulk(u64 *context)
+{
+	u64 array = argument(context, bulk_array), n = argument(context, bulk_array + 1);
+	u32 gfp_mask = argument(context, 0), i, stack, task;
+
+	if (!array || !n)
+		return 0;
+	stack = stack_id(context, HOOK_BULK);
+	task = task_id(HOOK_BULK);
+	for (i = 0; i < BULK_PAGES; i++) {
+		if (i >= n)
+			break;
+		own_bulk_at(array + i * sizeof(u64), gfp_mask, stack, task);
+	}
+	if (n > BULK_PAGES)
+		count(COUNT_BULK_MISSED, n - BULK_PAGES);
+	drop_task(task, 1);
+	return 0;
+}
+
+/* The pages of a contiguous range: one block if it is compound, else blocks as large as fit. (The
+ * kernel counts single pages then; a part that is freed divides its block.) */
+GLOBAL int own_range(u64 start, u64 end, u32 gfp_mask, u32 stack, u32 task)
+{
+	u32 i, order;
+
+	for (i = 0; i < 2 * MAX_BLOCK; i++) {
+		if (start >= end)
+			break;
+		for (order = 0; order < MAX_BLOCK; order++)
+			if ((start >> (order & 31) & 1) || start + (2ULL << (order & 31)) > end)
+				break;
+		if (passes(start, order, gfp_mask)) {
+			hold_more(task, 1);
+			own(start, order, gfp_mask, stack, task);
+		} else {
+			own_filtered(start, order, gfp_mask);
+		}
+		start += 1ULL << (order & 31);
+	}
+	count(COUNT_CONTIG, 1);
+	return 0;
+}
+
+/* alloc_contig_range(start, end, flags, gfp_mask): CMA, gigantic pages */
+SEC("fexit")
+int on_contig(u64 *context)
+{
+	u32 task;
+
+	if ((u32)argument(context, 4))
+		return 0;
+	task = task_id(HOOK_CONTIG);
+	own_range(argument(context, 0), argument(context, 1), argument(context, 3),
+		  stack_id(context, HOOK_CONTIG), task);
+	drop_task(task, 1);
+	return 0;
+}
+
+/* folio_migrate_flags(new, old), before 5.16 migrate_page_states */
+SEC("fentry")
+int on_migrate(u64 *context)
+{
+	u64 new = argument(context, 0), old = argument(context, 1);
+	u32 pid = bpf_get_current_pid_tgid();
+	u32 *reason = bpf_map_lookup_elem(&migrating, &pid);
+
+	move_owner(page_to_pfn(new), page_to_pfn(old), order_of(old), reason ? *reason : 0);
+	return 0;
+}
+
+/* mm_migrate_pages_start(mode, reason) and mm_migrate_pages(...), in the task that migrates */
+SEC("raw_tp/mm_migrate_pages_start")
+int on_migrate_start(u64 *context)
+{
+	u32 pid = bpf_get_current_pid_tgid(), reason = (u32)context[1] + 1;
+
+	bpf_map_update_elem(&migrating, &pid, &reason, BPF_ANY);
+	return 0;
+}
+
+SEC("raw_tp/mm_migrate_pages")
+int on_migrate_end(u64 *context)
+{
+	u32 pid = bpf_get_current_pid_tgid();
+
+	(void)context;
+	bpf_map_delete_elem(&migrating, &pid);
+	return 0;
+}
+
+/* split_page(page, order): a block that is not compound becomes single pages */
+SEC("fentry")
+int on_split_page(u64 *context)
+{
+	split_range(page_to_pfn(argument(context, 0)), (u32)argument(context, 1), 0);
+	return 0;
+}
+
+/* The functions that split a folio may fail, and free a part of it when they do not: note what
+ * there was, and look at what is left at the end. */
+SEC("fentry")
+int on_split_enter(u64 *context)
+{
+	u64 page = head_of(argument(context, 0));
+	struct splitting splitting = {.pfn = page_to_pfn(page), .order = order_of(page)};
+	u32 pid = bpf_get_current_pid_tgid();
+
+	bpf_map_update_elem(&splits, &pid, &splitting, BPF_ANY);
+	return 0;
+}
+
+SEC("fexit")
+int on_split_exit(u64 *context)
+{
+	u32 pid = bpf_get_current_pid_tgid(), to = 0, order;
+	struct splitting *splitting = bpf_map_lookup_elem(&splits, &pid);
+	u64 pfn, at;
+
+	if (!splitting)
+		return 0;
+	pfn = splitting->pfn;
+	order = splitting->order;
+	bpf_map_delete_elem(&splits, &pid);
+	if ((u32)argument(context, split_arguments))
+		return 0;
+	if (split_new_order != NOT_THERE)
+		to = argument(context, split_new_order);
+	if (split_at != NOT_THERE && split_uniform != NOT_THERE &&
+	    (u8)argument(context, split_uniform) != split_uniform_value) {
+		at = page_to_pfn(argument(context, split_at));
+		count(COUNT_SPLITS, 1);
+		isolate(at & ~((1ULL << (to & 31)) - 1), to, 1);
+		return 0;
+	}
+	split_range(pfn, order, to);
+	return 0;
+}
+
 /* ---- run from userspace ---- */
 
 /* Of the early pages at context[0] .. + 511, forget those whose bit in the next 8 words is set:
@@ -1000,6 +1232,37 @@ int settle(u64 *context)
 	return 0;
 }
 
+/* What the hooks above do to the store, on made-up arguments: for tests, on kernels that refuse to
+ * load those. Bulk and contiguous allocations are by the task and the stack of the test. */
+SEC("raw_tp")
+int made_up(u64 *context)
+{
+	u32 task;
+
+	switch (context[0]) {
+	case HOOK_BULK:
+		task = task_id(HOOK_BULK);
+		own_bulk(context[1], context[2], stack_id(context, HOOK_BULK), task);
+		drop_task(task, 1);
+		break;
+	case HOOK_CONTIG:
+		task = task_id(HOOK_CONTIG);
+		own_range(context[1], context[2], context[3], stack_id(context, HOOK_CONTIG), task);
+		drop_task(task, 1);
+		break;
+	case HOOK_MIGRATE:
+		move_owner(context[1], context[2], context[3], context[4]);
+		break;
+	case HOOK_SPLIT:
+		split_range(context[1], context[2], context[3]);
+		break;
+	case HOOKS:
+		isolate(context[1], context[2], 1);
+		break;
+	}
+	return 0;
+}
+
 struct {
 	FIELD_NUMBER(type, BPF_MAP_TYPE_ARRAY);
 	FIELD_NUMBER(map_flags, BPF_F_MMAPABLE);
@@ -1013,7 +1276,9 @@ struct {
 SEC("raw_tp")
 int look(u64 *context)
 {
-	u64 n = context[0], page;
+	u32 references = core_field_offset(((struct page *)0)->_refcount);
+	u32 type = core_field_offset(((struct page *)0)->_mapcount);
+	u64 n = context[0], bytes[8] = {};
 	struct question *question;
 	u32 i, key;
 
@@ -1024,16 +1289,14 @@ int look(u64 *context)
 		question = bpf_map_lookup_elem(&questions, &key);
 		if (!question)
 			break;
-		page = vmemmap + question->pfn * core_type_size(struct page);
-		if (bpf_probe_read_kernel(&question->flags, sizeof(question->flags),
-					  (void *)page) ||
-		    bpf_probe_read_kernel(&question->refcount, sizeof(question->refcount),
-					  (void *)(page + core_field_offset(
-						  ((struct page *)0)->_refcount))) ||
-		    bpf_probe_read_kernel(&question->type, sizeof(question->type),
-					  (void *)(page + core_field_offset(
-						  ((struct page *)0)->_mapcount))))
-			question->refcount = -1;
+		question->refcount = -1;
+		if (references > sizeof(bytes) - 4 || type > sizeof(bytes) - 4 ||
+		    bpf_probe_read_kernel(bytes, sizeof(bytes), (void *)(vmemmap +
+			    question->pfn * core_type_size(struct page))))
+			continue;
+		question->flags = bytes[0];
+		question->refcount = *(s32 *)((char *)bytes + references);
+		question->type = *(u32 *)((char *)bytes + type);
 	}
 	return 0;
 }

@@ -1,0 +1,194 @@
+"""The in-kernel half does to its store what the page owner in plain Python does."""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pageowner.tracker.libbpf import Libbpf
+from pageowner.tracker.loading import HOOK_NUMBERS, Sizes, Tracker
+from pageowner.tracker.maps import EARLY, EARLY_WORD, FILTERED, OWNED, TASK_SLOT, Store
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "spec"))
+
+from page_owner_spec import Block, PageOwner
+
+FIRST, PAGES = 1 << 16, 1 << 14
+VMEMMAP = 0xFFFFEA0000000000
+EVENTS = 100_000
+COMMS = [b"one", b"two), pid 1, t", b"three\nlines", b"", b"a name as long"]
+USER = 1 << 3 | 1 << 20
+PR_SET_NAME, PR_GET_NAME = 15, 16
+
+
+class Pair:
+    """The same events to both: the programs through BPF_PROG_TEST_RUN, and the specification."""
+
+    def __init__(self, tracker: Tracker, size: int, min_order: int = 0, user: int = 0) -> None:
+        assert tracker.main is not None
+        self.bpf, self.main, self.size = tracker.bpf, tracker.main, size
+        self.spec = PageOwner()
+        self.min_order, self.user = min_order, user
+        self.fd = {name: tracker.main.program_fd(name)
+                   for name in ("on_alloc", "on_free", "made_up")}
+        self.comm = b""
+        self.serial = 0
+        self.libc = ctypes.CDLL(None)
+
+    def run(self, program: str, *arguments: int) -> None:
+        self.bpf.run(self.fd[program], *arguments)
+
+    def page(self, pfn: int) -> int:
+        return VMEMMAP + pfn * self.size
+
+    def owner(self, user: bool) -> tuple[int, bytes]:
+        """A gfp mask that no other event has, and the task's name now."""
+        self.serial += 1
+        mask = (self.serial & 7 | self.serial >> 3 << 4) & 0xFFFFF | self.serial >> 16 << 21
+        return (mask | (USER if user else 0)) & 0xFFFFFFFF, self.comm
+
+    def rename(self, comm: bytes) -> None:
+        self.libc.prctl(PR_SET_NAME, comm, 0, 0, 0)
+        self.comm = comm[:15]
+
+    def filtered(self, order: int, mask: int) -> bool:
+        return order < self.min_order or bool(self.user and mask & self.user == self.user)
+
+    def alloc(self, pfn: int, order: int, user: bool) -> None:
+        mask, comm = self.owner(user)
+        self.run("on_alloc", self.page(pfn), order, mask, 0)
+        self.spec.alloc(pfn, order, (mask, comm), self.filtered(order, mask))
+
+    def free(self, pfn: int, order: int) -> None:
+        self.run("on_free", self.page(pfn), order)
+        self.spec.free(pfn, order)
+
+    def made_up(self, hook: str, *arguments: int) -> None:
+        number = HOOK_NUMBERS.get(hook, len(HOOK_NUMBERS))
+        self.run("made_up", *[number, *arguments, 0, 0, 0][:5])
+
+
+def _aligned(rng: random.Random, order: int) -> int:
+    return FIRST + (rng.randrange(PAGES >> order) << order)
+
+
+def _event(rng: random.Random, pair: Pair) -> None:
+    spec = pair.spec
+    order = rng.choice((0, 0, 0, 0, 1, 1, 2, 3, 3, 4, 5, 6, 8, 9, 10))
+    pfn = _aligned(rng, order)
+    live = rng.choice(list(spec.blocks.items())) if spec.blocks and rng.random() < 0.9 else None
+    what = rng.random()
+    if what < 0.36:
+        pair.alloc(pfn, order, rng.random() < 0.5)
+    elif what < 0.60:  # most frees are of what was allocated
+        if live:
+            pfn, order = live[0], live[1].order
+        pair.free(pfn, order)
+    elif what < 0.70:  # of a part, as __free_pages() does when others hold the first page
+        if live:
+            pfn, order = live[0], rng.randrange(live[1].order + 1)
+            pfn += rng.randrange(1 << (live[1].order - order)) << order
+        pair.free(pfn, order)
+    elif what < 0.80:
+        if live:
+            pfn, order = live[0], live[1].order
+        to = rng.randrange(order + 1)
+        pair.made_up("split", pfn, order, to)
+        spec.split(pfn, order, to)
+    elif what < 0.84:  # the folio is split towards one page
+        if live:
+            pfn = live[0] + rng.randrange(live[1].pages)
+        to = rng.choice((0, 0, 2))
+        pfn = pfn >> to << to
+        pair.made_up("isolate", pfn, to)
+        spec.isolate(pfn, to)
+    elif what < 0.92:
+        if live and rng.random() < 0.8:
+            pfn, order = live[0], live[1].order
+        target = _aligned(rng, order)
+        if target != pfn:
+            reason = rng.randrange(1, 10)
+            pair.made_up("migrate", target, pfn, order, reason)
+            spec.migrate(target, pfn, order, reason)
+    elif what < 0.97:
+        pfn = _aligned(rng, 0)
+        mask, comm = pair.owner(False)
+        if pfn not in spec.blocks and pfn not in spec.early and pair.filtered(0, mask):
+            return
+        pair.made_up("bulk", pfn, mask)
+        spec.bulk(pfn, (mask, comm))
+    else:
+        start = _aligned(rng, 0)
+        end = min(start + rng.randrange(1, 700), FIRST + PAGES)
+        mask, comm = pair.owner(False)
+        if pair.min_order:
+            return
+        pair.made_up("contig", start, end, mask)
+        spec.contig(start, end, (mask, comm))
+
+
+def _tracker(bpf: Libbpf, **values: int) -> Tracker:
+    tracker = Tracker(bpf, Sizes(span_shift=12, spans=64, tasks=64, stacks=256), 16,
+                      {"vmemmap": VMEMMAP, **values})
+    tracker.load("on_alloc", "on_free", "made_up")
+    tracker.cover([(FIRST, FIRST + PAGES)])
+    return tracker
+
+
+def _read(store: Store) -> tuple[dict[int, Block], set[int], list[Any]]:
+    blocks, early, records = {}, set(), []
+    tasks = store.tasks
+    for span in store.spans:
+        for i in np.flatnonzero(span.records["state"]):
+            record = span.records[i]
+            pfn = span.first + int(i)
+            if record["state"] == EARLY:
+                early.add(pfn)
+                continue
+            assert record["state"] in (OWNED, FILTERED), "left as being divided"
+            owner = None
+            if record["state"] == OWNED:
+                task = tasks[record["task_id"] & TASK_SLOT]
+                assert task["id"] == record["task_id"]
+                assert store.stacks[record["stack_id"]]["n"] > 0
+                owner = (int(record["gfp_mask"]), bytes(task["comm"]))
+                records.append(record)
+            blocks[pfn] = Block(int(record["order"]), owner, record["state"] == FILTERED,
+                                int(record["migrate_reason"]), int(record["moves"]))
+    return blocks, early, records
+
+
+@pytest.mark.parametrize("filters", [{}, {"min_order": 1}, {"user_gfp": USER}],
+                         ids=["everything", "min_order", "kernel_only"])
+def test_random_events_leave_the_same_store(bpf: Libbpf, filters: dict[str, int]) -> None:
+    rng = random.Random(f"page owner {filters}")
+    with _tracker(bpf, **filters) as tracker, tracker.store() as store:
+        pair = Pair(tracker, bpf.type_size("page"), filters.get("min_order", 0),
+                    filters.get("user_gfp", 0))
+        for span in store._spans("spans", store.spans[0].records.dtype, write=True):
+            for i in range(0, 1 << 12, 3):  # some pages were in use before
+                span.records.view("u4").reshape(-1, 6)[i, 5] = EARLY_WORD
+                pair.spec.early.add(span.first + i)
+        for i in range(EVENTS if not filters else EVENTS // 4):
+            if i % 50 == 0:
+                pair.rename(rng.choice(COMMS))
+            _event(rng, pair)
+            if i % 5000 == 0:
+                assert _read(store)[:2] == (pair.spec.blocks, pair.spec.early)
+        pair.rename(b"python")
+        blocks, early, records = _read(store)
+        assert blocks == pair.spec.blocks
+        assert early == pair.spec.early
+        counters = store.counters()
+        assert {name: counters[name] for name in pair.spec.counts} == pair.spec.counts
+        holds = Counter(int(record["task_id"]) & TASK_SLOT for record in records)
+        refs = {slot: int(n) for slot, n in enumerate(store.tasks["refs"]) if n}
+        assert refs == dict(holds), "references of tasks are the records that name them"
+        assert counters["tasks_full"] == counters["stacks_full"] == counters["out_of_range"] == 0
