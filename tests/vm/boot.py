@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Boot a kernel under QEMU with this machine's file system as its root and run one command in it.
 
-The root is shared read-only over 9p, so Python, the virtual environment and the project are all there
-under their own paths. The command runs as root in ``/mnt/out``, which is the folder OUT of the host,
-writable. Afterwards OUT holds ``job.log`` (what the command printed), ``job.status``, ``console.log``
-(what the kernel printed) and whatever the command wrote.
+The root is shared read-only over 9p, so Python, the virtual environment and the project are all
+there under their own paths. The command runs as root in ``/mnt/out``, which is the folder OUT of
+the host, writable. Afterwards OUT holds ``job.log`` (what the command printed), ``job.status``,
+``console.log`` (what the kernel printed) and whatever the command wrote.
 
-KERNEL is a folder made by ``build-kernel`` or ``stock-kernel``. Exit status: that of the command; 1 when
-the guest failed; 77 when this machine cannot boot guests at all (and one line saying why).
+KERNEL is a folder made by ``build-kernel`` or ``stock-kernel``. Exit status: that of the command;
+1 when the guest failed; 77 when this machine cannot boot guests at all (one line says why).
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def require_qemu() -> None:
         if done.returncode:
             break
     if not shutil.which(QEMU):
-        raise CannotBoot(f"{QEMU} is missing and could not be installed; run: sudo apt-get install {package}")
+        raise CannotBoot(
+            f"{QEMU} is missing and could not be installed; run: sudo apt-get install {package}"
+        )
 
 
 def megabytes(size: str) -> int:
@@ -96,7 +98,7 @@ def qemu_command(
     command = [
         *(QEMU, "-nographic", "-no-reboot", "-nic", "none"),
         *("-accel", "tcg,thread=multi" if accel == "tcg" else accel),
-        # a machine as most are: with 5-level page tables the whole address space is laid out otherwise
+        # as most machines are: 5-level page tables lay out the whole address space otherwise
         *("-cpu", "max,la57=off"),
         *("-smp", str(cpus), "-m", f"{megabytes(memory)}M"),
         *("-kernel", str(kernel / "bzImage"), "-append", words),
@@ -128,8 +130,8 @@ def boot(
 ) -> Boot:
     """Boot `kernel`, run `command` in it, wait for the end.
 
-    `append` is added to the kernel's command line; `timeout` is in seconds. The accelerator is QEMU's
-    software emulation unless PAGEOWNER_ACCEL names another (``kvm``).
+    `append` is added to the kernel's command line; `timeout` is in seconds. The accelerator is
+    QEMU's software emulation unless PAGEOWNER_ACCEL names another (``kvm``).
 
     Raises CannotBoot without QEMU, GuestError when the guest does not reach or end the command.
     """
@@ -173,8 +175,8 @@ def boot(
         last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
         late_by = f" in {timeout:.0f} s" if late else ""
         raise GuestError(
-            f"{kernel.name}: the guest did not start the job{late_by}{why or f'; its last words: {last}'}"
-            f" (see {out / 'console.log'})"
+            f"{kernel.name}: the guest did not start the job{late_by}"
+            f"{why or f'; its last words: {last}'} (see {out / 'console.log'})"
         )
     if not (out / "job.status").exists():
         ended = f"not ended after {timeout:.0f} s" if late else "the guest stopped in the middle"
@@ -193,7 +195,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Boot a kernel and run one command in it.")
     parser.add_argument("kernel", type=Path, help="folder made by build-kernel or stock-kernel")
     parser.add_argument("out", type=Path, help="folder the guest can write: its /mnt/out")
-    parser.add_argument("command", nargs="+", help="the command and its arguments")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="and its arguments; comes last")
     parser.add_argument("--memory", default="2G")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--nodes", type=int, default=1, help="NUMA nodes")
@@ -220,7 +222,8 @@ def main() -> int:
     sys.stdout.write(done.log)
     for line in done.complaints:
         print(f"boot: the kernel says: {line}", file=sys.stderr)
-    print(f"boot: {done.boot_seconds:.0f} s to the job, {done.seconds:.0f} s in all", file=sys.stderr)
+    took = f"{done.boot_seconds:.0f} s to the job, {done.seconds:.0f} s in all"
+    print(f"boot: {took}", file=sys.stderr)
     return done.status
 
 
