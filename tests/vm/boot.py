@@ -19,6 +19,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ HERE = Path(__file__).resolve().parent
 QEMU = "qemu-system-x86_64"
 CANNOT = 77
 """Exit status of a test that this machine cannot run (automake's convention)."""
+
+MONITOR = "pageowner.qmp"
+"""Name of the guest's serial port that is QEMU's monitor."""
 
 COMPLAINT = re.compile(
     r"BUG: |Oops: |Kernel panic|WARNING: CPU|general protection fault|Call Trace:|Out of memory: "
@@ -86,9 +90,21 @@ def megabytes(size: str) -> int:
 
 
 def qemu_command(
-    kernel: Path, out: Path, *, memory: str, cpus: int, nodes: int, append: str, accel: str
+    kernel: Path,
+    out: Path,
+    *,
+    memory: str,
+    cpus: int,
+    nodes: int,
+    append: str,
+    accel: str,
+    monitor: Path | None,
 ) -> list[str]:
-    """The QEMU command line of a guest; `nodes` NUMA nodes share memory and CPUs evenly."""
+    """The QEMU command line of a guest; `nodes` NUMA nodes share memory and CPUs evenly.
+
+    With `monitor`, a path for a socket, the guest has a serial port that is QEMU's own monitor
+    (QMP) and four empty slots, so that it can plug memory into itself.
+    """
     python = Path(sys.base_prefix) / "bin"
     rootflags = "trans=virtio,version=9p2000.L,msize=262144,cache=loose"
     words = (
@@ -114,6 +130,16 @@ def qemu_command(
             command += ["-object", f"memory-backend-ram,id=mem{node},size={share}M"]
             mine = [f"cpus={cpu}" for cpu in range(cpus) if cpu % nodes == node]
             command += ["-numa", ",".join(["node", f"nodeid={node}", f"memdev=mem{node}", *mine])]
+    if monitor:
+        size = command.index("-m") + 1
+        command[size] += f",slots=4,maxmem={2 * megabytes(memory)}M"
+        command += [
+            *("-device", "virtio-serial-pci"),
+            *("-chardev", f"socket,id=port,path={monitor},server=on,wait=off"),
+            *("-device", f"virtserialport,chardev=port,name={MONITOR}"),
+            *("-chardev", f"socket,id=monitor,path={monitor}"),
+            *("-mon", "chardev=monitor,mode=control"),
+        ]
     return command
 
 
@@ -126,12 +152,14 @@ def boot(
     cpus: int = 2,
     nodes: int = 1,
     append: str = "",
+    hotplug: bool = False,
     timeout: float = 600,
 ) -> Boot:
     """Boot `kernel`, run `command` in it, wait for the end.
 
-    `append` is added to the kernel's command line; `timeout` is in seconds. The accelerator is
-    QEMU's software emulation unless PAGEOWNER_ACCEL names another (``kvm``).
+    `append` is added to the kernel's command line; `hotplug` lets the guest plug memory into
+    itself, through a serial port named MONITOR that speaks QMP; `timeout` is in seconds. The
+    accelerator is QEMU's software emulation unless PAGEOWNER_ACCEL names another (``kvm``).
 
     Raises CannotBoot without QEMU, GuestError when the guest does not reach or end the command.
     """
@@ -144,7 +172,7 @@ def boot(
         (out / name).unlink(missing_ok=True)
     (out / "command").write_text(f"exec {shlex.join(command)}\n")
     start = time.monotonic()
-    with (out / "console.log").open("wb") as console:
+    with tempfile.TemporaryDirectory() as run, (out / "console.log").open("wb") as console:
         qemu = subprocess.Popen(
             qemu_command(
                 kernel,
@@ -154,6 +182,7 @@ def boot(
                 nodes=nodes,
                 append=append,
                 accel=os.environ.get("PAGEOWNER_ACCEL", "tcg"),
+                monitor=Path(run) / "monitor" if hotplug else None,
             ),
             stdin=subprocess.DEVNULL,
             stdout=console,
@@ -200,6 +229,7 @@ def main() -> int:
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--nodes", type=int, default=1, help="NUMA nodes")
     parser.add_argument("--append", default="", help="more words for the kernel's command line")
+    parser.add_argument("--hotplug", action="store_true", help="let the guest plug memory in")
     parser.add_argument("--timeout", type=float, default=600, help="seconds")
     args = parser.parse_args()
     try:
@@ -211,6 +241,7 @@ def main() -> int:
             cpus=args.cpus,
             nodes=args.nodes,
             append=args.append,
+            hotplug=args.hotplug,
             timeout=args.timeout,
         )
     except CannotBoot as error:

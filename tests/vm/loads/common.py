@@ -14,6 +14,7 @@ import ctypes
 import errno
 import mmap
 import os
+import struct
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -92,6 +93,21 @@ class Region:
         memory = (ctypes.c_char * length).from_address(self.start + offset)
         for at in range(0, length, step):
             memory[at] = b"\1"
+
+    def bind(self, node: int, length: int | None = None) -> None:
+        """Let the first part live on one NUMA node; what lies elsewhere is migrated there."""
+        mbind, policy_bind, flag_move = 237, 2, 2
+        mask = (ctypes.c_ulong * 1)(1 << node)
+        length = self.size if length is None else length
+        start = ctypes.c_void_p(self.start)
+        syscall(mbind, "mbind", start, length, policy_bind, mask, 8, flag_move)
+
+    def frames(self) -> list[int]:
+        """Frame numbers of the pages that are present."""
+        with open("/proc/self/pagemap", "rb") as pagemap:
+            pagemap.seek(self.start // PAGE * 8)
+            entries = struct.unpack(f"<{self.size // PAGE}Q", pagemap.read(self.size // PAGE * 8))
+        return [entry & ((1 << 55) - 1) for entry in entries if entry >> 63]
 
     def unmap(self, offset: int, length: int) -> None:
         """Give a part back."""

@@ -19,8 +19,8 @@ from common import (
     syscall,
 )
 
-MBIND, MIGRATE_PAGES, MOVE_PAGES = 237, 256, 279
-MPOL_BIND, MPOL_MF_MOVE = 2, 2
+MIGRATE_PAGES, MOVE_PAGES = 256, 279
+MPOL_MF_MOVE = 2
 COUNTERS = ("pgmigrate_success", "thp_migration_success", "thp_migration_split")
 
 
@@ -53,25 +53,10 @@ def load(held: ExitStack) -> str:
     moved = move_pages(small, 1, 2 * PAGE)
     moved += move_pages(small, 0, 4 * PAGE)
     moved += move_pages(huge, 1, HUGE)
-    syscall(
-        MBIND,
-        "mbind",
-        ctypes.c_void_p(task.start),
-        task.size // 2,
-        MPOL_BIND,
-        node_mask(1),
-        ctypes.c_ulong(8),
-        MPOL_MF_MOVE,
-    )
+    task.bind(1, task.size // 2)
     for source, target in ((0, 1), (1, 0)):
-        syscall(
-            MIGRATE_PAGES,
-            "migrate_pages",
-            os.getpid(),
-            ctypes.c_ulong(8),
-            node_mask(source),
-            node_mask(target),
-        )
+        masks = node_mask(source), node_mask(target)
+        syscall(MIGRATE_PAGES, "migrate_pages", os.getpid(), 8, *masks)
     return (
         f"{moved} pages moved one by one, 8 MiB bound to node 1, the task to node 1 and back;"
         f" {since(before, *COUNTERS)}"

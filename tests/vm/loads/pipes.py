@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sys
 from contextlib import ExitStack
 
 from common import PAGE, main
@@ -10,9 +11,9 @@ F_SETPIPE_SZ = 1031
 
 
 def load(held: ExitStack) -> str:
-    """100 pipes of 64 KiB, 4 of 1 MiB, 8 filled by splice from /dev/zero and from our program."""
+    """100 pipes of 64 KiB, 4 of 1 MiB, 8 filled by splice, from /dev/zero and from a program."""
     pages = 0
-    spliced = {"/dev/zero": 0, __file__: 0}
+    spliced = {"/dev/zero": 0, sys.executable: 0}
 
     def pipe(size: int = 0) -> tuple[int, int]:
         ends = os.pipe2(os.O_NONBLOCK)
@@ -34,11 +35,15 @@ def load(held: ExitStack) -> str:
             _, end = pipe()
             source = os.open(path, os.O_RDONLY)
             try:
-                spliced[path] += os.splice(source, end, 16 * PAGE)
+                while count := os.splice(source, end, 16 * PAGE):
+                    spliced[path] += count
+            except BlockingIOError:
+                pass
             finally:
                 os.close(source)
     bulk = spliced["/dev/zero"] // PAGE
-    return f"104 pipes with {pages} pages written, {bulk} pages spliced without a page cache"
+    cached = spliced[sys.executable] // PAGE
+    return f"104 pipes with {pages} pages written, {bulk} spliced in bulk, {cached} from the cache"
 
 
 if __name__ == "__main__":
