@@ -62,22 +62,21 @@ class Boot:
     """What the command printed."""
 
 
+def install(tool: str, package: str) -> bool:
+    """Install Debian's package of a tool where that is possible; whether the tool is there now."""
+    if not shutil.which(tool) and shutil.which("apt-get"):
+        print(f"boot: installing {package}", file=sys.stderr)
+        root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        for step in (["update"], ["install", "-y", "--no-install-recommends", package]):
+            subprocess.run([*root, "apt-get", *step], capture_output=True, check=False)
+    return bool(shutil.which(tool))
+
+
 def require_qemu() -> None:
     """Install QEMU where that is possible. Raises CannotBoot where it is not."""
-    if shutil.which(QEMU):
-        return
-    package = "qemu-system-x86"
-    root = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if not shutil.which("apt-get"):
-        raise CannotBoot(f"{QEMU} is missing; install your distribution's {package}")
-    print(f"boot: installing {package}", file=sys.stderr)
-    for step in (["update", "-q"], ["install", "-y", "-q", "--no-install-recommends", package]):
-        done = subprocess.run([*root, "apt-get", *step], capture_output=True, check=False)
-        if done.returncode:
-            break
-    if not shutil.which(QEMU):
+    if not install(QEMU, "qemu-system-x86"):
         raise CannotBoot(
-            f"{QEMU} is missing and could not be installed; run: sudo apt-get install {package}"
+            f"{QEMU} is missing and could not be installed; run: apt-get install qemu-system-x86"
         )
 
 
