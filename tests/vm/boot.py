@@ -1,0 +1,261 @@
+#!/usr/bin/env python3
+"""Boot a kernel under QEMU with this machine's file system as its root and run one command in it.
+
+The root is shared read-only over 9p, so Python, the virtual environment and the project are all
+there under their own paths. The command runs as root in ``/mnt/out``, which is the folder OUT of
+the host, writable. Afterwards OUT holds ``job.log`` (what the command printed), ``job.status``,
+``console.log`` (what the kernel printed) and whatever the command wrote.
+
+KERNEL is a folder made by ``build-kernel`` or ``stock-kernel``. Exit status: that of the command;
+1 when the guest failed; 77 when this machine cannot boot guests at all (one line says why).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+QEMU = "qemu-system-x86_64"
+CANNOT = 77
+"""Exit status of a test that this machine cannot run (automake's convention)."""
+
+MONITOR = "pageowner.qmp"
+"""Name of the guest's serial port that is QEMU's monitor."""
+
+COMPLAINT = re.compile(
+    r"BUG: |Oops: |Kernel panic|WARNING: CPU|general protection fault|Call Trace:|Out of memory: "
+)
+
+
+class GuestError(Exception):
+    """The guest did not do what it was booted for; one line says how."""
+
+
+class CannotBoot(Exception):
+    """This machine cannot boot guests; one line says why."""
+
+
+@dataclass(frozen=True)
+class Boot:
+    """How one guest went."""
+
+    status: int
+    """Exit status of the command."""
+    seconds: float
+    """Wall time from starting QEMU to its end."""
+    boot_seconds: float
+    """The guest's own uptime when the command started."""
+    complaints: tuple[str, ...]
+    """Lines of the console in which the kernel reports a fault, an oops or a warning."""
+    log: str
+    """What the command printed."""
+
+
+def install(tool: str, package: str) -> bool:
+    """Install Debian's package of a tool where that is possible; whether the tool is there now."""
+    if not shutil.which(tool) and shutil.which("apt-get"):
+        print(f"boot: installing {package}", file=sys.stderr)
+        root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        for step in (["update"], ["install", "-y", "--no-install-recommends", package]):
+            subprocess.run([*root, "apt-get", *step], capture_output=True, check=False)
+    return bool(shutil.which(tool))
+
+
+def require_qemu() -> None:
+    """Install QEMU where that is possible. Raises CannotBoot where it is not."""
+    if not install(QEMU, "qemu-system-x86"):
+        raise CannotBoot(
+            f"{QEMU} is missing and could not be installed; run: apt-get install qemu-system-x86"
+        )
+
+
+def megabytes(size: str) -> int:
+    """``512M``, ``2G`` as a number of MiB."""
+    match = re.fullmatch(r"(\d+)([MG])", size)
+    if not match:
+        raise GuestError(f"memory {size!r}: say for example 512M or 2G")
+    return int(match[1]) * (1024 if match[2] == "G" else 1)
+
+
+def qemu_command(
+    kernel: Path,
+    out: Path,
+    *,
+    memory: str,
+    cpus: int,
+    nodes: int,
+    append: str,
+    accel: str,
+    monitor: Path | None,
+) -> list[str]:
+    """The QEMU command line of a guest; `nodes` NUMA nodes share memory and CPUs evenly.
+
+    With `monitor`, a path for a socket, the guest has a serial port that is QEMU's own monitor
+    (QMP) and four empty slots, so that it can plug memory into itself.
+    """
+    python = Path(sys.base_prefix) / "bin"
+    rootflags = "trans=virtio,version=9p2000.L,msize=262144,cache=loose"
+    words = (
+        f"console=ttyS0 panic=-1 loglevel=4 root=root rootfstype=9p rootflags={rootflags} ro"
+        f" init={HERE / 'guest-init'} po_kernel={kernel} po_python={python} {append} "
+    )
+    command = [
+        *(QEMU, "-nographic", "-no-reboot", "-nic", "none"),
+        *("-accel", "tcg,thread=multi" if accel == "tcg" else accel),
+        # as most machines are: 5-level page tables lay out the whole address space otherwise
+        *("-cpu", "max,la57=off"),
+        *("-smp", str(cpus), "-m", f"{megabytes(memory)}M"),
+        *("-kernel", str(kernel / "bzImage"), "-append", words),
+        *("-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap"),
+        *("-virtfs", f"local,path={out},mount_tag=out,security_model=none,multidevs=remap"),
+    ]
+    if (kernel / "initrd").exists():
+        command += ["-initrd", str(kernel / "initrd")]
+    if nodes > 1:
+        share = megabytes(memory) // nodes
+        command[command.index("-m") + 1] = f"{share * nodes}M"
+        for node in range(nodes):
+            command += ["-object", f"memory-backend-ram,id=mem{node},size={share}M"]
+            mine = [f"cpus={cpu}" for cpu in range(cpus) if cpu % nodes == node]
+            command += ["-numa", ",".join(["node", f"nodeid={node}", f"memdev=mem{node}", *mine])]
+    if monitor:
+        size = command.index("-m") + 1
+        command[size] += f",slots=4,maxmem={2 * megabytes(memory)}M"
+        command += [
+            *("-device", "virtio-serial-pci"),
+            *("-chardev", f"socket,id=port,path={monitor},server=on,wait=off"),
+            *("-device", f"virtserialport,chardev=port,name={MONITOR}"),
+            *("-chardev", f"socket,id=monitor,path={monitor}"),
+            *("-mon", "chardev=monitor,mode=control"),
+        ]
+    return command
+
+
+def boot(
+    kernel: Path,
+    command: Sequence[str],
+    out: Path,
+    *,
+    memory: str = "2G",
+    cpus: int = 2,
+    nodes: int = 1,
+    append: str = "",
+    hotplug: bool = False,
+    timeout: float = 600,
+) -> Boot:
+    """Boot `kernel`, run `command` in it, wait for the end.
+
+    `append` is added to the kernel's command line; `hotplug` lets the guest plug memory into
+    itself, through a serial port named MONITOR that speaks QMP; `timeout` is in seconds. The
+    accelerator is QEMU's software emulation unless PAGEOWNER_ACCEL names another (``kvm``).
+
+    Raises CannotBoot without QEMU, GuestError when the guest does not reach or end the command.
+    """
+    require_qemu()
+    kernel, out = kernel.resolve(), out.resolve()
+    if not (kernel / "release").exists():
+        raise GuestError(f"{kernel}: no kernel there; make one with build-kernel or stock-kernel")
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("job.log", "job.status", "boot-seconds"):
+        (out / name).unlink(missing_ok=True)
+    (out / "command").write_text(f"exec {shlex.join(command)}\n")
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as run, (out / "console.log").open("wb") as console:
+        qemu = subprocess.Popen(
+            qemu_command(
+                kernel,
+                out,
+                memory=memory,
+                cpus=cpus,
+                nodes=nodes,
+                append=append,
+                accel=os.environ.get("PAGEOWNER_ACCEL", "tcg"),
+                monitor=Path(run) / "monitor" if hotplug else None,
+            ),
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            qemu.wait(timeout)
+            late = False
+        except subprocess.TimeoutExpired:
+            late = True
+        finally:
+            qemu.kill()
+            qemu.wait()
+    seconds = time.monotonic() - start
+    lines = (out / "console.log").read_text(errors="replace").splitlines()
+    complaints = tuple(line.strip() for line in lines if COMPLAINT.search(line))
+    why = f"; the kernel says: {complaints[0]}" if complaints else ""
+    if not (out / "job.log").exists():
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+        late_by = f" in {timeout:.0f} s" if late else ""
+        raise GuestError(
+            f"{kernel.name}: the guest did not start the job{late_by}"
+            f"{why or f'; its last words: {last}'} (see {out / 'console.log'})"
+        )
+    if not (out / "job.status").exists():
+        ended = f"not ended after {timeout:.0f} s" if late else "the guest stopped in the middle"
+        raise GuestError(f"{kernel.name}: {ended}{why} (see {out / 'job.log'} and console.log)")
+    return Boot(
+        status=int((out / "job.status").read_text()),
+        seconds=seconds,
+        boot_seconds=float((out / "boot-seconds").read_text()),
+        complaints=complaints,
+        log=(out / "job.log").read_text(errors="replace"),
+    )
+
+
+def main() -> int:
+    """The command line: boot, show what the job printed, exit as it did."""
+    parser = argparse.ArgumentParser(description="Boot a kernel and run one command in it.")
+    parser.add_argument("kernel", type=Path, help="folder made by build-kernel or stock-kernel")
+    parser.add_argument("out", type=Path, help="folder the guest can write: its /mnt/out")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="and its arguments; comes last")
+    parser.add_argument("--memory", default="2G")
+    parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--nodes", type=int, default=1, help="NUMA nodes")
+    parser.add_argument("--append", default="", help="more words for the kernel's command line")
+    parser.add_argument("--hotplug", action="store_true", help="let the guest plug memory in")
+    parser.add_argument("--timeout", type=float, default=600, help="seconds")
+    args = parser.parse_args()
+    try:
+        done = boot(
+            args.kernel,
+            args.command,
+            args.out,
+            memory=args.memory,
+            cpus=args.cpus,
+            nodes=args.nodes,
+            append=args.append,
+            hotplug=args.hotplug,
+            timeout=args.timeout,
+        )
+    except CannotBoot as error:
+        print(f"boot: {error}", file=sys.stderr)
+        return CANNOT
+    except GuestError as error:
+        print(f"boot: {error}", file=sys.stderr)
+        return 1
+    sys.stdout.write(done.log)
+    for line in done.complaints:
+        print(f"boot: the kernel says: {line}", file=sys.stderr)
+    took = f"{done.boot_seconds:.0f} s to the job, {done.seconds:.0f} s in all"
+    print(f"boot: {took}", file=sys.stderr)
+    return done.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

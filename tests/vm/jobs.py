@@ -1,0 +1,51 @@
+"""What is run in the guests. A new check is a new line in JOBS."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PYTHON = sys.executable  # the virtual environment's: the guest has it under the same path
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command for a guest, and the guest that it needs."""
+
+    name: str
+    says: str
+    """What it shows, in half a sentence."""
+    command: tuple[str, ...]
+    """Runs as root in its folder of the results; exit status 0 is success."""
+    kernels: tuple[str, ...] = ("built", "stock")
+    """On which kernels: kinds (``built``) or names (``stock-6.1``)."""
+    page_owner: bool = True
+    """Boot kernels that have page owner with it on."""
+    memory: str = "2G"
+    nodes: int = 1
+    hotplug: bool = False
+    timeout: float = 600
+    """Seconds for the whole guest."""
+
+    def wanted_on(self, kernel: str) -> bool:
+        """Whether it runs on this kernel."""
+        return kernel in self.kernels or kernel.partition("-")[0] in self.kernels
+
+
+JOBS = (
+    Job(
+        "facts",
+        "the guest has what the project needs",
+        (str(HERE / "jobs" / "facts"), PYTHON),
+    ),
+    Job(
+        "loads",
+        "every load runs, and the kernel stands it",
+        (PYTHON, str(HERE / "loads" / "hold.py"), str(HERE / "jobs" / "standing")),
+        nodes=2,
+        hotplug=True,
+        timeout=900,
+    ),
+)

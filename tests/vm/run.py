@@ -1,0 +1,113 @@
+"""Run the jobs on the kernels, each in a guest of its own, and print what came out.
+
+Results are in build/vmtest/KERNEL/JOB. Exit status: 0 if all that could run passed, 1 if not.
+A machine that cannot boot guests says so in one line and passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from boot import CannotBoot, GuestError, boot, install, require_qemu
+from jobs import JOBS, Job
+from kernels import KERNELS, Kernel, NoKernel, obtain
+
+RESULTS = Path(__file__).resolve().parents[2] / "build" / "vmtest"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table at the end."""
+
+    kernel: str
+    job: str
+    result: str
+    boot_seconds: float = 0
+    seconds: float = 0
+
+
+def run(kernel: Kernel, job: Job) -> Row:
+    """Run one job on one kernel."""
+    out = RESULTS / kernel.name / job.name
+    try:
+        done = boot(
+            kernel.folder,
+            job.command,
+            out,
+            memory=job.memory,
+            nodes=job.nodes,
+            hotplug=job.hotplug,
+            append=kernel.words(job.page_owner),
+            timeout=job.timeout,
+        )
+    except GuestError as error:
+        print(f"vmtest: {error}", flush=True)
+        return Row(kernel.name, job.name, "FAILED", seconds=job.timeout)
+    sys.stdout.write(done.log)
+    for line in done.complaints:
+        print(f"the kernel says: {line}")
+    result = f"FAILED ({done.status})" if done.status else "passed"
+    if done.complaints and not done.status:
+        result = "FAILED (kernel complains)"
+    return Row(kernel.name, job.name, result, done.boot_seconds, done.seconds)
+
+
+def chosen(text: str | None, known: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """The names in a list separated by commas, all if there is none. Exits if one is unknown."""
+    names = tuple(text.split(",")) if text else known
+    for name in names:
+        if name not in known:
+            sys.exit(f"vmtest: no {what} {name!r}; there are {', '.join(known)}")
+    return names
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="vmtest",
+        description="Boot kernels in guests and run jobs in them.",
+        epilog="Jobs: " + "; ".join(f"{job.name}: {job.says}" for job in JOBS) + ".",
+    )
+    parser.add_argument("--kernels", help=f"some of {','.join(KERNELS)}")
+    parser.add_argument("--jobs", help=f"some of {','.join(job.name for job in JOBS)}")
+    parser.add_argument("--cached", action="store_true", help="only kernels that are in the cache")
+    parser.add_argument("--within", type=float, help="start no guest after this many seconds")
+    args = parser.parse_args()
+    names = chosen(args.kernels, KERNELS, "kernel")
+    wanted = chosen(args.jobs, tuple(job.name for job in JOBS), "job")
+    try:
+        require_qemu()
+    except CannotBoot as error:
+        print(f"vmtest: skipped: {error}")
+        return 0
+    install("mkfs.xfs", "xfsprogs")  # for one load, which says so where it is missing
+    start = time.monotonic()
+    rows: list[Row] = []
+    for name in names:
+        try:
+            kernel = obtain(name, cached_only=args.cached)
+        except NoKernel as error:
+            print(f"vmtest: {name}: {error}", flush=True)
+            rows.append(Row(name, "-", "skipped" if args.cached else "FAILED (no kernel)"))
+            continue
+        for job in JOBS:
+            if job.name not in wanted or not job.wanted_on(name):
+                continue
+            if args.within and time.monotonic() - start > args.within:
+                rows.append(Row(name, job.name, "skipped (out of time)"))
+                continue
+            print(f"\n== {name} ({kernel.release}): {job.name}: {job.says}", flush=True)
+            rows.append(run(kernel, job))
+    print(f"\n{'kernel':<12} {'job':<12} {'to job':>7} {'in all':>7}  result")
+    for row in rows:
+        times = f"{row.boot_seconds:>6.0f}s {row.seconds:>6.0f}s"
+        print(f"{row.kernel:<12} {row.job:<12} {times}  {row.result}")
+    return int(any(row.result.startswith("FAILED") for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
