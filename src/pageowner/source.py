@@ -15,9 +15,11 @@ from pageowner.formats.opening import Opened, open_source, reading
 if TYPE_CHECKING:
     from pageowner.snapshot import Snapshot
 
-__all__ = ["KERNEL_PAGE_OWNER", "read"]
+__all__ = ["KERNEL_PAGE_OWNER", "TRACKER", "read"]
 
 KERNEL_PAGE_OWNER = "/sys/kernel/debug/page_owner"
+TRACKER = "/sys/fs/bpf/pageowner"
+"""There exactly while tracking is on (tracker/lifecycle.py)."""
 
 _PARQUET = b"PAR1"
 
@@ -25,21 +27,21 @@ _PARQUET = b"PAR1"
 def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
     """The owners of pages as ``source`` knows them.
 
-    Raises PageownerError, in one line, if it cannot be read, is of no kind that is known, or
-    (with no source given) if nothing on this machine keeps the owners of pages.
+    With no source: the live tracker if it is on, else the kernel's own page owner. Raises
+    PageownerError, in one line, if it cannot be read, is of no kind that is known, or nothing on
+    this machine keeps the owners of pages.
     """
-    return _read(open_source(KERNEL_PAGE_OWNER if source is None else source)
-                 if source is not None or _kernel_has_it() else _nothing())
+    if source is not None:
+        return _read(open_source(source))
+    if os.path.isdir(TRACKER):
+        from pageowner.tracker.capture import capture
 
-
-def _kernel_has_it() -> bool:
-    return os.path.exists(KERNEL_PAGE_OWNER)
-
-
-def _nothing() -> Opened:
+        return capture()
+    if os.path.exists(KERNEL_PAGE_OWNER):
+        return _read(open_source(KERNEL_PAGE_OWNER))
     raise PageownerError(
-        "nothing keeps the owners of pages here: name a dump or a snapshot, or boot the kernel"
-        " with page_owner=on")
+        "nothing keeps the owners of pages here: start tracking with 'sudo pageowner on', or name"
+        " a dump or a snapshot")
 
 
 def _read(opened: Opened) -> Snapshot:

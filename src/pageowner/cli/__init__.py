@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 VERBS = {
+    "on": "Start tracking: from now on the kernel keeps the owner of every page.",
+    "off": "Stop tracking and leave nothing behind.",
+    "status": "What is tracked, what it costs, what was missed.",
     "report": "Who owns the memory: by stack, task, subsystem, cgroup, …",
     "who": "All that is known of a page frame.",
     "stacks": "Pages per stack, as the kernel's page_owner_stacks prints them.",

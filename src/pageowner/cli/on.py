@@ -1,0 +1,40 @@
+"""``pageowner on``."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("on")
+@click.option("--kernel-only", is_flag=True,
+              help="Leave out the memory of user space: anonymous memory, page cache, tmpfs.")
+@click.option("--min-order", type=click.IntRange(min=0), default=0, metavar="N",
+              help="Only blocks of at least 2**N pages.")
+@click.option("--pid", "tgid", type=click.IntRange(min=0), default=0, metavar="TGID",
+              help="Only what this process allocates.")
+@click.option("--cgroup", default="", metavar="PATH",
+              help="Only what tasks of this cgroup v2, or below it, allocate.")
+@click.option("--sample", type=click.IntRange(min=1), default=1, metavar="N",
+              help="Only one page in N, by pfn.")
+@click.option("--free", "free_side", is_flag=True,
+              help="Also keep who freed each page last: 16 bytes more a page.")
+@click.option("--depth", type=click.IntRange(1, 64), default=16, show_default=True,
+              metavar="N", help="Frames of a stack.")
+@click.option("--debug", is_flag=True, help="Show the verifier's log if the kernel refuses.")
+def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: int,
+            free_side: bool, depth: int, debug: bool) -> None:
+    """Start tracking: from now on the kernel keeps the owner of every page.
+
+    No reboot, no daemon: BPF programs on the kernel's own tracepoints, and maps that hold the
+    owners, all pinned below /sys/fs/bpf/pageowner until 'pageowner off'.
+    """
+    from pageowner.report import tracking
+    from pageowner.report.terminal import console
+    from pageowner.tracker import lifecycle
+
+    status = lifecycle.on(lifecycle.Options(
+        kernel_only=kernel_only, min_order=min_order, tgid=tgid, cgroup=cgroup, sample=sample,
+        free_side=free_side, depth=depth), debug=debug)
+    tracking.draw_start(status, console())

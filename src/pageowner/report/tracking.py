@@ -1,0 +1,104 @@
+"""The tracker's own state: since when, through which hooks, at what price, with what gaps."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from pageowner.report.text import age, count, count_of, printable, size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pageowner.tracker.lifecycle import Status
+
+__all__ = ["draw_start", "draw_status", "to_json"]
+
+_ACTIVE = "active"
+
+_MISSED = {
+    "out_of_range": "pages outside the store (memory added since)",
+    "stacks_full": "allocations whose stack found no room",
+    "stacks_failed": "allocations of which the kernel gave no stack",
+    "tasks_full": "allocations whose task found no room",
+    "bulk_missed": "pages of very large bulk allocations",
+    "extfrag_full": "fragmentation events that found no room",
+    "contended": "frees of parts of a block that two CPUs divided at once",
+    "overwritten": "allocations over a record whose free was not seen",
+}
+"""Counters of what could not be tracked, in the order shown."""
+
+
+def _hooks(status: Status) -> list[tuple[str, str]]:
+    return sorted(status.hooks.items(), key=lambda item: (item[1] != _ACTIVE, item[0]))
+
+
+def draw_start(status: Status, console: Console) -> None:
+    """What `on` says."""
+    from rich.text import Text
+
+    def line(text: str, style: str = "") -> None:
+        console.print(Text(printable(text), style=style), soft_wrap=True)
+
+    if status.already_on:
+        line("tracking is on already, with these options")
+    active = sum(why == _ACTIVE for why in status.hooks.values())
+    line(f"tracking {count_of(status.frames, 'page frame')} through {active} of"
+         f" {count_of(len(status.hooks), 'hook')}, {size(status.memory_bytes)} of kernel memory")
+    missing = [name for name, why in _hooks(status) if why != _ACTIVE]
+    if missing:
+        line(f"not hooked here: {', '.join(missing)}; pages that only these see count as"
+             " untracked (pageowner status tells why)", "dim")
+
+
+def draw_status(status: Status, console: Console) -> None:
+    """What `status` says."""
+    from rich.text import Text
+
+    def line(name: str, text: str, style: str = "") -> None:
+        console.print(Text(f"{name:<10}{printable(text)}".rstrip(), style=style), soft_wrap=True)
+
+    if not status.on:
+        line("tracking", "off; start it with: sudo pageowner on")
+        return
+    passed = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - status.since_ns
+    began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status.since_wall))
+    line("tracking", f"on since {began}, for {age(passed)}")
+    changed = {name: value for name, value in asdict(status.options).items()
+               if value != getattr(type(status.options)(), name)}
+    if changed:
+        line("options", ", ".join(f"{name} {value}" for name, value in changed.items()))
+    page = os.sysconf("SC_PAGE_SIZE")
+    pages = " ".join(f"{name} {count(number)} ({size(number * page)})"
+                     for name, number in status.pages.items() if number or name == "owned")
+    line("pages", pages)
+    line("memory", f"{size(status.memory_bytes)} of kernel memory:"
+                   f" {status.memory_bytes / max(status.frames, 1):.1f} bytes a page frame,"
+                   f" {count_of(status.frames, 'frame')} covered")
+    counters = status.counters
+    line("events", f"{count_of(counters['allocs'], 'allocation')},"
+                   f" {count_of(counters['frees'], 'free')}, bulk {count(counters['bulk'])},"
+                   f" migrated {count(counters['migrated'])}, split {count(counters['splits'])},"
+                   f" fragmenting {count(counters['extfrag'])}")
+    title = "hooks"
+    for name, why in _hooks(status):
+        line(title, f"{name:<22}{why}", "" if why == _ACTIVE else "dim")
+        title = ""
+    title = "missed"
+    if status.missed:
+        line(title, f"{count_of(status.missed, 'event')} that interrupted the same program on"
+                    " their CPU", "yellow")
+        title = ""
+    for name, what in _MISSED.items():
+        if counters.get(name):
+            line(title, f"{count(counters[name])} {what}", "yellow")
+            title = ""
+    if title:
+        line(title, "nothing")
+
+
+def to_json(status: Status) -> dict[str, Any]:
+    """The same for programs."""
+    return asdict(status) | {"missed": status.missed} if status.on else {"on": False}
