@@ -9,6 +9,7 @@ Documentation/mm/page_owner.rst says: ``--sort`` is heeded; the input may be a p
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from pageowner.errors import PageownerError, UsageError
@@ -23,6 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     from pageowner.sorting.options import USAGE, parse
 
+    if argv is None:
+        _catch_signals()
     try:
         options = parse(sys.argv[1:] if argv is None else argv)
         if options.help:
@@ -51,9 +54,20 @@ def main(argv: list[str] | None = None) -> int:
         # whoever read the output has seen enough; keep the interpreter from flushing into the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as error:
+        # SIGINT, or what a signal handler made of another
+        return 128 + (error.args[0] if error.args else signal.SIGINT)
     return 0
+
+
+def _catch_signals() -> None:
+    # an exception, so that temporary files and worker processes go
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
 
 
 def _say(error: PageownerError) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import lzma
+import random
 from functools import cache
 from pathlib import Path
 
@@ -273,3 +274,49 @@ def test_vmalloc_is_told_by_the_frame_before(tmp_path: Path) -> None:
         b"1 times, 1 pages, allocated by VMALLOC \n"
         b"1 times, 1 pages, allocated by CMA SLAB VMALLOC \n"
         b"1 times, 1 pages, allocated by OTHERS \n")
+
+
+def mutated(rng: random.Random, text: bytearray) -> bytes:
+    """A text with some harm done to it."""
+    for _ in range(rng.randint(0, 12)):
+        start = rng.randrange(len(text))
+        end = start + rng.choice([0, 1, 1, 2, 5, 30, 300])
+        match rng.randint(0, 3):
+            case 0:
+                del text[start:end]
+            case 1:
+                text[start:end] = bytes(rng.choices(b"\n\n ,()0PFNts x", k=end - start))
+            case 2:
+                text[start:start] = text[rng.randrange(len(text)) :][: end - start]
+            case 3:
+                text[start:start] = rng.choice([
+                    b"\n", b"\n\n", b" ns\nPFN 0x", b"), ts 5 ns", b"PFN 1", b", free_ts 0 ns",
+                    b"Page allocated via order "])
+    return bytes(text)
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_what_is_known_at_sight_is_what_the_exact_rules_say(
+    seed: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # on harmed records, those of hostile names among them: each block read by the exact rules
+    # against kinds known from others, chunks of any size, several workers
+    from pageowner.sorting import reading, workers
+    from pageowner.sorting.tally import Tally
+
+    rng = random.Random(seed)
+    some = rng.choices(records(rng.choice(["6.12", "6.1"]))[::997], k=rng.randint(1, 40))
+    some += rng.choices([record(), record(ts=9), record(free=3), record(b"evil), ts 1 ns"),
+                         record(b"a\n\nb"), record(b"), ts 5 ns\nPFN "), record(pfn=b"")], k=20)
+    rng.shuffle(some)
+    some *= 3
+    text = mutated(rng, bytearray(b"".join(some)))
+    options = rng.choice(["", "-a", "-m", "--cull=ator,p", "--cull=st,n", "--cull=f,ator", "-f",
+                          "--sort=-at,pid", "--sort=pid,at", "-s --name=sh", "-a --pid 7"])
+    monkeypatch.setattr(workers, "_PART", 1 << 30)
+    with monkeypatch.context() as exact:
+        exact.setattr(Tally, "add", lambda self, chunk: self._read(chunk + b"\n\n"))
+        wanted = run(options, text, tmp_path)
+    monkeypatch.setattr(reading, "CHUNK", rng.choice([256, 3000, 40_000, 1 << 17]))
+    monkeypatch.setattr(workers, "_PART", rng.choice([2000, 20_000, 1 << 30]))
+    assert run(options, text, tmp_path) == wanted

@@ -164,6 +164,22 @@ def test_a_reader_that_goes_away_is_no_error_to_speak_of(plain: Path) -> None:
         assert process.wait() == 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_run_that_is_ended_leaves_nothing(number: int, plain: Path) -> None:
+    pipe = plain.parent / "pipe"
+    os.mkfifo(pipe)
+    # a shell may have told us, and so our children, to ignore SIGINT
+    process = subprocess.Popen(
+        ["env", "--default-signal=INT", *COMMAND, pipe, plain.parent / "out"],
+        stderr=subprocess.PIPE)
+    with process, pipe.open("wb", buffering=0) as file:
+        file.write(plain.read_bytes()[:200_000])
+        process.send_signal(number)
+        _, said = process.communicate()
+    assert (process.returncode, said) == (128 + number, b"")
+    assert sorted(os.listdir(plain.parent)) == [plain.name, "pipe"]
+
+
 def test_a_full_disk_is_said_in_one_line(plain: Path) -> None:
     made = subprocess.run([*COMMAND, plain, "/dev/full"], capture_output=True)
     assert made.returncode == 1
