@@ -79,7 +79,7 @@ def _aligned(rng: random.Random, order: int) -> int:
     return FIRST + (rng.randrange(PAGES >> order) << order)
 
 
-def _event(rng: random.Random, pair: Pair) -> None:  # noqa: PLR0912 - one branch an event
+def _event(rng: random.Random, pair: Pair) -> None:
     spec = pair.spec
     order = rng.choice((0, 0, 0, 0, 1, 1, 2, 3, 3, 4, 5, 6, 8, 9, 10))
     pfn = _aligned(rng, order)

@@ -207,6 +207,8 @@ class LinkInfo:
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "libbpf_major_version": (c_uint32, ()),
+    "libbpf_minor_version": (c_uint32, ()),
     "libbpf_set_print": (c_void_p, (_PRINT,)),
     "bpf_object__open_mem": (c_void_p, (c_void_p, c_size_t, c_void_p)),
     "bpf_object__load": (c_int, (c_void_p,)),
@@ -376,6 +378,10 @@ class Libbpf:
         """A file descriptor of a program."""
         ctypes.set_errno(0)
         return self.check(f"open program {number}", self.lib.bpf_prog_get_fd_by_id(number))
+
+    def version(self) -> str:
+        """Such as ``1.1``."""
+        return f"{self.lib.libbpf_major_version()}.{self.lib.libbpf_minor_version()}"
 
     def loaded_names(self) -> list[str]:
         """Names of all programs and maps in the kernel now, in no order."""
