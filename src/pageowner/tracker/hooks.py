@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pageowner.tracker.libbpf import Libbpf
     from pageowner.tracker.loading import Tracker
 
-__all__ = ["FEXIT_HOOKS", "attach_optional", "skip_of_fexit"]
+__all__ = ["FEXIT_HOOKS", "LOST", "attach_optional", "skip_of_fexit"]
 
 _NOT_THERE = 255
 
@@ -35,8 +35,7 @@ FEXIT_HOOKS = ("bulk", "contig")
 @dataclass(frozen=True)
 class _Hook:
     """A kernel function (the first of ``functions`` that BTF knows) and the programs on it;
-    ``arguments`` gives their parameters from the names of its parameters. ``why``: what is not
-    seen without it."""
+    ``arguments`` gives their parameters from the names of its parameters."""
 
     name: str
     programs: tuple[str, ...]
@@ -81,6 +80,18 @@ _FUNCTIONS = (
           ("alloc_contig_range_noprof", "alloc_contig_range")),
 )
 
+LOST = {
+    "alloc_pages_bulk": "pages of vmalloc, page_pool and sunrpc are untracked",
+    "folio_migrate_flags": "pages moved by compaction become untracked, or owned by who moved them",
+    "split_page": "blocks that are split stay one record until a part of them is freed",
+    "split_folio": "huge pages that are split stay one record until a part of them is freed",
+    "alloc_contig_range": "pages of CMA and gigantic huge pages are untracked",
+    "mm_page_alloc_extfrag": "no fragmentation events",
+    "mm_migrate_pages_start": "no reasons of migrations",
+    "mm_migrate_pages": "no reasons of migrations",
+}
+"""What is not seen without an optional hook."""
+
 _TRACEPOINTS = (
     ("mm_page_alloc_extfrag", "on_extfrag"),
     ("mm_migrate_pages_start", "on_migrate_start"),
@@ -88,8 +99,11 @@ _TRACEPOINTS = (
 )
 
 
-def attach_optional(tracker: Tracker, directory: str) -> dict[str, str]:
-    """Attach what this kernel allows and pin the links; name to ``active`` or why not."""
+def attach_optional(tracker: Tracker, directory: str | None) -> dict[str, str]:
+    """Attach what this kernel allows and pin the links; name to ``active`` or why not.
+
+    Without a directory nothing is pinned: the hooks end with ``tracker``.
+    """
     hooks = {hook.name: _attach_function(tracker, hook, directory) for hook in _FUNCTIONS}
     for name, program in _TRACEPOINTS:
         if program.startswith("on_migrate_") and hooks["folio_migrate_flags"] != "active":
@@ -98,7 +112,7 @@ def attach_optional(tracker: Tracker, directory: str) -> dict[str, str]:
     return hooks
 
 
-def _attach_function(tracker: Tracker, hook: _Hook, directory: str) -> str:
+def _attach_function(tracker: Tracker, hook: _Hook, directory: str | None) -> str:
     for function in hook.functions:
         names = tracker.bpf.function_parameters(function)
         if names is None:
@@ -108,19 +122,21 @@ def _attach_function(tracker: Tracker, hook: _Hook, directory: str) -> str:
             pin = hook.name if program == hook.programs[0] else f"{hook.name}_end"
             said = _attach(tracker, pin, program, directory, function, hook.arguments(names))
             if said != "active":
-                for begun in (f"link_{hook.name}", f"link_{hook.name}_end"):
-                    if os.path.exists(f"{directory}/{begun}"):
-                        os.unlink(f"{directory}/{begun}")
+                end = f"{directory}/link_{hook.name}_end"
+                if os.path.exists(end):
+                    os.unlink(end)
                 return said
         return "active"
     return f"missing: this kernel has no {' or '.join(hook.functions)} to trace"
 
 
-def _attach(tracker: Tracker, name: str, program: str, directory: str,
+def _attach(tracker: Tracker, name: str, program: str, directory: str | None,
             function: str | None = None, values: dict[str, int] | None = None) -> str:
     try:
         obj = tracker.load_optional(program, function, values)
-        tracker.bpf.pin(obj.attach(program), f"{directory}/link_{name}")
+        link = obj.attach(program)
+        if directory is not None:
+            tracker.bpf.pin(link, f"{directory}/link_{name}")
     except BpfError as error:
         if error.errno in (errno.EPERM, errno.EACCES) and function is not None:
             return f"refused: the kernel does not let BPF trace {function}"

@@ -207,6 +207,8 @@ class LinkInfo:
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "libbpf_major_version": (c_uint32, ()),
+    "libbpf_minor_version": (c_uint32, ()),
     "libbpf_set_print": (c_void_p, (_PRINT,)),
     "bpf_object__open_mem": (c_void_p, (c_void_p, c_size_t, c_void_p)),
     "bpf_object__load": (c_int, (c_void_p,)),
@@ -236,6 +238,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map_get_next_key": (c_int, (c_int, c_void_p, c_void_p)),
     "bpf_map_get_fd_by_id": (c_int, (c_uint32,)),
     "bpf_prog_get_fd_by_id": (c_int, (c_uint32,)),
+    "bpf_prog_get_next_id": (c_int, (c_uint32, POINTER(c_uint32))),
+    "bpf_map_get_next_id": (c_int, (c_uint32, POINTER(c_uint32))),
     "bpf_prog_test_run_opts": (c_int, (c_int, c_void_p)),
     "bpf_obj_get": (c_int, (c_char_p,)),
     "bpf_obj_pin": (c_int, (c_int, c_char_p)),
@@ -374,6 +378,26 @@ class Libbpf:
         """A file descriptor of a program."""
         ctypes.set_errno(0)
         return self.check(f"open program {number}", self.lib.bpf_prog_get_fd_by_id(number))
+
+    def version(self) -> str:
+        """Such as ``1.1``."""
+        return f"{self.lib.libbpf_major_version()}.{self.lib.libbpf_minor_version()}"
+
+    def loaded_names(self) -> list[str]:
+        """Names of all programs and maps in the kernel now, in no order."""
+        names = []
+        for kind, open_by_id, info in (("prog", self.program_by_id, self.program_info),
+                                       ("map", self.map_by_id, self.map_info)):
+            following = getattr(self.lib, f"bpf_{kind}_get_next_id")
+            number = c_uint32(0)
+            while following(number.value, byref(number)) == 0:
+                try:
+                    fd = open_by_id(number.value)
+                except BpfError:
+                    continue  # it ended meanwhile
+                names.append(info(fd).name)
+                os.close(fd)
+        return names
 
     def _info(self, fd: int, info: ctypes.Structure) -> None:
         size = c_uint32(ctypes.sizeof(info))

@@ -12,7 +12,8 @@ from pageowner.errors import PageownerError
 from pageowner.tracker.libbpf import Libbpf, LibbpfMissing, libbpf
 from pageowner.tracker.maps import PIN_DIRECTORY
 
-__all__ = ["BPFFS", "kernel_version", "lockdown", "mount_bpffs", "require", "require_root"]
+__all__ = ["BPFFS", "OLDEST", "is_mounted", "kernel_version", "lockdown", "mount_bpffs", "require",
+           "require_root"]
 
 BPFFS = os.path.dirname(PIN_DIRECTORY)
 """Where the tracker pins."""
@@ -74,12 +75,16 @@ def lockdown(path: str = "/sys/kernel/security/lockdown") -> str | None:
     return None
 
 
+def is_mounted() -> bool:
+    """Whether there is a bpffs at `BPFFS`."""
+    mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+    return any(mount == BPFFS and kind == "bpf" for _, mount, kind, *_ in mounts)
+
+
 def mount_bpffs() -> bool:
     """Mount bpffs if need be; whether that was done. Raises PageownerError if it cannot be."""
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, mount, kind, *_ = line.split()
-        if mount == BPFFS and kind == "bpf":
-            return False
+    if is_mounted():
+        return False
     done = subprocess.run(["mount", "-t", "bpf", "bpf", BPFFS], capture_output=True, text=True,
                           check=False)
     if done.returncode:

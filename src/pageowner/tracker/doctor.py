@@ -1,0 +1,130 @@
+"""What this machine's kernel allows, each thing really tried, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pageowner.errors import PageownerError
+from pageowner.kernel.memory_ranges import ram_ranges
+from pageowner.tracker import requirements
+from pageowner.tracker.calibrate import tracing_ranges
+from pageowner.tracker.hooks import LOST, attach_optional
+from pageowner.tracker.libbpf import BpfError, LibbpfMissing, libbpf
+from pageowner.tracker.lifecycle import find_vmemmap
+from pageowner.tracker.loading import Sizes, Tracker, sizes_for
+from pageowner.tracker.maps import MAX_DEPTH, RECORD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pageowner.tracker.libbpf import Libbpf
+
+__all__ = ["Finding", "doctor"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that tracking needs or would profit from.
+
+    ``needed``: without it there is no tracking at all. ``detail``: what was found.
+    ``follows``: what that means, where it is not as it should be; else empty.
+    """
+
+    name: str
+    ok: bool
+    needed: bool
+    detail: str
+    follows: str = ""
+
+
+_SMALL = Sizes(span_shift=4, spans=16, tasks=64, stacks=64)
+
+
+def doctor() -> list[Finding]:
+    """Every finding, in the order in which tracking would meet them.
+
+    Never raises for what it finds. Programs are loaded and attached for a moment, to maps of no
+    size; a tracker that is on is not touched.
+    """
+    found = list(_machine())
+    if all(finding.ok for finding in found if finding.needed):
+        found += _programs(libbpf())
+    found += _reading()
+    return found
+
+
+def _machine() -> Iterator[Finding]:
+    root = os.geteuid() == 0
+    yield Finding("root", root, True, f"user id {os.geteuid()}",
+                  "" if root else "run with sudo; little else can be tried without")
+    recent = requirements.kernel_version() >= requirements.OLDEST
+    yield Finding("kernel", recent, True, platform.release(),
+                  "" if recent else "5.15 or newer is needed")
+    types = os.path.exists("/sys/kernel/btf/vmlinux")
+    yield Finding("BTF", types, True, "/sys/kernel/btf/vmlinux" if types else "not there",
+                  "" if types else "the kernel needs CONFIG_DEBUG_INFO_BTF=y")
+    try:
+        version = libbpf().version()
+        yield Finding("libbpf", True, True, version)
+    except LibbpfMissing as error:
+        yield Finding("libbpf", False, True, "not usable", str(error))
+    locked = requirements.lockdown()
+    yield Finding("lockdown", locked is None, True, "confidentiality" if locked else "not in force",
+                  locked or "")
+    mounted = requirements.is_mounted()
+    yield Finding("bpffs", True, True, f"{requirements.BPFFS}: "
+                  + ("mounted" if mounted else "not mounted yet"),
+                  "" if mounted else "`on` mounts it")
+
+
+def _programs(bpf: Libbpf) -> Iterator[Finding]:
+    try:
+        with Tracker(bpf, _SMALL, MAX_DEPTH, {}) as tracker:
+            main = tracker.load("on_alloc", "on_free", "look", "settle")
+            for program in ("on_free", "on_alloc"):
+                main.attach(program)
+            yield Finding("raw tracepoints", True, True, "mm_page_alloc and mm_page_free attached")
+            for name, said in attach_optional(tracker, None).items():
+                active = said == "active"
+                yield Finding(name, active, False, said, "" if active else LOST[name])
+    except BpfError as error:
+        yield Finding("raw tracepoints", False, True, str(error),
+                      "the kernel does not let BPF see page allocations")
+        return
+    yield _tried("struct page to pfn", True, lambda: _calibration(bpf))
+
+
+def _reading() -> Iterator[Finding]:
+    yield _tried("kallsyms", True, lambda: f"{len(tracing_ranges())} functions of tracing found")
+    for name, needed in (("kpageflags", True), ("kpagecount", False), ("kpagecgroup", False)):
+        yield _tried(f"/proc/{name}", needed, partial(_read, f"/proc/{name}"))
+    yield _tried("memory", False, _cost)
+
+
+def _tried(name: str, needed: bool, test: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, needed, test())
+    except (PageownerError, OSError) as error:
+        return Finding(name, False, needed, "no", str(error))
+
+
+def _calibration(bpf: Libbpf) -> str:
+    return f"{find_vmemmap(bpf, bpf.type_size('page')).events} events agree"
+
+
+def _read(path: str) -> str:
+    with open(path, "rb") as file:
+        file.read(8)
+    return "readable"
+
+
+def _cost() -> str:
+    ranges = ram_ranges()
+    sizes = sizes_for(ranges)
+    frames = sum(end - start for start, end in ranges)
+    bytes_needed = frames * RECORD.itemsize + sizes.tasks * 40 + sizes.stacks * (16 + 16 * 8)
+    return f"tracking takes {bytes_needed >> 20} MiB here, for {frames} page frames"

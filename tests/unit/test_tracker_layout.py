@@ -1,0 +1,97 @@
+"""What the two halves of the tracker share is the same in both, and the object is what the source
+gives."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pageowner.tracker as package
+from pageowner.tracker import calibrate, loading, maps
+
+TRACKER = Path(package.__file__).parent
+ROOT = Path(__file__).parents[2]
+HEADER = re.sub(r"/\*.*?\*/", "", (TRACKER / "records.h").read_text(), flags=re.DOTALL)
+SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "s32": 4, "char": 1}
+
+
+def define(name: str) -> int:
+    match = re.search(rf"#define {name} (\d+)", HEADER)
+    assert match
+    return int(match[1])
+
+
+def enum(name: str) -> list[str]:
+    match = re.search(rf"enum {name} \{{(.*?)\}};", HEADER, re.DOTALL)
+    assert match
+    return re.findall(r"(\w+)(?:\s*=\s*\d+)?\s*,", match[1] + ",")
+
+
+def struct(name: str) -> dict[str, tuple[int, int]]:
+    """Offset and size of each member, naturally aligned."""
+    match = re.search(rf"struct {name} \{{(.*?)\}};", HEADER, re.DOTALL)
+    assert match
+    members, at = {}, 0
+    for kind, member, count in re.findall(r"(\w+) (\w+)(?:\[(\w+)\])?;", match[1]):
+        n = 1 if not count else int(count) if count.isdigit() else define(count)
+        at += -at % SIZES[kind]
+        members[member] = (at, SIZES[kind] * n)
+        at += SIZES[kind] * n
+    return members
+
+
+@pytest.mark.parametrize(("name", "dtype"), [
+    ("record", maps.RECORD),
+    ("freed", maps.FREED),
+    ("task", maps.TASK),
+    ("stack", maps.stack_type(maps.MAX_DEPTH)),
+    ("question", maps.QUESTION),
+    ("sighting", calibrate.SIGHTING),
+])
+def test_a_struct_is_laid_out_the_same(name: str, dtype: np.dtype) -> None:
+    members = struct(name)
+    assert dtype.fields is not None
+    assert {field: (at, kind.itemsize) for field, (kind, at, *_) in dtype.fields.items()} == members
+    at, size = list(members.values())[-1]
+    assert dtype.itemsize == at + size
+
+
+def test_a_record_takes_24_bytes_a_page_and_the_free_side_16() -> None:
+    assert maps.RECORD.itemsize == 24
+    assert maps.FREED.itemsize == 16
+
+
+def test_numbers_have_the_same_names() -> None:
+    assert [f"COUNT_{name.upper()}" for name in maps.COUNTERS] == enum("counter")[:-1]
+    assert [f"HOOK_{name.upper()}" for name in loading.HOOK_NUMBERS] == enum("hook")[:-1]
+    assert enum("state") == [f"STATE_{name}" for name in
+                             ("NONE", "OWNED", "EARLY", "FILTERED", "DIVIDED")]
+    assert list(range(5)) == [maps.NONE, maps.OWNED, maps.EARLY, maps.FILTERED, maps.DIVIDED]
+    assert define("MAX_DEPTH") == maps.MAX_DEPTH
+    assert define("QUESTIONS") == maps.QUESTIONS
+    assert define("SIGHTINGS") == calibrate.SIGHTINGS
+    assert (1 << define("TASK_SLOT_BITS")) - 1 == maps.TASK_SLOT
+
+
+def test_the_object_has_every_parameter_that_is_set() -> None:
+    symbols = loading._symbols(loading.image(), ".rodata")
+    for name in ("vmemmap", "span_shift", "depth", "stack_mask", "task_mask", "free_side",
+                 "user_gfp", "min_order", "only_tgid", "only_cgroup", "cgroup_level", "sample",
+                 "bulk_array", "split_new_order", "split_at", "split_uniform",
+                 "split_uniform_value", "split_arguments", "only_pid"):
+        assert name in symbols
+
+
+def test_the_object_is_what_the_source_gives(tmp_path: Path) -> None:
+    built = tmp_path / "rebuilt.o"
+    done = subprocess.run([ROOT / "scripts" / "build-bpf", built], capture_output=True, text=True,
+                          env={**os.environ, "PIP_RETRIES": "0", "PIP_TIMEOUT": "5"})
+    if done.returncode and "pip" in done.stderr.lower() + done.stdout.lower():
+        pytest.skip("the compiler wheel cannot be installed here")
+    assert done.returncode == 0, done.stderr
+    assert built.read_bytes() == loading.image(), "run scripts/build-bpf and commit the object"

@@ -1,0 +1,111 @@
+"""Sizes, calibration and the ranges of memory, on made-up machines."""
+
+from __future__ import annotations
+
+import pytest
+
+from pageowner.errors import PageownerError
+from pageowner.kernel.memory_ranges import parse_iomem
+from pageowner.tracker import calibrate, hooks, requirements
+from pageowner.tracker.loading import sizes_for
+
+IOMEM = """\
+00000000-00000fff : Reserved
+00001000-0009fbff : System RAM
+0009fc00-0009ffff : Reserved
+00100000-bfffffff : System RAM
+  01000000-01ffffff : Kernel code
+c0000000-febfffff : PCI Bus 0000:00
+100000000-13fffffff : System RAM
+140000000-17fffffff : System RAM (kmem)
+"""
+
+
+def test_iomem_gives_whole_frames_of_ram_joined_where_they_touch() -> None:
+    assert parse_iomem(IOMEM) == [(1, 0x9F), (0x100, 0xC0000), (0x100000, 0x180000)]
+    assert parse_iomem("00000000-00000000 : System RAM\n") == []
+
+
+def test_the_store_grows_with_the_machine_and_leaves_room_for_more() -> None:
+    small = sizes_for([(1, 1 << 17)])
+    assert (small.span_shift, small.tasks, small.stacks) == (16, 1 << 14, 1 << 14)
+    assert small.spans << small.span_shift >= 1 << 28
+    large = sizes_for([(1, 1 << 30)])  # 4 TiB
+    assert ((1 << 30) >> large.span_shift) <= 1024
+    assert large.spans << large.span_shift >= 2 << 30
+    assert large.stacks == 1 << 18
+    assert large.tasks == 1 << 20
+
+
+def test_vmemmap_is_where_all_events_agree() -> None:
+    base, pfns = 0xFFFFEA0000000000, [7, 100, 5000, 12]
+    pages = [base + 64 * pfn for pfn in [1, 2, *pfns, 3]]
+    assert calibrate.vmemmap_of(pages, pfns, 64) == (base, 4)
+
+
+def test_struct_pages_that_are_not_one_array_are_refused() -> None:
+    pages = [0xFFFFEA0000000000 + 64 * 7, 0xFFFFEA1000000000 + 64 * 9, 0xFFFFEA0000000000]
+    with pytest.raises(PageownerError, match="not one array"):
+        calibrate.vmemmap_of(pages, [7, 9, 11], 64)
+
+
+def test_one_event_alone_proves_nothing() -> None:
+    with pytest.raises(PageownerError):
+        calibrate.vmemmap_of([64 * 7], [7], 64)
+
+
+def test_fields_of_a_tracepoint() -> None:
+    text = ("\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;\n"
+            "\tfield:unsigned long pfn;\toffset:8;\tsize:8;\tsigned:0;\n"
+            "\tfield:char comm[16];\toffset:24;\tsize:16;\tsigned:0;\n")
+    assert calibrate.fields_of(text) == {"common_type": (0, 2), "pfn": (8, 8), "comm": (24, 16)}
+
+
+def test_hidden_symbols_are_named_as_such(tmp_path) -> None:
+    hidden = tmp_path / "kallsyms"
+    hidden.write_text("0000000000000000 T bpf_trace_run4\n0000000000000000 T after\n")
+    with pytest.raises(PageownerError, match="kptr_restrict"):
+        calibrate.tracing_ranges(str(hidden))
+
+
+def test_frames_of_tracing_are_those_of_its_functions(tmp_path) -> None:
+    symbols = tmp_path / "kallsyms"
+    symbols.write_text("ffffffff81000000 T bpf_trace_run4\nffffffff81000100 T kmalloc\n"
+                       "ffffffffc0000000 t bpf_prog_845bf652cc25c498_on_alloc\t[bpf]\n")
+    ranges = calibrate.tracing_ranges(str(symbols))
+    frames = [0xFFFFFFFFC0000123, 0xFFFFFFFF81000042, 0xFFFFFFFF81000142, 0xFFFFFFFF81000042]
+    assert calibrate.leading_frames(frames, ranges) == 2
+    assert calibrate.leading_frames(frames[2:], ranges) == 0
+
+
+@pytest.mark.parametrize(("names", "expected"), [
+    (["folio", "new_order", "split_at", "lock_at", "list", "uniform_split"],
+     (1, 2, 5, 1, 6)),
+    (["folio", "new_order", "page", "list", "uniform_split"], (1, 2, 4, 1, 5)),
+    (["folio", "new_order", "split_at", "lock_at", "list", "split_type"], (1, 2, 5, 0, 6)),
+    (["page", "list", "new_order"], (2, 255, 255, 1, 3)),
+    (["page", "list"], (255, 255, 255, 1, 2)),
+])
+def test_arguments_of_a_split_by_their_names(names: list[str], expected: tuple[int, ...]) -> None:
+    assert tuple(hooks._split_arguments(names).values()) == expected
+
+
+def test_the_array_of_a_bulk_allocation_is_the_last_argument() -> None:
+    old = ["gfp", "preferred_nid", "nodemask", "nr_pages", "page_list", "page_array"]
+    assert hooks._bulk_arguments(old) == {"bulk_array": 5}
+    assert hooks._bulk_arguments([*old[:4], "page_array"]) == {"bulk_array": 4}
+
+
+def test_kernel_versions() -> None:
+    assert requirements.kernel_version("5.15.0-91-generic") == (5, 15)
+    assert requirements.kernel_version("6.12.117+deb12-cloud-amd64") == (6, 12)
+    assert requirements.kernel_version("6.18-rc1") == (6, 18)
+
+
+def test_lockdown_confidentiality_is_refused_in_words(tmp_path) -> None:
+    state = tmp_path / "lockdown"
+    state.write_text("none integrity [confidentiality]\n")
+    assert "locked down" in (requirements.lockdown(str(state)) or "")
+    state.write_text("none [integrity] confidentiality\n")
+    assert requirements.lockdown(str(state)) is None
+    assert requirements.lockdown(str(tmp_path / "not there")) is None
