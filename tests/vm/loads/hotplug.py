@@ -120,9 +120,7 @@ def plug(monitor: Monitor, name: str, size: int, count: int) -> int:
     monitor.ask("device_add", driver="pc-dimm", id=name, memdev=f"m{name}", node=0)
     new = wait_for(known, count)
     for number in new:
-        state = blocks()[number] / "state"
-        if state.read_text().strip() == "offline":
-            put(state, "online_movable")
+        put(blocks()[number] / "state", "online_movable")
     for _ in range(16):  # other movable memory may be taken first
         region = filler(32 * MIB, node=0)
         if used := sum(frame * PAGE // size in new for frame in region.frames()):
@@ -137,6 +135,8 @@ def load(held: ExitStack) -> str:
     before = counters(*COUNTERS)
     size = int((MEMORY / "block_size_bytes").read_text(), 16)
     said = off_and_on(size)
+    # else some kernels online it at once for all uses, and it cannot be pulled again
+    put(MEMORY / "auto_online_blocks", "offline")
     try:
         monitor = Monitor(held)
         known = set(blocks())
