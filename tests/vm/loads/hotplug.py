@@ -112,19 +112,20 @@ def wait_for(known: set[int], more: int) -> set[int]:
     return new
 
 
-def plug(monitor: Monitor, name: str, size: int, count: int) -> tuple[Region, int]:
-    """Plug a module of `count` blocks in, online it, fill it; the filling, its pages in there."""
+def plug(monitor: Monitor, name: str, size: int, count: int) -> int:
+    """Plug a module of `count` blocks in, online it, use it; how many pages of it are in use."""
     known = set(blocks())
     backend = {"qom-type": "memory-backend-ram", "id": f"m{name}", "size": count * size}
     monitor.ask("object-add", **backend)
     monitor.ask("device_add", driver="pc-dimm", id=name, memdev=f"m{name}", node=0)
     new = wait_for(known, count)
     for number in new:
-        state = blocks()[number] / "state"
-        if state.read_text().strip() == "offline":
-            put(state, "online_movable")
-    region = filler(64 * MIB, node=0)
-    return region, sum(frame * PAGE // size in new for frame in region.frames())
+        put(blocks()[number] / "state", "online_movable")
+    for _ in range(16):  # other movable memory may be taken first
+        region = filler(32 * MIB, node=0)
+        if used := sum(frame * PAGE // size in new for frame in region.frames()):
+            return used
+    return 0
 
 
 def load(held: ExitStack) -> str:
@@ -134,13 +135,15 @@ def load(held: ExitStack) -> str:
     before = counters(*COUNTERS)
     size = int((MEMORY / "block_size_bytes").read_text(), 16)
     said = off_and_on(size)
+    # else some kernels online it at once for all uses, and it cannot be pulled again
+    put(MEMORY / "auto_online_blocks", "offline")
     try:
         monitor = Monitor(held)
         known = set(blocks())
-        _, pages = plug(monitor, "first", size, 2)
+        pages = plug(monitor, "first", size, 2)
         monitor.ask("device_del", id="first")
         wait_for(known, 0)
-        _, again = plug(monitor, "second", size, 1)
+        again = plug(monitor, "second", size, 1)
         said += (
             f"; {2 * size >> 20} MiB plugged in, {pages} pages of it used, pulled out again;"
             f" {size >> 20} MiB plugged in, {again} pages of it in use"
