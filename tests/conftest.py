@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import lzma
+import os
+import signal
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pageowner import Snapshot
 
 _DATA = Path(__file__).parent / "data"
@@ -56,3 +62,33 @@ def some_records(dump_text: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     path = tmp_path_factory.mktemp("dump") / "some.txt"
     path.write_bytes(b"".join(record + b"\n\n" for record in records[::97]))
     return path
+
+
+class Done(NamedTuple):
+    """How a command ended, and what it wrote."""
+
+    status: int
+    out: bytes
+    err: bytes
+
+
+@pytest.fixture
+def cli(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Done]:
+    """Runs ``pageowner WORDS…`` in this process, its output no terminal."""
+    from pageowner.cli import main
+
+    def run(*words: str | os.PathLike[str]) -> Done:
+        capfdbinary.readouterr()
+        threshold = gc.get_threshold()
+        handlers = {number: signal.getsignal(number) for number in (
+            signal.SIGTERM, signal.SIGHUP)}
+        try:
+            status = main([os.fspath(word) for word in words])
+        finally:
+            gc.set_threshold(*threshold)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        sys.stdout.flush()
+        return Done(status, *capfdbinary.readouterr())
+
+    return run

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pageowner.snapshot import Snapshot
 
-__all__ = ["SORTS", "Shown", "head", "owners"]
+__all__ = ["SORTS", "Shown", "check_sort", "head", "owners"]
 
 SORTS = ("pages", "blocks", "name", "age")
 
@@ -41,8 +41,7 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     (oldest first). Raises UsageError for an unknown key or sorting.
     """
     names = key_names(list(by) if not isinstance(by, str) else by)
-    if sort not in SORTS and ALIASES.get(sort, sort) not in names:
-        raise UsageError(f"cannot sort by {sort!r}; choose from {', '.join(SORTS)} or a key")
+    check_sort(sort, names)
     keys = [key(snapshot, name) for name in names]
     pages = blocks_pages(snapshot)
     group, number, codes = _groups(keys, len(pages))
@@ -58,6 +57,12 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     columns |= _times(snapshot, group, number)
     table = pa.table(columns)
     return table.take(pa.array(_order(table, names, sort, reverse)))
+
+
+def check_sort(sort: str, names: Sequence[str]) -> None:
+    """Raises UsageError if ``sort`` is neither one of `SORTS` nor one of the keys ``names``."""
+    if sort not in SORTS and ALIASES.get(sort, sort) not in names:
+        raise UsageError(f"cannot sort by {sort!r}; choose from {', '.join(SORTS)} or a key")
 
 
 def _groups(keys: list[Key], rows: int) -> tuple[np.ndarray, int, list[np.ndarray]]:

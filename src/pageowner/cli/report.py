@@ -42,16 +42,19 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
     """
     if everyone and top is not None:
         raise click.UsageError("--all and --top contradict each other")
-    snapshot = load(source, chosen)
     from pageowner.analysis.keys import key_names
-    from pageowner.analysis.owners import head, owners
+    from pageowner.analysis.owners import check_sort, head, owners
+
+    # before the source is read, which may take a while
+    names = key_names(by)
+    if full and "stack" not in names:
+        names.append("stack")
+    check_sort(sort, names)
+    snapshot = load(source, chosen)
     from pageowner.analysis.select import newest_ns
     from pageowner.report import owners_table
     from pageowner.report.terminal import console
 
-    names = key_names(by)
-    if full and "stack" not in names:
-        names.append("stack")
     held = owners(snapshot, names, sort=sort, reverse=reverse)
     if as_json:
         import json

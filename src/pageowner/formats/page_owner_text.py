@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import pyarrow as pa
+
 from pageowner.formats.names import to_bytes
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ _ROWS = 1 << 16
 _HEAD = ("order", "gfp_mask", "gfp_flags", "pid", "tgid", "comm")
 _TAIL = ("block_migratetype", "flags", "page_flags")
 _BODY = ("stack", "handle", "notes", "migrate_reason", "memcg")
+_ROW = ("pfn", "ts_ns", "free_ts_ns", "migratetype", "state")
 _DEFAULT_PAGEBLOCK_ORDER = 9
 
 
@@ -34,38 +37,66 @@ def write(snapshot: Snapshot, file: BinaryIO,
     Pages that nobody is known to own (state ``untracked``, and ``early`` ones without a stack)
     have no record, as in the kernel's file.
     """
-    said = snapshot.meta.dump_format
     shift = snapshot.meta.pageblock_order
     shift = _DEFAULT_PAGEBLOCK_ORDER if shift is None else shift
-    pfn_form = b"PFN %d type %s Block %d " if said.get("decimal_pfn") else (
+    pfn_form = b"PFN %d type %s Block %d " if snapshot.meta.dump_format.get("decimal_pfn") else (
         b"PFN 0x%x type %s Block %d ")
     heads: dict[tuple[Any, ...], bytes] = {}
     tails: dict[tuple[Any, ...], bytes] = {}
     bodies: dict[tuple[Any, ...], bytes] = {}
-    for batch in snapshot.table.to_batches(max_chunksize=_ROWS):
-        columns = {name: batch.column(name).to_pylist() for name in (
-            *_HEAD, *_TAIL, *_BODY, "pfn", "ts_ns", "free_ts_ns", "migratetype", "state")}
-        head_rows = zip(*(columns[name] for name in _HEAD), strict=True)
-        tail_rows = zip(*(columns[name] for name in _TAIL), strict=True)
-        body_rows = zip(*(columns[name] for name in _BODY), strict=True)
-        rest = zip(columns["pfn"], columns["ts_ns"], columns["free_ts_ns"],
-                   columns["migratetype"], columns["state"], strict=True)
+    table = snapshot.table.unify_dictionaries()
+    labels = {name: _labels(table[name]) for name in (*_HEAD, *_TAIL, *_BODY, *_ROW)}
+    kinds = [encode(kind or "Unmovable") for kind in labels["migratetype"]]
+    states = labels["state"]
+
+    def said(names: tuple[str, ...], values: tuple[Any, ...]) -> list[Any]:
+        return [labels[name][value] if labels[name] else value
+                for name, value in zip(names, values, strict=True)]
+
+    for batch in table.to_batches(max_chunksize=_ROWS):
+        values = {name: _values(batch.column(name)) for name in labels}
+        parts = (zip(*(values[name] for name in names), strict=True)
+                 for names in (_HEAD, _TAIL, _BODY, _ROW))
         out = []
-        for h, t, b, (pfn, ts, free_ts, kind, state) in zip(
-                head_rows, tail_rows, body_rows, rest, strict=True):
-            if state == "untracked" or (b[0] is None and b[1] is None and state == "early"):
+        for h, t, b, (pfn, ts, free_ts, kind, state) in zip(*parts, strict=True):
+            if states[state] == "untracked" or (
+                    states[state] == "early" and b[0] == -1 and b[1] is None):
                 continue
-            out.append(heads.get(h) or heads.setdefault(h, _head(encode, *h)))
+            head = heads.get(h)
+            if head is None:
+                head = heads[h] = _head(encode, *said(_HEAD, h))
+            out.append(head)
             if ts is not None:
                 out.append(b", ts %d ns" % ts)
                 if free_ts is not None:
                     out.append(b", free_ts %d ns" % free_ts)
             if pfn is not None:
                 out.append(b"\n")
-                out.append(pfn_form % (pfn, encode(kind or "Unmovable"), pfn >> shift))
-                out.append(tails.get(t) or tails.setdefault(t, _tail(encode, *t)))
-            out.append(bodies.get(b) or bodies.setdefault(b, _body(encode, *b)))
+                out.append(pfn_form % (pfn, kinds[kind], pfn >> shift))
+                tail = tails.get(t)
+                if tail is None:
+                    tail = tails[t] = _tail(encode, *said(_TAIL, t))
+                out.append(tail)
+            body = bodies.get(b)
+            if body is None:
+                body = bodies[b] = _body(encode, *said(_BODY, b))
+            out.append(body)
         file.write(b"".join(out))
+
+
+def _labels(column: pa.ChunkedArray) -> list[str | None]:
+    """The texts of a dictionary column, and None as the last, for -1; no item for other columns."""
+    if not pa.types.is_dictionary(column.type):
+        return []
+    return [*(column.chunk(0).dictionary.to_pylist() if column.num_chunks else ()), None]
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Items; those of a dictionary column as places in its `_labels`."""
+    if pa.types.is_dictionary(column.type):
+        column = column.indices.fill_null(-1)
+    items: list[Any] = column.to_pylist() if column.null_count else column.to_numpy().tolist()
+    return items
 
 
 def _head(encode: Callable[[str], bytes], order: int, mask: int, flags: str | None,

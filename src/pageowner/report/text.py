@@ -8,20 +8,27 @@ __all__ = ["age", "count", "count_of", "printable", "size"]
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DAY = 86400
+# Letters and symbols that look like nothing: Hangul fillers, the empty Braille pattern.
+_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 
 
 def printable(text: str) -> str:
     """The text with every character that a terminal could act on, or hide, made visible.
 
-    Control characters, line breaks, bidirectional overrides and unassigned code points become
-    ``\\xNN`` or ``\\uNNNN``.
+    Control characters, line breaks, bidirectional overrides, unassigned code points, blank
+    letters, and marks with nothing before them to combine with become ``\\xNN`` or ``\\uNNNN``.
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        c if c.isprintable() and unicodedata.category(c) not in ("Cf", "Zl", "Zp")
-        else f"\\x{ord(c):02x}" if ord(c) < 256 else f"\\u{ord(c):04x}"
-        if ord(c) < 65536 else f"\\U{ord(c):08x}" for c in text)
+    # isprintable() is false for the categories Other and Separator, but for the space
+    shown = "".join(c if c.isprintable() and c not in _BLANK else _escape(c) for c in text)
+    return _escape(shown[0]) + shown[1:] if unicodedata.category(shown[0])[0] == "M" else shown
+
+
+def _escape(c: str) -> str:
+    code = ord(c)
+    return f"\\x{code:02x}" if code < 1 << 8 else (
+        f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}")
 
 
 def size(size_bytes: float) -> str:
