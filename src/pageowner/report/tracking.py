@@ -12,9 +12,10 @@ from pageowner.report.text import age, count, count_of, printable, size
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pageowner.tracker.doctor import Finding
     from pageowner.tracker.lifecycle import Status
 
-__all__ = ["draw_start", "draw_status", "to_json"]
+__all__ = ["draw_findings", "draw_start", "draw_status", "to_json"]
 
 _ACTIVE = "active"
 
@@ -97,6 +98,33 @@ def draw_status(status: Status, console: Console) -> None:
             title = ""
     if title:
         line(title, "nothing")
+
+
+def draw_findings(found: list[Finding], console: Console) -> None:
+    """What `doctor` says: each finding in a line, and what follows from those that are not well."""
+    from rich.text import Text
+
+    for finding in found:
+        mark, style = ("ok", "green") if finding.ok else (
+            ("no", "bold red") if finding.needed else ("--", "yellow"))
+        text = Text(f"{mark}  ", style=style)
+        text.append(f"{finding.name:<22}{printable(finding.detail)}", style="")
+        console.print(text, soft_wrap=True)
+        if finding.follows:
+            console.print(Text(f"    {'':<22}so {printable(finding.follows)}", style="dim"),
+                          soft_wrap=True)
+    broken = [finding.name for finding in found if finding.needed and not finding.ok]
+    lacking = [finding for finding in found if not finding.needed and not finding.ok]
+    console.print()
+    if broken:
+        console.print(Text(f"Tracking is not possible here: {', '.join(broken)}.",
+                           style="bold red"), soft_wrap=True)
+    elif lacking:
+        console.print(Text("Tracking works here, with gaps: they are counted as untracked, never"
+                           " hidden.", style="bold"), soft_wrap=True)
+    else:
+        console.print(Text("Tracking works here without gaps.", style="bold green"),
+                      soft_wrap=True)
 
 
 def to_json(status: Status) -> dict[str, Any]:

@@ -1,0 +1,34 @@
+"""``pageowner doctor``."""
+
+from __future__ import annotations
+
+import click
+
+from pageowner.cli.options import as_json
+
+__all__ = ["command"]
+
+
+@click.command("doctor")
+@as_json
+def command(as_json: bool) -> None:
+    """What this kernel allows, and so how exact tracking can be here.
+
+    Every thing is really tried, and nothing is left behind. Exit status 1 if tracking is not
+    possible.
+    """
+    from pageowner.tracker import doctor
+
+    found = doctor.doctor()
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        print(json.dumps([asdict(finding) for finding in found], indent=1))
+    else:
+        from pageowner.report import tracking
+        from pageowner.report.terminal import console
+
+        tracking.draw_findings(found, console())
+    if any(finding.needed and not finding.ok for finding in found):
+        raise click.exceptions.Exit(1)
