@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
 
-    from pageowner.analysis.select import Filter
+    from pageowner.analysis.words import Filter
 
 __all__ = ["METADATA_KEY", "SCHEMA", "SCHEMA_VERSION", "STATES", "TEXT", "Metadata", "Snapshot"]
 
@@ -172,7 +172,7 @@ class Snapshot:
 
     def select(self, **words: Any) -> Snapshot:
         """The rows that match all of the filter words (see `analysis.select.Filter`)."""
-        from pageowner.analysis.select import Filter
+        from pageowner.analysis.words import Filter
 
         return self.where(Filter(**words))
 

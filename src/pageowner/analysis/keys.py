@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pageowner.errors import UsageError
+from pageowner.analysis.words import ALIASES, KEYS, key_names
 
 if TYPE_CHECKING:
     from pageowner.snapshot import Snapshot
@@ -29,28 +29,7 @@ class Key(NamedTuple):
     labels: pa.Array
 
 
-KEYS = ("stack", "comm", "pid", "tgid", "order", "gfp", "migratetype", "block", "module",
-        "subsystem", "frame", "memcg", "zone", "node", "state", "reason")
-"""The words for ``--by``; ``block`` is the pageblock's migratetype, ``reason`` the last
-migration's, ``frame`` the frame that explains a stack."""
-
-ALIASES = {"name": "comm", "task": "comm", "st": "stack", "stacktrace": "stack", "p": "pid",
-           "tg": "tgid", "n": "comm", "mod": "module", "cgroup": "memcg", "gfp_flags": "gfp",
-           "mt": "migratetype", "block_migratetype": "block", "migrate_reason": "reason"}
-
 _COLUMNS = {"gfp": "gfp_flags", "block": "block_migratetype", "reason": "migrate_reason"}
-
-
-def key_names(words: str | list[str] | tuple[str, ...]) -> list[str]:
-    """``"comm,order"`` or its parts as names of `KEYS`. Raises UsageError for any other word."""
-    parts = words.split(",") if isinstance(words, str) else words
-    names = [ALIASES.get(part.strip(), part.strip()) for part in parts]
-    for name in names:
-        if name not in KEYS:
-            raise UsageError(f"cannot group by {name!r}; choose from {', '.join(KEYS)}")
-    if not names:
-        raise UsageError(f"nothing to group by; choose from {', '.join(KEYS)}")
-    return list(dict.fromkeys(names))
 
 
 def blocks_pages(snapshot: Snapshot) -> np.ndarray:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pageowner.analysis.keys import ALIASES, Key, blocks_pages, key, key_names
-from pageowner.errors import UsageError
+from pageowner.analysis.keys import Key, blocks_pages, key
+from pageowner.analysis.words import ALIASES, SORTS, check_sort, key_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pageowner.snapshot import Snapshot
 
 __all__ = ["SORTS", "Shown", "check_sort", "head", "owners"]
-
-SORTS = ("pages", "blocks", "name", "age")
 
 _DIRECT = 1 << 22
 
@@ -57,12 +55,6 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     columns |= _times(snapshot, group, number)
     table = pa.table(columns)
     return table.take(pa.array(_order(table, names, sort, reverse)))
-
-
-def check_sort(sort: str, names: Sequence[str]) -> None:
-    """Raises UsageError if ``sort`` is neither one of `SORTS` nor one of the keys ``names``."""
-    if sort not in SORTS and ALIASES.get(sort, sort) not in names:
-        raise UsageError(f"cannot sort by {sort!r}; choose from {', '.join(SORTS)} or a key")
 
 
 def _groups(keys: list[Key], rows: int) -> tuple[np.ndarray, int, list[np.ndarray]]:

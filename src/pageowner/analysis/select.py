@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis.keys import key
+from pageowner.analysis.words import Filter, duration_ns
 from pageowner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,64 +22,6 @@ if TYPE_CHECKING:
     from pageowner.snapshot import Snapshot
 
 __all__ = ["Filter", "duration_ns", "newest_ns", "select"]
-
-_UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9,
-          "h": 3600 * 10**9, "d": 86400 * 10**9}
-
-
-@dataclass(frozen=True)
-class Filter:
-    """What to keep; None means any.
-
-    ``comm``, ``module``, ``memcg``, ``subsystem`` and ``stack`` are shell patterns (``stack``
-    matches if any frame's function does), ``gfp`` names flags that must all be set, ``older`` and
-    ``newer`` are ages such as ``30s``, ``5m``, ``2h``: time between the allocation and the moment
-    the snapshot was taken (for a dump, the newest allocation in it).
-    """
-
-    pid: tuple[int, ...] | None = None
-    tgid: tuple[int, ...] | None = None
-    comm: tuple[str, ...] | None = None
-    module: tuple[str, ...] | None = None
-    subsystem: tuple[str, ...] | None = None
-    stack: tuple[str, ...] | None = None
-    memcg: tuple[str, ...] | None = None
-    node: tuple[int, ...] | None = None
-    zone: tuple[str, ...] | None = None
-    order: tuple[int, ...] | None = None
-    gfp: tuple[str, ...] | None = None
-    migratetype: tuple[str, ...] | None = None
-    state: tuple[str, ...] | None = None
-    older: str | None = None
-    newer: str | None = None
-
-    def __post_init__(self) -> None:
-        # One value may be given as it is: Filter(comm="bash").
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if one.name in ("older", "newer"):
-                if value is not None:
-                    duration_ns(value)
-            elif isinstance(value, (str, int)):
-                object.__setattr__(self, one.name, (value,))
-            elif value is not None:
-                object.__setattr__(self, one.name, tuple(value) or None)
-
-    def __bool__(self) -> bool:
-        return any(getattr(self, one.name) is not None for one in fields(self))
-
-
-def duration_ns(text: str) -> int:
-    """``90s``, ``5m``, ``1.5h``, ``2d`` in nanoseconds; a bare number is seconds.
-
-    Raises UsageError for anything else.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
-    unit = _UNITS.get((found[2] or "s") if found else "")
-    if not found or unit is None or len(found[1]) > 15:
-        raise UsageError(f"{text!r} is not a length of time; write 30s, 5m, 2h or 1d")
-    return int(float(found[1]) * unit)
-
 
 def newest_ns(snapshot: Snapshot) -> int:
     """The moment the snapshot was taken on its own clock: ns since boot."""

@@ -10,7 +10,7 @@ import click
 from pageowner.cli.options import filters, load, output_encoding, source
 
 if TYPE_CHECKING:
-    from pageowner.analysis.select import Filter
+    from pageowner.analysis.words import Filter
 
 __all__ = ["command"]
 

@@ -55,7 +55,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapped(**words: Any) -> Any:
-        from pageowner.analysis.select import Filter
+        from pageowner.analysis.words import Filter
 
         given: dict[str, Any] = {}
         for name, kind in _FILTERS:

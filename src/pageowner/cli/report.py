@@ -9,7 +9,7 @@ import click
 from pageowner.cli.options import as_json, filters, load, source
 
 if TYPE_CHECKING:
-    from pageowner.analysis.select import Filter
+    from pageowner.analysis.words import Filter
 
 __all__ = ["command"]
 
@@ -42,8 +42,7 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
     """
     if everyone and top is not None:
         raise click.UsageError("--all and --top contradict each other")
-    from pageowner.analysis.keys import key_names
-    from pageowner.analysis.owners import check_sort, head, owners
+    from pageowner.analysis.words import check_sort, key_names
 
     # before the source is read, which may take a while
     names = key_names(by)
@@ -51,6 +50,7 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
         names.append("stack")
     check_sort(sort, names)
     snapshot = load(source, chosen)
+    from pageowner.analysis.owners import head, owners
     from pageowner.analysis.select import newest_ns
     from pageowner.report import owners_table
     from pageowner.report.terminal import console

@@ -12,7 +12,7 @@ from pageowner.cli.options import filters, load
 from pageowner.report.text import count_of, size
 
 if TYPE_CHECKING:
-    from pageowner.analysis.select import Filter
+    from pageowner.analysis.words import Filter
 
 __all__ = ["command"]
 

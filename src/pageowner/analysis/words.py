@@ -1,0 +1,104 @@
+"""The words of questions: keys to group by, sortings, filters.
+
+Nothing heavy is imported here, so that a wrong word is said at once and a right one does not hold
+up the processes that read the source.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from pageowner.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["ALIASES", "KEYS", "SORTS", "Filter", "check_sort", "duration_ns", "key_names"]
+
+KEYS = ("stack", "comm", "pid", "tgid", "order", "gfp", "migratetype", "block", "module",
+        "subsystem", "frame", "memcg", "zone", "node", "state", "reason")
+"""The words for ``--by``; ``block`` is the pageblock's migratetype, ``reason`` the last
+migration's, ``frame`` the frame that explains a stack."""
+
+ALIASES = {"name": "comm", "task": "comm", "st": "stack", "stacktrace": "stack", "p": "pid",
+           "tg": "tgid", "n": "comm", "mod": "module", "cgroup": "memcg", "gfp_flags": "gfp",
+           "mt": "migratetype", "block_migratetype": "block", "migrate_reason": "reason"}
+
+SORTS = ("pages", "blocks", "name", "age")
+
+_UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9,
+          "h": 3600 * 10**9, "d": 86400 * 10**9}
+
+
+def key_names(words: str | list[str] | tuple[str, ...]) -> list[str]:
+    """``"comm,order"`` or its parts as names of `KEYS`. Raises UsageError for any other word."""
+    parts = words.split(",") if isinstance(words, str) else words
+    names = [ALIASES.get(part.strip(), part.strip()) for part in parts]
+    for name in names:
+        if name not in KEYS:
+            raise UsageError(f"cannot group by {name!r}; choose from {', '.join(KEYS)}")
+    if not names:
+        raise UsageError(f"nothing to group by; choose from {', '.join(KEYS)}")
+    return list(dict.fromkeys(names))
+
+
+def check_sort(sort: str, names: Sequence[str]) -> None:
+    """Raises UsageError if ``sort`` is neither one of `SORTS` nor one of the keys ``names``."""
+    if sort not in SORTS and ALIASES.get(sort, sort) not in names:
+        raise UsageError(f"cannot sort by {sort!r}; choose from {', '.join(SORTS)} or a key")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What to keep; None means any.
+
+    ``comm``, ``module``, ``memcg``, ``subsystem`` and ``stack`` are shell patterns (``stack``
+    matches if any frame's function does), ``gfp`` names flags that must all be set, ``older`` and
+    ``newer`` are ages such as ``30s``, ``5m``, ``2h``: time between the allocation and the moment
+    the snapshot was taken (for a dump, the newest allocation in it).
+    """
+
+    pid: tuple[int, ...] | None = None
+    tgid: tuple[int, ...] | None = None
+    comm: tuple[str, ...] | None = None
+    module: tuple[str, ...] | None = None
+    subsystem: tuple[str, ...] | None = None
+    stack: tuple[str, ...] | None = None
+    memcg: tuple[str, ...] | None = None
+    node: tuple[int, ...] | None = None
+    zone: tuple[str, ...] | None = None
+    order: tuple[int, ...] | None = None
+    gfp: tuple[str, ...] | None = None
+    migratetype: tuple[str, ...] | None = None
+    state: tuple[str, ...] | None = None
+    older: str | None = None
+    newer: str | None = None
+
+    def __post_init__(self) -> None:
+        # One value may be given as it is: Filter(comm="bash").
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name in ("older", "newer"):
+                if value is not None:
+                    duration_ns(value)
+            elif isinstance(value, (str, int)):
+                object.__setattr__(self, one.name, (value,))
+            elif value is not None:
+                object.__setattr__(self, one.name, tuple(value) or None)
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, one.name) is not None for one in fields(self))
+
+
+def duration_ns(text: str) -> int:
+    """``90s``, ``5m``, ``1.5h``, ``2d`` in nanoseconds; a bare number is seconds.
+
+    Raises UsageError for anything else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
+    unit = _UNITS.get((found[2] or "s") if found else "")
+    if not found or unit is None or len(found[1]) > 15:
+        raise UsageError(f"{text!r} is not a length of time; write 30s, 5m, 2h or 1d")
+    return int(float(found[1]) * unit)

@@ -1,0 +1,314 @@
+"""The saved snapshot: small, whole or absent, readable without us, refused when it is not one."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import pageowner
+from pageowner import PageownerError
+from pageowner.formats.whole_file import whole_file
+from pageowner.snapshot import METADATA_KEY, SCHEMA, SCHEMA_VERSION, Metadata
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pageowner import Snapshot
+
+
+@pytest.fixture(scope="module")
+def saved(big: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("saved") / "big.parquet"
+    big.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def small(some_records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("saved") / "small.parquet"
+    pageowner.read(some_records).save(path)
+    return path
+
+
+def test_a_saved_dump_is_under_a_hundredth_of_its_text(saved: Path, dump_text: Path) -> None:
+    assert saved.stat().st_size * 100 < dump_text.stat().st_size
+
+
+def test_a_saved_snapshot_comes_back_equal_with_all_that_is_known(
+        big: Snapshot, saved: Path) -> None:
+    again = pageowner.read(saved)
+    assert again.meta == big.meta
+    assert again.table.schema.equals(SCHEMA)
+    assert again.table.equals(big.table)
+    assert again.pages == big.pages == 200_176
+
+
+def test_nobody_else_can_read_a_saved_snapshot(saved: Path) -> None:
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o600
+
+
+def test_duckdb_alone_answers_pages_by_comm(saved: Path, dump_text: Path) -> None:
+    code = ("import duckdb, json, sys; rows = duckdb.sql(f\"select comm, sum(1::bigint << "
+            "\\\"order\\\") from '{sys.argv[1]}' group by comm\").fetchall();"
+            "assert 'pageowner' not in sys.modules; print(json.dumps([(c, int(n)) for c, n in "
+            "rows]))")
+    done = subprocess.run([sys.executable, "-c", code, saved], capture_output=True, check=True)
+    pages: Counter[str] = Counter()
+    for order, comm in re.findall(
+            rb"^Page allocated via order (\d+), [^\n]*, tgid \d+ \(([^\n]*)\), ts ",
+            dump_text.read_bytes(), re.MULTILINE):
+        pages[comm.decode()] += 1 << int(order)
+    assert dict(json.loads(done.stdout)) == dict(pages)
+
+
+def test_metadata_can_be_read_with_parquet_alone(saved: Path) -> None:
+    said = json.loads(pq.read_schema(saved).metadata[METADATA_KEY])
+    assert said["schema"] == SCHEMA_VERSION
+    assert said["pageblock_order"] == 9
+    assert said["counters"]["damaged"] == 0
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(PageownerError) as caught:
+        pageowner.read(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{path}: ")
+    assert caught.value.exit_status == 1
+    return message
+
+
+def with_metadata(small: Path, path: Path, text: bytes | None) -> Path:
+    table = pq.read_table(small)
+    pq.write_table(table.replace_schema_metadata(
+        None if text is None else {METADATA_KEY: text}), path)
+    return path
+
+
+def test_a_snapshot_of_a_newer_schema_asks_for_an_upgrade(small: Path, tmp_path: Path) -> None:
+    said = json.loads(pq.read_schema(small).metadata[METADATA_KEY])
+    text = json.dumps({**said, "schema": SCHEMA_VERSION + 1}).encode()
+    assert "upgrade" in refused(with_metadata(small, tmp_path / "newer.parquet", text))
+
+
+def test_fields_that_this_version_does_not_know_do_no_harm(small: Path, tmp_path: Path) -> None:
+    said = json.loads(pq.read_schema(small).metadata[METADATA_KEY])
+    text = json.dumps({**said, "colour": "blue"}).encode()
+    path = with_metadata(small, tmp_path / "more.parquet", text)
+    assert pageowner.read(path).meta == pageowner.read(small).meta
+
+
+def test_another_programs_parquet_is_named_as_such(small: Path, tmp_path: Path) -> None:
+    assert "not a snapshot" in refused(with_metadata(small, tmp_path / "other.parquet", None))
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "foreign.parquet")
+    assert "not a snapshot" in refused(tmp_path / "foreign.parquet")
+
+
+@pytest.mark.parametrize("change", [
+    {"schema": "one"}, {"schema": None}, {"page_size": "4096"}, {"page_size": 0},
+    {"page_size": True}, {"pageblock_order": -1}, {"pageblock_order": 99}, {"source": None},
+    {"source": 5}, {"counters": []}, {"counters": {"damaged": "many"}}, {"zones": {}},
+    {"clock_ns": "now"}, {"frames": {"free": 1.5}},
+])
+def test_damaged_metadata_is_refused_in_one_line(
+        small: Path, tmp_path: Path, change: dict[str, object]) -> None:
+    said = json.loads(pq.read_schema(small).metadata[METADATA_KEY])
+    text = json.dumps({**said, **change}).encode()
+    assert "damaged" in refused(with_metadata(small, tmp_path / "bad.parquet", text))
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b"{}"])
+def test_metadata_that_is_no_object_is_refused_in_one_line(
+        small: Path, tmp_path: Path, text: bytes) -> None:
+    assert "damaged" in refused(with_metadata(small, tmp_path / "bad.parquet", text))
+
+
+def test_columns_of_another_kind_are_refused_in_one_line(small: Path, tmp_path: Path) -> None:
+    metadata = pq.read_schema(small).metadata
+    table = pq.read_table(small)
+    rows = table.num_rows
+    changed = {
+        "text for a number": table.set_column(0, "pfn", pa.array(["x"] * rows)),
+        "an impossible order": table.set_column(1, "order", pa.array([63] * rows, pa.uint8())),
+        "no order": table.set_column(1, "order", pa.nulls(rows, pa.uint8())),
+        "twice": table.append_column("pfn", table["pfn"]),
+    }
+    for name, one in changed.items():
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(one.replace_schema_metadata(metadata), path)
+        assert "column" in refused(path)
+
+
+def test_a_snapshot_cut_short_anywhere_is_refused_in_one_line(
+        small: Path, tmp_path: Path) -> None:
+    whole = small.read_bytes()
+    path = tmp_path / "cut.parquet"
+    for size in [4, 5, 8, 12, *range(100, len(whole), len(whole) // 40), len(whole) - 1]:
+        path.write_bytes(whole[:size])
+        refused(path)
+
+
+def test_flipped_bytes_are_refused_or_change_nothing(small: Path, tmp_path: Path) -> None:
+    whole = small.read_bytes()
+    expected = pageowner.read(small).table
+    path = tmp_path / "flipped.parquet"
+    chance = random.Random(612)
+    refusals = []
+    for _ in range(250):
+        damaged = bytearray(whole)
+        for _ in range(chance.choice((1, 1, 3))):
+            damaged[chance.randrange(4, len(whole))] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            found = pageowner.read(path)
+        except PageownerError as error:
+            refusals.append(str(error))
+        else:
+            # what no checksum covers: statistics, versions, names of encodings
+            assert found.table.num_rows <= expected.num_rows
+            found.report(by="comm,stack")
+    assert len(refusals) > 150
+    assert not any("\n" in message for message in refusals)
+
+
+def test_a_file_in_a_folder_named_like_a_partition_gains_no_column(
+        small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "comm=intruder"
+    folder.mkdir()
+    shutil.copy(small, folder / "_hidden")
+    assert pageowner.read(folder / "_hidden").table.equals(pageowner.read(small).table)
+
+
+def test_a_packed_snapshot_is_read_too(small: Path, tmp_path: Path) -> None:
+    import gzip
+
+    path = tmp_path / "small.parquet.gz"
+    path.write_bytes(gzip.compress(small.read_bytes()))
+    assert pageowner.read(path).table.equals(pageowner.read(small).table)
+    path.write_bytes(gzip.compress(small.read_bytes())[:-5000])
+    assert "cut short" in refused(path)
+
+
+def test_columns_that_are_left_out_are_null_and_no_rows_are_no_error(tmp_path: Path) -> None:
+    nothing = pageowner.Snapshot.from_columns({"pfn": [], "order": []}, Metadata())
+    assert nothing.table.schema.equals(SCHEMA)
+    assert nothing.pages == 0
+    assert nothing.report(by="comm").num_rows == 0
+    nothing.save(tmp_path / "nothing.parquet")
+    assert pageowner.read(tmp_path / "nothing.parquet").table.equals(nothing.table)
+    one = pageowner.Snapshot.from_columns({"pfn": [7], "order": [2]}, Metadata())
+    assert one.table["comm"].null_count == 1
+    assert one.report(by="comm,stack,subsystem")["pages"].to_pylist() == [4]
+
+
+def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(
+        sample61: Snapshot, tmp_path: Path) -> None:
+    for path in (tmp_path / "missing" / "x.parquet", tmp_path):
+        with pytest.raises(PageownerError, match=re.escape(str(path))):
+            sample61.save(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def save(snapshot: Path, path: Path, limit: int | None = None,
+         wrapper: tuple[str, ...] = ()) -> subprocess.CompletedProcess[bytes]:
+    def before() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.run([*wrapper, sys.executable, "-m", "pageowner", "save", path, snapshot],
+                          capture_output=True, preexec_fn=before)
+
+
+def test_a_write_that_fails_midway_leaves_the_older_file_as_it_was(
+        small: Path, tmp_path: Path) -> None:
+    path = tmp_path / "kept.parquet"
+    path.write_bytes(b"older")
+    done = save(small, path, limit=4096)
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 1
+    assert b"kept.parquet: cannot write: File too large" in done.stderr
+    assert path.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_older_file_as_it_was(small: Path, tmp_path: Path) -> None:
+    if os.geteuid() or not shutil.which("unshare"):
+        pytest.skip("a small file system can be mounted by root only")
+    script = ('mount -t tmpfs -o size=16k none "$1" && echo older >"$1/x" || exit 77;'
+              ' "$3" -m pageowner save "$1/x" "$2"; echo $?; cat "$1/x"; ls -A "$1"')
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", tmp_path, small,
+                           sys.executable], capture_output=True)
+    if done.returncode == 77 or b"unshare" in done.stderr:
+        pytest.skip("mounting is forbidden here")
+    assert done.stdout == b"1\nolder\nx\n"
+    assert done.stderr.count(b"\n") == 1
+    assert b"No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_save_that_is_ended_leaves_the_older_file_and_no_other(
+        tmp_path: Path, number: signal.Signals) -> None:
+    path = tmp_path / "kept.parquet"
+    path.write_bytes(b"older")
+    # A write takes milliseconds: this one waits when it has written something.
+    code = ("import sys, time; from pageowner.formats import parquet; from pageowner import cli\n"
+            "def slow(table, file, **_):\n"
+            "    file.write(b'PAR1' * 5000); file.flush(); print('writing', flush=True)\n"
+            "    time.sleep(60)\n"
+            "parquet.pq.write_table = slow\n"
+            "sys.exit(cli.main(sys.argv[1:]))")
+    dump = tmp_path.parent / f"{tmp_path.name}.txt"
+    dump.write_bytes(b"Page allocated via order 0, mask 0x0(), pid 0, tgid 0 (x), ts 5 ns\n"
+                     b"PFN 0x100 type Unmovable Block 0 type Unmovable Flags 0x0()\n\n")
+    with subprocess.Popen([sys.executable, "-c", code, "save", path, dump],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"writing\n"
+        assert len(list(tmp_path.iterdir())) == 2
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+    assert path.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_save_that_is_killed_outright_leaves_the_older_file(tmp_path: Path) -> None:
+    path = tmp_path / "kept.parquet"
+    path.write_bytes(b"older")
+    child = os.fork()
+    if not child:
+        with whole_file(path) as file:
+            file.write(b"newer")
+            file.flush()
+            time.sleep(60)
+        os._exit(0)
+    while len(list(tmp_path.iterdir())) < 2:
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert path.read_bytes() == b"older"
+
+
+def test_a_link_is_followed_and_a_long_name_is_no_obstacle(
+        sample61: Snapshot, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/target")
+    sample61.save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert pageowner.read(tmp_path / "folder" / "target").table.equals(sample61.table)
+    sample61.save(tmp_path / ("x" * 255))
+    assert pageowner.read(tmp_path / ("x" * 255)).table.equals(sample61.table)
