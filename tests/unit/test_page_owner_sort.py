@@ -320,3 +320,46 @@ def test_what_is_known_at_sight_is_what_the_exact_rules_say(
     monkeypatch.setattr(reading, "CHUNK", rng.choice([256, 3000, 40_000, 1 << 17]))
     monkeypatch.setattr(workers, "_PART", rng.choice([2000, 20_000, 1 << 30]))
     assert run(options, text, tmp_path) == wanted
+
+
+@pytest.mark.parametrize("options", ["--cull=st", "--cull=st --sort=-st", "--cull=st,ator"])
+@pytest.mark.parametrize("free", [None, 4])
+def test_a_damaged_time_among_equal_records_is_seen(
+    options: str, free: int | None, tmp_path: Path
+) -> None:
+    # a first line in no known format has no task: the block is another, whatever its neighbours
+    good = record(free=free)
+    text = good * 3 + good.replace(b"ts 5 ns", b"ts 5x ns") + good * 2
+    made = run("", text, tmp_path)
+    assert made.count(b"times, ") == 2
+    assert made.startswith(b"5 times, 5 pages, allocated by OTHERS :\n")
+    assert b"\n1 times, 1 pages, allocated by OTHERS :\n" in made
+    assert b"ts 5x ns" in made
+    assert b"ts 5x ns" in run("-a", text, tmp_path)
+    assert b"6 times" in run(options, text, tmp_path)
+
+
+@pytest.mark.parametrize("block", [b"a\n text\n\n", record(stack=b" text\n", pfn=b"")])
+@pytest.mark.parametrize("options", ["", "-a", "--cull=st,ator"])
+@pytest.mark.parametrize("free", [None, 4])
+@pytest.mark.parametrize("comm", [b"other", b"sh"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_block_without_pfn_line_is_allocated_as_the_one_before(  # noqa: PLR0917
+    block: bytes, options: str, free: int | None, comm: bytes, times: int, tmp_path: Path
+) -> None:
+    # so it is with the kernel's tool
+    other = record(comm, free=free)
+    slab = record(pfn=b"PFN 0x1 type Movable Flags 0x0(slab)\n", free=free)
+    for before, last, by in ((slab, other, b"OTHERS"), (other, slab, b"SLAB")):
+        text = last * 2 + before * 2 + last * times + block + before
+        made = run(options, text, tmp_path)
+        group = next(part for part in made.split(b"times, ") if b" text\n" in part)
+        assert by in group
+
+
+def test_a_name_that_holds_a_pfn_line_where_there_is_none(tmp_path: Path) -> None:
+    empty = record(b"", pfn=b"PFN 1 type Movable\n")
+    evil = record(b"), ts 5 ns\nPFN ", pfn=b"", ts=9)
+    for options in ("-a --cull=n", "--cull=n,ator", "--cull=n"):
+        assert run(options, empty * 2 + evil + empty, tmp_path).count(b"\n") == 3
+    assert b"), ts 9 ns\n" in run("-a", empty * 2 + evil + empty, tmp_path)
