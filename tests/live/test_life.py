@@ -10,13 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.tracker import lifecycle
 from pageowner.tracker.libbpf import Libbpf
-from pageowner.tracker.maps import OWNED, PIN_DIRECTORY, open_store
+from pageowner.tracker.maps import PIN_DIRECTORY, open_store
 
 ROUNDS = int(os.environ.get("PAGEOWNER_KILL_ROUNDS", "3"))
 OURS = {"spans", "freed_spans", "tasks", "stacks", "po_span", "sightings", "questions",
@@ -59,32 +58,6 @@ def test_on_tracks_and_off_leaves_nothing(bpf: Libbpf) -> None:
 
 def _mem_total() -> int:
     return int(Path("/proc/meminfo").read_text().split()[1]) * 1024
-
-
-@pytest.mark.usefixtures("off")
-def test_pages_appear_with_their_owner_and_go_with_it() -> None:
-    """A tmpfs file of a known size: so many pages, by the task that wrote it."""
-    lifecycle.on()
-    pages = 4096
-    name = f"/dev/shm/pageowner-test-{os.getpid()}"
-    writer = subprocess.Popen(["dd", "if=/dev/zero", f"of={name}", "bs=1M",
-                               f"count={pages // 256}", "status=none"])
-    try:
-        assert writer.wait() == 0
-        assert _owned_by(writer.pid) == pytest.approx(pages, rel=0.01)
-    finally:
-        os.unlink(name)
-    assert _owned_by(writer.pid) < pages * 0.01
-
-
-def _owned_by(pid: int) -> int:
-    with open_store() as store:
-        mine = store.tasks["id"][store.tasks["pid"] == pid]
-        pages = 0
-        for span in store.spans:
-            chosen = (span.records["state"] == OWNED) & np.isin(span.records["task_id"], mine)
-            pages += int((1 << span.records["order"][chosen].astype(int)).sum())
-        return pages
 
 
 @pytest.mark.usefixtures("off")
