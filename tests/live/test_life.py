@@ -10,13 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.tracker import lifecycle
 from pageowner.tracker.libbpf import Libbpf
-from pageowner.tracker.maps import OWNED, PIN_DIRECTORY, open_store
+from pageowner.tracker.maps import PIN_DIRECTORY, open_store
 
 ROUNDS = int(os.environ.get("PAGEOWNER_KILL_ROUNDS", "3"))
 OURS = {"spans", "freed_spans", "tasks", "stacks", "po_span", "sightings", "questions",
@@ -24,13 +23,30 @@ OURS = {"spans", "freed_spans", "tasks", "stacks", "po_span", "sightings", "ques
 
 
 def left(bpf: Libbpf) -> list[str]:
-    """Programs and maps of ours in the kernel, after it had time to let go of them."""
-    for _ in range(100):
+    """Programs and maps of ours in the kernel, after it had time to let go of them and other
+    processes' trackers have ended."""
+    deadline = time.monotonic() + 10
+    latest = time.monotonic() + 120
+    while True:
         names = [name for name in bpf.loaded_names() if name in OURS]
-        if not names:
-            return []
+        if not names or time.monotonic() > deadline:
+            return names
+        if _held():
+            deadline = time.monotonic() + 10
+            if time.monotonic() > latest:
+                pytest.skip("another process keeps a tracker on this machine")
         time.sleep(0.1)
-    return names
+
+
+def _held() -> bool:
+    """Whether a living process has a tracker of its own."""
+    for fds in Path("/proc").glob("[0-9]*/fd"):
+        try:
+            if any(os.readlink(fd).startswith("anon_inode:bpf") for fd in fds.iterdir()):
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def child(word: str) -> subprocess.Popen[bytes]:
@@ -59,32 +75,6 @@ def test_on_tracks_and_off_leaves_nothing(bpf: Libbpf) -> None:
 
 def _mem_total() -> int:
     return int(Path("/proc/meminfo").read_text().split()[1]) * 1024
-
-
-@pytest.mark.usefixtures("off")
-def test_pages_appear_with_their_owner_and_go_with_it() -> None:
-    """A tmpfs file of a known size: so many pages, by the task that wrote it."""
-    lifecycle.on()
-    pages = 4096
-    name = f"/dev/shm/pageowner-test-{os.getpid()}"
-    writer = subprocess.Popen(["dd", "if=/dev/zero", f"of={name}", "bs=1M",
-                               f"count={pages // 256}", "status=none"])
-    try:
-        assert writer.wait() == 0
-        assert _owned_by(writer.pid) == pytest.approx(pages, rel=0.01)
-    finally:
-        os.unlink(name)
-    assert _owned_by(writer.pid) < pages * 0.01
-
-
-def _owned_by(pid: int) -> int:
-    with open_store() as store:
-        mine = store.tasks["id"][store.tasks["pid"] == pid]
-        pages = 0
-        for span in store.spans:
-            chosen = (span.records["state"] == OWNED) & np.isin(span.records["task_id"], mine)
-            pages += int((1 << span.records["order"][chosen].astype(int)).sum())
-        return pages
 
 
 @pytest.mark.usefixtures("off")

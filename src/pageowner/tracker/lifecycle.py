@@ -42,7 +42,7 @@ from pageowner.tracker.maps import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Options", "Status", "cover", "is_on", "off", "on", "status"]
+__all__ = ["Options", "Status", "cover", "is_on", "off", "on", "status", "tracking"]
 
 _NEW, _OLD = PIN_DIRECTORY + "-new", PIN_DIRECTORY + "-old"
 _PINNED_MAPS = ("config", "spans", "freed_spans", "tasks", "stacks", "counters", "extfrag",
@@ -220,6 +220,30 @@ def _already(options: Options) -> Status:
 
 
 def _start(bpf: Libbpf, options: Options) -> None:
+    os.mkdir(_NEW, 0o700)
+    with _built(bpf, options, _NEW):
+        os.rename(_NEW, PIN_DIRECTORY)
+
+
+@contextmanager
+def tracking(options: Options | None = None) -> Iterator[Store]:
+    """A tracker of this process alone: nothing is pinned, and it ends with the ``with`` block.
+
+    It stands beside one that is on, and neither knows of the other. Raises as `on` does.
+    """
+    options = options or Options()
+    options.check()
+    bpf = requirements.require()
+    try:
+        with _built(bpf, options, None) as store:
+            yield store
+    except BpfError as error:
+        raise _refusal(error, False) from error
+
+
+@contextmanager
+def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Store]:
+    """Load, cover, attach and settle; pinned in a directory as it grows, if there is one."""
     ranges = ram_ranges()
     sizes = sizes_for(ranges, options.tasks, options.stacks)
     page_struct = bpf.type_size("page")
@@ -229,26 +253,27 @@ def _start(bpf: Libbpf, options: Options) -> None:
         main = tracker.load("on_alloc", "on_free", *_RUN_PROGRAMS)
         tracker.cover(ranges, EARLY_WORD)
         tracker.skip_frames(dict.fromkeys(("alloc", "free", "extfrag"), found.skip))
-        os.mkdir(_NEW, 0o700)
-        for name in _PINNED_MAPS:
-            bpf.pin(main.map_fd(name), f"{_NEW}/{name}")
-        for name in _RUN_PROGRAMS:
-            bpf.pin(main.program_fd(name), f"{_NEW}/{name}")
+        fds = {name: main.map_fd(name) for name in _PINNED_MAPS}
+        fds |= {name: main.program_fd(name) for name in _RUN_PROGRAMS}
         facts = _facts(options, found, sizes, ranges, page_struct)
-        _write_facts(bpf, main.map_fd("config"), facts)
+        for name, fd in fds.items() if directory else ():
+            bpf.pin(fd, f"{directory}/{name}")
         for program, name in (("on_free", "mm_page_free"), ("on_alloc", "mm_page_alloc")):
-            bpf.pin(main.attach(program), f"{_NEW}/link_{name}")
+            link = main.attach(program)
+            if directory:
+                bpf.pin(link, f"{directory}/link_{name}")
             facts["hooks"][name] = "active"
-        facts["hooks"].update(attach_optional(tracker, _NEW))
+        facts["hooks"].update(attach_optional(tracker, directory))
         if facts["hooks"]["alloc_pages_bulk"] == "active":
             skip = skip_of_fexit(tracker)
             if skip is not None:
                 tracker.skip_frames(dict.fromkeys(FEXIT_HOOKS, skip))
                 facts["skip_fexit"] = skip
-        with Store(bpf, _NEW) as store:
+        owned = {name: os.dup(fd) for name, fd in fds.items()}
+        with Store(bpf, directory or "", owned, facts) as store:
             facts["early_pages"] = early.settle(store, ranges)
-        _write_facts(bpf, main.map_fd("config"), facts)
-        os.rename(_NEW, PIN_DIRECTORY)
+            _write_facts(bpf, main.map_fd("config"), facts)
+            yield store
 
 
 def find_vmemmap(bpf: Libbpf, page_struct: int) -> Calibration:

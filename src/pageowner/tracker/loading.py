@@ -78,11 +78,6 @@ def parameters(obj: Object, values: dict[str, int]) -> None:
         data[offset : offset + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
 
 
-def variable(obj: Object, name: str) -> tuple[int, int]:
-    """Offset and size of a global variable in the .bss map."""
-    return _symbols(obj.image, ".bss")[name]
-
-
 def _symbols(elf: bytes, section: str) -> dict[str, tuple[int, int]]:
     """Offset and size of each symbol of a section of a 64-bit ELF file."""
     headers = np.dtype([("name", "u4"), ("type", "u4"), ("flags", "u8"), ("addr", "u8"),
@@ -210,12 +205,10 @@ class Tracker:
     def skip_frames(self, numbers: dict[str, int]) -> None:
         """Set how many frames each hook leaves out at the top of a stack, by name of the hook."""
         assert self.main is not None
-        fd = self.main.map_fd(next(n for n in self.main.maps() if n.endswith(".bss")))
-        size = self.bpf.map_info(fd).value_size
-        data = bytearray(self.bpf.lookup(fd, bytes(4), size) or bytes(size))
-        offset, _ = variable(self.main, "skip_frames")
+        fd = self.main.map_fd(".data.skip")
+        data = bytearray(self.bpf.lookup(fd, bytes(4), 4 * len(HOOK_NUMBERS)) or b"")
         for name, number in numbers.items():
-            at = offset + 4 * HOOK_NUMBERS[name]
+            at = 4 * HOOK_NUMBERS[name]
             data[at : at + 4] = number.to_bytes(4, "little")
         self.bpf.update(fd, bytes(4), bytes(data))
 

@@ -298,13 +298,10 @@ class Store:
 
     def memory(self) -> int:
         """Bytes of kernel memory that the maps take, as the kernel accounts them."""
-        total = 0
-        for pin in Path(self.directory).iterdir():
-            if pin.name.startswith("link_") or pin.name in ("look", "settle"):
-                continue
-            total += _memlock(self.fd(pin.name))
-        for name, dtype in (("spans", RECORD), ("freed_spans", FREED)):
-            del dtype
+        names = ("spans", "freed_spans", "tasks", "stacks", "counters", "extfrag", "config",
+                 "questions")
+        total = sum(_memlock(self.fd(name)) for name in names)
+        for name in ("spans", "freed_spans"):
             for _, fd in self._inner_maps(name):
                 total += _memlock(fd)
                 os.close(fd)

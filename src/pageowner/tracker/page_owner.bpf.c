@@ -71,8 +71,9 @@ const volatile u8 split_arguments = 2;     /* how many: the result follows them 
 const volatile u32 comp_gfp = 1 << 18;
 const volatile u32 only_pid;           /* of the calibration */
 
-/* Frames of the tracing itself at the top of a stack, by hook: found after attaching. */
-u32 skip_frames[HOOKS];
+/* Frames of the tracing itself at the top of a stack, by hook: found after attaching. In a map of
+ * its own, since userspace writes it while the programs run. */
+u32 skip_frames[HOOKS] SEC(".data.skip");
 /* The largest order that any record has had: how far up to look for a containing block. */
 u32 top_order;
 

@@ -1,0 +1,235 @@
+"""What the running tracker says of real allocations, each test with a tracker of its own that is
+not pinned."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pageowner.kernel.memory_ranges import ram_ranges
+from pageowner.tracker import lifecycle
+from pageowner.tracker.lifecycle import Options
+from pageowner.tracker.loading import Tracker, add_spans, sizes_for
+from pageowner.tracker.maps import FILTERED, OWNED, RECORD, TASK_SLOT, Store
+
+pytestmark = pytest.mark.usefixtures("bpf")
+
+USER = 1 << 3 | 1 << 20
+PAGES = 4096
+
+
+def owned(store: Store) -> np.ndarray:
+    """All whole records, copied."""
+    return np.concatenate([span.records[span.records["state"] == OWNED] for span in store.spans])
+
+
+def pages_of(store: Store, records: np.ndarray, pid: int) -> int:
+    mine = store.tasks["id"][store.tasks["pid"] == pid]
+    chosen = records[np.isin(records["task_id"], mine)]
+    return int((1 << chosen["order"].astype(int)).sum())
+
+
+def touch(pages: int) -> mmap.mmap:
+    memory = mmap.mmap(-1, pages * mmap.PAGESIZE)
+    memory.madvise(15)  # MADV_NOHUGEPAGE
+    for at in range(0, len(memory), mmap.PAGESIZE):
+        memory[at] = 1
+    return memory
+
+
+def write_file(name: str) -> int:
+    """A tmpfs file of PAGES pages by a task of its own; its pid."""
+    with subprocess.Popen(["dd", "if=/dev/zero", f"of={name}", "bs=1M",
+                           f"count={PAGES // 256}", "status=none"]) as writer:
+        assert writer.wait() == 0
+    return writer.pid
+
+
+def test_pages_have_their_task_and_stack_and_go_when_freed() -> None:
+    with lifecycle.tracking() as store:
+        memory = touch(PAGES)
+        mine = owned(store)
+        held = pages_of(store, mine, os.getpid())
+        assert held >= PAGES
+        task = store.tasks[store.tasks["pid"] == os.getpid()][0]
+        assert task["tgid"] == os.getpid()
+        assert task["comm"] == Path("/proc/self/comm").read_bytes()[:-1]
+        anonymous = mine[(mine["task_id"] == task["id"]) & (mine["gfp_mask"] & USER == USER)]
+        stack = store.stacks[np.bincount(anonymous["stack_id"]).argmax()]
+        assert stack["n"] > 3
+        assert (stack["frames"][: stack["n"]] > 1 << 63).all()
+        memory.close()
+        assert pages_of(store, owned(store), os.getpid()) <= held - PAGES * 0.9
+
+
+def test_pages_stay_with_a_task_that_has_ended() -> None:
+    name = f"/dev/shm/pageowner-test-{os.getpid()}"
+    with lifecycle.tracking() as store:
+        try:
+            pid = write_file(name)
+            assert pages_of(store, owned(store), pid) == pytest.approx(PAGES, rel=0.01)
+        finally:
+            os.unlink(name)
+        assert pages_of(store, owned(store), pid) < PAGES * 0.01
+
+
+def test_pages_in_use_before_are_early_and_leave_that_state_when_freed() -> None:
+    memory = touch(PAGES)
+    with lifecycle.tracking() as store:
+        before = store.pages_by_state()["early"]
+        freed = store.counters()["early_freed"]
+        memory.close()
+        assert store.counters()["early_freed"] - freed >= PAGES
+        assert store.pages_by_state()["early"] <= before - PAGES * 0.9
+
+
+def test_a_fork_storm_reuses_the_task_table_and_misattributes_nothing() -> None:
+    with lifecycle.tracking(Options(tasks=128)) as store:
+        for _ in range(40):
+            children = [subprocess.Popen(["true"]) for _ in range(20)]
+            for child in children:
+                child.wait()
+        time.sleep(0.2)
+        counters = store.counters()
+        assert counters["tasks_taken"] > 800 * 0.8 - counters["tasks_full"]
+        assert counters["tasks_taken"] > len(store.tasks), "slots were used again"
+        for _ in range(3):
+            records = owned(store)
+            tasks = store.tasks[records["task_id"] & TASK_SLOT].copy()
+            wrong = (records["task_id"] != 0) & (tasks["id"] != records["task_id"])
+            if wrong.mean() < 0.01:  # what changed hands between the two readings
+                break
+        assert wrong.mean() < 0.01
+
+
+def test_full_tables_are_counted_and_pages_stay_tracked() -> None:
+    with lifecycle.tracking(Options(stacks=2, tasks=2)) as store:
+        memory = touch(256)
+        subprocess.run([sys.executable, "-c", "import json"], check=True)
+        counters = store.counters()
+        assert counters["stacks_full"] > 0
+        assert counters["tasks_full"] > 0
+        records = owned(store)
+        assert int((records["stack_id"] == 0).sum()) > 0
+        memory.close()
+
+
+def test_kernel_only_leaves_out_user_memory_but_keeps_the_account() -> None:
+    with lifecycle.tracking(Options(kernel_only=True)) as store:
+        memory = touch(PAGES)
+        assert not (owned(store)["gfp_mask"] & USER == USER).any()
+        assert store.pages_by_state()["filtered"] >= PAGES
+        memory.close()
+        assert store.counters()["filtered"] >= PAGES
+
+
+def test_min_order_and_sample_choose_by_block() -> None:
+    with lifecycle.tracking(Options(min_order=1)) as store:
+        touch(64).close()
+        assert owned(store)["order"].min(initial=9) >= 1
+    with lifecycle.tracking(Options(sample=8)) as store:
+        memory = touch(PAGES * 4)
+        states = store.pages_by_state()
+        share = states["owned"] / (states["owned"] + states["filtered"])
+        memory.close()
+        assert 1 / 16 < share < 1 / 4
+
+
+def test_only_one_process_is_chosen() -> None:
+    with lifecycle.tracking(Options(tgid=os.getpid())) as store:
+        memory = touch(PAGES)
+        subprocess.run(["true"], check=True)
+        records = owned(store)
+        tgids = store.tasks["tgid"][records["task_id"] & TASK_SLOT]
+        assert set(tgids.tolist()) <= {os.getpid(), 0}
+        assert pages_of(store, records, os.getpid()) > PAGES * 0.9
+        memory.close()
+
+
+def test_only_one_cgroup_is_chosen_with_those_below_it() -> None:
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    mount = next((words[1] for words in mounts if words[2] == "cgroup2"), None)
+    if mount is None:
+        pytest.skip("no cgroup v2 is mounted")
+    group = Path(mount, f"pageowner-test-{os.getpid()}")
+    try:
+        (group / "below").mkdir(parents=True)
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made: {error}")
+    name = f"/dev/shm/pageowner-test-{os.getpid()}"
+    try:
+        with lifecycle.tracking(Options(cgroup=group.name)) as store:
+            script = (f"echo $$ >{group}/below/cgroup.procs && exec dd if=/dev/zero of={name}"
+                      f" bs=1M count={PAGES // 256} status=none")
+            with subprocess.Popen(["sh", "-c", script]) as writer:
+                assert writer.wait() == 0
+            memory = touch(PAGES)
+            records = owned(store)
+            assert pages_of(store, records, writer.pid) == pytest.approx(PAGES, rel=0.02)
+            assert pages_of(store, records, os.getpid()) == 0
+            below = (group / "below").stat().st_ino
+            assert below in store.tasks["cgroup_id"][store.tasks["pid"] == writer.pid]
+            memory.close()
+    finally:
+        Path(name).unlink(missing_ok=True)
+        for _ in range(50):
+            try:
+                (group / "below").rmdir()
+                group.rmdir()
+                break
+            except OSError:
+                time.sleep(0.1)
+
+
+def test_the_free_side_names_who_freed() -> None:
+    with lifecycle.tracking(Options(free_side=True)) as store:
+        memory = touch(PAGES)
+        started = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        memory.close()
+        freed = np.concatenate([span.records for span in store.freed])
+        freed = freed[freed["ts"] >= started]
+        tasks = store.tasks[freed["task_id"] & TASK_SLOT]
+        mine = (tasks["pid"] == os.getpid()) & (tasks["id"] == freed["task_id"])
+        assert int(mine.sum()) > PAGES * 0.9
+        assert (store.stacks[freed["stack_id"][mine]]["n"] > 0).all()
+
+
+def test_frames_outside_the_store_are_counted_until_they_are_covered(bpf) -> None:
+    ranges = ram_ranges()
+    with lifecycle.tracking() as whole:
+        vmemmap = whole.facts["vmemmap"]
+    with Tracker(bpf, sizes_for(ranges), 16, {"vmemmap": vmemmap}) as tracker:
+        main = tracker.load("on_alloc", "on_free", "look", "settle")
+        for program in ("on_free", "on_alloc"):
+            main.attach(program)
+        with tracker.store() as store:
+            touch(256).close()
+            assert store.counters()["out_of_range"] >= 512
+        outers = [(main.map_fd("spans"), RECORD.itemsize)]
+        assert add_spans(bpf, outers, tracker.sizes.span_shift, ranges) > 0
+        assert add_spans(bpf, outers, tracker.sizes.span_shift, ranges) == 0
+        with tracker.store() as store:
+            before = store.counters()["out_of_range"]
+            memory = touch(256)
+            assert store.counters()["out_of_range"] == before
+            assert pages_of(store, owned(store), os.getpid()) >= 256
+            memory.close()
+
+
+def test_nothing_is_filtered_and_nothing_dropped_by_default() -> None:
+    with lifecycle.tracking() as store:
+        memory = touch(PAGES)
+        subprocess.run([sys.executable, "-c", "import json"], check=True)
+        counters = store.counters()
+        for name in ("filtered", "out_of_range", "stacks_full", "stacks_failed", "tasks_full",
+                     "contended", "bulk_missed"):
+            assert counters[name] == 0, name
+        assert not any((span.records["state"] == FILTERED).any() for span in store.spans)
+        memory.close()
