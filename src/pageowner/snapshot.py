@@ -86,7 +86,9 @@ class Metadata:
 
     ``counters`` counts what could not be read or tracked, by name: ``damaged`` records of a dump,
     ``unknown_lines``, or the tracker's drops. ``frames`` counts page frames by what they are
-    (free, owned, early, untracked, reserved) where the source sees all of them.
+    (free, owned, early, untracked, reserved) where the source sees all of them. ``clock_ns`` is
+    when the source was read, in ns since boot; a dump does not say, but not before its newest
+    allocation, which is taken for it.
     """
 
     source: str = ""

@@ -15,11 +15,10 @@ import pyarrow as pa
 from pageowner.analysis.keys import key
 from pageowner.analysis.words import Filter, duration_ns
 from pageowner.errors import UsageError
+from pageowner.snapshot import STATES, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from pageowner.snapshot import Snapshot
 
 __all__ = ["Filter", "duration_ns", "newest_ns", "select"]
 
@@ -36,6 +35,9 @@ def select(snapshot: Snapshot, chosen: Filter) -> pa.Table:
     """The rows that match. Raises UsageError for a word that the snapshot cannot answer."""
     if not chosen:
         return snapshot.table
+    if chosen.state is not None and not any(map(_any_pattern(chosen.state), STATES)):
+        raise UsageError(f"no page can be {' or '.join(map(repr, chosen.state))}; a state is one of"
+                         f" {', '.join(STATES)}")
     keep = np.ones(snapshot.table.num_rows, bool)
     for name in ("pid", "tgid", "node", "order"):
         wanted = getattr(chosen, name)

@@ -138,9 +138,11 @@ def to_snapshot(parts: Sequence[Raw], name: str) -> Snapshot:
     counters = {"damaged": damaged,
                 "unknown_lines": int(unknown.sum()),
                 "unterminated": sum(part.unterminated for part in parts)}
+    timed = ts != NONE
     damage = sorted(place for part in parts for place in part.damage)
     meta = Metadata(
         source=name, kind="page_owner", pageblock_order=pageblock_order, counters=counters,
+        clock_ns=int(ts[timed].max()) if timed.any() else None,
         dump_format={"decimal_pfn": any(part.decimal_pfn for part in parts),
                      "free_ts": bool((free_ts != NONE).any()),
                      "pfn_lines": bool(has_line.any())},

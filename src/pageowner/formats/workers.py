@@ -25,6 +25,8 @@ __all__ = ["Workers"]
 
 T = TypeVar("T")
 
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Workers(Generic[T]):
     """Starts every function at once, each in a process of its own.
@@ -35,6 +37,14 @@ class Workers(Generic[T]):
     def __init__(self, functions: Sequence[Callable[[], T]]) -> None:
         self._running: list[tuple[int, int]] = []
         weakref.finalize(self, _stop, self._running)
+        # No signal may come between a birth and its record: that child would be forgotten.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+        try:
+            self._start(functions, before)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _start(self, functions: Sequence[Callable[[], T]], mask: set[int]) -> None:
         for function in functions:
             memory = os.memfd_create("pageowner")
             with warnings.catch_warnings():
@@ -42,15 +52,16 @@ class Workers(Generic[T]):
                 warnings.simplefilter("ignore", DeprecationWarning)
                 child = os.fork()
             if not child:
-                self._run(function, memory)
+                self._run(function, memory, mask)
             self._running.append((child, memory))
 
     @staticmethod
-    def _run(function: Callable[[], T], memory: int) -> None:
+    def _run(function: Callable[[], T], memory: int, mask: set[int]) -> None:
         status = 1
         try:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in _ENDINGS:
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             gc.disable()  # a short life, and no cycles in it
             try:
                 result: tuple[bool, object] = (True, function())

@@ -1,0 +1,442 @@
+"""The command line: exit statuses, one line for what goes wrong, tables that add up."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rich.cells import cell_len
+
+import pageowner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pageowner import Snapshot
+
+    Cli = Callable[..., Any]
+
+COMMAND = [sys.executable, "-m", "pageowner"]
+
+
+@pytest.fixture(scope="module")
+def saved(big: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "big.parquet"
+    big.save(path)
+    return path
+
+
+def one_line(text: bytes) -> str:
+    assert text.count(b"\n") == 1
+    assert text.endswith(b"\n")
+    assert b"Traceback" not in text
+    assert text.startswith(b"pageowner: ")
+    return text.decode()
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda path: None, "No such file"),
+    (lambda path: path.mkdir(), "is a folder"),
+    (lambda path: path.write_bytes(b""), "it is empty"),
+    (lambda path: path.write_bytes(b"\n\n\n"), "it is empty"),
+    (lambda path: path.write_bytes(bytes(range(256)) * 4000), "no record of page_owner"),
+    (lambda path: path.write_bytes(b"\0" * (9 << 20)), "no record of page_owner"),
+    (lambda path: path.write_bytes(b"hello\n"), "no record of page_owner"),
+    (lambda path: path.write_bytes(b"Page allocated via order 0"), "no record of page_owner"),
+    (lambda path: path.symlink_to("/dev/null"), "it is empty"),
+    (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+    (lambda path: path.write_bytes(b"PAR1"), "damaged Parquet"),
+    (lambda path: path.write_bytes(b"\x1f\x8b"), "damaged or cut short"),
+    (lambda path: path.write_bytes(b"\xfd7zXZ\0"), "damaged or cut short"),
+    (lambda path: path.write_bytes(b"\x28\xb5\x2f\xfd"), "damaged or cut short"),
+])
+@pytest.mark.parametrize("verb", [["report"], ["stacks"], ["dump"], ["who", "1", "-s"]])
+def test_what_is_no_source_is_said_in_one_line_with_status_1(
+        cli: Cli, tmp_path: Path, make: Callable[[Path], None], message: str,
+        verb: list[str]) -> None:
+    path = tmp_path / "source"
+    make(path)
+    done = cli(*verb, path)
+    assert (done.status, done.out) == (1, b"")
+    assert message in one_line(done.err)
+    assert str(path) in done.err.decode()
+
+
+def test_a_source_that_may_not_be_read_is_said_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(b"x")
+    path.chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(pageowner.PageownerError) as caught:
+            pageowner.read(path)
+    finally:
+        os.seteuid(user)
+    assert str(caught.value) == f"{path}: cannot read: Permission denied"
+
+
+@pytest.mark.parametrize("words", [
+    ["nosuch"], ["report", "--nosuch"], ["report", "a", "b"], ["report", "--by"],
+    ["report", "--by", "nosuch"], ["report", "--by", ""], ["report", "--by", "comm,,order"],
+    ["report", "--sort", "nosuch"], ["report", "--sort", "pid"], ["report", "--top", "0"],
+    ["report", "--top", "many"], ["report", "--top", "5", "--all"], ["report", "--pid", "x"],
+    ["report", "--order", "1,,2"], ["report", "--older", "soon"], ["report", "--older", "5y"],
+    ["report", "--newer", "-5s"], ["report", "--older", "9" * 400 + "d"],
+    ["who"], ["who", "x"], ["who", "-1"], ["who", "0x" + "f" * 20],
+    ["stacks", "--threshold", "-1"], ["stacks", "--threshold", "x"], ["save"], ["save", "-"],
+    ["dump", "--json"],
+])
+def test_wrong_words_are_said_in_one_line_with_status_2_before_anything_is_read(
+        cli: Cli, words: list[str]) -> None:
+    source = ["/nonexistent"] if words[0] in ("report", "stacks") and len(words) > 1 else []
+    if words == ["report", "a", "b"] or words[-1] == "--by":
+        source = []
+    done = cli(*words, *source)
+    assert (done.status, done.out) == (2, b"")
+    one_line(done.err)
+
+
+def test_a_state_that_no_page_has_is_wrong_usage(cli: Cli, some_records: Path) -> None:
+    done = cli("report", some_records, "--state", "nosuch")
+    assert (done.status, done.out) == (2, b"")
+    assert "owned, early, untracked" in one_line(done.err)
+
+
+def test_no_words_at_all_show_the_help_with_status_2(cli: Cli) -> None:
+    done = cli()
+    assert done.status == 2
+    assert b"Verbs" in done.out + done.err
+
+
+def test_help_and_version_are_no_errors(cli: Cli) -> None:
+    from pageowner.cli import VERBS
+
+    assert cli("--help").status == cli("-h").status == cli("--version").status == 0
+    for verb in VERBS:
+        if verb != "sort":  # the kernel's tool has its own
+            done = cli(verb, "--help")
+            assert (done.status, done.err) == (0, b"")
+            assert b"Usage: pageowner " + verb.encode() in done.out
+
+
+@pytest.mark.parametrize("words", [["-m", "pageowner", "--help"],
+                                   ["-m", "pageowner", "report", "--help"],
+                                   ["-m", "pageowner.page_owner_sort", "/dev/null", "/dev/null"]])
+def test_help_and_sorting_wait_for_no_heavy_import(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-X", "importtime", *words], capture_output=True)
+    imported = {line.split(b"|")[-1].strip().split(b".")[0] for line in done.stderr.splitlines()
+                if line.startswith(b"import time:")}
+    assert b"pageowner" in imported
+    assert not imported & {b"pyarrow", b"numpy", b"rich", b"duckdb", b"textual", b"pandas"}
+
+
+def test_a_damaged_dump_is_reported_with_a_warning_that_says_where(
+        cli: Cli, some_records: Path, tmp_path: Path) -> None:
+    text = some_records.read_bytes()
+    path = tmp_path / "damaged.txt"
+    path.write_bytes(text + b"junk\n\n" + text[:-20])
+    done = cli("report", path, "--by", "comm")
+    assert done.status == 0
+    line = one_line(done.err)
+    assert "2 damaged records skipped" in line
+    assert f"the first at byte {len(text)}" in line
+
+
+def test_standard_input_is_a_source_for_every_verb(some_records: Path) -> None:
+    text = some_records.read_bytes()
+    for words in (["report", "-", "--json"], ["stacks", "-"], ["dump", "-"],
+                  ["who", "0x100", "-s", "-"]):
+        done = subprocess.run([*COMMAND, *words], input=text, capture_output=True)
+        assert done.returncode == 0
+        assert done.stderr == b""
+        assert done.stdout
+    assert subprocess.run([*COMMAND, "dump", "-"], input=text,
+                          capture_output=True).stdout == text
+
+
+@pytest.mark.parametrize("redirect", ["<&-", "</dev/null"])
+def test_a_useless_standard_input_is_said_in_one_line(redirect: str) -> None:
+    done = subprocess.run(["sh", "-c", f'exec "$@" {redirect}', "sh", *COMMAND, "report", "-"],
+                          capture_output=True)
+    assert done.returncode == 1
+    one_line(done.stderr)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["report", "--all"],
+                                   ["report", "--json"], ["dump"], ["stacks"],
+                                   ["who", "0x100", "-s"], ["who", "0xfffff", "-s"]])
+@pytest.mark.parametrize("redirect", [">/dev/full", ">&-"])
+def test_an_output_that_cannot_be_written_is_said_in_one_line(
+        some_records: Path, words: list[str], redirect: str) -> None:
+    source = [] if words[0].startswith("-") else [some_records]
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirect}', "sh", *COMMAND, *words, *source],
+        capture_output=True)
+    assert done.returncode == 1
+    assert "cannot write the output" in one_line(done.stderr)
+
+
+def test_a_reader_that_has_enough_ends_the_command_in_silence(saved: Path) -> None:
+    for words in (["dump", saved], ["stacks", saved], ["report", saved, "--all", "--json"]):
+        with subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE) as process:
+            assert process.stdout
+            assert process.stderr
+            assert process.stdout.read(1)
+            process.stdout.close()
+            assert process.stderr.read() == b""
+            assert process.wait(60) in (0, 128 + signal.SIGPIPE)
+
+
+def test_closed_standard_error_loses_no_output(some_records: Path) -> None:
+    done = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *COMMAND, "dump", some_records],
+                          capture_output=True)
+    assert (done.returncode, done.stdout) == (0, some_records.read_bytes())
+
+
+def test_a_locale_without_arrows_still_gets_its_report(some_records: Path) -> None:
+    done = subprocess.run([*COMMAND, "report", some_records], capture_output=True,
+                          env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.isascii()
+
+
+def test_a_starter_that_ignores_the_death_of_children_gets_its_report(dump_text: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "report", dump_text, "--top", "1"], capture_output=True,
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"179,605 blocks" in done.stdout
+
+
+def children(parent: int) -> list[int]:
+    return [int(pid) for task in Path(f"/proc/{parent}/task").iterdir()
+            for pid in (task / "children").read_text().split()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_while_a_dump_is_read_ends_every_process(
+        dump_text: Path, number: signal.Signals) -> None:
+    with subprocess.Popen([*COMMAND, "report", dump_text], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        if len(os.sched_getaffinity(0)) > 1:
+            workers: list[int] = []
+            while not workers and process.poll() is None:
+                workers = children(process.pid)
+        else:
+            time.sleep(0.5)
+            workers = []
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert out == b""
+    assert err.strip() == b""
+    for worker in workers:
+        assert not Path(f"/proc/{worker}").exists()
+
+
+def test_ctrl_c_while_a_silent_pipe_is_read_ends_at_once() -> None:
+    reading, writing = os.pipe()
+    with subprocess.Popen([*COMMAND, "report", "-"], stdin=reading, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        os.close(reading)
+        os.write(writing, b"Page allocated via order 0, mask")
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    os.close(writing)
+    assert process.returncode == 130
+    assert err.strip() == b""
+
+
+def test_json_is_valid_and_adds_up_for_every_verb(cli: Cli, saved: Path, big: Snapshot) -> None:
+    for by in ("stack", "comm", "pid", "tgid", "order", "gfp", "migratetype", "block", "module",
+               "subsystem", "frame", "memcg", "zone", "node", "state", "reason", "comm,order"):
+        done = cli("report", saved, "--by", by, "--json", "--top", "3")
+        assert (done.status, done.err) == (0, b"")
+        said = json.loads(done.out)
+        assert said["by"] == by.split(",")
+        assert said["pages"] == big.pages == said["rest"]["pages"] + sum(
+            owner["pages"] for owner in said["owners"])
+        assert said["blocks"] == 179_605 == said["rest"]["blocks"] + sum(
+            owner["blocks"] for owner in said["owners"])
+        assert said["bytes"] == said["pages"] * 4096
+        assert len(said["owners"]) + said["rest"]["owners"] == big.report(by=by).num_rows
+        assert len(said["owners"]) <= 3
+    stacks = json.loads(cli("stacks", saved, "--json", "--threshold", "100").out)
+    assert all(one["nr_base_pages"] >= 100 and isinstance(one["stack"], list) for one in stacks)
+    first = big.table["pfn"][5000].as_py()
+    (page,) = json.loads(cli("who", hex(first), "-s", saved, "--json").out)
+    assert page["blocks"][0]["pfn"] == first
+
+
+def test_owners_not_shown_are_summed_up_never_dropped(cli: Cli, saved: Path) -> None:
+    everyone = cli("report", saved, "--by", "comm", "--all").out.decode()
+    assert "more owner" not in everyone
+    assert len(everyone.splitlines()[3:]) == 31
+    for top in (1, 5, 30):
+        text = cli("report", saved, "--by", "comm", "--top", str(top)).out.decode()
+        rows = re.findall(r"^ *[\d.]+ [KMG]iB +([\d,]+) ", text, re.MULTILINE)
+        rest = re.search(r"^and ([\d,]+) more owners?: .*, ([\d,]+) pages", text, re.MULTILINE)
+        assert rest
+        assert len(rows) == top
+        assert int(rest[1]) == 31 - top
+        total = sum(int(number.replace(",", "")) for number in [*rows, rest[2]])
+        assert total == 200_176
+    assert "more owner" not in cli("report", saved, "--by", "comm", "--top", "31").out.decode()
+    assert cli("report", saved, "--by", "comm", "--top", "9" * 30).out.decode() == everyone
+
+
+def test_sorting_is_what_its_name_says(cli: Cli, saved: Path) -> None:
+    def column(sort: str, key: str, *more: str) -> list[Any]:
+        out = cli("report", saved, "--by", "comm", "--sort", sort, "--json", *more).out
+        return [owner[key] for owner in json.loads(out)["owners"]]
+
+    for sort, key, reverse in (("pages", "pages", True), ("blocks", "blocks", True),
+                               ("name", "comm", False), ("age", "oldest_ns", False),
+                               ("comm", "comm", False)):
+        assert column(sort, key) == sorted(column(sort, key), reverse=reverse)
+        assert column(sort, key, "--reverse") == column(sort, key)[::-1]
+
+
+def test_every_filter_keeps_just_the_rows_that_match(
+        sample61: Snapshot, some_records: Path) -> None:
+    some = pageowner.read(some_records)
+    rows = {id(one): one.table.to_pylist() for one in (some, sample61)}
+
+    def both(snapshot: Snapshot, good: Callable[[dict[str, Any]], bool], **words: Any) -> int:
+        expected = [row["pfn"] for row in rows[id(snapshot)] if good(row)]
+        assert snapshot.select(**words).table["pfn"].to_pylist() == expected
+        return len(expected)
+
+    newest = max(row["ts_ns"] for row in rows[id(some)])
+    assert both(some, lambda row: row["pid"] in (0, 1), pid=(0, 1))
+    assert both(sample61, lambda row: row["tgid"] == 1, tgid=1)
+    assert both(some, lambda row: row["comm"].startswith("worker/"), comm="worker/*")
+    assert both(sample61, lambda row: row["memcg"] is not None, memcg="*")
+    assert both(some, lambda row: row["order"] in (1, 3), order=(1, 3))
+    assert both(some, lambda row: row["zone"] == "0", zone="0")
+    assert both(some, lambda row: "__GFP_ZERO" in row["gfp_flags"].split("|"), gfp="zero")
+    assert both(some, lambda row: {"__GFP_ZERO", "__GFP_COMP"} <= set(
+        row["gfp_flags"].split("|")), gfp=("COMP", "__GFP_ZERO"))
+    assert both(some, lambda row: row["migratetype"] == "Movable", migratetype="movable")
+    assert both(some, lambda row: row["state"] == "early", state="early")
+    assert both(some, lambda row: any(
+        frame.startswith("alloc_skb_with_frags+") for frame in row["stack"].split("\n")),
+        stack="alloc_skb_with_frags")
+    assert both(some, lambda row: newest - row["ts_ns"] >= 30 * 10**9, older="30s")
+    assert both(some, lambda row: newest - row["ts_ns"] <= 12.5 * 10**9, newer="12.5s")
+    assert both(some, lambda row: row["comm"] == "dd" and row["order"] == 0, comm="dd", order=0)
+    assert both(some, lambda row: row["comm"] in ("dd", "python3"), comm=("dd", "python3"))
+    assert both(some, lambda row: True, node=0)
+    assert both(some, lambda row: False, subsystem="no such use") == 0
+
+
+def test_ages_count_from_the_whole_dump_whatever_is_filtered(big: Snapshot) -> None:
+    from pageowner.analysis.select import newest_ns
+
+    newest = max(big.table["ts_ns"].to_pylist())
+    old = big.select(comm="nginx")
+    assert max(old.table["ts_ns"].to_pylist()) < newest
+    assert newest_ns(old) == newest_ns(big) == newest
+    assert old.select(newer="1s").table.num_rows == 0
+
+
+def test_filters_are_the_same_words_on_the_command_line(
+        cli: Cli, saved: Path, big: Snapshot) -> None:
+    for words, chosen in (
+            (["--comm", "dd", "--comm", "java"], {"comm": ("dd", "java")}),
+            (["--order", "0x1,3"], {"order": (1, 3)}), (["--pid", "1"], {"pid": 1}),
+            (["--tgid", "1"], {"tgid": 1}), (["--gfp", "ZERO,COMP"], {"gfp": "ZERO,COMP"}),
+            (["--migratetype", "Movable"], {"migratetype": "Movable"}),
+            (["--older", "40s"], {"older": "40s"}), (["--newer", "10s"], {"newer": "10s"}),
+            (["--stack", "*skb*"], {"stack": "*skb*"}), (["--zone", "1"], {"zone": "1"}),
+            (["--subsystem", "network*"], {"subsystem": "network*"}),
+            (["--module", "nfs"], {"module": "nfs"}), (["--node", "0"], {"node": 0}),
+            (["--memcg", "x"], {"memcg": "x"}), (["--state", "early"], {"state": "early"})):
+        said = json.loads(cli("report", saved, "--json", *words).out)
+        assert said["pages"] == big.select(**chosen).pages
+    nothing = cli("report", saved, "--comm", "nobody")
+    assert (nothing.status, nothing.err) == (0, b"")
+    assert b"0 pages" in nothing.out
+    assert cli("dump", saved, "--comm", "nobody").out == b""
+    assert cli("stacks", saved, "--comm", "nobody").out == b""
+
+
+def test_who_finds_every_page_of_a_block_and_no_page_beside_it(
+        cli: Cli, saved: Path, big: Snapshot) -> None:
+    place = big.table["order"].to_pylist().index(9)
+    first = big.table["pfn"][place].as_py()
+    for pfn in (first, first + 1, first + 511):
+        done = cli("who", str(pfn), "-s", saved)
+        assert done.status == 0
+        assert f"page {pfn - first + 1} of the block of order 9 at {first:#x}" in done.out.decode()
+    pfns = set(big.table["pfn"].to_pylist())
+    free = next(pfn for pfn in range(1 << 18, 1 << 19) if pfn not in pfns)
+    done = cli("who", hex(free), hex(first), "-s", saved)
+    assert done.status == 1
+    assert "no owner known" in done.out.decode()
+    assert "of order 9" in done.out.decode()
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+@pytest.mark.parametrize("words", [[], ["--by", "comm"], ["--by", "comm,stack,subsystem"],
+                                   ["--by", "gfp,module,frame"]])
+def test_tables_fit_the_terminal(saved: Path, width: int, words: list[str]) -> None:
+    master, slave = pty.openpty()
+    with subprocess.Popen([*COMMAND, "report", saved, *words], stdout=slave,
+                          env={**os.environ, "COLUMNS": str(width)}) as process:
+        os.close(slave)
+        out = b""
+        try:
+            while piece := os.read(master, 1 << 16):
+                out += piece
+        except OSError:
+            pass
+        assert process.wait() == 0
+    os.close(master)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", out.decode()).split("\r\n")
+    table = lines[2:-2]
+    assert len(table) > 5
+    if width >= 80:
+        assert max(map(cell_len, table)) <= width
+
+
+def test_no_colour_is_written_where_none_is_wanted(saved: Path) -> None:
+    out = subprocess.run([*COMMAND, "report", saved], capture_output=True, check=True).stdout
+    assert b"\x1b" not in out
+
+
+def test_saving_a_saved_snapshot_changes_nothing(cli: Cli, saved: Path, tmp_path: Path) -> None:
+    assert cli("save", tmp_path / "again.parquet", saved).status == 0
+    assert pageowner.read(tmp_path / "again.parquet").table.equals(pageowner.read(saved).table)
+
+
+def test_dump_writes_a_file_whole_and_private(cli: Cli, some_records: Path, tmp_path: Path) -> None:
+    done = cli("dump", some_records, "-o", tmp_path / "out.txt")
+    assert (done.status, done.out, done.err) == (0, b"", b"")
+    assert (tmp_path / "out.txt").read_bytes() == some_records.read_bytes()
+    assert cli("dump", some_records, "-o", tmp_path / "no" / "out.txt").status == 1
+
+
+def test_python_gives_the_figures_of_the_command_line(cli: Cli, saved: Path) -> None:
+    table = pageowner.read(saved).report(by="comm")
+    said = json.loads(cli("report", saved, "--by", "comm", "--json").out)
+    assert table.select(["comm", "pages", "blocks", "share"]).to_pylist() == [
+        {name: owner[name] for name in ("comm", "pages", "blocks", "share")}
+        for owner in said["owners"]]
+    with pytest.raises(pageowner.UsageError):
+        pageowner.read(saved).report(by=[])
+    with pytest.raises(AttributeError, match="nosuch"):
+        _ = pageowner.nosuch
