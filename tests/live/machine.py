@@ -1,0 +1,91 @@
+"""What the live tests ask the machine itself, by other means than the tracker's own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from pageowner.kernel import cgroups
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+NOPAGE, BUDDY = 1 << 20, 1 << 10
+
+
+def known_frames() -> int:
+    """Page frames that /proc/kpageflags knows: its words, but for those that say there is none."""
+    known = 0
+    with open("/proc/kpageflags", "rb", buffering=0) as file:
+        while data := file.read(1 << 20):
+            words = np.frombuffer(data, "u8")
+            known += len(words) - int(np.count_nonzero(words & NOPAGE))
+    return known
+
+
+def managed_frames() -> int:
+    """Page frames that were given to the page allocator, by /proc/zoneinfo."""
+    text = Path("/proc/zoneinfo").read_text()
+    return sum(map(int, re.findall(r"^ +managed +(\d+)", text, re.MULTILINE)))
+
+
+def free_frames() -> int:
+    """Free page frames by /proc/zoneinfo: in the buddy allocator and on the CPUs' own lists."""
+    text = Path("/proc/zoneinfo").read_text()
+    return sum(map(int, re.findall(r"^ +(?:pages free|count:) +(\d+)", text, re.MULTILINE)))
+
+
+@contextmanager
+def memory_cgroup(name: str, limit: int | None = None) -> Iterator[Path | None]:
+    """A new cgroup below the root that charges memory, up to ``limit`` bytes; None where this
+    machine has none that we may make. Remove its tasks before it ends."""
+    origin = cgroups.memory().origin
+    place = Path(origin) / f"pageowner-test-{os.getpid()}-{name}"
+    try:
+        if not origin:
+            raise OSError
+        place.mkdir()
+        if limit is not None:
+            version1 = place / "memory.limit_in_bytes"
+            file = version1 if version1.exists() else place / "memory.max"
+            file.write_text(str(limit))
+    except OSError:
+        with suppress(OSError):
+            place.rmdir()
+        yield None
+        return
+    try:
+        yield place
+    finally:
+        with suppress(OSError):
+            # What is still charged to it, page cache for one, moves to the parent or lingers.
+            place.rmdir()
+
+
+class KernelLog:
+    """The kernel's messages from now on (Documentation/ABI/testing/dev-kmsg)."""
+
+    def __init__(self) -> None:
+        self._file = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.lseek(self._file, 0, os.SEEK_END)
+
+    def warnings(self) -> list[str]:
+        """New messages of level warning or worse, without their continuation lines."""
+        found = []
+        while True:
+            try:
+                record = os.read(self._file, 8192)
+            except BlockingIOError:
+                return found
+            except BrokenPipeError:
+                found.append("messages were lost: the log was overwritten before it was read")
+                continue
+            about, _, text = record.partition(b";")
+            if int(about.split(b",")[0]) & 7 <= 4:
+                found.append(text.split(b"\n")[0].decode("utf-8", "replace"))
+
+    def close(self) -> None:
+        os.close(self._file)

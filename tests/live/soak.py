@@ -1,0 +1,139 @@
+"""The tracker under load for half an hour: see scripts/soak.
+
+Prints a row a minute; exit status 1 if an account did not close, something was dropped, more than
+a few pages were stale, or the kernel logged a warning.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from machine import KernelLog, known_frames, memory_cgroup
+
+from pageowner.errors import PageownerError
+from pageowner.snapshot import Snapshot
+from pageowner.source import read
+from pageowner.tracker import lifecycle
+
+_MIB = 1 << 20
+_PRESSURE = 64 * _MIB
+_DROPS = ("stacks_full", "stacks_failed", "tasks_full", "out_of_range", "bulk_missed",
+          "extfrag_full", "contended")
+_STALE_SHARE = 1e-4
+_HEAD = ("min", "owned", "early", "free", "reserved", "untracked", "sum ok", "rows ok", "stale",
+         "split", "missed", "drops", "s", "reclaimed", "load", "warnings")
+
+
+def rows_agree(snapshot: Snapshot) -> bool:
+    """Whether the pages in the rows of each state are what the account of all frames says."""
+    sizes = np.int64(1) << snapshot.table["order"].to_numpy().astype(np.int64)
+    states = snapshot.table["state"].combine_chunks()
+    codes = states.indices.to_numpy()
+    return all(int(sizes[codes == code].sum()) == snapshot.meta.frames.get(name, 0)
+               for code, name in enumerate(states.dictionary.to_pylist()))
+
+
+def reclaimed(cgroup: Path | None) -> int | None:
+    """How often the cgroup met its limit (version 1: failcnt; 2: max in memory.events)."""
+    if cgroup is None:
+        return None
+    failures = cgroup / "memory.failcnt"
+    if failures.exists():
+        return int(failures.read_text())
+    events = dict(line.split() for line in (cgroup / "memory.events").read_text().splitlines())
+    return int(events["max"])
+
+
+def capture(path: Path) -> tuple[Snapshot, float]:
+    """As a user does it: `pageowner save`, and read back."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "pageowner", "save", path], check=True,
+                   stderr=subprocess.DEVNULL)
+    return read(path), time.monotonic() - began
+
+
+def run(minutes: float, every: float) -> int:
+    log = KernelLog()
+    was_on = lifecycle.is_on()
+    if not was_on:
+        lifecycle.on()
+    failures: list[str] = []
+    known = known_frames()
+    try:
+        with tempfile.TemporaryDirectory(prefix="pageowner-soak-") as folder, \
+                memory_cgroup("soak", _PRESSURE) as cgroup:
+            if cgroup is None:
+                print("no memory cgroup can be made here: no step of the load reclaims")
+            load = subprocess.Popen(
+                [sys.executable, Path(__file__).with_name("load.py"), folder, str(cgroup or "")],
+                start_new_session=True)
+            try:
+                print(" ".join(f"{name:>9}" for name in _HEAD), flush=True)
+                end = time.monotonic() + minutes * 60
+                minute = 0
+                while time.monotonic() < end:
+                    time.sleep(min(every, max(end - time.monotonic(), 0)))
+                    minute += 1
+                    failures += _check(minute, Path(folder), cgroup, known, log)
+                    if load.poll() is not None:
+                        failures.append(f"the load ended with status {load.returncode}")
+                        break
+            finally:
+                if load.poll() is None:
+                    os.killpg(load.pid, signal.SIGKILL)
+                load.wait()
+    finally:
+        if not was_on:
+            lifecycle.off()
+        log.close()
+    for failure in failures:
+        print(failure)
+    print(f"{'FAILED' if failures else 'passed'}: {minute} captures in {minutes:g} minutes")
+    return int(bool(failures))
+
+
+def _check(minute: int, folder: Path, cgroup: Path | None, known: int,
+           log: KernelLog) -> list[str]:
+    snapshot, took = capture(folder / "now.parquet")
+    frames, counters = snapshot.meta.frames, snapshot.meta.counters
+    closes, agree = sum(frames.values()) == known, rows_agree(snapshot)
+    drops = {name: counters[name] for name in _DROPS if counters.get(name)}
+    warnings = log.warnings()
+    row = [minute, frames["owned"], frames["early"], frames["free"], frames["reserved"],
+           frames["untracked"], "yes" if closes else "NO", "yes" if agree else "NO",
+           counters["stale_pages"], counters["split_blocks"], counters["missed_in_interrupts"],
+           sum(drops.values()), f"{took:.1f}", reclaimed(cgroup), f"{os.getloadavg()[0]:.1f}",
+           len(warnings)]
+    print(" ".join(f"{cell!s:>9}" for cell in row), flush=True)
+    failures = [f"minute {minute}: the kernel's log: {warning}" for warning in warnings]
+    if not closes:
+        failures.append(f"minute {minute}: {sum(frames.values())} frames of {known}: {frames}")
+    if not agree:
+        failures.append(f"minute {minute}: the rows do not sum up to the frames")
+    if drops:
+        failures.append(f"minute {minute}: dropped {drops}")
+    if counters["stale_pages"] > max(64, frames["owned"] * _STALE_SHARE):
+        failures.append(f"minute {minute}: {counters['stale_pages']} stale pages")
+    return failures
+
+
+def main() -> None:
+    try:
+        minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
+    except ValueError:
+        raise SystemExit("usage: soak [MINUTES]") from None
+    try:
+        raise SystemExit(run(minutes, min(60.0, minutes * 60 / 2)))
+    except PageownerError as error:
+        raise SystemExit(f"soak: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
