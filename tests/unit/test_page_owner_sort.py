@@ -344,7 +344,7 @@ def test_a_damaged_time_among_equal_records_is_seen(
 @pytest.mark.parametrize("free", [None, 4])
 @pytest.mark.parametrize("comm", [b"other", b"sh"])
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_block_without_pfn_line_is_allocated_as_the_one_before(  # noqa: PLR0917
+def test_a_block_without_pfn_line_is_allocated_as_the_one_before(
     block: bytes, options: str, free: int | None, comm: bytes, times: int, tmp_path: Path
 ) -> None:
     # so it is with the kernel's tool
