@@ -12,7 +12,6 @@
 #define INLINE static inline __attribute__((always_inline))
 #define GLOBAL __attribute__((noinline))
 #define NULL ((void *)0)
-#define offsetof(type, member) __builtin_offsetof(type, member)
 
 /* Maps are declared as libbpf reads them: from the types of the members of a struct. */
 #define FIELD_NUMBER(name, value) int (*name)[value]
@@ -47,12 +46,9 @@ static long (*const bpf_get_func_arg)(void *context, u32 n, u64 *value) = (void 
 /* CO-RE: questions that libbpf answers from the running kernel's BTF when it loads the object
  * (the second argument is an enum of clang's and libbpf's, bpf_type_info_kind and so on). */
 #define core_type_size(type) __builtin_preserve_type_info(*(__typeof__(type) *)0, 1)
-#define core_enum_exists(type, value) \
-	__builtin_preserve_enum_value(*(__typeof__(type) *)value, 0)
 #define core_enum_value(type, value) \
 	__builtin_preserve_enum_value(*(__typeof__(type) *)value, 1)
 #define core_field_exists(field) __builtin_preserve_field_info(field, 2)
-#define core_field_size(field) __builtin_preserve_field_info(field, 1)
 #define core_field_offset(field) __builtin_preserve_field_info(field, 0)
 #define CORE __attribute__((preserve_access_index))
 

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * What all parts of the in-kernel half use: what it reads of the kernel's structures, the
+ * parameters set when loading, the maps, counting.
+ */
+#ifndef PAGEOWNER_SHARED_BPF_H
+#define PAGEOWNER_SHARED_BPF_H
+
+#include "bpf_abi.h"
+#include "records.h"
+
+/* ---- what the kernel has: only the fields that we read ---- */
+
+struct page {
+	struct { int counter; } _refcount;
+	struct { int counter; } _mapcount; /* shares its place with page_type */
+} CORE;
+
+/* The order of a folio: a byte of _flags_1 (a struct since 6.18), before 6.6 a field. */
+struct folio___flags {
+	unsigned long _flags_1;
+} CORE;
+struct folio___memdesc {
+	struct { unsigned long f; } _flags_1;
+} CORE;
+struct folio___order {
+	unsigned char _folio_order;
+} CORE;
+struct page___order {
+	unsigned char compound_order; /* of the second page, before folios had it */
+} CORE;
+struct page___head {
+	unsigned long compound_head;  /* of a tail page: its head + 1 */
+} CORE;
+enum pageflags { PG_head = 6 };
+
+/* ---- parameters, set when loading ---- */
+
+const volatile u64 vmemmap;        /* address of the struct page of pfn 0 */
+const volatile u32 span_shift = 16;/* 2**span_shift page frames in each inner map of spans */
+const volatile u32 depth = 16;     /* frames of a stack */
+const volatile u32 stack_mask;     /* slots of stacks - 1, a power of two */
+const volatile u32 task_mask;      /* slots of tasks - 1, a power of two */
+const volatile u32 top_block = 10; /* MAX_PAGE_ORDER */
+const volatile u8 free_side;       /* keep who freed */
+
+/* Filters: what does not pass is recorded as STATE_FILTERED. */
+const volatile u32 user_gfp;       /* leave out masks with all of these bits; 0: none */
+const volatile u32 min_order;
+const volatile u32 only_tgid;      /* 0: all */
+const volatile u64 only_cgroup;    /* id of a cgroup v2, its descendants too; 0: all */
+const volatile u32 cgroup_level;   /* its depth: 0 is the root */
+const volatile u32 sample = 1;     /* keep one page of this many, by pfn */
+
+/* Where arguments of kernel functions are, by this kernel's BTF; NOT_THERE if it has none such. */
+#define NOT_THERE 255
+const volatile u8 bulk_array = 4;          /* alloc_pages_bulk: the array; 5 before 6.14 */
+const volatile u8 split_new_order = NOT_THERE;
+const volatile u8 split_at = NOT_THERE;    /* __folio_split: the page that pieces shrink towards */
+const volatile u8 split_uniform = NOT_THERE;/* ... unless this argument is split_uniform_value */
+const volatile u8 split_uniform_value = 1;
+const volatile u8 split_arguments = 2;     /* how many: the result follows them */
+/* __GFP_COMP: a contiguous range is one compound page. */
+const volatile u32 comp_gfp = 1 << 18;
+const volatile u32 only_pid;           /* of the calibration */
+
+/* Frames of the tracing itself at the top of a stack, by hook: found after attaching. In a map of
+ * its own, since userspace writes it while the programs run. */
+u32 skip_frames[HOOKS] SEC(".data.skip");
+/* The largest order that any record has had: how far up to look for a containing block. */
+u32 top_order;
+
+/* ---- maps ---- */
+
+/* The store: spans[pfn >> span_shift][pfn & mask], spans without page frames are not there. */
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	FIELD_NUMBER(key_size, sizeof(u32));
+	FIELD_NUMBER(value_size, sizeof(u32));
+	FIELD_NUMBER(max_entries, 1);
+} spans SEC(".maps"), freed_spans SEC(".maps");
+
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	FIELD_NUMBER(map_flags, BPF_F_MMAPABLE);
+	FIELD_NUMBER(key_size, sizeof(u32));
+	FIELD_NUMBER(value_size, sizeof(struct task));
+	FIELD_NUMBER(max_entries, 1);
+} tasks SEC(".maps");
+
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	FIELD_NUMBER(map_flags, BPF_F_MMAPABLE);
+	FIELD_NUMBER(key_size, sizeof(u32));
+	FIELD_NUMBER(value_size, sizeof(struct stack)); /* made smaller when loading, by depth */
+	FIELD_NUMBER(max_entries, 1);
+} stacks SEC(".maps");
+
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	FIELD_TYPE(key, u32);
+	FIELD_TYPE(value, struct counters);
+	FIELD_NUMBER(max_entries, 1);
+} counters SEC(".maps");
+
+/* Preallocated: the event comes with the zone's lock held. */
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_HASH);
+	FIELD_TYPE(key, struct extfrag_key);
+	FIELD_TYPE(value, struct extfrag);
+	FIELD_NUMBER(max_entries, 4096);
+} extfrag SEC(".maps");
+
+/* Options and facts of `on` as JSON text; the programs do not read it. */
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	FIELD_NUMBER(key_size, sizeof(u32));
+	FIELD_NUMBER(value_size, 16384);
+	FIELD_NUMBER(max_entries, 1);
+} config SEC(".maps");
+
+struct task_key {
+	u64 pid_tgid;
+	u64 cgroup_id;
+	u64 comm[COMM_LEN / sizeof(u64)];
+};
+
+struct scratch {
+	struct task_key key;       /* the current task */
+	struct task_key cached;    /* the task of the last event on this CPU, and its id */
+	u32 cached_id;
+	u32 spare;
+	u64 plain[2];              /* typed pointers go through here and come out as numbers */
+	u64 frames[MAX_DEPTH];
+};
+
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	FIELD_TYPE(key, u32);
+	FIELD_TYPE(value, struct scratch);
+	FIELD_NUMBER(max_entries, HOOKS);
+} scratches SEC(".maps");
+
+/* Of tasks inside migrate_pages(): why. */
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_HASH);
+	FIELD_TYPE(key, u32);
+	FIELD_TYPE(value, u32);
+	FIELD_NUMBER(max_entries, 4096);
+} migrating SEC(".maps");
+
+/* Of tasks inside a split of a folio: what is split. */
+struct splitting {
+	u64 pfn;
+	u64 order;
+};
+
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_HASH);
+	FIELD_TYPE(key, u32);
+	FIELD_TYPE(value, struct splitting);
+	FIELD_NUMBER(max_entries, 4096);
+} splits SEC(".maps");
+
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	FIELD_TYPE(key, u32);
+	FIELD_TYPE(value, struct sighting);
+	FIELD_NUMBER(max_entries, SIGHTINGS);
+} sightings SEC(".maps");
+u32 sighted;
+
+/* ---- small things ---- */
+
+INLINE void count(enum counter which, u64 n)
+{
+	u32 zero = 0;
+	struct counters *all = bpf_map_lookup_elem(&counters, &zero);
+
+	if (all)
+		all->value[which] += n;
+}
+
+INLINE struct scratch *scratch_of(u32 hook)
+{
+	return bpf_map_lookup_elem(&scratches, &hook);
+}
+
+INLINE u64 page_to_pfn(u64 page)
+{
+	u64 size = core_type_size(struct page);
+
+	/* One of the two is dead code once loaded: the size is then a constant. */
+	if (size == 64)
+		return (page - vmemmap) >> 6;
+	return size ? (page - vmemmap) / size : 0;
+}
+
+INLINE u64 hash_step(u64 hash, u64 word)
+{
+	hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+	return hash ^ hash >> 32;
+}
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * The task depot: who, as a number. Entries that no live record names are given to new tasks; a
+ * reference, taken before the entry is compared, keeps it from changing.
+ */
+#ifndef PAGEOWNER_TASKS_BPF_H
+#define PAGEOWNER_TASKS_BPF_H
+
+#include "shared.bpf.h"
+
+#define TASK_TAKING (1U << 31)
+#define TASK_SLOT_MASK ((1U << TASK_SLOT_BITS) - 1)
+
+INLINE struct task *task_at(u32 id)
+{
+	u32 slot = id & TASK_SLOT_MASK;
+
+	return bpf_map_lookup_elem(&tasks, &slot);
+}
+
+/* Give back n references of a record's task. */
+INLINE void drop_task(u32 id, u32 n)
+{
+	struct task *task = id ? task_at(id) : NULL;
+
+	if (task)
+		__sync_fetch_and_add(&task->refs, -n);
+}
+
+/* Take n more references where one is held already: the slot cannot go to another. */
+INLINE void hold_more(u32 id, u32 n)
+{
+	struct task *task = id && n ? task_at(id) : NULL;
+
+	if (task)
+		__sync_fetch_and_add(&task->refs, n);
+}
+
+INLINE int same_task(struct task *task, struct task_key *key)
+{
+	u64 *comm = (u64 *)task->comm;
+
+	return *(u64 *)&task->tgid == (key->pid_tgid >> 32 | key->pid_tgid << 32) &&
+	       task->cgroup_id == key->cgroup_id && comm[0] == key->comm[0] &&
+	       comm[1] == key->comm[1];
+}
+
+/* Take a reference to a slot that looked right, then see whether it is: with the reference held
+ * it can no longer change. 0 if it was not. */
+INLINE u32 hold_task(struct task *task, struct task_key *key)
+{
+	u32 before = __sync_fetch_and_add(&task->refs, 1);
+	u32 id = *(volatile u32 *)&task->id;
+
+	if (!(before & TASK_TAKING) && id && same_task(task, key))
+		return id;
+	__sync_fetch_and_add(&task->refs, -1);
+	return 0;
+}
+
+INLINE u32 task_slot(u64 hash, u32 way)
+{
+	/* Two buckets of half the ways each: twice the choice makes full buckets rare. */
+	u32 bucket = way < WAYS / 2 ? hash : hash >> 32;
+
+	return ((bucket & ~(u32)(WAYS / 2 - 1)) | (way & (WAYS / 2 - 1))) & task_mask;
+}
+
+/* The id of scratch->key with one reference, from the table or put there; 0: the table is full
+ * of tasks that own pages. */
+GLOBAL u32 find_task(u32 hook)
+{
+	struct scratch *scratch = scratch_of(hook);
+	struct task_key *key;
+	struct task *task;
+	u32 way, id, slot;
+	u64 hash;
+
+	if (!scratch)
+		return 0;
+	key = &scratch->key;
+	hash = hash_step(hash_step(hash_step(hash_step(0, key->pid_tgid), key->cgroup_id),
+				   key->comm[0]), key->comm[1]);
+	for (way = 0; way < WAYS; way++) {
+		task = task_at(task_slot(hash, way));
+		if (!task || !same_task(task, key))
+			continue;
+		id = hold_task(task, key);
+		if (id)
+			return id;
+	}
+	for (way = 0; way < WAYS; way++) {
+		slot = task_slot(hash, way);
+		task = task_at(slot);
+		if (!slot || !task || *(volatile u32 *)&task->refs)
+			continue;
+		if (__sync_val_compare_and_swap(&task->refs, 0, TASK_TAKING))
+			continue;
+		id = task->id + (1U << TASK_SLOT_BITS);
+		if (!(id >> TASK_SLOT_BITS)) /* generation 0 is left out: no id is 0 */
+			id = 1U << TASK_SLOT_BITS;
+		id = (id & ~TASK_SLOT_MASK) | slot;
+		*(volatile u32 *)&task->id = 0;
+		barrier();
+		*(u64 *)&task->tgid = key->pid_tgid >> 32 | key->pid_tgid << 32;
+		task->cgroup_id = key->cgroup_id;
+		((u64 *)task->comm)[0] = key->comm[0];
+		((u64 *)task->comm)[1] = key->comm[1];
+		barrier();
+		*(volatile u32 *)&task->id = id;
+		/* Others may have added and taken back their reference meanwhile: add, not set. */
+		__sync_fetch_and_add(&task->refs, 1 - TASK_TAKING);
+		count(COUNT_TASKS_TAKEN, 1);
+		return id;
+	}
+	count(COUNT_TASKS_FULL, 1);
+	return 0;
+}
+
+/* The id of the current task, with one reference. */
+INLINE u32 task_id(u32 hook)
+{
+	struct scratch *scratch = scratch_of(hook);
+	struct task_key *key, *cached;
+	struct task *task;
+	u32 id;
+
+	if (!scratch)
+		return 0;
+	key = &scratch->key;
+	cached = &scratch->cached;
+	key->pid_tgid = bpf_get_current_pid_tgid();
+	key->cgroup_id = bpf_get_current_cgroup_id();
+	bpf_get_current_comm(key->comm, COMM_LEN);
+	if (scratch->cached_id && key->pid_tgid == cached->pid_tgid &&
+	    key->cgroup_id == cached->cgroup_id && key->comm[0] == cached->comm[0] &&
+	    key->comm[1] == cached->comm[1]) {
+		task = task_at(scratch->cached_id);
+		id = task ? hold_task(task, key) : 0;
+		if (id)
+			return id;
+	}
+	id = find_task(hook);
+	*cached = *key;
+	scratch->cached_id = id;
+	return id;
+}
+
+#endif
