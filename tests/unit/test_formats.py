@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -408,6 +409,31 @@ def test_a_pipe_and_standard_input_give_what_the_file_gives(
         assert pageowner.read(saved).table.equals(expected)
 
 
+@pytest.mark.parametrize("pack", [
+    pytest.param(bytes, id="plain"), pytest.param(gzip.compress, id="gz"),
+    pytest.param(lzma.compress, id="xz"),
+    pytest.param(lambda text: text.replace(b"\n", b"\r\n"), id="crlf")])
+def test_a_pipe_whose_first_bytes_come_one_by_one_is_known_for_what_it_is(
+        some_records: Path, pack: Callable[[bytes], bytes]) -> None:
+    packed = pack(some_records.read_bytes()[:50_000])
+    reading, writing = os.pipe()
+
+    def dribble() -> None:
+        for at in range(70):
+            os.write(writing, packed[at:at + 1])
+            time.sleep(0.002)
+        with os.fdopen(writing, "wb") as rest:
+            rest.write(packed[70:])
+
+    writer = threading.Thread(target=dribble)
+    writer.start()
+    snapshot = pageowner.read(f"/dev/fd/{reading}")
+    writer.join()
+    os.close(reading)
+    assert snapshot.table.num_rows > 50
+    assert snapshot.meta.counters["damaged"] + snapshot.meta.counters["unterminated"] == 1
+
+
 def test_a_pipe_that_gives_a_few_bytes_at_a_time_loses_nothing(
         some_records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = some_records.read_bytes()[:60_000]
@@ -490,6 +516,8 @@ def test_page_owner_stacks_files_of_every_kind_are_read() -> None:
     expected = [("a+0x1/0x2\nb+0x1/0x2 [m]", 12, None), (None, 3, 7), ("c+0x1/0x2", None, 9)]
     assert page_owner_stacks.parse(text) == expected
     assert page_owner_stacks.parse(text.replace(b"\n", b"\r\n")) == expected
+    impossible = b" a+0x1/0x2\nnr_base_pages: " + b"9" * 5000 + b"\n\n"
+    assert page_owner_stacks.parse(impossible) == [("a+0x1/0x2", None, None)]
     held = [page_owner_stacks.Held("a+0x1/0x2\nb+0x1/0x2 [m]", 12)]
     file = io.BytesIO()
     page_owner_stacks.write(held, file)

@@ -23,6 +23,9 @@ __all__ = ["Opened", "open_source", "pieces", "reading"]
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
+_HEAD = 64
+
+
 @dataclass
 class Opened:
     """An open source: ``stream`` gives the unpacked bytes from the start.
@@ -42,7 +45,7 @@ def open_source(source: str | os.PathLike[str]) -> Opened:
 
     Raises PageownerError, naming the file, if it cannot be read or unpacked.
     """
-    name = os.fspath(source)
+    name = os.fsdecode(source)
     raw: io.FileIO
     if name == "-" and sys.stdin is None:
         raise PageownerError("standard input is closed; name a file")
@@ -55,17 +58,48 @@ def open_source(source: str | os.PathLike[str]) -> Opened:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise PageownerError(f"{name}: cannot read: {reason}") from error
     label = "standard input" if name == "-" else name
-    buffered = io.BufferedReader(raw, 1 << 16)
+    regular = stat.S_ISREG(mode.st_mode)
     with reading(label):
-        packed = buffered.peek(6)[:6]
+        buffered = io.BufferedReader(raw if regular else _begun(raw), 1 << 16)
+        packed = buffered.peek(_HEAD)[:_HEAD]
     for magic, kind in _MAGIC.items():
         if packed.startswith(magic):
             unpacked = io.BufferedReader(cast(io.RawIOBase, _unpack(kind, buffered)), 1 << 16)
             with reading(label):
-                head = unpacked.peek(64)[:64]
+                head = unpacked.peek(_HEAD)[:_HEAD]
             return Opened(label, unpacked, None, head)
-    size = mode.st_size if stat.S_ISREG(mode.st_mode) and mode.st_size and name != "-" else None
-    return Opened(label, buffered, size, buffered.peek(64)[:64])
+    size = mode.st_size if regular and mode.st_size and name != "-" else None
+    return Opened(label, buffered, size, packed)
+
+
+class _Begun(io.RawIOBase):
+    """A stream of which the first bytes were read already."""
+
+    def __init__(self, first: bytes, rest: io.FileIO) -> None:
+        self._first = first
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._rest.fileno()
+
+    def readinto(self, buffer: Any) -> int | None:
+        if not self._first:
+            return self._rest.readinto(buffer)
+        size = min(len(buffer), len(self._first))
+        buffer[:size] = self._first[:size]
+        self._first = self._first[size:]
+        return size
+
+
+def _begun(raw: io.FileIO) -> _Begun:
+    """A pipe may give its first bytes one by one: wait for enough to see what it holds."""
+    first = b""
+    while len(first) < _HEAD and (piece := raw.read(_HEAD - len(first))):
+        first += piece
+    return _Begun(first, raw)
 
 
 def _unpack(kind: str, stream: BinaryIO) -> BinaryIO:

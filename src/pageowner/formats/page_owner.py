@@ -17,7 +17,7 @@ import enum
 import os
 from array import array
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from pageowner.errors import PageownerError
@@ -367,23 +367,25 @@ def _parse_range(file: int, start: int, stop: int, size: int) -> Raw:
 
 
 def _parse_stream(opened: Opened) -> Raw:
-    stream = pieces(opened.stream, opened.name, CHUNK)
-    if _first_line_is_crlf(opened):
-        stream = _without_cr(stream)
     parser = _Parser()
-    for piece in stream:
+    for piece in _without_cr(pieces(opened.stream, opened.name, CHUNK)):
         parser.feed(piece)
     return parser.close(final=True)
 
 
-def _first_line_is_crlf(opened: Opened) -> bool:
-    peeked: bytes = opened.stream.peek(4096)[:4096]  # type: ignore[attr-defined]
-    return peeked.partition(b"\n")[0].endswith(b"\r")
+def _first_line_is_crlf(text: bytes) -> bool:
+    return text.partition(b"\n")[0].endswith(b"\r")
 
 
 def _without_cr(stream: Iterator[bytes]) -> Iterator[bytes]:
+    """The text with ``\\n`` for ``\\r\\n``, if its first line ends so."""
+    first = next(stream, b"")
+    if not _first_line_is_crlf(first):
+        yield first
+        yield from stream
+        return
     held = b""
-    for piece in stream:
+    for piece in chain((first,), stream):
         piece = held + piece
         held = b"\r" if piece.endswith(b"\r") else b""
         yield (piece[:-1] if held else piece).replace(b"\r\n", b"\n")
@@ -398,7 +400,7 @@ def begin(opened: Opened) -> Callable[[], list[Raw]]:
     can import what it needs meanwhile. They end at the latest when that function is forgotten.
     """
     size = opened.size
-    if size is None or size < PARALLEL or _first_line_is_crlf(opened):
+    if size is None or size < PARALLEL or _first_line_is_crlf(opened.stream.peek(4096)):  # type: ignore[attr-defined]
         return lambda: [_parse_stream(opened)]
     file = opened.stream.fileno()
     with reading(opened.name):

@@ -34,7 +34,7 @@ class StackRecord(NamedTuple):
     handle: int | None
 
 
-_NUMBER = re.compile(rb"(nr_base_pages|handle): (\d+)\Z")
+_NUMBER = re.compile(rb"(nr_base_pages|handle): (\d{1,19})\Z")
 
 
 def stacks(snapshot: Snapshot, threshold: int = 0) -> list[Held]:
