@@ -165,7 +165,9 @@ class _Walk:
         self.totals += np.bincount(done.classes, minlength=len(CLASSES))
         self.seen["stale_pages"] += done.stale
         self.seen["split_blocks"] += done.split
-        self._collect(done, records, after, first, pick, runs)
+        # Of a page freed just now its record speaks still: so do the flags of the same moment.
+        flags = np.where((after & _BUDDY) != 0, before[:len(after)], after)
+        self._collect(done, records, flags, first, pick, runs)
         return done.beyond
 
     def _doubt(self, done: Account, live: NDArray[np.void], first: int, pick: NDArray[np.int64],
