@@ -27,6 +27,18 @@ def bpf() -> Libbpf:
     return loaded
 
 
+@pytest.fixture(scope="module")
+def tracking(bpf: Libbpf) -> Iterator[None]:
+    """Tracking is on for the tests of a module, and off afterwards."""
+    from pageowner.tracker import lifecycle
+
+    if lifecycle.is_on():
+        pytest.skip("tracking is on on this machine; a test would have to turn it off")
+    lifecycle.on()
+    yield
+    lifecycle.off()
+
+
 @pytest.fixture
 def off(bpf: Libbpf) -> Iterator[None]:
     """Tracking is off before and after; one that somebody else started is left alone."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pageowner.kernel import cgroups
+from pageowner.snapshot import STATES, Snapshot
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 NOPAGE, BUDDY = 1 << 20, 1 << 10
@@ -65,6 +66,16 @@ def memory_cgroup(name: str, limit: int | None = None) -> Iterator[Path | None]:
             place.rmdir()
 
 
+def pages_by_state(snapshot: Snapshot) -> dict[str, int]:
+    """Pages in the rows of a snapshot, each state's by itself."""
+    sizes = np.int64(1) << snapshot.table["order"].to_numpy().astype(np.int64)
+    states = snapshot.table["state"].combine_chunks()
+    codes = states.indices.to_numpy()
+    return dict.fromkeys(STATES, 0) | {
+        name: int(sizes[codes == code].sum())
+        for code, name in enumerate(states.dictionary.to_pylist())}
+
+
 class KernelLog:
     """The kernel's messages from now on (Documentation/ABI/testing/dev-kmsg)."""
 
@@ -89,3 +100,14 @@ class KernelLog:
 
     def close(self) -> None:
         os.close(self._file)
+
+
+def mapped_frames(pid: int, maps: list[tuple[int, int]]) -> np.ndarray:
+    """Page frames behind parts (address, bytes) of a process's memory, by /proc/PID/pagemap; 0
+    where there is none."""
+    with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as file:
+        words = [np.frombuffer(os.pread(file.fileno(), size // PAGE * 8, at // PAGE * 8), "u8")
+                 for at, size in maps]
+    entries = np.concatenate(words)
+    present = entries >> np.uint64(63) == 1
+    return np.where(present, entries & np.uint64((1 << 55) - 1), 0)

@@ -14,11 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-from machine import KernelLog, known_frames, memory_cgroup
+from machine import KernelLog, known_frames, memory_cgroup, pages_by_state
 
 from pageowner.errors import PageownerError
-from pageowner.snapshot import Snapshot
+from pageowner.snapshot import STATES, Snapshot
 from pageowner.source import read
 from pageowner.tracker import lifecycle
 
@@ -29,15 +28,6 @@ _DROPS = ("stacks_full", "stacks_failed", "tasks_full", "out_of_range", "bulk_mi
 _STALE_SHARE = 1e-4
 _HEAD = ("min", "owned", "early", "free", "reserved", "untracked", "sum ok", "rows ok", "stale",
          "split", "missed", "drops", "s", "reclaimed", "load", "warnings")
-
-
-def rows_agree(snapshot: Snapshot) -> bool:
-    """Whether the pages in the rows of each state are what the account of all frames says."""
-    sizes = np.int64(1) << snapshot.table["order"].to_numpy().astype(np.int64)
-    states = snapshot.table["state"].combine_chunks()
-    codes = states.indices.to_numpy()
-    return all(int(sizes[codes == code].sum()) == snapshot.meta.frames.get(name, 0)
-               for code, name in enumerate(states.dictionary.to_pylist()))
 
 
 def reclaimed(cgroup: Path | None) -> int | None:
@@ -103,7 +93,8 @@ def _check(minute: int, folder: Path, cgroup: Path | None, known: int,
            log: KernelLog) -> list[str]:
     snapshot, took = capture(folder / "now.parquet")
     frames, counters = snapshot.meta.frames, snapshot.meta.counters
-    closes, agree = sum(frames.values()) == known, rows_agree(snapshot)
+    closes = sum(frames.values()) == known
+    agree = pages_by_state(snapshot) == {name: frames[name] for name in STATES}
     drops = {name: counters[name] for name in _DROPS if counters.get(name)}
     warnings = log.warnings()
     row = [minute, frames["owned"], frames["early"], frames["free"], frames["reserved"],

@@ -32,8 +32,8 @@ _NOPAGE = pageflags.bit("nopage")
 _BUDDY = pageflags.bit("buddy")
 _HEAD = pageflags.bit("compound_head")
 _TAIL = pageflags.bit("compound_tail")
-_NEVER_GIVEN = (pageflags.bit("reserved") | pageflags.bit("offline") | pageflags.bit("hwpoison")
-                | pageflags.bit("zero_page"))
+# The zero page lies in the kernel's image and is reserved; the huge one is allocated as any other.
+_NEVER_GIVEN = pageflags.bit("reserved") | pageflags.bit("offline") | pageflags.bit("hwpoison")
 
 
 @dataclass
@@ -148,7 +148,8 @@ def _take_apart(result: Account, records: NDArray[np.void], before: NDArray[np.u
     for one in wrong:
         inside = np.arange(place[one], ends[one])
         inside = inside[(shape[inside] >= 0) & ~free_twice[inside]]
-        fitting = np.minimum(shape[inside].astype(np.int64), order[one])
+        room = np.frexp((ends[one] - inside).astype(np.float64))[1] - 1  # log2, rounded down
+        fitting = np.minimum(shape[inside].astype(np.int64), room)
         places.append(inside)
         orders.append(fitting.astype(np.uint8))
         sources.append(np.full(len(inside), place[one]))

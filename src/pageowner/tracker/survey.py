@@ -1,0 +1,386 @@
+"""A walk over all page frames: for each span flags, records, flags again, so that little time lies
+between, and from them the rows of a snapshot and the account of all frames.
+
+Each span is worked on without its quiet parts, windows of 1,024 frames that are free and have no
+record, and what is kept of it is only what the rows need.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageowner.errors import PageownerError
+from pageowner.kernel import pageflags
+from pageowner.tracker.accounts import (
+    ABSENT,
+    CLASSES,
+    FREE,
+    IS_EARLY,
+    RESERVED,
+    UNTRACKED,
+    Account,
+    account,
+)
+from pageowner.tracker.maps import EARLY, FILTERED, OWNED, RECORD, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from pageowner.kernel import zones
+
+__all__ = ["COLUMNS", "STATES", "Survey", "survey"]
+
+COLUMNS: dict[str, str] = {
+    "pfn": "u8", "order": "u1", "state": "u1", "ts": "u8", "stack_id": "u4", "task_id": "u4",
+    "gfp_mask": "u4", "migrate_reason": "u1", "flags": "u8", "cgroup": "u8",
+}
+"""What is kept of a row, and as which NumPy type. ``state`` is a place in `STATES`; what comes
+from a record is 0 for rows that have none."""
+
+STATES = ("owned", "early", "untracked")
+
+_FROM_RECORD = ("ts", "stack_id", "task_id", "gfp_mask", "migrate_reason")
+_BUDDY = pageflags.bit("buddy")
+_NOPAGE = pageflags.bit("nopage")
+
+_ORDER = pageflags.MAX_ORDER
+_WINDOW = 1 << _ORDER
+"""Blocks of the page allocator lie in one window; only contiguous ranges may be larger."""
+
+_TRIES = 4
+
+
+@dataclass
+class Survey:
+    """What a walk found: rows in pfn order, ``frames`` by class (`accounts.CLASSES` without
+    ``absent``) and ``seen``, counts of what was noticed on the way:
+
+    - ``stale_pages``: of records whose pages are free: their free was missed
+    - ``split_blocks``: found split past every hook
+    - ``reread_pages``: looked untracked at first and were read again; ``changed_pages`` of them
+      only changed hands just then, and count as free
+    """
+
+    frames: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+    _parts: dict[str, list[NDArray[Any]]] = field(
+        default_factory=lambda: {name: [] for name in COLUMNS})
+
+    def add(self, **columns: NDArray[Any]) -> None:
+        """Append rows."""
+        for name, kind in COLUMNS.items():
+            self._parts[name].append(columns[name].astype(kind, copy=False))
+
+    def take(self, name: str) -> NDArray[Any]:
+        """One of `COLUMNS`, once: it is forgotten here, to save memory."""
+        parts = self._parts.pop(name)
+        return np.concatenate(parts) if parts else np.zeros(0, COLUMNS[name])
+
+
+def survey(store: Store, zone_map: zones.ZoneMap, comp_gfp: int) -> Survey:
+    """Walk over all frames that /proc/kpageflags knows.
+
+    ``comp_gfp`` is this kernel's __GFP_COMP. Raises PageownerError if a file cannot be read.
+    """
+    with _Walk(store, zone_map, comp_gfp) as walk:
+        return walk.run()
+
+
+class _Walk:
+    def __init__(self, store: Store, zone_map: zones.ZoneMap, comp_gfp: int) -> None:
+        self.store, self.zone_map, self.comp_gfp = store, zone_map, comp_gfp
+        self.size = 1 << store.span_shift
+        self.spans = {span.first: span.records for span in store.spans}
+        self.totals = np.zeros(len(CLASSES), np.int64)
+        self.seen = dict.fromkeys(
+            ("stale_pages", "split_blocks", "reread_pages", "changed_pages"), 0)
+        self.result = Survey(seen=self.seen)
+        self.flags_file: int | None = None
+        self.cgroup_file: int | None = None
+
+    def __enter__(self) -> _Walk:
+        self.flags_file = _open(pageflags.KPAGEFLAGS)
+        self.cgroup_file = _open(pageflags.KPAGECGROUP)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self.flags_file, self.cgroup_file):
+            if file is not None:
+                os.close(file)
+
+    def run(self) -> Survey:
+        deferred = list(self._deferred())
+        held_back = [*deferred, *_outside(self.store.facts["ranges"])]
+        carried: list[tuple[int, int]] = []
+        end = self._frame_count()
+        for first in range(0, end, self.size):
+            stop = min(first + self.size, end)
+            if not carried and any(one[0] <= first and stop <= one[1] for one in held_back):
+                # Nothing here was ever the page allocator's; deferred frames were just read.
+                absent = 0
+                if not any(one[0] <= first and stop <= one[1] for one in deferred):
+                    absent = int(np.count_nonzero(self._frames(first, stop - first) & _NOPAGE))
+                self.totals[ABSENT] += absent
+                self.totals[RESERVED] += stop - first - absent
+                continue
+            inside = [(max(one[0] - first, 0), min(one[1] - first, self.size))
+                      for one in held_back if one[0] < stop and one[1] > first]
+            carried = self._span(first, stop - first, carried, inside)
+        frames = dict(zip(CLASSES, map(int, self.totals), strict=True))
+        del frames["absent"]
+        if not frames["filtered"]:
+            del frames["filtered"]
+        self.result.frames = frames
+        return self.result
+
+    def _span(self, first: int, count: int, carried: list[tuple[int, int]],
+              held_back: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Judge one span; what its last blocks hold of the next one."""
+        before = self._frames(first, count)
+        count = len(before)
+        live = self.spans.get(first)
+        tracked = live is not None
+        if live is None:
+            live = np.zeros(count, RECORD)
+        live = live[:count]
+        plain = not carried and not held_back and not (live["order"] > _ORDER).any()
+        runs = _busy_runs(live["state"], before) if plain else [(0, count)]
+        pick = _indices(runs)
+        self.totals[FREE] += count - len(pick)
+        if not len(pick):
+            return []
+        before = _parts(before, runs)
+        records = _parts(live, runs)
+        after = np.concatenate([self._frames(first + a, b - a) for a, b in runs])
+        done = account(records, before, after, self.comp_gfp, carried, held_back)
+        pick = pick[:len(done.classes)]  # less where memory was just taken away
+        self._doubt(done, live, first, pick, after, tracked)
+        self.totals += np.bincount(done.classes, minlength=len(CLASSES))
+        self.seen["stale_pages"] += done.stale
+        self.seen["split_blocks"] += done.split
+        # Of a page freed just now its record speaks still: so do the flags of the same moment.
+        flags = np.where((after & _BUDDY) != 0, before[:len(after)], after)
+        self._collect(done, records, flags, first, pick, runs)
+        return done.beyond
+
+    def _doubt(self, done: Account, live: NDArray[np.void], first: int, pick: NDArray[np.int64],
+               after: NDArray[np.uint64], tracked: bool) -> None:
+        """Look again at what seems untracked: it may have changed hands between two readings.
+
+        Only what seems so every time is untracked. Pages that did not, in a machine that works
+        the very ones that are freed and taken again all the time, count as free.
+        """
+        doubt = np.flatnonzero(done.classes == UNTRACKED)
+        self._settle_silent(done.classes, doubt, after[doubt], pick[doubt] + first)
+        if not tracked:
+            return  # memory that no record can speak for
+        doubt = doubt[done.classes[doubt] == UNTRACKED]
+        self.seen["reread_pages"] += len(doubt)
+        for _ in range(_TRIES):
+            if not len(doubt):
+                break
+            place = pick[doubt]
+            flags = np.zeros(len(doubt), np.uint64)
+            known = np.zeros(len(doubt), bool)
+            for start, stop in _same(place >> _ORDER):
+                window = int(place[start]) >> _ORDER << _ORDER
+                records = live[window:window + _WINDOW].copy()
+                low, high = int(place[start]), int(place[stop - 1]) + 1
+                read = self._frames(first + low, high - low)
+                flags[start:stop] = read[place[start:stop] - low]
+                known[start:stop] = _spoken_for(records)[place[start:stop] - window]
+            known |= (flags & (_BUDDY | _NOPAGE)) != 0
+            done.classes[doubt[known]] = FREE
+            rest = ~known
+            self._settle_silent(done.classes, doubt[rest], flags[rest], place[rest] + first)
+            left = doubt[done.classes[doubt] == UNTRACKED]
+            self.seen["changed_pages"] += len(doubt) - len(left)
+            doubt = left
+
+    def _settle_silent(self, classes: NDArray[np.uint8], at: NDArray[np.int64],
+                       flags: NDArray[np.uint64], pfns: NDArray[np.int64]) -> None:
+        """Flags of 0 do not tell a page on a CPU's list of free pages from one in use: ask."""
+        silent = np.flatnonzero(flags == 0)
+        if len(silent):
+            unused = self.store.unused(pfns[silent].astype(np.uint64))
+            classes[at[silent[unused]]] = FREE
+
+    def _collect(self, done: Account, records: NDArray[np.void], flags: NDArray[np.uint64],
+                 first: int, pick: NDArray[np.int64], runs: list[tuple[int, int]]) -> None:
+        """Add the owned blocks, and early and untracked pages by compound page, in pfn order."""
+        size = len(done.classes)
+        row = np.zeros(size, np.uint8)  # place in STATES + 1; 0: no row begins here
+        order = np.zeros(size, np.uint8)
+        owned = records["state"][done.blocks.record] == OWNED
+        place, source = done.blocks.place[owned], done.blocks.record[owned]
+        row[place] = 1
+        order[place] = done.blocks.order[owned]
+        others = (done.classes == IS_EARLY) | (done.classes == UNTRACKED)
+        if others.any():
+            heads, sizes = _by_compound(done.classes, others, pageflags.compound_order(flags))
+            row[heads] = np.where(done.classes[heads] == IS_EARLY, 2, 3)
+            order[heads] = sizes
+        places = np.flatnonzero(row)
+        if not len(places):
+            return
+        state = row[places] - np.uint8(1)
+        owned = state == 0
+        said: dict[str, NDArray[Any]] = {}
+        for name in _FROM_RECORD:
+            said[name] = np.zeros(len(places), COLUMNS[name])
+            said[name][owned] = records[name][source]
+        if self.cgroup_file is not None:
+            cgroup = np.concatenate([_words(self.cgroup_file, first + a, b - a) for a, b in runs])
+        else:
+            cgroup = np.zeros(size, np.uint64)
+        if len(cgroup) < size:  # memory was taken away meanwhile
+            cgroup = np.pad(cgroup, (0, size - len(cgroup)))
+        self.result.add(pfn=pick[places] + first, order=order[places], state=state,
+                        flags=flags[places], cgroup=cgroup[places],
+                        **said)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _frames(self, first: int, count: int) -> NDArray[np.uint64]:
+        assert self.flags_file is not None
+        return _words(self.flags_file, first, count)
+
+    def _frame_count(self) -> int:
+        """One more than the highest pfn that /proc/kpageflags knows."""
+        low, high = 0, max((zone.end_pfn for zone in self.zone_map.zones), default=0)
+        while len(self._frames(high, 1)):
+            low, high = high, high * 2 + 1
+        while low < high:
+            middle = (low + high) // 2
+            if len(self._frames(middle, 1)):
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def _deferred(self) -> Iterator[tuple[int, int]]:
+        """Frames (first, behind the last) at the ends of zones that the page allocator was not
+        given, which have no flag (see `pageflags.deferred`).
+
+        There may be very many: a few samples tell where to begin to look for the last flag.
+        """
+        for zone in self.zone_map.zones:
+            missing = min(zone.present - zone.managed, zone.spanned)
+            start, end = max(zone.end_pfn - missing, zone.start_pfn), zone.end_pfn
+            for sample in range(end - 1, start, -_WINDOW):
+                if self._frames(sample, 1).any():
+                    start = sample
+                    break
+            while start < end:
+                used = np.flatnonzero(self._frames(start, min(self.size, end - start)))
+                if not len(used):
+                    yield start, end
+                    break
+                start += int(used[-1]) + 1
+
+
+def _open(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if path == pageflags.KPAGECGROUP:
+            return None  # a kernel without memory cgroups
+        raise PageownerError(
+            f"{path} is not there: this kernel is without CONFIG_PROC_PAGE_MONITOR") from None
+    except PermissionError as error:
+        raise PageownerError(f"cannot read {path}: run as root") from error
+
+
+def _words(file: int, first: int, count: int) -> NDArray[np.uint64]:
+    """One word a frame of a /proc/kpage* file; fewer where memory ends."""
+    words = np.empty(count, np.uint64)
+    octets = words.view(np.uint8)
+    done = 0
+    while done < len(octets):
+        got = os.preadv(file, [octets[done:].data], first * 8 + done)
+        if not got:
+            break
+        done += got
+    return words[:done // 8]
+
+
+def _outside(ranges: list[list[int]]) -> list[tuple[int, int]]:
+    """Frames between the ranges of memory: kernels with a flat memory map know them too."""
+    edges = [0, *(edge for one in sorted(ranges) for edge in one), 1 << 62]
+    return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)
+            if stop > start]
+
+
+# -- small things on arrays ----------------------------------------------------------------------
+
+
+def _busy_runs(state: NDArray[np.uint8], flags: NDArray[np.uint64]) -> list[tuple[int, int]]:
+    """Runs (first, behind the last) of windows that are not quiet: whose frames are not all free,
+    or have a record."""
+    starts = np.arange(0, len(flags), _WINDOW)
+    if not len(starts):
+        return []
+    busy = np.logical_or.reduceat(state != 0, starts)
+    busy |= np.bitwise_and.reduceat(flags, starts) & _BUDDY == 0
+    edges = np.flatnonzero(np.diff(busy.astype(np.int8), prepend=0, append=0))
+    return [(int(a) * _WINDOW, min(int(b) * _WINDOW, len(flags)))
+            for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _indices(runs: list[tuple[int, int]]) -> NDArray[np.int64]:
+    return np.concatenate([np.arange(a, b) for a, b in runs] or [np.zeros(0, np.int64)])
+
+
+def _parts(values: NDArray[Any], runs: list[tuple[int, int]]) -> NDArray[Any]:
+    """A copy of the runs of an array, one after another."""
+    return np.concatenate([values[a:b] for a, b in runs])
+
+
+def _same(values: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Runs (first, behind the last) of equal values."""
+    edges = np.flatnonzero(np.diff(values)) + 1
+    bounds = [0, *edges.tolist(), len(values)]
+    return list(pairwise(bounds))
+
+
+def _spoken_for(records: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Which frames of a window have a record over them."""
+    state = records["state"]
+    heads = np.flatnonzero((state == OWNED) | (state == FILTERED))
+    ends = np.minimum(heads + (np.int64(1) << records["order"][heads].astype(np.int64)),
+                      len(records))
+    edges = np.zeros(len(records) + 1, np.int32)
+    np.add.at(edges, heads, 1)
+    np.add.at(edges, ends, -1)
+    covered: NDArray[np.bool_] = (np.cumsum(edges[:-1]) > 0) | (state == EARLY)
+    return covered
+
+
+def _by_compound(classes: NDArray[np.uint8], mine: NDArray[np.bool_],
+                 shape: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """First frames and orders of rows for pages without a record: a compound page is one row if
+    all of it is of one class, else its pages stand alone."""
+    heads = np.flatnonzero(mine)
+    sizes = shape[heads]
+    large = heads[sizes > 0]
+    if not len(large):
+        return heads, np.zeros(len(heads), np.uint8)
+    ends = np.minimum(large + (np.int64(1) << shape[large].astype(np.int64)), len(mine))
+    changes = np.concatenate([[0], np.cumsum(np.diff(classes) != 0)])
+    alike = changes[ends - 1] == changes[large]
+    large, ends = large[alike], ends[alike]
+    inside = np.zeros(len(mine) + 1, np.int32)
+    np.add.at(inside, large + 1, 1)
+    np.add.at(inside, ends, -1)
+    alone = np.cumsum(inside[:-1])[heads] == 0
+    orders = np.zeros(len(mine), np.uint8)
+    orders[large] = shape[large]
+    heads = heads[alone]
+    return heads, orders[heads]
