@@ -39,7 +39,10 @@ def left(bpf: Libbpf) -> list[str]:
 
 
 def _held() -> bool:
-    """Whether a living process has a tracker of its own."""
+    """Whether a living process has a tracker of its own, or one is pinned outside of the mount
+    namespace in which the tests may run."""
+    if any(Path("/proc/1/root" + PIN_DIRECTORY).parent.glob("pageowner*")):
+        return True
     for fds in Path("/proc").glob("[0-9]*/fd"):
         try:
             if any(os.readlink(fd).startswith("anon_inode:bpf") for fd in fds.iterdir()):
@@ -147,3 +150,18 @@ def test_kill_at_any_moment_is_mended(bpf: Libbpf) -> None:
         for directory in (PIN_DIRECTORY, PIN_DIRECTORY + "-new", PIN_DIRECTORY + "-old"):
             assert not os.path.exists(directory), where
     assert left(bpf) == []
+
+
+def test_a_missing_bpffs_is_mounted(bpf: Libbpf) -> None:
+    """In a mount namespace of its own, where there is none."""
+    assert bpf
+    code = ("from pageowner.tracker import lifecycle, requirements as r;"
+            "assert not r.is_mounted(); assert r.mount_bpffs(); assert r.is_mounted();"
+            "assert lifecycle.off() is False")
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c",
+         f'while umount /sys/fs/bpf 2>/dev/null; do :; done; exec "{sys.executable}" -c "{code}"'],
+        capture_output=True, text=True)
+    if "unshare failed" in done.stderr:
+        pytest.skip("no mount namespace can be made here")
+    assert done.returncode == 0, done.stderr

@@ -377,9 +377,11 @@ def _clean() -> bool:
 
 def _refusal(error: BpfError, debug: bool) -> PageownerError:
     if error.errno in (errno.EPERM, errno.EACCES):
-        why = requirements.lockdown()
-        if why:
-            return PageownerError(why)
+        return PageownerError(
+            requirements.lockdown()
+            or "the kernel does not let this process load BPF programs; it needs CAP_BPF and"
+               f" CAP_PERFMON in the first user namespace, which containers seldom have ({error})"
+        )
     if error.errno == errno.ENOMEM:
         return PageownerError(f"not enough memory for the tracker's maps: {error}")
     text = f"the kernel refuses the tracker: {error}"
