@@ -1,8 +1,8 @@
 """Programs that take a known number of pages in a known way, and hold them until stdin ends.
 
-``hold.py WHAT PAGES [FILE]``: a task named ``hold WHAT``. When it has its pages it prints one line
-of JSON: ``since``, the time just before (CLOCK_MONOTONIC ns), and where what it holds is mapped,
-``maps``: [address, bytes].
+``hold.py WHAT PAGES [FILE [CGROUP]]``: a task named ``hold WHAT``, moved to a cgroup. When it has
+its pages it prints one line of JSON: ``since``, the time just before (CLOCK_MONOTONIC ns), and
+``maps``, where what it holds is mapped: [address, bytes].
 """
 
 from __future__ import annotations
@@ -184,6 +184,9 @@ def main() -> None:
         import numpy  # noqa: F401  what is imported is not counted
 
         import pageowner.tracker.libbpf  # noqa: F401
+    if len(sys.argv) > 4 and sys.argv[4]:
+        with open(f"{sys.argv[4]}/cgroup.procs", "w") as procs:
+            procs.write(str(os.getpid()))
     ctypes.CDLL(None).prctl(PR_SET_NAME, f"hold {what}".encode(), 0, 0, 0)
     since = time.monotonic_ns()
     maps = program[what](count, sys.argv[3] if len(sys.argv) > 3 else "")
