@@ -456,10 +456,11 @@ HOSTILE = b"".join((
 
 
 def _sums(parts: list[page_owner.Raw]) -> tuple[Any, ...]:
-    rows = [(part.headers[h], part.lines[line], part.bodies[b], pfn, block, ts, free)
-            for part in parts for h, line, b, pfn, block, ts, free in zip(
-                part.header, part.line, part.body, part.pfn, part.block, part.ts, part.free_ts,
-                strict=True)]
+    assert not any(part.free_ts for part in parts)
+    rows = [(part.headers[h], part.lines[line], part.bodies[b], pfn, block, ts)
+            for part in parts for kind, pfn, block, ts in zip(
+                part.kind, part.pfn, part.block, part.ts, strict=True)
+            for h, line, b in [part.kinds[kind]]]
     return (rows, sum(part.damaged for part in parts), sum(part.unterminated for part in parts),
             sorted(place for part in parts for place in part.damage)[:10])
 

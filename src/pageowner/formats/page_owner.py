@@ -1,10 +1,16 @@
 """Read the text of the kernel's page owner, of any version since 3.19, into a snapshot.
 
 The text is cut into records at an empty line followed by ``Page allocated via order ``: 27 bytes,
-more than a task's name can hold, so no name can fake the cut. A record that looks like a current
-kernel's is taken apart by three splits and three look-ups of texts seen before (distinct headers,
-PFN line tails and stacks are few); anything else goes through the grammar, which the short way
-never contradicts. Where a plain file is large, one process per core reads a range of its bytes.
+more than a task's name can hold, so no name can fake the cut. There are three ways to take one
+apart, each left to the next for what it cannot do, and none contradicting it:
+
+1. Six of seven records are the one before with other numbers. Two comparisons tell, without a
+   search for the cut or a look at the stack.
+2. A record that looks like a current kernel's takes three splits and three look-ups of texts seen
+   before: distinct headers, PFN line tails and stacks are few.
+3. Anything else goes through the grammar.
+
+Where a plain file is large, one process per core reads a range of its bytes.
 
 Nothing is lost without being counted. Cut the text before every line that begins with ``Page
 allocated via order `` and behind every empty line (but for empty lines in the name of a task):
@@ -35,7 +41,7 @@ __all__ = ["Damage", "Raw", "begin", "parse", "read"]
 START = b"Page allocated via order "
 CUT = b"\n\n" + START
 TORN = b"\n" + START
-CHUNK = 2 << 20
+CHUNK = 1 << 20
 LONGEST = 1 << 16
 """A record is at most one page of text (print_page_owner in mm/page_owner.c), of 64 KiB at most."""
 WAIT = 4 << 20
@@ -44,6 +50,8 @@ PARALLEL = 24 << 20
 NONE = (1 << 64) - 1
 """Stands for "not said" in the columns of pfn, ts and free_ts while parsing."""
 SHOWN_DAMAGE = 10
+NUMBERS = 96
+"""Bytes that hold the time, the PFN and the block with the words between, and more."""
 
 
 class Damage(NamedTuple):
@@ -57,16 +65,16 @@ class Damage(NamedTuple):
 class Raw:
     """Columns of a dump as plain arrays: one item a record, in the dump's order.
 
-    ``header``, ``line`` and ``body`` are places in the lists of distinct texts; line is 0 for a
-    record without PFN line.
+    ``kind`` is a place in ``kinds``, the distinct records but for their numbers, each as places
+    in ``headers``, ``lines`` and ``bodies``; the line is 0 for a record without PFN line.
+    ``free_ts`` is empty where no record says it.
     """
 
     headers: list[grammar.Header] = field(default_factory=list)
     lines: list[tuple[str | None, str, str, bool | None]] = field(default_factory=list)
     bodies: list[grammar.Body] = field(default_factory=list)
-    header: array[int] = field(default_factory=lambda: array("I"))
-    line: array[int] = field(default_factory=lambda: array("I"))
-    body: array[int] = field(default_factory=lambda: array("I"))
+    kinds: list[tuple[int, int, int]] = field(default_factory=list)
+    kind: array[int] = field(default_factory=lambda: array("I"))
     pfn: array[int] = field(default_factory=lambda: array("Q"))
     block: array[int] = field(default_factory=lambda: array("Q"))
     ts: array[int] = field(default_factory=lambda: array("Q"))
@@ -94,6 +102,7 @@ class _Parser:
         self.headers: dict[bytes, int] = {}
         self.lines: dict[bytes | tuple[str | None, str, str, bool | None], int] = {}
         self.bodies: dict[bytes, int] = {}
+        self.kinds: dict[tuple[int, int, int], int] = {}
         self.carry = b""
         self.offset = offset
         self.skipping = False
@@ -141,66 +150,85 @@ class _Parser:
 
     def _chunk(self, size: int, end: _End = _End.CLOSED) -> None:
         """Take the first ``size`` bytes of what is held; ``end`` is what follows them."""
-        data, offset = self.carry[:size], self.offset
-        self.carry = self.carry[size:]
+        data, offset = self.carry, self.offset
+        self.carry = data[size:]
         self.offset += size
-        if data.startswith(START):
-            data = b"\n\n" + data
-            offset -= 2
-        records = data.split(CUT)
-        if end is not _End.CLOSED:
-            last = records.pop()
-        if records:
-            self._records(records, offset)
-        if end is not _End.CLOSED:
-            start = offset + len(data) - len(last)
-            if records:
-                self._span(last, start - len(START), end)
-            else:
-                self._span(last, start, end, stray=True)
+        if data.startswith(START, 0, size):
+            at = len(START)
+        else:
+            cut = data.find(CUT, 0, size)
+            stray = data[:size if cut < 0 else cut]
+            if stray.strip():
+                self._span(stray, offset, end if cut < 0 else _End.CLOSED, stray=True)
+            if cut < 0:
+                return
+            at = cut + len(CUT)
+        if end is _End.CLOSED:
+            self._records(data, at, size, offset)
+            return
+        last = data.rfind(CUT, max(at - len(CUT), 0), size)
+        if last < 0:
+            last = at - len(CUT)
+        self._records(data, at, last, offset)
+        last += len(CUT)
+        self._span(data[last:size], offset + last - len(START), end)
 
-    def _records(self, records: list[bytes], offset: int) -> None:
-        """What a text gives when it is split at `CUT`: a closed record each, but for the first."""
-        if records[0].strip():
-            self._span(records[0], offset, _End.CLOSED, stray=True)
-        at = -1
-        raw, headers, lines, bodies = self.raw, self.headers, self.lines, self.bodies
-        add_header, add_line, add_body = raw.header.append, raw.line.append, raw.body.append
-        add_pfn, add_block, add_ts = raw.pfn.append, raw.block.append, raw.ts.append
-        for index in range(1, len(records)):
-            record = records[index]
+    def _records(self, data: bytes, at: int, stop: int, offset: int) -> None:
+        """Closed records: ``at`` is behind the first's `START`, ``stop`` where the last one ends,
+        which is a `CUT` or the end of ``data``; ``offset`` is that of ``data`` in the text."""
+        raw, headers, lines, bodies, kinds = (
+            self.raw, self.headers, self.lines, self.bodies, self.kinds)
+        add_kind, add_pfn, add_block, add_ts = (
+            raw.kind.append, raw.pfn.append, raw.block.append, raw.ts.append)
+        # Of the record before: its texts around the numbers, up to and with the cut behind it.
+        before = migratetype = behind = b""
+        same = -1
+        while at - len(CUT) < stop:
+            start = at + len(before)
             try:
-                head, second, rest = record.split(b"\n", 2)
-                key, time, unit = head.rsplit(b" ", 2)
-                _, pfn, of, kind, of_block, block, tail = second.split(b" ", 6)
-                header, line, body = headers[key], lines[kind + tail], bodies[rest]
+                if (same >= 0 and data.startswith(before, at)
+                        and len(words := (piece := data[start:start + NUMBERS]).split(b" ", 7)) == 8
+                        and data.startswith(
+                            behind, after := start + len(piece) - len(words[7]))
+                        and words[4] == migratetype):
+                    time, unit, pfn, of, _, of_block, block, _ = words
+                    if unit != b"ns\nPFN":
+                        raise ValueError
+                    following = after + len(behind)
+                else:
+                    cut = data.find(CUT, at, stop)
+                    following = (stop if cut < 0 else cut) + len(CUT)
+                    head, second, body = data[at:following - len(CUT)].split(b"\n", 2)
+                    key, time, unit = head.rsplit(b" ", 2)
+                    word, pfn, of, migratetype, of_block, block, tail = second.split(b" ", 6)
+                    same = kinds[headers[key], lines[migratetype + tail], bodies[body]]
+                    before, behind = key + b" ", tail + b"\n" + body + CUT
+                    if word != b"PFN" or unit != b"ns" or tail[:5] != b"type ":
+                        raise ValueError
                 first, number, ns = int(pfn, 16), int(block), int(time)
                 # int() takes signs and underscores too.
-                if (second[:6] != b"PFN 0x" or unit != b"ns" or of != b"type"
-                        or of_block != b"Block" or tail[:5] != b"type " or number > first
+                if (pfn[:2] != b"0x" or of != b"type" or of_block != b"Block" or number > first
                         or len(pfn) > 14 or len(time) > 18
                         or not (pfn + block + time).isalnum()):
                     raise ValueError
             except (ValueError, KeyError):
-                if at < 0:
-                    at, place = 1, offset + len(records[0]) + 2
-                while at < index:
-                    place += len(records[at]) + len(CUT)
-                    at += 1
+                same = -1
+                cut = data.find(CUT, at, stop)
+                following = (stop if cut < 0 else cut) + len(CUT)
+                record = data[at:following - len(CUT)]
                 if not self._known(record):
-                    self._span(record, place, _End.CLOSED)
-                continue
-            add_header(header)
-            add_line(line)
-            add_body(body)
-            add_pfn(first)
-            add_block(number)
-            add_ts(ns)
+                    self._span(record, offset + at - len(START), _End.CLOSED)
+            else:
+                add_kind(same)
+                add_pfn(first)
+                add_block(number)
+                add_ts(ns)
+            at = following
         self._fill_free_ts()
 
     def _fill_free_ts(self) -> None:
         missing = len(self.raw.ts) - len(self.raw.free_ts)
-        if missing:
+        if self.raw.free_ts and missing:
             self.raw.free_ts.extend(array("Q", [NONE]) * missing)
 
     def _known(self, record: bytes) -> bool:
@@ -239,15 +267,20 @@ class _Parser:
 
     def _add(self, header: int, line: int, body: int, pfn: int, block: int, ts: int,
              free_ts: int) -> None:
-        raw = self.raw
-        raw.header.append(header)
-        raw.line.append(line)
-        raw.body.append(body)
+        raw, kind = self.raw, (header, line, body)
+        number = self.kinds.get(kind)
+        if number is None:
+            number = self.kinds[kind] = len(raw.kinds)
+            raw.kinds.append(kind)
+        if free_ts != NONE and not raw.free_ts:
+            raw.free_ts.extend(array("Q", [NONE]) * len(raw.ts))
+        self._fill_free_ts()
+        if raw.free_ts or free_ts != NONE:
+            raw.free_ts.append(free_ts)
+        raw.kind.append(number)
         raw.pfn.append(pfn)
         raw.block.append(block)
-        self._fill_free_ts()
         raw.ts.append(ts)
-        raw.free_ts.append(free_ts)
 
     def _damaged(self, offset: int, reason: str) -> None:
         self.raw.damaged += 1
@@ -290,9 +323,9 @@ class _Parser:
             if blank or end is _End.CLOSED:
                 self._whole(header, key, ts, free_ts, body, offset)
             elif end is _End.OPEN:
-                before = len(self.raw.header)
+                before = len(self.raw.kind)
                 self._whole(header, key, ts, free_ts, body.removesuffix(b"\n"), offset)
-                self.raw.unterminated += len(self.raw.header) - before
+                self.raw.unterminated += len(self.raw.kind) - before
             else:
                 self._damaged(offset, "the record is cut short by the next one"
                               if end is _End.TORN else "the text ends inside this record")
@@ -356,14 +389,20 @@ def _edges(file: int, size: int) -> list[int]:
     return sorted(edges)
 
 
-def _parse_range(file: int, start: int, stop: int, size: int) -> Raw:
+def _parse_range(file: int, start: int, stop: int, end: int) -> Raw:
     """Bytes ``start`` to ``stop`` of an open file; the place in it is not moved."""
-    parser = _Parser(start)
-    at = start
-    while at < stop and (piece := os.pread(file, min(CHUNK, stop - at), at)):
+    parser, at, size = _Parser(start), start, CHUNK
+    while at < stop:
+        wanted = min(size, stop - at)
+        piece = os.pread(file, wanted, at)
+        # What was left over is read once more, which costs less than to join it.
+        parser.carry = b""
         parser.feed(piece)
-        at += len(piece)
-    return parser.close(final=stop == size)
+        if at + len(piece) == stop or len(piece) < wanted:
+            break
+        size = CHUNK if parser.offset > at else 2 * size
+        at = parser.offset
+    return parser.close(final=stop == end)
 
 
 def _parse_stream(opened: Opened) -> Raw:
@@ -435,7 +474,7 @@ def read(source: str | os.PathLike[str] | Opened) -> Snapshot:
     from pageowner.formats.page_owner_columns import to_snapshot
 
     parts = finish()
-    if not any(part.header for part in parts):
+    if not any(part.kind for part in parts):
         raise PageownerError(
             f"{opened.name}: no record of page_owner in it"
             + (f" ({parts[0].damage[0].reason} at byte {parts[0].damage[0].offset})"

@@ -1,6 +1,6 @@
 """Turn the plain columns of a parsed dump into a snapshot's Arrow table.
 
-Every distinct header, PFN line tail and body is looked at once; rows are made by taking from
+Every kind of record, that is all but its numbers, is looked at once; rows are made by taking from
 these by number.
 """
 
@@ -16,7 +16,12 @@ from pageowner.formats.page_owner import NONE, Raw
 from pageowner.snapshot import Metadata, Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
+
+    from pageowner.formats.page_owner_grammar import Body, Header
+
+    _Line = tuple[str | None, str, str, bool | None]
+    _Kind = tuple[Header, _Line, Body]
 
 __all__ = ["to_snapshot"]
 
@@ -29,18 +34,22 @@ _NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
 _NAMES_BEFORE_4_4 = ("Unmovable", "Reclaimable", "Movable", "Reserve", "CMA", "Isolate")
 
 
-def _joined(parts: Sequence[Raw], name: str, dtype: str) -> np.ndarray:
-    return np.concatenate([np.frombuffer(getattr(part, name), dtype) for part in parts])
+def _joined(parts: Sequence[Raw], name: str) -> np.ndarray:
+    """A column of numbers; `NONE` in the rows of parts where no record says it."""
+    return np.concatenate([
+        np.frombuffer(column, np.uint64) if (column := getattr(part, name))
+        else np.full(len(part.kind), NONE, np.uint64) for part in parts])
 
 
-def _merged(parts: Sequence[Raw], table: str, column: str) -> tuple[list[Any], np.ndarray]:
-    """The distinct values of all parts in one list, and each row's place in it."""
-    places: dict[Hashable, int] = {}
+def _kinds(parts: Sequence[Raw]) -> tuple[list[_Kind], np.ndarray]:
+    """The distinct kinds of record in all parts, and each row's place among them."""
+    places: dict[_Kind, int] = {}
     rows = []
     for part in parts:
-        here = [places.setdefault(value, len(places)) for value in getattr(part, table)]
-        numbers = np.frombuffer(getattr(part, column), np.uint32)
-        rows.append(np.array(here or [0], np.uint32)[numbers])
+        here = [places.setdefault(
+            (part.headers[header], part.lines[line], part.bodies[body]), len(places))
+            for header, line, body in part.kinds]
+        rows.append(np.array(here, np.int64)[np.frombuffer(part.kind, np.uint32)])
     return list(places), np.concatenate(rows)
 
 
@@ -86,54 +95,49 @@ def _of_mask(header: Any, old: bool) -> str | None:
     return "Reclaimable" if header.gfp_mask & _RECLAIMABLE and not old else "Unmovable"
 
 
-def _numbering(headers: Sequence[Any], lines: Sequence[Any], header: np.ndarray,
-               line: np.ndarray) -> tuple[str, ...] | None:
+def _numbering(kinds: Iterable[_Kind]) -> tuple[str, ...] | None:
     """Before 4.6 the block's type is a number whose meaning changed in 4.4.
 
     A page not marked Fallback lies in a block of its own type, so movable pages tell which
     numbering it is. None if no page tells.
     """
-    for place, (kind, number, _, fallback) in enumerate(lines):
-        if kind is None and fallback is False and number.isdigit():
-            for one in np.unique(header[line == place]):
-                if headers[one].gfp_mask & _MOVABLE:
-                    return {"1": _NAMES, "2": _NAMES_BEFORE_4_4}.get(number)
+    for header, (kind, number, _, fallback), _ in kinds:
+        if (kind is None and fallback is False and number.isdigit()
+                and header.gfp_mask & _MOVABLE):
+            return {"1": _NAMES, "2": _NAMES_BEFORE_4_4}.get(number)
     return None
 
 
 def to_snapshot(parts: Sequence[Raw], name: str) -> Snapshot:
     """The parts of a dump, in its order, as a snapshot; ``name`` says where it came from."""
-    headers, header = _merged(parts, "headers", "header")
-    lines, line = _merged(parts, "lines", "line")
-    bodies, body = _merged(parts, "bodies", "body")
-    pfn, block = _joined(parts, "pfn", "u8"), _joined(parts, "block", "u8")
-    ts, free_ts = _joined(parts, "ts", "u8"), _joined(parts, "free_ts", "u8")
+    kinds, kind = _kinds(parts)
+    pfn, block = _joined(parts, "pfn"), _joined(parts, "block")
+    ts, free_ts = _joined(parts, "ts"), _joined(parts, "free_ts")
     pageblock_order, torn = _pageblock_order(pfn, block)
     damaged = sum(part.damaged for part in parts)
     if torn.any():
         # The pfn and the block of one line contradict each other: one of them is damaged.
         kept = ~torn
         damaged += int(torn.sum())
-        header, line, body, pfn, ts, free_ts = (
-            column[kept] for column in (header, line, body, pfn, ts, free_ts))
+        kind, pfn, ts, free_ts = (column[kept] for column in (kind, pfn, ts, free_ts))
 
-    numbered = any(kind is None and number.isdigit() for kind, number, _, _ in lines)
-    numbering = _numbering(headers, lines, header, line) if numbered else None
+    headers = [header for header, _, _ in kinds]
+    lines = [line for _, line, _ in kinds]
+    bodies = [body for _, _, body in kinds]
+    numbering = _numbering(kinds[place] for place in np.unique(kind))
     block_types = [
         None if not number else
         (numbering[int(number)] if numbering and int(number) < len(numbering) else None)
         if number.isdigit() else number for _, number, _, _ in lines]
-    has_line = line != next((i for i, one in enumerate(lines) if not one[1]), -1)
-    own = _text([kind for kind, _, _, _ in lines], line)
-    if own.null_count:
-        old = numbering is _NAMES_BEFORE_4_4
-        from_mask = _text([_of_mask(one, old) for one in headers], header)
-        own = _either(own, from_mask)
+    old = numbering is _NAMES_BEFORE_4_4
+    own = [said or _of_mask(header, old) for header, (said, _, _, _) in zip(headers, lines,
+                                                                           strict=True)]
+    has_line = np.array([bool(number) for _, number, _, _ in lines] or [False])[kind]
     flags = [said or None for _, _, said, _ in lines]
     nodes = [int(found[1]) if said and (found := _NODE.search(said)) else None for said in flags]
     zones = [found[1] if said and (found := _ZONE.search(said)) else None for said in flags]
     early = ["early" if one.stack and one.stack.startswith(_EARLY) else "owned" for one in bodies]
-    unknown = np.array([one.unknown for one in bodies] or [0])[body]
+    unknown = np.array([one.unknown for one in bodies] or [0])[kind]
 
     counters = {"damaged": damaged,
                 "unknown_lines": int(unknown.sum()),
@@ -149,31 +153,23 @@ def to_snapshot(parts: Sequence[Raw], name: str) -> Snapshot:
         extra={"damage": [[place.offset, place.reason] for place in damage[:10]]})
     return Snapshot.from_columns({
         "pfn": _optional(pfn),
-        "order": _numbers([one.order for one in headers], header, "u1"),
-        "gfp_mask": _numbers([one.gfp_mask for one in headers], header, "u4"),
-        "gfp_flags": _text([one.gfp_flags for one in headers], header),
-        "migratetype": own,
-        "pid": _numbers([one.pid for one in headers], header, "i4"),
-        "tgid": _numbers([one.tgid for one in headers], header, "i4"),
-        "comm": _text([one.comm for one in headers], header),
+        "order": _numbers([one.order for one in headers], kind, "u1"),
+        "gfp_mask": _numbers([one.gfp_mask for one in headers], kind, "u4"),
+        "gfp_flags": _text([one.gfp_flags for one in headers], kind),
+        "migratetype": _text(own, kind),
+        "pid": _numbers([one.pid for one in headers], kind, "i4"),
+        "tgid": _numbers([one.tgid for one in headers], kind, "i4"),
+        "comm": _text([one.comm for one in headers], kind),
         "ts_ns": _optional(ts),
         "free_ts_ns": _optional(free_ts),
-        "stack": _text([one.stack for one in bodies], body),
-        "state": _text(early, body),
-        "block_migratetype": _text(block_types, line),
-        "zone": _text(zones, line),
-        "node": _numbers(nodes, line, "i2"),
-        "flags": _text(flags, line),
-        "memcg": _text([one.memcg for one in bodies], body),
-        "migrate_reason": _text([one.migrate_reason for one in bodies], body),
-        "handle": _numbers([one.handle for one in bodies], body, "u4"),
-        "notes": _text([one.notes for one in bodies], body),
+        "stack": _text([one.stack for one in bodies], kind),
+        "state": _text(early, kind),
+        "block_migratetype": _text(block_types, kind),
+        "zone": _text(zones, kind),
+        "node": _numbers(nodes, kind, "i2"),
+        "flags": _text(flags, kind),
+        "memcg": _text([one.memcg for one in bodies], kind),
+        "migrate_reason": _text([one.migrate_reason for one in bodies], kind),
+        "handle": _numbers([one.handle for one in bodies], kind, "u4"),
+        "notes": _text([one.notes for one in bodies], kind),
     }, meta)
-
-
-def _either(first: pa.Array, second: pa.Array) -> pa.Array:
-    """``first`` where it is not null, else ``second``; both dictionary columns."""
-    import pyarrow.compute as pc
-
-    both = pc.coalesce(first.cast(pa.string()), second.cast(pa.string()))
-    return both.dictionary_encode()
