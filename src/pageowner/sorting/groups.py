@@ -41,18 +41,17 @@ class Group:
         self.times += times
         self.pages += times * fields.pages
 
-    def text(self, *, time: bool) -> bytes:
-        """The first block's lines, with its time or without."""
+    def parts(self, *, time: bool) -> tuple[bytes, ...]:
+        """The first block's lines, with its time or without, in pieces to be joined."""
         fields = self.fields
         if fields.head is None:
-            return fields.text
-        if self.free >= 0:
-            return b"%b%b %b ns, free_ts %d ns\n%b" % (
-                PREFIX, fields.head, b"%d" % self.time if time else b"", self.free, fields.stack
-            )
-        if time:
-            return b"%b%b %d ns\n%b" % (PREFIX, fields.head, self.time, fields.stack)
-        return b"%b%b  ns\n%b" % (PREFIX, fields.head, fields.stack)
+            return (fields.text,)
+        end = b" ns\n" if self.free < 0 else b" ns, free_ts %d ns\n" % self.free
+        return PREFIX, fields.head, b" %d" % self.time if time else b" ", end, fields.stack
+
+    def text(self, *, time: bool) -> bytes:
+        """The same in one piece."""
+        return b"".join(self.parts(time=time))
 
     @property
     def allocator(self) -> int:

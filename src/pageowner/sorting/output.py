@@ -69,30 +69,31 @@ def _replace(
 
 
 def _write(groups: Iterable[Group], options: Options, file: BinaryIO) -> int:
-    line = _culled if options.cull else _whole
-    lines: list[bytes] = []
-    size = count = 0
+    parts_of = _culled if options.cull else _whole
+    parts: list[bytes] = []
+    count = 0
     for group in groups:
-        text = line(group, options)
-        lines.append(text)
-        size += len(text)
+        parts += parts_of(group, options)
         count += 1
-        if size > 1 << 17:
-            file.write(b"".join(lines))
-            lines.clear()
-            size = 0
-    file.write(b"".join(lines))
+        if len(parts) > 1000:
+            file.write(b"".join(parts))
+            parts.clear()
+    file.write(b"".join(parts))
     file.flush()
     return count
 
 
-def _whole(group: Group, options: Options) -> bytes:
-    return b"%d times, %d pages, %b:\n%b\n" % (
-        group.times, group.pages, _ALLOCATORS[group.allocator], group.text(time=options.keeps_time)
-    )
+def _whole(group: Group, options: Options) -> list[bytes]:
+    return [
+        b"%d times, %d pages, " % (group.times, group.pages),
+        _ALLOCATORS[group.allocator],
+        b":\n",
+        *group.parts(time=options.keeps_time),
+        b"\n",
+    ]
 
 
-def _culled(group: Group, options: Options) -> bytes:
+def _culled(group: Group, options: Options) -> list[bytes]:
     cull, fields = options.cull, group.fields
     parts = [b"%d times, %d pages" % (group.times, group.pages)]
     if "pid" in cull or options.pids is not None:
@@ -110,4 +111,4 @@ def _culled(group: Group, options: Options) -> bytes:
     if "stacktrace" in cull:
         parts.append(b":\n" + fields.stack)
     parts.append(b"\n")
-    return b"".join(parts)
+    return parts

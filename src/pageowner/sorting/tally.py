@@ -77,6 +77,8 @@ class Tally:
         has_pfn = records[0].startswith(b"PFN ", line + 1)
         if self._plain and has_pfn and not has_free:
             self._add_plain(records)
+        elif self._by_time and has_pfn and not has_free:
+            self._add_timed(records)
         else:
             self._add_varied(records, has_pfn, has_free)
 
@@ -117,6 +119,53 @@ class Tally:
                 same_head, same_stack, last = head, stack, pfn
         counts[kind] += run
         self.bits = allocator_of(last) if last else self.bits
+
+    def _add_timed(self, records: list[bytes]) -> None:
+        # The same where each block's own time counts.
+        index = self._index
+        same_head = same_stack = last = b""
+        kind = _REJECTED
+        kinds: list[int] = []
+        times: list[bytes] = []
+        pfns: list[bytes] = []
+        for record in records:
+            head, _, rest = record.partition(b" ns\nPFN 0x")
+            pfn, _, stack = rest.partition(b"\n")
+            head, _, time = head.rpartition(b" ")
+            if not (time.isdigit() and len(time) < 20 and time[0] != 48):
+                found = None
+            elif stack == same_stack and head == same_head:
+                found = kind
+            else:
+                found = index.get((head, stack, 0))
+            if found is None:
+                self._add_each(kinds, times, pfns, last)
+                self._read(PREFIX + record + b"\n\n")
+                same_head = last = b""
+                continue
+            kind, same_head, same_stack, last = found, head, stack, pfn
+            if kind == _REJECTED:
+                self.counts[kind] += 1
+                continue
+            kinds.append(kind)
+            times.append(time)
+            pfns.append(pfn)
+        self._add_each(kinds, times, pfns, last)
+
+    def _add_each(
+        self, kinds: list[int], times: list[bytes], pfns: list[bytes], last: bytes
+    ) -> None:
+        # kept in columns; the lists are emptied
+        self.each_kind.extend(kinds)
+        self.each_time.extend(map(int, times))
+        self.each_free.frombytes(bytes(self.each_free.itemsize * len(kinds)))
+        self.each_bits.extend([
+            (SLAB if b"slab" in pfn else 0) | (CMA if b"CMA" in pfn else 0) for pfn in pfns
+        ])
+        self.bits = allocator_of(last) if last else self.bits
+        kinds.clear()
+        times.clear()
+        pfns.clear()
 
     def _add_varied(  # noqa: PLR0912 - one loop without calls, since it runs for each block
         self, records: list[bytes], has_pfn: bool, has_free: bool
