@@ -193,9 +193,13 @@ def test_an_output_that_cannot_be_written_is_said_in_one_line(
     assert "cannot write the output" in one_line(done.stderr)
 
 
-def test_a_reader_that_has_enough_ends_the_command_in_silence(saved: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_enough_ends_the_command_in_silence(
+        saved: Path, unbuffered: str) -> None:
+    # Unbuffered, Python itself takes a write that was cut off for a whole one.
     with subprocess.Popen([*COMMAND, "dump", saved], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:
+                          stderr=subprocess.PIPE,
+                          env={**os.environ, "PYTHONUNBUFFERED": unbuffered}) as process:
         assert process.stdout
         assert process.stderr
         assert process.stdout.read(1)

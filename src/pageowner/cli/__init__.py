@@ -122,6 +122,12 @@ def _prepare_streams() -> None:
             os.dup2(null, 1)
             os.close(null)
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout.buffer, io.RawIOBase):
+        # PYTHONUNBUFFERED: one write of much text to a pipe or a full disk may write a part of it
+        # and say so in a number that nobody looks at.
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding=sys.stdout.encoding,
+            line_buffering=sys.stdout.isatty())
     if isinstance(sys.stdout, io.TextIOWrapper):
         # In a locale without UTF-8 an arrow must not end the report.
         sys.stdout.reconfigure(errors="backslashreplace")
