@@ -1,5 +1,8 @@
 """What rows can be grouped, filtered and labelled by: every key as numbers and their labels.
 
+Arrow's functions are used where there are nulls alone: their first use imports pyarrow.compute,
+which takes longer than most questions.
+
 A key gives one number a row and the label of each number, so that what follows works on numbers;
 texts derived from a stack (module, subsystem) are computed once for every distinct stack.
 """
@@ -10,14 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pageowner.analysis.words import ALIASES, KEYS, key_names
 
 if TYPE_CHECKING:
     from pageowner.snapshot import Snapshot
 
-__all__ = ["ALIASES", "KEYS", "Key", "blocks_pages", "key", "key_names"]
+__all__ = ["ALIASES", "KEYS", "Key", "blocks_pages", "key", "key_names", "times"]
 
 
 class Key(NamedTuple):
@@ -39,6 +41,14 @@ def blocks_pages(snapshot: Snapshot) -> np.ndarray:
     return pages
 
 
+def times(snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's time of allocation (uint64, ns since boot) and whether it is known (else 0)."""
+    column = snapshot.table["ts_ns"]
+    if not column.null_count:
+        return column.to_numpy(), np.ones(len(column), bool)
+    return column.fill_null(0).to_numpy(), ~column.is_null().to_numpy()
+
+
 def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
@@ -51,7 +61,7 @@ def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
 def _coded(name: str, encoded: pa.DictionaryArray) -> Key:
     labels = encoded.dictionary
     if encoded.null_count:
-        codes = pc.fill_null(encoded.indices, len(labels)).to_numpy().astype(np.int64)
+        codes = encoded.indices.fill_null(len(labels)).to_numpy().astype(np.int64)
         labels = pa.concat_arrays([labels, pa.nulls(1, labels.type)])
     else:
         codes = encoded.indices.to_numpy().astype(np.int64)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pageowner.analysis.keys import Key, blocks_pages, key
+from pageowner.analysis.keys import Key, blocks_pages, key, times
 from pageowner.analysis.words import ALIASES, SORTS, check_sort, key_names
 
 if TYPE_CHECKING:
@@ -47,14 +47,21 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     np.add.at(summed, group, pages)
     blocks = np.bincount(group, minlength=number)
     total = int(summed.sum())
+    oldest, newest, none = _times(snapshot, group, number)
+    labels = {}
+    for one, code in zip(keys, codes, strict=True):
+        said = one.labels.to_pylist()
+        labels[one.name] = [said[place] for place in code.tolist()]
+    order = _order(labels, summed, blocks, oldest, sort, reverse)
     columns: dict[str, Any] = {
-        one.name: one.labels.take(pa.array(code)) for one, code in zip(keys, codes, strict=True)}
-    columns["pages"] = pa.array(summed)
-    columns["blocks"] = pa.array(blocks.astype(np.int64))
-    columns["share"] = pa.array(summed / total if total else summed.astype(float))
-    columns |= _times(snapshot, group, number)
-    table = pa.table(columns)
-    return table.take(pa.array(_order(table, names, sort, reverse)))
+        one.name: pa.array([labels[one.name][place] for place in order.tolist()], one.labels.type)
+        for one in keys}
+    columns["pages"] = pa.array(summed[order])
+    columns["blocks"] = pa.array(blocks.astype(np.int64)[order])
+    columns["share"] = pa.array((summed / total if total else summed.astype(float))[order])
+    columns["oldest_ns"] = pa.array(oldest[order], mask=none[order])
+    columns["newest_ns"] = pa.array(newest[order], mask=none[order])
+    return pa.table(columns)
 
 
 def _groups(keys: list[Key], rows: int) -> tuple[np.ndarray, int, list[np.ndarray]]:
@@ -81,40 +88,38 @@ def _groups(keys: list[Key], rows: int) -> tuple[np.ndarray, int, list[np.ndarra
     return group, len(present), [one.codes[first] for one in keys]
 
 
-def _times(snapshot: Snapshot, group: np.ndarray, number: int) -> dict[str, pa.Array]:
-    column = snapshot.table["ts_ns"]
-    known = ~column.is_null().to_numpy()
-    times = column.fill_null(0).to_numpy().astype(np.uint64)
+def _times(snapshot: Snapshot, group: np.ndarray,
+           number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The oldest and newest time of each group, and the groups in which no time is known."""
+    found, known = times(snapshot)
     oldest = np.full(number, np.iinfo(np.uint64).max)
     newest = np.zeros(number, np.uint64)
-    np.minimum.at(oldest, group[known], times[known])
-    np.maximum.at(newest, group[known], times[known])
+    np.minimum.at(oldest, group[known], found[known])
+    np.maximum.at(newest, group[known], found[known])
     none = np.ones(number, bool)
     none[group[known]] = False
-    return {"oldest_ns": pa.array(oldest, mask=none), "newest_ns": pa.array(newest, mask=none)}
+    return oldest, newest, none
 
 
-def _order(table: pa.Table, names: list[str], sort: str, reverse: bool) -> np.ndarray:
-    """Places of the rows in the order asked for; ties go by pages, then by the keys."""
+def _order(labels: dict[str, list[Any]], pages: np.ndarray, blocks: np.ndarray,
+           oldest: np.ndarray, sort: str, reverse: bool) -> np.ndarray:
+    """Places of the groups in the order asked for; ties go by pages, then by the keys."""
     # Keys as sortable numbers: nulls last.
     ranks = []
-    for name in reversed(names if sort == "name" else [ALIASES.get(sort, sort)]
-                        if sort not in SORTS else names):
-        values = table[name].to_pylist()
-        ordered = sorted({value for value in values if value is not None})
+    names = list(labels) if sort in SORTS else [ALIASES.get(sort, sort)]
+    for name in reversed(names):
+        ordered = sorted({value for value in labels[name] if value is not None})
         rank = {value: place for place, value in enumerate(ordered)}
-        ranks.append(np.array([rank.get(value, len(rank)) for value in values], np.int64))
-    pages, blocks = -table["pages"].to_numpy(), -table["blocks"].to_numpy()
+        ranks.append(np.array([rank.get(value, len(rank)) for value in labels[name]], np.int64))
     if sort == "pages":
-        leading = [blocks, pages]
+        leading = [-blocks, -pages]
     elif sort == "blocks":
-        leading = [pages, blocks]
+        leading = [-pages, -blocks]
     elif sort == "age":
-        age = table["oldest_ns"].fill_null(np.iinfo(np.uint64).max).to_numpy()
-        leading = [pages, age]
+        leading = [-pages, oldest]
     else:
-        leading, ranks = ranks, [pages]
-    order = np.lexsort([*ranks, *leading]) if table.num_rows else np.zeros(0, np.int64)
+        leading, ranks = ranks, [-pages]
+    order = np.lexsort([*ranks, *leading]) if len(pages) else np.zeros(0, np.int64)
     return order[::-1] if reverse else order
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from pageowner.analysis.keys import key
+from pageowner.analysis.keys import key, times
 from pageowner.analysis.words import Filter, duration_ns
 from pageowner.errors import UsageError
 from pageowner.snapshot import STATES, Snapshot
@@ -26,9 +26,8 @@ def newest_ns(snapshot: Snapshot) -> int:
     """The moment the snapshot was taken on its own clock: ns since boot."""
     if snapshot.meta.clock_ns is not None:
         return snapshot.meta.clock_ns
-    import pyarrow.compute as pc
-
-    return int(pc.max(snapshot.table["ts_ns"]).as_py() or 0)
+    found, _ = times(snapshot)
+    return int(found.max(initial=0))
 
 
 def select(snapshot: Snapshot, chosen: Filter) -> pa.Table:
@@ -94,11 +93,10 @@ def _all_flags(wanted: tuple[str, ...]) -> Callable[[object], bool]:
 
 
 def _by_age(snapshot: Snapshot, chosen: Filter) -> np.ndarray:
-    times = snapshot.table["ts_ns"]
-    if times.null_count == len(times) and len(times):
+    found, keep = times(snapshot)
+    if len(keep) and not keep.any():
         raise UsageError("--older and --newer need times, which kernels before 5.11 do not print")
-    age = newest_ns(snapshot) - times.fill_null(0).to_numpy().astype(np.int64)
-    keep: np.ndarray = ~times.is_null().to_numpy()
+    age = newest_ns(snapshot) - found.astype(np.int64)
     if chosen.older is not None:
         keep &= age >= duration_ns(chosen.older)
     if chosen.newer is not None:

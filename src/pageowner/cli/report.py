@@ -53,7 +53,7 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
     from pageowner.analysis.owners import head, owners
     from pageowner.analysis.select import newest_ns
     from pageowner.report import owners_table
-    from pageowner.report.terminal import console
+    from pageowner.report.terminal import paper
 
     held = owners(snapshot, names, sort=sort, reverse=reverse)
     if as_json:
@@ -64,4 +64,4 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
         return
     shown = head(held, None if everyone else top or _TOP)
     draw = owners_table.draw_full if full else owners_table.draw
-    draw(shown, names, snapshot.meta, newest_ns(snapshot), console())
+    draw(shown, names, snapshot.meta, newest_ns(snapshot), paper())

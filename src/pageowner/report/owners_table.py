@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
-    from rich.console import Console
 
     from pageowner.analysis.owners import Shown
+    from pageowner.report.terminal import Paper
     from pageowner.snapshot import Metadata
 
 __all__ = ["draw", "draw_full", "to_json"]
@@ -51,11 +51,9 @@ def summary(meta: Metadata, pages: int, blocks: int, owners: int, by: Sequence[s
 
 
 def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
-         console: Console) -> None:
-    """A table that fits the console: sizes first, the keys last, the rest and a total below."""
-    from rich.text import Text
-
-    table, width = shown.owners, console.width
+         paper: Paper) -> None:
+    """A table that fits the paper: sizes first, the keys last, the rest and a total below."""
+    table, width = shown.owners, paper.width
     pages, blocks = table["pages"].to_pylist(), table["blocks"].to_pylist()
     all_pages, all_blocks = sum(pages) + shown.rest_pages, sum(blocks) + shown.rest_blocks
     columns: list[tuple[str, str, list[str]]] = [
@@ -79,19 +77,17 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
                  _cells(table, name)) for title, name in zip(_titles(by), by, strict=True)]
 
     widths = _widths(columns, by, width)
-    console.print(Text(summary(meta, all_pages, all_blocks,
-                               table.num_rows + shown.rest_owners, by)), soft_wrap=True)
-    console.print()
-    console.print(Text(_line([title for title, _, _ in columns], columns, widths),
-                       style="bold underline"), soft_wrap=True)
+    paper.line(summary(meta, all_pages, all_blocks, table.num_rows + shown.rest_owners, by))
+    paper.line()
+    paper.line(_line([title for title, _, _ in columns], columns, widths), "bold underline")
     for row in zip(*(cells for _, _, cells in columns), strict=True):
-        console.print(Text(_line(row, columns, widths)), soft_wrap=True)
+        paper.line(_line(row, columns, widths))
     if shown.rest_owners:
         share = 100 * shown.rest_pages / all_pages if all_pages else 0.0
-        console.print(Text(
+        paper.line(
             f"and {count_of(shown.rest_owners, 'more owner')}:"
             f" {size(shown.rest_pages * meta.page_size)},"
-            f" {count_of(shown.rest_pages, 'page')}, {share:.1f} %", style="dim"))
+            f" {count_of(shown.rest_pages, 'page')}, {share:.1f} %", "dim")
 
 
 def _line(cells: Sequence[str], columns: Sequence[tuple[str, str, list[str]]],
@@ -130,41 +126,38 @@ def _widths(columns: Sequence[tuple[str, str, list[str]]], by: Sequence[str],
 
 
 def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
-              console: Console) -> None:
+              paper: Paper) -> None:
     """Every owner with its whole stack, one below the other."""
-    from rich.text import Text
-
     from pageowner.analysis.subsystems import distinctive_frame, subsystem
 
     table = shown.owners
     total = sum(table["pages"].to_pylist()) + shown.rest_pages
     blocks = sum(table["blocks"].to_pylist()) + shown.rest_blocks
-    console.print(Text(summary(meta, total, blocks, table.num_rows + shown.rest_owners, by)),
-                  soft_wrap=True)
+    paper.line(summary(meta, total, blocks, table.num_rows + shown.rest_owners, by))
     for row in table.to_pylist():
-        console.print()
+        paper.line()
         times = "" if row["oldest_ns"] is None or now_ns is None else (
             f", {age(max(now_ns - row['newest_ns'], 0))} to"
             f" {age(max(now_ns - row['oldest_ns'], 0))} old")
         named = "".join(f", {name} {printable(str(row[name]))}" for name in by
                         if name != "stack" and row[name] is not None)
-        console.print(Text(
+        paper.line(
             f"{size(row['pages'] * meta.page_size)}, {count_of(row['pages'], 'page')}"
             f" ({100 * row['share']:.1f} %) in {count_of(row['blocks'], 'block')}{named}{times}",
-            style="bold"), soft_wrap=True)
+            "bold")
         stack = row["stack"]
         if stack is None:
-            console.print("  no stack known")
+            paper.line("  no stack known")
             continue
-        console.print(Text(f"  {printable(subsystem(stack))}"), soft_wrap=True)
+        paper.line(f"  {printable(subsystem(stack))}")
         telling = distinctive_frame(stack)
         for frame in stack.split("\n"):
             here = frame.partition("+")[0]
-            console.print(Text(f"    {printable(frame)}",
-                               style="bold yellow" if here == telling else ""), soft_wrap=True)
+            paper.line(f"    {printable(frame)}", "bold yellow" if here == telling else "")
     if shown.rest_owners:
-        console.print(Text(f"\nand {count_of(shown.rest_owners, 'more owner')}:"
-                           f" {count_of(shown.rest_pages, 'page')}"), soft_wrap=True)
+        paper.line()
+        paper.line(f"and {count_of(shown.rest_owners, 'more owner')}:"
+                   f" {count_of(shown.rest_pages, 'page')}")
 
 
 def to_json(shown: Shown, by: Sequence[str], meta: Metadata) -> dict[str, Any]:

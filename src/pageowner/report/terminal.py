@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from typing import TYPE_CHECKING, TextIO
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["PIPE_WIDTH", "console", "is_terminal"]
+__all__ = ["PIPE_WIDTH", "Paper", "console", "is_terminal", "paper"]
 
 PIPE_WIDTH = 10_000
 """Nothing is cut short where the output is no terminal."""
@@ -29,3 +30,33 @@ def console(width: int | None = None) -> Console:
     # markup and highlighting would act on what tasks call themselves
     return Console(width=width or shutil.get_terminal_size().columns, markup=False,
                    highlight=False, emoji=False, soft_wrap=False, legacy_windows=False)
+
+
+class Paper:
+    """Lines, one below the other, of ``width`` terminal cells at best. Whoever writes them has
+    made them printable."""
+
+    def __init__(self, width: int = PIPE_WIDTH) -> None:
+        self.width = width
+
+    def line(self, text: str = "", style: str = "") -> None:
+        """One line; plain text has no style."""
+        print(text)
+
+
+class _Screen(Paper):
+    """A terminal, through rich."""
+
+    def __init__(self) -> None:
+        self._console = console()
+        super().__init__(self._console.width)
+
+    def line(self, text: str = "", style: str = "") -> None:
+        from rich.text import Text
+
+        self._console.print(Text(text, style=style), soft_wrap=True)
+
+
+def paper() -> Paper:
+    """For standard output. rich, which is long to import, is for those who see its colours."""
+    return _Screen() if is_terminal() or os.environ.get("FORCE_COLOR") else Paper()
