@@ -39,6 +39,11 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
         return capture()
     if os.path.exists(KERNEL_PAGE_OWNER):
         return _read(open_source(KERNEL_PAGE_OWNER))
+    if os.geteuid() != 0:
+        # bpffs and debugfs are closed to others, who cannot even see whether there is something
+        raise PageownerError(
+            "who owns this machine's pages is for root to read: use sudo, or name a dump or a"
+            " snapshot")
     raise PageownerError(
         "nothing keeps the owners of pages here: start tracking with 'sudo pageowner on', or name"
         " a dump or a snapshot")

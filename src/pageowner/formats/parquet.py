@@ -19,9 +19,7 @@ from pageowner.snapshot import METADATA_KEY, SCHEMA, Metadata, Snapshot
 if TYPE_CHECKING:
     import os
 
-__all__ = ["MAGIC", "read", "write"]
-
-MAGIC = b"PAR1"
+__all__ = ["read", "write"]
 
 _HIGHEST_ORDER = 30
 

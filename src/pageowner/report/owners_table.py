@@ -28,15 +28,16 @@ def _titles(names: Sequence[str]) -> list[str]:
     return [name.upper() for name in names]
 
 
-def _cells(table: pa.Table, name: str) -> list[str]:
+def _cells(table: pa.Table, name: str, kind: str) -> list[str]:
     values = table[name].to_pylist()
     if name == "stack":
         # A stack in one line: the frame that explains it, then who called that.
+        missing = ("(no stack: allocated before tracking, or past every hook)"
+                   if kind == "tracker" else "(no stack in the dump)")
         from pageowner.analysis.subsystems import short_stacks
 
         values = short_stacks(table["stack"].combine_chunks(), 6).to_pylist()
-        values = ["(no stack: allocated before tracking, or past every hook)" if value is None
-                  else value for value in values]
+        values = [missing if value is None else value for value in values]
     return [UNKNOWN if value is None else printable(str(value)) for value in values]
 
 
@@ -74,7 +75,7 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
             printable(what or UNKNOWN)
             for what in subsystems(table["stack"].combine_chunks()).to_pylist()]))
     columns += [(title, "right" if name in ("pid", "tgid", "order", "node") else "left",
-                 _cells(table, name)) for title, name in zip(_titles(by), by, strict=True)]
+                 _cells(table, name, meta.kind)) for title, name in zip(_titles(by), by, strict=True)]
 
     widths = _widths(columns, by, width)
     paper.line(summary(meta, all_pages, all_blocks, table.num_rows + shown.rest_owners, by))
@@ -152,7 +153,7 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
         paper.line(f"  {printable(subsystem(stack))}")
         telling = distinctive_frame(stack)
         for frame in stack.split("\n"):
-            here = frame.partition("+")[0]
+            here = distinctive_frame(frame)  # of one frame: it itself, in the same words
             paper.line(f"    {printable(frame)}", "bold yellow" if here == telling else "")
     if shown.rest_owners:
         paper.line()

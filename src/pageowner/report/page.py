@@ -41,7 +41,7 @@ def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
             telling = distinctive_frame(row["stack"])
             for frame in row["stack"].split("\n"):
                 line(f"    {frame}",
-                     "bold yellow" if frame.partition("+")[0] == telling else "")
+                     "bold yellow" if distinctive_frame(frame) == telling else "")
         if row["notes"] is not None:
             for note in row["notes"].split("\n"):
                 line(f"  {note}")

@@ -185,7 +185,8 @@ def _number(option: str, word: str) -> int:
     # strtol(3), kept in an int
     if not re.fullmatch(r"[ \t\n\v\f\r]*[+-]?[0-9]+", word):
         raise PageownerError(f"{option}: not a number: {word!r}; give them as 1,2,3")
-    value = int(word)
+    # int() refuses thousands of digits in other words
+    value = int(word) if len(word) < 1000 else 1 << 63
     if not -(1 << 63) <= value < 1 << 63:
         raise PageownerError(f"{option}: number out of range: {word!r}")
     return ((value + (1 << 31)) & 0xFFFFFFFF) - (1 << 31)

@@ -303,8 +303,10 @@ def _cgroup(path: str) -> tuple[int, int]:
             break
     else:
         raise PageownerError("no cgroup v2 is mounted, so there is nothing to choose by cgroup")
-    place = Path(path if path.startswith(mount) else f"{mount}/{path.lstrip('/')}")
-    if not place.is_dir():
+    # resolved, since the depth is counted in the parts of the path
+    place = Path(path if Path(path).is_relative_to(mount) else f"{mount}/{path.lstrip('/')}")
+    place = place.resolve()
+    if not place.is_relative_to(mount) or not place.is_dir():
         raise UsageError(f"no cgroup {path} below {mount}")
     return place.stat().st_ino, len(place.relative_to(mount).parts)
 

@@ -16,9 +16,11 @@ while it is read. How to read it truly:
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import mmap
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -261,10 +263,27 @@ class Store:
         table = map_array(fd, QUESTION, QUESTIONS, write=True)
         for at in range(0, len(pfns), QUESTIONS):
             part = answers[at : at + QUESTIONS]
-            table[: len(part)] = part
-            self.bpf.run(program, len(part))
-            part[:] = table[: len(part)]
+            with self._alone():
+                table[: len(part)] = part
+                self.bpf.run(program, len(part))
+                part[:] = table[: len(part)]
         return answers
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """The table of questions is one for all processes: two that ask at once would read each
+        other's answers. The lock is on the directory of the pins and ends with its holder."""
+        try:
+            lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # not pinned, or no longer: one reader
+            yield
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
     def settle(self, first: int, bits: list[int]) -> None:
         """Unmark early frames: of the 512 from pfn ``first`` on those whose bit is set in the
