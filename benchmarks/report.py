@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from common import BIN, PEER, folder, median, pairs, ratio, run, unpacked
 
-ROUNDS = 7
+ROUNDS = 5
 
 
 def main() -> None:
