@@ -64,11 +64,11 @@ def test_the_rule_of_counting_is_what_it_says(text: bytes, expected: int) -> Non
     # empty lines in names count for nothing
     assert dumps.pieces(text) == expected
     raw = dumps.check(text)
-    assert len(raw.header) + raw.damaged == expected
+    assert len(raw.kind) + raw.damaged == expected
 
 
 @pytest.mark.parametrize("spoil", [
-    lambda raw: raw.header.pop(), lambda raw: raw.__setattr__("damaged", raw.damaged + 1)])
+    lambda raw: raw.kind.pop(), lambda raw: raw.__setattr__("damaged", raw.damaged + 1)])
 def test_a_record_lost_or_counted_twice_would_be_noticed(
         spoil: Callable[[object], None], monkeypatch: pytest.MonkeyPatch) -> None:
     real = dumps.parsed
@@ -86,5 +86,5 @@ def test_a_record_lost_or_counted_twice_would_be_noticed(
 def test_mutations_leave_both_sound_and_damaged_records() -> None:
     chance = random.Random(1)
     raws = [dumps.check(dumps.mutated(chance, POOL)) for _ in range(300)]
-    assert sum(len(raw.header) for raw in raws) > 200
+    assert sum(len(raw.kind) for raw in raws) > 200
     assert sum(raw.damaged for raw in raws) > 200
