@@ -62,8 +62,8 @@ def run(minutes: float, every: float) -> int:
             if cgroup is None:
                 print("no memory cgroup can be made here: no step of the load reclaims")
             load = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("load.py"), folder, str(cgroup or "")],
-                start_new_session=True)
+                ["nice", "-n", "10", sys.executable, Path(__file__).with_name("load.py"), folder,
+                 str(cgroup or "")], start_new_session=True)
             try:
                 print(" ".join(f"{name:>9}" for name in _HEAD), flush=True)
                 end = time.monotonic() + minutes * 60
