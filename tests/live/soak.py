@@ -120,6 +120,7 @@ def main() -> None:
         minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
     except ValueError:
         raise SystemExit("usage: soak [MINUTES]") from None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak: terminated"))
     try:
         raise SystemExit(run(minutes, min(60.0, minutes * 60 / 2)))
     except PageownerError as error:
