@@ -62,8 +62,8 @@ def run(minutes: float, every: float) -> int:
             if cgroup is None:
                 print("no memory cgroup can be made here: no step of the load reclaims")
             load = subprocess.Popen(
-                [sys.executable, Path(__file__).with_name("load.py"), folder, str(cgroup or "")],
-                start_new_session=True)
+                ["nice", "-n", "10", sys.executable, Path(__file__).with_name("load.py"), folder,
+                 str(cgroup or "")], start_new_session=True)
             try:
                 print(" ".join(f"{name:>9}" for name in _HEAD), flush=True)
                 end = time.monotonic() + minutes * 60
@@ -120,6 +120,7 @@ def main() -> None:
         minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
     except ValueError:
         raise SystemExit("usage: soak [MINUTES]") from None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak: terminated"))
     try:
         raise SystemExit(run(minutes, min(60.0, minutes * 60 / 2)))
     except PageownerError as error:

@@ -23,7 +23,7 @@ __all__ = ["read", "write"]
 
 _HIGHEST_ORDER = 30
 
-_NUMBERS = ("pfn", "ts_ns", "free_ts_ns", "page_flags", "handle")
+_NUMBERS = ("pfn", "ts_ns", "free_ts_ns", "handle")
 
 
 def write(snapshot: Snapshot, path: str | os.PathLike[str]) -> None:
@@ -37,7 +37,7 @@ def write(snapshot: Snapshot, path: str | os.PathLike[str]) -> None:
         # Neighbours in pfn order were often allocated soon after each other: differences of
         # numbers are small, and zstd shrinks what is left.
         pq.write_table(
-            table, file, compression="zstd", compression_level=3, version="2.6",
+            table, file, compression="zstd", compression_level=1, version="2.6",
             use_dictionary=texts, row_group_size=1 << 20, write_page_checksum=True,
             column_encoding=dict.fromkeys(_NUMBERS, "DELTA_BINARY_PACKED"))
 

@@ -48,15 +48,17 @@ class Blocks:
 
 @dataclass
 class Account:
-    """The classes of all frames (uint8, see `CLASSES`), the owned blocks, and how many pages'
-    records were found stale (``stale``) or blocks split past every hook (``split``).
+    """The classes of all frames (uint8, see `CLASSES`), the owned blocks, and how many blocks were
+    found split past every hook (``split``).
 
+    ``stale`` are the first frames of blocks that seem to be free, in part at least, or that a
+    younger one overlaps; a page that was taken and freed again between the readings looks so too.
     ``beyond`` are pages that owned blocks hold behind the end of the span: (its class, pages).
     """
 
     classes: NDArray[np.uint8]
     blocks: Blocks
-    stale: int = 0
+    stale: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     split: int = 0
     beyond: list[tuple[int, int]] = field(default_factory=list)
 
@@ -82,7 +84,7 @@ def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArra
     heads, overlapped = _without_overlaps(records, heads)
     orders = records["order"][heads]
     result = Account(np.zeros(size, np.uint8), Blocks(heads, orders, heads))
-    result.stale += overlapped
+    result.stale = overlapped
     _take_apart(result, records, before, after, free_twice, comp_gfp)
 
     covered = _cover(result, state, size, carried)
@@ -102,9 +104,9 @@ def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArra
 
 
 def _without_overlaps(records: NDArray[np.void],
-                      heads: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+                      heads: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Of blocks that overlap only the youngest is true: the free of the others was missed."""
-    lost = 0
+    lost = [np.zeros(0, np.int64)]
     while len(heads) > 1:
         ends = heads + (np.int64(1) << records["order"][heads].astype(np.int64))
         clash = np.flatnonzero(ends[:-1] > heads[1:])
@@ -112,9 +114,9 @@ def _without_overlaps(records: NDArray[np.void],
             break
         older = records["ts"][heads[clash]] <= records["ts"][heads[clash + 1]]
         drop = np.unique(np.where(older, clash, clash + 1))
-        lost += int((np.int64(1) << records["order"][heads[drop]].astype(np.int64)).sum())
+        lost.append(heads[drop])
         heads = np.delete(heads, drop)
-    return heads, lost
+    return heads, np.concatenate(lost)
 
 
 def _take_apart(result: Account, records: NDArray[np.void], before: NDArray[np.uint64],
@@ -140,7 +142,7 @@ def _take_apart(result: Account, records: NDArray[np.void], before: NDArray[np.u
     wrong = np.flatnonzero((part_free > 0) | split)
     if not len(wrong):
         return
-    result.stale += int(part_free[wrong].sum())
+    result.stale = np.concatenate([result.stale, place[part_free > 0]])
     result.split += int((split & (part_free == 0)).sum())
     shape = pageflags.compound_order(after)
     keep = np.delete(np.arange(len(place)), wrong)

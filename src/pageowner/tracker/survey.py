@@ -26,7 +26,7 @@ from pageowner.tracker.accounts import (
     Account,
     account,
 )
-from pageowner.tracker.maps import EARLY, FILTERED, OWNED, RECORD, Store
+from pageowner.tracker.maps import EARLY, FILTERED, NONE, OWNED, RECORD, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ class Survey:
     """What a walk found: rows in pfn order, ``frames`` by class (`accounts.CLASSES` without
     ``absent``) and ``seen``, counts of what was noticed on the way:
 
-    - ``stale_pages``: of records whose pages are free: their free was missed
+    - ``stale_pages``: free, with a record that stands: their free was missed
     - ``split_blocks``: found split past every hook
     - ``reread_pages``: looked untracked at first and were read again; ``changed_pages`` of them
       only changed hands just then, and count as free
@@ -163,7 +163,7 @@ class _Walk:
         pick = pick[:len(done.classes)]  # less where memory was just taken away
         self._doubt(done, live, first, pick, after, tracked)
         self.totals += np.bincount(done.classes, minlength=len(CLASSES))
-        self.seen["stale_pages"] += done.stale
+        self.seen["stale_pages"] += self._stale(done, records, live, first, pick)
         self.seen["split_blocks"] += done.split
         # Of a page freed just now its record speaks still: so do the flags of the same moment.
         flags = np.where((after & _BUDDY) != 0, before[:len(after)], after)
@@ -203,6 +203,19 @@ class _Walk:
             left = doubt[done.classes[doubt] == UNTRACKED]
             self.seen["changed_pages"] += len(doubt) - len(left)
             doubt = left
+
+    def _stale(self, done: Account, records: NDArray[np.void], live: NDArray[np.void], first: int,
+               pick: NDArray[np.int64]) -> int:
+        """Pages that are free while their record stands: not those that only changed hands."""
+        pages = 0
+        heads = done.stale
+        now = live[pick[heads]]
+        for head in heads[(now["ts"] == records["ts"][heads]) & (now["state"] != NONE)].tolist():
+            flags = self._frames(first + int(pick[head]), 1 << int(records["order"][head]))
+            free = int(np.count_nonzero(flags & _BUDDY))
+            if np.array_equal(live[pick[head]], records[head]):
+                pages += free
+        return pages
 
     def _settle_silent(self, classes: NDArray[np.uint8], at: NDArray[np.int64],
                        flags: NDArray[np.uint64], pfns: NDArray[np.int64]) -> None:
