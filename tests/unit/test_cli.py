@@ -92,6 +92,33 @@ def test_a_source_that_may_not_be_read_is_said_in_one_line(tmp_path: Path) -> No
     assert str(caught.value) == f"{path}: cannot read: Permission denied"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_who_is_not_root_is_told_that_this_machine_is_for_root(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    from pageowner import source
+
+    # as bpffs and debugfs look to others
+    monkeypatch.setattr(source, "TRACKER", "/nonexistent")
+    monkeypatch.setattr(source, "KERNEL_PAGE_OWNER", "/nonexistent")
+    with pytest.raises(pageowner.PageownerError, match="nothing keeps the owners"):
+        pageowner.read()
+    os.seteuid(65534)
+    try:
+        with pytest.raises(pageowner.PageownerError, match="for root to read: use sudo"):
+            pageowner.read()
+    finally:
+        os.seteuid(0)
+
+
+def test_a_dump_without_stacks_is_not_called_untracked(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "dump"
+    path.write_bytes(b"Page allocated via order 0, mask 0x0(), pid 1, tgid 1 (a), ts 5 ns\n"
+                     b"PFN 0x5 type Unmovable Block 0 type Unmovable Flags 0x0()\nhandle: 7\n\n")
+    out = cli("report", path).out
+    assert b"(no stack in the dump)" in out
+    assert b"tracking" not in out
+
+
 @pytest.mark.parametrize("words", [
     ["nosuch"], ["report", "--nosuch"], ["report", "a", "b"], ["report", "--by"],
     ["report", "--by", "nosuch"], ["report", "--by", ""], ["report", "--by", "comm,,order"],

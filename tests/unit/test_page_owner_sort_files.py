@@ -234,8 +234,9 @@ def test_bad_usage_prints_the_usage_and_fails_as_the_kernels_tool_does(
 
 
 @pytest.mark.parametrize("words", [
-    ["--pid=1,x"], ["--pid="], ["--tgid=1,"], ["--pid=99999999999999999999"], ["--cull=txt"],
-    ["--cull=pid,"], ["--cull="], ["--sort=times"], ["--sort=-"], ["--sort=pid,,tgid"],
+    ["--pid=1,x"], ["--pid="], ["--tgid=1,"], ["--pid=99999999999999999999"],
+    ["--pid=" + "9" * 5000], ["--cull=txt"], ["--cull=pid,"], ["--cull="], ["--sort=times"],
+    ["--sort=-"], ["--sort=pid,,tgid"],
 ])
 def test_arguments_that_an_option_does_not_take(
     words: list[str], plain: Path, capsys: pytest.CaptureFixture[str]

@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 from pageowner.formats.names import to_text
 
-__all__ = ["Body", "Header", "PfnLine", "parse_body", "parse_header", "parse_header_key",
-           "parse_pfn_line", "parse_tail"]
+__all__ = ["Body", "Header", "PfnLine", "parse_body", "parse_header", "parse_pfn_line",
+           "parse_tail"]
 
 
 class Header(NamedTuple):
@@ -65,7 +65,6 @@ _MASK = rb"(\d{1,3}), mask (0x[0-9a-f]{1,16})(?:\(([^()\n]*)\))?"
 # The name of a task may hold anything, so the longest one that leaves a well-formed rest is it:
 # 15 bytes (TASK_COMM_LEN in include/linux/sched.h), or up to 63 in a line for kernels to come.
 _TASK = rb", pid (-?\d{1,10})(?:, tgid (-?\d{1,10}) \((.{0,15}|[^\n]{0,63})\))?"
-_KEY = re.compile(_MASK + _TASK + rb", ts\Z", re.DOTALL)
 _HEADER = re.compile(
     rb"(" + _MASK + rb"(?:" + _TASK + rb", ts)?)"
     rb"(?:(?<=ts) (\d{1,20}) ns(?:, free_ts (\d{1,20}) ns)?)?(?:\n|\Z)", re.DOTALL)
@@ -81,36 +80,25 @@ _HANDLE = re.compile(rb"handle: (\d{1,10})\Z")
 _HIGHEST_ORDER = 30  # gigantic pages go up to 22 (16 GiB in pages of 4 KiB)
 
 
-def _header(found: re.Match[bytes], first: int) -> Header:
-    order, mask, flags, pid, tgid, comm = found.groups()[first:first + 6]
+def _header(found: re.Match[bytes]) -> Header:
+    order, mask, flags, pid, tgid, comm = found.groups()[1:7]
     return Header(
         int(order), int(mask, 16), None if flags is None else to_text(flags),
         None if pid is None else int(pid), None if tgid is None else int(tgid),
         None if comm is None else to_text(comm))
 
 
-def parse_header_key(key: bytes) -> Header:
-    """A first line between ``order `` and the time: ``0, mask 0x0(), pid 0, tgid 0 (x), ts``.
-
-    Raises ValueError if it is not one.
-    """
-    found = _KEY.match(key)
-    if not found:
-        raise ValueError("not a header of a page_owner record")
-    return _checked(_header(found, 0))
-
-
 def parse_header(text: bytes) -> tuple[Header, bytes, int | None, int | None, int]:
     """Any version's first line, from behind ``order `` on.
 
-    Returns what it says, its key (see `parse_header_key`), ts and free_ts in ns, and its length
+    Returns what it says, its key (the text up to the time), ts and free_ts in ns, and its length
     with the newline. Raises ValueError if it is not one.
     """
     found = _HEADER.match(text)
     if not found:
         raise ValueError("the first line is cut or not a page_owner's")
     ts, free_ts = found[8], found[9]
-    header = _checked(_header(found, 1))
+    header = _checked(_header(found))
     if header.pid is not None and ts is None:
         raise ValueError("the first line has no time")
     return (header, found[1], None if ts is None else _ns(ts),

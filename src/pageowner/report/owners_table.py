@@ -75,7 +75,8 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
             printable(what or UNKNOWN)
             for what in subsystems(table["stack"].combine_chunks()).to_pylist()]))
     columns += [(title, "right" if name in ("pid", "tgid", "order", "node") else "left",
-                 _cells(table, name, meta.kind)) for title, name in zip(_titles(by), by, strict=True)]
+                 _cells(table, name, meta.kind))
+                for title, name in zip(_titles(by), by, strict=True)]
 
     widths = _widths(columns, by, width)
     paper.line(summary(meta, all_pages, all_blocks, table.num_rows + shown.rest_owners, by))
