@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -14,42 +15,55 @@ import pytest
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.tracker import lifecycle
-from pageowner.tracker.libbpf import Libbpf
+from pageowner.tracker.libbpf import BpfError, Libbpf
 from pageowner.tracker.maps import PIN_DIRECTORY, open_store
 
 ROUNDS = int(os.environ.get("PAGEOWNER_KILL_ROUNDS", "3"))
-OURS = {"spans", "freed_spans", "tasks", "stacks", "po_span", "sightings", "questions",
-        "split_now", "on_alloc", "on_free", "on_extfrag", "settle", "look", "calibrate", "made_up"}
 
 
-def left(bpf: Libbpf) -> list[str]:
-    """Programs and maps of ours in the kernel, after it had time to let go of them and other
-    processes' trackers have ended."""
-    deadline = time.monotonic() + 10
-    latest = time.monotonic() + 120
-    while True:
-        names = [name for name in bpf.loaded_names() if name in OURS]
-        if not names or time.monotonic() > deadline:
-            return names
-        if _held():
-            deadline = time.monotonic() + 10
-            if time.monotonic() > latest:
-                pytest.skip("another process keeps a tracker on this machine")
-        time.sleep(0.1)
+Ids = set[tuple[str, int]]
 
 
-def _held() -> bool:
-    """Whether a living process has a tracker of its own, or one is pinned outside of the mount
-    namespace in which the tests may run."""
-    if any(Path("/proc/1/root" + PIN_DIRECTORY).parent.glob("pageowner*")):
-        return True
-    for fds in Path("/proc").glob("[0-9]*/fd"):
+def held_by(pid: int) -> Ids:
+    """Maps and programs of which a process has a file descriptor."""
+    ids: Ids = set()
+    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
         try:
-            if any(os.readlink(fd).startswith("anon_inode:bpf") for fd in fds.iterdir()):
-                return True
+            found = re.findall(r"^(map|prog)_id:\s*(\d+)", info.read_text(), re.MULTILINE)
         except OSError:
             continue
-    return False
+        ids |= {(kind, int(number)) for kind, number in found}
+    return ids
+
+
+def pinned(bpf: Libbpf) -> Ids:
+    """Everything that the tracker that is on keeps in the kernel."""
+    with open_store() as store:
+        ids: Ids = {("prog", hook.program_id) for hook in store.hooks()}
+        for name in ("spans", "tasks", "stacks", "counters", "config"):
+            ids.add(("map", bpf.map_info(store.fd(name)).id))
+        for _, fd in store._inner_maps("spans"):
+            ids.add(("map", bpf.map_info(fd).id))
+            os.close(fd)
+    return ids
+
+
+def left(bpf: Libbpf, ids: Ids) -> Ids:
+    """Which of these the kernel still has, after some time to let go of them."""
+    for _ in range(600):
+        ids = {one for one in ids if _exists(bpf, *one)}
+        if not ids:
+            break
+        time.sleep(0.1)
+    return ids
+
+
+def _exists(bpf: Libbpf, kind: str, number: int) -> bool:
+    try:
+        os.close(bpf.map_by_id(number) if kind == "map" else bpf.program_by_id(number))
+    except BpfError:
+        return False
+    return True
 
 
 def child(word: str) -> subprocess.Popen[bytes]:
@@ -71,9 +85,11 @@ def test_on_tracks_and_off_leaves_nothing(bpf: Libbpf) -> None:
         Path("/proc/self/stat").read_bytes()
         subprocess.run(["true"], check=True)
         assert store.counters()["allocs"] > allocs
+    ids = pinned(bpf)
+    assert len(ids) > 10
     assert lifecycle.off()
     assert not os.path.exists(PIN_DIRECTORY)
-    assert left(bpf) == []
+    assert left(bpf, ids) == set()
 
 
 def _mem_total() -> int:
@@ -108,21 +124,22 @@ def test_two_on_at_once_end_with_one_tracker(bpf: Libbpf) -> None:
     said = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert sorted(b"already_on=True" in out for out, _ in said) == [False, True]
-    assert bpf.loaded_names().count("on_alloc") == 1
+    ids = pinned(bpf)
     both = [child("off"), child("off")]
     said = [process.communicate(timeout=120) for process in both]
     assert sorted(out.strip() for out, _ in said) == [b"False", b"True"]
-    assert left(bpf) == []
+    assert left(bpf, ids) == set()
 
 
 @pytest.mark.usefixtures("off")
 @pytest.mark.parametrize("name", ["new", "old"])
 def test_what_a_killed_process_left_is_removed(bpf: Libbpf, name: str) -> None:
     lifecycle.on()
+    ids = pinned(bpf)
     os.rename(PIN_DIRECTORY, f"{PIN_DIRECTORY}-{name}")
     assert lifecycle.off()
     assert not os.path.exists(f"{PIN_DIRECTORY}-{name}")
-    assert left(bpf) == []
+    assert left(bpf, ids) == set()
 
 
 @pytest.mark.usefixtures("off")
@@ -133,23 +150,30 @@ def test_kill_at_any_moment_is_mended(bpf: Libbpf) -> None:
     lifecycle.on()
     usual = time.monotonic() - started
     lifecycle.off()
+    ids: Ids = set()
     for number in range(ROUNDS):
         where = f"round {number} of seed {seed}"
-        process = child("on")
-        time.sleep(rng.uniform(0, usual * 1.2))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        ids |= _killed("on", rng.uniform(0, usual * 1.2))
         if rng.random() < 0.3:
             assert lifecycle.on().on, where
         if lifecycle.is_on():
-            process = child("off")
-            time.sleep(rng.uniform(0.2, 0.6))
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
+            ids |= pinned(bpf)
+            ids |= _killed("off", rng.uniform(0.2, 0.6))
         lifecycle.off()
         for directory in (PIN_DIRECTORY, PIN_DIRECTORY + "-new", PIN_DIRECTORY + "-old"):
             assert not os.path.exists(directory), where
-    assert left(bpf) == []
+    assert left(bpf, ids) == set(), f"seed {seed}"
+
+
+def _killed(word: str, seconds: float) -> Ids:
+    """Kill an `on` or `off` after some seconds; what it had open then."""
+    process = child(word)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGSTOP)
+    ids = held_by(process.pid)
+    process.kill()
+    process.communicate()
+    return ids
 
 
 def test_a_missing_bpffs_is_mounted(bpf: Libbpf) -> None:

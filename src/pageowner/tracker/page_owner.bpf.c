@@ -413,6 +413,8 @@ int made_up(u64 *context)
 	case HOOKS:
 		isolate(context[1], context[2], 1);
 		break;
+	case HOOKS + 1: /* the order of a real compound page */
+		return order_of(vmemmap + context[1] * core_type_size(struct page));
 	}
 	return 0;
 }
