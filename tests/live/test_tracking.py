@@ -87,7 +87,7 @@ def test_pages_in_use_before_are_early_and_leave_that_state_when_freed() -> None
         before = store.pages_by_state()["early"]
         freed = store.counters()["early_freed"]
         memory.close()
-        assert store.counters()["early_freed"] - freed >= PAGES
+        assert store.counters()["early_freed"] - freed >= PAGES * 0.99
         assert store.pages_by_state()["early"] <= before - PAGES * 0.9
 
 
