@@ -29,6 +29,7 @@
 #define BELOW_CONTEXT 16     /* words: the frame pointer that our own program saved is there */
 #define SPECIAL_CHECKS 16
 #define CANDIDATES 8
+#define MOST_ALIGNED 8         /* words: how far a stack is moved to be aligned */
 #define MEMO_WAYS 4
 #define ANCHORS 4
 
@@ -69,7 +70,7 @@ struct memo_walk {
 	u8 registers;              /* the next address is in saved registers */
 	u8 from_top;               /* places are counted from the top from here on */
 	u8 by_pointer;             /* look only where a frame pointer may point */
-	u8 spare;
+	u8 all;                    /* which place is the true one is not known any more */
 	u32 times;                 /* how often an address was found */
 	u32 found[CANDIDATES];     /* and where, at first */
 };
@@ -113,6 +114,7 @@ struct memo_chain {
 	u16 near;                  /* checks in use */
 	u8 special;
 	u8 used;                   /* since somebody looked for a place */
+	u32 size;                  /* bytes of the window, if that matters; else 0 */
 	struct memo_check specials[SPECIAL_CHECKS];
 	struct memo_check checks[MAX_DEPTH]; /* all FROM_BOTTOM; as many as the depth */
 };
@@ -262,6 +264,9 @@ GLOBAL int memo_same(u32 hook, u32 set, u32 way)
 		return 0;
 	if (direct)
 		place = memo_in_place(state);
+	size = state->after - state->bottom;
+	if (chain->size && chain->size != size)
+		return 0;
 	n = chain->near;
 	for (i = 0; i < MAX_DEPTH && i < depth; i++) {
 		if (i >= n)
@@ -275,7 +280,6 @@ GLOBAL int memo_same(u32 hook, u32 set, u32 way)
 			return 0;
 	}
 	n = chain->special;
-	size = state->after - state->bottom;
 	for (i = 0; i < SPECIAL_CHECKS; i++) {
 		if (i >= n)
 			break;
@@ -292,7 +296,9 @@ GLOBAL int memo_same(u32 hook, u32 set, u32 way)
 				word = *(volatile u64 *)(place + check->place * 8);
 			else
 				word = memo_word(state, check->place);
-			if (word - state->bottom != check->value)
+			if (word != (check->kind == ON_STACK
+				     ? state->bottom + check->value
+				     : (check->value | 0xffffffff00000000ULL)))
 				return 0;
 		}
 	}

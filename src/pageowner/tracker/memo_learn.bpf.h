@@ -77,14 +77,15 @@ GLOBAL int memo_search(u32 hook, u64 address)
 	return 1;
 }
 
-/* Of the sizes that a frame may have, keep those that this stack allows. */
+/* Of the sizes that a frame may have, keep those that this stack allows. Entries of the table are
+ * never taken away and only written in place: another CPU may hold one. */
 GLOBAL int memo_narrow(u32 hook, u64 address)
 {
 	struct memo_state *state = memo_state_of(hook);
-	struct memo_frame *frame, now = {.size = UNSURE};
+	struct memo_frame *frame;
+	s32 size, last = 0;
 	u32 i, left = 0;
 	int anchored;
-	s32 size = 0;
 	u64 key;
 
 	if (!state)
@@ -95,21 +96,43 @@ GLOBAL int memo_narrow(u32 hook, u64 address)
 	if (!frame)
 		return 0;
 	for (i = 0; i < CANDIDATES; i++) {
-		now.maybe[i] = frame->maybe[i];
-		if (now.maybe[i] < 0)
+		size = *(volatile s32 *)&frame->maybe[i];
+		if (size < 0)
 			continue;
-		if (memo_word(state, anchored ? state->top - now.maybe[i]
-					      : state->walk.base + now.maybe[i]) == address) {
-			size = now.maybe[i];
+		if (memo_word(state, anchored ? state->top - size : state->walk.base + size) ==
+		    address) {
+			last = size;
 			left++;
 		} else {
-			now.maybe[i] = -1;
+			*(volatile s32 *)&frame->maybe[i] = -1;
 		}
 	}
 	if (left < 2)
-		now.size = left ? size : VARIES;
-	bpf_map_update_elem(&memo_frames, &key, &now, BPF_ANY);
+		*(volatile s32 *)&frame->size = left ? last : VARIES;
 	return 0;
+}
+
+/* A function that aligns its stack and still needs its arguments (lea 8(%rsp),%r10; and $-16,%rsp;
+ * push -8(%r10)) has its return address twice: a copy, and just above it the one that counts, to
+ * which the argument pointer saved in its frame leads. The place of that one, if two of the places
+ * found are such a pair; else 0. Overwrites what was found then. */
+GLOBAL u32 memo_realigned(u32 hook)
+{
+	struct memo_state *state = memo_state_of(hook);
+	u32 i, copy = 0, at = 0;
+
+	if (!state || state->walk.times < 2)
+		return 0;
+	for (i = 1; i < CANDIDATES; i++) {
+		if (i >= state->walk.times || at)
+			break;
+		copy = state->walk.found[i - 1];
+		if (state->walk.found[i] - copy <= MOST_ALIGNED)
+			at = state->walk.found[i];
+	}
+	if (!at || !memo_search(hook, state->bottom + (at + 1) * 8))
+		return 0;
+	return state->walk.times && state->walk.found[0] < copy ? at : 0;
 }
 
 /* Where the return address after the last of the walk stands, or minus the counter of why this
@@ -118,7 +141,7 @@ GLOBAL s32 memo_next(u32 hook, u64 address)
 {
 	struct memo_state *state = memo_state_of(hook);
 	struct memo_frame *known, frame = {};
-	s32 at, base;
+	s32 at, base, size;
 	int anchored;
 	u32 times, i;
 	u64 key;
@@ -130,14 +153,15 @@ GLOBAL s32 memo_next(u32 hook, u64 address)
 	anchored = memo_is_anchor(key);
 	state->walk.by_pointer = 0;
 	known = bpf_map_lookup_elem(&memo_frames, &key);
-	if (known && known->size == UNSURE) {
+	size = known ? *(volatile s32 *)&known->size : UNSURE;
+	if (known && size == UNSURE) {
 		memo_narrow(hook, address);
-		known = bpf_map_lookup_elem(&memo_frames, &key);
-		if (!known || known->size == UNSURE)
+		size = *(volatile s32 *)&known->size;
+		if (size == UNSURE)
 			return -MEMO_AMBIGUOUS;
 	}
-	if (known && known->size != VARIES) {
-		at = anchored ? (s32)state->top - known->size : base + known->size;
+	if (known && size != VARIES) {
+		at = anchored ? (s32)state->top - size : base + size;
 		if (at < 0 || at >= WINDOW_WORDS + TOP_WORDS || at >= (s32)state->top ||
 		    (!anchored && base < WINDOW_WORDS && at >= WINDOW_WORDS))
 			return -MEMO_DEEP;
@@ -149,8 +173,7 @@ GLOBAL s32 memo_next(u32 hook, u64 address)
 			return -MEMO_VARIES;
 		/* From here on this frame is found by its pointer; whatever was remembered on
 		 * the belief that its size is fixed is not taken any more. */
-		frame.size = VARIES;
-		bpf_map_update_elem(&memo_frames, &key, &frame, BPF_ANY);
+		*(volatile s32 *)&known->size = VARIES;
 		__sync_fetch_and_add(&memo_epoch, 1);
 		return -MEMO_VARIES;
 	}
@@ -158,15 +181,25 @@ GLOBAL s32 memo_next(u32 hook, u64 address)
 		return -MEMO_DEEP; /* it may be where we do not look */
 	if (anchored && state->top > WINDOW_WORDS)
 		state->walk.base = WINDOW_WORDS;
-	state->walk.by_pointer = !!known;
 	if (!memo_search(hook, address))
 		return -MEMO_TRACED;
-	times = state->walk.times;
-	if (!times)
+	if (!state->walk.times)
 		return -MEMO_LOST;
+	if (state->walk.times > 1 && !anchored) {
+		at = memo_realigned(hook);
+		if (at) {
+			frame.size = VARIES;
+			if (!known)
+				bpf_map_update_elem(&memo_frames, &key, &frame, BPF_NOEXIST);
+			return at;
+		}
+		state->walk.by_pointer = !!known;
+		memo_search(hook, address);
+	}
+	times = state->walk.times;
 	at = state->walk.found[0];
 	if (known)
-		return times == 1 ? at : -MEMO_VARIES;
+		return times == 1 && memo_pointed(state, at) ? at : -MEMO_VARIES;
 	if (times > CANDIDATES)
 		return -MEMO_AMBIGUOUS;
 	for (i = 0; i < CANDIDATES; i++) {
@@ -204,6 +237,58 @@ INLINE int memo_special(struct memo_walk *walk, struct memo_chain *chain, u32 ki
 	return 1;
 }
 
+/* One more place of a return address: the first goes to the checks of frame i. */
+GLOBAL int memo_also(u32 hook, u32 set, u32 way, u32 i, u32 at)
+{
+	struct memo_state *state = memo_state_of(hook);
+	struct memo_chain *chain = memo_chain_at(set, way);
+	u64 word;
+
+	if (!state || !chain || i >= MAX_DEPTH || i >= depth)
+		return 0;
+	word = memo_word(state, at);
+	memo_mark(state->placed, at, state->stamp);
+	if (state->walk.near == i + 1)
+		return memo_special(&state->walk, chain, FROM_BOTTOM, at, word);
+	chain->checks[i].kind = FROM_BOTTOM;
+	chain->checks[i].place = at;
+	chain->checks[i].value = word;
+	state->walk.near = i + 1;
+	return 1;
+}
+
+/* Where it is not known which of several places is frame i's, all of them are checked, and so it
+ * goes on to the end of the chain; the stack must then be exactly as deep. */
+GLOBAL s32 memo_step_all(u32 hook, u32 set, u32 way, u32 i, u64 address)
+{
+	struct memo_state *state = memo_state_of(hook);
+	u32 k;
+
+	if (!state)
+		return -MEMO_LOST;
+	if (state->top > WINDOW_WORDS)
+		return -MEMO_DEEP;
+	if (state->walk.registers || state->walk.from_top)
+		return -MEMO_AMBIGUOUS;
+	state->walk.by_pointer = 0;
+	if (!memo_search(hook, address))
+		return -MEMO_TRACED;
+	if (!state->walk.times)
+		return -MEMO_LOST;
+	if (state->walk.times > CANDIDATES)
+		return -MEMO_AMBIGUOUS;
+	for (k = 0; k < CANDIDATES; k++) {
+		if (k >= state->walk.times)
+			break;
+		if (!memo_also(hook, set, way, i, state->walk.found[k]))
+			return -MEMO_POINTERS;
+	}
+	state->walk.base = state->walk.found[0] + 1;
+	state->walk.all = 1;
+	state->walk.registers = memo_is_entry(address);
+	return 0;
+}
+
 /* Write the check of frame i, where the walk up to it has come to; 0, or minus the counter of
  * why not. */
 GLOBAL s32 memo_step(u32 hook, u32 set, u32 way, u32 i)
@@ -213,6 +298,7 @@ GLOBAL s32 memo_step(u32 hook, u32 set, u32 way, u32 i)
 	struct memo_chain *chain = memo_chain_at(set, way);
 	struct memo_walk *walk;
 	u64 address, pointer;
+	u32 base;
 	s32 at;
 
 	if (!state || !scratch || !chain || i >= MAX_DEPTH || i >= depth)
@@ -221,7 +307,14 @@ GLOBAL s32 memo_step(u32 hook, u32 set, u32 way, u32 i)
 	address = scratch->frames[i];
 	if (address >> 32 != 0xffffffff)
 		return -MEMO_LOST;
+	if (walk->all)
+		return memo_step_all(hook, set, way, i, address);
+	base = walk->base;
 	at = memo_next(hook, address);
+	if (at == -MEMO_AMBIGUOUS || at == -MEMO_VARIES) {
+		walk->base = base;
+		return memo_step_all(hook, set, way, i, address);
+	}
 	if (at < 0)
 		return at;
 	if (memo_is_anchor(walk->key))
@@ -353,6 +446,7 @@ GLOBAL s32 memo_checks(u32 hook, u32 set, u32 way, u32 n)
 	why = memo_check_pointers(hook, set, way);
 	if (why < 0)
 		return why;
+	chain->size = state->walk.all ? state->after - state->bottom : 0;
 	chain->near = state->walk.near;
 	chain->special = state->walk.special;
 	return 0;
