@@ -30,7 +30,7 @@
 #define SPECIAL_CHECKS 16
 #define CANDIDATES 8
 #define MOST_ALIGNED 8         /* words: how far a stack is moved to be aligned */
-#define MEMO_WAYS 4
+#define MEMO_WAYS 16
 #define ANCHORS 4
 
 static u64 (*const bpf_get_prandom_u32)(void) = (void *)7;

@@ -33,7 +33,7 @@ MEMO_COUNTERS = ("hits", "misses", "checks", "differences", "replaced", "other_s
 REASONS = MEMO_COUNTERS[5:]
 """Counters of stacks that were unwound and could not be remembered."""
 
-WAYS = 4
+WAYS = 16
 _CHAIN_HEAD = 20 + 8 * 16
 _BYTES_A_CPU = 1 << 20
 _BYTES_IN_ALL = 64 << 20
@@ -65,10 +65,10 @@ def set_bytes(depth: int) -> int:
 
 
 def sets_for(depth: int, cpus: int) -> int:
-    """How many sets each CPU has: at most 1 MiB of them, and 64 MiB over all CPUs; but 64 sets
+    """How many sets each CPU has: at most 1 MiB of them, and 64 MiB over all CPUs; but 32 sets
     at least. A power of two."""
     room = min(_BYTES_A_CPU, _BYTES_IN_ALL // cpus) // set_bytes(depth)
-    return max(64, 1 << max(0, room.bit_length() - 1))
+    return max(32, 1 << max(0, room.bit_length() - 1))
 
 
 def plan(bpf: Libbpf, measure: Object | None, direct: bool, depth: int, check: float,
