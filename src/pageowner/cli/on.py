@@ -22,9 +22,14 @@ __all__ = ["command"]
               help="Also keep who freed each page last: 16 bytes more a page.")
 @click.option("--depth", type=click.IntRange(1, 64), default=16, show_default=True,
               metavar="N", help="Frames of a stack.")
+@click.option("--plain", is_flag=True,
+              help="Unwind every stack instead of recognising those seen before.")
+@click.option("--check", type=click.FloatRange(0, 1), default=1 / 1024, metavar="FRACTION",
+              help="How many of the recognised stacks to unwind too and compare, 0 to 1;"
+                   " 1/1024 if not given.")
 @click.option("--debug", is_flag=True, help="Show the verifier's log if the kernel refuses.")
 def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: int,
-            free_side: bool, depth: int, debug: bool) -> None:
+            free_side: bool, depth: int, plain: bool, check: float, debug: bool) -> None:
     """Start tracking: from now on the kernel keeps the owner of every page.
 
     No reboot, no daemon: BPF programs on the kernel's own tracepoints, and maps that hold the
@@ -36,5 +41,6 @@ def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: i
 
     status = lifecycle.on(lifecycle.Options(
         kernel_only=kernel_only, min_order=min_order, tgid=tgid, cgroup=cgroup, sample=sample,
-        free_side=free_side, depth=depth), debug=debug)
+        free_side=free_side, depth=depth, memo=not plain,
+        memo_check=check), debug=debug)
     tracking.draw_start(status, console())

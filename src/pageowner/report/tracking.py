@@ -36,6 +36,39 @@ def _hooks(status: Status) -> list[tuple[str, str]]:
     return sorted(status.hooks.items(), key=lambda item: (item[1] != _ACTIVE, item[0]))
 
 
+_UNREMEMBERED = {
+    "other_stack": "on a stack of interrupts",
+    "deep": "too far from the top of their stack",
+    "ambiguous": "with an address in several places",
+    "varies": "through a function whose frame varies",
+    "pointers": "with too many pointers to frames",
+    "traced": "with return addresses that a tracer replaced",
+    "lost": "with an address that is not on their stack",
+}
+"""The memo's counters of stacks that cannot be remembered, in the order shown."""
+
+
+def _memo(status: Status) -> list[tuple[str, str, str]]:
+    """Lines on the memo: title, text, style."""
+    if status.memo not in ("on", "stopped"):
+        why = "" if status.memo == "off" else f": {status.memo}"
+        return [("stacks", f"each one unwound{why}", "yellow" if why else "")]
+    counters = status.memo_counters
+    stacks = counters["hits"] + counters["misses"]
+    share = f"{100 * counters['hits'] / stacks:.1f} % recognised, " if stacks else ""
+    lines = [("stacks", f"{count(stacks)}: {share}{count(counters['misses'])} unwound;"
+                        f" checked {count(counters['checks'])},"
+                        f" different {count(counters['differences'])}", "")]
+    if status.memo == "stopped":
+        lines.append(("", "one was recognised wrongly, so each one is unwound since then;"
+                          " please report this kernel", "red"))
+    why = ", ".join(f"{count(counters[name])} {text}" for name, text in _UNREMEMBERED.items()
+                    if counters[name])
+    if why:
+        lines.append(("", f"not to be remembered: {why}", "dim"))
+    return lines
+
+
 def draw_start(status: Status, console: Console) -> None:
     """What `on` says."""
     from rich.text import Text
@@ -48,6 +81,8 @@ def draw_start(status: Status, console: Console) -> None:
     active = sum(why == _ACTIVE for why in status.hooks.values())
     line(f"tracking {count_of(status.frames, 'page frame')} through {active} of"
          f" {count_of(len(status.hooks), 'hook')}, {size(status.memory_bytes)} of kernel memory")
+    if status.memo not in ("on", "off"):
+        line(f"each stack is unwound anew: {status.memo}", "yellow")
     missing = [name for name, why in _hooks(status) if why != _ACTIVE]
     if missing:
         line(f"not hooked here: {', '.join(missing)}; pages that only these see count as"
@@ -83,6 +118,8 @@ def draw_status(status: Status, console: Console) -> None:
                    f" {count_of(counters['frees'], 'free')}, bulk {count(counters['bulk'])},"
                    f" migrated {count(counters['migrated'])}, split {count(counters['splits'])},"
                    f" fragmenting {count(counters['extfrag'])}")
+    for title, text, style in _memo(status):
+        line(title, text, style)
     title = "hooks"
     for name, why in _hooks(status):
         line(title, f"{name:<22}{why}", "" if why == _ACTIVE else "dim")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.memory_ranges import ram_ranges
-from pageowner.tracker import early, requirements
+from pageowner.tracker import early, memo, requirements
 from pageowner.tracker.calibrate import Calibration, calibrate, this_thread
 from pageowner.tracker.hooks import FEXIT_HOOKS, attach_optional, skip_of_fexit
 from pageowner.tracker.libbpf import BpfError, Libbpf
@@ -46,7 +46,7 @@ __all__ = ["Options", "Status", "cover", "is_on", "off", "on", "status", "tracki
 
 _NEW, _OLD = PIN_DIRECTORY + "-new", PIN_DIRECTORY + "-old"
 _PINNED_MAPS = ("config", "spans", "freed_spans", "tasks", "stacks", "counters", "extfrag",
-                "questions")
+                "questions", *memo.MAPS)
 _RUN_PROGRAMS = ("look", "settle")
 _LOCK_SECONDS = 60
 _USER_GFP = 1 << 3 | 1 << 20
@@ -65,6 +65,10 @@ class Options:
     - ``sample``: only one page in so many, by a hash of the pfn
     - ``free_side``: also keep who freed each block last (16 bytes more a page)
     - ``depth``: frames of a stack, 1 to 64
+    - ``memo``: recognise stacks by the words where their return addresses stood (docs/memo.md),
+      where the kernel allows it; else unwind each time
+    - ``memo_check``: the fraction of the stacks so recognised that are unwound too and
+      compared, 0 to 1
     - ``tasks``, ``stacks``: room in the tables (0: by the machine's memory)
     """
 
@@ -75,6 +79,8 @@ class Options:
     sample: int = 1
     free_side: bool = False
     depth: int = 16
+    memo: bool = True
+    memo_check: float = 1 / 1024
     tasks: int = 0
     stacks: int = 0
 
@@ -84,6 +90,8 @@ class Options:
             raise UsageError(f"depth is 1 to {MAX_DEPTH} frames, not {self.depth}")
         if self.sample < 1:
             raise UsageError(f"sample is 1 or more, not {self.sample}")
+        if not 0 <= self.memo_check <= 1:
+            raise UsageError(f"check is a fraction, 0 to 1, not {self.memo_check:g}")
         if self.min_order < 0 or self.tgid < 0 or self.tasks < 0 or self.stacks < 0:
             raise UsageError("min_order, tgid, tasks and stacks cannot be negative")
 
@@ -97,6 +105,8 @@ class Status:
     - ``hooks``: name to ``active`` or the reason why not; ``attached``: those that are, with
       ``missed`` events
     - ``pages``: base pages that the records speak for: ``owned``, ``early``, ``filtered``
+    - ``memo``: whether stacks are recognised: ``on``, ``off`` (asked for), ``stopped`` (a stack
+      was recognised wrongly), or why it stays off; ``memo_counters``: `memo.MEMO_COUNTERS`
     - ``counters``: events so far and what was missed (`maps.COUNTERS`)
     - ``memory_bytes``: kernel memory of all maps; ``frames``: page frames covered
     """
@@ -110,6 +120,8 @@ class Status:
     attached: list[Hook] = field(default_factory=list)
     pages: dict[str, int] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
+    memo: str = "off"
+    memo_counters: dict[str, int] = field(default_factory=dict)
     memory_bytes: int = 0
     frames: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
@@ -175,6 +187,7 @@ def status() -> Status:
         return Status(on=False)
     with open_store() as store:
         facts = store.facts
+        memo_counters = memo.read_counters(store.bpf, store.fd("memo_states"))
         return Status(
             on=True,
             options=Options(**facts["options"]),
@@ -184,6 +197,8 @@ def status() -> Status:
             attached=store.hooks(),
             pages=store.pages_by_state(),
             counters=store.counters(),
+            memo="stopped" if memo_counters["differences"] else facts["memo"],
+            memo_counters=memo_counters,
             memory_bytes=store.memory(),
             frames=sum(end - start for start, end in facts["ranges"]),
             facts=facts,
@@ -249,13 +264,15 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
     page_struct = bpf.type_size("page")
     found = find_vmemmap(bpf, page_struct)
     values = {"vmemmap": found.vmemmap, **_filters(options)}
-    with Tracker(bpf, sizes, options.depth, values, options.free_side) as tracker:
+    recalling = _plan_memo(bpf, options)
+    with Tracker(bpf, sizes, options.depth, values, options.free_side, recalling) as tracker:
         main = tracker.load("on_alloc", "on_free", *_RUN_PROGRAMS)
         tracker.cover(ranges, EARLY_WORD)
         tracker.skip_frames(dict.fromkeys(("alloc", "free", "extfrag"), found.skip))
         fds = {name: main.map_fd(name) for name in _PINNED_MAPS}
         fds |= {name: main.program_fd(name) for name in _RUN_PROGRAMS}
         facts = _facts(options, found, sizes, ranges, page_struct)
+        facts["memo"] = recalling.why_not or "on"
         for name, fd in fds.items() if directory else ():
             bpf.pin(fd, f"{directory}/{name}")
         for program, name in (("on_free", "mm_page_free"), ("on_alloc", "mm_page_alloc")):
@@ -281,6 +298,20 @@ def find_vmemmap(bpf: Libbpf, page_struct: int) -> Calibration:
     small = Sizes(span_shift=0, spans=1, tasks=1, stacks=1)
     with Tracker(bpf, small, 1, {"only_pid": this_thread()}) as tracker:
         return calibrate(bpf, tracker.load("calibrate"), page_struct)
+
+
+def _plan_memo(bpf: Libbpf, options: Options) -> memo.Plan:
+    if not options.memo:
+        return memo.Plan("off")
+    small = Sizes(span_shift=0, spans=1, tasks=1, stacks=1)
+    for direct in (True, False):
+        with Tracker(bpf, small, 1, {"direct": int(direct)}) as tracker:
+            try:
+                return memo.plan(bpf, tracker.load("measure_stack"), direct, options.depth,
+                                 options.memo_check)
+            except BpfError as error:
+                why = error.strerror
+    return memo.Plan(f"the kernel refuses to measure its stacks: {why}")
 
 
 def _filters(options: Options) -> dict[str, int]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pageowner.tracker.libbpf import MMAPABLE, BpfError, Libbpf, Object
 from pageowner.tracker.maps import FREED, RECORD, Store, map_array, stack_type
+from pageowner.tracker.memo import MAPS, Plan, set_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -115,6 +116,7 @@ class Tracker:
     depth: int
     values: dict[str, int]
     free_side: bool = False
+    memo: Plan = field(default_factory=Plan)
     main: Object | None = None
     optional: dict[str, Object] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -145,6 +147,8 @@ class Tracker:
         obj.resize("freed_spans", self.sizes.spans if self.free_side else 1)
         obj.resize("tasks", self.sizes.tasks)
         obj.resize("stacks", self.sizes.stacks, stack_type(self.depth).itemsize)
+        obj.resize("memo_chains", self.memo.sets, set_bytes(self.depth))
+        obj.resize("memo_frames", self.memo.frames)
         obj.load()
         self.main = obj
         return obj
@@ -177,6 +181,7 @@ class Tracker:
             "stack_mask": self.sizes.stacks - 1,
             "task_mask": self.sizes.tasks - 1,
             "free_side": int(self.free_side),
+            **self.memo.values,
             **self.values,
             **(more or {}),
         })
@@ -197,7 +202,8 @@ class Tracker:
         """The maps as they are read, without a pin."""
         assert self.main is not None
         fds = {name: os.dup(self.main.map_fd(name))
-               for name in ("spans", "freed_spans", "tasks", "stacks", "counters", "questions")}
+               for name in ("spans", "freed_spans", "tasks", "stacks", "counters", "questions",
+                            *MAPS)}
         facts = {"span_shift": self.sizes.span_shift, "depth": self.depth,
                  "options": {"free_side": self.free_side}}
         return Store(self.bpf, "", fds, facts)

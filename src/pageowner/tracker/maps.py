@@ -318,7 +318,7 @@ class Store:
     def memory(self) -> int:
         """Bytes of kernel memory that the maps take, as the kernel accounts them."""
         names = ("spans", "freed_spans", "tasks", "stacks", "counters", "extfrag", "config",
-                 "questions")
+                 "questions", "memo_states", "memo_chains", "memo_frames")
         total = sum(_memlock(self.fd(name)) for name in names)
         for name in ("spans", "freed_spans"):
             for _, fd in self._inner_maps(name):

@@ -3,7 +3,7 @@
  * The in-kernel half of the tracker: for every page frame, who allocated it.
  *
  * Here is one short program for each hook; what they use is in shared.bpf.h (parameters, maps),
- * store.bpf.h, tasks.bpf.h and stacks.bpf.h. The rules are those of the kernel's own
+ * store.bpf.h, tasks.bpf.h and stacks.bpf.h (with memo.bpf.h). The rules are those of the kernel's own
  * mm/page_owner.c; tests/spec/page_owner_spec.py says them again in plain Python.
  *
  * A record stands at the first page of a block only. Splits that no hook sees are made good when
@@ -37,7 +37,8 @@ INLINE int passes(u64 pfn, u32 order, u32 gfp_mask)
 INLINE void allocated(void *context, u64 pfn, u32 order, u32 gfp_mask, u32 hook)
 {
 	if (passes(pfn, order, gfp_mask))
-		own(pfn, order, gfp_mask, stack_id(context, hook), task_id(hook));
+		own(pfn, order, gfp_mask,
+		    stack_id(context, hook, (u64)order << 32 | gfp_mask), task_id(hook));
 	else
 		own_filtered(pfn, order, gfp_mask);
 }
@@ -58,7 +59,7 @@ INLINE void keep_free_side(void *context, u64 pfn)
 		return;
 	task = task_id(HOOK_FREE);
 	freed->ts = bpf_ktime_get_ns();
-	freed->stack_id = stack_id(context, HOOK_FREE);
+	freed->stack_id = stack_id(context, HOOK_FREE, 0);
 	freed->task_id = task;
 	drop_task(task, 1);
 }
@@ -112,7 +113,7 @@ int on_extfrag(u64 *context)
 {
 	u64 pid_tgid = bpf_get_current_pid_tgid();
 	struct extfrag_key key = {
-		.stack_id = stack_id(context, HOOK_EXTFRAG),
+		.stack_id = stack_id(context, HOOK_EXTFRAG, 0),
 		.tgid = pid_tgid >> 32,
 		.pid = pid_tgid,
 		.alloc_order = context[1],
@@ -217,7 +218,7 @@ int on_bulk(u64 *context)
 
 	if (!array || !n)
 		return 0;
-	stack = stack_id(context, HOOK_BULK);
+	stack = stack_id(context, HOOK_BULK, 0);
 	task = task_id(HOOK_BULK);
 	for (i = 0; i < BULK_PAGES; i++) {
 		if (i >= n)
@@ -264,7 +265,7 @@ int on_contig(u64 *context)
 		return 0;
 	task = task_id(HOOK_CONTIG);
 	own_range(argument(context, 0), argument(context, 1), argument(context, 3),
-		  stack_id(context, HOOK_CONTIG), task);
+		  stack_id(context, HOOK_CONTIG, 0), task);
 	drop_task(task, 1);
 	return 0;
 }
@@ -396,12 +397,12 @@ int made_up(u64 *context)
 	switch (context[0]) {
 	case HOOK_BULK:
 		task = task_id(HOOK_BULK);
-		own_bulk(context[1], context[2], stack_id(context, HOOK_BULK), task);
+		own_bulk(context[1], context[2], stack_id(context, HOOK_BULK, 0), task);
 		drop_task(task, 1);
 		break;
 	case HOOK_CONTIG:
 		task = task_id(HOOK_CONTIG);
-		own_range(context[1], context[2], context[3], stack_id(context, HOOK_CONTIG), task);
+		own_range(context[1], context[2], context[3], stack_id(context, HOOK_CONTIG, 0), task);
 		drop_task(task, 1);
 		break;
 	case HOOK_MIGRATE:

@@ -134,6 +134,25 @@ enum hook {
 	HOOKS
 };
 
+/* Counters of the memo, per hook and CPU. The reasons from MEMO_OTHER_STACK on are of misses that
+ * were not remembered. */
+enum memo_counter {
+	MEMO_HITS,
+	MEMO_MISSES,           /* all stacks that were unwound for not being known */
+	MEMO_CHECKS,           /* hits that were unwound too */
+	MEMO_DIFFERENCES,      /* ... and were not what the memo had said */
+	MEMO_REPLACED,         /* chains that made way for others */
+	MEMO_OTHER_STACK,      /* not on the task's own stack: an interrupt's */
+	MEMO_DEEP,             /* reaches beyond the window */
+	MEMO_AMBIGUOUS,        /* an address stands in several places, its frame's size is unknown */
+	MEMO_VARIES,           /* the size of a frame is not always the same, its pointer unclear */
+	MEMO_POINTERS,         /* more words may be pointers to frames than can be checked */
+	MEMO_TRACED,           /* a tracer has put its own return addresses in */
+	MEMO_LOST,             /* an address is not where it should be */
+	MEMO_COUNTERS
+};
+#define MEMO_SLOTS 16
+
 /* One event of the calibration: what the raw tracepoint says of a page. */
 struct sighting {
 	u64 page;           /* address of its struct page */

@@ -75,32 +75,77 @@ GLOBAL u32 find_stack(u32 hook, u32 n, u64 hash)
 	return 0;
 }
 
-/*
- * The id of the current stack: the only place that knows how stacks are found.
- * The size of the buffer is a constant of loading; skipped are the frames of the tracing itself.
- */
-INLINE u32 stack_id(void *context, u32 hook)
+#include "memo.bpf.h"
+#include "memo_learn.bpf.h"
+
+/* The current stack's frames into scratch, those past the end 0; their number, 0 if there are
+ * none. The size of the buffer is a constant of loading; skipped are the frames of the tracing
+ * itself. */
+INLINE u32 unwind(void *context, u32 hook, struct scratch *scratch)
 {
-	struct scratch *scratch = scratch_of(hook);
-	u64 hash = 0;
-	long size;
+	long size = bpf_get_stack(context, scratch->frames, depth * sizeof(u64),
+				  skip_frames[hook] & 0xff);
 	u32 n, i;
 
-	if (!scratch)
-		return 0;
-	size = bpf_get_stack(context, scratch->frames, depth * sizeof(u64),
-			     skip_frames[hook] & 0xff);
 	if (size < (long)sizeof(u64)) {
 		count(COUNT_STACKS_FAILED, 1);
 		return 0;
 	}
 	n = size / sizeof(u64);
-	for (i = 0; i < MAX_DEPTH && i < depth; i++) {
+	for (i = 0; i < MAX_DEPTH && i < depth; i++)
 		if (i >= n)
 			scratch->frames[i] = 0;
-		hash = hash_step(hash, scratch->frames[i]);
+	return n;
+}
+
+/*
+ * The id of the current stack: the only place that knows how stacks are found. What tells the
+ * chains of this hook apart beforehand, if anything, is the salt.
+ */
+INLINE u32 stack_id(void *context, u32 hook, u64 salt)
+{
+	struct scratch *scratch = scratch_of(hook);
+	struct memo_state *state = NULL;
+	u64 hash = 0, key = 0;
+	u32 n, i, id, why;
+
+	if (!scratch)
+		return 0;
+	if (memo && !memo_off)
+		state = memo_state_of(hook);
+	if (state) {
+		why = memo_look(state, context);
+		if (!why) {
+			if (!direct)
+				memo_copy(hook);
+			key = memo_key(state, hook, salt);
+			id = memo_find(hook, key);
+			if (id) {
+				state->counters[MEMO_HITS]++;
+				if (!memo_due(state))
+					return id;
+				n = unwind(context, hook, scratch);
+				if (n && memo_compare(hook, id, n))
+					return id;
+				state = NULL;
+			} else {
+				state->counters[MEMO_MISSES]++;
+			}
+		} else {
+			state->counters[why & (MEMO_SLOTS - 1)]++;
+			state->counters[MEMO_MISSES]++;
+			state = NULL;
+		}
 	}
-	return find_stack(hook, n, hash ? hash : 1);
+	n = unwind(context, hook, scratch);
+	if (!n)
+		return 0;
+	for (i = 0; i < MAX_DEPTH && i < depth; i++)
+		hash = hash_step(hash, scratch->frames[i]);
+	id = find_stack(hook, n, hash ? hash : 1);
+	if (state)
+		memo_remember(hook, key, n, id);
+	return id;
 }
 
 #endif

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * The memo: which stack this is, by looking at the words where its return addresses stood the last
+ * time, instead of unwinding it again. docs/memo.md has the reasons and the proof in full.
+ *
+ * Places are counted in words of 8 bytes. The window is what lies between a little below the
+ * program's context, which is on the stack of the task that runs, and the top of that stack;
+ * beyond WINDOW_WORDS only the TOP_WORDS highest words belong to it. A chain is known by its
+ * checks: words of the window and what they must be. They are found with a table of frame sizes:
+ * for a return address, how far above its own place the next one stands. ORC says the same for
+ * the same address each time; the memo sees it once, when the next return address of an unwound
+ * stack stands in one place of the window only, and holds it against every later unwinding.
+ * Some rules need a word more:
+ *
+ * - Above a frame of the entry code stand the registers of what was interrupted: its stack
+ *   pointer, from which its caller is found, is checked too.
+ * - A function that aligns its stack finds its caller from its frame pointer. Every word of the
+ *   window that could be such a pointer to a place of the chain is checked too.
+ * - The first function of a system call leaves a gap of random size below itself
+ *   (randomize_kstack_offset): its caller is counted from the top of the stack.
+ */
+#ifndef PAGEOWNER_MEMO_BPF_H
+#define PAGEOWNER_MEMO_BPF_H
+
+#include "shared.bpf.h"
+
+#define WINDOW_WORDS 512
+#define TOP_WORDS 32
+#define BELOW_CONTEXT 16     /* words: the frame pointer that our own program saved is there */
+#define SPECIAL_CHECKS 16
+#define CANDIDATES 8
+#define MOST_ALIGNED 8         /* words: how far a stack is moved to be aligned */
+#define MEMO_WAYS 16
+#define ANCHORS 4
+
+static u64 (*const bpf_get_prandom_u32)(void) = (void *)7;
+static struct task_struct___memo *(*const bpf_get_current_task_btf)(void) = (void *)158; /* 5.11 */
+static void *(*const bpf_task_pt_regs)(struct task_struct___memo *task) = (void *)175; /* 5.15 */
+
+struct task_struct___memo {
+	void *stack;
+} CORE;
+
+/* ---- parameters ---- */
+
+const volatile u8 memo;            /* 0: unwind each time */
+const volatile u8 direct;          /* the verifier lets us read the stack in place (6.17) */
+const volatile u32 thread_size = 16384;
+const volatile u32 memo_mask;      /* sets - 1, a power of two */
+const volatile u32 check_every;    /* unwind one hit of so many and compare; 0: none */
+/* The entry code: above its frames stand saved registers. */
+const volatile u64 entry_text, entry_text_end;
+/* Functions with a gap of random size: from, to; unused ones are 0. */
+const volatile u64 anchors[2 * ANCHORS];
+/* What tracers put in place of a return address, which the unwinder sees through. */
+const volatile u64 trampolines[2];
+
+/* ---- state ---- */
+
+/* Set at the first difference: no hits from then on. */
+u32 memo_off;
+/* Grows when a frame turns out to vary in size: no chain remembered before is taken any more. */
+u32 memo_epoch;
+
+/* How far the checks of a chain are found. */
+struct memo_walk {
+	u64 key;                   /* of memo_frames: the last address */
+	u32 base;                  /* where the stack pointer is after the return to it */
+	u32 near, special;         /* checks written */
+	u8 registers;              /* the next address is in saved registers */
+	u8 from_top;               /* places are counted from the top from here on */
+	u8 by_pointer;             /* look only where a frame pointer may point */
+	u8 all;                    /* which place is the true one is not known any more */
+	u32 times;                 /* how often an address was found */
+	u32 found[CANDIDATES];     /* and where, at first */
+};
+
+/* Per hook and CPU. */
+struct memo_state {
+	u64 plain[2];              /* pointers go through here and come out as numbers */
+	u64 counters[MEMO_SLOTS];
+	u32 until_check;
+	u32 top;                   /* words: index in window just after the highest word */
+	u32 stamp;                 /* of the chain that is being remembered */
+	u32 spare;
+	u64 bottom, after;         /* addresses: of the window, and where the stack ends */
+	struct memo_walk walk;
+	u64 window[WINDOW_WORDS + TOP_WORDS];
+	u32 pointed[WINDOW_WORDS + TOP_WORDS]; /* the stamp: a word of the window points here */
+	u32 placed[WINDOW_WORDS + TOP_WORDS];  /* the stamp: a return address of the chain */
+};
+
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	FIELD_TYPE(key, u32);
+	FIELD_TYPE(value, struct memo_state);
+	FIELD_NUMBER(max_entries, HOOKS);
+} memo_states SEC(".maps");
+
+enum { FROM_BOTTOM, FROM_TOP, ON_STACK };
+
+/* A word of the window. All that is checked is an address of code, whose high half is all ones,
+ * or (ON_STACK) an address on this stack, as its distance from the window's first word. */
+struct memo_check {
+	u32 value;
+	u16 place;                 /* in the window; FROM_TOP: words below the top */
+	u16 kind;
+};
+
+struct memo_chain {
+	u32 tag;                   /* of the key; 0: the place is free */
+	u32 version;               /* odd while being written */
+	u32 stack_id;
+	u16 near;                  /* checks in use */
+	u8 special;
+	u8 used;                   /* since somebody looked for a place */
+	u32 size;                  /* bytes of the window, if that matters; else 0 */
+	struct memo_check specials[SPECIAL_CHECKS];
+	struct memo_check checks[MAX_DEPTH]; /* all FROM_BOTTOM; as many as the depth */
+};
+
+/* A set of MEMO_WAYS chains; value size and number are set when loading. */
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	FIELD_NUMBER(key_size, sizeof(u32));
+	FIELD_NUMBER(value_size, MEMO_WAYS * sizeof(struct memo_chain));
+	FIELD_NUMBER(max_entries, 1);
+} memo_chains SEC(".maps");
+
+/* Of a return address (or hook + 1: the context), where the next one is: words above the stack
+ * pointer after the return, of anchored functions words below the top. While several places are
+ * possible they are all kept: the true one is among them each time. */
+struct memo_frame {
+	s32 size;                  /* or one of these */
+	s32 maybe[CANDIDATES];     /* -1: none */
+};
+#define VARIES (-1)
+#define UNSURE (-2)
+#define INTERRUPTED (1ULL << 62)   /* the address was found in saved registers */
+
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_HASH);
+	FIELD_TYPE(key, u64);
+	FIELD_TYPE(value, struct memo_frame);
+	FIELD_NUMBER(max_entries, 1);
+} memo_frames SEC(".maps");
+
+/* The first difference: what the memo said and what the unwinder found. */
+struct memo_difference {
+	u32 stack_id;
+	u32 n;
+	u64 frames[MAX_DEPTH];
+};
+
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	FIELD_TYPE(key, u32);
+	FIELD_TYPE(value, struct memo_difference);
+	FIELD_NUMBER(max_entries, 1);
+} memo_difference SEC(".maps");
+
+INLINE struct memo_state *memo_state_of(u32 hook)
+{
+	return bpf_map_lookup_elem(&memo_states, &hook);
+}
+
+INLINE struct memo_chain *memo_chain_at(u32 set, u32 way)
+{
+	char *chains = bpf_map_lookup_elem(&memo_chains, &set);
+
+	return chains ? (void *)(chains + (way & (MEMO_WAYS - 1)) *
+			(__builtin_offsetof(struct memo_chain, checks) + depth * sizeof(struct memo_check)))
+		      : NULL;
+}
+
+/* A word of the window; what is outside it is 0, which is no return address. */
+INLINE u64 memo_word(struct memo_state *state, u32 at)
+{
+	asm volatile("" : "+r"(at)); /* what is compared is what is used */
+	return at < WINDOW_WORDS + TOP_WORDS ? state->window[at] : 0;
+}
+
+/* ---- looking ---- */
+
+/* Where the window is. 0, or the counter of why there is none. */
+INLINE u32 memo_look(struct memo_state *state, void *context)
+{
+	struct task_struct___memo *task = bpf_get_current_task_btf();
+	u64 stack, bottom;
+
+	state->plain[0] = (u64)task->stack;
+	state->plain[1] = (u64)context;
+	barrier();
+	stack = *(volatile u64 *)&state->plain[0];
+	bottom = *(volatile u64 *)&state->plain[1] - BELOW_CONTEXT * 8;
+	if (bottom - stack > thread_size - TOP_WORDS * 8)
+		return MEMO_OTHER_STACK;
+	state->bottom = bottom;
+	state->after = stack + thread_size;
+	return 0;
+}
+
+/* Copy the window; if it cannot be done, it has no words. */
+GLOBAL int memo_copy(u32 hook)
+{
+	struct memo_state *state = memo_state_of(hook);
+	u64 size;
+
+	if (!state)
+		return 0;
+	size = state->after - state->bottom;
+	state->top = size / 8;
+	if (size > WINDOW_WORDS * 8) {
+		size = WINDOW_WORDS * 8;
+		state->top = WINDOW_WORDS + TOP_WORDS;
+		if (bpf_probe_read_kernel(state->window + WINDOW_WORDS, TOP_WORDS * 8,
+					  (void *)(state->after - TOP_WORDS * 8)))
+			state->top = 0;
+	}
+	asm volatile("" : "+r"(size));
+	if (size > WINDOW_WORDS * 8 ||
+	    bpf_probe_read_kernel(state->window, size, (void *)state->bottom))
+		state->top = 0;
+	return 0;
+}
+
+/* The stack in place, for kernels whose verifier reads it so: the window's first word. */
+INLINE char *memo_in_place(struct memo_state *state)
+{
+	struct task_struct___memo *task = bpf_get_current_task_btf();
+
+	return (char *)task->stack + (thread_size - (state->after - state->bottom));
+}
+
+/* Separates chains; that two have one key only costs a comparison. Of system calls the word 6
+ * below the top of the stack is the number (orig_ax), and the one 22 below tells them from
+ * exceptions. The size of the gap that system calls begin with is left out. */
+INLINE u64 memo_key(struct memo_state *state, u32 hook, u64 salt)
+{
+	u64 size = state->after - state->bottom;
+	u64 hash = hash_step(salt, hook | memo_epoch << 8 | size >> 9 << 40);
+	char *place;
+
+	if (direct) {
+		place = memo_in_place(state) + size;
+		hash = hash_step(hash, *(volatile u64 *)(place - 6 * 8));
+		return hash_step(hash, *(volatile u64 *)(place - 22 * 8));
+	}
+	hash = hash_step(hash, memo_word(state, state->top - 6));
+	return hash_step(hash, memo_word(state, state->top - 22));
+}
+
+/* Whether every word that this chain depends on is what it was: in place, or in the copy. */
+GLOBAL int memo_same(u32 hook, u32 set, u32 way)
+{
+	struct memo_state *state = memo_state_of(hook);
+	struct memo_chain *chain = memo_chain_at(set, way);
+	struct memo_check *check;
+	u64 word, size;
+	char *place = NULL;
+	u32 i, n;
+
+	if (!state || !chain)
+		return 0;
+	if (direct)
+		place = memo_in_place(state);
+	size = state->after - state->bottom;
+	if (chain->size && chain->size != size)
+		return 0;
+	n = chain->near;
+	for (i = 0; i < MAX_DEPTH && i < depth; i++) {
+		if (i >= n)
+			break;
+		check = &chain->checks[i];
+		if (direct)
+			word = *(volatile u64 *)(place + check->place * 8);
+		else
+			word = state->window[check->place & (WINDOW_WORDS - 1)];
+		if (word != (check->value | 0xffffffff00000000ULL))
+			return 0;
+	}
+	n = chain->special;
+	for (i = 0; i < SPECIAL_CHECKS; i++) {
+		if (i >= n)
+			break;
+		check = &chain->specials[i];
+		if (check->kind == FROM_TOP) {
+			if (direct)
+				word = *(volatile u64 *)(place + size - check->place * 8);
+			else
+				word = memo_word(state, state->top - check->place);
+			if (word != (check->value | 0xffffffff00000000ULL))
+				return 0;
+		} else {
+			if (direct)
+				word = *(volatile u64 *)(place + check->place * 8);
+			else
+				word = memo_word(state, check->place);
+			if (word != (check->kind == ON_STACK
+				     ? state->bottom + check->value
+				     : (check->value | 0xffffffff00000000ULL)))
+				return 0;
+		}
+	}
+	return 1;
+}
+
+/* The id of the stack if it is known, else 0. */
+INLINE u32 memo_find(u32 hook, u64 key)
+{
+	u32 set = key & memo_mask, tag = key >> 32 | 1, way, id, version;
+	struct memo_chain *chain;
+
+	for (way = 0; way < MEMO_WAYS; way++) {
+		chain = memo_chain_at(set, way);
+		if (!chain)
+			return 0;
+		if (*(volatile u32 *)&chain->tag != tag)
+			continue;
+		/* An interrupt's program may write it meanwhile: then it is not this chain. */
+		version = *(volatile u32 *)&chain->version;
+		id = *(volatile u32 *)&chain->stack_id;
+		barrier();
+		if (!memo_same(hook, set, way))
+			continue;
+		barrier();
+		if (version & 1 || *(volatile u32 *)&chain->version != version ||
+		    *(volatile u32 *)&chain->tag != tag)
+			continue;
+		if (!chain->used)
+			chain->used = 1;
+		return id;
+	}
+	return 0;
+}
+
+/* ---- checking ---- */
+
+INLINE int memo_due(struct memo_state *state)
+{
+	if (!check_every)
+		return 0;
+	if (state->until_check > 1) {
+		state->until_check--;
+		return 0;
+	}
+	/* On average one of check_every, not in step with a loop of the load. */
+	state->until_check = check_every == 1 ? 1 : 1 + bpf_get_prandom_u32() % (2 * check_every - 1);
+	return 1;
+}
+
+/* The memo said that the n frames in scratch are stack `id`. Turns it off if that is wrong. */
+GLOBAL int memo_compare(u32 hook, u32 id, u32 n)
+{
+	struct memo_state *state = memo_state_of(hook);
+	struct scratch *scratch = scratch_of(hook);
+	struct memo_difference *difference;
+	u32 zero = 0, i;
+
+	if (!state)
+		return 0;
+	state->counters[MEMO_CHECKS]++;
+	if (same_stack(id, hook))
+		return 1;
+	state->counters[MEMO_DIFFERENCES]++;
+	difference = bpf_map_lookup_elem(&memo_difference, &zero);
+	if (scratch && difference && !__sync_val_compare_and_swap(&memo_off, 0, 1)) {
+		difference->stack_id = id;
+		difference->n = n;
+		for (i = 0; i < MAX_DEPTH && i < depth; i++)
+			difference->frames[i] = scratch->frames[i];
+	}
+	return 0;
+}
+
+/* ---- run from userspace ---- */
+
+/* Where the current task's stack begins and where its registers of userspace are: from that the
+ * size of stacks follows: in counters of maps that are for this alone. */
+SEC("raw_tp")
+int measure_stack(u64 *context)
+{
+	struct task_struct___memo *task = bpf_get_current_task_btf();
+	struct memo_state *state = memo_state_of(0);
+
+	(void)context;
+	if (!state)
+		return 0;
+	state->plain[0] = (u64)task->stack;
+	if (direct)
+		state->counters[2] = *(volatile u64 *)task->stack;
+	state->plain[1] = (u64)bpf_task_pt_regs(task);
+	barrier();
+	state->counters[0] = *(volatile u64 *)&state->plain[0];
+	state->counters[1] = *(volatile u64 *)&state->plain[1];
+	return 0;
+}
+
+#endif

@@ -1,0 +1,160 @@
+"""The memo of stacks (memo.bpf.h): whether this kernel allows it, how large it is, what it did.
+
+docs/memo.md explains it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import platform
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageowner.tracker.maps import possible_cpus
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pageowner.tracker.libbpf import Libbpf, Object
+
+__all__ = ["MAPS", "MEMO_COUNTERS", "REASONS", "Plan", "plan", "read_counters", "sets_for"]
+
+MAPS = ("memo_states", "memo_chains", "memo_frames", "memo_difference")
+"""The memo's maps, which are pinned with the tracker's."""
+
+MEMO_COUNTERS = ("hits", "misses", "checks", "differences", "replaced", "other_stack", "deep",
+                 "ambiguous", "varies", "pointers", "traced", "lost")
+"""Names of the counters, in the order of enum memo_counter (records.h, which explains each)."""
+
+REASONS = MEMO_COUNTERS[5:]
+"""Counters of stacks that were unwound and could not be remembered."""
+
+WAYS = 16
+_CHAIN_HEAD = 20 + 8 * 16
+_BYTES_A_CPU = 1 << 20
+_BYTES_IN_ALL = 64 << 20
+_FRAMES = 1 << 14
+_HOOKS = 7
+
+_ANCHORS = ("do_syscall_64", "do_int80_emulation", "do_int80_syscall_32", "__do_fast_syscall_32")
+"""Functions with add_random_kstack_offset() (arch/x86/entry/common.c, from 6.16 syscall_32.c and
+syscall_64.c), whose frame ends at the registers of userspace, on top of the stack."""
+
+_TRAMPOLINES = ("return_to_handler", "arch_rethook_trampoline", "__kretprobe_trampoline")
+_ENTRY = ("__entry_text_start", "__entry_text_end")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the memo is set up: parameters of the programs, sizes of its maps; ``why_not``
+    if it stays off."""
+
+    why_not: str = ""
+    values: dict[str, int] = field(default_factory=dict)
+    sets: int = 1
+    frames: int = 1
+
+
+def set_bytes(depth: int) -> int:
+    """Bytes of a set of chains of at most ``depth`` frames (struct memo_chain)."""
+    return WAYS * (_CHAIN_HEAD + 8 * depth)
+
+
+def sets_for(depth: int, cpus: int) -> int:
+    """How many sets each CPU has: at most 1 MiB of them, and 64 MiB over all CPUs; but 32 sets
+    at least. A power of two."""
+    room = min(_BYTES_A_CPU, _BYTES_IN_ALL // cpus) // set_bytes(depth)
+    return max(32, 1 << max(0, room.bit_length() - 1))
+
+
+def plan(bpf: Libbpf, measure: Object | None, direct: bool, depth: int, check: float,
+         kallsyms: str = "/proc/kallsyms") -> Plan:
+    """What the memo needs to know of this kernel, or why it stays off.
+
+    ``measure`` is a loaded object with the program measure_stack, ``direct`` whether the verifier
+    let it read the stack in place; ``check`` the fraction of hits
+    that are unwound too.
+    """
+    if platform.machine() != "x86_64":
+        return Plan(f"its rules are those of x86-64, not of {platform.machine()}")
+    symbols = _symbols(kallsyms)
+    if not any(name.startswith(("__orc_find", "orc_find", "__start_orc_unwind"))
+               for name in symbols):
+        return Plan("this kernel does not unwind by ORC (CONFIG_UNWINDER_ORC)")
+    if not all(symbols.get(name) for name in _ENTRY):
+        return Plan("the bounds of the entry code are not in /proc/kallsyms")
+    size = thread_size(bpf, measure) if measure is not None else 0
+    if not size:
+        return Plan("the size of kernel stacks could not be measured")
+    ends = _ends(kallsyms, [name for name in _ANCHORS if name in symbols])
+    trampolines = [symbols[name] for name in _TRAMPOLINES if name in symbols][:2]
+    return Plan(
+        values={
+            "memo": 1,
+            "direct": int(direct),
+            "thread_size": size,
+            "memo_mask": sets_for(depth, possible_cpus()) - 1,
+            "check_every": round(1 / check) if check else 0,
+            "entry_text": symbols[_ENTRY[0]],
+            "entry_text_end": symbols[_ENTRY[1]],
+            "anchors": _array([edge for name, end in ends.items()
+                               for edge in (symbols[name], end)]),
+            "trampolines": _array(trampolines),
+        },
+        sets=sets_for(depth, possible_cpus()),
+        frames=_FRAMES,
+    )
+
+
+def thread_size(bpf: Libbpf, measure: Object) -> int:
+    """THREAD_SIZE: from where the stack of this task begins to the end of the registers of
+    userspace, which lie on its top (arch/x86/include/asm/processor.h, task_pt_regs), rounded up
+    to a page for TOP_OF_KERNEL_STACK_PADDING; 0 if the kernel does not say."""
+    bpf.run(measure.program_fd("measure_stack"), 0)
+    measured = _states(bpf, measure.map_fd("memo_states"), 0)
+    stack, registers = measured[:, :2].max(axis=0).tolist()
+    size = int(registers) + bpf.type_size("pt_regs") - int(stack)
+    rounded = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    good = stack and rounded in (8192, 16384, 32768, 65536) and rounded - size <= 16
+    return rounded if good else 0
+
+
+def read_counters(bpf: Libbpf, fd: int) -> dict[str, int]:
+    """The memo's counters (`MEMO_COUNTERS`), over all hooks and CPUs; ``fd``: memo_states."""
+    total = sum(_states(bpf, fd, hook).sum(axis=0) for hook in range(_HOOKS))
+    return dict(zip(MEMO_COUNTERS, np.asarray(total).tolist(), strict=True))
+
+
+def _array(values: list[int]) -> int:
+    """An array of u64 as the one number that has its bytes."""
+    return int.from_bytes(np.array(values, "u8").tobytes(), "little")
+
+
+def _states(bpf: Libbpf, fd: int, hook: int) -> NDArray[np.uint64]:
+    """The counters in struct memo_state, after two words: one row for each CPU."""
+    cpus = possible_cpus()
+    size = (bpf.map_info(fd).value_size + 7) // 8 * 8
+    values = bpf.lookup(fd, hook.to_bytes(4, "little"), size * cpus) or bytes(size * cpus)
+    return np.frombuffer(values, np.uint64).reshape(cpus, -1)[:, 2 : 2 + len(MEMO_COUNTERS)]
+
+
+def _symbols(path: str) -> dict[str, int]:
+    wanted = "|".join(re.escape(name) for name in (*_ANCHORS, *_TRAMPOLINES, *_ENTRY))
+    pattern = re.compile(rf"^([0-9a-f]+) \w ({wanted}|_?_?orc_find\S*|__start_orc_unwind)$",
+                         re.MULTILINE)
+    return {name: int(address, 16) for address, name in pattern.findall(Path(path).read_text())}
+
+
+def _ends(path: str, names: list[str]) -> dict[str, int]:
+    """Where functions end: where the next symbol begins."""
+    found = re.findall(r"^([0-9a-f]+) (\w) (\S+)$", Path(path).read_text(), re.MULTILINE)
+    addresses = np.unique(np.array([int(address, 16) for address, kind, _ in found
+                                    if kind in "tT"], "u8"))
+    starts = {name: int(address, 16) for address, _, name in found if name in names}
+    return {name: int(addresses[np.searchsorted(addresses, start, "right")])
+            for name, start in starts.items()}
+
