@@ -53,21 +53,27 @@ def _kinds(parts: Sequence[Raw]) -> tuple[list[_Kind], np.ndarray]:
     return list(places), np.concatenate(rows)
 
 
-def _text(values: Iterable[str | None], rows: np.ndarray) -> pa.Array:
-    """A dictionary column: ``values[rows]``, null where the value is None."""
+def _text(values: Sequence[str | None], rows: np.ndarray) -> pa.Array | None:
+    """A dictionary column: ``values[rows]``, null where the value is None; None if all are."""
     places: dict[str, int] = {}
     codes = np.array([-1 if value is None else places.setdefault(value, len(places))
-                      for value in values] or [-1], np.int32)[rows]
+                      for value in values], np.int32)
+    if not places:
+        return None
+    labels = pa.array(list(places), pa.string())
+    if codes.min() >= 0:
+        return pa.DictionaryArray.from_arrays(pa.array(codes[rows]), labels)
     return pa.DictionaryArray.from_arrays(
-        pa.array(codes, mask=codes < 0), pa.array(list(places), pa.string()))
+        pa.array(codes[rows], mask=(codes < 0)[rows]), labels)
 
 
-def _numbers(values: Sequence[int | None], rows: np.ndarray, dtype: str) -> pa.Array:
-    numbers = np.array([0 if value is None else value for value in values] or [0], dtype)[rows]
-    if not any(value is None for value in values):
-        return pa.array(numbers)
-    missing = np.array([value is None for value in values], bool)[rows]
-    return pa.array(numbers, mask=missing)
+def _numbers(values: Sequence[int | None], rows: np.ndarray, dtype: str) -> pa.Array | None:
+    """``values[rows]``, null where the value is None; None if all are."""
+    missing = np.array([value is None for value in values], bool)
+    if missing.all():
+        return None
+    numbers = np.array([value or 0 for value in values], dtype)[rows]
+    return pa.array(numbers, mask=missing[rows]) if missing.any() else pa.array(numbers)
 
 
 def _optional(column: np.ndarray) -> pa.Array:
@@ -124,7 +130,8 @@ def to_snapshot(parts: Sequence[Raw], name: str) -> Snapshot:
     headers = [header for header, _, _ in kinds]
     lines = [line for _, line, _ in kinds]
     bodies = [body for _, _, body in kinds]
-    numbering = _numbering(kinds[place] for place in np.unique(kind))
+    numbered = any(said is None and number.isdigit() for said, number, _, _ in lines)
+    numbering = _numbering(kinds[place] for place in np.unique(kind)) if numbered else None
     block_types = [
         None if not number else
         (numbering[int(number)] if numbering and int(number) < len(numbering) else None)
@@ -132,12 +139,12 @@ def to_snapshot(parts: Sequence[Raw], name: str) -> Snapshot:
     old = numbering is _NAMES_BEFORE_4_4
     own = [said or _of_mask(header, old) for header, (said, _, _, _) in zip(headers, lines,
                                                                            strict=True)]
-    has_line = np.array([bool(number) for _, number, _, _ in lines] or [False])[kind]
+    has_line = np.array([bool(number) for _, number, _, _ in lines], bool)[kind]
     flags = [said or None for _, _, said, _ in lines]
     nodes = [int(found[1]) if said and (found := _NODE.search(said)) else None for said in flags]
     zones = [found[1] if said and (found := _ZONE.search(said)) else None for said in flags]
     early = ["early" if one.stack and one.stack.startswith(_EARLY) else "owned" for one in bodies]
-    unknown = np.array([one.unknown for one in bodies] or [0])[kind]
+    unknown = np.array([one.unknown for one in bodies], np.int64)[kind]
 
     counters = {"damaged": damaged,
                 "unknown_lines": int(unknown.sum()),
