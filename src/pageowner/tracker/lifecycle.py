@@ -15,7 +15,7 @@ import json
 import os
 import platform
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -265,8 +265,20 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
     found = find_vmemmap(bpf, page_struct)
     values = {"vmemmap": found.vmemmap, **_filters(options)}
     recalling = _plan_memo(bpf, options)
-    with Tracker(bpf, sizes, options.depth, values, options.free_side, recalling) as tracker:
-        main = tracker.load("on_alloc", "on_free", *_RUN_PROGRAMS)
+    with ExitStack() as loaded:
+        try:
+            tracker = loaded.enter_context(Tracker(
+                bpf, sizes, options.depth, values, options.free_side, recalling))
+            main = tracker.load("on_alloc", "on_free", *_RUN_PROGRAMS)
+        except BpfError as error:
+            if recalling.why_not:
+                raise
+            # A verifier that does not follow the memo must not cost the tracking.
+            loaded.close()
+            recalling = memo.Plan(f"the kernel refuses it: {error.strerror}")
+            tracker = loaded.enter_context(Tracker(
+                bpf, sizes, options.depth, values, options.free_side, recalling))
+            main = tracker.load("on_alloc", "on_free", *_RUN_PROGRAMS)
         tracker.cover(ranges, EARLY_WORD)
         tracker.skip_frames(dict.fromkeys(("alloc", "free", "extfrag"), found.skip))
         fds = {name: main.map_fd(name) for name in _PINNED_MAPS}
