@@ -27,7 +27,11 @@ Ids = set[tuple[str, int]]
 def held_by(pid: int) -> Ids:
     """Maps and programs of which a process has a file descriptor."""
     ids: Ids = set()
-    for info in Path(f"/proc/{pid}/fdinfo").iterdir():
+    try:
+        infos = list(Path(f"/proc/{pid}/fdinfo").iterdir())
+    except OSError:
+        return ids  # it has ended by itself
+    for info in infos:
         try:
             found = re.findall(r"^(map|prog)_id:\s*(\d+)", info.read_text(), re.MULTILINE)
         except OSError:
