@@ -28,17 +28,10 @@ def held_by(pid: int) -> Ids:
     """Maps and programs of which a process has a file descriptor."""
     ids: Ids = set()
     try:
-<<<<<<< HEAD
-        files = list(Path(f"/proc/{pid}/fdinfo").iterdir())
-    except OSError:
-        return ids  # it has ended already
-    for info in files:
-=======
         infos = list(Path(f"/proc/{pid}/fdinfo").iterdir())
     except OSError:
         return ids  # it has ended by itself
     for info in infos:
->>>>>>> tracker
         try:
             found = re.findall(r"^(map|prog)_id:\s*(\d+)", info.read_text(), re.MULTILINE)
         except OSError:
