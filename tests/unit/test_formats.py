@@ -345,8 +345,11 @@ def test_a_record_longer_than_any_page_is_damage(read: Read) -> None:
     pytest.param(b"x" * 99 + b"\n" * 1 + b"y" * (9 << 20) + b"\n", id="two lines"),
     pytest.param(CURRENT[:-1] + b" frame+0x1/0x2\n" * (1 << 20), id="a record without end"),
 ])
+@pytest.mark.parametrize("parallel", [1 << 20, 1 << 40])
 def test_megabytes_of_no_record_are_one_damage_and_cost_no_neighbour(
-        read: Read, junk: bytes) -> None:
+        read: Read, junk: bytes, parallel: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_owner, "PARALLEL", parallel)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
     snapshot = read(CURRENT + junk + b"\n\n" + CURRENT + b"\n\n" + junk + b"\n" + CURRENT)
     assert snapshot.table.num_rows == 3
     assert snapshot.meta.counters["damaged"] == 2
