@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import pageowner.tracker as package
-from pageowner.tracker import calibrate, loading, maps
+from pageowner.tracker import calibrate, loading, maps, memo
 
 TRACKER = Path(package.__file__).parent
 ROOT = Path(__file__).parents[2]
@@ -69,6 +69,8 @@ def test_a_record_takes_24_bytes_a_page_and_the_free_side_16() -> None:
 def test_numbers_have_the_same_names() -> None:
     assert [f"COUNT_{name.upper()}" for name in maps.COUNTERS] == enum("counter")[:-1]
     assert [f"HOOK_{name.upper()}" for name in loading.HOOK_NUMBERS] == enum("hook")[:-1]
+    assert [f"MEMO_{name.upper()}" for name in memo.MEMO_COUNTERS] == enum("memo_counter")[:-1]
+    assert len(memo.MEMO_COUNTERS) <= define("MEMO_SLOTS")
     assert enum("state") == [f"STATE_{name}" for name in
                              ("NONE", "OWNED", "EARLY", "FILTERED", "DIVIDED")]
     assert list(range(5)) == [maps.NONE, maps.OWNED, maps.EARLY, maps.FILTERED, maps.DIVIDED]
@@ -83,7 +85,9 @@ def test_the_object_has_every_parameter_that_is_set() -> None:
     for name in ("vmemmap", "span_shift", "depth", "stack_mask", "task_mask", "free_side",
                  "user_gfp", "min_order", "only_tgid", "only_cgroup", "cgroup_level", "sample",
                  "bulk_array", "split_new_order", "split_at", "split_uniform",
-                 "split_uniform_value", "split_arguments", "only_pid"):
+                 "split_uniform_value", "split_arguments", "only_pid", "memo", "direct",
+                 "thread_size", "memo_mask", "check_every", "entry_text", "entry_text_end",
+                 "anchors", "trampolines"):
         assert name in symbols
 
 
@@ -95,3 +99,16 @@ def test_the_object_is_what_the_source_gives(tmp_path: Path) -> None:
         pytest.skip("the compiler wheel cannot be installed here")
     assert done.returncode == 0, done.stderr
     assert built.read_bytes() == loading.image(), "run scripts/build-bpf and commit the object"
+
+
+def test_the_memo_has_a_bound_on_any_machine() -> None:
+    source = (TRACKER / "memo.bpf.h").read_text()
+    ways = re.search(r"#define MEMO_WAYS (\d+)", source)
+    assert ways
+    assert int(ways[1]) == memo.WAYS
+    for cpus in (1, 2, 64, 256, 1024):
+        for depth in (1, 16, 64):
+            size = memo.sets_for(depth, cpus) * memo.set_bytes(depth)
+            assert size <= 1 << 20
+            assert size * cpus <= max(96 << 20, cpus * 32 * memo.set_bytes(depth))
+    assert 256 * memo.sets_for(16, 256) * memo.set_bytes(16) <= 64 << 20

@@ -27,7 +27,7 @@
 #define WINDOW_WORDS 512
 #define TOP_WORDS 32
 #define BELOW_CONTEXT 16     /* words: the frame pointer that our own program saved is there */
-#define SPECIAL_CHECKS 16
+#define SPECIAL_CHECKS 24
 #define CANDIDATES 8
 #define MOST_ALIGNED 8         /* words: how far a stack is moved to be aligned */
 #define MEMO_WAYS 16
@@ -88,6 +88,7 @@ struct memo_state {
 	u64 window[WINDOW_WORDS + TOP_WORDS];
 	u32 pointed[WINDOW_WORDS + TOP_WORDS]; /* the stamp: a word of the window points here */
 	u32 placed[WINDOW_WORDS + TOP_WORDS];  /* the stamp: a return address of the chain */
+	u32 starts[WINDOW_WORDS + TOP_WORDS];  /* and where the frame that it ends begins */
 };
 
 struct {

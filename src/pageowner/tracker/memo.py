@@ -34,7 +34,7 @@ REASONS = MEMO_COUNTERS[5:]
 """Counters of stacks that were unwound and could not be remembered."""
 
 WAYS = 16
-_CHAIN_HEAD = 20 + 8 * 16
+_CHAIN_HEAD = 20 + 8 * 24
 _BYTES_A_CPU = 1 << 20
 _BYTES_IN_ALL = 64 << 20
 _FRAMES = 1 << 14

@@ -212,11 +212,11 @@ GLOBAL s32 memo_next(u32 hook, u64 address)
 	return times == 1 ? at : -MEMO_AMBIGUOUS;
 }
 
-INLINE void memo_mark(u32 *marks, u32 at, u32 stamp)
+INLINE void memo_mark(u32 *marks, u32 at, u32 mark)
 {
 	asm volatile("" : "+r"(at));
 	if (at < WINDOW_WORDS + TOP_WORDS)
-		marks[at] = stamp;
+		marks[at] = mark;
 }
 
 /* A check that is not of the common kind; 0 if there is no room. */
@@ -248,6 +248,7 @@ GLOBAL int memo_also(u32 hook, u32 set, u32 way, u32 i, u32 at)
 		return 0;
 	word = memo_word(state, at);
 	memo_mark(state->placed, at, state->stamp);
+	memo_mark(state->starts, at, state->walk.base);
 	if (state->walk.near == i + 1)
 		return memo_special(&state->walk, chain, FROM_BOTTOM, at, word);
 	chain->checks[i].kind = FROM_BOTTOM;
@@ -328,6 +329,7 @@ GLOBAL s32 memo_step(u32 hook, u32 set, u32 way, u32 i)
 		chain->checks[i].value = address;
 		walk->near = i + 1;
 		memo_mark(state->placed, at, state->stamp);
+		memo_mark(state->starts, at, base);
 	}
 	walk->key = address;
 	walk->base = at + 1;
@@ -367,7 +369,8 @@ GLOBAL int memo_point_at(u32 hook, u32 at)
 	return 0;
 }
 
-/* If this word of the window may be the pointer of a frame of the chain, write a check. */
+/* If this word of the window may be the pointer of a frame of the chain, write a check. A frame
+ * pointer may be saved in any frame below, an argument pointer is in the frame itself. */
 GLOBAL int memo_check_pointer(u32 hook, u32 set, u32 way, u32 at)
 {
 	struct memo_state *state = memo_state_of(hook);
@@ -383,7 +386,8 @@ GLOBAL int memo_check_pointer(u32 hook, u32 set, u32 way, u32 at)
 	below = to - 1;
 	asm volatile("" : "+r"(below), "+r"(above));
 	if ((above < WINDOW_WORDS && state->placed[above] == state->stamp) ||
-	    (below < WINDOW_WORDS && state->placed[below] == state->stamp))
+	    (below < WINDOW_WORDS && state->placed[below] == state->stamp &&
+	     at >= state->starts[below]))
 		return memo_special(&state->walk, chain, ON_STACK, at, to * 8);
 	return 1;
 }

@@ -1,0 +1,131 @@
+"""Stacks that the memo recognises are those that the unwinder finds, on this machine's kernel."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pageowner.tracker import lifecycle, memo
+from pageowner.tracker.libbpf import Libbpf
+from pageowner.tracker.lifecycle import Options
+from pageowner.tracker.loading import Sizes, Tracker
+from pageowner.tracker.maps import Store, map_array, stack_type
+
+pytestmark = pytest.mark.usefixtures("bpf")
+
+PAGES = 4096
+
+
+def counters(store: Store) -> dict[str, int]:
+    return memo.read_counters(store.bpf, store.fd("memo_states"))
+
+
+def needs_memo(store: Store) -> None:
+    if store.facts["memo"] != "on":
+        pytest.skip(f"this kernel has no memo: {store.facts['memo']}")
+
+
+def touch(pages: int = PAGES) -> None:
+    with mmap.mmap(-1, pages * mmap.PAGESIZE) as memory:
+        memory.madvise(15)  # MADV_NOHUGEPAGE
+        for at in range(0, len(memory), mmap.PAGESIZE):
+            memory[at] = 1
+
+
+def varied_load(folder: Path) -> None:
+    """System calls, faults from user and kernel mode, forks, files and sockets."""
+    for i in range(20):
+        touch(512)
+        subprocess.run([sys.executable, "-S", "-c", "pass"], check=True)
+        (folder / f"file-{i}").write_bytes(bytes(1 << 20))
+        # Read into memory that nobody has touched: the kernel itself faults, inside read().
+        with mmap.mmap(-1, 1 << 20) as fresh, open(folder / f"file-{i}", "rb", 0) as file:
+            file.readinto(fresh)
+        left, right = socket.socketpair()
+        with left, right:
+            left.setblocking(False)
+            try:
+                while True:
+                    left.send(bytes(1 << 16))
+            except BlockingIOError:
+                pass
+        os.unlink(folder / f"file-{i}")
+
+
+@pytest.mark.parametrize("depth", [1, 16, 64])
+def test_every_recognised_stack_is_what_the_unwinder_finds(tmp_path: Path, depth: int) -> None:
+    with lifecycle.tracking(Options(memo_check=1, depth=depth)) as store:
+        needs_memo(store)
+        varied_load(tmp_path)
+        now = counters(store)
+    assert now["hits"] > 10_000
+    assert now["checks"] == now["hits"]
+    assert now["differences"] == 0
+
+
+def test_nearly_all_stacks_are_recognised(tmp_path: Path) -> None:
+    with lifecycle.tracking() as store:
+        needs_memo(store)
+        varied_load(tmp_path)
+        before = counters(store)
+        varied_load(tmp_path)
+        now = {name: value - before[name] for name, value in counters(store).items()}
+    assert now["hits"] > 0.8 * (now["hits"] + now["misses"])
+
+
+@pytest.mark.parametrize(("check", "least", "most"), [(0, 0, 0), (1 / 16, 1 / 32, 1 / 8)])
+def test_as_many_are_checked_as_asked_for(check: float, least: float, most: float) -> None:
+    with lifecycle.tracking(Options(memo_check=check)) as store:
+        needs_memo(store)
+        touch()
+        now = counters(store)
+    assert now["hits"] > PAGES // 2
+    assert least * now["hits"] <= now["checks"] <= most * now["hits"]
+
+
+def test_a_wrong_stack_turns_the_memo_off_at_once() -> None:
+    """Make every stack in the depot another, behind the memo's back."""
+    with lifecycle.tracking(Options(memo_check=1)) as store:
+        needs_memo(store)
+        touch()
+        assert counters(store)["differences"] == 0
+        fd = store.fd("stacks")
+        stacks = map_array(fd, stack_type(store.depth), store.bpf.map_info(fd).max_entries, True)
+        used = np.flatnonzero(stacks["n"])
+        stacks["frames"][used, 0] += 1
+        touch()
+        first = counters(store)
+        assert first["differences"] >= 1
+        touch()
+        later = counters(store)
+    assert first["differences"] <= os.cpu_count() * 7, "each CPU may be in the middle of one"
+    assert {name: later[name] - first[name] for name in ("hits", "misses", "checks")} == {
+        "hits": 0, "misses": 0, "checks": 0}
+
+
+def test_without_it_each_stack_is_unwound() -> None:
+    with lifecycle.tracking(Options(memo=False)) as store:
+        touch()
+        assert not any(counters(store).values())
+        assert store.facts["memo"] == "off"
+        assert (store.stacks["n"] > 3).any()
+
+
+def test_a_program_that_is_not_on_a_stack_gets_none_from_it(bpf: Libbpf) -> None:
+    """BPF_PROG_TEST_RUN has its arguments elsewhere in memory."""
+    plan = lifecycle._plan_memo(bpf, Options())
+    if plan.why_not:
+        pytest.skip(f"this kernel has no memo: {plan.why_not}")
+    with Tracker(bpf, Sizes(12, 64, 64, 256), 16, {}, memo=plan) as tracker:
+        main = tracker.load("on_alloc", "made_up")
+        for _ in range(3):
+            bpf.run(main.program_fd("on_alloc"), 64, 0, 0, 0)
+        now = memo.read_counters(bpf, main.map_fd("memo_states"))
+    assert (now["hits"], now["misses"], now["other_stack"]) == (0, 3, 3)
