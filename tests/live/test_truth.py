@@ -259,7 +259,7 @@ def test_stacks_of_threads_are_the_programs_or_named_untracked(held: Held) -> No
         untracked = held.during.select(state=("untracked",), memcg=(program.cgroup,))
         assert set(untracked.table["page_flags"].to_pylist()) == {0}
         assert set(untracked.report(by="subsystem")["subsystem"].to_pylist()) == {
-            "other kernel memory (untracked)"}
+            "vmalloc and other bulk allocations (untracked)"}
         stacks += untracked.pages
         assert held.after.select(state=("untracked",), memcg=(program.cgroup,)).pages <= cached
     assert 0.99 * wanted - cached <= stacks <= 1.01 * wanted

@@ -80,6 +80,11 @@ _KIND_NAMES = {"kernel": "other kernel memory", "page table": "page tables",
                "file": "page cache", "thp": "huge pages (THP)", "hugetlb": "huge pages (hugetlb)"}
 
 
+_BULK = "vmalloc and other bulk allocations"
+"""What untracked memory without a flag is, but for an interrupt's, where the hook at the end of the
+bulk allocator is missing: kernel stacks, vmalloc, page pools."""
+
+
 def _by_flags(snapshot: Snapshot, found: Key) -> Key:
     """Rows without a stack are at least what their page flags say, marked with their state."""
     from pageowner.kernel import pageflags
@@ -95,10 +100,13 @@ def _by_flags(snapshot: Snapshot, found: Key) -> Key:
     states = [label or "owned" for label in state.labels.to_pylist()]
     labels = found.labels.to_pylist()
     base = len(labels)
+    no_bulk = snapshot.meta.hooks.get("alloc_pages_bulk", "active") != "active"
     codes = np.where(missing, base + kinds * len(states) + state.codes, found.codes)
     for kind in pageflags.KINDS:
         named = _KIND_NAMES.get(kind, kind)
-        labels += [named if one == "owned" else f"{named} ({one})" for one in states]
+        labels += [named if one == "owned"
+                   else f"{_BULK if kind == 'kernel' and one == 'untracked' and no_bulk else named}"
+                        f" ({one})" for one in states]
     present, index = np.unique(codes, return_inverse=True)
     return _relabelled(Key(found.name, index.astype(np.int64), found.labels),
                        pa.array([labels[code] for code in present], pa.string()))
