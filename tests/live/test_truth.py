@@ -235,7 +235,10 @@ def test_what_stays_of_programs_that_ended_is_the_kernels_own(held: Held) -> Non
             left[row["subsystem"]] = left.get(row["subsystem"], 0) + row["pages"]
     gone = ("anonymous memory", "huge pages (THP)", "page tables", "pipes", "network buffers",
             "shared memory (tmpfs)")
-    assert {name: left[name] for name in gone if left.get(name)} == {}
+    # Page tables are freed in batches, some time after (mm/mmu_gather.c, tlb_remove_table).
+    slack = {"page tables": PAGES // 100}
+    assert {name: left[name] for name in gone
+            if left.get(name, 0) > slack.get(name, 0)} == {}
 
 
 def test_the_page_cache_stays_until_the_file_is_gone(held: Held) -> None:
