@@ -22,9 +22,12 @@ from pathlib import Path
 
 import pageowner
 from pageowner import PageownerError, page_owner_sort
+from pageowner.analysis.count import owners
+from pageowner.counted import Counted
 from pageowner.formats import page_owner, page_owner_stacks
 from pageowner.formats.opening import Opened
 from pageowner.formats.page_owner_grammar import parse_header
+from pageowner.formats.page_owner_parser import NONE, Parser, Raw
 from pageowner.formats.page_owner_text import write
 
 DATA = Path(__file__).parent.parent / "data"
@@ -138,9 +141,9 @@ def pieces(text: bytes) -> int:
     return count
 
 
-def parsed(text: bytes, sizes: list[int] | None = None) -> page_owner.Raw:
+def parsed(text: bytes, sizes: list[int] | None = None) -> Raw:
     """The text as the parser sees it, fed in pieces of these sizes again and again."""
-    parser = page_owner._Parser()
+    parser = Parser()
     if not sizes:
         parser.feed(text)
     at = turn = 0
@@ -151,15 +154,15 @@ def parsed(text: bytes, sizes: list[int] | None = None) -> page_owner.Raw:
     return parser.close(final=True)
 
 
-def rows(raw: page_owner.Raw) -> list[tuple[object, ...]]:
+def rows(raw: Raw) -> list[tuple[object, ...]]:
     """What every record says, without the numbering of texts."""
     kinds = [(raw.headers[h], raw.lines[n], raw.bodies[b]) for h, n, b in raw.kinds]
-    free_ts = raw.free_ts or [page_owner.NONE] * len(raw.ts)
+    free_ts = raw.free_ts or [NONE] * len(raw.ts)
     return [(*kinds[kind], *more) for kind, *more in zip(
         raw.kind, raw.pfn, raw.block, raw.ts, free_ts, strict=True)]
 
 
-def check(text: bytes) -> page_owner.Raw:
+def check(text: bytes) -> Raw:
     """Assert that every piece of the text is a record or damaged."""
     raw = parsed(text)
     expected = pieces(text)
@@ -168,7 +171,7 @@ def check(text: bytes) -> page_owner.Raw:
     return raw
 
 
-def check_arrival(text: bytes, raw: page_owner.Raw, sizes: list[int]) -> None:
+def check_arrival(text: bytes, raw: Raw, sizes: list[int]) -> None:
     """Assert that it does not matter how the bytes arrive, or what was read before."""
     again = parsed(text, sizes)
     assert again == raw, f"fed in pieces of {sizes}: {text!r}"
@@ -184,21 +187,32 @@ def check_message(error: PageownerError) -> None:
     assert "\n" not in str(error)
 
 
+def as_opened(text: bytes) -> Opened:
+    """The text as a stream without a known size."""
+    stream = io.BufferedReader(io.BytesIO(text))  # type: ignore[arg-type]
+    return Opened("fuzzed", stream, None, stream.peek(64)[:64])
+
+
 def check_snapshot(text: bytes) -> None:
     """Assert that the whole way to a report and back to text holds, or ends in a clear error."""
-    stream = io.BufferedReader(io.BytesIO(text))  # type: ignore[arg-type]
-    opened = Opened("fuzzed", stream, None, stream.peek(64)[:64])
+    arrived = text
     if text.partition(b"\n")[0].endswith(b"\r"):
         text = text.replace(b"\r\n", b"\n")
     try:
-        snapshot = page_owner.read(opened)
+        snapshot = page_owner.read(as_opened(arrived))
     except PageownerError as error:
         check_message(error)
         return
+    counted = page_owner.count(as_opened(arrived))
     table = snapshot.table
     assert table.num_rows + snapshot.meta.counters["damaged"] == pieces(text), repr(text)
     table.validate(full=True)
-    report = snapshot.report(by=["comm", "stack", "gfp", "subsystem", "module", "order"])
+    keys = ["comm", "stack", "gfp", "subsystem", "module", "order"]
+    report = snapshot.report(by=keys)
+    # of one part, so that it cannot contradict itself
+    assert isinstance(counted, Counted)
+    assert counted.meta == snapshot.meta, repr(text)
+    assert owners(counted, keys) == report.to_pydict(), repr(text)
     assert sum(report["pages"].to_pylist()) == snapshot.pages
     assert sum(report["blocks"].to_pylist()) == table.num_rows
     page_owner_stacks.stacks(snapshot)

@@ -17,7 +17,8 @@ import zstandard
 
 import pageowner
 from pageowner import PageownerError
-from pageowner.formats import page_owner, page_owner_stacks
+from pageowner.formats import page_owner, page_owner_parser, page_owner_stacks
+from pageowner.formats.page_owner_parser import CUT, Parser, Raw
 from pageowner.formats.page_owner_text import write
 
 if TYPE_CHECKING:
@@ -440,12 +441,12 @@ def test_a_pipe_whose_first_bytes_come_one_by_one_is_known_for_what_it_is(
 def test_a_pipe_that_gives_a_few_bytes_at_a_time_loses_nothing(
         some_records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = some_records.read_bytes()[:60_000]
-    monkeypatch.setattr(page_owner, "WAIT", 1 << 14)
-    whole = page_owner._Parser()
+    monkeypatch.setattr(page_owner_parser, "WAIT", 1 << 14)
+    whole = Parser()
     whole.feed(text)
     expected = whole.close(final=True)
     for size in (1, 7, 26, 27, 28, 4096):
-        parser = page_owner._Parser()
+        parser = Parser()
         for at in range(0, len(text), size):
             parser.feed(text[at:at + size])
         assert parser.close(final=True) == expected
@@ -458,7 +459,7 @@ HOSTILE = b"".join((
     CURRENT[:-30]))
 
 
-def _sums(parts: list[page_owner.Raw]) -> tuple[Any, ...]:
+def _sums(parts: list[Raw]) -> tuple[Any, ...]:
     assert not any(part.free_ts for part in parts)
     rows = [(part.headers[h], part.lines[line], part.bodies[b], pfn, block, ts)
             for part in parts for kind, pfn, block, ts in zip(
@@ -473,14 +474,14 @@ def test_reading_side_by_side_gives_the_same_wherever_the_file_is_cut(
     # Every possible edge between two processes, through hostile names, junk and torn records.
     path = tmp_path / "hostile.txt"
     path.write_bytes(HOSTILE)
-    monkeypatch.setattr(page_owner, "SHOWN_DAMAGE", 1 << 20)
+    monkeypatch.setattr(page_owner_parser, "SHOWN_DAMAGE", 1 << 20)
     monkeypatch.setattr(page_owner, "CHUNK", 97)
     expected = _sums(page_owner.parse(path))
     assert expected[1] == 6
     size = len(HOSTILE)
     with open(path, "rb") as file:
         for place in range(size):
-            found = HOSTILE.find(page_owner.CUT, place)
+            found = HOSTILE.find(CUT, place)
             edge = found if found >= 0 else size
             parts = [page_owner._parse_range(file.fileno(), start, stop, size)
                      for start, stop in ((0, edge), (edge, size)) if start < stop]

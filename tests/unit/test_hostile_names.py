@@ -84,11 +84,12 @@ def test_every_name_survives_a_saved_snapshot(hostile: Path, tmp_path: Path) -> 
 def test_names_at_the_border_of_two_reads_stay_whole(
         hostile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pageowner.formats import page_owner
+    from pageowner.formats.page_owner_parser import Parser
 
     text = hostile.read_bytes()
     expected = page_owner.parse(hostile)
     for size in range(1, 60):
-        parser = page_owner._Parser()
+        parser = Parser()
         for at in range(0, len(text), size):
             parser.feed(text[at:at + size])
         assert [parser.close(final=True)] == expected
