@@ -15,6 +15,9 @@ from pageowner.counted import Counted
 from pageowner.formats import page_owner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Done
     from pageowner import Snapshot
 
 OLD = b"""\
@@ -101,3 +104,31 @@ def test_parts_that_contradict_each_other_are_read_in_full(
     assert isinstance(found, pageowner.Snapshot)
     assert found.table.equals(pageowner.read(path).table)
     assert found.table.num_rows + found.meta.counters["damaged"] == 1000
+
+
+def test_a_report_begun_ahead_is_that_of_the_file(
+        some_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        cli: Callable[..., Done]) -> None:
+    from pageowner import ahead
+
+    dump = str(some_records)
+    plain = cli("report", dump, "--by", "comm")
+    monkeypatch.setattr(page_owner, "PARALLEL", 1 << 12)
+    taken: list[object] = []
+    monkeypatch.setattr(ahead, "taken", lambda source: (
+        taken.append(begun := ahead._begun.pop(source, None)), begun)[1])
+    for words in (["--by", "comm"], ["--by=comm", "--top", "20"]):
+        assert cli("report", *words, dump) == plain
+        assert taken.pop() is not None
+    # filters, other verbs and two files are not for it; nor what is no dump
+    for words in (["report", dump, "--comm", "x"], ["stacks", dump], ["report", __file__]):
+        cli(*words)
+        assert taken in ([], [None])
+        taken.clear()
+    # what a wrong command line began is not given to the next
+    assert cli("report", dump, "--top", "x").status == 2
+    other = tmp_path / "other.txt"
+    other.write_bytes(OLD)
+    monkeypatch.setattr(page_owner, "PARALLEL", 1 << 30)
+    assert b"2 blocks" in cli("report", str(other)).out
+    assert not ahead._begun

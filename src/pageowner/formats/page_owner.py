@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pageowner.counted import Counted
+    from pageowner.formats.page_owner_count import Tally
     from pageowner.snapshot import Snapshot
 
-__all__ = ["count", "parse", "read"]
+__all__ = ["begin_count", "count", "is_large", "parse", "read"]
 
 T = TypeVar("T")
 
@@ -83,6 +84,12 @@ def _without_cr(stream: Iterator[bytes]) -> Iterator[bytes]:
         yield held
 
 
+def is_large(opened: Opened) -> bool:
+    """Whether it is a plain file that several processes can read, and should."""
+    return opened.size is not None and opened.size >= PARALLEL and not _first_line_is_crlf(
+        opened.stream.peek(4096))  # type: ignore[attr-defined]
+
+
 def _begin(opened: Opened, digest: Callable[[Raw], T]) -> Callable[[], list[T]]:
     """Start reading; the returned function waits and gives the ``digest`` of every part, in the
     text's order.
@@ -91,7 +98,7 @@ def _begin(opened: Opened, digest: Callable[[Raw], T]) -> Callable[[], list[T]]:
     can import what it needs meanwhile. They end at the latest when that function is forgotten.
     """
     size = opened.size
-    if size is None or size < PARALLEL or _first_line_is_crlf(opened.stream.peek(4096)):  # type: ignore[attr-defined]
+    if size is None or not is_large(opened):
         return lambda: [digest(_parse_stream(opened))]
     file = opened.stream.fileno()
     with reading(opened.name):
@@ -142,15 +149,26 @@ def read(source: str | os.PathLike[str] | Opened) -> Snapshot:
     return to_snapshot(parts, opened.name)
 
 
-def count(source: str | os.PathLike[str] | Opened) -> Counted | Snapshot:
-    """A dump summed up by kind of record, which takes half the time of `read`; its `Snapshot`
-    where a sum would not be sure. Raises what `read` raises."""
-    opened = source if isinstance(source, Opened) else open_source(source)
-    from pageowner.formats.page_owner_count import counted, tally
+def begin_count(opened: Opened) -> Callable[[], list[Tally]]:
+    """Start to count a dump's records; the returned function waits and gives the sums of its
+    parts, for `count`."""
+    from pageowner.formats.page_owner_count import tally
 
-    finish = _begin(opened, tally)
+    return _begin(opened, tally)
+
+
+def count(source: str | os.PathLike[str] | Opened,
+          begun: Callable[[], list[Tally]] | None = None) -> Counted | Snapshot:
+    """A dump summed up by kind of record, which takes half the time of `read`; its `Snapshot`
+    where a sum would not be sure. Raises what `read` raises.
+
+    ``begun``: what `begin_count` returned for it.
+    """
+    opened = source if isinstance(source, Opened) else open_source(source)
+    finish = begun or begin_count(opened)
     # Imported while the workers read: nearly every question needs it.
     from pageowner.analysis import subsystems  # noqa: F401
+    from pageowner.formats.page_owner_count import counted
 
     parts = finish()
     if not any(part.kinds for part in parts):

@@ -29,7 +29,7 @@ from pageowner.formats import page_owner_grammar as grammar
 if TYPE_CHECKING:
     pass
 
-__all__ = ["CHUNK", "CUT", "NONE", "WAIT", "Damage", "Parser", "Raw"]
+__all__ = ["CHUNK", "CUT", "NONE", "START", "WAIT", "Damage", "Parser", "Raw"]
 
 START = b"Page allocated via order "
 CUT = b"\n\n" + START
