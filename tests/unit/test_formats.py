@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -332,6 +333,27 @@ def test_an_impossible_first_line_is_damage_and_its_neighbours_are_not(
     snapshot = read(CURRENT * 2 + bad + CURRENT)
     assert snapshot.table.num_rows == 3
     assert snapshot.meta.counters["damaged"] == 1
+
+
+def test_a_record_without_any_of_its_numbers_is_damage(read: Read) -> None:
+    # Its texts are known, and nothing stands where the numbers should: no step may be of 0 bytes.
+    def too_long(*_: object) -> None:
+        raise TimeoutError
+
+    start, stop = CURRENT.index(b" 5203445 ns"), CURRENT.index(b" type Movable")
+    spoilt = CURRENT[:start] + b" " + CURRENT[stop:]
+    old = b"Page allocated via order 0, mask 0x280da\n f+0x1/0x2\n\n"  # leaves the quickest way
+    before = signal.signal(signal.SIGPROF, too_long)
+    signal.setitimer(signal.ITIMER_PROF, 3)
+    try:
+        for text in (CURRENT * 3 + old + spoilt + CURRENT, CURRENT + spoilt * 2 + CURRENT,
+                     CURRENT * 3 + old + spoilt):
+            snapshot = read(text)
+            assert snapshot.meta.counters["damaged"] == text.count(b", ts  type")
+            assert snapshot.table.num_rows == text.count(b"PFN 0x") + text.count(b"0x280da")
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def test_a_record_longer_than_any_page_is_damage(read: Read) -> None:

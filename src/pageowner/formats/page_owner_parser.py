@@ -221,7 +221,8 @@ class Parser:
         add_numbers, add_kind = numbers.append, kinds.append
         recent = self.recent
         before, behind, same = recent[0]
-        wide, width, step = len(before), 0, 0
+        wide, width = len(before), 0
+        step = wide + len(behind)
         try:
             while at - len(CUT) < stop:
                 if data.startswith(before, at):
