@@ -356,6 +356,18 @@ def test_a_record_without_any_of_its_numbers_is_damage(read: Read) -> None:
         signal.signal(signal.SIGPROF, before)
 
 
+def test_a_time_where_the_kernel_prints_none_is_damage_whatever_was_read_before(
+        read: Read) -> None:
+    sound = (b"Page allocated via order 0, mask 0x24201ca(GFP_HIGHUSER_MOVABLE)\n"
+             b"PFN 4096 type Movable Block 8 type CMA Flags 0x1(locked)\n f+0x1/0x2\n\n")
+    spoilt = sound.replace(b")\nPFN", b") 5 ns\nPFN")
+    for text in (spoilt + sound, sound + spoilt + sound, sound + spoilt):
+        snapshot = read(text)
+        assert snapshot.table["ts_ns"].null_count == snapshot.table.num_rows
+        assert snapshot.table.num_rows == text.count(b")\nPFN")
+        assert snapshot.meta.counters["damaged"] == 1
+
+
 def test_a_record_longer_than_any_page_is_damage(read: Read) -> None:
     long = CURRENT[:-1] + b" frame+0x1/0x2\n" * 5000 + b"\n"
     snapshot = read(CURRENT + long + CURRENT)
