@@ -123,7 +123,10 @@ def test_another_programs_parquet_is_named_as_such(small: Path, tmp_path: Path) 
     {"schema": "one"}, {"schema": None}, {"page_size": "4096"}, {"page_size": 0},
     {"page_size": True}, {"pageblock_order": -1}, {"pageblock_order": 99}, {"source": None},
     {"source": 5}, {"counters": []}, {"counters": {"damaged": "many"}}, {"zones": {}},
-    {"clock_ns": "now"}, {"frames": {"free": 1.5}},
+    {"clock_ns": "now"}, {"frames": {"free": 1.5}}, {"clock_ns": 1 << 63}, {"clock_ns": -1},
+    {"page_size": 10**400}, {"extra": {"damage": 5}}, {"extra": {"damage": [5]}},
+    {"extra": {"damage": "ab"}}, {"extra": {"damage": [["0", "cut"]]}},
+    {"extra": {"damage": [[0]]}},
 ])
 def test_damaged_metadata_is_refused_in_one_line(
         small: Path, tmp_path: Path, change: dict[str, object]) -> None:
@@ -144,6 +147,9 @@ def test_columns_of_another_kind_are_refused_in_one_line(small: Path, tmp_path: 
     rows = table.num_rows
     changed = {
         "text for a number": table.set_column(0, "pfn", pa.array(["x"] * rows)),
+        "an impossible time": table.set_column(
+            table.column_names.index("ts_ns"), "ts_ns",
+            pa.array([(1 << 64) - 1] * rows, pa.uint64())),
         "an impossible order": table.set_column(1, "order", pa.array([63] * rows, pa.uint8())),
         "no order": table.set_column(1, "order", pa.nulls(rows, pa.uint8())),
         "twice": table.append_column("pfn", table["pfn"]),
