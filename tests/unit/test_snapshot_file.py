@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -22,6 +23,7 @@ import pytest
 
 import pageowner
 from pageowner import PageownerError
+from pageowner.formats.page_owner_text import write
 from pageowner.formats.whole_file import whole_file
 from pageowner.snapshot import METADATA_KEY, SCHEMA, SCHEMA_VERSION, Metadata
 
@@ -220,6 +222,10 @@ def test_columns_that_are_left_out_are_null_and_no_rows_are_no_error(tmp_path: P
     one = pageowner.Snapshot.from_columns({"pfn": [7], "order": [2]}, Metadata())
     assert one.table["comm"].null_count == 1
     assert one.report(by="comm,stack,subsystem")["pages"].to_pylist() == [4]
+    text = io.BytesIO()
+    write(one, text)
+    assert text.getvalue() == (b"Page allocated via order 2, mask 0x0\n"
+                               b"PFN 0x7 type Unmovable Block 0 type Unknown Flags 0x0()\n\n")
 
 
 def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(

@@ -99,9 +99,10 @@ def _values(column: pa.Array) -> list[Any]:
     return items
 
 
-def _head(encode: Callable[[str], bytes], order: int, mask: int, flags: str | None,
+def _head(encode: Callable[[str], bytes], order: int, mask: int | None, flags: str | None,
           pid: int | None, tgid: int | None, comm: str | None) -> bytes:
-    text = b"Page allocated via order %d, mask 0x%x" % (order, mask)
+    # No kernel leaves the mask out; 0 says as little as no mask.
+    text = b"Page allocated via order %d, mask 0x%x" % (order, mask or 0)
     if flags is not None:
         text += b"(%s)" % encode(flags)
     if pid is not None:
