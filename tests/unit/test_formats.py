@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import lzma
@@ -546,6 +547,35 @@ def test_a_process_that_fails_is_reported_in_one_line(
     monkeypatch.setattr(page_owner, "_parse_range", die)
     with pytest.raises(PageownerError, match="SIGKILL"):
         page_owner.parse(some_records)
+
+
+def test_no_more_processes_is_said_in_one_line_and_leaves_nothing(
+        some_records: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]) -> None:
+    monkeypatch.setattr(page_owner, "PARALLEL", 1 << 12)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    real = os.fork
+    born: list[int] = []
+
+    def one_only() -> int:
+        if len(born) % 2:
+            born.append(0)
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        born.append(real())
+        return born[-1]
+
+    monkeypatch.setattr(os, "fork", one_only)
+    for words in ([], ["--comm", "x"]):  # the first is begun ahead
+        done = cli("report", *words, some_records)
+        assert (done.status, done.out) == (1, b"")
+        assert done.err == (f"pageowner: {some_records}: cannot read: Resource temporarily"
+                            " unavailable\n").encode()
+    gc.collect()
+    for child in filter(None, born):
+        with pytest.raises(ChildProcessError):
+            os.waitpid(child, 0)
+    held = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")
+            if os.path.lexists(f"/proc/self/fd/{number}")]
+    assert not [name for name in held if "memfd:pageowner" in name]
 
 
 def test_page_owner_stacks_files_of_every_kind_are_read() -> None:
