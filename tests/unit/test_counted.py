@@ -121,10 +121,18 @@ def test_a_report_begun_ahead_is_that_of_the_file(
         assert cli("report", *words, dump) == plain
         assert taken.pop() is not None
     # filters, other verbs and two files are not for it; nor what is no dump
-    for words in (["report", dump, "--comm", "x"], ["stacks", dump], ["report", __file__]):
-        cli(*words)
-        assert taken in ([], [None])
-        taken.clear()
+    begun = []
+    monkeypatch.setattr(page_owner, "begin_count", begun.append)
+    for words in (["report", dump, "--comm", "x"], ["report", "--older=1s", dump], ["stacks", dump],
+                  ["report", dump, dump], ["report", "--", dump], ["report", __file__], ["report"],
+                  [dump], []):
+        ahead.begin(words)
+        assert not begun
+        assert not ahead._begun
+    ahead.begin(["report", dump])
+    assert len(begun) == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(page_owner, "PARALLEL", 1 << 12)
     # what a wrong command line began is not given to the next
     assert cli("report", dump, "--top", "x").status == 2
     other = tmp_path / "other.txt"
