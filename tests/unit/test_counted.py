@@ -44,6 +44,16 @@ handle: 1048577
 
 """
 
+NUMBERED = b"""\
+Page allocated via order 0, mask 0x%x
+PFN %d Block 1025 type %d          Flags    UDLA     
+ f+0x1/0x2
+
+"""  # noqa: W291
+MISLEADING = NUMBERED % (0x280da, 524288, 2) + b"".join(
+    NUMBERED % (0xd0, pfn, kind) for pfn in (524800, 524801, 524802) for kind in (0, 1))
+"""The record that would tell what the numbers mean contradicts itself."""
+
 
 def same(path: Path, snapshot: Snapshot) -> None:
     counted = page_owner.count(path)
@@ -72,7 +82,8 @@ def test_of_the_big_dump_read_by_several_processes(dump_text: Path, big: Snapsho
     assert count.owners(counted, ["stack", "comm", "pid"]) == expected
 
 
-@pytest.mark.parametrize("text", [OLD, MIXED, MIXED + OLD, OLD[:-60]])
+@pytest.mark.parametrize("text", [OLD, MIXED, MIXED + OLD, OLD[:-60], MISLEADING,
+                                  NUMBERED % (0xd0, 1025 * 3, 1)])
 def test_of_old_mixed_and_damaged_ones(text: bytes, tmp_path: Path) -> None:
     path = tmp_path / "dump.txt"
     path.write_bytes(text)
