@@ -1,7 +1,8 @@
 """Write a snapshot as the text of the kernel's page_owner (mm/page_owner.c of 6.12).
 
-Fields that an older kernel did not print are left out again, so that a dump comes out as it went
-in; what a snapshot does not know is never made up.
+Fields that an older kernel did not print are left out again, so that a dump of 4.6 or newer comes
+out as it went in. Older ones get the form of 4.6, without the addresses of frames; what a snapshot
+does not know is never made up.
 """
 
 from __future__ import annotations
