@@ -44,10 +44,10 @@ def begin(argv: Sequence[str]) -> None:
 
     try:
         opened = open_source(files[0])
+        if opened.head.startswith(START) and page_owner.is_large(opened):
+            _begun[files[0]] = opened, page_owner.begin_count(opened)
     except PageownerError:
         return  # said when its turn comes
-    if opened.head.startswith(START) and page_owner.is_large(opened):
-        _begun[files[0]] = opened, page_owner.begin_count(opened)
 
 
 def taken(source: object) -> tuple[Opened, Callable[[], list[Tally]]] | None:

@@ -69,8 +69,13 @@ class Metadata:
             if name in known and not _fits(value, known[name]):
                 raise PageownerError(f"the snapshot's metadata is damaged: {name} is {value!r:.40}")
         meta = cls(**{key: value for key, value in raw.items() if key in known})
-        if meta.page_size < 1 or not 0 <= (meta.pageblock_order or 0) <= 30:
+        if not 1 <= meta.page_size <= 1 << 30 or not 0 <= (meta.pageblock_order or 0) <= 30:
             raise PageownerError("the snapshot's metadata is damaged: no kernel has these sizes")
+        if not 0 <= (meta.clock_ns or 0) < 1 << 63:
+            raise PageownerError("the snapshot's metadata is damaged: no clock shows this time")
+        if not _are_places(meta.extra.get("damage", [])):
+            raise PageownerError("the snapshot's metadata is damaged: places of damage are no list"
+                                 " of bytes and reasons")
         return meta
 
 
@@ -83,3 +88,10 @@ def _fits(value: Any, annotation: str) -> bool:
     if annotation == "dict[str, int]":
         return isinstance(value, dict) and all(type(n) is int for n in value.values())
     return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _are_places(value: Any) -> bool:
+    """Whether a value from JSON lists pairs of a byte and what is wrong there."""
+    return isinstance(value, list) and all(
+        isinstance(place, list) and [type(part) for part in place] == [int, str]
+        for place in value)

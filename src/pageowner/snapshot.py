@@ -52,7 +52,7 @@ SCHEMA = pa.schema(
         pa.field("notes", TEXT),
     ]
 )
-"""Columns of every snapshot; all are nullable, since sources differ in what they know.
+"""Columns of every snapshot; all but ``order`` may be null, since sources differ in what they know.
 
 - ``pfn``: first page frame number; null where the dump had no PFN line
 - ``order``: the block is ``2**order`` base pages

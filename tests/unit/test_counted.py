@@ -44,6 +44,16 @@ handle: 1048577
 
 """
 
+NUMBERED = b"""\
+Page allocated via order 0, mask 0x%x
+PFN %d Block 1025 type %d          Flags    UDLA     
+ f+0x1/0x2
+
+"""  # noqa: W291
+MISLEADING = NUMBERED % (0x280da, 524288, 2) + b"".join(
+    NUMBERED % (0xd0, pfn, kind) for pfn in (524800, 524801, 524802) for kind in (0, 1))
+"""The record that would tell what the numbers mean contradicts itself."""
+
 
 def same(path: Path, snapshot: Snapshot) -> None:
     counted = page_owner.count(path)
@@ -72,7 +82,8 @@ def test_of_the_big_dump_read_by_several_processes(dump_text: Path, big: Snapsho
     assert count.owners(counted, ["stack", "comm", "pid"]) == expected
 
 
-@pytest.mark.parametrize("text", [OLD, MIXED, MIXED + OLD, OLD[:-60]])
+@pytest.mark.parametrize("text", [OLD, MIXED, MIXED + OLD, OLD[:-60], MISLEADING,
+                                  NUMBERED % (0xd0, 1025 * 3, 1)])
 def test_of_old_mixed_and_damaged_ones(text: bytes, tmp_path: Path) -> None:
     path = tmp_path / "dump.txt"
     path.write_bytes(text)
@@ -121,10 +132,18 @@ def test_a_report_begun_ahead_is_that_of_the_file(
         assert cli("report", *words, dump) == plain
         assert taken.pop() is not None
     # filters, other verbs and two files are not for it; nor what is no dump
-    for words in (["report", dump, "--comm", "x"], ["stacks", dump], ["report", __file__]):
-        cli(*words)
-        assert taken in ([], [None])
-        taken.clear()
+    begun = []
+    monkeypatch.setattr(page_owner, "begin_count", begun.append)
+    for words in (["report", dump, "--comm", "x"], ["report", "--older=1s", dump], ["stacks", dump],
+                  ["report", dump, dump], ["report", "--", dump], ["report", __file__], ["report"],
+                  [dump], []):
+        ahead.begin(words)
+        assert not begun
+        assert not ahead._begun
+    ahead.begin(["report", dump])
+    assert len(begun) == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(page_owner, "PARALLEL", 1 << 12)
     # what a wrong command line began is not given to the next
     assert cli("report", dump, "--top", "x").status == 2
     other = tmp_path / "other.txt"

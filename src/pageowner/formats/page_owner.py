@@ -102,10 +102,9 @@ def _begin(opened: Opened, digest: Callable[[Raw], T]) -> Callable[[], list[T]]:
         return lambda: [digest(_parse_stream(opened))]
     file = opened.stream.fileno()
     with reading(opened.name):
-        edges = _edges(file, size)
-    workers = Workers([
-        lambda start=start, stop=stop: digest(_parse_range(file, start, stop, size))  # type: ignore[misc]
-        for start, stop in pairwise(edges)])
+        workers = Workers([
+            lambda start=start, stop=stop: digest(_parse_range(file, start, stop, size))  # type: ignore[misc]
+            for start, stop in pairwise(_edges(file, size))])
 
     def finish() -> list[T]:
         with reading(opened.name):

@@ -93,6 +93,9 @@ def to_snapshot(parts: Sequence[Raw], name: str) -> Snapshot:
         kept = ~torn
         damaged += int(torn.sum())
         kind, pfn, ts, free_ts = (column[kept] for column in (kind, pfn, ts, free_ts))
+        # What only damaged records say is not said.
+        present, kind = np.unique(kind, return_inverse=True)
+        kinds = [kinds[place] for place in present.tolist()]
     has_line = np.array([bool(number) for _, (_, number, _, _), _ in kinds], bool)[kind]
     unknown = np.array([body.unknown for _, _, body in kinds], np.int64)[kind]
     timed = ts != NONE

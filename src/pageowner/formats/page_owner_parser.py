@@ -221,7 +221,8 @@ class Parser:
         add_numbers, add_kind = numbers.append, kinds.append
         recent = self.recent
         before, behind, same = recent[0]
-        wide, width, step = len(before), 0, 0
+        wide, width = len(before), 0
+        step = wide + len(behind)
         try:
             while at - len(CUT) < stop:
                 if data.startswith(before, at):
@@ -446,6 +447,9 @@ class Parser:
         if found is None:
             found = self.bodies[body] = len(self.raw.bodies)
             self.raw.bodies.append(grammar.parse_body(body))
+        if ts is None:
+            # No first line is looked up as this one: a time behind it would not be one.
+            key += b"\n"
         number = self.headers.get(key)
         if number is None:
             number = self.headers[key] = len(self.raw.headers)

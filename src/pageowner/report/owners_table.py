@@ -42,7 +42,7 @@ def summary(meta: Metadata, pages: int, blocks: int, owners: int, by: Sequence[s
     what = {"page_owner": "page_owner dump", "tracker": "live"}.get(meta.kind, meta.kind)
     kernel = f", kernel {meta.kernel}" if meta.kernel else ""
     named = meta.source if meta.kind != "tracker" else (meta.host or "this machine")
-    return (f"{printable(named)} ({what}{kernel}): {size(pages * meta.page_size)} in"
+    return (f"{printable(f'{named} ({what}{kernel})')}: {size(pages * meta.page_size)} in"
             f" {count_of(pages, 'page')}, {count_of(blocks, 'block')};"
             f" {count_of(owners, 'owner')} by {', '.join(by)}")
 
