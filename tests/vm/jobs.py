@@ -28,6 +28,8 @@ class Job:
     hotplug: bool = False
     timeout: float = 600
     """Seconds for the whole guest."""
+    then: tuple[str, ...] = ()
+    """Runs on the host afterwards, with the folder of the results as its last word."""
 
     def wanted_on(self, kernel: str) -> bool:
         """Whether it runs on this kernel."""
@@ -53,5 +55,15 @@ JOBS = (
         nodes=2,
         hotplug=True,
         timeout=900,
+    ),
+    Job(
+        "agree",
+        "the tracker agrees with the kernel's own page owner",
+        (PYTHON, str(HERE / "jobs" / "agree.py")),
+        kernels=("built",),
+        nodes=2,
+        hotplug=True,
+        timeout=1800,
+        then=(PYTHON, str(HERE / "agreement.py")),
     ),
 )

@@ -7,6 +7,7 @@ A machine that cannot boot guests says so in one line and passes.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -53,6 +54,10 @@ def run(kernel: Kernel, job: Job) -> Row:
     result = f"FAILED ({done.status})" if done.status else "passed"
     if done.complaints and not done.status:
         result = "FAILED (kernel complains)"
+    if job.then and not done.status:
+        sys.stdout.flush()
+        if subprocess.run([*job.then, out], check=False).returncode:
+            result = "FAILED (see above)"
     return Row(kernel.name, job.name, result, done.boot_seconds, done.seconds)
 
 
