@@ -517,3 +517,25 @@ def test_python_gives_the_figures_of_the_command_line(cli: Cli, saved: Path) -> 
         pageowner.read(saved).report(by=[])
     with pytest.raises(AttributeError, match="nosuch"):
         _ = pageowner.nosuch
+
+
+@pytest.mark.parametrize(("rows", "freed", "said"), [
+    ([], 40, "last freed at 0.000040 s after boot, 10 µs ago, by pid 7, tgid 6 (cc1)"),
+    ([50], 40, "freed before that at 0.000040 s after boot, 10 µs ago, by pid 7, tgid 6 (cc1)"),
+    ([30], 45, "freed meanwhile at 0.000045 s after boot, 5 µs ago, by pid 7, tgid 6 (cc1)"),
+    ([30], 55, "freed meanwhile at 0.000055 s after boot, by pid 7, tgid 6 (cc1)"),
+])
+def test_who_says_who_freed_the_page_last(
+        capsys: pytest.CaptureFixture[str], rows: list[int], freed: int, said: str) -> None:
+    from pageowner.report import page
+    from pageowner.report.terminal import console
+    from pageowner.tracker.last_free import LastFree
+
+    snapshot = pageowner.Snapshot.from_columns(
+        {"pfn": [5] * len(rows), "order": [0] * len(rows), "ts_ns": [1000 * ts for ts in rows]},
+        pageowner.snapshot.Metadata(kind="tracker"))
+    page.draw(5, snapshot.table.to_pylist(), snapshot.meta, 50_000, console(),
+              LastFree(1000 * freed, 7, 6, "cc1", "free_unref_page+0x1/0x2\nexit_mmap+0x1/0x2"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3:] == [f"  {said}", "    free_unref_page+0x1/0x2", "    exit_mmap+0x1/0x2"]
+    assert rows or lines[0] == "pfn 0x5 (5): no owner known to this machine: free"
