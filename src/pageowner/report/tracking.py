@@ -20,7 +20,7 @@ __all__ = ["draw_findings", "draw_start", "draw_status", "to_json"]
 _ACTIVE = "active"
 
 _MISSED = {
-    "out_of_range": "pages outside the store (memory added since)",
+    "out_of_range": "events on pages outside the store (memory added since, until the next report)",
     "stacks_full": "allocations whose stack found no room",
     "stacks_failed": "allocations of which the kernel gave no stack",
     "tasks_full": "allocations whose task found no room",

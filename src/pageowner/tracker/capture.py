@@ -9,6 +9,7 @@ import os
 import platform
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,8 @@ import pyarrow as pa
 from pageowner.formats.names import to_text
 from pageowner.kernel import cgroups, gfp, kallsyms, zones
 from pageowner.snapshot import Metadata, Snapshot
-from pageowner.tracker import last_free
+from pageowner.tracker import last_free, lifecycle
+from pageowner.tracker.libbpf import BpfError
 from pageowner.tracker.maps import TASK_SLOT, TRACING_SYMBOLS, Store, open_store
 from pageowner.tracker.survey import STATES, Survey, survey
 
@@ -39,10 +41,13 @@ def capture(store: Store | None = None) -> Snapshot:
 
     ``meta.frames`` counts every page frame of the machine in exactly one class of
     `accounts.CLASSES`; ``meta.counters`` holds the tracker's counters and what this reading
-    noticed (`survey.Survey`). Raises PageownerError if tracking is off or this process may not
+    noticed (`survey.Survey`). Memory that was added since `on` is tracked from the first capture
+    on. Raises PageownerError if tracking is off or this process may not
     read the maps, the page flags or the symbols.
     """
     if store is None:
+        with suppress(BpfError):  # no room for more: it stays out of range, which is counted
+            lifecycle.cover()
         with open_store() as opened:
             return capture(opened)
     symbols = kallsyms.load()
