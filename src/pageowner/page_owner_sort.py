@@ -50,6 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     except PageownerError as error:
         _say(error)
         return 1
+    except MemoryError:
+        _say("out of memory; split the dump, or select a part of it")
+        return 1
     except BrokenPipeError:
         # whoever read the output has seen enough; keep the interpreter from flushing into the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -70,7 +73,7 @@ def _catch_signals() -> None:
             signal.signal(number, end)
 
 
-def _say(error: PageownerError) -> None:
+def _say(error: PageownerError | str) -> None:
     print(f"page_owner_sort: {error}", file=sys.stderr)
 
 

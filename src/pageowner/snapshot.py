@@ -7,13 +7,12 @@ file's own key-value metadata, so there are no side tables.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from pageowner.errors import PageownerError
+from pageowner.metadata import SCHEMA_VERSION, STATES, Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,16 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["METADATA_KEY", "SCHEMA", "SCHEMA_VERSION", "STATES", "TEXT", "Metadata", "Snapshot"]
 
-SCHEMA_VERSION = 1
-"""Raised when a reader of the older version could misread a newer file."""
-
 METADATA_KEY = b"pageowner"
 """The key of the JSON metadata in the Parquet file."""
 
 TEXT = pa.dictionary(pa.int32(), pa.string())
-
-STATES = ("owned", "early", "untracked")
-"""What a row can be: allocated while tracked; before tracking began; since, but seen by no hook."""
 
 SCHEMA = pa.schema(
     [
@@ -59,7 +52,7 @@ SCHEMA = pa.schema(
         pa.field("notes", TEXT),
     ]
 )
-"""Columns of every snapshot; all are nullable, since sources differ in what they know.
+"""Columns of every snapshot; all but ``order`` may be null, since sources differ in what they know.
 
 - ``pfn``: first page frame number; null where the dump had no PFN line
 - ``order``: the block is ``2**order`` base pages
@@ -78,63 +71,6 @@ SCHEMA = pa.schema(
 - ``handle``: stack depot handle, where the dump printed it
 - ``notes``: further lines of the record, as they stood
 """
-
-
-@dataclass
-class Metadata:
-    """What is known about where the rows came from; unknown fields are None or empty.
-
-    ``counters`` counts what could not be read or tracked, by name: ``damaged`` records of a dump,
-    ``unknown_lines``, or the tracker's drops. ``frames`` counts page frames by what they are
-    (free, owned, early, untracked, reserved) where the source sees all of them. ``clock_ns`` is
-    when the source was read, in ns since boot; a dump does not say, but not before its newest
-    allocation, which is taken for it.
-    """
-
-    source: str = ""
-    kind: str = ""
-    host: str | None = None
-    kernel: str | None = None
-    boot_id: str | None = None
-    taken_at: str | None = None
-    clock_ns: int | None = None
-    page_size: int = 4096
-    pageblock_order: int | None = None
-    dump_format: dict[str, Any] = field(default_factory=dict)
-    zones: list[dict[str, Any]] = field(default_factory=list)
-    hooks: dict[str, str] = field(default_factory=dict)
-    frames: dict[str, int] = field(default_factory=dict)
-    counters: dict[str, int] = field(default_factory=dict)
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> bytes:
-        """These fields and the schema's version as one JSON object."""
-        return json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, sort_keys=True).encode()
-
-    @classmethod
-    def from_json(cls, text: bytes) -> Metadata:
-        """The inverse of `to_json`; fields that this version does not know are dropped.
-
-        Raises PageownerError if the text is not such an object or of a newer schema.
-        """
-        try:
-            raw = json.loads(text)
-            version = int(raw.pop("schema"))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise PageownerError(f"the snapshot's metadata is damaged: {error}") from error
-        if version > SCHEMA_VERSION:
-            raise PageownerError(
-                f"the snapshot has schema {version}, this pageowner knows up to {SCHEMA_VERSION};"
-                " upgrade pageowner"
-            )
-        known = {f.name: str(f.type) for f in fields(cls)}
-        for name, value in raw.items():
-            if name in known and not _fits(value, known[name]):
-                raise PageownerError(f"the snapshot's metadata is damaged: {name} is {value!r:.40}")
-        meta = cls(**{key: value for key, value in raw.items() if key in known})
-        if meta.page_size < 1 or not 0 <= (meta.pageblock_order or 0) <= 30:
-            raise PageownerError("the snapshot's metadata is damaged: no kernel has these sizes")
-        return meta
 
 
 @dataclass(frozen=True)
@@ -195,17 +131,6 @@ class Snapshot:
         from pageowner.formats.parquet import write
 
         write(self, path)
-
-
-def _fits(value: Any, annotation: str) -> bool:
-    """Whether a value from JSON is of the type that a field of `Metadata` is annotated with."""
-    kind = {"str": str, "int": int, "dict": dict, "list": list}[
-        annotation.partition("[")[0].partition(" ")[0]]
-    if value is None:
-        return annotation.endswith("None")
-    if annotation == "dict[str, int]":
-        return isinstance(value, dict) and all(type(n) is int for n in value.values())
-    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _nulls(rows: int, kind: pa.DataType) -> pa.Array:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from pageowner import ahead
 from pageowner.errors import PageownerError
 from pageowner.formats.opening import Opened, open_source, reading
 
 if TYPE_CHECKING:
+    from pageowner.counted import Counted
     from pageowner.snapshot import Snapshot
 
-__all__ = ["KERNEL_PAGE_OWNER", "TRACKER", "read"]
+__all__ = ["KERNEL_PAGE_OWNER", "TRACKER", "count", "read"]
 
 KERNEL_PAGE_OWNER = "/sys/kernel/debug/page_owner"
 TRACKER = "/sys/fs/bpf/pageowner"
@@ -31,14 +33,35 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
     PageownerError, in one line, if it cannot be read, is of no kind that is known, or nothing on
     this machine keeps the owners of pages.
     """
-    if source is not None:
-        return _read(open_source(source))
-    if os.path.isdir(TRACKER):
+    if source is None and os.path.isdir(TRACKER):
         from pageowner.tracker.capture import capture
 
         return capture()
+    opened = open_source(_path(source))
+    if opened.head.startswith(_PARQUET):
+        return _saved(opened)
+    from pageowner.formats import page_owner
+
+    return page_owner.read(opened)
+
+
+def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
+    """The same, but a dump only as sums by kind of record, which takes half the time."""
+    if source is None and os.path.isdir(TRACKER):
+        return read()
+    from pageowner.formats import page_owner
+
+    if begun := ahead.taken(source):
+        return page_owner.count(*begun)
+    opened = open_source(_path(source))
+    return _saved(opened) if opened.head.startswith(_PARQUET) else page_owner.count(opened)
+
+
+def _path(source: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
+    if source is not None:
+        return source
     if os.path.exists(KERNEL_PAGE_OWNER):
-        return _read(open_source(KERNEL_PAGE_OWNER))
+        return KERNEL_PAGE_OWNER
     if os.geteuid() != 0:
         # bpffs and debugfs are closed to others, who cannot even see whether there is something
         raise PageownerError(
@@ -49,17 +72,13 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
         " a dump or a snapshot")
 
 
-def _read(opened: Opened) -> Snapshot:
-    if opened.head.startswith(_PARQUET):
-        from pageowner.formats import parquet
+def _saved(opened: Opened) -> Snapshot:
+    from pageowner.formats import parquet
 
-        if opened.size is not None:
-            return parquet.read(opened.name)
-        import pyarrow as pa
+    if opened.size is not None:
+        return parquet.read(opened.name)
+    import pyarrow as pa
 
-        with reading(opened.name):
-            whole = opened.stream.read()
-        return parquet.read(pa.BufferReader(whole), opened.name)
-    from pageowner.formats import page_owner
-
-    return page_owner.read(opened)
+    with reading(opened.name):
+        whole = opened.stream.read()
+    return parquet.read(pa.BufferReader(whole), opened.name)

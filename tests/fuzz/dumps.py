@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import lzma
 import random
+import re
 import resource
 import signal
 import sys
@@ -22,9 +23,12 @@ from pathlib import Path
 
 import pageowner
 from pageowner import PageownerError, page_owner_sort
+from pageowner.analysis.count import owners
+from pageowner.counted import Counted
 from pageowner.formats import page_owner, page_owner_stacks
 from pageowner.formats.opening import Opened
 from pageowner.formats.page_owner_grammar import parse_header
+from pageowner.formats.page_owner_parser import NONE, Parser, Raw
 from pageowner.formats.page_owner_text import write
 
 DATA = Path(__file__).parent.parent / "data"
@@ -61,6 +65,9 @@ BITS = [
 ]
 
 
+_NUMBERS = re.compile(rb" (\d+ ns\n(?:PFN .* Block \d+)?)")
+
+
 def records() -> list[bytes]:
     """Whole records of both real dumps and of every older format."""
     found = list(FORMATS)
@@ -80,7 +87,7 @@ def mutated(chance: random.Random, pool: list[bytes]) -> bytes:
     text = bytearray(b"".join(chance.choice(pool) * chance.choice((1, 1, 1, 2, 3))
                               for _ in range(chance.randrange(1, 4))))
     for _ in range(chance.choice((0, 1, 1, 1, 2, 3, 6))):
-        how = chance.randrange(9)
+        how = chance.randrange(10)
         at = chance.randrange(len(text) + 1)
         upto = min(len(text), at + chance.choice((1, 2, 5, 30, 200, 1000)))
         if how == 0 and at < len(text):
@@ -103,6 +110,9 @@ def mutated(chance: random.Random, pool: list[bytes]) -> bytes:
             text = text.replace(*chance.choice((
                 (b"\n\n", b"\n"), (b"\n\n", b"\n\n\n"), (b"\n", b"\r\n"), (b"\n", b"\n\n"),
                 (b" ", b"  "), (b"PFN", b"pfn"), (b"ts", b"ts "))))
+        elif how == 8 and (numbers := _NUMBERS.search(text, at)):
+            # a known record but for what changes from one to the next
+            text[numbers.start(1):numbers.end(1)] = chance.choice((b"", b" ", b"1 ns", b"0 ns\n"))
         else:
             bit = chance.choice(BITS)
             text[at:at + len(bit)] = bit
@@ -138,9 +148,9 @@ def pieces(text: bytes) -> int:
     return count
 
 
-def parsed(text: bytes, sizes: list[int] | None = None) -> page_owner.Raw:
+def parsed(text: bytes, sizes: list[int] | None = None) -> Raw:
     """The text as the parser sees it, fed in pieces of these sizes again and again."""
-    parser = page_owner._Parser()
+    parser = Parser()
     if not sizes:
         parser.feed(text)
     at = turn = 0
@@ -151,15 +161,15 @@ def parsed(text: bytes, sizes: list[int] | None = None) -> page_owner.Raw:
     return parser.close(final=True)
 
 
-def rows(raw: page_owner.Raw) -> list[tuple[object, ...]]:
+def rows(raw: Raw) -> list[tuple[object, ...]]:
     """What every record says, without the numbering of texts."""
     kinds = [(raw.headers[h], raw.lines[n], raw.bodies[b]) for h, n, b in raw.kinds]
-    free_ts = raw.free_ts or [page_owner.NONE] * len(raw.ts)
+    free_ts = raw.free_ts or [NONE] * len(raw.ts)
     return [(*kinds[kind], *more) for kind, *more in zip(
         raw.kind, raw.pfn, raw.block, raw.ts, free_ts, strict=True)]
 
 
-def check(text: bytes) -> page_owner.Raw:
+def check(text: bytes) -> Raw:
     """Assert that every piece of the text is a record or damaged."""
     raw = parsed(text)
     expected = pieces(text)
@@ -168,7 +178,7 @@ def check(text: bytes) -> page_owner.Raw:
     return raw
 
 
-def check_arrival(text: bytes, raw: page_owner.Raw, sizes: list[int]) -> None:
+def check_arrival(text: bytes, raw: Raw, sizes: list[int]) -> None:
     """Assert that it does not matter how the bytes arrive, or what was read before."""
     again = parsed(text, sizes)
     assert again == raw, f"fed in pieces of {sizes}: {text!r}"
@@ -184,21 +194,32 @@ def check_message(error: PageownerError) -> None:
     assert "\n" not in str(error)
 
 
+def as_opened(text: bytes) -> Opened:
+    """The text as a stream without a known size."""
+    stream = io.BufferedReader(io.BytesIO(text))  # type: ignore[arg-type]
+    return Opened("fuzzed", stream, None, stream.peek(64)[:64])
+
+
 def check_snapshot(text: bytes) -> None:
     """Assert that the whole way to a report and back to text holds, or ends in a clear error."""
-    stream = io.BufferedReader(io.BytesIO(text))  # type: ignore[arg-type]
-    opened = Opened("fuzzed", stream, None, stream.peek(64)[:64])
+    arrived = text
     if text.partition(b"\n")[0].endswith(b"\r"):
         text = text.replace(b"\r\n", b"\n")
     try:
-        snapshot = page_owner.read(opened)
+        snapshot = page_owner.read(as_opened(arrived))
     except PageownerError as error:
         check_message(error)
         return
+    counted = page_owner.count(as_opened(arrived))
     table = snapshot.table
     assert table.num_rows + snapshot.meta.counters["damaged"] == pieces(text), repr(text)
     table.validate(full=True)
-    report = snapshot.report(by=["comm", "stack", "gfp", "subsystem", "module", "order"])
+    keys = ["comm", "stack", "gfp", "subsystem", "module", "order"]
+    report = snapshot.report(by=keys)
+    # of one part, so that it cannot contradict itself
+    assert isinstance(counted, Counted)
+    assert counted.meta == snapshot.meta, repr(text)
+    assert owners(counted, keys) == report.to_pydict(), repr(text)
     assert sum(report["pages"].to_pylist()) == snapshot.pages
     assert sum(report["blocks"].to_pylist()) == table.num_rows
     page_owner_stacks.stacks(snapshot)

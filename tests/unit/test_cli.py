@@ -153,7 +153,7 @@ def test_no_words_at_all_show_the_help_with_status_2(cli: Cli) -> None:
 
 
 def test_help_and_version_are_no_errors(cli: Cli) -> None:
-    from pageowner.cli import VERBS
+    from pageowner.cli.group import VERBS
 
     assert cli("--help").status == cli("-h").status == cli("--version").status == 0
     for verb in VERBS:

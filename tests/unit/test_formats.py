@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import lzma
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -17,7 +19,8 @@ import zstandard
 
 import pageowner
 from pageowner import PageownerError
-from pageowner.formats import page_owner, page_owner_stacks
+from pageowner.formats import page_owner, page_owner_parser, page_owner_stacks
+from pageowner.formats.page_owner_parser import CUT, Parser, Raw
 from pageowner.formats.page_owner_text import write
 
 if TYPE_CHECKING:
@@ -333,6 +336,39 @@ def test_an_impossible_first_line_is_damage_and_its_neighbours_are_not(
     assert snapshot.meta.counters["damaged"] == 1
 
 
+def test_a_record_without_any_of_its_numbers_is_damage(read: Read) -> None:
+    # Its texts are known, and nothing stands where the numbers should: no step may be of 0 bytes.
+    def too_long(*_: object) -> None:
+        raise TimeoutError
+
+    start, stop = CURRENT.index(b" 5203445 ns"), CURRENT.index(b" type Movable")
+    spoilt = CURRENT[:start] + b" " + CURRENT[stop:]
+    old = b"Page allocated via order 0, mask 0x280da\n f+0x1/0x2\n\n"  # leaves the quickest way
+    before = signal.signal(signal.SIGPROF, too_long)
+    signal.setitimer(signal.ITIMER_PROF, 3)
+    try:
+        for text in (CURRENT * 3 + old + spoilt + CURRENT, CURRENT + spoilt * 2 + CURRENT,
+                     CURRENT * 3 + old + spoilt):
+            snapshot = read(text)
+            assert snapshot.meta.counters["damaged"] == text.count(b", ts  type")
+            assert snapshot.table.num_rows == text.count(b"PFN 0x") + text.count(b"0x280da")
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def test_a_time_where_the_kernel_prints_none_is_damage_whatever_was_read_before(
+        read: Read) -> None:
+    sound = (b"Page allocated via order 0, mask 0x24201ca(GFP_HIGHUSER_MOVABLE)\n"
+             b"PFN 4096 type Movable Block 8 type CMA Flags 0x1(locked)\n f+0x1/0x2\n\n")
+    spoilt = sound.replace(b")\nPFN", b") 5 ns\nPFN")
+    for text in (spoilt + sound, sound + spoilt + sound, sound + spoilt):
+        snapshot = read(text)
+        assert snapshot.table["ts_ns"].null_count == snapshot.table.num_rows
+        assert snapshot.table.num_rows == text.count(b")\nPFN")
+        assert snapshot.meta.counters["damaged"] == 1
+
+
 def test_a_record_longer_than_any_page_is_damage(read: Read) -> None:
     long = CURRENT[:-1] + b" frame+0x1/0x2\n" * 5000 + b"\n"
     snapshot = read(CURRENT + long + CURRENT)
@@ -440,12 +476,12 @@ def test_a_pipe_whose_first_bytes_come_one_by_one_is_known_for_what_it_is(
 def test_a_pipe_that_gives_a_few_bytes_at_a_time_loses_nothing(
         some_records: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = some_records.read_bytes()[:60_000]
-    monkeypatch.setattr(page_owner, "WAIT", 1 << 14)
-    whole = page_owner._Parser()
+    monkeypatch.setattr(page_owner_parser, "WAIT", 1 << 14)
+    whole = Parser()
     whole.feed(text)
     expected = whole.close(final=True)
     for size in (1, 7, 26, 27, 28, 4096):
-        parser = page_owner._Parser()
+        parser = Parser()
         for at in range(0, len(text), size):
             parser.feed(text[at:at + size])
         assert parser.close(final=True) == expected
@@ -458,7 +494,7 @@ HOSTILE = b"".join((
     CURRENT[:-30]))
 
 
-def _sums(parts: list[page_owner.Raw]) -> tuple[Any, ...]:
+def _sums(parts: list[Raw]) -> tuple[Any, ...]:
     assert not any(part.free_ts for part in parts)
     rows = [(part.headers[h], part.lines[line], part.bodies[b], pfn, block, ts)
             for part in parts for kind, pfn, block, ts in zip(
@@ -473,14 +509,14 @@ def test_reading_side_by_side_gives_the_same_wherever_the_file_is_cut(
     # Every possible edge between two processes, through hostile names, junk and torn records.
     path = tmp_path / "hostile.txt"
     path.write_bytes(HOSTILE)
-    monkeypatch.setattr(page_owner, "SHOWN_DAMAGE", 1 << 20)
+    monkeypatch.setattr(page_owner_parser, "SHOWN_DAMAGE", 1 << 20)
     monkeypatch.setattr(page_owner, "CHUNK", 97)
     expected = _sums(page_owner.parse(path))
     assert expected[1] == 6
     size = len(HOSTILE)
     with open(path, "rb") as file:
         for place in range(size):
-            found = HOSTILE.find(page_owner.CUT, place)
+            found = HOSTILE.find(CUT, place)
             edge = found if found >= 0 else size
             parts = [page_owner._parse_range(file.fileno(), start, stop, size)
                      for start, stop in ((0, edge), (edge, size)) if start < stop]
@@ -511,6 +547,35 @@ def test_a_process_that_fails_is_reported_in_one_line(
     monkeypatch.setattr(page_owner, "_parse_range", die)
     with pytest.raises(PageownerError, match="SIGKILL"):
         page_owner.parse(some_records)
+
+
+def test_no_more_processes_is_said_in_one_line_and_leaves_nothing(
+        some_records: Path, monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Any]) -> None:
+    monkeypatch.setattr(page_owner, "PARALLEL", 1 << 12)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    real = os.fork
+    born: list[int] = []
+
+    def one_only() -> int:
+        if len(born) % 2:
+            born.append(0)
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        born.append(real())
+        return born[-1]
+
+    monkeypatch.setattr(os, "fork", one_only)
+    for words in ([], ["--comm", "x"]):  # the first is begun ahead
+        done = cli("report", *words, some_records)
+        assert (done.status, done.out) == (1, b"")
+        assert done.err == (f"pageowner: {some_records}: cannot read: Resource temporarily"
+                            " unavailable\n").encode()
+    gc.collect()
+    for child in filter(None, born):
+        with pytest.raises(ChildProcessError):
+            os.waitpid(child, 0)
+    held = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")
+            if os.path.lexists(f"/proc/self/fd/{number}")]
+    assert not [name for name in held if "memfd:pageowner" in name]
 
 
 def test_page_owner_stacks_files_of_every_kind_are_read() -> None:

@@ -84,11 +84,12 @@ def test_every_name_survives_a_saved_snapshot(hostile: Path, tmp_path: Path) -> 
 def test_names_at_the_border_of_two_reads_stay_whole(
         hostile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pageowner.formats import page_owner
+    from pageowner.formats.page_owner_parser import Parser
 
     text = hostile.read_bytes()
     expected = page_owner.parse(hostile)
     for size in range(1, 60):
-        parser = page_owner._Parser()
+        parser = Parser()
         for at in range(0, len(text), size):
             parser.feed(text[at:at + size])
         assert [parser.close(final=True)] == expected
@@ -174,6 +175,20 @@ def test_hostile_frames_cgroups_and_notes_reach_no_terminal(cli: Cli, tmp_path: 
         assert harmless(done.out)
     for words in (["dump"], ["stacks"], ["who", "16", "-s"]):
         assert harmless(on_terminal([*words, str(path)], 80).replace("\r\n", "\n").encode())
+
+
+def test_no_word_of_a_snapshots_metadata_reaches_the_output_raw(
+        cli: Cli, hostile: Path, tmp_path: Path) -> None:
+    evil, path = "\x1b[2J\r", tmp_path / "evil.parquet"
+    table = pageowner.read(hostile).table
+    for kind in ("tracker", "page_owner", evil):
+        pageowner.Snapshot(table, pageowner.Metadata(
+            source=evil, kind=kind, host=evil, kernel=evil)).save(path)
+        for words in (["report"], ["report", "--full"], ["report", "--json"], ["who", "0x7ffff"]):
+            done = cli(*words, *(["-s"] if words[0] == "who" else []), path)
+            assert harmless(done.out)
+            assert harmless(done.err)
+            assert b"x1b[2J" in done.out or b"u001b[2J" in done.out
 
 
 def test_error_messages_are_one_harmless_line_whatever_the_words_are(cli: Cli) -> None:

@@ -139,6 +139,16 @@ def test_output_takes_the_place_of_a_file_and_keeps_its_mode(plain: Path, wanted
     assert sorted(os.listdir(folder)) == ["link", "out", plain.name]
 
 
+@pytest.mark.parametrize("name", ["o" * 255, "漢" * 85, "\udcff" * 255],
+                         ids=["ascii", "wide", "no text"])
+def test_the_longest_names_are_no_obstacle(plain: Path, wanted: bytes, name: str) -> None:
+    target = plain.parent / name
+    for _ in range(2):
+        assert main([str(plain), str(target)]) == 0
+        assert target.read_bytes() == wanted
+    assert len(os.listdir(plain.parent)) == 2
+
+
 def test_a_new_output_has_the_mode_that_the_umask_leaves(plain: Path) -> None:
     before = os.umask(0o027)
     try:
@@ -197,6 +207,23 @@ def test_files_that_cannot_be_used(source: str, target: str, said: str, plain: P
     assert (made.returncode, made.stdout) == (1, b"")
     assert made.stderr == f"page_owner_sort: {said}\n".encode()
     assert os.listdir(plain.parent) == [plain.name]
+
+
+def test_too_little_memory_is_said_in_one_line(tmp_path: Path) -> None:
+    # one line without end
+    source = tmp_path / "line"
+    with source.open("wb") as file:
+        file.truncate(1 << 27)
+    code = ("import resource, sys; from pageowner.page_owner_sort import main\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (1 << 27, 1 << 27))\n"
+            "sys.exit(main(['-', 'out']))")
+    with source.open("rb") as file:
+        made = subprocess.run([sys.executable, "-c", code], stdin=file, cwd=tmp_path,
+                              capture_output=True)
+    assert (made.returncode, made.stdout) == (1, b"")
+    assert made.stderr == (
+        b"page_owner_sort: out of memory; split the dump, or select a part of it\n")
+    assert os.listdir(tmp_path) == ["line"]
 
 
 def test_a_worker_that_dies_is_said(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -25,6 +26,7 @@ import pytest
 import pageowner
 from pageowner import PageownerError
 from pageowner.formats import parquet
+from pageowner.formats.page_owner_text import write
 from pageowner.formats.parquet import ORDER_KEY
 from pageowner.formats.whole_file import whole_file
 from pageowner.snapshot import METADATA_KEY, SCHEMA, SCHEMA_VERSION, Metadata
@@ -185,7 +187,10 @@ def test_another_programs_parquet_is_named_as_such(small: Path, tmp_path: Path) 
     {"schema": "one"}, {"schema": None}, {"page_size": "4096"}, {"page_size": 0},
     {"page_size": True}, {"pageblock_order": -1}, {"pageblock_order": 99}, {"source": None},
     {"source": 5}, {"counters": []}, {"counters": {"damaged": "many"}}, {"zones": {}},
-    {"clock_ns": "now"}, {"frames": {"free": 1.5}},
+    {"clock_ns": "now"}, {"frames": {"free": 1.5}}, {"clock_ns": 1 << 63}, {"clock_ns": -1},
+    {"page_size": 10**400}, {"extra": {"damage": 5}}, {"extra": {"damage": [5]}},
+    {"extra": {"damage": "ab"}}, {"extra": {"damage": [["0", "cut"]]}},
+    {"extra": {"damage": [[0]]}},
 ])
 def test_damaged_metadata_is_refused_in_one_line(
         small: Path, tmp_path: Path, change: dict[str, object]) -> None:
@@ -206,6 +211,9 @@ def test_columns_of_another_kind_are_refused_in_one_line(small: Path, tmp_path: 
     rows = table.num_rows
     changed = {
         "text for a number": table.set_column(0, "pfn", pa.array(["x"] * rows)),
+        "an impossible time": table.set_column(
+            table.column_names.index("ts_ns"), "ts_ns",
+            pa.array([(1 << 64) - 1] * rows, pa.uint64())),
         "an impossible order": table.set_column(1, "order", pa.array([63] * rows, pa.uint8())),
         "no order": table.set_column(1, "order", pa.nulls(rows, pa.uint8())),
         "twice": table.append_column("pfn", table["pfn"]),
@@ -276,6 +284,10 @@ def test_columns_that_are_left_out_are_null_and_no_rows_are_no_error(tmp_path: P
     one = pageowner.Snapshot.from_columns({"pfn": [7], "order": [2]}, Metadata())
     assert one.table["comm"].null_count == 1
     assert one.report(by="comm,stack,subsystem")["pages"].to_pylist() == [4]
+    text = io.BytesIO()
+    write(one, text)
+    assert text.getvalue() == (b"Page allocated via order 2, mask 0x0\n"
+                               b"PFN 0x7 type Unmovable Block 0 type Unknown Flags 0x0()\n\n")
 
 
 def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(

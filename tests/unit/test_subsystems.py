@@ -16,7 +16,6 @@ from pageowner.analysis.subsystems import (
     module_of,
     modules,
     short_stack,
-    short_stacks,
     stack_identities,
     stack_identity,
     subsystem,
@@ -238,7 +237,6 @@ def test_columns_answer_as_single_stacks_do() -> None:
     assert subsystems(stacks).to_pylist() == ["shared memory (tmpfs)", None, "no stack"]
     assert modules(stacks).to_pylist() == ["vmlinux", None, "vmlinux"]
     assert distinctive_frames(stacks).to_pylist() == ["shmem_alloc_folio", None, ""]
-    assert short_stacks(stacks, 1).to_pylist() == ["shmem_alloc_folio", None, ""]
     assert stack_identities(stacks).to_pylist()[0] == stack_identity(SHMEM)
     assert stack_identities(stacks).type == pa.uint64()
 

@@ -41,6 +41,12 @@ JOBS = (
         (str(HERE / "jobs" / "facts"), PYTHON),
     ),
     Job(
+        "track",
+        "tracking works there, every recognised stack checked",
+        (PYTHON, str(HERE / "jobs" / "track.py")),
+        page_owner=False,
+    ),
+    Job(
         "loads",
         "every load runs, and the kernel stands it",
         (PYTHON, str(HERE / "loads" / "hold.py"), str(HERE / "jobs" / "standing")),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pageowner.analysis.words import ALIASES, KEYS, key_names
+from pageowner.analysis.words import ALIASES, COLUMNS, KEYS, key_names
 
 if TYPE_CHECKING:
     from pageowner.snapshot import Snapshot
@@ -29,9 +29,6 @@ class Key(NamedTuple):
     name: str
     codes: np.ndarray
     labels: pa.Array
-
-
-_COLUMNS = {"gfp": "gfp_flags", "block": "block_migratetype", "reason": "migrate_reason"}
 
 
 def blocks_pages(snapshot: Snapshot) -> np.ndarray:
@@ -127,7 +124,7 @@ def key(snapshot: Snapshot, name: str) -> Key:
         if name == "subsystem" and found.labels.null_count:
             return _by_flags(snapshot, found)
         return found
-    found = _coded(name, _dictionary(table[_COLUMNS.get(name, name)]))
+    found = _coded(name, _dictionary(table[COLUMNS.get(name, name)]))
     if name == "gfp" and found.labels.null_count:
         # Dumps before 4.6 print no names: the raw mask is better than nothing.
         masks = _coded(name, _dictionary(table["gfp_mask"]))

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis.keys import Key, blocks_pages, key, times
-from pageowner.analysis.words import ALIASES, SORTS, check_sort, key_names
+from pageowner.analysis.ranking import ranked
+from pageowner.analysis.words import SORTS, check_sort, key_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pageowner.snapshot import Snapshot
 
-__all__ = ["SORTS", "Shown", "check_sort", "head", "owners"]
+__all__ = ["SORTS", "check_sort", "owners"]
 
 _DIRECT = 1 << 22
-
-
-class Shown(NamedTuple):
-    """The owners to show, and the sum of those that are not."""
-
-    owners: pa.Table
-    rest_owners: int
-    rest_pages: int
-    rest_blocks: int
 
 
 def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str = "pages",
@@ -52,7 +44,8 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     for one, code in zip(keys, codes, strict=True):
         said = one.labels.to_pylist()
         labels[one.name] = [said[place] for place in code.tolist()]
-    order = _order(labels, summed, blocks, oldest, sort, reverse)
+    order = np.array(ranked(labels, summed.tolist(), blocks.tolist(), oldest.tolist(), sort,
+                            reverse), np.int64)
     columns: dict[str, Any] = {
         one.name: pa.array([labels[one.name][place] for place in order.tolist()], one.labels.type)
         for one in keys}
@@ -99,33 +92,3 @@ def _times(snapshot: Snapshot, group: np.ndarray,
     none = np.ones(number, bool)
     none[group[known]] = False
     return oldest, newest, none
-
-
-def _order(labels: dict[str, list[Any]], pages: np.ndarray, blocks: np.ndarray,
-           oldest: np.ndarray, sort: str, reverse: bool) -> np.ndarray:
-    """Places of the groups in the order asked for; ties go by pages, then by the keys."""
-    # Keys as sortable numbers: nulls last.
-    ranks = []
-    names = list(labels) if sort in SORTS else [ALIASES.get(sort, sort)]
-    for name in reversed(names):
-        ordered = sorted({value for value in labels[name] if value is not None})
-        rank = {value: place for place, value in enumerate(ordered)}
-        ranks.append(np.array([rank.get(value, len(rank)) for value in labels[name]], np.int64))
-    if sort == "pages":
-        leading = [-blocks, -pages]
-    elif sort == "blocks":
-        leading = [-pages, -blocks]
-    elif sort == "age":
-        leading = [-pages, oldest]
-    else:
-        leading, ranks = ranks, [-pages]
-    order = np.lexsort([*ranks, *leading]) if len(pages) else np.zeros(0, np.int64)
-    return order[::-1] if reverse else order
-
-
-def head(table: pa.Table, top: int | None) -> Shown:
-    """The first ``top`` owners (all if None), and what the others hold together."""
-    shown = table if top is None else table.slice(0, min(top, table.num_rows))
-    pages, blocks = table["pages"].to_numpy(), table["blocks"].to_numpy()
-    size = shown.num_rows
-    return Shown(shown, table.num_rows - size, int(pages[size:].sum()), int(blocks[size:].sum()))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from pageowner.kernel.frames import Frame, frames
@@ -39,7 +38,6 @@ __all__ = [
     "module_of",
     "modules",
     "short_stack",
-    "short_stacks",
     "stack_identities",
     "stack_identity",
     "subsystem",
@@ -235,6 +233,8 @@ def stack_identity(stack: str) -> int:
     `pageowner.kernel.frames.function_name`). The first 8 bytes, little-endian, of the BLAKE2b of
     the frames ``name [module]``, each ended by a newline.
     """
+    from hashlib import blake2b  # takes as long to import as all else here
+
     text = "".join(f"{frame}\n" for frame in frames(stack))
     digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
@@ -262,11 +262,6 @@ def modules(stacks: pa.Array[Any]) -> pa.Array[Any]:
 def distinctive_frames(stacks: pa.Array[Any]) -> pa.Array[Any]:
     """`distinctive_frame` of each: strings, null where the stack is null."""
     return _each(stacks, distinctive_frame)
-
-
-def short_stacks(stacks: pa.Array[Any], n: int = 3) -> pa.Array[Any]:
-    """`short_stack` of each: strings, null where the stack is null."""
-    return _each(stacks, lambda stack: short_stack(stack, n))
 
 
 def stack_identities(stacks: pa.Array[Any]) -> pa.Array[Any]:

@@ -15,7 +15,8 @@ from pageowner.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ALIASES", "KEYS", "SORTS", "Filter", "check_sort", "duration_ns", "key_names"]
+__all__ = ["ALIASES", "COLUMNS", "KEYS", "SORTS", "Filter", "check_sort", "duration_ns",
+           "key_names"]
 
 KEYS = ("stack", "comm", "pid", "tgid", "order", "gfp", "migratetype", "block", "module",
         "subsystem", "frame", "memcg", "zone", "node", "state", "reason")
@@ -25,6 +26,9 @@ migration's, ``frame`` the frame that explains a stack."""
 ALIASES = {"name": "comm", "task": "comm", "st": "stack", "stacktrace": "stack", "p": "pid",
            "tg": "tgid", "n": "comm", "mod": "module", "cgroup": "memcg", "gfp_flags": "gfp",
            "mt": "migratetype", "block_migratetype": "block", "migrate_reason": "reason"}
+
+COLUMNS = {"gfp": "gfp_flags", "block": "block_migratetype", "reason": "migrate_reason"}
+"""The columns of keys that have another name."""
 
 SORTS = ("pages", "blocks", "name", "age")
 

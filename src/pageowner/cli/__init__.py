@@ -1,7 +1,8 @@
 """The command ``pageowner VERB [SOURCE] [options]``.
 
 One thin module per verb, imported only when that verb runs, so that ``--help`` is quick. Errors
-end here, in one line on stderr: exit status 1, or 2 for wrong usage.
+end here, in one line on stderr: exit status 1, or 2 for wrong usage. click itself is imported when
+a large dump is already being read.
 """
 
 from __future__ import annotations
@@ -14,58 +15,13 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-import click
-
-from pageowner import __version__
+from pageowner import ahead
 from pageowner.errors import PageownerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main"]
-
-VERBS = {
-    "on": "Start tracking: from now on the kernel keeps the owner of every page.",
-    "off": "Stop tracking and leave nothing behind.",
-    "status": "What is tracked, what it costs, what was missed.",
-    "report": "Who owns the memory: by stack, task, subsystem, cgroup, …",
-    "who": "All that is known of a page frame.",
-    "stacks": "Pages per stack, as the kernel's page_owner_stacks prints them.",
-    "dump": "The text that the kernel's page_owner prints.",
-    "save": "Keep the present state, or a dump, as one small Parquet file.",
-    "doctor": "What this kernel allows, and so how exact tracking can be here.",
-    "sort": "Drop-in for the kernel's page_owner_sort.",
-}
-"""Every verb and its line in the help; the module is ``pageowner.cli.VERB``."""
-
-
-class _Verbs(click.Group):
-    """Verbs by name, each imported when it is run."""
-
-    def list_commands(self, context: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in VERBS:
-            return None
-        import importlib
-
-        command: click.Command = importlib.import_module(f"pageowner.cli.{name}").command
-        return command
-
-    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Verbs"):
-            formatter.write_dl(list(VERBS.items()))
-
-
-@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]},
-               epilog="SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), a saved"
-                      " snapshot, or - for standard input; left out, it is this machine."
-                      " 'pageowner VERB --help' tells more.")
-@click.version_option(__version__, message="%(prog)s %(version)s")
-def _cli() -> None:
-    """Who owns every page of this machine's memory."""
-
 
 class _Ended(KeyboardInterrupt):
     """SIGTERM or SIGHUP, as an exception, so that temporary files and processes go."""
@@ -78,25 +34,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     _prepare_streams()
     _catch_signals()
     try:
-        status = _cli.main(args=None if argv is None else list(argv), prog_name="pageowner",
-                           standalone_mode=False)
+        ahead.begin(sys.argv[1:] if argv is None else argv)
+        from pageowner.cli.group import run
+
+        status = run(argv)
         sys.stdout.flush()
-        # click returns the status of click.exceptions.Exit; commands themselves return None
-        return status if isinstance(status, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show(sys.stderr)
-        return 2
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context else "pageowner"
-        return _fail(f"{error.format_message().rstrip('.')}; see '{path} --help'", 2)
+        return status
     except PageownerError as error:
         return _fail(str(error), error.exit_status)
     except _Ended as error:
         return 128 + int(error.args[0])
-    except (KeyboardInterrupt, click.Abort) as error:
-        ended = error.__cause__
-        return 128 + int(ended.args[0] if isinstance(ended, _Ended) else signal.SIGINT)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except (BrokenPipeError, SystemExit):
         # The reader had enough (head, less): no error, but nothing more can be written. click
         # makes SystemExit of it.

@@ -22,8 +22,9 @@ __all__ = ["command"]
 def command(source: str | None, chosen: Filter, output: str | None) -> None:
     """Print the text of the kernel's page_owner, for tools that know it.
 
-    A dump comes out as it went in, but for what was damaged. On a terminal, what it would act on
-    in the names of tasks is shown as escapes.
+    A dump of Linux 4.6 or newer comes out as it went in, but for what was damaged; an older one
+    in the words of 4.6. On a terminal, what it would act on in the names of tasks is shown as
+    escapes.
     """
     snapshot = load(source, chosen)
     from pageowner.formats.page_owner_text import write

@@ -13,9 +13,11 @@ from pageowner.report.text import count_of, printable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pageowner.counted import Counted
+    from pageowner.metadata import Metadata
     from pageowner.snapshot import Snapshot
 
-__all__ = ["as_json", "filters", "load", "output_encoding", "source"]
+__all__ = ["as_json", "filters", "load", "load_counted", "output_encoding", "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -84,9 +86,17 @@ def load(name: str | None, chosen: Any = None) -> Snapshot:
     from pageowner.source import read
 
     snapshot = read(name)
-    for line in _warnings(snapshot):
-        print(f"pageowner: {printable(line)}", file=sys.stderr)
+    _warn(snapshot.meta)
     return snapshot.where(chosen) if chosen else snapshot
+
+
+def load_counted(name: str | None) -> Counted | Snapshot:
+    """The same, where sums by kind of record are enough."""
+    from pageowner.source import count
+
+    found = count(name)
+    _warn(found.meta)
+    return found
 
 
 def output_encoding() -> Callable[[str], bytes]:
@@ -98,14 +108,19 @@ def output_encoding() -> Callable[[str], bytes]:
     return (lambda text: printable(text).encode()) if is_terminal() else to_bytes
 
 
-def _warnings(snapshot: Snapshot) -> list[str]:
-    counters, lines = snapshot.meta.counters, []
+def _warn(meta: Metadata) -> None:
+    for line in _warnings(meta):
+        print(f"pageowner: {printable(line)}", file=sys.stderr)
+
+
+def _warnings(meta: Metadata) -> list[str]:
+    counters, lines = meta.counters, []
     if damaged := counters.get("damaged"):
-        places = snapshot.meta.extra.get("damage") or []
+        places = meta.extra.get("damage") or []
         where = f"; the first at byte {places[0][0]}: {places[0][1]}" if places else ""
-        lines.append(f"{snapshot.meta.source}: {count_of(damaged, 'damaged record')}"
+        lines.append(f"{meta.source}: {count_of(damaged, 'damaged record')}"
                      f" skipped{where}")
     if counters.get("unterminated"):
-        lines.append(f"{snapshot.meta.source}: no empty line ends the last record; its stack may"
+        lines.append(f"{meta.source}: no empty line ends the last record; its stack may"
                      " be cut")
     return lines

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pageowner.cli.options import as_json, filters, load, source
+from pageowner.cli.options import as_json, filters, load, load_counted, source
 
 if TYPE_CHECKING:
     from pageowner.analysis.words import Filter
+    from pageowner.metadata import Metadata
 
 __all__ = ["command"]
 
@@ -49,19 +50,35 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
     if full and "stack" not in names:
         names.append("stack")
     check_sort(sort, names)
-    snapshot = load(source, chosen)
-    from pageowner.analysis.owners import head, owners
-    from pageowner.analysis.select import newest_ns
+    held, meta, now_ns = _owners(source, chosen, names, sort, reverse)
+    from pageowner.analysis.ranking import head
     from pageowner.report import owners_table
     from pageowner.report.terminal import paper
 
-    held = owners(snapshot, names, sort=sort, reverse=reverse)
     if as_json:
         import json
 
         shown = head(held, top)
-        print(json.dumps(owners_table.to_json(shown, names, snapshot.meta), indent=1))
+        print(json.dumps(owners_table.to_json(shown, names, meta), indent=1))
         return
     shown = head(held, None if everyone else top or _TOP)
     draw = owners_table.draw_full if full else owners_table.draw
-    draw(shown, names, snapshot.meta, newest_ns(snapshot), paper())
+    draw(shown, names, meta, now_ns, paper())
+
+
+def _owners(source: str | None, chosen: Filter, names: list[str], sort: str,
+            reverse: bool) -> tuple[Any, Metadata, int]:
+    """All owners, what is known of the source, and its time; of a whole dump without a table of
+    its records."""
+    found = load(source, chosen) if chosen else load_counted(source)
+    from pageowner.counted import Counted
+
+    if isinstance(found, Counted):
+        from pageowner.analysis import count
+
+        return count.owners(found, names, sort=sort, reverse=reverse), found.meta, (
+            found.meta.clock_ns or 0)
+    from pageowner.analysis.owners import owners
+    from pageowner.analysis.select import newest_ns
+
+    return owners(found, names, sort=sort, reverse=reverse), found.meta, newest_ns(found)

@@ -1,37 +1,22 @@
-"""Turn the plain columns of a parsed dump into a snapshot's Arrow table.
-
-Every kind of record, that is all but its numbers, is looked at once; rows are made by taking from
-these by number.
-"""
+"""Turn the plain columns of a parsed dump into a snapshot's Arrow table."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from pageowner.formats.page_owner import NONE, Raw
-from pageowner.snapshot import Metadata, Snapshot
+from pageowner.formats.page_owner_kinds import columns, metadata
+from pageowner.formats.page_owner_parser import NONE, Raw
+from pageowner.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from pageowner.formats.page_owner_grammar import Body, Header
-
-    _Line = tuple[str | None, str, str, bool | None]
-    _Kind = tuple[Header, _Line, Body]
+    from pageowner.formats.page_owner_kinds import Kind
 
 __all__ = ["to_snapshot"]
-
-_ZONE = re.compile(r"\bzone=(\d+)")
-_NODE = re.compile(r"\bnode=(\d+)")
-_EARLY = ("register_early_stack", "init_early_allocated_pages", "init_pages_in_zone")
-# include/linux/gfp_types.h: these two bits tell the migratetype; since 4.4 they stand side by side.
-_MOVABLE, _RECLAIMABLE, _RECLAIMABLE_BEFORE_4_4 = 0x08, 0x10, 0x80000
-_NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
-_NAMES_BEFORE_4_4 = ("Unmovable", "Reclaimable", "Movable", "Reserve", "CMA", "Isolate")
 
 
 def _joined(parts: Sequence[Raw], name: str) -> np.ndarray:
@@ -41,9 +26,9 @@ def _joined(parts: Sequence[Raw], name: str) -> np.ndarray:
         else np.full(len(part.kind), NONE, np.uint64) for part in parts])
 
 
-def _kinds(parts: Sequence[Raw]) -> tuple[list[_Kind], np.ndarray]:
+def _kinds(parts: Sequence[Raw]) -> tuple[list[Kind], np.ndarray]:
     """The distinct kinds of record in all parts, and each row's place among them."""
-    places: dict[_Kind, int] = {}
+    places: dict[Kind, int] = {}
     rows = []
     for part in parts:
         here = [places.setdefault(
@@ -76,6 +61,10 @@ def _numbers(values: Sequence[int | None], rows: np.ndarray, dtype: str) -> pa.A
     return pa.array(numbers, mask=missing[rows]) if missing.any() else pa.array(numbers)
 
 
+_NUMBERS = {"order": "u1", "gfp_mask": "u4", "pid": "i4", "tgid": "i4", "node": "i2",
+            "handle": "u4"}
+
+
 def _optional(column: np.ndarray) -> pa.Array:
     missing = column == NONE
     return pa.array(column, mask=missing) if missing.any() else pa.array(column)
@@ -92,28 +81,6 @@ def _pageblock_order(pfn: np.ndarray, block: np.ndarray) -> tuple[int | None, np
     return order, known & (pfn >> np.uint64(order) != block)
 
 
-def _of_mask(header: Any, old: bool) -> str | None:
-    flags = header.gfp_flags
-    if flags is None and old and header.gfp_mask & _RECLAIMABLE_BEFORE_4_4:
-        return "Reclaimable"
-    if header.gfp_mask & _MOVABLE:
-        return "Movable"
-    return "Reclaimable" if header.gfp_mask & _RECLAIMABLE and not old else "Unmovable"
-
-
-def _numbering(kinds: Iterable[_Kind]) -> tuple[str, ...] | None:
-    """Before 4.6 the block's type is a number whose meaning changed in 4.4.
-
-    A page not marked Fallback lies in a block of its own type, so movable pages tell which
-    numbering it is. None if no page tells.
-    """
-    for header, (kind, number, _, fallback), _ in kinds:
-        if (kind is None and fallback is False and number.isdigit()
-                and header.gfp_mask & _MOVABLE):
-            return {"1": _NAMES, "2": _NAMES_BEFORE_4_4}.get(number)
-    return None
-
-
 def to_snapshot(parts: Sequence[Raw], name: str) -> Snapshot:
     """The parts of a dump, in its order, as a snapshot; ``name`` says where it came from."""
     kinds, kind = _kinds(parts)
@@ -126,57 +93,22 @@ def to_snapshot(parts: Sequence[Raw], name: str) -> Snapshot:
         kept = ~torn
         damaged += int(torn.sum())
         kind, pfn, ts, free_ts = (column[kept] for column in (kind, pfn, ts, free_ts))
-
-    headers = [header for header, _, _ in kinds]
-    lines = [line for _, line, _ in kinds]
-    bodies = [body for _, _, body in kinds]
-    numbered = any(said is None and number.isdigit() for said, number, _, _ in lines)
-    numbering = _numbering(kinds[place] for place in np.unique(kind)) if numbered else None
-    block_types = [
-        None if not number else
-        (numbering[int(number)] if numbering and int(number) < len(numbering) else None)
-        if number.isdigit() else number for _, number, _, _ in lines]
-    old = numbering is _NAMES_BEFORE_4_4
-    own = [said or _of_mask(header, old) for header, (said, _, _, _) in zip(headers, lines,
-                                                                           strict=True)]
-    has_line = np.array([bool(number) for _, number, _, _ in lines], bool)[kind]
-    flags = [said or None for _, _, said, _ in lines]
-    nodes = [int(found[1]) if said and (found := _NODE.search(said)) else None for said in flags]
-    zones = [found[1] if said and (found := _ZONE.search(said)) else None for said in flags]
-    early = ["early" if one.stack and one.stack.startswith(_EARLY) else "owned" for one in bodies]
-    unknown = np.array([one.unknown for one in bodies], np.int64)[kind]
-
-    counters = {"damaged": damaged,
-                "unknown_lines": int(unknown.sum()),
-                "unterminated": sum(part.unterminated for part in parts)}
+        # What only damaged records say is not said.
+        present, kind = np.unique(kind, return_inverse=True)
+        kinds = [kinds[place] for place in present.tolist()]
+    has_line = np.array([bool(number) for _, (_, number, _, _), _ in kinds], bool)[kind]
+    unknown = np.array([body.unknown for _, _, body in kinds], np.int64)[kind]
     timed = ts != NONE
-    damage = sorted(place for part in parts for place in part.damage)
-    meta = Metadata(
-        source=name, kind="page_owner", pageblock_order=pageblock_order, counters=counters,
+    meta = metadata(
+        name, pageblock_order=pageblock_order, damaged=damaged,
+        unknown_lines=int(unknown.sum()),
+        unterminated=sum(part.unterminated for part in parts),
         clock_ns=int(ts[timed].max()) if timed.any() else None,
-        dump_format={"decimal_pfn": any(part.decimal_pfn for part in parts),
-                     "free_ts": bool((free_ts != NONE).any()),
-                     "pfn_lines": bool(has_line.any())},
-        extra={"damage": [[place.offset, place.reason] for place in damage[:10]]})
+        decimal_pfn=any(part.decimal_pfn for part in parts),
+        free_ts=bool((free_ts != NONE).any()), pfn_lines=bool(has_line.any()),
+        damage=(place for part in parts for place in part.damage))
+    said = {column: _numbers(values, kind, _NUMBERS[column]) if column in _NUMBERS
+            else _text(values, kind) for column, values in columns(kinds).items()}
     return Snapshot.from_columns({
-        "pfn": _optional(pfn),
-        "order": _numbers([one.order for one in headers], kind, "u1"),
-        "gfp_mask": _numbers([one.gfp_mask for one in headers], kind, "u4"),
-        "gfp_flags": _text([one.gfp_flags for one in headers], kind),
-        "migratetype": _text(own, kind),
-        "pid": _numbers([one.pid for one in headers], kind, "i4"),
-        "tgid": _numbers([one.tgid for one in headers], kind, "i4"),
-        "comm": _text([one.comm for one in headers], kind),
-        "ts_ns": _optional(ts),
-        "free_ts_ns": _optional(free_ts),
-        "stack": _text([one.stack for one in bodies], kind),
-        "state": _text(early, kind),
-        "block_migratetype": _text(block_types, kind),
-        "zone": _text(zones, kind),
-        "node": _numbers(nodes, kind, "i2"),
-        "flags": _text(flags, kind),
-        "memcg": _text([one.memcg for one in bodies], kind),
-        "migrate_reason": _text([one.migrate_reason for one in bodies], kind),
-        "handle": _numbers([one.handle for one in bodies], kind, "u4"),
-        "notes": _text([one.notes for one in bodies], kind),
+        "pfn": _optional(pfn), "ts_ns": _optional(ts), "free_ts_ns": _optional(free_ts), **said,
     }, meta)

@@ -1,7 +1,8 @@
 """Write a snapshot as the text of the kernel's page_owner (mm/page_owner.c of 6.12).
 
-Fields that an older kernel did not print are left out again, so that a dump comes out as it went
-in; what a snapshot does not know is never made up.
+Fields that an older kernel did not print are left out again, so that a dump of 4.6 or newer comes
+out as it went in. Older ones get the form of 4.6, without the addresses of frames; what a snapshot
+does not know is never made up.
 """
 
 from __future__ import annotations
@@ -99,9 +100,10 @@ def _values(column: pa.Array) -> list[Any]:
     return items
 
 
-def _head(encode: Callable[[str], bytes], order: int, mask: int, flags: str | None,
+def _head(encode: Callable[[str], bytes], order: int, mask: int | None, flags: str | None,
           pid: int | None, tgid: int | None, comm: str | None) -> bytes:
-    text = b"Page allocated via order %d, mask 0x%x" % (order, mask)
+    # No kernel leaves the mask out; 0 says as little as no mask.
+    text = b"Page allocated via order %d, mask 0x%x" % (order, mask or 0)
     if flags is not None:
         text += b"(%s)" % encode(flags)
     if pid is not None:

@@ -145,6 +145,8 @@ def read(source: str | os.PathLike[str] | object, name: str | None = None) -> Sn
         orders = snapshot.table["order"]
         if orders.null_count or (len(orders) and pc.max(orders).as_py() > _HIGHEST_ORDER):
             raise ValueError("no order, or one that no kernel has")
+        if (pc.max(snapshot.table["ts_ns"]).as_py() or 0) >> 63:
+            raise ValueError("a time of more than 292 years")
     except PageownerError as error:
         raise PageownerError(f"{label}: {error}") from error
     except (pa.ArrowException, ValueError, TypeError, KeyError) as error:

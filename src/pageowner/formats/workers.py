@@ -50,7 +50,11 @@ class Workers(Generic[T]):
             with warnings.catch_warnings():
                 # Safe with threads about: the child takes no lock of theirs.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                child = os.fork()
+                try:
+                    child = os.fork()
+                except OSError:
+                    os.close(memory)
+                    raise
             if not child:
                 self._run(function, memory, mask)
             self._running.append((child, memory))

@@ -9,11 +9,9 @@ from pageowner.report.text import age, count, count_of, printable, size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pyarrow as pa
-
-    from pageowner.analysis.owners import Shown
+    from pageowner.analysis.ranking import Shown
+    from pageowner.metadata import Metadata
     from pageowner.report.terminal import Paper
-    from pageowner.snapshot import Metadata
 
 __all__ = ["draw", "draw_full", "to_json"]
 
@@ -28,16 +26,14 @@ def _titles(names: Sequence[str]) -> list[str]:
     return [name.upper() for name in names]
 
 
-def _cells(table: pa.Table, name: str, kind: str) -> list[str]:
-    values = table[name].to_pylist()
+def _cells(values: list[Any], name: str, kind: str) -> list[str]:
     if name == "stack":
         # A stack in one line: the frame that explains it, then who called that.
         missing = ("(no stack: allocated before tracking, or past every hook)"
                    if kind == "tracker" else "(no stack in the dump)")
-        from pageowner.analysis.subsystems import short_stacks
+        from pageowner.analysis.subsystems import short_stack
 
-        values = short_stacks(table["stack"].combine_chunks(), 6).to_pylist()
-        values = [missing if value is None else value for value in values]
+        values = [missing if stack is None else short_stack(stack, 6) for stack in values]
     return [UNKNOWN if value is None else printable(str(value)) for value in values]
 
 
@@ -46,7 +42,7 @@ def summary(meta: Metadata, pages: int, blocks: int, owners: int, by: Sequence[s
     what = {"page_owner": "page_owner dump", "tracker": "live"}.get(meta.kind, meta.kind)
     kernel = f", kernel {meta.kernel}" if meta.kernel else ""
     named = meta.source if meta.kind != "tracker" else (meta.host or "this machine")
-    return (f"{printable(named)} ({what}{kernel}): {size(pages * meta.page_size)} in"
+    return (f"{printable(f'{named} ({what}{kernel})')}: {size(pages * meta.page_size)} in"
             f" {count_of(pages, 'page')}, {count_of(blocks, 'block')};"
             f" {count_of(owners, 'owner')} by {', '.join(by)}")
 
@@ -55,31 +51,31 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
          paper: Paper) -> None:
     """A table that fits the paper: sizes first, the keys last, the rest and a total below."""
     table, width = shown.owners, paper.width
-    pages, blocks = table["pages"].to_pylist(), table["blocks"].to_pylist()
+    pages, blocks = table["pages"], table["blocks"]
     all_pages, all_blocks = sum(pages) + shown.rest_pages, sum(blocks) + shown.rest_blocks
     columns: list[tuple[str, str, list[str]]] = [
         ("SIZE", "right", [size(n * meta.page_size) for n in pages]),
         ("PAGES", "right", [count(n) for n in pages]),
-        ("%", "right", [f"{100 * share:.1f}" for share in table["share"].to_pylist()])]
+        ("%", "right", [f"{100 * share:.1f}" for share in table["share"]])]
     if width >= _WIDE:
         columns.append(("BLOCKS", "right", [count(n) for n in blocks]))
     if width >= _WIDER and now_ns is not None:
         for title, name in (("OLDEST", "oldest_ns"), ("NEWEST", "newest_ns")):
             columns.append((title, "right", [
                 UNKNOWN if ts is None else age(max(now_ns - ts, 0))
-                for ts in table[name].to_pylist()]))
+                for ts in table[name]]))
     if "stack" in by and "subsystem" not in by:
-        from pageowner.analysis.subsystems import subsystems
+        from pageowner.analysis.subsystems import subsystem
 
         columns.append((_WHAT, "left", [
-            printable(what or UNKNOWN)
-            for what in subsystems(table["stack"].combine_chunks()).to_pylist()]))
+            UNKNOWN if stack is None else printable(subsystem(stack))
+            for stack in table["stack"]]))
     columns += [(title, "right" if name in ("pid", "tgid", "order", "node") else "left",
-                 _cells(table, name, meta.kind))
+                 _cells(table[name], name, meta.kind))
                 for title, name in zip(_titles(by), by, strict=True)]
 
     widths = _widths(columns, by, width)
-    paper.line(summary(meta, all_pages, all_blocks, table.num_rows + shown.rest_owners, by))
+    paper.line(summary(meta, all_pages, all_blocks, shown.number + shown.rest_owners, by))
     paper.line()
     paper.line(_line([title for title, _, _ in columns], columns, widths), "bold underline")
     for row in zip(*(cells for _, _, cells in columns), strict=True):
@@ -133,10 +129,10 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
     from pageowner.analysis.subsystems import distinctive_frame, subsystem
 
     table = shown.owners
-    total = sum(table["pages"].to_pylist()) + shown.rest_pages
-    blocks = sum(table["blocks"].to_pylist()) + shown.rest_blocks
-    paper.line(summary(meta, total, blocks, table.num_rows + shown.rest_owners, by))
-    for row in table.to_pylist():
+    total = sum(table["pages"]) + shown.rest_pages
+    blocks = sum(table["blocks"]) + shown.rest_blocks
+    paper.line(summary(meta, total, blocks, shown.number + shown.rest_owners, by))
+    for row in shown.rows():
         paper.line()
         times = "" if row["oldest_ns"] is None or now_ns is None else (
             f", {age(max(now_ns - row['newest_ns'], 0))} to"
@@ -165,16 +161,16 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
 def to_json(shown: Shown, by: Sequence[str], meta: Metadata) -> dict[str, Any]:
     """The same facts for programs: sizes in bytes, times in ns since boot, stacks as lists."""
     table = shown.owners
-    owners = table.to_pylist()
+    owners = shown.rows()
     for owner in owners:
         owner["bytes"] = owner["pages"] * meta.page_size
         if owner.get("stack") is not None:
             owner["stack"] = owner["stack"].split("\n")
-    pages = sum(table["pages"].to_pylist()) + shown.rest_pages
+    pages = sum(table["pages"]) + shown.rest_pages
     return {
         "source": meta.source, "kind": meta.kind, "kernel": meta.kernel,
         "page_size": meta.page_size, "by": list(by), "pages": pages,
-        "blocks": sum(table["blocks"].to_pylist()) + shown.rest_blocks,
+        "blocks": sum(table["blocks"]) + shown.rest_blocks,
         "bytes": pages * meta.page_size, "owners": owners,
         "rest": {"owners": shown.rest_owners, "pages": shown.rest_pages,
                  "blocks": shown.rest_blocks},

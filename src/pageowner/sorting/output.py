@@ -54,7 +54,9 @@ def _replace(
 ) -> int:
     # beside it, since a file can be renamed only within its file system
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name[:200]}.{os.getpid()}.tmp")
+    # a name has 255 bytes at most
+    start = os.fsdecode(os.fsencode(name)[:200])
+    temporary = os.path.join(folder, f".{start}.{os.getpid()}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with open(fd, "wb") as file:

@@ -279,7 +279,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
                 bpf, sizes, options.depth, values, options.free_side, recalling))
             main = tracker.load("on_alloc", "on_free", *_RUN_PROGRAMS)
         except BpfError as error:
-            if recalling.why_not:
+            if recalling.why_not or bpf.debug:
                 raise
             # A verifier that does not follow the memo must not cost the tracking.
             loaded.close()

@@ -162,16 +162,23 @@ struct {
 
 INLINE struct memo_state *memo_state_of(u32 hook)
 {
-	return bpf_map_lookup_elem(&memo_states, &hook);
+	/* Of a program without memo the verifier then looks at nothing of it, not even functions that
+	 * it takes one by one: what it would refuse cannot keep the tracker off. */
+	return memo ? bpf_map_lookup_elem(&memo_states, &hook) : NULL;
 }
 
 INLINE struct memo_chain *memo_chain_at(u32 set, u32 way)
 {
-	char *chains = bpf_map_lookup_elem(&memo_chains, &set);
+	u64 at = way & (MEMO_WAYS - 1);
+	u64 size = __builtin_offsetof(struct memo_chain, checks) + depth * sizeof(struct memo_check);
+	char *chains = memo ? bpf_map_lookup_elem(&memo_chains, &set) : NULL;
 
-	return chains ? (void *)(chains + (way & (MEMO_WAYS - 1)) *
-			(__builtin_offsetof(struct memo_chain, checks) + depth * sizeof(struct memo_check)))
-		      : NULL;
+	/* Verifiers of before 6.10 lose the bounds of a product unless the second factor is the one
+	 * that they know (adjust_scalar_min_max_vals in kernel/bpf/verifier.c). */
+	if (!chains)
+		return NULL;
+	asm volatile("%0 *= %1" : "+r"(at) : "r"(size));
+	return (void *)(chains + at);
 }
 
 /* A word of the window; what is outside it is 0, which is no return address. */
@@ -382,7 +389,8 @@ SEC("raw_tp")
 int measure_stack(u64 *context)
 {
 	struct task_struct___memo *task = bpf_get_current_task_btf();
-	struct memo_state *state = memo_state_of(0);
+	u32 first = 0; /* without a memo yet */
+	struct memo_state *state = bpf_map_lookup_elem(&memo_states, &first);
 
 	(void)context;
 	if (!state)

@@ -1,0 +1,76 @@
+"""Owners put in order, and the first of them with the sum of the others; in plain Python, for
+owners are few."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pageowner.analysis.words import ALIASES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Shown", "head", "ranked"]
+
+
+class Shown(NamedTuple):
+    """The owners to show, column by column, and the sum of those that are not."""
+
+    owners: dict[str, list[Any]]
+    rest_owners: int
+    rest_pages: int
+    rest_blocks: int
+
+    @property
+    def number(self) -> int:
+        """How many owners are shown."""
+        return len(self.owners["pages"])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The owners to show, each as its values by name."""
+        return [dict(zip(self.owners, row, strict=True))
+                for row in zip(*self.owners.values(), strict=True)]
+
+
+def ranked(labels: Mapping[str, Sequence[Any]], pages: Sequence[int], blocks: Sequence[int],
+           oldest: Sequence[int], sort: str, reverse: bool) -> list[int]:
+    """Places of the owners in the order asked for; ties go by pages, then by the keys.
+
+    ``labels`` are the keys' values by name, one a group, nulls last; ``oldest`` is larger than
+    any time where no time is known. ``sort`` is one of `words.SORTS`, or a key.
+    """
+    ranks = {}
+    for name in labels:
+        ordered = sorted({value for value in labels[name] if value is not None})
+        place = {value: place for place, value in enumerate(ordered)}
+        ranks[name] = [place.get(value, len(place)) for value in labels[name]]
+    most = [-number for number in pages]
+    orders: list[Sequence[int]]
+    if sort == "pages":
+        orders = [most, [-number for number in blocks]]
+    elif sort == "blocks":
+        orders = [[-number for number in blocks], most]
+    elif sort == "age":
+        orders = [oldest, most]
+    elif sort == "name":
+        orders = []
+    else:
+        orders = [ranks[ALIASES.get(sort, sort)], most]
+    keys = list(zip(*orders, *ranks.values(), strict=True))
+    order = sorted(range(len(pages)), key=keys.__getitem__)
+    return order[::-1] if reverse else order
+
+
+def head(owners: Any, top: int | None) -> Shown:
+    """The first ``top`` owners (all if None), and what the others hold together.
+
+    ``owners``: columns by name, each a list, or an Arrow table of them.
+    """
+    if not isinstance(owners, dict):
+        first = owners if top is None else owners.slice(0, min(top, owners.num_rows))
+        rest = owners.select(["pages", "blocks"]).slice(first.num_rows).to_pydict()
+        first = first.to_pydict()
+    else:
+        first = {name: column[:top] for name, column in owners.items()}
+        rest = {name: [] if top is None else owners[name][top:] for name in ("pages", "blocks")}
+    return Shown(first, len(rest["pages"]), sum(rest["pages"]), sum(rest["blocks"]))

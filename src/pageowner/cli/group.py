@@ -1,0 +1,80 @@
+"""The verbs as one command of click's, each imported when it is run."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from pageowner import __version__
+from pageowner.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["VERBS", "run"]
+
+VERBS = {
+    "on": "Start tracking: from now on the kernel keeps the owner of every page.",
+    "off": "Stop tracking and leave nothing behind.",
+    "status": "What is tracked, what it costs, what was missed.",
+    "report": "Who owns the memory: by stack, task, subsystem, cgroup, …",
+    "who": "All that is known of a page frame.",
+    "stacks": "Pages per stack, as the kernel's page_owner_stacks prints them.",
+    "dump": "The text that the kernel's page_owner prints.",
+    "save": "Keep the present state, or a dump, as one small Parquet file.",
+    "doctor": "What this kernel allows, and so how exact tracking can be here.",
+    "sort": "Drop-in for the kernel's page_owner_sort.",
+}
+"""Every verb and its line in the help; the module is ``pageowner.cli.VERB``."""
+
+
+class _Verbs(click.Group):
+    """Verbs by name, each imported when it is run."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        import importlib
+
+        command: click.Command = importlib.import_module(f"pageowner.cli.{name}").command
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]},
+               epilog="SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), a saved"
+                      " snapshot, or - for standard input; left out, it is this machine."
+                      " 'pageowner VERB --help' tells more.")
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def _cli() -> None:
+    """Who owns every page of this machine's memory."""
+
+
+def run(argv: Sequence[str] | None) -> int:
+    """Run what the words say; returns the exit status.
+
+    Raises UsageError for words that are none, and KeyboardInterrupt as it came.
+    """
+    try:
+        status = _cli.main(args=None if argv is None else list(argv), prog_name="pageowner",
+                           standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show(sys.stderr)
+        return 2
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "pageowner"
+        raise UsageError(f"{error.format_message().rstrip('.')}; see '{path} --help'") from error
+    except click.Abort as error:
+        # click makes it of Ctrl-C, and of what else ends us
+        raise (error.__cause__ or KeyboardInterrupt()) from error
+    # click returns the status of click.exceptions.Exit; commands themselves return None
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,153 @@
+"""A dump summed up by kind answers every question as its table of records does."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import pageowner
+from pageowner.analysis import count, owners
+from pageowner.analysis.words import KEYS, SORTS
+from pageowner.counted import Counted
+from pageowner.formats import page_owner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Done
+    from pageowner import Snapshot
+
+OLD = b"""\
+Page allocated via order 0, mask 0x280da
+PFN 524288 Block 1024 type 2          Flags    UDLA     
+ [<ffffffff811682c4>] alloc_pages_vma+0x114/0x220
+
+Page allocated via order 1, mask 0xd0
+PFN 524800 Block 1025 type 0 Fallback Flags    UDLA     
+ [<ffffffff811682c4>] alloc_pages_vma+0x114/0x220
+ [<ffffffffa02b1c30>] xfs_buf_get+0x10/0x40 [xfs]
+
+"""  # noqa: W291 - twelve places for letters
+MIXED = OLD + b"""\
+Page allocated via order 3, mask 0xcc0(GFP_KERNEL), pid 7, tgid 7 (a), ts 9 ns, free_ts 5 ns
+PFN 524288 type Unmovable Block 1024 type Movable Flags 0x1(locked)
+ post_alloc_hook+0x81/0xf0
+Charged to memcg x
+
+junk
+
+Page allocated via order 0, mask 0xcc0(GFP_KERNEL), pid 7, tgid 7 (a), ts 11 ns
+handle: 1048577
+
+"""
+
+NUMBERED = b"""\
+Page allocated via order 0, mask 0x%x
+PFN %d Block 1025 type %d          Flags    UDLA     
+ f+0x1/0x2
+
+"""  # noqa: W291
+MISLEADING = NUMBERED % (0x280da, 524288, 2) + b"".join(
+    NUMBERED % (0xd0, pfn, kind) for pfn in (524800, 524801, 524802) for kind in (0, 1))
+"""The record that would tell what the numbers mean contradicts itself."""
+
+
+def same(path: Path, snapshot: Snapshot) -> None:
+    counted = page_owner.count(path)
+    assert isinstance(counted, Counted)
+    assert counted.meta == snapshot.meta
+    chance = random.Random(1)
+    for by in [*([key] for key in KEYS), *(chance.sample(KEYS, 3) for _ in range(10))]:
+        for sort in (*SORTS, by[-1]):
+            for reverse in (False, True):
+                expected = owners.owners(snapshot, by, sort=sort, reverse=reverse).to_pydict()
+                assert count.owners(counted, by, sort=sort, reverse=reverse) == expected
+
+
+@pytest.mark.parametrize("fixture", ["some_records", "text61"])
+def test_of_real_dumps(fixture: str, request: pytest.FixtureRequest) -> None:
+    path: Path = request.getfixturevalue(fixture)
+    same(path, pageowner.read(path))
+
+
+def test_of_the_big_dump_read_by_several_processes(dump_text: Path, big: Snapshot) -> None:
+    counted = page_owner.count(dump_text)
+    assert isinstance(counted, Counted)
+    assert sum(counted.blocks) == big.table.num_rows
+    assert counted.meta == big.meta
+    expected = owners.owners(big, ["stack", "comm", "pid"]).to_pydict()
+    assert count.owners(counted, ["stack", "comm", "pid"]) == expected
+
+
+@pytest.mark.parametrize("text", [OLD, MIXED, MIXED + OLD, OLD[:-60], MISLEADING,
+                                  NUMBERED % (0xd0, 1025 * 3, 1)])
+def test_of_old_mixed_and_damaged_ones(text: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "dump.txt"
+    path.write_bytes(text)
+    same(path, pageowner.read(path))
+
+
+def test_pfns_outside_their_pageblock_are_damaged_here_too(
+        some_records: Path, tmp_path: Path) -> None:
+    text = some_records.read_bytes()
+    at = text.index(b"PFN 0x", len(text) // 2)
+    path = tmp_path / "dump.txt"
+    path.write_bytes(text[:at] + text[at:].replace(b" Block ", b" Block 1", 1))
+    snapshot = pageowner.read(path)
+    assert snapshot.meta.counters["damaged"] == 1
+    same(path, snapshot)
+
+
+def test_parts_that_contradict_each_other_are_read_in_full(
+        some_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two machines' dumps in one file: pageblocks of 2 MiB, then of 64 KiB.
+    one = b"Page allocated via order 0, mask 0xcc0(GFP_KERNEL), pid 7, tgid 7 (a), ts 9 ns\n" \
+          b"PFN 0x%x type Unmovable Block %d type Movable Flags 0x1(locked)\n f+0x1/0x2\n\n"
+    path = tmp_path / "dump.txt"
+    path.write_bytes(b"".join(one % (pfn, pfn >> 9) for pfn in range(1 << 16, (1 << 16) + 500))
+                     + b"".join(one % (pfn, pfn >> 4) for pfn in range(1 << 17, (1 << 17) + 500)))
+    monkeypatch.setattr(page_owner, "PARALLEL", 1 << 12)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
+    found = page_owner.count(path)
+    assert isinstance(found, pageowner.Snapshot)
+    assert found.table.equals(pageowner.read(path).table)
+    assert found.table.num_rows + found.meta.counters["damaged"] == 1000
+
+
+def test_a_report_begun_ahead_is_that_of_the_file(
+        some_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        cli: Callable[..., Done]) -> None:
+    from pageowner import ahead
+
+    dump = str(some_records)
+    plain = cli("report", dump, "--by", "comm")
+    monkeypatch.setattr(page_owner, "PARALLEL", 1 << 12)
+    taken: list[object] = []
+    monkeypatch.setattr(ahead, "taken", lambda source: (
+        taken.append(begun := ahead._begun.pop(source, None)), begun)[1])
+    for words in (["--by", "comm"], ["--by=comm", "--top", "20"]):
+        assert cli("report", *words, dump) == plain
+        assert taken.pop() is not None
+    # filters, other verbs and two files are not for it; nor what is no dump
+    begun = []
+    monkeypatch.setattr(page_owner, "begin_count", begun.append)
+    for words in (["report", dump, "--comm", "x"], ["report", "--older=1s", dump], ["stacks", dump],
+                  ["report", dump, dump], ["report", "--", dump], ["report", __file__], ["report"],
+                  [dump], []):
+        ahead.begin(words)
+        assert not begun
+        assert not ahead._begun
+    ahead.begin(["report", dump])
+    assert len(begun) == 1
+    monkeypatch.undo()
+    monkeypatch.setattr(page_owner, "PARALLEL", 1 << 12)
+    # what a wrong command line began is not given to the next
+    assert cli("report", dump, "--top", "x").status == 2
+    other = tmp_path / "other.txt"
+    other.write_bytes(OLD)
+    monkeypatch.setattr(page_owner, "PARALLEL", 1 << 30)
+    assert b"2 blocks" in cli("report", str(other)).out
+    assert not ahead._begun

@@ -1,0 +1,78 @@
+"""Track a guest from on to off: the verifier takes the programs, every recognised stack is unwound
+too, the accounts close, nothing is left.
+
+    track.py            turns tracking on, runs loads, looks, turns it off
+    track.py --look     what is run while the loads hold their memory
+
+Writes track.json: hooks, pages by state, counters, the memo's. Exit status 1 if an account did not
+close, a stack differed, or something was left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1] / "live"))
+
+from machine import known_frames, pages_by_state  # noqa: E402
+
+LOADS = "vmalloc,sockets,pipes,forks,anonymous,page_cache,tmpfs"
+PINS = Path("/sys/fs/bpf/pageowner")
+
+
+def pageowner(*words: str) -> str:
+    return subprocess.run([sys.executable, "-m", "pageowner", *words], check=True,
+                          stdout=subprocess.PIPE, text=True).stdout
+
+
+def look() -> int:
+    from pageowner.source import read
+
+    pageowner("save", "track.parquet")
+    status = json.loads(pageowner("status", "--json"))
+    snapshot = read("track.parquet")
+    frames, counters = snapshot.meta.frames, snapshot.meta.counters
+    memo = status["memo_counters"]
+    said = {"kernel": os.uname().release, "hooks": status["hooks"], "frames": frames,
+            "known": known_frames(), "counters": counters, "memo": memo}
+    Path("track.json").write_text(json.dumps(said, indent=1))
+    print("hooks:", ", ".join(f"{name} {how}" for name, how in status["hooks"].items()))
+    print("frames:", ", ".join(f"{name} {number:,}" for name, number in frames.items()))
+    print("counters:", ", ".join(f"{name} {n:,}" for name, n in counters.items() if n))
+    print(f"memo {status['memo']}:", ", ".join(f"{name} {n:,}" for name, n in memo.items() if n))
+    print(pageowner("report", "--by", "subsystem", "--top", "12"))
+    failures = []
+    if sum(frames.values()) != said["known"]:
+        failures.append(f"{sum(frames.values()):,} frames accounted for of {said['known']:,}")
+    if pages_by_state(snapshot) != {name: frames[name] for name in ("owned", "early",
+                                                                     "untracked")}:
+        failures.append("the rows do not sum up to the frames")
+    if status["memo"] != "on":
+        failures.append(f"the memo is not on: {status['memo']}")
+    if memo["differences"] or not memo["checks"]:
+        failures.append(f"{memo['differences']:,} of {memo['checks']:,} recognised stacks differ")
+    for failure in failures:
+        print("FAILED:", failure)
+    return int(bool(failures))
+
+
+def main() -> int:
+    if sys.argv[1:] == ["--look"]:
+        return look()
+    print(pageowner("on", "--check", "1"))
+    status = subprocess.run([sys.executable, str(HERE.parent / "loads" / "hold.py"), "--only",
+                             LOADS, sys.executable, __file__, "--look"], check=False).returncode
+    pageowner("off")
+    if PINS.exists():
+        print("FAILED: pins are left in bpffs")
+        return 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
