@@ -1,23 +1,59 @@
 """A capture of this whole machine to a file, beside dd of /proc/kpageflags and /proc/kpagecount.
 
-As root. Uses the tracker that is on, or turns one on for the while. The targets: at most 4 times
-the time of the two dd, under 100 bytes of memory a page frame, under 1/100 of the size of
-``pageowner dump``.
+    capture.py [SECONDS]
+
+As root. Uses the tracker that is on, or turns one on for the while; then most pages are early
+unless it is first on for some SECONDS under the mixed load, while a process takes a quarter of the
+memory that is free. The targets: at most 4 times the time of the two dd, under 100 bytes of memory
+a page frame, under 1/100 of the size of ``pageowner dump``.
+
+The dump has no record of early pages, the file has their rows: beside the ratio of all, that of
+the rows which both have is printed.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import mixed_load
 from common import BIN, Run, folder, median
 from pageowner.errors import PageownerError
 from pageowner.source import read
 from pageowner.tracker import lifecycle
 
 ROUNDS = 5
+
+HOLD = """
+import mmap, os, sys
+memory = mmap.mmap(-1, int(sys.argv[1]), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory.madvise(mmap.MADV_NOHUGEPAGE)
+for at in range(0, len(memory), mmap.PAGESIZE):
+    memory[at] = 1
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def _loaded(seconds: float) -> Iterator[None]:
+    """The machine after it was busy for so long, a quarter of its free memory taken meanwhile."""
+    if not seconds:
+        yield
+        return
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(free)], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        mixed_load.rounds(seconds)
+        yield
+        holder.communicate()
 
 
 def _dumped(pageowner: str, path: str) -> int:
@@ -53,7 +89,8 @@ def main() -> None:
     except PageownerError as error:
         raise SystemExit(f"capture: {error}") from error
     try:
-        with folder() as place:
+        seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 0
+        with folder() as place, _loaded(seconds):
             _measure(pageowner, str(Path(place) / "now.parquet"))
     finally:
         if not was_on:
@@ -71,7 +108,6 @@ def _measure(pageowner: str, path: str) -> None:
             other.append(theirs)
     snapshot = read(path)
     frames = sum(snapshot.meta.frames.values())
-    # The kernel's own text has no place for pages without an owner: compare what both hold.
     snapshot.select(state=("owned",)).save(owned := path + ".owned")
     text, file, part = _dumped(pageowner, path), os.path.getsize(path), os.path.getsize(owned)
     times = [a.wall / b.wall for a, b in zip(mine, other, strict=True)]
@@ -86,7 +122,8 @@ def _measure(pageowner: str, path: str) -> None:
           f" {median([r.cpu for r in other]):.2f} | {median(cpu):.2f} |")
     print(f"\npeak memory {peak / 2**20:.0f} MiB: {peak / frames:.1f} bytes a page frame")
     print(f"file {file / 2**20:.2f} MiB, of owned pages alone {part / 2**20:.2f} MiB,"
-          f" dump {text / 2**20:.0f} MiB: 1/{text / file:.0f} and 1/{text / part:.0f}")
+          f" dump {text / 2**20:.1f} MiB: 1/{text / file:.0f}, of what both hold"
+          f" 1/{text / part:.0f}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""What tracking adds to a page: a loop of page faults with nothing, with the tracker, and with a
-bpftrace one-liner that keeps the kernel stack of every page.
+"""What tracking adds to a page: a loop of page faults with nothing, with the tracker (recognising
+stacks, and unwinding each one), and with a bpftrace one-liner that keeps the kernel stack of every
+page.
 
 Each round measures all in turn and gives differences to nothing in the same round; the best of 12
 passes stands for a round, since everything that disturbs only adds. Needs root, cc and bpftrace.
@@ -61,6 +62,8 @@ def main() -> None:
         return
     ways = {
         "tracker": lambda program: with_tracker(program, lifecycle.Options()),
+        "tracker, --plain": lambda program: with_tracker(
+            program, lifecycle.Options(memo=False)),
         "tracker, 64 frames": lambda program: with_tracker(program, lifecycle.Options(depth=64)),
         "tracker, --kernel-only": lambda program: with_tracker(
             program, lifecycle.Options(kernel_only=True)),

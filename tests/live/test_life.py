@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import re
@@ -14,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from pageowner.errors import PageownerError, UsageError
+from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.tracker import lifecycle
+from pageowner.tracker.capture import capture
 from pageowner.tracker.libbpf import BpfError, Libbpf
 from pageowner.tracker.maps import PIN_DIRECTORY, open_store
 
@@ -178,6 +181,33 @@ def _killed(word: str, seconds: float) -> Ids:
     process.kill()
     process.communicate()
     return ids
+
+
+@pytest.mark.usefixtures("off", "bpf")
+def test_memory_added_since_is_covered_by_the_next_capture(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last half of the memory is not there yet when tracking begins."""
+    ranges = ram_ranges()
+    first, after = max(ranges, key=lambda one: one[1] - one[0])
+    middle = (first + (after - first) // 2) & ~0xfffff or first + 1
+    fewer = [one for one in ranges if one[1] <= first] + [(first, middle)]
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "ram_ranges", lambda: fewer)
+        before = lifecycle.on()
+        assert lifecycle.cover() == 0
+    frames = sum(capture().meta.frames.values())
+    assert frames > before.frames
+    now = lifecycle.status()
+    assert now.frames == sum(end - start for start, end in ranges) > before.frames
+    assert now.memory_bytes > before.memory_bytes
+    assert lifecycle.cover() == 0
+    memory = [mmap.mmap(-1, 1 << 20) for _ in range(64)]
+    for one in memory:
+        one.write(bytes(1 << 20))
+    outside = lifecycle.status().counters["out_of_range"]
+    rows = capture().select(tgid=os.getpid(), state="owned")
+    assert (rows.table["pfn"].to_numpy() >= middle).any()
+    assert lifecycle.status().counters["out_of_range"] == outside
 
 
 def test_a_missing_bpffs_is_mounted(bpf: Libbpf) -> None:

@@ -403,7 +403,7 @@ def test_filters_are_the_same_words_on_the_command_line(
             (["--stack", "*skb*"], {"stack": "*skb*"}), (["--zone", "1"], {"zone": "1"}),
             (["--subsystem", "network*"], {"subsystem": "network*"}),
             (["--module", "nfs"], {"module": "nfs"}), (["--node", "0"], {"node": 0}),
-            (["--memcg", "x"], {"memcg": "x"}), (["--state", "early"], {"state": "early"})):
+            (["--state", "early"], {"state": "early"})):
         said = json.loads(cli("report", saved, "--json", *words).out)
         assert said["pages"] == few.select(**chosen).pages
     nothing = cli("report", saved, "--comm", "nobody")
@@ -411,6 +411,41 @@ def test_filters_are_the_same_words_on_the_command_line(
     assert b"0 pages" in nothing.out
     assert cli("dump", saved, "--comm", "nobody").out == b""
     assert cli("stacks", saved, "--comm", "nobody").out == b""
+
+
+@pytest.mark.parametrize(("words", "lacking"), [
+    (["--memcg", "x"], "cgroups, so --memcg"), (["--older", "1s"], "times of allocations, so --o"),
+    (["--newer", "1s"], "times of allocations, so --newer"), (["--node", "0"], "NUMA nodes"),
+    (["--zone", "Normal"], "zones"), (["--tgid", "1"], "which processes allocated"),
+    (["--comm", "x"], "names of tasks"), (["--pid", "1"], "which threads allocated"),
+    (["--gfp", "ZERO"], "names of gfp flags"), (["--stack", "x"], "stacks, so --stack"),
+    (["--module", "x"], "stacks, so --module"), (["--subsystem", "x"], "stacks, so --subsystem")])
+def test_a_filter_on_what_the_source_does_not_know_is_an_error_and_no_empty_answer(
+        cli: Cli, tmp_path: Path, words: list[str], lacking: str) -> None:
+    bare = tmp_path / "bare.txt"  # as of 3.19, its pfns and stacks cut away
+    bare.write_bytes(b"Page allocated via order 0, mask 0x280da\n\n" * 3)
+    saved = tmp_path / "bare.parquet"
+    pageowner.read(bare).save(saved)
+    for source, verb in ((bare, "report"), (saved, "dump"), (saved, "stacks")):
+        said = cli(verb, source, *words)
+        assert (said.status, said.out) == (1, b"")
+        assert f"bare.txt does not know {lacking}" in one_line(said.err)
+    said = cli("save", tmp_path / "none.parquet", bare, *words)
+    assert (said.status, (tmp_path / "none.parquet").exists()) == (1, False)
+
+
+def test_a_filter_that_the_source_knows_of_some_rows_may_match_none(
+        cli: Cli, saved: Path, tmp_path: Path) -> None:
+    assert cli("report", saved, "--comm", "no such task").status == 0
+    # of pages in use since before `on` no task is known; of others, once there are some, it is
+    fresh = pageowner.Snapshot.from_columns(
+        {"pfn": [1, 2], "order": [0, 0], "state": ["early", "early"], "page_flags": [0x80, 0]},
+        pageowner.snapshot.Metadata(kind="tracker"))
+    fresh.save(path := tmp_path / "fresh.parquet")
+    for words in (["--comm", "x"], ["--older", "1s"], ["--stack", "x"]):
+        assert json.loads(cli("report", path, "--json", *words).out)["pages"] == 0
+    assert json.loads(cli("report", path, "--json", "--subsystem", "slab*").out)["pages"] == 1
+    assert cli("report", path, "--memcg", "/").status == 1
 
 
 def test_who_finds_every_page_of_a_block_and_no_page_beside_it(
@@ -482,3 +517,25 @@ def test_python_gives_the_figures_of_the_command_line(cli: Cli, saved: Path) -> 
         pageowner.read(saved).report(by=[])
     with pytest.raises(AttributeError, match="nosuch"):
         _ = pageowner.nosuch
+
+
+@pytest.mark.parametrize(("rows", "freed", "said"), [
+    ([], 40, "last freed at 0.000040 s after boot, 10 µs ago, by pid 7, tgid 6 (cc1)"),
+    ([50], 40, "freed before that at 0.000040 s after boot, 10 µs ago, by pid 7, tgid 6 (cc1)"),
+    ([30], 45, "freed meanwhile at 0.000045 s after boot, 5 µs ago, by pid 7, tgid 6 (cc1)"),
+    ([30], 55, "freed meanwhile at 0.000055 s after boot, by pid 7, tgid 6 (cc1)"),
+])
+def test_who_says_who_freed_the_page_last(
+        capsys: pytest.CaptureFixture[str], rows: list[int], freed: int, said: str) -> None:
+    from pageowner.report import page
+    from pageowner.report.terminal import console
+    from pageowner.tracker.last_free import LastFree
+
+    snapshot = pageowner.Snapshot.from_columns(
+        {"pfn": [5] * len(rows), "order": [0] * len(rows), "ts_ns": [1000 * ts for ts in rows]},
+        pageowner.snapshot.Metadata(kind="tracker"))
+    page.draw(5, snapshot.table.to_pylist(), snapshot.meta, 50_000, console(),
+              LastFree(1000 * freed, 7, 6, "cc1", "free_unref_page+0x1/0x2\nexit_mmap+0x1/0x2"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3:] == [f"  {said}", "    free_unref_page+0x1/0x2", "    exit_mmap+0x1/0x2"]
+    assert rows or lines[0] == "pfn 0x5 (5): no owner known to this machine: free"

@@ -17,13 +17,17 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 import pageowner
 from pageowner import PageownerError
+from pageowner.formats import parquet
 from pageowner.formats.page_owner_text import write
+from pageowner.formats.parquet import ORDER_KEY
 from pageowner.formats.whole_file import whole_file
 from pageowner.snapshot import METADATA_KEY, SCHEMA, SCHEMA_VERSION, Metadata
 
@@ -58,6 +62,64 @@ def test_a_saved_snapshot_comes_back_equal_with_all_that_is_known(
     assert again.table.schema.equals(SCHEMA)
     assert again.table.equals(big.table)
     assert again.pages == big.pages == 200_176
+
+
+def of_a_machine(rows: int = 40_000) -> pageowner.Snapshot:
+    """Rows such as a capture has: two of three in use since before, of many kinds; the others
+    allocated by four tasks in turns, each page somewhere."""
+    rng = np.random.default_rng(7)
+    owned = rng.random(rows) < 1 / 3
+    unknown = pa.array(~owned)
+    place = rng.permutation(rows)
+    burst = place // 500 % 4
+
+    def coded(codes: np.ndarray, texts: list[str]) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(
+            pa.array(codes.astype("i4"), mask=np.asarray(~owned)), pa.array(texts))
+
+    tasks = ["cc1", "make", "dd", "sh"]
+    return pageowner.Snapshot.from_columns({
+        "pfn": np.arange(rows, dtype="u8") * 2 + 4096,
+        "order": np.where(owned, 0, rng.integers(0, 3, rows)).astype("u1"),
+        "state": pc.if_else(unknown, "early", "owned"),
+        "ts_ns": pa.array((place * 9000 + rng.integers(0, 5000, rows)).astype("u8"),
+                          mask=~owned),
+        "pid": pa.array(burst.astype("i4") + 100, mask=~owned),
+        "comm": coded(burst, tasks),
+        "stack": coded(burst, [f"alloc+0x1/0x2\n{task}+0x1/0x2" for task in tasks]),
+        "page_flags": rng.choice(np.array([0x6c, 0x80, 0x828], "u8"), rows),
+    }, Metadata(page_size=4096))
+
+
+def test_rows_are_packed_by_what_is_alike_and_come_back_by_pfn(tmp_path: Path) -> None:
+    snapshot, path = of_a_machine(), tmp_path / "now.parquet"
+    snapshot.save(path)
+    assert pageowner.read(path).table.equals(snapshot.table)
+    pq.write_table(snapshot.table, plain := tmp_path / "plain.parquet", compression="zstd",
+                   column_encoding=dict.fromkeys(("pfn", "ts_ns"), "DELTA_BINARY_PACKED"),
+                   use_dictionary=[name for name in SCHEMA.names if name not in ("pfn", "ts_ns")])
+    assert path.stat().st_size < 0.9 * plain.stat().st_size
+    assert pq.read_schema(path).metadata[ORDER_KEY] == b"pfn"
+
+
+def test_several_row_groups_come_back_as_one_table(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_ROWS", 1000)
+    snapshot, path = of_a_machine(5500), tmp_path / "now.parquet"
+    snapshot.save(path)
+    assert pq.read_metadata(path).num_row_groups == 6
+    assert pageowner.read(path).table.equals(snapshot.table)
+
+
+@pytest.mark.parametrize("pfns", [[5, 3, 9], [3, 3, 4], [None, 3, 4]])
+def test_rows_that_do_not_stand_in_pfn_order_stay_as_they_stand(
+        tmp_path: Path, pfns: list[int | None]) -> None:
+    """As of a dump whose lines of pfns were cut away, or of several dumps in one."""
+    snapshot = pageowner.Snapshot.from_columns(
+        {"pfn": pfns, "order": [0, 0, 0], "ts_ns": [3, 2, 1]}, Metadata())
+    snapshot.save(path := tmp_path / "kept.parquet")
+    assert ORDER_KEY not in pq.read_schema(path).metadata
+    assert pageowner.read(path).table.equals(snapshot.table)
 
 
 def test_nobody_else_can_read_a_saved_snapshot(saved: Path) -> None:
@@ -279,10 +341,10 @@ def test_a_save_that_is_ended_leaves_the_older_file_and_no_other(
     path.write_bytes(b"older")
     # A write takes milliseconds: this one waits when it has written something.
     code = ("import sys, time; from pageowner.formats import parquet; from pageowner import cli\n"
-            "def slow(table, file, **_):\n"
+            "def slow(file, *_, **__):\n"
             "    file.write(b'PAR1' * 5000); file.flush(); print('writing', flush=True)\n"
             "    time.sleep(60)\n"
-            "parquet.pq.write_table = slow\n"
+            "parquet.pq.ParquetWriter = slow\n"
             "sys.exit(cli.main(sys.argv[1:]))")
     dump = tmp_path.parent / f"{tmp_path.name}.txt"
     dump.write_bytes(b"Page allocated via order 0, mask 0x0(), pid 0, tgid 0 (x), ts 5 ns\n"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import platform
+import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pageowner.errors import PageownerError
-from pageowner.tracker import libbpf, lifecycle, maps, requirements
+from pageowner.kernel import kallsyms, memory_ranges
+from pageowner.tracker import calibrate, libbpf, lifecycle, maps, requirements
 
 
 @pytest.fixture
@@ -46,6 +51,70 @@ def test_no_type_information(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os.path, "exists",
                         lambda path: False if "btf" in str(path) else there(path))
     assert "CONFIG_DEBUG_INFO_BTF" in refusal()
+
+
+@pytest.fixture
+def good_kernel(root: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that comes before the file systems is as it should be."""
+    monkeypatch.setattr(platform, "release", lambda: "6.1.0")
+    there = os.path.exists
+    monkeypatch.setattr(os.path, "exists",
+                        lambda path: True if "btf" in str(path) else there(path))
+    monkeypatch.setattr(requirements, "libbpf", lambda: None)
+
+
+@pytest.mark.usefixtures("good_kernel")
+def test_lockdown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "lockdown"
+    for mode in ("[none] integrity confidentiality", "none [integrity] confidentiality"):
+        path.write_text(mode)
+        assert requirements.lockdown(str(path)) is None
+    assert requirements.lockdown(str(tmp_path / "no-securityfs")) is None
+    path.write_text("none integrity [confidentiality]\n")
+    why = requirements.lockdown(str(path))
+    assert why
+    monkeypatch.setattr(requirements, "lockdown", lambda: why)
+    assert re.search(r"locked down \(confidentiality\).*lockdown=integrity", refusal())
+
+
+@pytest.mark.usefixtures("good_kernel")
+def test_no_bpffs_and_none_can_be_mounted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "lockdown", lambda: None)
+    monkeypatch.setattr(requirements, "is_mounted", lambda: False)
+    failed = subprocess.CompletedProcess(
+        [], 32, "", "mount: /sys/fs/bpf: unknown filesystem type 'bpf'.\n")
+    monkeypatch.setattr(requirements.subprocess, "run", lambda *_, **__: failed)
+    assert re.search(r"no BPF file system at /sys/fs/bpf.*unknown filesystem.*try: mount -t bpf",
+                     refusal())
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])
+def test_a_kernel_that_refuses_bpf_says_what_is_needed(
+        monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """As in a container, or with a security module."""
+    monkeypatch.setattr(requirements, "lockdown", lambda: None)
+    said = str(lifecycle._refusal(libbpf.BpfError(number, "loading"), False))
+    assert "CAP_BPF and CAP_PERFMON" in said
+    assert "\n" not in said
+
+
+def test_hidden_symbols(tmp_path: Path) -> None:
+    """kernel.kptr_restrict=2 shows zeros to root too."""
+    path = tmp_path / "kallsyms"
+    path.write_text("0000000000000000 T bpf_trace_run2\n0000000000000000 T schedule\n")
+    for hidden in (lambda: calibrate.tracing_ranges(str(path)),
+                   lambda: kallsyms.load(str(path))):
+        with pytest.raises(PageownerError) as caught:
+            hidden()
+        assert "kptr_restrict" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_hidden_memory(tmp_path: Path) -> None:
+    path = tmp_path / "iomem"
+    path.write_text("00000000-00000000 : System RAM\n")
+    with pytest.raises(PageownerError, match="run as root, outside a container"):
+        memory_ranges.ram_ranges(str(path))
 
 
 def test_no_libbpf(monkeypatch: pytest.MonkeyPatch) -> None:

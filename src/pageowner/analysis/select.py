@@ -14,13 +14,28 @@ import pyarrow as pa
 
 from pageowner.analysis.keys import key, times
 from pageowner.analysis.words import Filter, duration_ns
-from pageowner.errors import UsageError
+from pageowner.errors import PageownerError, UsageError
 from pageowner.snapshot import STATES, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Filter", "duration_ns", "newest_ns", "select"]
+
+_NEEDS = {
+    "pid": ("pid", "which threads allocated"), "tgid": ("tgid", "which processes allocated"),
+    "comm": ("comm", "names of tasks"), "module": ("stack", "stacks"),
+    "subsystem": ("stack", "stacks"), "stack": ("stack", "stacks"),
+    "memcg": ("memcg", "cgroups"), "node": ("node", "NUMA nodes"), "zone": ("zone", "zones"),
+    "gfp": ("gfp_flags", "names of gfp flags"),
+    "migratetype": ("migratetype", "migrate types"),
+    "older": ("ts_ns", "times of allocations"), "newer": ("ts_ns", "times of allocations"),
+}
+"""The column that each filter looks at, and what a source lacks if no row has it."""
+
+_RECORDED = ("pid", "tgid", "comm", "stack", "gfp_flags", "migratetype", "ts_ns")
+"""What the tracker knows of every page it has seen allocated, be there one yet or not."""
+
 
 def newest_ns(snapshot: Snapshot) -> int:
     """The moment the snapshot was taken on its own clock: ns since boot."""
@@ -31,12 +46,17 @@ def newest_ns(snapshot: Snapshot) -> int:
 
 
 def select(snapshot: Snapshot, chosen: Filter) -> pa.Table:
-    """The rows that match. Raises UsageError for a word that the snapshot cannot answer."""
+    """The rows that match.
+
+    Raises PageownerError for a word about what the source does not know of any row, UsageError
+    for a state that does not exist.
+    """
     if not chosen:
         return snapshot.table
     if chosen.state is not None and not any(map(_any_pattern(chosen.state), STATES)):
         raise UsageError(f"no page can be {' or '.join(map(repr, chosen.state))}; a state is one of"
                          f" {', '.join(STATES)}")
+    _check_known(snapshot, chosen)
     keep = np.ones(snapshot.table.num_rows, bool)
     for name in ("pid", "tgid", "node", "order"):
         wanted = getattr(chosen, name)
@@ -53,6 +73,22 @@ def select(snapshot: Snapshot, chosen: Filter) -> pa.Table:
     if chosen.older is not None or chosen.newer is not None:
         keep &= _by_age(snapshot, chosen)
     return snapshot.table.filter(pa.array(keep))
+
+
+def _check_known(snapshot: Snapshot, chosen: Filter) -> None:
+    """An empty answer must mean that nothing matches, not that nothing is known."""
+    table, meta = snapshot.table, snapshot.meta
+    for word, (column, what) in _NEEDS.items():
+        if getattr(chosen, word) is None or table[column].null_count < max(table.num_rows, 1):
+            continue
+        if meta.kind == "tracker" and column in _RECORDED:
+            continue
+        if word == "subsystem" and table["page_flags"].null_count < table.num_rows:
+            continue
+        if word == "gfp" and all(one.lower().startswith("0x") for one in chosen.gfp or ()):
+            continue
+        raise PageownerError(f"{meta.source or meta.host or 'this machine'} does not know {what},"
+                             f" so --{word} has nothing to go by")
 
 
 def _by_label(snapshot: Snapshot, name: str, good: Callable[[object], bool]) -> np.ndarray:
@@ -94,8 +130,6 @@ def _all_flags(wanted: tuple[str, ...]) -> Callable[[object], bool]:
 
 def _by_age(snapshot: Snapshot, chosen: Filter) -> np.ndarray:
     found, keep = times(snapshot)
-    if len(keep) and not keep.any():
-        raise UsageError("--older and --newer need times, which kernels before 5.11 do not print")
     age = newest_ns(snapshot) - found.astype(np.int64)
     if chosen.older is not None:
         keep &= age >= duration_ns(chosen.older)

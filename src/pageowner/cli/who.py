@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pageowner.cli.options import as_json, load
+
+if TYPE_CHECKING:
+    from pageowner.tracker.last_free import LastFree
 
 __all__ = ["command"]
 
@@ -37,6 +40,8 @@ def command(pfns: tuple[int, ...], source: str | None, as_json: bool) -> None:
     \b
     pageowner who 0x1a2b3                  of this machine
     pageowner who 6699 6700 -s dump.txt    of a dump
+
+    With 'pageowner on --free' it says too who freed the page last; of a free page, too.
     """
     snapshot = load(source)
     from pageowner.analysis.lookup import covering
@@ -45,15 +50,28 @@ def command(pfns: tuple[int, ...], source: str | None, as_json: bool) -> None:
     from pageowner.report.terminal import console
 
     found = [(pfn, snapshot.table.take(covering(snapshot, pfn)).to_pylist()) for pfn in pfns]
+    # Of a block it is known when the one that began at its first page was freed.
+    heads = {pfn: rows[0]["pfn"] if rows else pfn for pfn, rows in found}
+    freed = _freed(set(heads.values())) if snapshot.meta.kind == "tracker" and not source else {}
     if as_json:
         import json
 
-        print(json.dumps([page.to_json(pfn, rows) for pfn, rows in found], indent=1))
+        print(json.dumps([page.to_json(pfn, rows, freed.get(heads[pfn])) for pfn, rows in found],
+                         indent=1))
     else:
         screen = console()
         for place, (pfn, rows) in enumerate(found):
             if place:
                 screen.print()
-            page.draw(pfn, rows, snapshot.meta, newest_ns(snapshot), screen)
-    if not all(rows for _, rows in found):
+            page.draw(pfn, rows, snapshot.meta, newest_ns(snapshot), screen,
+                      freed.get(heads[pfn]))
+    if not all(rows or heads[pfn] in freed for pfn, rows in found):
         raise click.exceptions.Exit(1)
+
+
+def _freed(pfns: set[int]) -> dict[int, LastFree]:
+    from pageowner.tracker.last_free import last_frees
+    from pageowner.tracker.maps import open_store
+
+    with open_store() as store:
+        return last_frees(store, pfns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pageowner.report.text import age, count_of, printable, size
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pageowner.snapshot import Metadata
+    from pageowner.tracker.last_free import LastFree
 
 __all__ = ["draw", "to_json"]
 
@@ -19,20 +21,27 @@ _STATES = {"early": "allocated before tracking began",
 
 
 def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
-         console: Console) -> None:
-    """Write what the rows that cover ``pfn`` say."""
+         console: Console, freed: LastFree | None = None) -> None:
+    """Write what the rows that cover ``pfn`` say, and who freed it last where that is known."""
     from rich.text import Text
 
     def line(text: str, style: str = "") -> None:
         console.print(Text(printable(text), style=style), soft_wrap=True)
 
+    def free_side(allocated_ns: int | None) -> None:
+        if freed is not None:
+            line(f"  {_freed_line(freed, allocated_ns, now_ns)}")
+            for frame in freed.stack.split("\n") if freed.stack else ():
+                line(f"    {frame}")
+
     if not rows:
-        line(f"pfn {pfn:#x} ({pfn}): no owner known to {meta.source or 'this machine'}: free, or"
-             " no page", "bold")
+        line(f"pfn {pfn:#x} ({pfn}): no owner known to {meta.source or 'this machine'}: free"
+             + (", or no page" if freed is None else ""), "bold")
+        free_side(None)
         return
     for row in rows:
         line(f"pfn {pfn:#x} ({pfn}), physical address {pfn * meta.page_size:#x}", "bold")
-        for text in _lines(pfn, row, meta, now_ns):
+        for text in _lines(pfn, row, meta, now_ns, freed is None):
             line(f"  {text}")
         if row["stack"] is not None:
             from pageowner.analysis.subsystems import distinctive_frame, subsystem
@@ -45,9 +54,20 @@ def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
         if row["notes"] is not None:
             for note in row["notes"].split("\n"):
                 line(f"  {note}")
+        free_side(row["ts_ns"])
 
 
-def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int) -> list[str]:
+def _freed_line(freed: LastFree, allocated_ns: int | None, now_ns: int) -> str:
+    """Who freed the block that began here, before it was allocated as it is or afterwards."""
+    when = "last freed" if allocated_ns is None else (
+        "freed before that" if freed.ts_ns <= allocated_ns else "freed meanwhile")
+    who = "" if freed.pid is None else f", by pid {freed.pid}, tgid {freed.tgid} ({freed.comm})"
+    ago = f", {age(now_ns - freed.ts_ns)} ago" if freed.ts_ns <= now_ns else ""
+    return f"{when} at {freed.ts_ns / 1e9:.6f} s after boot{ago}{who}"
+
+
+def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int,
+           with_free: bool) -> list[str]:
     pages = 1 << row["order"]
     lines = [f"page {pfn - row['pfn'] + 1} of the block of order {row['order']} at"
              f" {row['pfn']:#x}: {count_of(pages, 'page')}, {size(pages * meta.page_size)}"]
@@ -59,7 +79,7 @@ def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int) -> list[s
         lines.append(f"allocated by pid {row['pid']}{tgid}{comm}")
     if row["ts_ns"] is not None:
         lines.append(f"at {row['ts_ns'] / 1e9:.6f} s after boot, {age(now_ns - row['ts_ns'])} ago")
-    if row["free_ts_ns"]:
+    if row["free_ts_ns"] and with_free:
         lines.append(f"last freed before that at {row['free_ts_ns'] / 1e9:.6f} s")
     if row["gfp_mask"] is not None:
         names = f" ({row['gfp_flags']})" if row["gfp_flags"] else ""
@@ -82,8 +102,10 @@ def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int) -> list[s
     return lines
 
 
-def to_json(pfn: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The same for programs: ``{"pfn": N, "blocks": [row, …]}``."""
-    return {"pfn": pfn, "blocks": [
-        {**row, "stack": None if row["stack"] is None else row["stack"].split("\n")}
-        for row in rows]}
+def to_json(pfn: int, rows: list[dict[str, Any]], freed: LastFree | None = None) -> dict[str, Any]:
+    """The same for programs: ``{"pfn": N, "blocks": [row, …], "last_free": {…} or null}``."""
+    def apart(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "stack": None if row["stack"] is None else row["stack"].split("\n")}
+
+    return {"pfn": pfn, "blocks": [apart(row) for row in rows],
+            "last_free": None if freed is None else apart(asdict(freed))}

@@ -20,7 +20,7 @@ __all__ = ["draw_findings", "draw_start", "draw_status", "to_json"]
 _ACTIVE = "active"
 
 _MISSED = {
-    "out_of_range": "pages outside the store (memory added since)",
+    "out_of_range": "events on pages outside the store (memory added since, until the next report)",
     "stacks_full": "allocations whose stack found no room",
     "stacks_failed": "allocations of which the kernel gave no stack",
     "tasks_full": "allocations whose task found no room",
@@ -137,6 +137,10 @@ def draw_status(status: Status, console: Console) -> None:
         line(title, "nothing")
 
 
+_NO_GAP = ("pageblock types",)
+"""Findings that concern what is shown, not what is tracked."""
+
+
 def draw_findings(found: list[Finding], console: Console) -> None:
     """What `doctor` says: each finding in a line, and what follows from those that are not well."""
     from rich.text import Text
@@ -151,7 +155,8 @@ def draw_findings(found: list[Finding], console: Console) -> None:
             console.print(Text(f"    {'':<22}so {printable(finding.follows)}", style="dim"),
                           soft_wrap=True)
     broken = [finding.name for finding in found if finding.needed and not finding.ok]
-    lacking = [finding for finding in found if not finding.needed and not finding.ok]
+    lacking = [finding for finding in found if not finding.needed and not finding.ok
+               and finding.name not in _NO_GAP]
     console.print()
     if broken:
         console.print(Text(f"Tracking is not possible here: {', '.join(broken)}.",

@@ -9,6 +9,7 @@ import os
 import platform
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ import pyarrow as pa
 from pageowner.formats.names import to_text
 from pageowner.kernel import cgroups, gfp, kallsyms, zones
 from pageowner.snapshot import Metadata, Snapshot
+from pageowner.tracker import last_free, lifecycle
+from pageowner.tracker.libbpf import BpfError
 from pageowner.tracker.maps import TASK_SLOT, TRACING_SYMBOLS, Store, open_store
 from pageowner.tracker.survey import STATES, Survey, survey
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MIGRATE_REASONS", "capture"]
+__all__ = ["MIGRATE_REASONS", "capture", "stack_texts"]
 
 MIGRATE_REASONS = (
     "compaction", "memory_failure", "memory_hotplug", "syscall_or_cpuset",
@@ -38,10 +41,13 @@ def capture(store: Store | None = None) -> Snapshot:
 
     ``meta.frames`` counts every page frame of the machine in exactly one class of
     `accounts.CLASSES`; ``meta.counters`` holds the tracker's counters and what this reading
-    noticed (`survey.Survey`). Raises PageownerError if tracking is off or this process may not
+    noticed (`survey.Survey`). Memory that was added since `on` is tracked from the first capture
+    on. Raises PageownerError if tracking is off or this process may not
     read the maps, the page flags or the symbols.
     """
     if store is None:
+        with suppress(BpfError):  # no room for more: it stays out of range, which is counted
+            lifecycle.cover()
         with open_store() as opened:
             return capture(opened)
     symbols = kallsyms.load()
@@ -67,9 +73,16 @@ def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: 
     columns["migrate_reason"] = _text(np.minimum(reason, len(MIGRATE_REASONS) - 1),
                                       MIGRATE_REASONS, unknown | (reason < 0))
     del reason
-    columns["ts_ns"] = pa.array(found.take("ts"), mask=unknown)
+    pfn, times = found.take("pfn"), found.take("ts")
+    if store.freed:
+        # One after the allocation is of a page that was freed while it was looked at.
+        freed = last_free.times(store, pfn)
+        columns["free_ts_ns"] = pa.array(
+            freed, mask=(freed == 0) | (~unknown & (freed > times)))
+        del freed
+    columns["ts_ns"] = pa.array(times, mask=unknown)
+    del times
     columns["memcg"] = _memcg(found.take("cgroup"))
-    pfn = found.take("pfn")
     columns["zone"], columns["node"] = zone_map.zone_column(pfn), zone_map.node_column(pfn)
     columns |= {"pfn": pfn, "order": found.take("order"), "page_flags": found.take("flags")}
     return columns
@@ -138,15 +151,21 @@ def _stacks(store: Store, ids: NDArray[np.uint32], unknown: NDArray[np.bool_],
     entries = table[used]
     depth = np.arange(store.depth)
     frames = np.where(depth[None, :] < entries["n"][:, None], entries["frames"], 0)
+    texts = stack_texts(symbols, frames)
+    place = np.zeros(len(table), np.int32)
+    place[used] = np.arange(len(used))
+    return _coded(texts, place[np.where(missing, 0, ids)], missing)
+
+
+def stack_texts(symbols: kallsyms.Kallsyms, frames: NDArray[np.uint64]) -> list[str | None]:
+    """Stacks (rows of return addresses, 0 behind the last) as text, without tracing itself."""
     texts: list[str | None] = []
     for text in symbols.stacks(frames):
         lines = text.split("\n")
         while len(lines) > 1 and lines[0].startswith(TRACING_SYMBOLS):
             del lines[0]
         texts.append("\n".join(lines) or None)
-    place = np.zeros(len(table), np.int32)
-    place[used] = np.arange(len(used))
-    return _coded(texts, place[np.where(missing, 0, ids)], missing)
+    return texts
 
 
 def _metadata(store: Store, zone_map: zones.ZoneMap, frames: dict[str, int],

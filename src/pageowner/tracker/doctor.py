@@ -102,6 +102,8 @@ def _reading() -> Iterator[Finding]:
     yield _tried("kallsyms", True, lambda: f"{len(tracing_ranges())} functions of tracing found")
     for name, needed in (("kpageflags", True), ("kpagecount", False), ("kpagecgroup", False)):
         yield _tried(f"/proc/{name}", needed, partial(_read, f"/proc/{name}"))
+    yield Finding("pageblock types", False, False, "not read from a live machine",
+                  "dump prints `type Unknown`, and report --by block has one group")
     yield _tried("memory", False, _cost)
 
 

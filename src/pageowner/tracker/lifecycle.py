@@ -40,7 +40,7 @@ from pageowner.tracker.maps import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 __all__ = ["Options", "Status", "cover", "is_on", "off", "on", "status", "tracking"]
 
@@ -208,17 +208,25 @@ def status() -> Status:
 def cover() -> int:
     """Cover memory that was added since `on`; how many spans were made.
 
-    Frames added later begin as untracked, not as early.
+    Frames added later begin as untracked, not as early. Raises PageownerError if tracking is off.
     """
+    with open_store() as store:
+        if not _added(store.facts["ranges"], ram_ranges()):
+            return 0
     with _locked(), open_store() as store:
         outers = [(store.fd("spans"), RECORD.itemsize)]
         if store.facts["options"]["free_side"]:
             outers.append((store.fd("freed_spans"), FREED.itemsize))
         ranges = ram_ranges()
         made = add_spans(store.bpf, outers, store.span_shift, ranges)
-        if made:
-            _write_facts(store.bpf, store.fd("config"), {**store.facts, "ranges": ranges})
+        _write_facts(store.bpf, store.fd("config"), {**store.facts, "ranges": ranges})
         return made
+
+
+def _added(covered: Sequence[Sequence[int]], ranges: Sequence[tuple[int, int]]) -> bool:
+    """Whether any of these page frames lies in none of the covered ranges."""
+    return any(not any(start <= first and end <= after for start, after in covered)
+               for first, end in ranges)
 
 
 def _already(options: Options) -> Status:

@@ -1,0 +1,123 @@
+"""`on --free`: who freed a page last, in captures and in `who`."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from machine import mapped_frames
+
+from pageowner.snapshot import Snapshot
+from pageowner.tracker import lifecycle
+from pageowner.tracker.capture import capture
+from pageowner.tracker.last_free import last_frees
+from pageowner.tracker.maps import open_store
+
+PAGES = 1 << 16
+
+HOLD = f"""
+import mmap, sys, time
+memory = mmap.mmap(-1, {PAGES} * 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory.madvise(15)  # MADV_NOHUGEPAGE
+for at in range(0, len(memory), 4096):
+    memory[at] = 1
+import ctypes
+print(ctypes.addressof(ctypes.c_char.from_buffer(memory)), flush=True)
+sys.stdin.readline()
+import os
+os._exit(0)
+"""
+
+
+@pytest.fixture
+def freed_by() -> Iterator[tuple[int, np.ndarray]]:
+    """A process that has ended, and the page frames it had until then; tracked with --free."""
+    if lifecycle.is_on():
+        pytest.skip("tracking is on on this machine; a test would have to turn it off")
+    lifecycle.on(lifecycle.Options(free_side=True))
+    try:
+        with subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout
+            start = int(holder.stdout.readline())
+            pfns = mapped_frames(holder.pid, [(start, PAGES * mmap.PAGESIZE)])
+            holder.communicate("\n")
+        yield holder.pid, np.sort(pfns)
+    finally:
+        lifecycle.off()
+
+
+def who(*pfns: int) -> tuple[int, str]:
+    done = subprocess.run([sys.executable, "-m", "pageowner", "who", *map(str, pfns), "--json"],
+                          capture_output=True, text=True)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def not_owned(snapshot: Snapshot, pfns: np.ndarray) -> np.ndarray:
+    first = snapshot.table["pfn"].to_numpy()
+    pages = np.int64(1) << snapshot.table["order"].to_numpy().astype(np.int64)
+    row = np.searchsorted(first, pfns, "right") - 1
+    return pfns[(row < 0) | (pfns >= first[row] + pages[row].astype(np.uint64))]
+
+
+@pytest.mark.usefixtures("bpf")
+def test_a_free_page_says_who_freed_it(freed_by: tuple[int, np.ndarray]) -> None:
+    pid, pfns = freed_by
+    free = not_owned(capture(), pfns).tolist()
+    with open_store() as store:
+        # Others take pages, and give them back, all the time: those that nobody took since.
+        chosen = [pfn for pfn, freed in last_frees(store, free).items() if freed.tgid == pid]
+    assert len(chosen) > 50
+    chosen = chosen[::len(chosen) // 20]
+    status, said = who(*chosen)
+    found = [one["last_free"] for one in json.loads(said)]
+    his = [one for one in found if one["tgid"] == pid]
+    assert his  # many are taken and freed again by others meanwhile
+    assert status == 0
+    for one in his:
+        assert one["pid"] == pid
+        assert one["comm"].startswith("python")
+        assert any(frame.startswith("exit_mmap+") for frame in one["stack"]), one["stack"]
+    table = subprocess.run([sys.executable, "-m", "pageowner", "who", *map(str, chosen)],
+                           capture_output=True, text=True)
+    assert table.returncode == 0
+    # "before that": the command itself may have taken the page that was freed last
+    assert re.search(r"^  (last freed|freed before that)"
+                     rf" at \d+\.\d+ s after boot, .* ago, by pid {pid}, tgid {pid} "
+                     r"\(python.*\)\n( .*\n)*    exit_mmap\+", table.stdout, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("bpf")
+def test_an_owned_page_says_when_it_was_freed_before(freed_by: tuple[int, np.ndarray]) -> None:
+    pid, pfns = freed_by
+    memory = mmap.mmap(-1, PAGES * mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(15)
+    for at in range(0, len(memory), mmap.PAGESIZE):
+        memory[at] = 1
+    mine = capture().select(tgid=os.getpid(), state="owned").table
+    again = mine.filter(np.isin(mine["pfn"].to_numpy(), pfns))
+    assert again.num_rows > 50  # what was freed last is taken first
+    assert again["free_ts_ns"].null_count == 0
+    assert (again["free_ts_ns"].to_numpy() < again["ts_ns"].to_numpy()).all()
+    _, said = who(*again["pfn"].to_pylist()[:20])
+    for one in json.loads(said):
+        assert one["last_free"]["ts_ns"] == one["blocks"][0]["free_ts_ns"]
+    assert any(one["last_free"]["tgid"] == pid for one in json.loads(said))
+    memory.close()
+
+
+@pytest.mark.usefixtures("bpf", "tracking")
+def test_without_the_free_side_nothing_is_made_up() -> None:
+    snapshot = capture()
+    assert snapshot.table["free_ts_ns"].null_count == snapshot.table.num_rows
+    status, said = who(1, int(snapshot.table["pfn"][0].as_py()))
+    assert status == 1
+    assert [one["last_free"] for one in json.loads(said)] == [None, None]
