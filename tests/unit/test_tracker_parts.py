@@ -6,7 +6,7 @@ import pytest
 
 from pageowner.errors import PageownerError
 from pageowner.kernel.memory_ranges import parse_iomem
-from pageowner.tracker import calibrate, hooks, requirements
+from pageowner.tracker import calibrate, hooks, maps, requirements
 from pageowner.tracker.loading import sizes_for
 
 IOMEM = """\
@@ -76,6 +76,33 @@ def test_frames_of_tracing_are_those_of_its_functions(tmp_path) -> None:
     frames = [0xFFFFFFFFC0000123, 0xFFFFFFFF81000042, 0xFFFFFFFF81000142, 0xFFFFFFFF81000042]
     assert calibrate.leading_frames(frames, ranges) == 2
     assert calibrate.leading_frames(frames[2:], ranges) == 0
+
+
+def test_the_iterator_over_tracers_is_tracing_where_they_are_several(tmp_path) -> None:
+    symbols = tmp_path / "kallsyms"
+    symbols.write_text("ffffffff81000000 T bpf_trace_run4\n"
+                       "ffffffff81000100 T __traceiter_mm_page_alloc\nffffffff81000200 T kmalloc\n")
+    frames = [0xFFFFFFFF81000042, 0xFFFFFFFF81000142, 0xFFFFFFFF81000242]
+    for shared, expected in ((False, 1), (True, 2)):
+        ranges = calibrate.tracing_ranges(str(symbols), shared)
+        assert calibrate.leading_frames(frames, ranges) == expected
+
+
+@pytest.mark.parametrize(("refused", "counters", "expected"), [
+    ({"mm_page_free": 10, "mm_page_alloc": 1}, {}, 11),
+    ({"mm_page_free": 10, "mm_page_free_nested": 4}, {"nested_frees": 10}, 0),
+    ({"mm_page_free": 10, "mm_page_free_nested": 4}, {"nested_frees": 7}, 3),
+    ({"mm_page_free": 0}, {"reentered": 5, "nested_frees": 2, "nested_allocs": 2}, 1),
+    ({"mm_page_free": 2, "alloc_pages_bulk": 3}, {"nested_frees": 3}, 3),
+], ids=["alone", "none lost", "some lost", "reentered", "of other hooks"])
+def test_missed_is_what_no_program_dealt_with(
+        refused: dict[str, int], counters: dict[str, int], expected: int,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    store = maps.Store.__new__(maps.Store)
+    monkeypatch.setattr(store, "hooks", lambda: [
+        maps.Hook(name, 1, 1, missed) for name, missed in refused.items()])
+    monkeypatch.setattr(store, "counters", lambda: dict.fromkeys(maps.COUNTERS, 0) | counters)
+    assert store.missed() == expected
 
 
 @pytest.mark.parametrize(("names", "expected"), [

@@ -114,10 +114,13 @@ def draw_status(status: Status, console: Console) -> None:
                    f" {status.memory_bytes / max(status.frames, 1):.1f} bytes a page frame,"
                    f" {count_of(status.frames, 'frame')} covered")
     counters = status.counters
-    line("events", f"{count_of(counters['allocs'], 'allocation')},"
-                   f" {count_of(counters['frees'], 'free')}, bulk {count(counters['bulk'])},"
+    nested = counters["nested_allocs"] + counters["nested_frees"]
+    line("events", f"{count_of(counters['allocs'] + counters['nested_allocs'], 'allocation')},"
+                   f" {count_of(counters['frees'] + counters['nested_frees'], 'free')},"
+                   f" bulk {count(counters['bulk'])},"
                    f" migrated {count(counters['migrated'])}, split {count(counters['splits'])},"
-                   f" fragmenting {count(counters['extfrag'])}")
+                   f" fragmenting {count(counters['extfrag'])};"
+                   f" {count(nested)} of them interrupted the tracker")
     for title, text, style in _memo(status):
         line(title, text, style)
     title = "hooks"
@@ -126,8 +129,8 @@ def draw_status(status: Status, console: Console) -> None:
         title = ""
     title = "missed"
     if status.missed:
-        line(title, f"{count_of(status.missed, 'event')} that interrupted the same program on"
-                    " their CPU", "yellow")
+        line(title, f"{count_of(status.missed, 'event')} of interrupts that found the tracker's"
+                    " programs at work", "yellow")
         title = ""
     for name, what in _MISSED.items():
         if counters.get(name):
@@ -171,4 +174,4 @@ def draw_findings(found: list[Finding], console: Console) -> None:
 
 def to_json(status: Status) -> dict[str, Any]:
     """The same for programs."""
-    return asdict(status) | {"missed": status.missed} if status.on else {"on": False}
+    return asdict(status) if status.on else {"on": False}

@@ -45,19 +45,18 @@ _PERF_RECORD_SAMPLE = 9
 _IOC_ENABLE, _IOC_DISABLE = 0x2400, 0x2401
 _RING_PAGES = 8
 
-_TRACING = re.compile(
-    rb"^([0-9a-f]+) \w (?:bpf_prog_|bpf_trace_run|__bpf_trace_|bpf_trampoline_|bpf_get_stack)"
-    rb"[^\n]*\n(?=([0-9a-f]*))", re.MULTILINE)
-"""Functions of tracing in /proc/kallsyms, each with the address of the next line if any."""
+_TRACING = "bpf_prog_|bpf_trace_run|__bpf_trace_|bpf_trampoline_|bpf_get_stack"
 
 
 @dataclass(frozen=True)
 class Calibration:
     """``vmemmap``: address of the struct page of pfn 0; ``skip``: frames of tracing at the top
-    of a raw tracepoint's stack; ``events`` that agreed."""
+    of a raw tracepoint's stack, ``skip_shared``: where two programs sit on the tracepoint;
+    ``events`` that agreed."""
 
     vmemmap: int
     skip: int
+    skip_shared: int
     events: int
 
 
@@ -146,15 +145,19 @@ def vmemmap_of(pages: list[int], pfns: list[int], size: int) -> tuple[int, int]:
     )
 
 
-def tracing_ranges(path: str = "/proc/kallsyms") -> list[tuple[int, int]]:
+def tracing_ranges(path: str = "/proc/kallsyms", shared: bool = False) -> list[tuple[int, int]]:
     """Where the kernel's code for tracing with BPF is: ``(start, end)`` of its functions.
 
-    ``__traceiter_*`` is not among them: it is only on the stack while a second tracer sits on the
-    same tracepoint, as the calibration does, and then is left to whoever reads the stack.
+    ``__traceiter_*`` is among them if ``shared``: it is on the stack while more than one tracer
+    sits on the same tracepoint, as the calibration does, and most of the time only then.
     Raises PageownerError if the kernel hides addresses (kptr_restrict).
     """
+    names = f"{_TRACING}|__traceiter_" if shared else _TRACING
+    # each with the address of the next line if any
+    pattern = re.compile(rf"^([0-9a-f]+) \w (?:{names})[^\n]*\n(?=([0-9a-f]*))".encode(),
+                         re.MULTILINE)
     text = Path(path).read_bytes()
-    found = [(int(start, 16), int(end or b"0", 16)) for start, end in _TRACING.findall(text)]
+    found = [(int(start, 16), int(end or b"0", 16)) for start, end in pattern.findall(text)]
     if not any(start for start, _ in found):
         raise PageownerError(
             f"{path} hides addresses from this process, so stacks would have no names;"
@@ -201,9 +204,10 @@ def calibrate(bpf: Libbpf, loaded: Object, page_size: int) -> Calibration:
     pfns = [pfn for pfn in pfns if pfn < 1 << 52][: len(sightings)]
     base, agreed = vmemmap_of([int(s["page"]) for s in sightings], pfns, page_size)
     stacks = {tuple(map(int, s["frames"][: s["n"]])) for s in sightings}
-    ranges = tracing_ranges()
-    skip = min((leading_frames(list(stack), ranges) for stack in stacks if stack), default=0)
-    return Calibration(base, skip, agreed)
+    skip, skip_shared = (
+        min((leading_frames(list(stack), ranges) for stack in stacks if stack), default=0)
+        for ranges in (tracing_ranges(), tracing_ranges(shared=True)))
+    return Calibration(base, skip, skip_shared, agreed)
 
 
 def _take_pages() -> None:

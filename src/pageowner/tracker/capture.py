@@ -171,9 +171,8 @@ def stack_texts(symbols: kallsyms.Kallsyms, frames: NDArray[np.uint64]) -> list[
 def _metadata(store: Store, zone_map: zones.ZoneMap, frames: dict[str, int],
               seen: dict[str, int], now_ns: int) -> Metadata:
     facts = store.facts
-    hooks = {hook.name: hook.missed for hook in store.hooks()}
     counters = store.counters() | seen
-    counters["missed_in_interrupts"] = sum(hooks.values())
+    counters["missed_in_interrupts"] = store.missed()
     return Metadata(
         source="", kind="tracker", host=socket.gethostname(), kernel=platform.release(),
         boot_id=str(facts.get("boot_id") or "") or None,

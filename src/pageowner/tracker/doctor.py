@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from pageowner.errors import PageownerError
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.tracker import requirements
-from pageowner.tracker.calibrate import tracing_ranges
-from pageowner.tracker.hooks import LOST, attach_optional
+from pageowner.tracker.calibrate import Calibration, tracing_ranges
+from pageowner.tracker.hooks import LOST, attach_optional, attach_required
 from pageowner.tracker.libbpf import BpfError, LibbpfMissing, libbpf
 from pageowner.tracker.lifecycle import find_vmemmap
 from pageowner.tracker.loading import Sizes, Tracker, sizes_for
@@ -84,11 +84,13 @@ def _machine() -> Iterator[Finding]:
 def _programs(bpf: Libbpf) -> Iterator[Finding]:
     try:
         with Tracker(bpf, _SMALL, MAX_DEPTH, {}) as tracker:
-            main = tracker.load("on_alloc", "on_free", "look", "settle")
-            for program in ("on_free", "on_alloc"):
-                main.attach(program)
+            tracker.load("on_alloc", "on_free", "look", "settle")
+            hooks = attach_required(tracker, None, Calibration(0, 0, 0, 0))
             yield Finding("raw tracepoints", True, True, "mm_page_alloc and mm_page_free attached")
-            for name, said in attach_optional(tracker, None).items():
+            hooks |= attach_optional(tracker, None)
+            for name, said in hooks.items():
+                if name not in LOST:
+                    continue
                 active = said == "active"
                 yield Finding(name, active, False, said, "" if active else LOST[name])
     except BpfError as error:

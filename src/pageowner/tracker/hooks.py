@@ -16,15 +16,16 @@ import numpy as np
 
 from pageowner.tracker.calibrate import leading_frames, tracing_ranges
 from pageowner.tracker.libbpf import BpfError
-from pageowner.tracker.maps import map_array, stack_type
+from pageowner.tracker.maps import NESTED, map_array, stack_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pageowner.tracker.calibrate import Calibration
     from pageowner.tracker.libbpf import Libbpf
     from pageowner.tracker.loading import Tracker
 
-__all__ = ["FEXIT_HOOKS", "LOST", "attach_optional", "skip_of_fexit"]
+__all__ = ["FEXIT_HOOKS", "LOST", "attach_optional", "attach_required", "skip_of_fexit"]
 
 _NOT_THERE = 255
 
@@ -89,6 +90,8 @@ LOST = {
     "mm_page_alloc_extfrag": "no fragmentation events",
     "mm_migrate_pages_start": "no reasons of migrations",
     "mm_migrate_pages": "no reasons of migrations",
+    "mm_page_alloc_nested": "what interrupts allocate while the tracker is at work is untracked",
+    "mm_page_free_nested": "pages that interrupts free while the tracker is at work stay owned",
 }
 """What is not seen without an optional hook."""
 
@@ -97,6 +100,35 @@ _TRACEPOINTS = (
     ("mm_migrate_pages_start", "on_migrate_start"),
     ("mm_migrate_pages", "on_migrate_end"),
 )
+
+
+_NOT_BEGUN = 255
+"""Among the frames to skip: this hook waits (records.h)."""
+
+
+def attach_required(tracker: Tracker, directory: str | None,
+                    found: Calibration) -> dict[str, str]:
+    """Attach the hooks on allocations and frees, each with its second program, which takes the
+    events of interrupts that come while the first is at work; pin the links.
+
+    They begin all at once when all are attached: the memo would take a frame for one that varies
+    if some stacks were taken before the second programs put one more frame there.
+    """
+    assert tracker.main is not None
+    kinds = ("free", "alloc")
+    tracker.skip_frames({name: _NOT_BEGUN for kind in kinds for name in (kind, f"nested_{kind}")})
+    hooks, skip = {}, {}
+    for kind in kinds:
+        link = tracker.main.attach(f"on_{kind}")
+        if directory is not None:
+            tracker.bpf.pin(link, f"{directory}/link_mm_page_{kind}")
+        hooks[f"mm_page_{kind}"] = "active"
+        said = _attach(tracker, f"mm_page_{kind}{NESTED}", f"on_nested_{kind}", directory)
+        hooks[f"mm_page_{kind}{NESTED}"] = said
+        skip[kind] = found.skip_shared if said == "active" else found.skip
+        skip[f"nested_{kind}"] = found.skip_shared
+    tracker.skip_frames(skip)
+    return hooks
 
 
 def attach_optional(tracker: Tracker, directory: str | None) -> dict[str, str]:

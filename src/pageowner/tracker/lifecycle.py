@@ -24,7 +24,12 @@ from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.tracker import early, memo, requirements
 from pageowner.tracker.calibrate import Calibration, calibrate, this_thread
-from pageowner.tracker.hooks import FEXIT_HOOKS, attach_optional, skip_of_fexit
+from pageowner.tracker.hooks import (
+    FEXIT_HOOKS,
+    attach_optional,
+    attach_required,
+    skip_of_fexit,
+)
 from pageowner.tracker.libbpf import BpfError, Libbpf
 from pageowner.tracker.loading import Sizes, Tracker, add_spans, sizes_for
 from pageowner.tracker.maps import (
@@ -102,8 +107,8 @@ class Status:
 
     - ``already_on``: `on` found it so
     - ``since_wall``: seconds since 1970; ``since_ns``: CLOCK_MONOTONIC, as the records' ``ts``
-    - ``hooks``: name to ``active`` or the reason why not; ``attached``: those that are, with
-      ``missed`` events
+    - ``hooks``: name to ``active`` or the reason why not; ``attached``: those that are
+    - ``missed``: events that no program dealt with, since one was busy on that CPU
     - ``pages``: base pages that the records speak for: ``owned``, ``early``, ``filtered``
     - ``memo``: whether stacks are recognised: ``on``, ``off`` (asked for), ``stopped`` (a stack
       was recognised wrongly), or why it stays off; ``memo_counters``: `memo.MEMO_COUNTERS`
@@ -118,6 +123,7 @@ class Status:
     since_ns: int = 0
     hooks: dict[str, str] = field(default_factory=dict)
     attached: list[Hook] = field(default_factory=list)
+    missed: int = 0
     pages: dict[str, int] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     memo: str = "off"
@@ -125,11 +131,6 @@ class Status:
     memory_bytes: int = 0
     frames: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def missed(self) -> int:
-        """Events that no program saw because the same one was busy on that CPU."""
-        return sum(hook.missed for hook in self.attached)
 
 
 def is_on(directory: str = PIN_DIRECTORY) -> bool:
@@ -195,6 +196,7 @@ def status() -> Status:
             since_ns=facts["since_ns"],
             hooks=facts["hooks"],
             attached=store.hooks(),
+            missed=store.missed(),
             pages=store.pages_by_state(),
             counters=store.counters(),
             memo="stopped" if memo_counters["differences"] else facts["memo"],
@@ -288,18 +290,14 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
                 bpf, sizes, options.depth, values, options.free_side, recalling))
             main = tracker.load("on_alloc", "on_free", *_RUN_PROGRAMS)
         tracker.cover(ranges, EARLY_WORD)
-        tracker.skip_frames(dict.fromkeys(("alloc", "free", "extfrag"), found.skip))
+        tracker.skip_frames({"extfrag": found.skip})
         fds = {name: main.map_fd(name) for name in _PINNED_MAPS}
         fds |= {name: main.program_fd(name) for name in _RUN_PROGRAMS}
         facts = _facts(options, found, sizes, ranges, page_struct)
         facts["memo"] = recalling.why_not or "on"
         for name, fd in fds.items() if directory else ():
             bpf.pin(fd, f"{directory}/{name}")
-        for program, name in (("on_free", "mm_page_free"), ("on_alloc", "mm_page_alloc")):
-            link = main.attach(program)
-            if directory:
-                bpf.pin(link, f"{directory}/link_{name}")
-            facts["hooks"][name] = "active"
+        facts["hooks"].update(attach_required(tracker, directory, found))
         facts["hooks"].update(attach_optional(tracker, directory))
         if facts["hooks"]["alloc_pages_bulk"] == "active":
             skip = skip_of_fexit(tracker)

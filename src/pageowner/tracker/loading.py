@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["HOOK_NUMBERS", "Sizes", "Tracker", "image", "parameters", "sizes_for"]
 
 HOOK_NUMBERS = {"alloc": 0, "free": 1, "extfrag": 2, "bulk": 3, "contig": 4, "migrate": 5,
-                "split": 6}
+                "split": 6, "nested_alloc": 7, "nested_free": 8}
 """enum hook (records.h)."""
 
 _STATE_WORD = RECORD.fields["order"][1] // 4 if RECORD.fields else 0

@@ -41,6 +41,7 @@ __all__ = [
     "EARLY",
     "FILTERED",
     "FREED",
+    "NESTED",
     "NONE",
     "OWNED",
     "PIN_DIRECTORY",
@@ -95,7 +96,7 @@ COUNTERS = (
     "allocs", "frees", "bulk", "contig", "migrated", "splits", "extfrag", "filtered", "carves",
     "merges", "early_freed", "unknown_frees", "overwritten", "out_of_range", "stacks_full",
     "stacks_failed", "stack_collisions", "tasks_full", "tasks_taken", "bulk_missed",
-    "extfrag_full", "contended",
+    "extfrag_full", "contended", "nested_allocs", "nested_frees", "reentered",
 )
 """Names of the counters, in the order of enum counter (records.h, which explains each)."""
 
@@ -106,6 +107,10 @@ EARLY_WORD = EARLY << 8
 def stack_type(depth: int) -> np.dtype[np.void]:
     """struct stack for stacks of at most ``depth`` frames."""
     return np.dtype([("hash", "u8"), ("n", "u4"), ("spare", "u4"), ("frames", "u8", (depth,))])
+
+
+NESTED = "_nested"
+"""Behind a hook's name: its second program, for the events that the first was too busy for."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,8 @@ class Span:
 @dataclass(frozen=True)
 class Hook:
     """A program of ours that is attached. ``missed`` counts events that came while the same
-    program was busy on that CPU (an interrupt's)."""
+    program was busy on that CPU (an interrupt's); where there is a second program (`NESTED`),
+    most of them were not lost: see `Store.missed`."""
 
     name: str
     program_id: int
@@ -252,6 +258,18 @@ class Store:
             hooks.append(Hook(pin.name.removeprefix("link_"), about.program_id, about.id,
                               info.recursion_misses))
         return hooks
+
+    def missed(self) -> int:
+        """Events that no program dealt with: those for which a program was too busy, but for
+        those that its second program took."""
+        hooks = {hook.name: hook.missed for hook in self.hooks()}
+        counters = self.counters()
+        # What the second program was too busy for came between two of the first one's, or was
+        # missed by the first one too.
+        lost = counters["reentered"] - counters["nested_allocs"] - counters["nested_frees"]
+        lost += hooks.pop("mm_page_alloc", 0) + hooks.pop("mm_page_free", 0)
+        return max(lost, 0) + sum(missed for name, missed in hooks.items()
+                                  if not name.endswith(NESTED))
 
     def look(self, pfns: NDArray[np.uint64]) -> NDArray[np.void]:
         """Ask the kernel about pages: a `QUESTION` for each pfn, with page->flags, the reference

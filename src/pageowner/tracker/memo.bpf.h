@@ -95,7 +95,7 @@ struct {
 	FIELD_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	FIELD_TYPE(key, u32);
 	FIELD_TYPE(value, struct memo_state);
-	FIELD_NUMBER(max_entries, HOOKS);
+	FIELD_NUMBER(max_entries, MEMO_HOOKS);
 } memo_states SEC(".maps");
 
 enum { FROM_BOTTOM, FROM_TOP, ON_STACK };

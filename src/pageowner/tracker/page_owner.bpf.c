@@ -43,7 +43,7 @@ INLINE void allocated(void *context, u64 pfn, u32 order, u32 gfp_mask, u32 hook)
 		own_filtered(pfn, order, gfp_mask);
 }
 
-INLINE void keep_free_side(void *context, u64 pfn)
+INLINE void keep_free_side(void *context, u64 pfn, u32 hook)
 {
 	u64 span = pfn >> span_shift;
 	u32 key = span, slot = pfn & ((1U << span_shift) - 1);
@@ -57,9 +57,9 @@ INLINE void keep_free_side(void *context, u64 pfn)
 	freed = bpf_map_lookup_elem(inner, &slot);
 	if (!freed)
 		return;
-	task = task_id(HOOK_FREE);
+	task = task_id(hook);
 	freed->ts = bpf_ktime_get_ns();
-	freed->stack_id = stack_id(context, HOOK_FREE, 0);
+	freed->stack_id = stack_id(context, hook, 0);
 	freed->task_id = task;
 	drop_task(task, 1);
 }
@@ -82,14 +82,83 @@ INLINE void was_freed(u64 pfn, u32 order)
 
 /* ---- hooks that every kernel has ---- */
 
+/*
+ * An interrupt may allocate or free while a program of ours is at work for what it interrupted. The
+ * kernel does not run a program inside itself (before 6.1 it does, and begin() sees to it). So each
+ * of these two tracepoints has a second program, attached after the first, for the events that the
+ * first one was too busy for. That an event was dealt with is read from the store as well: before
+ * begin() and after end() the kernel still holds the first program to be running.
+ */
+INLINE struct scratch *begin(u32 hook)
+{
+	struct scratch *scratch = scratch_of(hook);
+
+	if (!scratch || (skip_frames[hook] & 0xff) == NOT_BEGUN)
+		return NULL;
+	if (scratch->busy) {
+		if (hook < MEMO_HOOKS)
+			count(COUNT_REENTERED, 1);
+		return NULL;
+	}
+	*(volatile u32 *)&scratch->busy = 1;
+	barrier();
+	return scratch;
+}
+
+INLINE void end(struct scratch *scratch)
+{
+	barrier();
+	*(volatile u32 *)&scratch->busy = 0;
+}
+
+INLINE int is_busy(u32 hook)
+{
+	struct scratch *scratch = scratch_of(hook);
+
+	return scratch && *(volatile u32 *)&scratch->busy;
+}
+
 /* mm_page_alloc(page, order, gfp_flags, migratetype); page is NULL when nothing was found */
 SEC("raw_tp/mm_page_alloc")
 int on_alloc(u64 *context)
 {
+	struct scratch *scratch;
+
 	if (!context[0])
+		return 0;
+	scratch = begin(HOOK_ALLOC);
+	if (!scratch)
 		return 0;
 	count(COUNT_ALLOCS, 1);
 	allocated(context, page_to_pfn(context[0]), context[1], context[2], HOOK_ALLOC);
+	end(scratch);
+	return 0;
+}
+
+SEC("raw_tp/mm_page_alloc")
+int on_nested_alloc(u64 *context)
+{
+	struct scratch *scratch;
+	struct record *record;
+	u64 pfn;
+	u32 word;
+
+	if (!context[0])
+		return 0;
+	pfn = page_to_pfn(context[0]);
+	record = record_at(pfn);
+	if (!record)
+		return 0;
+	word = RECORD_WORD(record);
+	if (!is_busy(HOOK_ALLOC) && is_block(word) && order_in(word) == context[1] &&
+	    record->gfp_mask == (u32)context[2])
+		return 0;
+	scratch = begin(HOOK_NESTED_ALLOC);
+	if (!scratch)
+		return 0;
+	count(COUNT_NESTED_ALLOCS, 1);
+	allocated(context, pfn, context[1], context[2], HOOK_NESTED_ALLOC);
+	end(scratch);
 	return 0;
 }
 
@@ -98,11 +167,35 @@ SEC("raw_tp/mm_page_free")
 int on_free(u64 *context)
 {
 	u64 pfn = page_to_pfn(context[0]);
+	struct scratch *scratch = begin(HOOK_FREE);
 
+	if (!scratch)
+		return 0;
 	count(COUNT_FREES, 1);
 	was_freed(pfn, context[1]);
 	if (free_side)
-		keep_free_side(context, pfn);
+		keep_free_side(context, pfn, HOOK_FREE);
+	end(scratch);
+	return 0;
+}
+
+SEC("raw_tp/mm_page_free")
+int on_nested_free(u64 *context)
+{
+	u64 pfn = page_to_pfn(context[0]);
+	struct record *record = record_at(pfn);
+	struct scratch *scratch;
+
+	if (!record || (!RECORD_WORD(record) && !is_busy(HOOK_FREE)))
+		return 0;
+	scratch = begin(HOOK_NESTED_FREE);
+	if (!scratch)
+		return 0;
+	count(COUNT_NESTED_FREES, 1);
+	was_freed(pfn, context[1]);
+	if (free_side)
+		keep_free_side(context, pfn, HOOK_NESTED_FREE);
+	end(scratch);
 	return 0;
 }
 

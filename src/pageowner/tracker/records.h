@@ -93,8 +93,8 @@ struct extfrag {
 
 /* Counters, one u64 each, per CPU, in this order. */
 enum counter {
-	COUNT_ALLOCS,          /* blocks seen allocated by the tracepoint */
-	COUNT_FREES,           /* blocks seen freed */
+	COUNT_ALLOCS,          /* blocks seen allocated by the tracepoint, but for the nested ones */
+	COUNT_FREES,           /* blocks seen freed, but for the nested ones */
 	COUNT_BULK,            /* pages seen allocated by the bulk allocator */
 	COUNT_CONTIG,          /* ranges seen allocated by alloc_contig_range */
 	COUNT_MIGRATED,        /* owners copied to the new place of a page */
@@ -115,6 +115,9 @@ enum counter {
 	COUNT_BULK_MISSED,     /* pages of a bulk allocation past the end of what one event handles */
 	COUNT_EXTFRAG_FULL,    /* fragmentation events that found no slot */
 	COUNT_CONTENDED,       /* parts freed whose block another CPU was dividing too long */
+	COUNT_NESTED_ALLOCS,   /* blocks seen allocated by the second program, the first being busy */
+	COUNT_NESTED_FREES,    /* blocks seen freed by the second program, the first being busy */
+	COUNT_REENTERED,       /* the first program ran inside itself, on kernels that allow it */
 	COUNTERS
 };
 
@@ -131,8 +134,12 @@ enum hook {
 	HOOK_CONTIG,
 	HOOK_MIGRATE,
 	HOOK_SPLIT,
+	HOOK_NESTED_ALLOC,
+	HOOK_NESTED_FREE,
 	HOOKS
 };
+#define MEMO_HOOKS HOOK_NESTED_ALLOC /* those before it may recognise stacks */
+#define NOT_BEGUN 255  /* in skip_frames: the hooks on allocations and frees wait for each other */
 
 /* Counters of the memo, per hook and CPU. The reasons from MEMO_OTHER_STACK on are of misses that
  * were not remembered. */

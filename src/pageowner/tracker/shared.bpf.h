@@ -64,8 +64,8 @@ const volatile u8 split_arguments = 2;     /* how many: the result follows them 
 const volatile u32 comp_gfp = 1 << 18;
 const volatile u32 only_pid;           /* of the calibration */
 
-/* Frames of the tracing itself at the top of a stack, by hook: found after attaching. In a map of
- * its own, since userspace writes it while the programs run. */
+/* Frames of the tracing itself at the top of a stack, by hook, or NOT_BEGUN: set after attaching. In
+ * a map of its own, since userspace writes it while the programs run. */
 u32 skip_frames[HOOKS] SEC(".data.skip");
 /* The largest order that any record has had: how far up to look for a containing block. */
 u32 top_order;
@@ -129,7 +129,7 @@ struct scratch {
 	struct task_key key;       /* the current task */
 	struct task_key cached;    /* the task of the last event on this CPU, and its id */
 	u32 cached_id;
-	u32 spare;
+	u32 busy;                  /* the program is at work on this CPU */
 	u64 plain[2];              /* typed pointers go through here and come out as numbers */
 	u64 frames[MAX_DEPTH];
 };

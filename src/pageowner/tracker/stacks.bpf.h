@@ -111,7 +111,7 @@ INLINE u32 stack_id(void *context, u32 hook, u64 salt)
 
 	if (!scratch)
 		return 0;
-	if (memo && !memo_off)
+	if (memo && !memo_off && hook < MEMO_HOOKS)
 		state = memo_state_of(hook);
 	if (state) {
 		why = memo_look(state, context);
