@@ -54,6 +54,10 @@ _ORDER = pageflags.MAX_ORDER
 _WINDOW = 1 << _ORDER
 """Blocks of the page allocator lie in one window; only contiguous ranges may be larger."""
 
+_LISTED_ORDER = 3
+"""Blocks of up to this order go to a CPU's own list when freed: PAGE_ALLOC_COSTLY_ORDER in
+include/linux/mmzone.h."""
+
 _TRIES = 4
 
 
@@ -62,7 +66,7 @@ class Survey:
     """What a walk found: rows in pfn order, ``frames`` by class (`accounts.CLASSES` without
     ``absent``) and ``seen``, counts of what was noticed on the way:
 
-    - ``stale_pages``: free, with a record that stands: their free was missed
+    - ``stale_pages``: free, also on a CPU's list, with a record that stands: their free was missed
     - ``split_blocks``: found split past every hook
     - ``reread_pages``: looked untracked at first and were read again; ``changed_pages`` of them
       only changed hands just then, and count as free
@@ -159,6 +163,7 @@ class _Walk:
         before = _parts(before, runs)
         records = _parts(live, runs)
         after = np.concatenate([self._frames(first + a, b - a) for a, b in runs])
+        before, after = self._freed_unseen(records, live, before, after, first, pick)
         done = account(records, before, after, self.comp_gfp, carried, held_back)
         pick = pick[:len(done.classes)]  # less where memory was just taken away
         self._doubt(done, live, first, pick, after, tracked)
@@ -169,6 +174,29 @@ class _Walk:
         flags = np.where((after & _BUDDY) != 0, before[:len(after)], after)
         self._collect(done, records, flags, first, pick, runs)
         return done.beyond
+
+    def _freed_unseen(
+            self, records: NDArray[np.void], live: NDArray[np.void], before: NDArray[np.uint64],
+            after: NDArray[np.uint64], first: int, pick: NDArray[np.int64],
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """The flags, with those of the buddy allocator on pages that lie on a CPU's list of free
+        pages while their record stands: their free was not seen, and no flag tells."""
+        count = len(after)  # less than before where memory was just taken away
+        silent = np.flatnonzero((records["state"][:count] == OWNED) & (before[:count] == 0)
+                                & (after == 0) & (records["order"][:count] <= _LISTED_ORDER))
+        lost = silent[self.store.unused((pick[silent] + first).astype(np.uint64))]
+        if not len(lost):
+            return before, after
+        before, after = before.copy(), after.copy()
+        for at in lost.tolist():
+            end = min(at + (1 << int(records["order"][at])), count)
+            if pick[end - 1] - pick[at] != end - 1 - at:
+                continue
+            before[at:end] |= _BUDDY
+            after[at:end] |= _BUDDY
+            if np.array_equal(live[pick[at]], records[at]):
+                self.seen["stale_pages"] += end - at
+        return before, after
 
     def _doubt(self, done: Account, live: NDArray[np.void], first: int, pick: NDArray[np.int64],
                after: NDArray[np.uint64], tracked: bool) -> None:
