@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,8 +33,9 @@ from pageowner.formats.whole_file import whole_file
 from pageowner.snapshot import METADATA_KEY, SCHEMA, SCHEMA_VERSION, Metadata
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
+    from conftest import Done
     from pageowner import Snapshot
 
 
@@ -311,12 +313,12 @@ def save(snapshot: Path, path: Path, limit: int | None = None,
 def test_a_write_that_fails_midway_leaves_the_older_file_as_it_was(
         small: Path, tmp_path: Path) -> None:
     path = tmp_path / "kept.parquet"
-    path.write_bytes(b"older")
+    path.write_bytes(b"PAR1older")
     done = save(small, path, limit=4096)
     assert done.returncode == 1
     assert done.stderr.count(b"\n") == 1
     assert b"kept.parquet: cannot write: File too large" in done.stderr
-    assert path.read_bytes() == b"older"
+    assert path.read_bytes() == b"PAR1older"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -329,7 +331,7 @@ def test_a_full_disk_leaves_the_older_file_as_it_was(small: Path, tmp_path: Path
                            sys.executable], capture_output=True)
     if done.returncode == 77 or b"unshare" in done.stderr:
         pytest.skip("mounting is forbidden here")
-    assert done.stdout == b"1\nolder\nx\n"
+    assert done.stdout == b"1\nPAR1older\nx\n"
     assert done.stderr.count(b"\n") == 1
     assert b"No space left on device" in done.stderr
 
@@ -338,7 +340,7 @@ def test_a_full_disk_leaves_the_older_file_as_it_was(small: Path, tmp_path: Path
 def test_a_save_that_is_ended_leaves_the_older_file_and_no_other(
         tmp_path: Path, number: signal.Signals) -> None:
     path = tmp_path / "kept.parquet"
-    path.write_bytes(b"older")
+    path.write_bytes(b"PAR1older")
     # A write takes milliseconds: this one waits when it has written something.
     code = ("import sys, time; from pageowner.formats import parquet; from pageowner import cli\n"
             "def slow(file, *_, **__):\n"
@@ -356,13 +358,13 @@ def test_a_save_that_is_ended_leaves_the_older_file_and_no_other(
         assert len(list(tmp_path.iterdir())) == 2
         process.send_signal(number)
         assert process.wait(30) == 128 + number
-    assert path.read_bytes() == b"older"
+    assert path.read_bytes() == b"PAR1older"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_save_that_is_killed_outright_leaves_the_older_file(tmp_path: Path) -> None:
     path = tmp_path / "kept.parquet"
-    path.write_bytes(b"older")
+    path.write_bytes(b"PAR1older")
     child = os.fork()
     if not child:
         with whole_file(path) as file:
@@ -374,7 +376,7 @@ def test_a_save_that_is_killed_outright_leaves_the_older_file(tmp_path: Path) ->
         time.sleep(0.01)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert path.read_bytes() == b"older"
+    assert path.read_bytes() == b"PAR1older"
 
 
 def test_a_link_is_followed_and_a_long_name_is_no_obstacle(
@@ -386,3 +388,35 @@ def test_a_link_is_followed_and_a_long_name_is_no_obstacle(
     assert pageowner.read(tmp_path / "folder" / "target").table.equals(sample61.table)
     sample61.save(tmp_path / ("x" * 255))
     assert pageowner.read(tmp_path / ("x" * 255)).table.equals(sample61.table)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/snapshot.md"])
+def test_queries_shown_in_the_documents_run(document: str, saved: Path) -> None:
+    import duckdb
+
+    text = (Path(__file__).parents[2] / document).read_text()
+    queries = re.findall(r"^SELECT .*?;", text, re.MULTILINE | re.DOTALL)
+    assert queries
+    for query in queries:
+        assert duckdb.sql(query.rstrip(";").replace("now.parquet", str(saved))).fetchall()
+
+
+def test_a_dump_is_not_written_over_by_a_snapshot(
+        some_records: Path, tmp_path: Path, cli: Callable[..., Done]) -> None:
+    dump = tmp_path / "dump.txt"
+    dump.write_bytes(some_records.read_bytes())
+    for words in ([dump], [dump, dump], [dump, some_records]):
+        done = cli("save", *words)
+        assert done.status == 2
+        assert b"is there and no snapshot" in done.err
+    assert dump.read_bytes() == some_records.read_bytes()
+    new = tmp_path / "new.parquet"
+    assert cli("save", new, dump).status == cli("save", new, dump).status == 0
+
+
+def test_page_owner_sort_refuses_a_saved_snapshot(
+        saved: Path, cli: Callable[..., Done]) -> None:
+    done = cli("sort", saved, "-")
+    assert done.status == 1
+    assert b"is a saved snapshot" in done.err
+    assert done.out == b""

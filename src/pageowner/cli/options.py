@@ -87,7 +87,27 @@ def load(name: str | None, chosen: Any = None) -> Snapshot:
 
     snapshot = read(name)
     _warn(snapshot.meta)
-    return snapshot.where(chosen) if chosen else snapshot
+    if not chosen:
+        return snapshot
+    found = snapshot.where(chosen)
+    rows = snapshot.table.num_rows
+    if rows and not found.table.num_rows:
+        print(f"pageowner: nothing of {count_of(rows, 'block')} matches{_oldest(snapshot, chosen)}",
+              file=sys.stderr)
+    return found
+
+
+def _oldest(snapshot: Snapshot, chosen: Any) -> str:
+    if chosen.older is None:
+        return ""
+    from pageowner.analysis.keys import times
+    from pageowner.analysis.select import newest_ns
+    from pageowner.report.text import age
+
+    found, known = times(snapshot)
+    if not known.any():
+        return ""
+    return f"; the oldest is {age(newest_ns(snapshot) - int(found[known].min()))} old"
 
 
 def load_counted(name: str | None) -> Counted | Snapshot:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli.options import filters, load
+from pageowner.errors import UsageError
 from pageowner.report.text import count_of, size
 
 if TYPE_CHECKING:
@@ -28,7 +29,21 @@ def command(file: str, source: str | None, chosen: Filter) -> None:
     """
     if file == "-":
         raise click.UsageError("a snapshot is written to a file; name one")
+    _spare(file, source)
     snapshot = load(source, chosen)
     snapshot.save(file)
     print(f"{file}: {count_of(snapshot.table.num_rows, 'block')},"
           f" {count_of(snapshot.pages, 'page')}, {size(os.path.getsize(file))}", file=sys.stderr)
+
+
+def _spare(file: str, source: str | None) -> None:
+    """Refuse to write over what is no snapshot: a dump, named first by mistake."""
+    try:
+        with open(file, "rb") as there:
+            head = there.read(4) if os.path.isfile(file) else b""
+    except OSError:
+        return  # not there; or said when it is written
+    if head and head != b"PAR1":
+        raise UsageError(
+            f"{file} is there and no snapshot, so it is not written over; the snapshot's name comes"
+            f" first: pageowner save SNAPSHOT {source or file}")

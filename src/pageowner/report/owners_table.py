@@ -88,6 +88,11 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
             f" {count_of(shown.rest_pages, 'page')}, {share:.1f} %", "dim")
 
 
+    if meta.kind == "tracker" and None in table.get("stack", ()):
+        paper.line("Pages without a stack by what they are: --by subsystem; without them:"
+                   " --state owned", "dim")
+
+
 def _line(cells: Sequence[str], columns: Sequence[tuple[str, str, list[str]]],
           widths: Sequence[int]) -> str:
     """One row, every cell cut or filled to its column's width in terminal cells."""

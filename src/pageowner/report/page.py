@@ -35,8 +35,7 @@ def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
                 line(f"    {frame}")
 
     if not rows:
-        line(f"pfn {pfn:#x} ({pfn}): no owner known to {meta.source or 'this machine'}: free"
-             + (", or no page" if freed is None else ""), "bold")
+        line(f"pfn {pfn:#x} ({pfn}): {_ownerless(pfn, meta, freed is not None)}", "bold")
         free_side(None)
         return
     for row in rows:
@@ -55,6 +54,30 @@ def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
             for note in row["notes"].split("\n"):
                 line(f"  {note}")
         free_side(row["ts_ns"])
+
+
+def _ownerless(pfn: int, meta: Metadata, freed: bool) -> str:
+    """What a page without an owner is, as far as the source tells."""
+    if meta.source:
+        return f"no owner known to {meta.source}: free, or no page"
+    if meta.kind != "tracker":
+        return "no owner known to the kernel's page owner: free, or no page"
+    if freed:
+        return "free"
+    from pageowner.kernel import pageflags
+
+    found = pageflags.read(start=pfn, count=1)
+    if not len(found):
+        return "beyond the end of memory"
+    said = {name for name in ("nopage", "buddy", "reserved", "offline", "hwpoison")
+            if found[0] & pageflags.bit(name)}
+    if "nopage" in said:
+        return "no page is there"
+    if said - {"buddy"}:
+        return f"{', '.join(sorted(said - {'buddy'}))}: not the page allocator's"
+    if "buddy" in said:
+        return "free"
+    return "no owner: free on a CPU's own list, or not given to the page allocator"
 
 
 def _freed_line(freed: LastFree, allocated_ns: int | None, now_ns: int) -> str:

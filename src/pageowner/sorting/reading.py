@@ -53,6 +53,9 @@ def _count(options: Options, fd: int, name: str) -> Tally:
     # /sys/kernel/debug/page_owner is a regular file, of size 0
     in_parts = stat.S_ISREG(status.st_mode) and status.st_size > 0 and os.lseek(fd, 0, 1) == 0
     head = os.pread(fd, 1 << 16, 0) if in_parts else _read_up_to(start, 1 << 16)
+    if head.startswith(b"PAR1"):
+        raise PageownerError(f"{name} is a saved snapshot, and this sorts dumps; make one of it:"
+                             f" pageowner dump {name}")
     compressed = head.startswith((_GZIP, _XZ, _ZSTD))
     crlf = b"\r\n\r\n" in head and b"\n\n" not in head
     if in_parts and not compressed and not crlf:

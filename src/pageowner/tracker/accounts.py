@@ -33,7 +33,7 @@ _BUDDY = pageflags.bit("buddy")
 _HEAD = pageflags.bit("compound_head")
 _TAIL = pageflags.bit("compound_tail")
 # The zero page lies in the kernel's image and is reserved; the huge one is allocated as any other.
-_NEVER_GIVEN = pageflags.bit("reserved") | pageflags.bit("offline") | pageflags.bit("hwpoison")
+NEVER_GIVEN = pageflags.bit("reserved") | pageflags.bit("offline") | pageflags.bit("hwpoison")
 
 
 @dataclass
@@ -93,7 +93,7 @@ def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArra
     classes[free_before | free_after] = FREE
     early = (state == EARLY) & (covered == 0)
     classes[early & ~free_twice] = IS_EARLY
-    classes[(after & _NEVER_GIVEN) != 0] = RESERVED
+    classes[(after & NEVER_GIVEN) != 0] = RESERVED
     for start, stop in deferred:
         part = classes[start:stop]
         part[(part == UNTRACKED) | (part == IS_EARLY)] = RESERVED

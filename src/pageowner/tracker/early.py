@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageowner.kernel import pageflags
+from pageowner.tracker.accounts import NEVER_GIVEN
 from pageowner.tracker.maps import EARLY
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_flags", "settle"]
 
-_KPF_BUDDY = np.uint64(1 << 10)
+_NOT_ALLOCATED = pageflags.bit("buddy") | NEVER_GIVEN
 _CHUNK = 1 << 18
 _GROUP = 512
 
@@ -45,15 +47,20 @@ def read_flags(ranges: Sequence[tuple[int, int]],
                 yield first, np.frombuffer(bytes(data[: len(data) // 8 * 8]), "u8")
 
 
-def settle(store: Store, ranges: Sequence[tuple[int, int]]) -> int:
-    """Unmark the early frames that are free now; how many pages remain early.
+def settle(store: Store, ranges: Sequence[tuple[int, int]],
+           not_given: Sequence[tuple[int, int]] = ()) -> int:
+    """Unmark the early frames that nobody has; how many pages remain early.
 
-    Free is what is in the buddy allocator, or on a CPU's own list (see `Store.unused`).
+    Those are reserved ones, those ``not_given`` to the page allocator (first, behind the last),
+    and free ones. Free is what is in the buddy allocator, or on a CPU's own list (see
+    `Store.unused`).
     """
     for first, flags in read_flags(ranges):
-        free = (flags & _KPF_BUDDY) != 0
+        free = (flags & _NOT_ALLOCATED) != 0
         doubtful = np.flatnonzero(flags == 0).astype("u8") + np.uint64(first)
         free[(doubtful[store.unused(doubtful)] - np.uint64(first)).astype("i8")] = True
+        for start, end in not_given:
+            free[max(start - first, 0):max(end - first, 0)] = True
         _unmark(store, first, free)
     return sum(int(np.count_nonzero(span.records["state"] == EARLY)) for span in store.spans)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pageowner.errors import PageownerError, UsageError
+from pageowner.kernel import zones
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.tracker import early, memo, requirements
 from pageowner.tracker.calibrate import Calibration, calibrate, this_thread
@@ -43,6 +44,7 @@ from pageowner.tracker.maps import (
     Store,
     open_store,
 )
+from pageowner.tracker.survey import not_given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -306,7 +308,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
                 facts["skip_fexit"] = skip
         owned = {name: os.dup(fd) for name, fd in fds.items()}
         with Store(bpf, directory or "", owned, facts) as store:
-            facts["early_pages"] = early.settle(store, ranges)
+            facts["early_pages"] = early.settle(store, ranges, not_given(store, zones.running()))
             _write_facts(bpf, main.map_fd("config"), facts)
             yield store
 

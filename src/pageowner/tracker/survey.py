@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from pageowner.kernel import zones
 
-__all__ = ["COLUMNS", "STATES", "Survey", "survey"]
+__all__ = ["COLUMNS", "STATES", "Survey", "not_given", "survey"]
 
 COLUMNS: dict[str, str] = {
     "pfn": "u8", "order": "u1", "state": "u1", "ts": "u8", "stack_id": "u4", "task_id": "u4",
@@ -95,6 +95,13 @@ def survey(store: Store, zone_map: zones.ZoneMap, comp_gfp: int) -> Survey:
     """
     with _Walk(store, zone_map, comp_gfp) as walk:
         return walk.run()
+
+
+def not_given(store: Store, zone_map: zones.ZoneMap) -> list[tuple[int, int]]:
+    """Page frames (first, behind the last) at the ends of zones that the page allocator was not
+    given, as far as flags tell."""
+    with _Walk(store, zone_map, 0) as walk:
+        return list(walk._deferred())
 
 
 class _Walk:
