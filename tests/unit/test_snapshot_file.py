@@ -325,7 +325,7 @@ def test_a_write_that_fails_midway_leaves_the_older_file_as_it_was(
 def test_a_full_disk_leaves_the_older_file_as_it_was(small: Path, tmp_path: Path) -> None:
     if os.geteuid() or not shutil.which("unshare"):
         pytest.skip("a small file system can be mounted by root only")
-    script = ('mount -t tmpfs -o size=16k none "$1" && echo older >"$1/x" || exit 77;'
+    script = ('mount -t tmpfs -o size=16k none "$1" && echo PAR1older >"$1/x" || exit 77;'
               ' "$3" -m pageowner save "$1/x" "$2"; echo $?; cat "$1/x"; ls -A "$1"')
     done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", tmp_path, small,
                            sys.executable], capture_output=True)

@@ -301,6 +301,9 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
             bpf.pin(fd, f"{directory}/{name}")
         facts["hooks"].update(attach_required(tracker, directory, found))
         facts["hooks"].update(attach_optional(tracker, directory))
+        # What the first hooks saw while the last were attached is there too, but not all of it.
+        facts |= {"since_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+                  "since_wall": time.time()}
         if facts["hooks"]["alloc_pages_bulk"] == "active":
             skip = skip_of_fexit(tracker)
             if skip is not None:
@@ -367,9 +370,6 @@ def _facts(options: Options, found: Calibration, sizes: Sizes, ranges: list[tupl
     return {
         "options": asdict(options),
         "hooks": {},
-        "since_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
-        "since_boot_ns": time.clock_gettime_ns(time.CLOCK_BOOTTIME),
-        "since_wall": time.time(),
         "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         "kernel": platform.release(),
         "vmemmap": found.vmemmap,
