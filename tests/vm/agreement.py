@@ -1,6 +1,6 @@
 """Compare the tracker with the kernel's own page owner, record by record.
 
-    agreement.py FOLDER     with what tests/vm/jobs/agree.py wrote
+    agreement.py FOLDER [LINES]     with what tests/vm/jobs/agree.py wrote
 
 A record counts if the kernel's is younger than the tracker and the tracker said the same of its
 page before and after the kernel's file was read; all others are raced or older. Equal is: order,
@@ -86,18 +86,22 @@ def same_stack(ours: str | None, kernels: str | None, symbols: Symbols) -> bool:
         return ours == kernels
     mine, theirs = ours.split("\n"), kernels.split("\n")
     for place, frame in enumerate(mine):
-        at = next((n for n, one in enumerate(theirs) if function(one) == function(frame)), None)
-        if at is None:
-            continue
-        above, below = mine[place + 1:], theirs[at + 1:]
-        # the stack depot ends a stack where an exception or interrupt entered (filter_irq_stacks)
-        cut = len(theirs) >= DEPTH or len(mine) >= DEPTH or _ENTRY.match(theirs[-1])
-        if not cut and len(above) != len(below):
-            return False
-        number = min(len(above), len(below))
-        return all(symbols.same(one, other)
-                   for one, other in zip(above[:number], below[:number], strict=True))
+        # more than once where a function is called by itself, or by a trampoline of ours
+        places = [n for n, one in enumerate(theirs) if function(one) == function(frame)]
+        if places:
+            return any(_same_above(mine[place + 1:], theirs[at + 1:], symbols,
+                                   max(len(mine), len(theirs))) for at in places)
     return False
+
+
+def _same_above(above: list[str], below: list[str], symbols: Symbols, depth: int) -> bool:
+    # the stack depot ends a stack where an exception or interrupt entered (filter_irq_stacks)
+    cut = depth >= DEPTH or (below and _ENTRY.match(below[-1]))
+    if not cut and len(above) != len(below):
+        return False
+    number = min(len(above), len(below))
+    return all(symbols.same(one, other)
+               for one, other in zip(above[:number], below[:number], strict=True))
 
 
 def short(stack: str | None) -> str:
@@ -115,7 +119,7 @@ def differing(ours: Row, kernels: Row, distance: float, symbols: Symbols) -> lis
     return found
 
 
-def compare(folder: Path) -> int:
+def compare(folder: Path, limit: int = 200) -> int:
     before, began = rows(folder / "before.parquet")
     after, meta = rows(folder / "after.parquet")
     kernels, _ = rows(folder / "page_owner.txt")
@@ -195,12 +199,12 @@ def compare(folder: Path) -> int:
     print(f"{'equal of those compared':<24}{100 * share:>9.4f} %")
     stale, untracked = meta.counters["stale_pages"], meta.frames["untracked"]
     print(f"{'stale':<24}{stale:>9,}\n{'untracked':<24}{untracked:>9,}")
-    for line in rest[:200]:
+    for line in rest[:limit]:
         print(line)
-    if len(rest) > 200:
-        print(f"and {len(rest) - 200} more")
+    if len(rest) > limit:
+        print(f"and {len(rest) - limit} more")
     return int(share < ENOUGH or stale > 0 or untracked > 0)
 
 
 if __name__ == "__main__":
-    sys.exit(compare(Path(sys.argv[1])))
+    sys.exit(compare(Path(sys.argv[1]), *map(int, sys.argv[2:])))
