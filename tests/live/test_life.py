@@ -6,6 +6,7 @@ import mmap
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.memory_ranges import ram_ranges
-from pageowner.tracker import lifecycle
+from pageowner.tracker import lifecycle, loading
 from pageowner.tracker.capture import capture
 from pageowner.tracker.libbpf import BpfError, Libbpf
 from pageowner.tracker.maps import PIN_DIRECTORY, open_store
@@ -226,6 +227,27 @@ def test_memory_added_since_is_covered_by_the_next_capture(
     rows = capture().select(tgid=os.getpid(), state="owned")
     assert (rows.table["pfn"].to_numpy() >= middle).any()
     assert lifecycle.status().counters["out_of_range"] == outside
+
+
+@pytest.mark.usefixtures("off")
+def test_few_file_descriptors_are_enough(bpf: Libbpf, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A machine with 256 GiB has 1,024 spans, and a process may have 1,024 files.
+    monkeypatch.setattr(loading, "_AT_ONCE", 8)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd"))) + 1
+    lifecycle.on(lifecycle.Options(free_side=True))
+    lifecycle.off()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 64, hard))
+    try:
+        lifecycle.on(lifecycle.Options(free_side=True))
+        with open_store() as store:
+            spans = len(store.spans) + len(store.freed)
+            assert sum(map(int, capture(store).meta.frames.values()))
+        assert lifecycle.status().pages["owned"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if spans < 64:
+        pytest.skip(f"{spans} spans prove little")
 
 
 def test_a_missing_bpffs_is_mounted(bpf: Libbpf) -> None:
