@@ -12,15 +12,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.memory_ranges import ram_ranges
-from pageowner.tracker import lifecycle, loading
+from pageowner.tracker import lifecycle, loading, survey
 from pageowner.tracker.capture import capture
 from pageowner.tracker.libbpf import BpfError, Libbpf
-from pageowner.tracker.maps import PIN_DIRECTORY, open_store
+from pageowner.tracker.maps import PIN_DIRECTORY, Store, open_store
 
 ROUNDS = int(os.environ.get("PAGEOWNER_KILL_ROUNDS", "3"))
 
@@ -227,6 +228,27 @@ def test_memory_added_since_is_covered_by_the_next_capture(
     rows = capture().select(tgid=os.getpid(), state="owned")
     assert (rows.table["pfn"].to_numpy() >= middle).any()
     assert lifecycle.status().counters["out_of_range"] == outside
+
+
+@pytest.mark.usefixtures("off", "bpf")
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("word", ["_span", "unused", "missed"])
+def test_a_capture_during_which_tracking_ends_says_so(
+        word: str, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    lifecycle.on()
+    owner = survey._Walk if word == "_span" else Store
+    real = getattr(owner, word)
+
+    def ending(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        lifecycle.off()
+        if again:
+            lifecycle.on()
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, word, ending)
+    with pytest.raises(PageownerError, match="turned off while it was being read"):
+        capture()
 
 
 @pytest.mark.usefixtures("off")

@@ -191,7 +191,7 @@ def status() -> Status:
     with open_store() as store:
         facts = store.facts
         memo_counters = memo.read_counters(store.bpf, store.fd("memo_states"))
-        return Status(
+        found = Status(
             on=True,
             options=Options(**facts["options"]),
             since_wall=facts["since_wall"],
@@ -207,6 +207,8 @@ def status() -> Status:
             frames=sum(end - start for start, end in facts["ranges"]),
             facts=facts,
         )
+        store.check_on()
+        return found
 
 
 def cover() -> int:

@@ -162,9 +162,12 @@ def map_array(fd: int, dtype: np.dtype[Any], entries: int, write: bool = False) 
         raise BpfError(ctypes.get_errno(), f"map {size} bytes of a BPF array")
     memory = (ctypes.c_ubyte * size).from_address(address)
     weakref.finalize(memory, _libc.munmap, address, size).atexit = False
-    array = np.frombuffer(memory, dtype, entries)
+    array: NDArray[Any] = np.frombuffer(memoryview(memory), dtype, entries)
     array.flags.writeable = write
     return array
+
+
+_ENDED = "tracking was turned off while it was being read; start it with: sudo pageowner on"
 
 
 class Store:
@@ -205,8 +208,31 @@ class Store:
     def fd(self, name: str) -> int:
         """File descriptor of something pinned; closed with the store."""
         if name not in self._fds:
-            self._fds[name] = self.bpf.get(f"{self.directory}/{name}")
+            self._fds[name] = self._pinned(name)
         return self._fds[name]
+
+    def _pinned(self, name: str) -> int:
+        try:
+            return self.bpf.get(f"{self.directory}/{name}")
+        except BpfError as error:
+            if error.errno != errno.ENOENT or "config" not in self._fds:
+                raise
+            raise PageownerError(_ENDED) from error
+
+    def check_on(self) -> None:
+        """Raises PageownerError if tracking was turned off since this store was opened: what it
+        says stands still since then, and is not the truth any more."""
+        if not self.directory:
+            return
+        try:
+            now = self.bpf.get(f"{self.directory}/config")
+        except BpfError as error:
+            raise PageownerError(_ENDED) from error
+        try:
+            if self.bpf.map_info(now).id != self.bpf.map_info(self.fd("config")).id:
+                raise PageownerError(_ENDED)
+        finally:
+            os.close(now)
 
     def _array(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
         fd = self.fd(name)
@@ -263,7 +289,7 @@ class Store:
         """The attached programs."""
         hooks = []
         for pin in sorted(Path(self.directory).glob("link_*")):
-            link = self.bpf.get(str(pin))
+            link = self._pinned(pin.name)
             try:
                 about = self.bpf.link_info(link)
                 program = self.bpf.program_by_id(about.program_id)
