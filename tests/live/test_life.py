@@ -20,7 +20,7 @@ from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.tracker import lifecycle, loading, survey
 from pageowner.tracker.capture import capture
-from pageowner.tracker.libbpf import BpfError, Libbpf
+from pageowner.tracker.libbpf import _PRINT, BpfError, Libbpf
 from pageowner.tracker.maps import PIN_DIRECTORY, Store, open_store
 
 ROUNDS = int(os.environ.get("PAGEOWNER_KILL_ROUNDS", "3"))
@@ -145,6 +145,43 @@ def test_two_on_at_once_end_with_one_tracker(bpf: Libbpf) -> None:
     said = [process.communicate(timeout=120) for process in both]
     assert sorted(out.strip() for out, _ in said) == [b"False", b"True"]
     assert left(bpf, ids) == set()
+
+
+@pytest.mark.usefixtures("off", "bpf")
+@pytest.mark.parametrize("name", ["new", "old"])
+def test_status_tells_what_a_killed_process_left(name: str) -> None:
+    assert not lifecycle.status().left
+    lifecycle.on()
+    os.rename(PIN_DIRECTORY, f"{PIN_DIRECTORY}-{name}")
+    status = lifecycle.status()
+    assert status.left
+    assert not status.on
+    assert lifecycle.off()
+    assert not lifecycle.status().left
+
+
+@pytest.mark.usefixtures("off")
+def test_an_interrupt_while_libbpf_speaks_is_not_lost(
+        bpf: Libbpf, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[str] = []
+
+    def spoken(level: int, text: bytes, arguments: int) -> int:
+        if not ends:
+            ends.append("asked")
+            signal.raise_signal(signal.SIGINT)
+        return 0
+
+    monkeypatch.setattr(bpf, "_print", _PRINT(spoken))
+    bpf.lib.libbpf_set_print(bpf._print)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            lifecycle.on()
+    finally:
+        monkeypatch.undo()
+        bpf.lib.libbpf_set_print(bpf._print)
+    assert ends
+    assert not os.path.exists(f"{PIN_DIRECTORY}-new")
+    assert not lifecycle.is_on()
 
 
 @pytest.mark.usefixtures("off")

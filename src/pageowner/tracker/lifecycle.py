@@ -105,8 +105,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Status:
-    """What is tracked and what it costs; only ``on`` is set while tracking is off.
+    """What is tracked and what it costs; while tracking is off only ``on`` and ``left`` are set.
 
+    - ``left``: pins of an `on` or `off` that is at work, or was killed: its programs may still run
     - ``already_on``: `on` found it so
     - ``since_wall``: seconds since 1970; ``since_ns``: CLOCK_MONOTONIC, as the records' ``ts``
     - ``hooks``: name to ``active`` or the reason why not; ``attached``: those that are
@@ -119,6 +120,7 @@ class Status:
     """
 
     on: bool
+    left: bool = False
     already_on: bool = False
     options: Options = field(default_factory=Options)
     since_wall: float = 0.0
@@ -187,7 +189,7 @@ def status() -> Status:
     if not is_on():
         if os.geteuid() != 0:
             requirements.require_root()
-        return Status(on=False)
+        return Status(on=False, left=os.path.isdir(_NEW) or os.path.isdir(_OLD))
     with open_store() as store:
         facts = store.facts
         memo_counters = memo.read_counters(store.bpf, store.fd("memo_states"))
