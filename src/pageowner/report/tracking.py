@@ -144,7 +144,7 @@ def draw_status(status: Status, console: Console) -> None:
         line(title, "nothing")
 
 
-_NO_GAP = ("pageblock types",)
+_NO_GAP = ("pageblock types", "/proc/kpagecount", "/proc/kpagecgroup", "memory")
 """Findings that concern what is shown, not what is tracked."""
 
 
