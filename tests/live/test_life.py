@@ -309,6 +309,40 @@ def test_few_file_descriptors_are_enough(bpf: Libbpf, monkeypatch: pytest.Monkey
         pytest.skip(f"{spans} spans prove little")
 
 
+@pytest.mark.parametrize(("namespaces", "words", "says"), [
+    (["--pid", "--fork", "--mount-proc"], ["on"], "PID namespace of its own"),
+    (["--pid", "--fork", "--mount-proc"], ["doctor"], "PID namespace of its own"),
+    (["--cgroup"], ["on", "--cgroup", "/"], "that of a cgroup namespace"),
+])
+def test_other_namespaces_are_refused_in_words(
+        off: None, bpf: Libbpf, namespaces: list[str], words: list[str], says: str,
+        tmp_path: Path) -> None:
+    """Where BPF and this process would mean different things by the same number."""
+    base = next((line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()
+                 if line.split()[2] == "cgroup2"), None)
+    if base is None:
+        pytest.skip("no cgroup v2")
+    inner = Path(base, f"pageowner-{os.getpid()}")
+    inner.mkdir()
+    script = (f'echo 0 >"{inner}/cgroup.procs"; exec unshare --mount {" ".join(namespaces)} sh -c'
+              f' \'[ $# -lt 2 ] || {{ umount "{base}" && mount -t cgroup2 none "{base}"; }}'
+              ' || exit 77;'
+              f' exec "{sys.executable}" -m pageowner.cli "$@"\' sh "$@"')
+    try:
+        done = subprocess.run(["sh", "-c", script, "sh", *words], capture_output=True, text=True)
+        if done.returncode == 77:
+            pytest.skip("no cgroup v2 in a namespace of its own")
+        assert says in done.stdout + done.stderr
+        assert done.returncode == 1
+    finally:
+        for _ in range(100):
+            try:
+                inner.rmdir()
+                break
+            except OSError:
+                time.sleep(0.05)
+
+
 def test_a_missing_bpffs_is_mounted(bpf: Libbpf) -> None:
     """In a mount namespace of its own, where there is none."""
     assert bpf

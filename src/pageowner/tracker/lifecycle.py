@@ -361,6 +361,11 @@ def _cgroup(path: str) -> tuple[int, int]:
             break
     else:
         raise PageownerError("no cgroup v2 is mounted, so there is nothing to choose by cgroup")
+    if os.stat(mount).st_ino != 1:
+        raise PageownerError(
+            f"{mount} is not the root of cgroup v2 but that of a cgroup namespace, as in a"
+            " container; how deep a cgroup lies, which BPF asks, is not known here; choose it"
+            " outside")
     # resolved, since the depth is counted in the parts of the path
     place = Path(path if Path(path).is_relative_to(mount) else f"{mount}/{path.lstrip('/')}")
     place = place.resolve()
