@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import time
 
+import pytest
+from rich.console import Console
+
+from pageowner.report.tracking import draw_findings
 from pageowner.tracker import doctor, lifecycle
 from pageowner.tracker.hooks import LOST
 from pageowner.tracker.libbpf import Libbpf
@@ -25,3 +30,20 @@ def test_doctor_tries_each_thing_and_leaves_nothing(bpf: Libbpf) -> None:
         time.sleep(0.1)
     assert bpf.loaded_names().count("on_alloc") <= programs
     assert lifecycle.is_on() == was_on
+
+
+def test_a_file_that_tracking_does_not_need_makes_no_gap(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A kernel without memory cgroups has no /proc/kpagecgroup."""
+    def read(path: str) -> str:
+        if path == "/proc/kpagecgroup":
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", path)
+        return "readable"
+
+    monkeypatch.setattr(doctor, "_read", read)
+    found = [finding for finding in doctor._reading() if finding.name.startswith("/proc")]
+    draw_findings(found, Console(width=200))
+    said = capsys.readouterr().out
+    assert "Errno" not in said
+    assert "no memcg is shown" in said
+    assert said.rstrip().endswith("without gaps.")

@@ -6,20 +6,22 @@ import mmap
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.memory_ranges import ram_ranges
-from pageowner.tracker import lifecycle
+from pageowner.tracker import lifecycle, loading, survey
 from pageowner.tracker.capture import capture
-from pageowner.tracker.libbpf import BpfError, Libbpf
-from pageowner.tracker.maps import PIN_DIRECTORY, open_store
+from pageowner.tracker.libbpf import _PRINT, BpfError, Libbpf
+from pageowner.tracker.maps import PIN_DIRECTORY, Store, open_store
 
 ROUNDS = int(os.environ.get("PAGEOWNER_KILL_ROUNDS", "3"))
 
@@ -145,6 +147,43 @@ def test_two_on_at_once_end_with_one_tracker(bpf: Libbpf) -> None:
     assert left(bpf, ids) == set()
 
 
+@pytest.mark.usefixtures("off", "bpf")
+@pytest.mark.parametrize("name", ["new", "old"])
+def test_status_tells_what_a_killed_process_left(name: str) -> None:
+    assert not lifecycle.status().left
+    lifecycle.on()
+    os.rename(PIN_DIRECTORY, f"{PIN_DIRECTORY}-{name}")
+    status = lifecycle.status()
+    assert status.left
+    assert not status.on
+    assert lifecycle.off()
+    assert not lifecycle.status().left
+
+
+@pytest.mark.usefixtures("off")
+def test_an_interrupt_while_libbpf_speaks_is_not_lost(
+        bpf: Libbpf, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[str] = []
+
+    def spoken(level: int, text: bytes, arguments: int) -> int:
+        if not ends:
+            ends.append("asked")
+            signal.raise_signal(signal.SIGINT)
+        return 0
+
+    monkeypatch.setattr(bpf, "_print", _PRINT(spoken))
+    bpf.lib.libbpf_set_print(bpf._print)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            lifecycle.on()
+    finally:
+        monkeypatch.undo()
+        bpf.lib.libbpf_set_print(bpf._print)
+    assert ends
+    assert not os.path.exists(f"{PIN_DIRECTORY}-new")
+    assert not lifecycle.is_on()
+
+
 @pytest.mark.usefixtures("off")
 @pytest.mark.parametrize("name", ["new", "old"])
 def test_what_a_killed_process_left_is_removed(bpf: Libbpf, name: str) -> None:
@@ -226,6 +265,82 @@ def test_memory_added_since_is_covered_by_the_next_capture(
     rows = capture().select(tgid=os.getpid(), state="owned")
     assert (rows.table["pfn"].to_numpy() >= middle).any()
     assert lifecycle.status().counters["out_of_range"] == outside
+
+
+@pytest.mark.usefixtures("off", "bpf")
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("word", ["_span", "unused", "missed"])
+def test_a_capture_during_which_tracking_ends_says_so(
+        word: str, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    lifecycle.on()
+    owner = survey._Walk if word == "_span" else Store
+    real = getattr(owner, word)
+
+    def ending(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        lifecycle.off()
+        if again:
+            lifecycle.on()
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, word, ending)
+    with pytest.raises(PageownerError, match="turned off while it was being read"):
+        capture()
+
+
+@pytest.mark.usefixtures("off")
+def test_few_file_descriptors_are_enough(bpf: Libbpf, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A machine with 256 GiB has 1,024 spans, and a process may have 1,024 files.
+    monkeypatch.setattr(loading, "_AT_ONCE", 8)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd"))) + 1
+    lifecycle.on(lifecycle.Options(free_side=True))
+    lifecycle.off()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 64, hard))
+    try:
+        lifecycle.on(lifecycle.Options(free_side=True))
+        with open_store() as store:
+            spans = len(store.spans) + len(store.freed)
+            assert sum(map(int, capture(store).meta.frames.values()))
+        assert lifecycle.status().pages["owned"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if spans < 64:
+        pytest.skip(f"{spans} spans prove little")
+
+
+@pytest.mark.parametrize(("namespaces", "words", "says"), [
+    (["--pid", "--fork", "--mount-proc"], ["on"], "PID namespace of its own"),
+    (["--pid", "--fork", "--mount-proc"], ["doctor"], "PID namespace of its own"),
+    (["--cgroup"], ["on", "--cgroup", "/"], "that of a cgroup namespace"),
+])
+def test_other_namespaces_are_refused_in_words(
+        off: None, bpf: Libbpf, namespaces: list[str], words: list[str], says: str,
+        tmp_path: Path) -> None:
+    """Where BPF and this process would mean different things by the same number."""
+    base = next((line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()
+                 if line.split()[2] == "cgroup2"), None)
+    if base is None:
+        pytest.skip("no cgroup v2")
+    inner = Path(base, f"pageowner-{os.getpid()}")
+    inner.mkdir()
+    script = (f'echo 0 >"{inner}/cgroup.procs"; exec unshare --mount {" ".join(namespaces)} sh -c'
+              f' \'[ $# -lt 2 ] || {{ umount "{base}" && mount -t cgroup2 none "{base}"; }}'
+              ' || exit 77;'
+              f' exec "{sys.executable}" -m pageowner.cli "$@"\' sh "$@"')
+    try:
+        done = subprocess.run(["sh", "-c", script, "sh", *words], capture_output=True, text=True)
+        if done.returncode == 77:
+            pytest.skip("no cgroup v2 in a namespace of its own")
+        assert says in done.stdout + done.stderr
+        assert done.returncode == 1
+    finally:
+        for _ in range(100):
+            try:
+                inner.rmdir()
+                break
+            except OSError:
+                time.sleep(0.05)
 
 
 def test_a_missing_bpffs_is_mounted(bpf: Libbpf) -> None:

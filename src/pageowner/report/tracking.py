@@ -97,7 +97,11 @@ def draw_status(status: Status, console: Console) -> None:
         console.print(Text(f"{name:<10}{printable(text)}".rstrip(), style=style), soft_wrap=True)
 
     if not status.on:
-        line("tracking", "off; start it with: sudo pageowner on")
+        if status.left:
+            line("tracking", "neither on nor off: an on or off is at work, or was killed and left"
+                             " programs running; to remove them: sudo pageowner off", "yellow")
+        else:
+            line("tracking", "off; start it with: sudo pageowner on")
         return
     passed = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - status.since_ns
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status.since_wall))
@@ -140,7 +144,7 @@ def draw_status(status: Status, console: Console) -> None:
         line(title, "nothing")
 
 
-_NO_GAP = ("pageblock types",)
+_NO_GAP = ("pageblock types", "/proc/kpagecount", "/proc/kpagecgroup", "memory")
 """Findings that concern what is shown, not what is tracked."""
 
 
@@ -174,4 +178,4 @@ def draw_findings(found: list[Finding], console: Console) -> None:
 
 def to_json(status: Status) -> dict[str, Any]:
     """The same for programs."""
-    return asdict(status) if status.on else {"on": False}
+    return asdict(status) if status.on else {"on": False, "left": status.left}

@@ -36,6 +36,8 @@ SIGHTING = np.dtype([("page", "u8"), ("gfp_mask", "u8"), ("order", "u4"), ("n", 
 """struct sighting (records.h)."""
 
 _PAGES = 32
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC
+"""PROC_PID_INIT_INO in include/linux/proc_ns.h."""
 _TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "loongarch64": 241,
                     "ppc64le": 319, "s390x": 331}
@@ -219,5 +221,16 @@ def _take_pages() -> None:
 
 
 def this_thread() -> int:
-    """The id that bpf_get_current_pid_tgid() has in its lower half, in the first namespace."""
+    """The id that bpf_get_current_pid_tgid() has in its lower half, in the first namespace.
+
+    Raises PageownerError in another one: BPF would not know this process by its numbers.
+    """
+    try:
+        own = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        own = _FIRST_PID_NAMESPACE
+    if own != _FIRST_PID_NAMESPACE:
+        raise PageownerError(
+            "this process is in a PID namespace of its own, as in a container, and BPF does not"
+            " know it by the numbers there; run it outside, or in the container with --pid=host")
     return threading.get_native_id()

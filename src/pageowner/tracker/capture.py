@@ -42,7 +42,7 @@ def capture(store: Store | None = None) -> Snapshot:
     ``meta.frames`` counts every page frame of the machine in exactly one class of
     `accounts.CLASSES`; ``meta.counters`` holds the tracker's counters and what this reading
     noticed (`survey.Survey`). Memory that was added since `on` is tracked from the first capture
-    on. Raises PageownerError if tracking is off or this process may not
+    on. Raises PageownerError if tracking is off, or turned off meanwhile, or this process may not
     read the maps, the page flags or the symbols.
     """
     if store is None:
@@ -56,8 +56,9 @@ def capture(store: Store | None = None) -> Snapshot:
     found = survey(store, zone_map, names.bits.get("__GFP_COMP", 0x40000))
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     columns = _columns(store, found, symbols, zone_map, names)
-    return Snapshot.from_columns(
-        columns, _metadata(store, zone_map, found.frames, found.seen, now))
+    metadata = _metadata(store, zone_map, found.frames, found.seen, now)
+    store.check_on()
+    return Snapshot.from_columns(columns, metadata)
 
 
 def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: zones.ZoneMap,

@@ -102,18 +102,25 @@ def _programs(bpf: Libbpf) -> Iterator[Finding]:
 
 def _reading() -> Iterator[Finding]:
     yield _tried("kallsyms", True, lambda: f"{len(tracing_ranges())} functions of tracing found")
-    for name, needed in (("kpageflags", True), ("kpagecount", False), ("kpagecgroup", False)):
-        yield _tried(f"/proc/{name}", needed, partial(_read, f"/proc/{name}"))
+    for name, needed, lost in (
+            ("kpageflags", True, "nothing can be said of pages in use since before"),
+            ("kpagecount", False, "kinds of pages are told without it"),
+            ("kpagecgroup", False, "no memcg is shown")):
+        yield _tried(f"/proc/{name}", needed, partial(_read, f"/proc/{name}"), lost)
     yield Finding("pageblock types", False, False, "not read from a live machine",
                   "dump prints `type Unknown`, and report --by block has one group")
     yield _tried("memory", False, _cost)
 
 
-def _tried(name: str, needed: bool, test: Callable[[], str]) -> Finding:
+def _tried(name: str, needed: bool, test: Callable[[], str], follows: str = "") -> Finding:
+    """``follows``: from a file that cannot be read."""
     try:
         return Finding(name, True, needed, test())
-    except (PageownerError, OSError) as error:
+    except PageownerError as error:
         return Finding(name, False, needed, "no", str(error))
+    except OSError as error:
+        why = error.strerror or str(error)
+        return Finding(name, False, needed, why, follows)
 
 
 def _calibration(bpf: Libbpf) -> str:

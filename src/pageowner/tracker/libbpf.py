@@ -10,13 +10,17 @@ import ctypes
 import ctypes.util
 import errno
 import os
+import signal
+import threading
 from collections import deque
+from contextlib import contextmanager
 from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
 __all__ = [
     "ARRAY",
@@ -204,6 +208,28 @@ class LinkInfo:
     program_id: int
 
 
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Signals that end this process do so afterwards: libbpf calls back to say something, and an
+    exception there is lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    handlers = {number: handler
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+                if callable(handler := signal.getsignal(number))}
+    for number in handlers:
+        signal.signal(number, lambda *arrived: came.append(arrived))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for arrived, frame in came:
+            handlers[signal.Signals(arrived)](arrived, frame)
+
+
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 
 _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
@@ -301,7 +327,8 @@ class Libbpf:
         options = _OpenOptions(ctypes.sizeof(_OpenOptions), name.encode())
         ctypes.set_errno(0)
         self.log.clear()
-        pointer = self.lib.bpf_object__open_mem(image, len(image), byref(options))
+        with _interrupts_wait():
+            pointer = self.lib.bpf_object__open_mem(image, len(image), byref(options))
         if not pointer:
             raise self.error(f"open {name}", -1)
         return Object(self, pointer, image)
@@ -555,7 +582,9 @@ class Object:
         """Make the maps and have the kernel verify the chosen programs."""
         ctypes.set_errno(0)
         self.bpf.log.clear()
-        self.bpf.check("load the BPF object", self.bpf.lib.bpf_object__load(self.pointer))
+        with _interrupts_wait():
+            code = self.bpf.lib.bpf_object__load(self.pointer)
+        self.bpf.check("load the BPF object", code)
 
     def map_fd(self, name: str) -> int:
         """File descriptor of a map after `load`."""
@@ -569,7 +598,8 @@ class Object:
         """Attach a program where its section says; the link's file descriptor."""
         ctypes.set_errno(0)
         self.bpf.log.clear()
-        link = self.bpf.lib.bpf_program__attach(self._program(name))
+        with _interrupts_wait():
+            link = self.bpf.lib.bpf_program__attach(self._program(name))
         if not link:
             raise self.bpf.error(f"attach {name}", -1)
         self.links.append(link)

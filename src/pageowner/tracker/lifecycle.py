@@ -105,8 +105,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Status:
-    """What is tracked and what it costs; only ``on`` is set while tracking is off.
+    """What is tracked and what it costs; while tracking is off only ``on`` and ``left`` are set.
 
+    - ``left``: pins of an `on` or `off` that is at work, or was killed: its programs may still run
     - ``already_on``: `on` found it so
     - ``since_wall``: seconds since 1970; ``since_ns``: CLOCK_MONOTONIC, as the records' ``ts``
     - ``hooks``: name to ``active`` or the reason why not; ``attached``: those that are
@@ -119,6 +120,7 @@ class Status:
     """
 
     on: bool
+    left: bool = False
     already_on: bool = False
     options: Options = field(default_factory=Options)
     since_wall: float = 0.0
@@ -187,11 +189,11 @@ def status() -> Status:
     if not is_on():
         if os.geteuid() != 0:
             requirements.require_root()
-        return Status(on=False)
+        return Status(on=False, left=os.path.isdir(_NEW) or os.path.isdir(_OLD))
     with open_store() as store:
         facts = store.facts
         memo_counters = memo.read_counters(store.bpf, store.fd("memo_states"))
-        return Status(
+        found = Status(
             on=True,
             options=Options(**facts["options"]),
             since_wall=facts["since_wall"],
@@ -207,6 +209,8 @@ def status() -> Status:
             frames=sum(end - start for start, end in facts["ranges"]),
             facts=facts,
         )
+        store.check_on()
+        return found
 
 
 def cover() -> int:
@@ -357,6 +361,11 @@ def _cgroup(path: str) -> tuple[int, int]:
             break
     else:
         raise PageownerError("no cgroup v2 is mounted, so there is nothing to choose by cgroup")
+    if os.stat(mount).st_ino != 1:
+        raise PageownerError(
+            f"{mount} is not the root of cgroup v2 but that of a cgroup namespace, as in a"
+            " container; how deep a cgroup lies, which BPF asks, is not known here; choose it"
+            " outside")
     # resolved, since the depth is counted in the parts of the path
     place = Path(path if Path(path).is_relative_to(mount) else f"{mount}/{path.lstrip('/')}")
     place = place.resolve()

@@ -26,6 +26,11 @@ HOOK_NUMBERS = {"alloc": 0, "free": 1, "extfrag": 2, "bulk": 3, "contig": 4, "mi
 _STATE_WORD = RECORD.fields["order"][1] // 4 if RECORD.fields else 0
 
 
+_AT_ONCE = 256
+"""Spans that are put into the table together: each time waits for a grace period of RCU, and until
+then each holds a file descriptor, of which a process has 1,024 most often."""
+
+
 def image() -> bytes:
     """The compiled BPF object as it is in the package."""
     return resources.files("pageowner.tracker").joinpath("page_owner.bpf.o").read_bytes()
@@ -232,19 +237,31 @@ def add_spans(bpf: Libbpf, outers: list[tuple[int, int]], span_shift: int,
     made = 0
     for outer, size in outers:
         fds: dict[int, int] = {}
+        made_here = 0
         try:
             for number, parts in wanted.items():
                 if bpf.lookup(outer, number.to_bytes(4, "little"), 4) is not None:
                     continue
+                if len(fds) == _AT_ONCE:
+                    made_here += _give(bpf, outer, fds)
                 fd = fds[number] = bpf.create_array("po_span", size, 1 << span_shift, MMAPABLE)
                 if early_word and size == RECORD.itemsize:
                     words = map_array(fd, RECORD, 1 << span_shift, True).view("u4")
                     words = words.reshape(-1, RECORD.itemsize // 4)
                     for begin, end in parts:
                         words[begin:end, _STATE_WORD] = early_word
-            bpf.update_all(outer, fds)
+            made_here += _give(bpf, outer, fds)
         finally:
             for fd in fds.values():
                 os.close(fd)
-        made = max(made, len(fds))
+        made = max(made, made_here)
     return made
+
+
+def _give(bpf: Libbpf, outer: int, fds: dict[int, int]) -> int:
+    """Put these arrays into a map of maps and let go of them; how many they were."""
+    bpf.update_all(outer, fds)
+    given = len(fds)
+    while fds:
+        os.close(fds.popitem()[1])
+    return given

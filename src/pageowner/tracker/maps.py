@@ -15,11 +15,13 @@ while it is read. How to read it truly:
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import json
 import mmap
 import os
+import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,6 +135,14 @@ class Hook:
     missed: int
 
 
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int,
+                       ctypes.c_long)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_MAP_FAILED = (1 << 8 * ctypes.sizeof(ctypes.c_void_p)) - 1
+
+
 def possible_cpus(text: str | None = None) -> int:
     """How many CPUs a per-CPU map has room for: the highest of /sys/.../cpu/possible plus one."""
     if text is None:
@@ -145,8 +155,19 @@ def map_array(fd: int, dtype: np.dtype[Any], entries: int, write: bool = False) 
     page = mmap.PAGESIZE
     size = (dtype.itemsize * entries + page - 1) // page * page
     protection = mmap.PROT_READ | (mmap.PROT_WRITE if write else 0)
-    memory = mmap.mmap(fd, size, mmap.MAP_SHARED, protection)
-    return np.frombuffer(memory, dtype, entries)
+    # Python's own mmap keeps a file descriptor for each, and a large machine has 2,000 spans.
+    ctypes.set_errno(0)
+    address = _libc.mmap(None, size, protection, mmap.MAP_SHARED, fd, 0)
+    if address == _MAP_FAILED:
+        raise BpfError(ctypes.get_errno(), f"map {size} bytes of a BPF array")
+    memory = (ctypes.c_ubyte * size).from_address(address)
+    weakref.finalize(memory, _libc.munmap, address, size).atexit = False
+    array: NDArray[Any] = np.frombuffer(memoryview(memory), dtype, entries)
+    array.flags.writeable = write
+    return array
+
+
+_ENDED = "tracking was turned off while it was being read; start it with: sudo pageowner on"
 
 
 class Store:
@@ -187,8 +208,31 @@ class Store:
     def fd(self, name: str) -> int:
         """File descriptor of something pinned; closed with the store."""
         if name not in self._fds:
-            self._fds[name] = self.bpf.get(f"{self.directory}/{name}")
+            self._fds[name] = self._pinned(name)
         return self._fds[name]
+
+    def _pinned(self, name: str) -> int:
+        try:
+            return self.bpf.get(f"{self.directory}/{name}")
+        except BpfError as error:
+            if error.errno != errno.ENOENT or "config" not in self._fds:
+                raise
+            raise PageownerError(_ENDED) from error
+
+    def check_on(self) -> None:
+        """Raises PageownerError if tracking was turned off since this store was opened: what it
+        says stands still since then, and is not the truth any more."""
+        if not self.directory:
+            return
+        try:
+            now = self.bpf.get(f"{self.directory}/config")
+        except BpfError as error:
+            raise PageownerError(_ENDED) from error
+        try:
+            if self.bpf.map_info(now).id != self.bpf.map_info(self.fd("config")).id:
+                raise PageownerError(_ENDED)
+        finally:
+            os.close(now)
 
     def _array(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
         fd = self.fd(name)
@@ -245,7 +289,7 @@ class Store:
         """The attached programs."""
         hooks = []
         for pin in sorted(Path(self.directory).glob("link_*")):
-            link = self.bpf.get(str(pin))
+            link = self._pinned(pin.name)
             try:
                 about = self.bpf.link_info(link)
                 program = self.bpf.program_by_id(about.program_id)

@@ -199,10 +199,13 @@ class _Walk:
             end = min(at + (1 << int(records["order"][at])), count)
             if pick[end - 1] - pick[at] != end - 1 - at:
                 continue
-            before[at:end] |= _BUDDY
-            after[at:end] |= _BUDDY
+            # A block that was split may have its first page free alone.
+            inside = at + np.flatnonzero((before[at:end] == 0) & (after[at:end] == 0))
+            inside = inside[self.store.unused((pick[inside] + first).astype(np.uint64))]
+            before[inside] |= _BUDDY
+            after[inside] |= _BUDDY
             if np.array_equal(live[pick[at]], records[at]):
-                self.seen["stale_pages"] += end - at
+                self.seen["stale_pages"] += len(inside)
         return before, after
 
     def _doubt(self, done: Account, live: NDArray[np.void], first: int, pick: NDArray[np.int64],
