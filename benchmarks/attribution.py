@@ -12,14 +12,13 @@ unwound too, until HITS (10 million) of them were compared. Needs root, cc and b
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from common import ROOT, folder, median
+from common import ROOT, folder, may_track, median
 from fault import measure, with_bpftrace, with_tracker
 from mixed_load import rounds as mixed_load
 from pageowner.tracker import lifecycle, memo
@@ -30,11 +29,7 @@ MEMO, PLAIN, PEER = "memo", "plain unwinding", "bpftrace, kstack by pfn"
 
 
 def main() -> None:
-    if os.geteuid() != 0:
-        print("skipped: tracking needs root")
-        return
-    if lifecycle.is_on():
-        print("skipped: tracking is on; turn it off first")
+    if not may_track():
         return
     arguments = [int(text) for text in sys.argv[1:]] + [7, 60, 10_000_000][len(sys.argv) - 1 :]
     if arguments[0]:

@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from common import median
+from common import may_track, median
 from pageowner.tracker import lifecycle, memo
 from pageowner.tracker.lifecycle import Options
 
@@ -82,11 +82,7 @@ def tracked(way: str) -> contextlib.AbstractContextManager[object]:
 
 
 def main() -> None:
-    if os.geteuid() != 0:
-        print("skipped: tracking needs root")
-        return
-    if lifecycle.is_on():
-        print("skipped: tracking is on; turn it off first")
+    if not may_track():
         return
     tree = prepared()
     if tree is None:

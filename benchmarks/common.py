@@ -99,3 +99,16 @@ def ratio(mine: list[Run], other: list[Run], what: str = "wall") -> float:
 
 def folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="pageowner-bench-")
+
+
+def may_track() -> bool:
+    """Whether tracking can be turned on here; one line says why not."""
+    from pageowner.tracker import lifecycle
+
+    if os.geteuid() != 0:
+        print("skipped: tracking needs root")
+    elif lifecycle.is_on():
+        print("skipped: tracking is on; turn it off first")
+    else:
+        return True
+    return False

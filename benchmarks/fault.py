@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from common import ROOT, folder, median
+from common import ROOT, folder, may_track, median
 from pageowner.tracker import lifecycle
 from pageowner.tracker.maps import RECORD
 
@@ -54,11 +54,7 @@ def with_tracker(program: str, options: lifecycle.Options) -> float:
 
 
 def main() -> None:
-    if os.geteuid() != 0:
-        print("skipped: tracking needs root")
-        return
-    if lifecycle.is_on():
-        print("skipped: tracking is on; turn it off first")
+    if not may_track():
         return
     ways = {
         "tracker": lambda program: with_tracker(program, lifecycle.Options()),
