@@ -121,7 +121,7 @@ def attach_required(tracker: Tracker, directory: str | None,
     for kind in kinds:
         link = tracker.main.attach(f"on_{kind}")
         if directory is not None:
-            tracker.bpf.pin(link, f"{directory}/link_mm_page_{kind}")
+            tracker.bpf.pin(link.fd, f"{directory}/link_mm_page_{kind}")
         hooks[f"mm_page_{kind}"] = "active"
         said = _attach(tracker, f"mm_page_{kind}{NESTED}", f"on_nested_{kind}", directory)
         hooks[f"mm_page_{kind}{NESTED}"] = said
@@ -165,10 +165,9 @@ def _attach_function(tracker: Tracker, hook: _Hook, directory: str | None) -> st
 def _attach(tracker: Tracker, name: str, program: str, directory: str | None,
             function: str | None = None, values: dict[str, int] | None = None) -> str:
     try:
-        obj = tracker.load_optional(program, function, values)
-        link = obj.attach(program)
+        link = tracker.attach(program, function, values)
         if directory is not None:
-            tracker.bpf.pin(link, f"{directory}/link_{name}")
+            tracker.bpf.pin(link.fd, f"{directory}/link_{name}")
     except BpfError as error:
         if error.errno in (errno.EPERM, errno.EACCES) and function is not None:
             return f"refused: the kernel does not let BPF trace {function}"
@@ -184,7 +183,9 @@ def skip_of_fexit(tracker: Tracker) -> int | None:
     before = _stacks(tracker)
     os.close(_vmalloc(bpf))
     table = _stacks(tracker)
-    info = bpf.program_info(tracker.optional["on_bulk"].program_fd("on_bulk"))
+    program = bpf.program_by_id(bpf.link_info(tracker.links["on_bulk"].fd).program_id)
+    info = bpf.program_info(program)
+    os.close(program)
     ranges = tracing_ranges()
     new = np.flatnonzero((before["n"] == 0) & (table["n"] > 0))
     found = []

@@ -489,13 +489,28 @@ class Libbpf:
 
 
 @dataclass
+class Link:
+    """A program attached to what it watches, for as long as this is open or pinned."""
+
+    bpf: Libbpf
+    pointer: int
+    fd: int
+
+    def close(self) -> None:
+        """Let go of it; if it is not pinned, the program is detached."""
+        if self.pointer:
+            self.bpf.lib.bpf_link__destroy(self.pointer)
+            self.pointer = 0
+
+
+@dataclass
 class Object:
     """An opened BPF object: its maps and programs by name. Close it, or use ``with``."""
 
     bpf: Libbpf
     pointer: int
     image: bytes
-    links: list[int] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         return self
@@ -505,9 +520,7 @@ class Object:
 
     def close(self) -> None:
         """Let go of everything; what is not pinned ends."""
-        for link in self.links:
-            self.bpf.lib.bpf_link__destroy(link)
-        self.links.clear()
+        self.detach()
         if self.pointer:
             self.bpf.lib.bpf_object__close(self.pointer)
             self.pointer = 0
@@ -594,21 +607,26 @@ class Object:
         """File descriptor of a program after `load`."""
         return self.bpf.check(f"program {name}", self.bpf.lib.bpf_program__fd(self._program(name)))
 
-    def attach(self, name: str) -> int:
-        """Attach a program where its section says; the link's file descriptor."""
+    def attach(self, name: str) -> Link:
+        """Attach a program where its section says, until this object is closed."""
+        self.links.append(self.attach_apart(name))
+        return self.links[-1]
+
+    def attach_apart(self, name: str) -> Link:
+        """As `attach`, but the link outlives this object."""
         ctypes.set_errno(0)
         self.bpf.log.clear()
         with _interrupts_wait():
             link = self.bpf.lib.bpf_program__attach(self._program(name))
         if not link:
             raise self.bpf.error(f"attach {name}", -1)
-        self.links.append(link)
-        return self.bpf.check(f"link of {name}", self.bpf.lib.bpf_link__fd(link))
+        return Link(self.bpf, link,
+                    self.bpf.check(f"link of {name}", self.bpf.lib.bpf_link__fd(link)))
 
     def detach(self) -> None:
         """Destroy the links that are not pinned."""
         for link in self.links:
-            self.bpf.lib.bpf_link__destroy(link)
+            link.close()
         self.links.clear()
 
 

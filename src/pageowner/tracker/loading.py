@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageowner.tracker.libbpf import MMAPABLE, BpfError, Libbpf, Object
+from pageowner.tracker.libbpf import MMAPABLE, Libbpf, Link, Object
 from pageowner.tracker.maps import FREED, RECORD, Store, map_array, stack_type
 from pageowner.tracker.memo import MAPS, Plan, set_bytes
 
@@ -113,8 +113,8 @@ def _symbols(elf: bytes, section: str) -> dict[str, tuple[int, int]]:
 
 @dataclass
 class Tracker:
-    """A loaded tracker that is not pinned: the object with the required hooks, one more object
-    for each optional hook, all on the same maps. Closed, it is gone."""
+    """A loaded tracker that is not pinned: the object with the required hooks, and the links of
+    what was attached beside it, on the same maps. Closed, it is gone."""
 
     bpf: Libbpf
     sizes: Sizes
@@ -123,7 +123,7 @@ class Tracker:
     free_side: bool = False
     memo: Plan = field(default_factory=Plan)
     main: Object | None = None
-    optional: dict[str, Object] = field(default_factory=dict)
+    links: dict[str, Link] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Tracker:
@@ -134,9 +134,9 @@ class Tracker:
 
     def close(self) -> None:
         """Let go of everything that is not pinned."""
-        for obj in self.optional.values():
-            obj.close()
-        self.optional.clear()
+        for link in self.links.values():
+            link.close()
+        self.links.clear()
         self._stack.close()
 
     def load(self, *programs: str) -> Object:
@@ -158,13 +158,15 @@ class Tracker:
         self.main = obj
         return obj
 
-    def load_optional(self, program: str, function: str | None = None,
-                      more: dict[str, int] | None = None) -> Object:
-        """Load one more program on the same maps, tracing ``function`` if given; what the
-        kernel says of it stays its own affair. Raises BpfError."""
+    def attach(self, program: str, function: str | None = None,
+               more: dict[str, int] | None = None) -> Link:
+        """Load one more program on the same maps, tracing ``function`` if given, and attach it.
+
+        What the kernel says of it stays its own affair, and only the link stays open: all its
+        maps for each hook are more files than a process may have. Raises BpfError.
+        """
         assert self.main is not None
-        obj = self.bpf.open(image(), "pageowner")
-        try:
+        with self.bpf.open(image(), "pageowner") as obj:
             obj.choose(program)
             self._set(obj, more)
             if function is not None:
@@ -173,11 +175,8 @@ class Tracker:
                 if not name.endswith(".rodata"):
                     obj.reuse(name, self.main.map_fd(name))
             obj.load()
-        except BpfError:
-            obj.close()
-            raise
-        self.optional[program] = obj
-        return obj
+            link = self.links[program] = obj.attach_apart(program)
+        return link
 
     def _set(self, obj: Object, more: dict[str, int] | None = None) -> None:
         parameters(obj, {
