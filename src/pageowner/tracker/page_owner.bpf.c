@@ -399,7 +399,7 @@ int on_migrate_end(u64 *context)
 SEC("fentry")
 int on_split_page(u64 *context)
 {
-	split_range(page_to_pfn(argument(context, 0)), (u32)argument(context, 1), 0);
+	split_range(page_to_pfn(argument(context, 0)), (u32)argument(context, 1), 0, SPLIT_PAGE);
 	return 0;
 }
 
@@ -439,7 +439,7 @@ int on_split_exit(u64 *context)
 		isolate(at & ~((1ULL << (to & 31)) - 1), to, 1);
 		return 0;
 	}
-	split_range(pfn, order, to);
+	split_range(pfn, order, to, SPLIT_FOLIO);
 	return 0;
 }
 
@@ -502,7 +502,7 @@ int made_up(u64 *context)
 		move_owner(context[1], context[2], context[3], context[4]);
 		break;
 	case HOOK_SPLIT:
-		split_range(context[1], context[2], context[3]);
+		split_range(context[1], context[2], context[3], SPLIT_MADE_UP);
 		break;
 	case HOOKS:
 		isolate(context[1], context[2], 1);

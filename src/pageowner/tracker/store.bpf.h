@@ -318,20 +318,24 @@ struct split {
 	u32 spare;
 };
 
+/* One for each program that splits: on a function of the kernel a program may be preempted, and
+ * the kernel keeps only itself from running then on that CPU. */
+enum { SPLIT_PAGE, SPLIT_FOLIO, SPLIT_MADE_UP, SPLITTERS };
+
 struct {
 	FIELD_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	FIELD_TYPE(key, u32);
 	FIELD_TYPE(value, struct split);
-	FIELD_NUMBER(max_entries, 1);
+	FIELD_NUMBER(max_entries, SPLITTERS);
 } split_now SEC(".maps");
 
 /* One piece of a split; 0 when all is done. The head's own piece is written last: until then
  * it says that it is being divided, and who frees a piece waits. */
-GLOBAL int split_step(void)
+GLOBAL int split_step(u32 splitter)
 {
-	u32 zero = 0, word;
-	struct split *split = bpf_map_lookup_elem(&split_now, &zero);
+	struct split *split = bpf_map_lookup_elem(&split_now, &splitter);
 	struct record *record;
+	u32 word;
 
 	if (!split || split->at >= split->end)
 		return 0;
@@ -369,11 +373,11 @@ GLOBAL int split_step(void)
 }
 
 /* All blocks of more than 2**to pages within the 2**order pages at pfn become blocks of 2**to. */
-GLOBAL int split_range(u64 pfn, u32 order, u32 to)
+GLOBAL int split_range(u64 pfn, u32 order, u32 to, u32 splitter)
 {
-	u32 i, zero = 0, word;
-	struct split *split = bpf_map_lookup_elem(&split_now, &zero);
+	struct split *split = bpf_map_lookup_elem(&split_now, &splitter);
 	struct record *record = record_at(pfn);
+	u32 i, word;
 
 	if (!split || !record)
 		return 0;
@@ -385,7 +389,7 @@ GLOBAL int split_range(u64 pfn, u32 order, u32 to)
 	split->left = 0;
 	split->to = to;
 	for (i = 0; i < 1024; i++)
-		if (!split_step())
+		if (!split_step(splitter))
 			break;
 	count(COUNT_SPLITS, 1);
 	return 0;
