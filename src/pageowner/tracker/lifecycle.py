@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import mmap
 import os
 import platform
 import time
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pageowner.errors import PageownerError, UsageError
-from pageowner.kernel import zones
+from pageowner.kernel import gfp, zones
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.tracker import early, memo, requirements
 from pageowner.tracker.calibrate import Calibration, calibrate, this_thread
@@ -279,7 +280,10 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
     sizes = sizes_for(ranges, options.tasks, options.stacks)
     page_struct = bpf.type_size("page")
     found = find_vmemmap(bpf, page_struct)
-    values = {"vmemmap": found.vmemmap, **_filters(options)}
+    contiguous = gfp.contiguous(platform.release(), gfp.running())
+    values = {"vmemmap": found.vmemmap, "direct_map": found.direct_map,
+              "page_shift": mmap.PAGESIZE.bit_length() - 1,
+              "comp_gfp": contiguous.compound, "contig_gfp": contiguous.mask, **_filters(options)}
     recalling = _plan_memo(bpf, options)
     with ExitStack() as loaded:
         try:
@@ -324,7 +328,7 @@ def find_vmemmap(bpf: Libbpf, page_struct: int) -> Calibration:
     """Load the calibration alone, with maps of no size to speak of, and run it."""
     small = Sizes(span_shift=0, spans=1, tasks=1, stacks=1)
     with Tracker(bpf, small, 1, {"only_pid": this_thread()}) as tracker:
-        return calibrate(bpf, tracker.load("calibrate"), page_struct)
+        return calibrate(bpf, tracker.load("calibrate", "calibrate_direct"), page_struct)
 
 
 def _plan_memo(bpf: Libbpf, options: Options) -> memo.Plan:
@@ -383,6 +387,7 @@ def _facts(options: Options, found: Calibration, sizes: Sizes, ranges: list[tupl
         "kernel": platform.release(),
         "vmemmap": found.vmemmap,
         "calibration_events": found.events,
+        "direct_map": found.direct_map,
         "skip": found.skip,
         "page_struct_size": page_struct,
         "span_shift": sizes.span_shift,

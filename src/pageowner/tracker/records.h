@@ -163,6 +163,7 @@ enum memo_counter {
 /* One event of the calibration: what the raw tracepoint says of a page. */
 struct sighting {
 	u64 page;           /* address of its struct page */
+	u64 address;        /* of the pages themselves, where kmalloc() told it */
 	u64 gfp_mask;
 	u32 order;
 	u32 n;

@@ -60,8 +60,10 @@ const volatile u8 split_at = NOT_THERE;    /* __folio_split: the page that piece
 const volatile u8 split_uniform = NOT_THERE;/* ... unless this argument is split_uniform_value */
 const volatile u8 split_uniform_value = 1;
 const volatile u8 split_arguments = 2;     /* how many: the result follows them */
-/* __GFP_COMP: a contiguous range is one compound page. */
-const volatile u32 comp_gfp = 1 << 18;
+const volatile u32 comp_gfp = 1 << 18; /* of a contiguous range that is one compound page */
+const volatile u32 contig_gfp;         /* the mask of the pages of any other; 0: the caller's */
+const volatile u64 direct_map;         /* address of pfn 0 in the kernel's direct map */
+const volatile u32 page_shift = 12;
 const volatile u32 only_pid;           /* of the calibration */
 
 /* Frames of the tracing itself at the top of a stack, by hook, or NOT_BEGUN: set after attaching. In

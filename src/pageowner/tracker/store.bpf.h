@@ -320,7 +320,7 @@ struct split {
 
 /* One for each program that splits: on a function of the kernel a program may be preempted, and
  * the kernel keeps only itself from running then on that CPU. */
-enum { SPLIT_PAGE, SPLIT_FOLIO, SPLIT_MADE_UP, SPLITTERS };
+enum { SPLIT_PAGE, SPLIT_FOLIO, SPLIT_EXACT, SPLIT_EXACT_NID, SPLIT_MADE_UP, SPLITTERS };
 
 struct {
 	FIELD_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -372,20 +372,16 @@ GLOBAL int split_step(u32 splitter)
 	return 1;
 }
 
-/* All blocks of more than 2**to pages within the 2**order pages at pfn become blocks of 2**to. */
-GLOBAL int split_range(u64 pfn, u32 order, u32 to, u32 splitter)
+/* All blocks of more than 2**to pages that begin in this range become blocks of 2**to. */
+GLOBAL int split_until(u64 pfn, u64 end, u32 to, u32 splitter)
 {
 	struct split *split = bpf_map_lookup_elem(&split_now, &splitter);
-	struct record *record = record_at(pfn);
-	u32 i, word;
+	u32 i;
 
-	if (!split || !record)
+	if (!split)
 		return 0;
-	word = RECORD_WORD(record);
-	if (!is_block(word) || order_in(word) > order)
-		isolate(pfn, order, 1);
 	split->at = pfn;
-	split->end = pfn + (1ULL << (order & 31));
+	split->end = end;
 	split->left = 0;
 	split->to = to;
 	for (i = 0; i < 1024; i++)
@@ -393,6 +389,20 @@ GLOBAL int split_range(u64 pfn, u32 order, u32 to, u32 splitter)
 			break;
 	count(COUNT_SPLITS, 1);
 	return 0;
+}
+
+/* All blocks of more than 2**to pages within the 2**order pages at pfn become blocks of 2**to. */
+GLOBAL int split_range(u64 pfn, u32 order, u32 to, u32 splitter)
+{
+	struct record *record = record_at(pfn);
+	u32 word;
+
+	if (!record)
+		return 0;
+	word = RECORD_WORD(record);
+	if (!is_block(word) || order_in(word) > order)
+		isolate(pfn, order, 1);
+	return split_until(pfn, pfn + (1ULL << (order & 31)), to, splitter);
 }
 
 /* The block at to takes over the owner of that at from, as __folio_copy_owner() does. */
