@@ -51,9 +51,17 @@ INLINE void keep_free_side(void *context, u64 pfn, u32 hook)
 	void *inner;
 	u32 task;
 
-	inner = bpf_map_lookup_elem(&freed_spans, &key);
-	if (!inner)
+	if (span >= span_count)
 		return;
+	inner = bpf_map_lookup_elem(&freed_spans, &key);
+	if (!inner) {
+		key = spare_of(span);
+		if (!key)
+			return;
+		inner = bpf_map_lookup_elem(&freed_spans, &key);
+		if (!inner)
+			return;
+	}
 	freed = bpf_map_lookup_elem(inner, &slot);
 	if (!freed)
 		return;
@@ -66,7 +74,7 @@ INLINE void keep_free_side(void *context, u64 pfn, u32 hook)
 
 INLINE void was_freed(u64 pfn, u32 order)
 {
-	struct record *record = record_at(pfn);
+	struct record *record = record_for(pfn);
 	u32 word;
 
 	if (!record) {
@@ -536,6 +544,18 @@ int settle(u64 *context)
 				__sync_val_compare_and_swap((u32 *)&record->order, early, 0);
 		}
 	}
+	return 0;
+}
+
+/* No free spare is taken from here on, until userspace says that they are free. */
+SEC("raw_tp")
+int hold_spares(u64 *context)
+{
+	u32 i;
+
+	(void)context;
+	for (i = 0; i < SPARES; i++)
+		__sync_val_compare_and_swap(&spare_spans[i], 0, SPARE_HELD);
 	return 0;
 }
 

@@ -11,14 +11,41 @@
 
 /* ---- the store ---- */
 
+/* Where the spare is that has become a span which is not there yet; 0 if none has. */
+GLOBAL u32 spare_of(u64 span)
+{
+	u32 slot = span & (SPARES - 1);
+
+	if (!has_spares || *(volatile u32 *)&spare_spans[slot] != (u32)span + 1)
+		return 0;
+	return span_count + slot;
+}
+
+/* Make the spare of a page's span that span; 0 if it is another one already. */
+GLOBAL int take_spare(u64 pfn)
+{
+	u64 span = pfn >> span_shift;
+	u32 wanted = span + 1, was;
+
+	if (!has_spares || span >= span_count)
+		return 0;
+	was = __sync_val_compare_and_swap(&spare_spans[span & (SPARES - 1)], 0, wanted);
+	return !was || was == wanted;
+}
+
 INLINE void *span_of(u64 pfn)
 {
 	u64 span = pfn >> span_shift;
 	u32 key = span;
+	void *inner;
 
-	if (span > 0xffffffffULL)
+	if (span >= span_count)
 		return NULL;
-	return bpf_map_lookup_elem(&spans, &key);
+	inner = bpf_map_lookup_elem(&spans, &key);
+	if (inner)
+		return inner;
+	key = spare_of(span);
+	return key ? bpf_map_lookup_elem(&spans, &key) : NULL;
 }
 
 INLINE struct record *in_span(void *span, u64 pfn)
@@ -33,6 +60,16 @@ INLINE struct record *record_at(u64 pfn)
 	void *span = span_of(pfn);
 
 	return span ? in_span(span, pfn) : NULL;
+}
+
+/* The same for a page that was just allocated or freed: it is memory, added if it has no span. */
+INLINE struct record *record_for(u64 pfn)
+{
+	struct record *record = record_at(pfn);
+
+	if (!record && take_spare(pfn))
+		record = record_at(pfn);
+	return record;
 }
 
 /* order, state, migrate_reason and moves are one word, so that readers see all or nothing. */
@@ -131,7 +168,7 @@ INLINE void put_piece(struct record *to, struct record *from, u32 word)
 /* A block begins at pfn; its task's reference passes to the record. */
 GLOBAL int own(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
 {
-	struct record *record = record_at(pfn);
+	struct record *record = record_for(pfn);
 	struct record fresh = {};
 
 	if (!record) {
@@ -158,7 +195,7 @@ GLOBAL int own(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
 /* A block begins at pfn that a filter leaves out. */
 GLOBAL int own_filtered(u64 pfn, u32 order, u32 gfp_mask)
 {
-	struct record *record = record_at(pfn);
+	struct record *record = record_for(pfn);
 	struct record fresh = {};
 
 	count(COUNT_FILTERED, 1);
@@ -408,7 +445,7 @@ GLOBAL int split_range(u64 pfn, u32 order, u32 to, u32 splitter)
 /* The block at to takes over the owner of that at from, as __folio_copy_owner() does. */
 GLOBAL int move_owner(u64 to, u64 from, u32 order, u32 reason)
 {
-	struct record *old = record_at(from), *new = record_at(to);
+	struct record *old = record_at(from), *new = record_for(to);
 	struct record copy;
 	u32 word, moves;
 
