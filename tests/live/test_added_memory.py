@@ -60,7 +60,7 @@ class Machine:
 
     def cover(self, *spans: int) -> int:
         with self.store() as store:
-            return add_memory(store, [(span << SHIFT, (span + 1) << SHIFT) for span in spans])
+            return add_memory(store, [(span << SHIFT, (span + 1) << SHIFT) for span in spans])[0]
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "free_side"])
@@ -140,3 +140,15 @@ def test_a_cover_that_was_killed_is_made_good_by_the_next(machine: Machine) -> N
     assert machine.cover(FIRST, 20) == 1
     machine.alloc(21 << SHIFT)
     assert machine.owned() == {20 << SHIFT: 0, 21 << SHIFT: 0}
+
+
+def test_added_memory_is_read_though_the_facts_do_not_know_it_yet(machine: Machine) -> None:
+    machine.alloc(21 << SHIFT)
+    with machine.store() as store:
+        store.facts["ranges"] = [[FIRST << SHIFT, (FIRST + 1) << SHIFT]]
+        assert [span.first >> SHIFT for span in store.spans] == [FIRST, 21]
+        assert store.span_numbers() == {FIRST}
+    assert machine.cover(FIRST) == 1
+    with machine.store() as store:
+        store.facts.update(ranges=[[FIRST << SHIFT, (FIRST + 1) << SHIFT]], other_spans=[21])
+        assert [span.first >> SHIFT for span in store.spans] == [FIRST, 21]

@@ -226,8 +226,11 @@ def cover() -> int:
             return 0
     with _locked(), open_store() as store:
         ranges = ram_ranges()
-        made = add_memory(store, ranges)
-        _write_facts(store.bpf, store.fd("config"), {**store.facts, "ranges": ranges})
+        numbers = store.span_numbers()
+        made, moved = add_memory(store, ranges)
+        store.facts.update(ranges=ranges, other_spans=[])
+        store.facts["other_spans"] = sorted((numbers | moved) - store.span_numbers())
+        _write_facts(store.bpf, store.fd("config"), store.facts)
         return made
 
 

@@ -292,8 +292,9 @@ def make_spares(bpf: Libbpf, outers: list[tuple[int, int]], span_shift: int,
                 os.close(fd)
 
 
-def add_memory(store: Store, ranges: Iterable[tuple[int, int]]) -> int:
-    """Spans for page frames that have none, also where a spare took their place; how many.
+def add_memory(store: Store, ranges: Iterable[tuple[int, int]]) -> tuple[int, set[int]]:
+    """Spans for page frames that have none, also where a spare took their place: how many, and
+    the numbers of the latter.
 
     The programs take no spare meanwhile. What is in one goes to its span's own number, which
     waits until no program looks for it elsewhere; then a new spare takes its place.
@@ -303,7 +304,7 @@ def add_memory(store: Store, ranges: Iterable[tuple[int, int]]) -> int:
     if store.facts["options"]["free_side"]:
         outers.append((store.fd("freed_spans"), FREED.itemsize))
     if not store.spares:
-        return add_spans(bpf, outers, shift, ranges)
+        return add_spans(bpf, outers, shift, ranges), set()
     bpf.run(store.fd("hold_spares"), 0)
     taken = {store.span_count + slot: number for slot, number in store.taken_spares().items()}
     made = 0
@@ -321,7 +322,7 @@ def add_memory(store: Store, ranges: Iterable[tuple[int, int]]) -> int:
     made += add_spans(bpf, outers, shift, ranges)
     make_spares(bpf, outers, shift, taken)
     store.free_spares()
-    return made
+    return made, set(taken.values())
 
 
 def _give(bpf: Libbpf, outer: int, fds: dict[int, int]) -> int:

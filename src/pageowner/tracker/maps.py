@@ -34,7 +34,7 @@ from pageowner.errors import PageownerError
 from pageowner.tracker.libbpf import BpfError, Libbpf, libbpf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -184,7 +184,8 @@ class Store:
     ``active`` or why not), ``since_ns`` (CLOCK_MONOTONIC), ``since_wall`` (seconds since 1970),
     ``boot_id``, ``kernel``, ``vmemmap``, ``page_struct_size``, ``span_shift``, ``depth``,
     ``early_pages``, ``ranges`` (page frames covered, ``[first, after]``), ``spans`` (span numbers
-    are below) and ``spares``.
+    are below) and ``spares``, ``other_spans`` (their numbers, where there is or was memory beside
+    the ranges).
     """
 
     def __init__(self, bpf: Libbpf, directory: str, fds: dict[str, int] | None = None,
@@ -268,22 +269,40 @@ class Store:
         making one."""
         return any(self._claims())
 
-    def _inner_maps(self, name: str) -> Iterator[tuple[int, int]]:
+    def span_numbers(self) -> set[int]:
+        """The spans that were there when the facts were written."""
+        shift = self.span_shift
+        numbers = {number for start, end in self.facts["ranges"]
+                   for number in range(start >> shift, ((end - 1) >> shift) + 1)}
+        return numbers.union(self.facts.get("other_spans", []))
+
+    def _keys(self, more: Iterable[int]) -> Iterator[int]:
+        """Where inner maps may be, spares last. Until 6.8 every look at a map of maps waits for a
+        grace period of RCU (bpf_map_copy_value in kernel/bpf/syscall.c): few can be tried."""
+        if "ranges" in self.facts:
+            yield from sorted(self.span_numbers().union(more))
+            yield from range(self.span_count, self.span_count + self.spares)
+        else:
+            for key in self.bpf.keys(self.fd("spans"), 4):
+                yield int.from_bytes(key, "little")
+
+    def _inner_maps(self, name: str, more: Iterable[int] = ()) -> Iterator[tuple[int, int]]:
         """Keys and file descriptors of the inner maps; the caller closes these. A key is the
-        number of a span, or behind these that of a spare."""
+        number of a span, or behind these that of a spare; ``more`` are numbers to try too."""
         outer = self.fd(name)
-        for key in self.bpf.keys(outer, 4):
-            value = self.bpf.lookup(outer, key, 4)
+        for key in self._keys(more):
+            value = self.bpf.lookup(outer, key.to_bytes(4, "little"), 4)
             if value is not None:
-                yield (int.from_bytes(key, "little"),
-                       self.bpf.map_by_id(int.from_bytes(value, "little")))
+                yield key, self.bpf.map_by_id(int.from_bytes(value, "little"))
 
     def _spans(self, name: str, dtype: np.dtype[Any], write: bool = False) -> list[Span]:
+        added: set[int] = set()
         while True:
             spans: dict[int, Span] = {}
             claims = self._claims()
             taken = _taken(claims)
-            for key, fd in self._inner_maps(name):
+            added.update(taken.values())
+            for key, fd in self._inner_maps(name, added):
                 try:
                     number = key
                     if key >= self.span_count:
@@ -421,7 +440,7 @@ class Store:
         names = ("spans", "freed_spans", "tasks", "stacks", "counters", "extfrag", "config",
                  "questions", "memo_states", "memo_chains", "memo_frames")
         total = sum(_memlock(self.fd(name)) for name in names)
-        for name in ("spans", "freed_spans"):
+        for name in ("spans", "freed_spans") if self.facts["options"]["free_side"] else ("spans",):
             for _, fd in self._inner_maps(name):
                 total += _memlock(fd)
                 os.close(fd)
