@@ -22,6 +22,8 @@ from page_owner_spec import Block, PageOwner
 
 FIRST, PAGES = 1 << 16, 1 << 14
 VMEMMAP = 0xFFFFEA0000000000
+DIRECT_MAP = 0xFFFF888000000000
+COMPOUND = 1 << 18
 EVENTS = 100_000
 COMMS = [b"one", b"two), pid 1, t", b"three\nlines", b"", b"a name as long"]
 USER = 1 << 3 | 1 << 20
@@ -83,7 +85,7 @@ class Pair:
         self.nested += refused
 
     def made_up(self, hook: str, *arguments: int) -> None:
-        number = HOOK_NUMBERS.get(hook, len(HOOK_NUMBERS))
+        number = HOOK_NUMBERS.get(hook, len(HOOK_NUMBERS) + 2 * (hook == "exact"))
         self.run("made_up", *[number, *arguments, 0, 0, 0][:5])
 
 
@@ -108,6 +110,14 @@ def _event(rng: random.Random, pair: Pair) -> None:
             pfn, order = live[0], rng.randrange(live[1].order + 1)
             pfn += rng.randrange(1 << (live[1].order - order)) << order
         pair.free(pfn, order)
+    elif what < 0.73:  # alloc_pages_exact(): the pages at the end are back already
+        pages = rng.randrange((1 << order) // 2 + 1, (1 << order) + 1)
+        pair.alloc(pfn, order, False)
+        for page in range(pfn + pages, pfn + (1 << order)):
+            pair.free(page, 0)
+        size = (pages << 12) - rng.randrange(4096)
+        pair.made_up("exact", size, DIRECT_MAP + (pfn << 12))
+        spec.exact(pfn, pages)
     elif what < 0.80:
         if live:
             pfn, order = live[0], live[1].order
@@ -138,17 +148,21 @@ def _event(rng: random.Random, pair: Pair) -> None:
         spec.bulk(pfn, (mask, comm))
     else:
         start = _aligned(rng, 0)
-        end = min(start + rng.randrange(1, 700), FIRST + PAGES)
+        end = min(start + rng.choice((1, 2, 40, 700, 1500)), FIRST + PAGES)
         mask, comm = pair.owner(False)
-        if pair.min_order:
+        mask &= ~COMPOUND
+        compound = rng.random() < 0.3
+        if compound:
+            start, end, mask = pfn, pfn + (1 << order), mask | COMPOUND
+        if pair.filtered(order if compound else 0, mask):
             return
         pair.made_up("contig", start, end, mask)
-        spec.contig(start, end, (mask, comm))
+        spec.contig(start, end, (mask, comm), compound)
 
 
 def _tracker(bpf: Libbpf, **values: int) -> Tracker:
     tracker = Tracker(bpf, Sizes(span_shift=12, spans=64, tasks=64, stacks=256), 16,
-                      {"vmemmap": VMEMMAP, **values})
+                      {"vmemmap": VMEMMAP, "direct_map": DIRECT_MAP, **values})
     tracker.load(*PROGRAMS)
     tracker.cover([(FIRST, FIRST + PAGES)])
     return tracker

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -258,3 +259,12 @@ def test_nothing_is_filtered_and_nothing_dropped_by_default() -> None:
             assert counters[name] == 0, name
         assert not any((span.records["state"] == FILTERED).any() for span in store.spans)
         memory.close()
+
+
+def test_the_direct_map_is_found_as_the_symbol_has_it(bpf) -> None:
+    """Where kallsyms has none of its own: at a multiple of what one entry of the tables maps."""
+    found = lifecycle.find_vmemmap(bpf, bpf.type_size("page")).direct_map
+    if platform.machine() != "x86_64":
+        pytest.skip("the direct map of other machines begins elsewhere")
+    assert found >= 0xFF11000000000000
+    assert found % (1 << 30) == 0

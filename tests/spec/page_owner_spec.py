@@ -139,12 +139,26 @@ class PageOwner:
             self.count("bulk")
             self.alloc(pfn, 0, owner)
 
-    def contig(self, start: int, end: int, owner: object) -> None:
-        """A range, in the largest aligned blocks that fit."""
+    def contig(self, start: int, end: int, owner: object, compound: bool = False) -> None:
+        """A range: one block if it is compound, else single pages."""
         self.count("contig")
-        while start < end:
-            order = 0
-            while order < 20 and not start >> order & 1 and start + (2 << order) <= end:
-                order += 1
-            self.alloc(start, order, owner)
-            start += 1 << order
+        step = end - start if compound else 1
+        for pfn in range(start, end, step):
+            self.alloc(pfn, step.bit_length() - 1, owner)
+
+    def exact(self, pfn: int, pages: int) -> None:
+        """A block of which so many pages are kept, more than half, becomes single pages."""
+        block = self.blocks.get(pfn)
+        if block is None or block.pages >= 2 * pages:
+            return
+        self.count("splits")
+        at = pfn
+        while at < pfn + pages:
+            step = 1
+            block = self.blocks.get(at)
+            if block and block.order:
+                step = block.pages
+                del self.blocks[at]
+                for piece in range(at, at + step):
+                    self.blocks.setdefault(piece, replace(block, order=0))
+            at += step

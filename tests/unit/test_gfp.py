@@ -129,3 +129,19 @@ def test_a_format_runs_no_code() -> None:
     text = '__print_flags(REC->gfp_flags, "|", {__import__(0), "GFP_KERNEL"})'
     with pytest.raises(PageownerError, match="cannot read the gfp mask"):
         gfp.from_format(text, "/x")
+
+
+@pytest.mark.parametrize(("release", "compound", "mask"), [
+    ("5.15.0-91-generic", 0, 0x8),
+    ("6.1.0-56-amd64", 0, 0x8),
+    ("6.12.77-amd64", 0x40000, 0x8),
+    ("6.12.78", 0x40000, 0),
+    ("6.12.117+deb12-amd64", 0x40000, 0),
+    ("6.13.12", 0x40000, 0x8),
+    ("6.14", 0x40000, 0),
+    ("6.18.0-rc1", 0x40000, 0),
+])
+def test_masks_of_contiguous_ranges_are_those_of_the_kernel(
+        release: str, compound: int, mask: int) -> None:
+    names = gfp.for_release(release)
+    assert gfp.contiguous(release, names) == gfp.Contiguous(compound, mask)

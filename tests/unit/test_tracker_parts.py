@@ -7,7 +7,7 @@ import pytest
 from pageowner.errors import PageownerError
 from pageowner.kernel.memory_ranges import parse_iomem
 from pageowner.tracker import calibrate, hooks, maps, requirements
-from pageowner.tracker.loading import sizes_for
+from pageowner.tracker.loading import Tracker, sizes_for
 
 IOMEM = """\
 00000000-00000fff : Reserved
@@ -52,6 +52,26 @@ def test_struct_pages_that_are_not_one_array_are_refused() -> None:
 def test_one_event_alone_proves_nothing() -> None:
     with pytest.raises(PageownerError):
         calibrate.vmemmap_of([64 * 7], [7], 64)
+
+
+def test_the_direct_map_is_where_two_pages_agree() -> None:
+    base = 0xFFFF888000000000
+    pages = [(pfn, base + (pfn << 12)) for pfn in (8, 0x12340)]
+    assert calibrate.direct_map_of([*pages, (24, base + (7 << 12))]) == base
+    assert calibrate.direct_map_of([pages[0], pages[0]]) == 0, "one page proves nothing"
+    assert calibrate.direct_map_of([(pfn, address + 64) for pfn, address in pages]) == 0
+    assert calibrate.direct_map_of([]) == 0
+
+
+def test_without_the_direct_map_its_hooks_say_so() -> None:
+    tracker = Tracker(None, sizes_for([(1, 2)]), 16, {"direct_map": 0})
+    needing = [hook for hook in hooks._FUNCTIONS if hook.needs]
+    assert len(needing) == 2
+    for hook in needing:
+        assert hook.name in hooks.LOST
+        said = hooks._attach_function(tracker, hook, None)
+        assert said.startswith("missing: ")
+        assert "direct map" in said
 
 
 def test_fields_of_a_tracepoint() -> None:

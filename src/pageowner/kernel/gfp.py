@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["FORMAT_FILES", "MIGRATETYPES", "GfpFlags", "for_release", "from_format", "running"]
+__all__ = ["FORMAT_FILES", "MIGRATETYPES", "Contiguous", "GfpFlags", "contiguous", "for_release",
+           "from_format", "running"]
 
 FORMAT_FILES = (
     "/sys/kernel/tracing/events/kmem/mm_page_alloc/format",
@@ -126,6 +127,31 @@ class GfpFlags:
         kinds: NDArray[np.uint8] = ((values & movable) != 0).astype(np.uint8)
         kinds += ((values & reclaimable) != 0).astype(np.uint8) * np.uint8(2)
         return kinds
+
+
+@dataclass(frozen=True)
+class Contiguous:
+    """Which masks the pages of alloc_contig_range() have for page owner.
+
+    - ``compound``: the range is one compound page if its mask has this bit (__GFP_COMP); 0: none is
+    - ``mask``: of single pages; 0: the caller's
+    """
+
+    compound: int
+    mask: int
+
+
+def contiguous(release: str, names: GfpFlags) -> Contiguous:
+    """What alloc_contig_range() does in a kernel, by its release and bits (mm/page_alloc.c).
+
+    Compound ranges came with 6.12 (e98337d11bbd). The caller's mask reaches post_alloc_hook() from
+    6.14 on (7b755570064f), and from 6.12.78 in that series; before, it is __GFP_MOVABLE.
+    """
+    numbers = [int(number) for number in re.findall(r"\d+", release)[:3]]
+    version = tuple(numbers + [0] * (3 - len(numbers)))
+    forwarded = version >= (6, 14) or (6, 12, 78) <= version < (6, 13)
+    return Contiguous(names.bits.get("__GFP_COMP", 0x40000) if version >= (6, 12) else 0,
+                      0 if forwarded else names.bits.get("__GFP_MOVABLE", 0x8))
 
 
 def running() -> GfpFlags:

@@ -3,6 +3,9 @@
 The raw tracepoint mm_page_alloc gives the address of a struct page, the classic one of the same
 event its pfn. With the size of struct page (BTF) two events agree on the base: the address of
 pfn 0 (vmemmap, which moves with KASLR and has no symbol in many kallsyms).
+
+Where the pages themselves lie in the kernel's direct map is told by kmalloc() of more than it has
+slabs for: its tracepoint has the address of what it took from the page allocator just before.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import platform
 import re
 import struct
 import threading
+from collections import Counter
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fcntl import ioctl
 from pathlib import Path
@@ -22,20 +27,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.errors import PageownerError
+from pageowner.tracker.libbpf import BpfError
 from pageowner.tracker.maps import MAX_DEPTH
 
 if TYPE_CHECKING:
     from pageowner.tracker.libbpf import Libbpf, Object
 
-__all__ = ["SIGHTING", "SIGHTINGS", "Calibration", "calibrate", "leading_frames",
+__all__ = ["SIGHTING", "SIGHTINGS", "Calibration", "calibrate", "direct_map_of", "leading_frames",
            "tracing_ranges", "vmemmap_of"]
 
 SIGHTINGS = 64
-SIGHTING = np.dtype([("page", "u8"), ("gfp_mask", "u8"), ("order", "u4"), ("n", "u4"),
-                     ("frames", "u8", (MAX_DEPTH,))])
+SIGHTING = np.dtype([("page", "u8"), ("address", "u8"), ("gfp_mask", "u8"), ("order", "u4"),
+                     ("n", "u4"), ("frames", "u8", (MAX_DEPTH,))])
 """struct sighting (records.h)."""
 
 _PAGES = 32
+_PAGE_SHIFT = mmap.PAGESIZE.bit_length() - 1
+_LARGE, _LARGE_BYTES = 4, 1 << 14
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
 """PROC_PID_INIT_INO in include/linux/proc_ns.h."""
 _TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
@@ -54,12 +62,13 @@ _TRACING = "bpf_prog_|bpf_trace_run|__bpf_trace_|bpf_trampoline_|bpf_get_stack"
 class Calibration:
     """``vmemmap``: address of the struct page of pfn 0; ``skip``: frames of tracing at the top
     of a raw tracepoint's stack, ``skip_shared``: where two programs sit on the tracepoint;
-    ``events`` that agreed."""
+    ``events`` that agreed; ``direct_map``: address of pfn 0 in the direct map, 0 if not found."""
 
     vmemmap: int
     skip: int
     skip_shared: int
     events: int
+    direct_map: int = 0
 
 
 def tracefs(event: str) -> Path:
@@ -147,6 +156,16 @@ def vmemmap_of(pages: list[int], pfns: list[int], size: int) -> tuple[int, int]:
     )
 
 
+def direct_map_of(addresses: list[tuple[int, int]]) -> int:
+    """The address of pfn 0 in the direct map, of (pfn, address) of pages; 0 if it is not told.
+
+    Two different pages at least must agree: an interrupt may come between two events.
+    """
+    bases = Counter(address - (pfn << _PAGE_SHIFT) for pfn, address in set(addresses))
+    base, times = bases.most_common(1)[0] if bases else (0, 0)
+    return base if times > 1 and not base % mmap.PAGESIZE else 0
+
+
 def tracing_ranges(path: str = "/proc/kallsyms", shared: bool = False) -> list[tuple[int, int]]:
     """Where the kernel's code for tracing with BPF is: ``(start, end)`` of its functions.
 
@@ -189,9 +208,12 @@ def calibrate(bpf: Libbpf, loaded: Object, page_size: int) -> Calibration:
     events = _ClassicEvents(int((place / "id").read_text()))
     try:
         loaded.attach("calibrate")
+        with suppress(BpfError):  # a hook more works with it; the others do not need it
+            loaded.attach("calibrate_direct")
         events.enable()
         _take_pages()
         events.disable()
+        _take_large(bpf)
         loaded.detach()
         raw = events.read()
     finally:
@@ -209,7 +231,16 @@ def calibrate(bpf: Libbpf, loaded: Object, page_size: int) -> Calibration:
     skip, skip_shared = (
         min((leading_frames(list(stack), ranges) for stack in stacks if stack), default=0)
         for ranges in (tracing_ranges(), tracing_ranges(shared=True)))
-    return Calibration(base, skip, skip_shared, agreed)
+    direct_map = direct_map_of([((int(s["page"]) - base) // page_size, int(s["address"]))
+                                for s in sightings if s["address"]])
+    return Calibration(base, skip, skip_shared, agreed, direct_map)
+
+
+def _take_large(bpf: Libbpf) -> None:
+    """Have the kernel kmalloc() some arrays of more than two pages (bpf_map_area_alloc)."""
+    with ExitStack() as held:
+        for _ in range(_LARGE):
+            held.callback(os.close, bpf.create_array("po_calibrate", _LARGE_BYTES, 1))
 
 
 def _take_pages() -> None:

@@ -137,5 +137,6 @@ def _cost() -> str:
     ranges = ram_ranges()
     sizes = sizes_for(ranges)
     frames = sum(end - start for start, end in ranges)
-    bytes_needed = frames * RECORD.itemsize + sizes.tasks * 40 + sizes.stacks * (16 + 16 * 8)
+    records = frames + (sizes.spares << sizes.span_shift)
+    bytes_needed = records * RECORD.itemsize + sizes.tasks * 40 + sizes.stacks * (16 + 16 * 8)
     return f"tracking takes {bytes_needed >> 20} MiB here, for {frames} page frames"

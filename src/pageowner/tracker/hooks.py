@@ -36,12 +36,14 @@ FEXIT_HOOKS = ("bulk", "contig")
 @dataclass(frozen=True)
 class _Hook:
     """A kernel function (the first of ``functions`` that BTF knows) and the programs on it;
-    ``arguments`` gives their parameters from the names of its parameters."""
+    ``arguments`` gives their parameters from the names of its parameters; ``needs`` is a
+    parameter without whose value they can do nothing."""
 
     name: str
     programs: tuple[str, ...]
     functions: tuple[str, ...]
     arguments: Callable[[list[str]], dict[str, int]] = lambda _: {}
+    needs: str = ""
 
 
 def _bulk_arguments(names: list[str]) -> dict[str, int]:
@@ -79,6 +81,10 @@ _FUNCTIONS = (
           _split_arguments),
     _Hook("alloc_contig_range", ("on_contig",),
           ("alloc_contig_range_noprof", "alloc_contig_range")),
+    _Hook("alloc_pages_exact", ("on_exact",),
+          ("alloc_pages_exact_noprof", "alloc_pages_exact"), needs="direct_map"),
+    _Hook("alloc_pages_exact_nid", ("on_exact_nid",),
+          ("alloc_pages_exact_nid_noprof", "alloc_pages_exact_nid"), needs="direct_map"),
 )
 
 LOST = {
@@ -87,6 +93,8 @@ LOST = {
     "split_page": "blocks that are split stay one record until a part of them is freed",
     "split_folio": "huge pages that are split stay one record until a part of them is freed",
     "alloc_contig_range": "pages of CMA and gigantic huge pages are untracked",
+    "alloc_pages_exact": "such blocks stay one record until a part of them is freed",
+    "alloc_pages_exact_nid": "such blocks stay one record until a part of them is freed",
     "mm_page_alloc_extfrag": "no fragmentation events",
     "mm_migrate_pages_start": "no reasons of migrations",
     "mm_migrate_pages": "no reasons of migrations",
@@ -101,6 +109,8 @@ _TRACEPOINTS = (
     ("mm_migrate_pages", "on_migrate_end"),
 )
 
+
+_NOT_FOUND = {"direct_map": "where the kernel's direct map of memory begins was not found"}
 
 _NOT_BEGUN = 255
 """Among the frames to skip: this hook waits (records.h)."""
@@ -145,6 +155,8 @@ def attach_optional(tracker: Tracker, directory: str | None) -> dict[str, str]:
 
 
 def _attach_function(tracker: Tracker, hook: _Hook, directory: str | None) -> str:
+    if hook.needs and not tracker.values.get(hook.needs):
+        return f"missing: {_NOT_FOUND[hook.needs]}"
     for function in hook.functions:
         names = tracker.bpf.function_parameters(function)
         if names is None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import mmap
 import os
 import platform
 import time
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pageowner.errors import PageownerError, UsageError
-from pageowner.kernel import zones
+from pageowner.kernel import gfp, zones
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.tracker import early, memo, requirements
 from pageowner.tracker.calibrate import Calibration, calibrate, this_thread
@@ -32,14 +33,14 @@ from pageowner.tracker.hooks import (
     skip_of_fexit,
 )
 from pageowner.tracker.libbpf import BpfError, Libbpf
-from pageowner.tracker.loading import Sizes, Tracker, add_spans, sizes_for
+from pageowner.tracker.loading import Sizes, Tracker, add_memory, sizes_for
 from pageowner.tracker.maps import (
     CONFIG_BYTES,
     EARLY_WORD,
-    FREED,
     MAX_DEPTH,
     PIN_DIRECTORY,
-    RECORD,
+    SPARES_MAP,
+    SPARES_PIN,
     Hook,
     Store,
     open_store,
@@ -54,7 +55,7 @@ __all__ = ["Options", "Status", "cover", "is_on", "off", "on", "status", "tracki
 _NEW, _OLD = PIN_DIRECTORY + "-new", PIN_DIRECTORY + "-old"
 _PINNED_MAPS = ("config", "spans", "freed_spans", "tasks", "stacks", "counters", "extfrag",
                 "questions", *memo.MAPS)
-_RUN_PROGRAMS = ("look", "settle")
+_RUN_PROGRAMS = ("look", "settle", "hold_spares")
 _LOCK_SECONDS = 60
 _USER_GFP = 1 << 3 | 1 << 20
 
@@ -216,17 +217,16 @@ def status() -> Status:
 def cover() -> int:
     """Cover memory that was added since `on`; how many spans were made.
 
-    Frames added later begin as untracked, not as early. Raises PageownerError if tracking is off.
+    Until then the programs keep what they see of such memory in spare spans, as far as these
+    reach. What was allocated there unseen is untracked, not early. Raises PageownerError if
+    tracking is off.
     """
     with open_store() as store:
-        if not _added(store.facts["ranges"], ram_ranges()):
+        if not (store.spares_in_use() or _added(store.facts["ranges"], ram_ranges())):
             return 0
     with _locked(), open_store() as store:
-        outers = [(store.fd("spans"), RECORD.itemsize)]
-        if store.facts["options"]["free_side"]:
-            outers.append((store.fd("freed_spans"), FREED.itemsize))
         ranges = ram_ranges()
-        made = add_spans(store.bpf, outers, store.span_shift, ranges)
+        made = add_memory(store, ranges)
         _write_facts(store.bpf, store.fd("config"), {**store.facts, "ranges": ranges})
         return made
 
@@ -279,7 +279,10 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
     sizes = sizes_for(ranges, options.tasks, options.stacks)
     page_struct = bpf.type_size("page")
     found = find_vmemmap(bpf, page_struct)
-    values = {"vmemmap": found.vmemmap, **_filters(options)}
+    contiguous = gfp.contiguous(platform.release(), gfp.running())
+    values = {"vmemmap": found.vmemmap, "direct_map": found.direct_map,
+              "page_shift": mmap.PAGESIZE.bit_length() - 1,
+              "comp_gfp": contiguous.compound, "contig_gfp": contiguous.mask, **_filters(options)}
     recalling = _plan_memo(bpf, options)
     with ExitStack() as loaded:
         try:
@@ -298,6 +301,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
         tracker.cover(ranges, EARLY_WORD)
         tracker.skip_frames({"extfrag": found.skip})
         fds = {name: main.map_fd(name) for name in _PINNED_MAPS}
+        fds[SPARES_PIN] = main.map_fd(SPARES_MAP)
         fds |= {name: main.program_fd(name) for name in _RUN_PROGRAMS}
         facts = _facts(options, found, sizes, ranges, page_struct)
         facts["memo"] = recalling.why_not or "on"
@@ -324,7 +328,7 @@ def find_vmemmap(bpf: Libbpf, page_struct: int) -> Calibration:
     """Load the calibration alone, with maps of no size to speak of, and run it."""
     small = Sizes(span_shift=0, spans=1, tasks=1, stacks=1)
     with Tracker(bpf, small, 1, {"only_pid": this_thread()}) as tracker:
-        return calibrate(bpf, tracker.load("calibrate"), page_struct)
+        return calibrate(bpf, tracker.load("calibrate", "calibrate_direct"), page_struct)
 
 
 def _plan_memo(bpf: Libbpf, options: Options) -> memo.Plan:
@@ -383,12 +387,15 @@ def _facts(options: Options, found: Calibration, sizes: Sizes, ranges: list[tupl
         "kernel": platform.release(),
         "vmemmap": found.vmemmap,
         "calibration_events": found.events,
+        "direct_map": found.direct_map,
         "skip": found.skip,
         "page_struct_size": page_struct,
         "span_shift": sizes.span_shift,
         "depth": options.depth,
         "tasks": sizes.tasks,
         "stacks": sizes.stacks,
+        "spans": sizes.spans,
+        "spares": sizes.spares,
         "ranges": ranges,
     }
 

@@ -11,13 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.tracker.libbpf import MMAPABLE, Libbpf, Link, Object
-from pageowner.tracker.maps import FREED, RECORD, Store, map_array, stack_type
+from pageowner.tracker.maps import (
+    FREED,
+    RECORD,
+    SPARES,
+    SPARES_MAP,
+    SPARES_PIN,
+    Store,
+    map_array,
+    stack_type,
+)
 from pageowner.tracker.memo import MAPS, Plan, set_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["HOOK_NUMBERS", "Sizes", "Tracker", "image", "parameters", "sizes_for"]
+__all__ = ["HOOK_NUMBERS", "Sizes", "Tracker", "add_memory", "add_spans", "image", "parameters",
+           "sizes_for"]
 
 HOOK_NUMBERS = {"alloc": 0, "free": 1, "extfrag": 2, "bulk": 3, "contig": 4, "migrate": 5,
                 "split": 6, "nested_alloc": 7, "nested_free": 8}
@@ -43,12 +53,14 @@ def _power_of_two(n: int) -> int:
 @dataclass(frozen=True)
 class Sizes:
     """How large the maps are: 2**span_shift frames a span, entries of the depots (powers of two),
-    room for span numbers below ``spans``."""
+    room for span numbers below ``spans``, and behind them ``spares`` for memory that is added:
+    `maps.SPARES` or 0."""
 
     span_shift: int
     spans: int
     tasks: int
     stacks: int
+    spares: int = 0
 
 
 def sizes_for(ranges: Sequence[tuple[int, int]], tasks: int = 0, stacks: int = 0) -> Sizes:
@@ -69,6 +81,7 @@ def sizes_for(ranges: Sequence[tuple[int, int]], tasks: int = 0, stacks: int = 0
         spans=max(_power_of_two((after >> shift) + 1) * 2, 1 << (28 - shift)),
         tasks=min(_power_of_two(tasks or max(1 << 14, frames // 64)), 1 << 20),
         stacks=_power_of_two(stacks or min(max(1 << 14, frames // 128), 1 << 18)),
+        spares=SPARES,
     )
 
 
@@ -148,8 +161,9 @@ class Tracker:
             like = self._span(dtype.itemsize)
             self._stack.callback(os.close, like)
             obj.inner(name, like)
-        obj.resize("spans", self.sizes.spans)
-        obj.resize("freed_spans", self.sizes.spans if self.free_side else 1)
+        numbers = self.sizes.spans + self.sizes.spares
+        obj.resize("spans", numbers)
+        obj.resize("freed_spans", numbers if self.free_side else 1)
         obj.resize("tasks", self.sizes.tasks)
         obj.resize("stacks", self.sizes.stacks, stack_type(self.depth).itemsize)
         obj.resize("memo_chains", self.memo.sets, set_bytes(self.depth))
@@ -181,6 +195,8 @@ class Tracker:
     def _set(self, obj: Object, more: dict[str, int] | None = None) -> None:
         parameters(obj, {
             "span_shift": self.sizes.span_shift,
+            "span_count": self.sizes.spans,
+            "has_spares": int(self.sizes.spares > 0),
             "depth": self.depth,
             "stack_mask": self.sizes.stacks - 1,
             "task_mask": self.sizes.tasks - 1,
@@ -200,6 +216,8 @@ class Tracker:
         outers = [(self.main.map_fd("spans"), RECORD.itemsize)]
         if self.free_side:
             outers.append((self.main.map_fd("freed_spans"), FREED.itemsize))
+        make_spares(self.bpf, outers, self.sizes.span_shift,
+                    range(self.sizes.spans, self.sizes.spans + self.sizes.spares))
         return add_spans(self.bpf, outers, self.sizes.span_shift, ranges, early_word)
 
     def store(self) -> Store:
@@ -208,7 +226,9 @@ class Tracker:
         fds = {name: os.dup(self.main.map_fd(name))
                for name in ("spans", "freed_spans", "tasks", "stacks", "counters", "questions",
                             *MAPS)}
+        fds[SPARES_PIN] = os.dup(self.main.map_fd(SPARES_MAP))
         facts = {"span_shift": self.sizes.span_shift, "depth": self.depth,
+                 "spans": self.sizes.spans, "spares": self.sizes.spares,
                  "options": {"free_side": self.free_side}}
         return Store(self.bpf, "", fds, facts)
 
@@ -254,6 +274,53 @@ def add_spans(bpf: Libbpf, outers: list[tuple[int, int]], span_shift: int,
             for fd in fds.values():
                 os.close(fd)
         made = max(made, made_here)
+    return made
+
+
+def make_spares(bpf: Libbpf, outers: list[tuple[int, int]], span_shift: int,
+                keys: Iterable[int]) -> None:
+    """For each (map of maps, record size): a new array at each of these keys."""
+    keys = list(keys)
+    for outer, size in outers:
+        fds: dict[int, int] = {}
+        try:
+            for key in keys:
+                fds[key] = bpf.create_array("po_span", size, 1 << span_shift, MMAPABLE)
+            _give(bpf, outer, fds)
+        finally:
+            for fd in fds.values():
+                os.close(fd)
+
+
+def add_memory(store: Store, ranges: Iterable[tuple[int, int]]) -> int:
+    """Spans for page frames that have none, also where a spare took their place; how many.
+
+    The programs take no spare meanwhile. What is in one goes to its span's own number, which
+    waits until no program looks for it elsewhere; then a new spare takes its place.
+    """
+    bpf, shift = store.bpf, store.span_shift
+    outers = [(store.fd("spans"), RECORD.itemsize)]
+    if store.facts["options"]["free_side"]:
+        outers.append((store.fd("freed_spans"), FREED.itemsize))
+    if not store.spares:
+        return add_spans(bpf, outers, shift, ranges)
+    bpf.run(store.fd("hold_spares"), 0)
+    taken = {store.span_count + slot: number for slot, number in store.taken_spares().items()}
+    made = 0
+    for outer, _ in outers:
+        fds: dict[int, int] = {}
+        try:
+            for key, number in taken.items():
+                spare = bpf.lookup(outer, key.to_bytes(4, "little"), 4)
+                if spare and bpf.lookup(outer, number.to_bytes(4, "little"), 4) is None:
+                    fds[number] = bpf.map_by_id(int.from_bytes(spare, "little"))
+            made = max(made, _give(bpf, outer, fds))
+        finally:
+            for fd in fds.values():
+                os.close(fd)
+    made += add_spans(bpf, outers, shift, ranges)
+    make_spares(bpf, outers, shift, taken)
+    store.free_spares()
     return made
 
 

@@ -83,6 +83,13 @@ TASK = np.dtype([
 QUESTION = np.dtype([("pfn", "u8"), ("flags", "u8"), ("refcount", "i4"), ("type", "u4")])
 """struct question: what `Store.look` asks the kernel about a page."""
 
+SPARES, SPARES_MAP, SPARES_PIN = 4, ".data.spares", "spares"
+"""How many spans are kept for memory that is added, and the map (its pin) that says what each of
+them has become: the span's number + 1, 0 while it is free, `_SPARE_HELD` while nobody may take it.
+Span ``n`` can have spare ``n % SPARES`` only."""
+
+_SPARE_HELD = 0xFFFFFFFF
+
 QUESTIONS = 512
 MAX_DEPTH = 64
 CONFIG_BYTES = 16384
@@ -176,7 +183,8 @@ class Store:
     Made by `open_store`. ``facts`` are those of `lifecycle.on`: ``options``, ``hooks`` (name to
     ``active`` or why not), ``since_ns`` (CLOCK_MONOTONIC), ``since_wall`` (seconds since 1970),
     ``boot_id``, ``kernel``, ``vmemmap``, ``page_struct_size``, ``span_shift``, ``depth``,
-    ``early_pages``, ``ranges`` (page frames covered, ``[first, after]``).
+    ``early_pages``, ``ranges`` (page frames covered, ``[first, after]``), ``spans`` (span numbers
+    are below) and ``spares``.
     """
 
     def __init__(self, bpf: Libbpf, directory: str, fds: dict[str, int] | None = None,
@@ -192,6 +200,8 @@ class Store:
         self.facts: dict[str, Any] = facts
         self.span_shift = int(self.facts["span_shift"])
         self.depth = int(self.facts["depth"])
+        self.spares = int(self.facts.get("spares", 0))
+        self.span_count = int(self.facts.get("spans", 1 << 32))
 
     def close(self) -> None:
         """Let go of the file descriptors; arrays taken before stay good."""
@@ -238,8 +248,29 @@ class Store:
         fd = self.fd(name)
         return map_array(fd, dtype, self.bpf.map_info(fd).max_entries)
 
+    def _claims(self) -> list[int]:
+        """What each spare has become, as the map has it."""
+        if not self.spares:
+            return []
+        raw = self.bpf.lookup(self.fd(SPARES_PIN), bytes(4), 4 * self.spares) or b""
+        return [int(claim) for claim in np.frombuffer(raw, "u4")]
+
+    def taken_spares(self) -> dict[int, int]:
+        """Spares that stand for a span of added memory, and its number."""
+        return _taken(self._claims())
+
+    def free_spares(self) -> None:
+        """Let the programs take all spares, whatever they were."""
+        self.bpf.update(self.fd(SPARES_PIN), bytes(4), bytes(4 * self.spares))
+
+    def spares_in_use(self) -> bool:
+        """Whether memory was added that has no span of its own yet, or somebody ended who was
+        making one."""
+        return any(self._claims())
+
     def _inner_maps(self, name: str) -> Iterator[tuple[int, int]]:
-        """Span numbers and file descriptors of the inner maps; the caller closes these."""
+        """Keys and file descriptors of the inner maps; the caller closes these. A key is the
+        number of a span, or behind these that of a spare."""
         outer = self.fd(name)
         for key in self.bpf.keys(outer, 4):
             value = self.bpf.lookup(outer, key, 4)
@@ -248,14 +279,22 @@ class Store:
                        self.bpf.map_by_id(int.from_bytes(value, "little")))
 
     def _spans(self, name: str, dtype: np.dtype[Any], write: bool = False) -> list[Span]:
-        spans = []
-        for number, fd in self._inner_maps(name):
-            try:
-                spans.append(Span(number << self.span_shift,
-                                  map_array(fd, dtype, 1 << self.span_shift, write)))
-            finally:
-                os.close(fd)
-        return sorted(spans, key=lambda span: span.first)
+        while True:
+            spans: dict[int, Span] = {}
+            claims = self._claims()
+            taken = _taken(claims)
+            for key, fd in self._inner_maps(name):
+                try:
+                    number = key
+                    if key >= self.span_count:
+                        number = taken.get(key - self.span_count, -1)
+                    if number >= 0 and number not in spans:
+                        spans[number] = Span(number << self.span_shift,
+                                             map_array(fd, dtype, 1 << self.span_shift, write))
+                finally:
+                    os.close(fd)
+            if self._claims() == claims:  # else a spare may have become another span meanwhile
+                return sorted(spans.values(), key=lambda span: span.first)
 
     @cached_property
     def spans(self) -> list[Span]:
@@ -387,6 +426,11 @@ class Store:
                 total += _memlock(fd)
                 os.close(fd)
         return total
+
+
+def _taken(claims: list[int]) -> dict[int, int]:
+    return {slot: claim - 1 for slot, claim in enumerate(claims)
+            if claim not in (0, _SPARE_HELD)}
 
 
 def _memlock(fd: int) -> int:

@@ -56,9 +56,17 @@ INLINE void keep_free_side(void *context, u64 pfn, u32 hook)
 	void *inner;
 	u32 task;
 
-	inner = bpf_map_lookup_elem(&freed_spans, &key);
-	if (!inner)
+	if (span >= span_count)
 		return;
+	inner = bpf_map_lookup_elem(&freed_spans, &key);
+	if (!inner) {
+		key = spare_of(span);
+		if (!key)
+			return;
+		inner = bpf_map_lookup_elem(&freed_spans, &key);
+		if (!inner)
+			return;
+	}
 	freed = bpf_map_lookup_elem(inner, &slot);
 	if (!freed)
 		return;
@@ -71,7 +79,7 @@ INLINE void keep_free_side(void *context, u64 pfn, u32 hook)
 
 INLINE void was_freed(u64 pfn, u32 order)
 {
-	struct record *record = record_at(pfn);
+	struct record *record = record_for(pfn);
 	u32 word;
 
 	if (!record) {
@@ -347,27 +355,52 @@ int on_bulk(u64 *context)
 	return 0;
 }
 
-/* The pages of a contiguous range: one block if it is compound, else blocks as large as fit. (The
- * kernel counts single pages then; a part that is freed divides its block.) */
+INLINE void own_one_more(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
+{
+	if (passes(pfn, order, gfp_mask)) {
+		hold_more(task, 1);
+		own(pfn, order, gfp_mask, stack, task);
+	} else {
+		own_filtered(pfn, order, gfp_mask);
+	}
+}
+
+#define RANGE_PAGES 1024
+
+/* The first RANGE_PAGES pages from start on, but for those behind the end. */
+GLOBAL int own_pages(u64 start, u64 end, u32 gfp_mask, u32 stack, u32 task)
+{
+	u32 i;
+
+	for (i = 0; i < RANGE_PAGES; i++) {
+		if (start + i >= end)
+			break;
+		own_one_more(start + i, 0, gfp_mask, stack, task);
+	}
+	return 0;
+}
+
+/* The pages of a contiguous range: one block if it is compound, else single pages. */
 GLOBAL int own_range(u64 start, u64 end, u32 gfp_mask, u32 stack, u32 task)
 {
 	u32 i, order;
 
-	for (i = 0; i < 2 * MAX_BLOCK; i++) {
+	count(COUNT_CONTIG, 1);
+	if (gfp_mask & comp_gfp) {
+		for (order = 0; order < MAX_BLOCK; order++)
+			if (start + (1ULL << (order & 31)) >= end)
+				break;
+		own_one_more(start, order, gfp_mask, stack, task);
+		return 0;
+	}
+	if (contig_gfp)
+		gfp_mask = contig_gfp;
+	for (i = 0; i < RANGE_PAGES; i++) {
 		if (start >= end)
 			break;
-		for (order = 0; order < MAX_BLOCK; order++)
-			if ((start >> (order & 31) & 1) || start + (2ULL << (order & 31)) > end)
-				break;
-		if (passes(start, order, gfp_mask)) {
-			hold_more(task, 1);
-			own(start, order, gfp_mask, stack, task);
-		} else {
-			own_filtered(start, order, gfp_mask);
-		}
-		start += 1ULL << (order & 31);
+		own_pages(start, end, gfp_mask, stack, task);
+		start += RANGE_PAGES;
 	}
-	count(COUNT_CONTIG, 1);
 	return 0;
 }
 
@@ -422,7 +455,41 @@ int on_migrate_end(u64 *context)
 SEC("fentry")
 int on_split_page(u64 *context)
 {
-	split_range(page_to_pfn(argument(context, 0)), (u32)argument(context, 1), 0);
+	split_range(page_to_pfn(argument(context, 0)), (u32)argument(context, 1), 0, SPLIT_PAGE);
+	return 0;
+}
+
+/* alloc_pages_exact(size, gfp_mask) and alloc_pages_exact_nid(nid, size, gfp_mask) make single pages
+ * of the block that they take, and give back those behind the end. What they return is the pages'
+ * address in the direct map; whether it is so is seen from the record. */
+INLINE void split_exact(u64 size, u64 address, u32 splitter)
+{
+	u64 pfn = (address - direct_map) >> page_shift, pages = (size + (1ULL << page_shift) - 1) >>
+		  page_shift;
+	struct record *record;
+	u32 word;
+
+	if (!address || !pages || pages > 1ULL << MAX_BLOCK)
+		return;
+	record = record_at(pfn);
+	if (!record)
+		return;
+	word = RECORD_WORD(record);
+	if (is_block(word) && 1ULL << (order_in(word) & 31) < 2 * pages)
+		split_until(pfn, pfn + pages, 0, splitter);
+}
+
+SEC("fexit")
+int on_exact(u64 *context)
+{
+	split_exact(argument(context, 0), argument(context, 2), SPLIT_EXACT);
+	return 0;
+}
+
+SEC("fexit")
+int on_exact_nid(u64 *context)
+{
+	split_exact(argument(context, 1), argument(context, 3), SPLIT_EXACT_NID);
 	return 0;
 }
 
@@ -462,7 +529,7 @@ int on_split_exit(u64 *context)
 		isolate(at & ~((1ULL << (to & 31)) - 1), to, 1);
 		return 0;
 	}
-	split_range(pfn, order, to);
+	split_range(pfn, order, to, SPLIT_FOLIO);
 	return 0;
 }
 
@@ -503,6 +570,18 @@ int settle(u64 *context)
 	return 0;
 }
 
+/* No free spare is taken from here on, until userspace says that they are free. */
+SEC("raw_tp")
+int hold_spares(u64 *context)
+{
+	u32 i;
+
+	(void)context;
+	for (i = 0; i < SPARES; i++)
+		__sync_val_compare_and_swap(&spare_spans[i], 0, SPARE_HELD);
+	return 0;
+}
+
 /* What the hooks above do to the store, on made-up arguments: for tests, on kernels that refuse to
  * load those. Bulk and contiguous allocations are by the task and the stack of the test. */
 SEC("raw_tp")
@@ -525,13 +604,16 @@ int made_up(u64 *context)
 		move_owner(context[1], context[2], context[3], context[4]);
 		break;
 	case HOOK_SPLIT:
-		split_range(context[1], context[2], context[3]);
+		split_range(context[1], context[2], context[3], SPLIT_MADE_UP);
 		break;
 	case HOOKS:
 		isolate(context[1], context[2], 1);
 		break;
 	case HOOKS + 1: /* the order of a real compound page */
 		return order_of(vmemmap + context[1] * core_type_size(struct page));
+	case HOOKS + 2: /* alloc_pages_exact() */
+		split_exact(context[1], context[2], SPLIT_MADE_UP);
+		break;
 	}
 	return 0;
 }
@@ -594,5 +676,21 @@ int calibrate(u64 *context)
 	size = bpf_get_stack(context, sighting->frames, sizeof(sighting->frames), 0);
 	sighting->n = size > 0 ? size / sizeof(u64) : 0;
 	sighted = at + 1;
+	return 0;
+}
+
+/* kmalloc(call_site, ptr, ...): pages that kmalloc() took for one object alone were the last
+ * allocation of the thread. Where both have been seen, so has the direct map. */
+SEC("raw_tp/kmalloc")
+int calibrate_direct(u64 *context)
+{
+	u32 at = sighted - 1;
+	struct sighting *sighting;
+
+	if ((u32)bpf_get_current_pid_tgid() != only_pid)
+		return 0;
+	sighting = bpf_map_lookup_elem(&sightings, &at);
+	if (sighting && sighting->order > 1 && !sighting->address)
+		sighting->address = context[1];
 	return 0;
 }

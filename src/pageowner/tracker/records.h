@@ -19,6 +19,8 @@ typedef long long s64;
 #define MAX_DEPTH 64   /* frames of a stack at most; the depth in use is set when loading */
 #define MAX_BLOCK 20   /* the largest order a record may have: gigantic pages pass MAX_PAGE_ORDER */
 #define TASK_SLOT_BITS 20
+#define SPARES 4       /* spans for memory that is added, a power of two */
+#define SPARE_HELD 0xffffffffU
 #define WAYS 16        /* how many slots of a depot may hold one key */
 
 /* What is known of the block that begins at a page (record.state). */
@@ -163,6 +165,7 @@ enum memo_counter {
 /* One event of the calibration: what the raw tracepoint says of a page. */
 struct sighting {
 	u64 page;           /* address of its struct page */
+	u64 address;        /* of the pages themselves, where kmalloc() told it */
 	u64 gfp_mask;
 	u32 order;
 	u32 n;

@@ -56,6 +56,8 @@ static struct task_struct *(*const bpf_get_current_task_btf)(void) = (void *)158
 
 const volatile u64 vmemmap;        /* address of the struct page of pfn 0 */
 const volatile u32 span_shift = 16;/* 2**span_shift page frames in each inner map of spans */
+const volatile u32 span_count = 1; /* numbers of spans are below; from there on are spares */
+const volatile u8 has_spares;
 const volatile u32 depth = 16;     /* frames of a stack */
 const volatile u32 stack_mask;     /* slots of stacks - 1, a power of two */
 const volatile u32 task_mask;      /* slots of tasks - 1, a power of two */
@@ -78,19 +80,26 @@ const volatile u8 split_at = NOT_THERE;    /* __folio_split: the page that piece
 const volatile u8 split_uniform = NOT_THERE;/* ... unless this argument is split_uniform_value */
 const volatile u8 split_uniform_value = 1;
 const volatile u8 split_arguments = 2;     /* how many: the result follows them */
-/* __GFP_COMP: a contiguous range is one compound page. */
-const volatile u32 comp_gfp = 1 << 18;
+const volatile u32 comp_gfp = 1 << 18; /* of a contiguous range that is one compound page */
+const volatile u32 contig_gfp;         /* the mask of the pages of any other; 0: the caller's */
+const volatile u64 direct_map;         /* address of pfn 0 in the kernel's direct map */
+const volatile u32 page_shift = 12;
 const volatile u32 only_pid;           /* of the calibration */
 
 /* Frames of the tracing itself at the top of a stack, by hook, or NOT_BEGUN: set after attaching. In
  * a map of its own, since userspace writes it while the programs run. */
 u32 skip_frames[HOOKS] SEC(".data.skip");
+/* For memory that is added: the number + 1 of the span that each spare has become, 0 while it is
+ * free. A span can have one of them only, so that no two become the same. SPARE_HELD: userspace is
+ * at work on them. */
+u32 spare_spans[SPARES] SEC(".data.spares");
 /* The largest order that any record has had: how far up to look for a containing block. */
 u32 top_order;
 
 /* ---- maps ---- */
 
-/* The store: spans[pfn >> span_shift][pfn & mask], spans without page frames are not there. */
+/* The store: spans[pfn >> span_shift][pfn & mask], spans without page frames are not there. After
+ * all of them come the spares. */
 struct {
 	FIELD_NUMBER(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	FIELD_NUMBER(key_size, sizeof(u32));

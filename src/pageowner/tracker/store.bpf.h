@@ -11,14 +11,41 @@
 
 /* ---- the store ---- */
 
+/* Where the spare is that has become a span which is not there yet; 0 if none has. */
+GLOBAL u32 spare_of(u64 span)
+{
+	u32 slot = span & (SPARES - 1);
+
+	if (!has_spares || *(volatile u32 *)&spare_spans[slot] != (u32)span + 1)
+		return 0;
+	return span_count + slot;
+}
+
+/* Make the spare of a page's span that span; 0 if it is another one already. */
+GLOBAL int take_spare(u64 pfn)
+{
+	u64 span = pfn >> span_shift;
+	u32 wanted = span + 1, was;
+
+	if (!has_spares || span >= span_count)
+		return 0;
+	was = __sync_val_compare_and_swap(&spare_spans[span & (SPARES - 1)], 0, wanted);
+	return !was || was == wanted;
+}
+
 INLINE void *span_of(u64 pfn)
 {
 	u64 span = pfn >> span_shift;
 	u32 key = span;
+	void *inner;
 
-	if (span > 0xffffffffULL)
+	if (span >= span_count)
 		return NULL;
-	return bpf_map_lookup_elem(&spans, &key);
+	inner = bpf_map_lookup_elem(&spans, &key);
+	if (inner)
+		return inner;
+	key = spare_of(span);
+	return key ? bpf_map_lookup_elem(&spans, &key) : NULL;
 }
 
 INLINE struct record *in_span(void *span, u64 pfn)
@@ -33,6 +60,16 @@ INLINE struct record *record_at(u64 pfn)
 	void *span = span_of(pfn);
 
 	return span ? in_span(span, pfn) : NULL;
+}
+
+/* The same for a page that was just allocated or freed: it is memory, added if it has no span. */
+INLINE struct record *record_for(u64 pfn)
+{
+	struct record *record = record_at(pfn);
+
+	if (!record && take_spare(pfn))
+		record = record_at(pfn);
+	return record;
 }
 
 /* order, state, migrate_reason and moves are one word, so that readers see all or nothing. */
@@ -131,7 +168,7 @@ INLINE void put_piece(struct record *to, struct record *from, u32 word)
 /* A block begins at pfn; its task's reference passes to the record. */
 GLOBAL int own(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
 {
-	struct record *record = record_at(pfn);
+	struct record *record = record_for(pfn);
 	struct record fresh = {};
 
 	if (!record) {
@@ -176,7 +213,7 @@ INLINE int own_page(u64 pfn, u32 gfp_mask, u32 stack, u32 task)
 /* A block begins at pfn that a filter leaves out. */
 GLOBAL int own_filtered(u64 pfn, u32 order, u32 gfp_mask)
 {
-	struct record *record = record_at(pfn);
+	struct record *record = record_for(pfn);
 	struct record fresh = {};
 
 	count(COUNT_FILTERED, 1);
@@ -336,20 +373,24 @@ struct split {
 	u32 spare;
 };
 
+/* One for each program that splits: on a function of the kernel a program may be preempted, and
+ * the kernel keeps only itself from running then on that CPU. */
+enum { SPLIT_PAGE, SPLIT_FOLIO, SPLIT_EXACT, SPLIT_EXACT_NID, SPLIT_MADE_UP, SPLITTERS };
+
 struct {
 	FIELD_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	FIELD_TYPE(key, u32);
 	FIELD_TYPE(value, struct split);
-	FIELD_NUMBER(max_entries, 1);
+	FIELD_NUMBER(max_entries, SPLITTERS);
 } split_now SEC(".maps");
 
 /* One piece of a split; 0 when all is done. The head's own piece is written last: until then
  * it says that it is being divided, and who frees a piece waits. */
-GLOBAL int split_step(void)
+GLOBAL int split_step(u32 splitter)
 {
-	u32 zero = 0, word;
-	struct split *split = bpf_map_lookup_elem(&split_now, &zero);
+	struct split *split = bpf_map_lookup_elem(&split_now, &splitter);
 	struct record *record;
+	u32 word;
 
 	if (!split || split->at >= split->end)
 		return 0;
@@ -386,33 +427,43 @@ GLOBAL int split_step(void)
 	return 1;
 }
 
-/* All blocks of more than 2**to pages within the 2**order pages at pfn become blocks of 2**to. */
-GLOBAL int split_range(u64 pfn, u32 order, u32 to)
+/* All blocks of more than 2**to pages that begin in this range become blocks of 2**to. */
+GLOBAL int split_until(u64 pfn, u64 end, u32 to, u32 splitter)
 {
-	u32 i, zero = 0, word;
-	struct split *split = bpf_map_lookup_elem(&split_now, &zero);
-	struct record *record = record_at(pfn);
+	struct split *split = bpf_map_lookup_elem(&split_now, &splitter);
+	u32 i;
 
-	if (!split || !record)
+	if (!split)
 		return 0;
-	word = RECORD_WORD(record);
-	if (!is_block(word) || order_in(word) > order)
-		isolate(pfn, order, 1);
 	split->at = pfn;
-	split->end = pfn + (1ULL << (order & 31));
+	split->end = end;
 	split->left = 0;
 	split->to = to;
 	for (i = 0; i < 1024; i++)
-		if (!split_step())
+		if (!split_step(splitter))
 			break;
 	count(COUNT_SPLITS, 1);
 	return 0;
 }
 
+/* All blocks of more than 2**to pages within the 2**order pages at pfn become blocks of 2**to. */
+GLOBAL int split_range(u64 pfn, u32 order, u32 to, u32 splitter)
+{
+	struct record *record = record_at(pfn);
+	u32 word;
+
+	if (!record)
+		return 0;
+	word = RECORD_WORD(record);
+	if (!is_block(word) || order_in(word) > order)
+		isolate(pfn, order, 1);
+	return split_until(pfn, pfn + (1ULL << (order & 31)), to, splitter);
+}
+
 /* The block at to takes over the owner of that at from, as __folio_copy_owner() does. */
 GLOBAL int move_owner(u64 to, u64 from, u32 order, u32 reason)
 {
-	struct record *old = record_at(from), *new = record_at(to);
+	struct record *old = record_at(from), *new = record_for(to);
 	struct record copy;
 	u32 word, moves;
 

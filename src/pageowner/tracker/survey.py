@@ -128,15 +128,20 @@ class _Walk:
 
     def run(self) -> Survey:
         deferred = list(self._deferred())
-        held_back = [*deferred, *_outside(self.store.facts["ranges"])]
+        outside = _outside(self.store.facts["ranges"])
+        held_back = [*deferred, *outside]
         carried: list[tuple[int, int]] = []
         end = self._frame_count()
         for first in range(0, end, self.size):
             stop = min(first + self.size, end)
-            if not carried and any(one[0] <= first and stop <= one[1] for one in held_back):
+            late = any(one[0] <= first and stop <= one[1] for one in deferred)
+            # Memory that was added, and is not among the ranges yet, may have a span.
+            empty = first not in self.spans and any(
+                one[0] <= first and stop <= one[1] for one in outside)
+            if not carried and (late or empty):
                 # Nothing here was ever the page allocator's; deferred frames were just read.
                 absent = 0
-                if not any(one[0] <= first and stop <= one[1] for one in deferred):
+                if not late:
                     absent = int(np.count_nonzero(self._frames(first, stop - first) & _NOPAGE))
                 self.totals[ABSENT] += absent
                 self.totals[RESERVED] += stop - first - absent
