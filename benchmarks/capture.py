@@ -2,13 +2,14 @@
 
     capture.py [SECONDS]
 
-As root. Uses the tracker that is on, or turns one on for the while; then most pages are early
-unless it is first on for some SECONDS under the mixed load, while a process takes a quarter of the
-memory that is free. The targets: at most 4 times the time of the two dd, under 100 bytes of memory
-a page frame, under 1/100 of the size of ``pageowner dump``.
+As root. Uses the tracker that is on, or turns one on for the while. Measured twice: at once, when
+most pages may be early, and after SECONDS (20) of the mixed load, while a process holds a quarter
+of the memory that was free. The targets: at most 4 times the time of the two dd, under 100 bytes
+of memory a page frame, under 1/100 of the size of ``pageowner dump``.
 
-The dump has no record of early pages, the file has their rows: beside the ratio of all, that of
-the rows which both have is printed.
+The dump has no record of early pages, the file has their rows, of about a byte each: right after
+tracking began the file is a larger part of the dump. Beside the ratio of all, that of the rows
+which both have is printed.
 """
 
 from __future__ import annotations
@@ -43,9 +44,6 @@ sys.stdin.read()
 @contextmanager
 def _loaded(seconds: float) -> Iterator[None]:
     """The machine after it was busy for so long, a quarter of its free memory taken meanwhile."""
-    if not seconds:
-        yield
-        return
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
     with subprocess.Popen([sys.executable, "-c", HOLD, str(free)], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE) as holder:
@@ -89,9 +87,14 @@ def main() -> None:
     except PageownerError as error:
         raise SystemExit(f"capture: {error}") from error
     try:
-        seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 0
-        with folder() as place, _loaded(seconds):
-            _measure(pageowner, str(Path(place) / "now.parquet"))
+        seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20
+        with folder() as place:
+            path = str(Path(place) / "now.parquet")
+            print("As it is:" if was_on else "Right after on:")
+            _measure(pageowner, path)
+            with _loaded(seconds):
+                print(f"\nAfter {seconds:g} s of mixed load, a quarter of free memory taken:")
+                _measure(pageowner, path)
     finally:
         if not was_on:
             lifecycle.off()
@@ -113,7 +116,9 @@ def _measure(pageowner: str, path: str) -> None:
     times = [a.wall / b.wall for a, b in zip(mine, other, strict=True)]
     cpu = [a.cpu / b.cpu for a, b in zip(mine, other, strict=True)]
     peak = median([run.peak for run in mine])
-    print(f"{frames:,} page frames, {snapshot.table.num_rows:,} rows; medians of {ROUNDS} pairs")
+    early = 100 * snapshot.meta.frames["early"] / frames
+    print(f"{frames:,} page frames ({early:.0f} % early), {snapshot.table.num_rows:,} rows;"
+          f" medians of {ROUNDS} pairs\n")
     print("| | ours | dd of both files | ratio |")
     print("| --- | --- | --- | --- |")
     print(f"| seconds | {median([r.wall for r in mine]):.2f} |"

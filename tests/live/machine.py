@@ -107,13 +107,6 @@ class EventCount:
             os.close(file)
 
 
-_ON_THEIR_WAY = 16
-"""Frees between reading two counters."""
-
-_PERF_EXACT = 10_000
-"""Of so many frees perf may count one too few: 185 of 2.3 million in a minute were seen."""
-
-
 class Frees:
     """How many frees the kernel has announced to perf but to no program of the tracker that is on.
 
@@ -124,28 +117,32 @@ class Frees:
     def __init__(self) -> None:
         """Raises PageownerError or OSError where perf does not count."""
         self._count = EventCount("kmem/mm_page_free")
-        self._before = self._stale = self._missed = 0
-        self._before, self._known = self._read()
-        self._last = 0
+        self._stale = self._missed = 0
+        self._begun = self._last = self._least()
 
-    def _read(self) -> tuple[int, int]:
-        """How many were lost past every program since this was made, and how many were not."""
+    def _known(self) -> int:
         with open_store() as store:
             counters = store.counters()
-            known = counters["frees"] + counters["nested_frees"] + store.missed()
-            return self._count.read() - known - self._before, known
+            return counters["frees"] + counters["nested_frees"] + store.missed()
+
+    def _least(self) -> int:
+        """At least so many more has perf counted: who is read last may have got on meanwhile."""
+        return self._count.read() - self._known()
+
+    def _most(self) -> int:
+        known = self._known()
+        return self._count.read() - known
 
     def unseen(self) -> int:
-        """Since this was made."""
-        return self._read()[0]
+        """Since this was made, at most."""
+        return self._most() - self._begun
 
     def most_stale(self, stale: int, missed: int) -> int:
         """How many pages may be ``stale`` in a capture just taken, that counted so many events as
         missed: those of the one before, and one for each free that was lost since then."""
-        unseen, known = self._read()
-        lost = max(unseen - self._last, 0) + max(missed - self._missed, 0)
-        most = self._stale + lost + (known - self._known) // _PERF_EXACT + _ON_THEIR_WAY
-        self._stale, self._missed, self._last, self._known = stale, missed, unseen, known
+        lost = max(self._most() - self._last, 0) + max(missed - self._missed, 0)
+        most = self._stale + lost
+        self._stale, self._missed, self._last = stale, missed, self._least()
         return most
 
     def close(self) -> None:

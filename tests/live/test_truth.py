@@ -245,10 +245,14 @@ def test_each_page_that_a_program_has_mapped_is_its_own(held: Held, name: str) -
     assert np.count_nonzero(~inside) <= PAGES // 100
 
 
+_TOLD = ["pfn", "order", "page_flags", "ts_ns", "stack"]
+
+
 @pytest.mark.parametrize("name", [name for name in _COUNTED if name != "file"])
 def test_when_a_program_has_ended_its_pages_are_gone(held: Held, name: str) -> None:
     _program(name, held)
-    assert held.pages(held.after, name) == 0
+    left = held.rows(held.after, name)
+    assert left.pages == 0, left.table.select(_TOLD).to_pylist()[:3]
 
 
 def what_stays(snapshot: Snapshot, pids: tuple[int, ...]) -> dict[str, int]:

@@ -34,12 +34,7 @@
 #define ANCHORS 4
 
 static u64 (*const bpf_get_prandom_u32)(void) = (void *)7;
-static struct task_struct___memo *(*const bpf_get_current_task_btf)(void) = (void *)158; /* 5.11 */
-static void *(*const bpf_task_pt_regs)(struct task_struct___memo *task) = (void *)175; /* 5.15 */
-
-struct task_struct___memo {
-	void *stack;
-} CORE;
+static void *(*const bpf_task_pt_regs)(struct task_struct *task) = (void *)175; /* 5.15 */
 
 /* ---- parameters ---- */
 
@@ -193,7 +188,7 @@ INLINE u64 memo_word(struct memo_state *state, u32 at)
 /* Where the window is. 0, or the counter of why there is none. */
 INLINE u32 memo_look(struct memo_state *state, void *context)
 {
-	struct task_struct___memo *task = bpf_get_current_task_btf();
+	struct task_struct *task = bpf_get_current_task_btf();
 	u64 stack, bottom;
 
 	state->plain[0] = (u64)task->stack;
@@ -235,7 +230,7 @@ GLOBAL int memo_copy(u32 hook)
 /* The stack in place, for kernels whose verifier reads it so: the window's first word. */
 INLINE char *memo_in_place(struct memo_state *state)
 {
-	struct task_struct___memo *task = bpf_get_current_task_btf();
+	struct task_struct *task = bpf_get_current_task_btf();
 
 	return (char *)task->stack + (thread_size - (state->after - state->bottom));
 }
@@ -388,7 +383,7 @@ GLOBAL int memo_compare(u32 hook, u32 id, u32 n)
 SEC("raw_tp")
 int measure_stack(u64 *context)
 {
-	struct task_struct___memo *task = bpf_get_current_task_btf();
+	struct task_struct *task = bpf_get_current_task_btf();
 	u32 first = 0; /* without a memo yet */
 	struct memo_state *state = bpf_map_lookup_elem(&memo_states, &first);
 

@@ -36,11 +36,16 @@ INLINE int passes(u64 pfn, u32 order, u32 gfp_mask)
 
 INLINE void allocated(void *context, u64 pfn, u32 order, u32 gfp_mask, u32 hook)
 {
-	if (passes(pfn, order, gfp_mask))
-		own(pfn, order, gfp_mask,
-		    stack_id(context, hook, (u64)order << 32 | gfp_mask), task_id(hook));
-	else
+	u32 stack, task;
+
+	if (!passes(pfn, order, gfp_mask)) {
 		own_filtered(pfn, order, gfp_mask);
+		return;
+	}
+	stack = stack_id(context, hook, (u64)order << 32 | gfp_mask);
+	task = task_id(hook);
+	if (order || !own_page(pfn, gfp_mask, stack, task))
+		own(pfn, order, gfp_mask, stack, task);
 }
 
 INLINE void keep_free_side(void *context, u64 pfn, u32 hook)
@@ -109,14 +114,29 @@ INLINE struct scratch *begin(u32 hook)
 		return NULL;
 	}
 	*(volatile u32 *)&scratch->busy = 1;
+	*(volatile u64 *)&scratch->seen = 0;
 	barrier();
 	return scratch;
 }
 
-INLINE void end(struct scratch *scratch)
+INLINE void end(struct scratch *scratch, u64 page)
 {
 	barrier();
+	*(volatile u64 *)&scratch->seen = page;
 	*(volatile u32 *)&scratch->busy = 0;
+}
+
+/* Whether the first program has just dealt with this event, for the second one that follows it: the
+ * short answer nearly always; where an interrupt came between the two, the store has the long one.
+ * Once only: the next event of the same page is another. */
+INLINE int was_seen(u32 hook, u64 page)
+{
+	struct scratch *scratch = scratch_of(hook);
+
+	if (!scratch || *(volatile u64 *)&scratch->seen != page)
+		return 0;
+	*(volatile u64 *)&scratch->seen = 0;
+	return 1;
 }
 
 INLINE int is_busy(u32 hook)
@@ -139,7 +159,7 @@ int on_alloc(u64 *context)
 		return 0;
 	count(COUNT_ALLOCS, 1);
 	allocated(context, page_to_pfn(context[0]), context[1], context[2], HOOK_ALLOC);
-	end(scratch);
+	end(scratch, context[0]);
 	return 0;
 }
 
@@ -151,7 +171,7 @@ int on_nested_alloc(u64 *context)
 	u64 pfn;
 	u32 word;
 
-	if (!context[0])
+	if (!context[0] || was_seen(HOOK_ALLOC, context[0]))
 		return 0;
 	pfn = page_to_pfn(context[0]);
 	record = record_at(pfn);
@@ -166,7 +186,7 @@ int on_nested_alloc(u64 *context)
 		return 0;
 	count(COUNT_NESTED_ALLOCS, 1);
 	allocated(context, pfn, context[1], context[2], HOOK_NESTED_ALLOC);
-	end(scratch);
+	end(scratch, 0);
 	return 0;
 }
 
@@ -183,7 +203,7 @@ int on_free(u64 *context)
 	was_freed(pfn, context[1]);
 	if (free_side)
 		keep_free_side(context, pfn, HOOK_FREE);
-	end(scratch);
+	end(scratch, context[0]);
 	return 0;
 }
 
@@ -191,9 +211,12 @@ SEC("raw_tp/mm_page_free")
 int on_nested_free(u64 *context)
 {
 	u64 pfn = page_to_pfn(context[0]);
-	struct record *record = record_at(pfn);
 	struct scratch *scratch;
+	struct record *record;
 
+	if (was_seen(HOOK_FREE, context[0]))
+		return 0;
+	record = record_at(pfn);
 	if (!record || (!RECORD_WORD(record) && !is_busy(HOOK_FREE)))
 		return 0;
 	scratch = begin(HOOK_NESTED_FREE);
@@ -203,7 +226,7 @@ int on_nested_free(u64 *context)
 	was_freed(pfn, context[1]);
 	if (free_side)
 		keep_free_side(context, pfn, HOOK_NESTED_FREE);
-	end(scratch);
+	end(scratch, 0);
 	return 0;
 }
 

@@ -34,6 +34,24 @@ struct page___head {
 } CORE;
 enum pageflags { PG_head = 6 };
 
+struct kernfs_node {
+	u64 id;
+} CORE;
+struct cgroup {
+	struct kernfs_node *kn;
+} CORE;
+struct css_set {
+	struct cgroup *dfl_cgrp;
+} CORE;
+struct task_struct {
+	void *stack;
+	int pid;
+	int tgid;
+	char comm[COMM_LEN];
+	struct css_set *cgroups;
+} CORE;
+static struct task_struct *(*const bpf_get_current_task_btf)(void) = (void *)158; /* 5.11 */
+
 /* ---- parameters, set when loading ---- */
 
 const volatile u64 vmemmap;        /* address of the struct page of pfn 0 */
@@ -137,8 +155,10 @@ struct task_key {
 struct scratch {
 	struct task_key key;       /* the current task */
 	struct task_key cached;    /* the task of the last event on this CPU, and its id */
+	u64 comm[COMM_LEN / sizeof(u64)]; /* its name as the kernel holds it, bytes after the end too */
 	u32 cached_id;
 	u32 busy;                  /* the program is at work on this CPU */
+	u64 seen;                  /* the page of the last event that the first program dealt with */
 	u64 plain[2];              /* typed pointers go through here and come out as numbers */
 	u64 frames[MAX_DEPTH];
 };

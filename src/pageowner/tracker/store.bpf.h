@@ -192,6 +192,24 @@ GLOBAL int own(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
 	return 0;
 }
 
+/* The same for a single page whose record is free for it, in place: nearly all are. 0: it is not. */
+INLINE int own_page(u64 pfn, u32 gfp_mask, u32 stack, u32 task)
+{
+	struct record *record = record_at(pfn);
+
+	if (!record || is_block(RECORD_WORD(record)))
+		return 0;
+	RECORD_WORD(record) = 0;
+	barrier();
+	record->ts = bpf_ktime_get_ns();
+	record->stack_id = stack;
+	record->task_id = task;
+	record->gfp_mask = gfp_mask;
+	barrier();
+	RECORD_WORD(record) = record_word(0, STATE_OWNED, 0, 0);
+	return 1;
+}
+
 /* A block begins at pfn that a filter leaves out. */
 GLOBAL int own_filtered(u64 pfn, u32 order, u32 gfp_mask)
 {

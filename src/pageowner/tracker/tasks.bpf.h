@@ -117,10 +117,28 @@ GLOBAL u32 find_task(u32 hook)
 	return 0;
 }
 
+/* That of cgroup v2, read in place: as bpf_get_current_cgroup_id(), without the call. */
+INLINE u64 current_cgroup_id(struct task_struct *current)
+{
+	struct css_set *set;
+	struct cgroup *group;
+	struct kernfs_node *node;
+
+	if (!core_field_exists(current->cgroups))
+		return 0;
+	set = current->cgroups;
+	group = set ? set->dfl_cgrp : NULL;
+	node = group ? group->kn : NULL;
+	return node ? node->id : 0;
+}
+
 /* The id of the current task, with one reference. */
 INLINE u32 task_id(u32 hook)
 {
 	struct scratch *scratch = scratch_of(hook);
+	struct task_struct *current = bpf_get_current_task_btf();
+	u64 pid_tgid = (u64)(u32)current->tgid << 32 | (u32)current->pid;
+	u64 comm[COMM_LEN / sizeof(u64)], cgroup_id;
 	struct task_key *key, *cached;
 	struct task *task;
 	u32 id;
@@ -129,19 +147,23 @@ INLINE u32 task_id(u32 hook)
 		return 0;
 	key = &scratch->key;
 	cached = &scratch->cached;
-	key->pid_tgid = bpf_get_current_pid_tgid();
-	key->cgroup_id = bpf_get_current_cgroup_id();
-	bpf_get_current_comm(key->comm, COMM_LEN);
-	if (scratch->cached_id && key->pid_tgid == cached->pid_tgid &&
-	    key->cgroup_id == cached->cgroup_id && key->comm[0] == cached->comm[0] &&
-	    key->comm[1] == cached->comm[1]) {
+	cgroup_id = current_cgroup_id(current);
+	comm[0] = *(volatile u64 *)&current->comm[0];
+	comm[1] = *(volatile u64 *)&current->comm[8];
+	if (scratch->cached_id && pid_tgid == cached->pid_tgid && cgroup_id == cached->cgroup_id &&
+	    comm[0] == scratch->comm[0] && comm[1] == scratch->comm[1]) {
 		task = task_at(scratch->cached_id);
-		id = task ? hold_task(task, key) : 0;
+		id = task ? hold_task(task, cached) : 0;
 		if (id)
 			return id;
 	}
+	key->pid_tgid = pid_tgid;
+	key->cgroup_id = cgroup_id;
+	bpf_get_current_comm(key->comm, COMM_LEN);
 	id = find_task(hook);
 	*cached = *key;
+	scratch->comm[0] = comm[0];
+	scratch->comm[1] = comm[1];
 	scratch->cached_id = id;
 	return id;
 }
