@@ -355,14 +355,26 @@ int on_bulk(u64 *context)
 	return 0;
 }
 
-INLINE void own_one_more(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
+INLINE u64 *taken_at(void)
 {
-	if (passes(pfn, order, gfp_mask)) {
-		hold_more(task, 1);
-		own(pfn, order, gfp_mask, stack, task);
-	} else {
+	u32 pid = bpf_get_current_pid_tgid();
+
+	return bpf_map_lookup_elem(&taken, &pid);
+}
+
+INLINE void own_one_more(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task, u64 *ts)
+{
+	struct record *record;
+
+	if (!passes(pfn, order, gfp_mask)) {
 		own_filtered(pfn, order, gfp_mask);
+		return;
 	}
+	hold_more(task, 1);
+	own(pfn, order, gfp_mask, stack, task);
+	record = ts ? record_at(pfn) : NULL;
+	if (record)
+		record->ts = *ts;
 }
 
 #define RANGE_PAGES 1024
@@ -370,12 +382,13 @@ INLINE void own_one_more(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
 /* The first RANGE_PAGES pages from start on, but for those behind the end. */
 GLOBAL int own_pages(u64 start, u64 end, u32 gfp_mask, u32 stack, u32 task)
 {
+	u64 *ts = taken_at();
 	u32 i;
 
 	for (i = 0; i < RANGE_PAGES; i++) {
 		if (start + i >= end)
 			break;
-		own_one_more(start + i, 0, gfp_mask, stack, task);
+		own_one_more(start + i, 0, gfp_mask, stack, task, ts);
 	}
 	return 0;
 }
@@ -390,7 +403,7 @@ GLOBAL int own_range(u64 start, u64 end, u32 gfp_mask, u32 stack, u32 task)
 		for (order = 0; order < MAX_BLOCK; order++)
 			if (start + (1ULL << (order & 31)) >= end)
 				break;
-		own_one_more(start, order, gfp_mask, stack, task);
+		own_one_more(start, order, gfp_mask, stack, task, taken_at());
 		return 0;
 	}
 	if (contig_gfp)
@@ -404,17 +417,31 @@ GLOBAL int own_range(u64 start, u64 end, u32 gfp_mask, u32 stack, u32 task)
 	return 0;
 }
 
+/* undo_isolate_page_range(start, end): what alloc_contig_range() does once the pages are its own.
+ * It takes milliseconds, and the kernel's page owner has the time from before. */
+SEC("fentry")
+int on_contig_taken(u64 *context)
+{
+	u32 pid = bpf_get_current_pid_tgid();
+	u64 ts = bpf_ktime_get_ns();
+
+	(void)context;
+	bpf_map_update_elem(&taken, &pid, &ts, BPF_ANY);
+	return 0;
+}
+
 /* alloc_contig_range(start, end, flags, gfp_mask): CMA, gigantic pages */
 SEC("fexit")
 int on_contig(u64 *context)
 {
-	u32 task;
+	u32 task, pid = bpf_get_current_pid_tgid();
 
 	if ((u32)argument(context, 4))
 		return 0;
 	task = task_id(HOOK_CONTIG);
 	own_range(argument(context, 0), argument(context, 1), argument(context, 3),
 		  stack_id(context, HOOK_CONTIG, 0), task);
+	bpf_map_delete_elem(&taken, &pid);
 	drop_task(task, 1);
 	return 0;
 }

@@ -191,6 +191,15 @@ struct {
 	FIELD_NUMBER(max_entries, 4096);
 } splits SEC(".maps");
 
+/* When a task's contiguous range was its own, before the kernel tidied up around it. What is left of
+ * calls for other reasons makes way. */
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_LRU_HASH);
+	FIELD_TYPE(key, u32);
+	FIELD_TYPE(value, u64);
+	FIELD_NUMBER(max_entries, 1024);
+} taken SEC(".maps");
+
 struct {
 	FIELD_NUMBER(type, BPF_MAP_TYPE_ARRAY);
 	FIELD_TYPE(key, u32);
