@@ -1,0 +1,231 @@
+"""Who is in the way: owners by the blocks they keep, and whose going would free how many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageowner.analysis.blocks import BLOCKED, in_the_way
+from pageowner.analysis.keys import key
+from pageowner.analysis.memory import NO_ROW
+from pageowner.analysis.owners import groups
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from pageowner.analysis.blocks import Blocks
+    from pageowner.analysis.memory import Memory
+    from pageowner.analysis.mixed import Mixed
+    from pageowner.snapshot import Snapshot
+
+__all__ = ["Owners", "blockers", "cheapest", "owners_of", "polluters"]
+
+_NAMES = 5
+_CANDIDATES = 200
+
+
+@dataclass(frozen=True)
+class Owners:
+    """The owners of a snapshot's rows by some keys.
+
+    ``group``: the owner of each row of the table; ``labels``: of each owner, its value by key;
+    ``pages``: all that it holds, by owner.
+    """
+
+    snapshot: Snapshot
+    group: NDArray[np.int64]
+    labels: list[dict[str, Any]]
+    pages: NDArray[np.int64]
+
+    def of(self, memory: Memory) -> NDArray[np.int64]:
+        """The owner of each allocation; -1 where the source has no row of it."""
+        if not len(self.group):
+            return np.full(len(memory.row), -1, np.int64)
+        return np.where(memory.row == NO_ROW, -1, self.group[memory.row])
+
+    def named(self, owner: int) -> dict[str, Any]:
+        """An owner's keys, and the names of most of its pages' tasks and cgroups."""
+        rows = np.flatnonzero(self.group == owner)
+        about = dict(self.labels[owner])
+        for word, name in (("tasks", "comm"), ("cgroups", "memcg")):
+            found = key(self.snapshot, name)
+            pages = np.bincount(found.codes[rows], minlength=len(found.labels),
+                                weights=2.0 ** self.snapshot.table["order"].to_numpy()[rows])
+            most = [code for code in np.argsort(-pages, kind="stable").tolist() if pages[code]]
+            names = [found.labels[code].as_py() for code in most]
+            about[word] = [one for one in names if one is not None][:_NAMES]
+            about[f"more_{word}"] = max(sum(one is not None for one in names) - _NAMES, 0)
+        return about
+
+
+def owners_of(snapshot: Snapshot, names: Sequence[str]) -> Owners:
+    """The owners by the keys ``names`` (see `pageowner.analysis.words.KEYS`)."""
+    found = [key(snapshot, name) for name in names]
+    rows = snapshot.table.num_rows
+    group, number, codes = groups(found, rows)
+    labels = [dict(zip(names, one, strict=True)) for one in zip(
+        *([each.labels[code].as_py() for code in code_of.tolist()]
+          for each, code_of in zip(found, codes, strict=True)), strict=True)]
+    sizes = np.left_shift(np.int64(1), snapshot.table["order"].to_numpy().astype(np.int64))
+    pages = np.bincount(group, weights=sizes, minlength=number).astype(np.int64)
+    return Owners(snapshot, group, labels, pages)
+
+
+def _distinct_pairs(block: NDArray[np.int64], owner: NDArray[np.int64],
+                    number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which owners are in which blocks, each pair once, by block."""
+    pairs = np.unique(block * np.int64(number) + owner)
+    return pairs // max(number, 1), pairs % max(number, 1)
+
+
+def polluters(owners: Owners, memory: Memory, found: Mixed) -> list[dict[str, Any]]:
+    """Owners by the number of pageblocks of other types that they sit in, most first.
+
+    Each as ``owner`` (a place in ``owners.labels``), ``blocks``, ``foreign_pages`` (its pages in
+    these blocks), ``single`` (blocks in which one page of it is the only one of another type),
+    ``pages`` (all of its).
+    """
+    rows = np.flatnonzero(found.foreign & (memory.row != NO_ROW))
+    owner, block = owners.of(memory)[rows], found.block[rows]
+    pages = memory.pages[rows]
+    number = len(owners.labels)
+    _, of_block = _distinct_pairs(block, owner, number)
+    blocks = np.bincount(of_block, minlength=number)
+    foreign = np.bincount(owner, weights=pages, minlength=number).astype(np.int64)
+    low = int(block.min()) if len(block) else 0
+    alone = (np.bincount(block - low, weights=pages)[block - low] == 1 if len(block)
+             else np.zeros(0, bool))
+    single = np.bincount(owner[alone], minlength=number)
+    order = np.lexsort((np.arange(number), -foreign, -blocks))
+    return [{"owner": at, "blocks": int(blocks[at]), "foreign_pages": int(foreign[at]),
+             "single": int(single[at]), "pages": int(owners.pages[at])}
+            for at in order.tolist() if blocks[at]]
+
+
+@dataclass(frozen=True)
+class _Sets:
+    """Blocks by the set of owners that stand in them: ``count[n]`` blocks have set ``n``, which is
+    ``member[start[n]:start[n + 1]]``."""
+
+    count: NDArray[np.int64]
+    start: NDArray[np.int64]
+    member: NDArray[np.int64]
+
+
+def _in_blocked(owners: Owners, memory: Memory,
+                found: Blocks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The allocations in the way in blocks that are blocked, and the place of each's block."""
+    who, at = in_the_way(memory, found)
+    blocked = found.state[at] == BLOCKED
+    return who[blocked], at[blocked]
+
+
+def blockers(owners: Owners, memory: Memory, found: Blocks) -> list[dict[str, Any]]:
+    """Owners by the number of blocks they block, most first.
+
+    Each as ``owner``, ``blocks``, ``alone`` (blocks that no other owner blocks), ``single`` (of
+    these, those that one page of it blocks), ``blocking_pages``, ``pages`` (all of its).
+    """
+    who, at = _in_blocked(owners, memory, found)
+    owner = owners.of(memory)[who]
+    known = owner >= 0
+    number = len(owners.labels)
+    block, of_block = _distinct_pairs(at[known], owner[known], number)
+    several = np.bincount(at[~known], minlength=len(found.number)) + np.bincount(
+        block, minlength=len(found.number))
+    others = (several > 1) | (found.held > 0)
+    blocks = np.bincount(of_block, minlength=number)
+    alone = np.bincount(of_block[~others[block]], minlength=number)
+    one = ~others[block] & (found.stuck[block] == 1)
+    single = np.bincount(of_block[one], minlength=number)
+    size = np.minimum(memory.pages[who[known]], 1 << found.order)
+    pages = np.bincount(owner[known], weights=size, minlength=number).astype(np.int64)
+    order = np.lexsort((np.arange(number), -alone, -blocks))
+    return [{"owner": place, "blocks": int(blocks[place]), "alone": int(alone[place]),
+             "single": int(single[place]), "blocking_pages": int(pages[place]),
+             "pages": int(owners.pages[place])}
+            for place in order.tolist() if blocks[place]]
+
+
+def _sets(owners: Owners, memory: Memory, found: Blocks) -> _Sets:
+    """The blocked blocks that would not be if their owners went, by the set of these."""
+    who, at = _in_blocked(owners, memory, found)
+    owner = owners.of(memory)[who]
+    hopeless = (found.held > 0) | (found.unsure > 0)
+    hopeless[at[owner < 0]] = True
+    kept = ~hopeless[at]
+    block, of_block = _distinct_pairs(at[kept], owner[kept], len(owners.labels))
+    bounds = np.flatnonzero(np.diff(block, prepend=-1, append=-1)).tolist()
+    counts: dict[bytes, int] = {}
+    for low, high in zip(bounds, bounds[1:], strict=False):
+        named = of_block[low:high].tobytes()
+        counts[named] = counts.get(named, 0) + 1
+    members = [np.frombuffer(named, np.int64) for named in counts]
+    return _Sets(np.array(list(counts.values()), np.int64),
+                 np.cumsum([0, *map(len, members)]),
+                 np.concatenate(members) if members else np.zeros(0, np.int64))
+
+
+def cheapest(owners: Owners, memory: Memory, found: Blocks,
+             want: int) -> tuple[list[int], int]:
+    """Owners whose going would make ``want`` blocked blocks free or clearable, with as few pages
+    in all as a greedy choice finds, in the order in which they were chosen; and how many blocks
+    that is, which is less than ``want`` if no owners' going is enough.
+
+    To find the very cheapest is NP-hard (a block goes only when all of its owners do: minimum
+    k-union). Greedy: of the sets of owners that stand in some block take again and again the one
+    that frees most blocks for each page that its owners hold; at the end let go of owners without
+    whom it is enough too.
+    """
+    sets = _sets(owners, memory, found)
+    number = len(owners.labels)
+    cost = np.maximum(owners.pages, 1)
+    chosen: list[int] = []
+    gone = np.zeros(number, bool)
+    of_set = np.repeat(np.arange(len(sets.count)), np.diff(sets.start))
+    # The sets in which each owner is.
+    by_owner = np.argsort(sets.member, kind="stable")
+    owner_start = np.searchsorted(sets.member[by_owner], np.arange(number + 1))
+    gained = 0
+    while gained < want:
+        staying = ~gone[sets.member]
+        missing = np.bincount(of_set[staying], minlength=len(sets.count))
+        price = np.bincount(of_set[staying], minlength=len(sets.count),
+                            weights=cost[sets.member[staying]])
+        open_ = np.flatnonzero(missing > 0)
+        if not len(open_):
+            break
+        promising = np.argsort(-sets.count[open_] / price[open_], kind="stable")[:_CANDIDATES]
+        best: tuple[float, float, list[int]] | None = None
+        for candidate in open_[promising].tolist():
+            mine = sets.member[sets.start[candidate]:sets.start[candidate + 1]]
+            mine = mine[~gone[mine]]
+            touched = np.concatenate([of_set[by_owner[owner_start[one]:owner_start[one + 1]]]
+                                      for one in mine.tolist()])
+            met, times = np.unique(touched, return_counts=True)
+            gain = int(sets.count[met[times == missing[met]]].sum())
+            rank = (min(gain, want - gained) / price[candidate], -price[candidate])
+            if best is None or rank > best[:2]:
+                best = (*rank, mine.tolist())
+        assert best is not None
+        chosen += best[2]
+        gone[best[2]] = True
+        gained = _gained(sets, of_set, gone)
+    for one in sorted(chosen, key=lambda owner: -cost[owner]):
+        gone[one] = False
+        without = _gained(sets, of_set, gone)
+        if without >= min(want, gained):
+            gained = without
+        else:
+            gone[one] = True
+    return [one for one in chosen if gone[one]], gained
+
+
+def _gained(sets: _Sets, of_set: NDArray[np.int64], gone: NDArray[np.bool_]) -> int:
+    """Blocks all of whose owners are gone."""
+    left = np.bincount(of_set[~gone[sets.member]], minlength=len(sets.count))
+    return int(sets.count[left == 0].sum())
