@@ -11,6 +11,7 @@ from pageowner.analysis.keys import key
 from pageowner.analysis.memory import NO_ROW, TYPES, Memory, spread
 from pageowner.errors import PageownerError
 from pageowner.kernel import compaction
+from pageowner.runs import joined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pageowner.snapshot import Snapshot
 
 __all__ = ["BLOCKED", "CLEARABLE", "FREE", "STATES", "UNKNOWN", "Blocks", "blocks", "in_the_way",
-           "reachable"]
+           "kinds", "reachable"]
 
 STATES = ("free", "clearable", "blocked", "unknown")
 FREE, CLEARABLE, BLOCKED, UNKNOWN = range(len(STATES))
@@ -39,16 +40,17 @@ _MOST = 1 << 28
 class Blocks:
     """Blocks of 2**order frames, those without any frame of the page allocator left out.
 
-    One item a block: ``number`` (first pfn >> order), ``state`` (a place in `STATES`), pages:
-    ``movable``, ``stuck`` (in use and not to be moved), ``unsure`` (movability unknown), ``held``
-    (never given to the page allocator), ``free`` (nothing known to be in it), ``place`` (of its
-    zone in `Memory.stretches`).
+    One item a block: ``number`` (first pfn >> order), ``state`` (a place in `STATES`), ``place``
+    (of its zone in `Memory.stretches`), and pages: ``movable`` (``cache`` of them are page cache
+    that reclaim can drop), ``stuck`` (in use and not to be moved), ``unsure`` (movability unknown),
+    ``held`` (never given to the page allocator), ``free`` (nothing is known to be there).
     """
 
     order: int
     number: NDArray[np.int64]
     state: NDArray[np.uint8]
     movable: NDArray[np.int64]
+    cache: NDArray[np.int64]
     stuck: NDArray[np.int64]
     unsure: NDArray[np.int64]
     held: NDArray[np.int64]
@@ -74,20 +76,11 @@ def _not_given(memory: Memory) -> NDArray[np.int64]:
     """Runs of frames held back or outside of all zones, joined."""
     if not memory.sees_free:
         return memory.held
-    inside = sorted((one.start, one.end) for one in memory.stretches)
-    runs, behind = [], 0
-    for start, end in inside:
-        if start > behind:
-            runs.append((behind, start))
+    runs, behind = [(one[0], one[1]) for one in memory.held.tolist()], 0
+    for start, end in sorted((one.start, one.end) for one in memory.stretches):
+        runs.append((behind, start))
         behind = max(behind, end)
-    runs.append((behind, 1 << 60))
-    both = np.concatenate([memory.held, np.array(runs, np.int64).reshape(-1, 2)])
-    both = both[np.argsort(both[:, 0], kind="stable")]
-    reach = np.maximum.accumulate(both[:, 1])
-    begins = np.append(True, both[1:, 0] > reach[:-1])
-    starts = both[begins, 0]
-    ends = reach[np.append(np.flatnonzero(begins)[1:] - 1, len(both) - 1)]
-    return np.stack([starts, ends], axis=1)
+    return joined([*runs, (behind, 1 << 60)])
 
 
 def blocks(memory: Memory, order: int) -> Blocks:
@@ -103,6 +96,8 @@ def blocks(memory: Memory, order: int) -> Blocks:
     for what in (compaction.CAN, compaction.CANNOT, compaction.UNKNOWN):
         mine = moves == what
         pages[what] = spread(memory.first[mine], memory.pages[mine], edges)
+    mine = memory.cache & (moves == compaction.CAN)
+    cache = spread(memory.first[mine], memory.pages[mine], edges)
     apart = _not_given(memory)
     held = spread(apart[:, 0], apart[:, 1] - apart[:, 0], edges)
     used = pages[compaction.CAN] + pages[compaction.CANNOT] + pages[compaction.UNKNOWN]
@@ -115,12 +110,14 @@ def blocks(memory: Memory, order: int) -> Blocks:
     across = ((within > 0) & (zone[:, None] != zone[place][None, :])).any(axis=0)
     state = np.full(len(used), FREE, np.uint8)
     state[used > 0] = CLEARABLE
-    unseen = used == 0 if not memory.sees_free else np.zeros(len(used), bool)
-    state[(pages[compaction.UNKNOWN] > 0) | unseen] = UNKNOWN
+    state[pages[compaction.UNKNOWN] > 0] = UNKNOWN
+    if not memory.sees_free:
+        left = spread(memory.left[:, 0], memory.left[:, 1] - memory.left[:, 0], edges)
+        state[(used == 0) & (left == 0)] = UNKNOWN
     state[(pages[compaction.CANNOT] > 0) | (held > 0) | across] = BLOCKED
     real = held < size
     return Blocks(
-        order, (edges[:-1] >> order)[real], state[real], pages[compaction.CAN][real],
+        order, (edges[:-1] >> order)[real], state[real], pages[compaction.CAN][real], cache[real],
         pages[compaction.CANNOT][real], pages[compaction.UNKNOWN][real], held[real],
         np.maximum(size - held - used, 0)[real], place[real])
 
@@ -155,42 +152,39 @@ def kinds(memory: Memory, found: Blocks) -> dict[str, NDArray[np.int64]]:
     return shares | {"free": found.free, "held": found.held}
 
 
-def reachable(snapshot: Snapshot, memory: Memory, found: Blocks) -> int:
+def reachable(snapshot: Snapshot, memory: Memory, found: Blocks, reclaim: bool = False) -> int:
     """How many of the clearable blocks compaction can empty with the free memory there is.
 
     What is moved needs room: free pages of the same zone in other blocks that are neither free nor
     cleared, and of a pageblock of type Movable or CMA (mm/compaction.c, suitable_migration_target)
-    where the types are known. The blocks with least to move come first. Reclaim can make more
-    room; pages that turn out to be pinned make it fewer.
+    where the types are known. The blocks with least to move come first. With ``reclaim`` page
+    cache need not be moved: it is dropped, and what it took elsewhere is room as well.
+
+    An estimate: pages that turn out to be pinned, and what the watermarks keep free, make it fewer.
     """
-    room = _room(snapshot, memory, found)
+    open_ = _open(snapshot, memory, found)
+    room = np.where(open_, found.free, 0) + (found.cache if reclaim else 0)
+    move = found.movable - (found.cache if reclaim else 0)
     total = 0
     for place in np.unique(found.place).tolist():
         mine = found.place == place
         clear = np.flatnonzero(mine & (found.state == CLEARABLE))
-        clear = clear[np.argsort(found.movable[clear] + room[clear], kind="stable")]
+        clear = clear[np.argsort(move[clear] + room[clear], kind="stable")]
         there = int(room[mine & (found.state != FREE)].sum())
-        need = np.cumsum(found.movable[clear] + room[clear])
+        need = np.cumsum(move[clear] + room[clear])
         total += int(np.searchsorted(need, there, side="right"))
     return total
 
 
-def _room(snapshot: Snapshot, memory: Memory, found: Blocks) -> NDArray[np.int64]:
-    """Free pages of each block into which compaction may move others."""
+def _open(snapshot: Snapshot, memory: Memory, found: Blocks) -> NDArray[np.bool_]:
+    """Blocks into which compaction may move pages: none of their pageblocks is known to be of
+    another type."""
     types = key(snapshot, "block")
-    labels = types.labels.to_pylist()
     bad = np.array([label is not None and label not in ("Movable", "CMA", "Unknown")
-                    for label in labels] or [False], bool)
-    rows = memory.row != NO_ROW
-    closed = np.unique(memory.first[rows][bad[types.codes[memory.row[rows]]]]
-                       >> memory.pageblock_order)
-    if not len(closed):
-        return found.free
-    if found.order <= memory.pageblock_order:
-        inside = np.isin(found.number >> (memory.pageblock_order - found.order), closed)
-        return np.where(inside, 0, found.free)
-    fine = blocks(memory, memory.pageblock_order)
-    shift = found.order - memory.pageblock_order
-    open_ = ~np.isin(fine.number, closed)
-    at = np.searchsorted(found.number, fine.number[open_] >> shift)
-    return np.bincount(at, weights=fine.free[open_], minlength=len(found.number)).astype(np.int64)
+                    for label in types.labels.to_pylist()] or [False], bool)
+    rows = np.flatnonzero(memory.row != NO_ROW)
+    rows = rows[bad[types.codes[memory.row[rows]]]]
+    closed = memory.first[rows] >> max(memory.pageblock_order, found.order)
+    if found.order < memory.pageblock_order:
+        return ~np.isin(found.number >> (memory.pageblock_order - found.order), closed)
+    return ~np.isin(found.number, closed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,13 +34,16 @@ class Owners:
     """The owners of a snapshot's rows by some keys.
 
     ``group``: the owner of each row of the table; ``labels``: of each owner, its value by key;
-    ``pages``: all that it holds, by owner.
+    ``pages``: all that it holds; ``can_go``: whether something can go with all its pages. What is
+    known by no key cannot, and, where keys are of tasks, nor what only the kernel itself allocated
+    (tgid 0: while booting, and in interrupts of an idle CPU).
     """
 
     snapshot: Snapshot
     group: NDArray[np.int64]
     labels: list[dict[str, Any]]
     pages: NDArray[np.int64]
+    can_go: NDArray[np.bool_]
 
     def of(self, memory: Memory) -> NDArray[np.int64]:
         """The owner of each allocation; -1 where the source has no row of it."""
@@ -72,7 +76,12 @@ def owners_of(snapshot: Snapshot, names: Sequence[str]) -> Owners:
           for each, code_of in zip(found, codes, strict=True)), strict=True)]
     sizes = np.left_shift(np.int64(1), snapshot.table["order"].to_numpy().astype(np.int64))
     pages = np.bincount(group, weights=sizes, minlength=number).astype(np.int64)
-    return Owners(snapshot, group, labels, pages)
+    can_go = np.array([any(label is not None for label in one.values()) for one in labels], bool)
+    if {"comm", "pid", "tgid"} & set(names):
+        tasks = key(snapshot, "tgid")
+        kernel = np.array([label == 0 for label in tasks.labels.to_pylist()], bool)[tasks.codes]
+        can_go &= np.bincount(group[~kernel], minlength=number) > 0
+    return Owners(snapshot, group, labels, pages, can_go)
 
 
 def _distinct_pairs(block: NDArray[np.int64], owner: NDArray[np.int64],
@@ -157,11 +166,12 @@ def _sets(owners: Owners, memory: Memory, found: Blocks) -> _Sets:
     owner = owners.of(memory)[who]
     hopeless = (found.held > 0) | (found.unsure > 0)
     hopeless[at[owner < 0]] = True
+    hopeless[at[~owners.can_go[owner]]] = True
     kept = ~hopeless[at]
     block, of_block = _distinct_pairs(at[kept], owner[kept], len(owners.labels))
     bounds = np.flatnonzero(np.diff(block, prepend=-1, append=-1)).tolist()
     counts: dict[bytes, int] = {}
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in pairwise(bounds):
         named = of_block[low:high].tobytes()
         counts[named] = counts.get(named, 0) + 1
     members = [np.frombuffer(named, np.int64) for named in counts]

@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from pageowner.kernel.zones import Zone
     from pageowner.snapshot import Snapshot
 
-__all__ = ["fragmentation", "huge", "indices"]
+__all__ = ["events", "fragmentation", "huge", "indices"]
+
+_ROUNDS = 12
 
 
 def fragmentation(snapshot: Snapshot, by: str | Sequence[str] = "stack", *,
-                  flags: NDArray[np.uint64] | None = None, top: int | None = None) -> dict[str, Any]:
+                  flags: NDArray[np.uint64] | None = None,
+                  top: int | None = None) -> dict[str, Any]:
     """How fragmented memory is and who fragments it.
 
     ``flags``: bits of /proc/kpageflags of the same time, for a dump. A dictionary:
@@ -145,15 +148,17 @@ def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "tgi
 
     A dictionary:
 
-    - ``order``, ``by``, ``notes``, ``states`` (blocks by state) and the same by ``zones``;
-      ``reachable``: of the clearable ones those that compaction can empty with the free memory
-      there is (see `blocks.reachable`)
+    - ``order``, ``by``, ``notes``, ``states`` (blocks by state) and the same by ``zones``
+    - ``reachable``: of the clearable ones those that compaction can empty with the free memory
+      there is, and with ``reclaim``, once page cache is dropped (see `blocks.reachable`)
     - ``single``: blocks that one page blocks; ``held``: blocked by frames that the page allocator
       was never given, among others; ``unsure``: blocks with pages of which it is not known whether
       they can be moved, and ``unsure_pages`` all of these pages
     - ``blockers``: owners, the first ``top``; ``blockers_in_all``
     - ``plan`` (None unless asked for): ``owners`` (with pages, tasks, cgroups), the blocks
-      ``gained``, their ``pages``, and ``states`` and ``reachable`` once they are gone
+      ``unblocked``, their ``pages``, ``states`` and ``reachable`` once they are gone, and
+      ``gain``: how many blocks more can then be had, those already free and those reachable taken
+      together
 
     Raises what `fragmentation` raises.
     """
@@ -171,7 +176,7 @@ def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "tgi
     return {
         "order": order, "by": names, "pageblock_order": seen.pageblock_order,
         "notes": list(seen.notes), "states": found.count(), "zones": zones,
-        "reachable": of_order.reachable(snapshot, seen, found),
+        "reachable": _reachable(snapshot, seen, found),
         "single": int(np.count_nonzero((found.stuck == 1) & (found.held == 0))),
         "held": int(np.count_nonzero((found.state == of_order.BLOCKED) & (found.held > 0))),
         "unsure": int(unsure.sum()), "unsure_pages": int(found.unsure.sum()),
@@ -180,14 +185,32 @@ def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "tgi
         "plan": None if want is None else _plan(snapshot, seen, found, owners, want)}
 
 
+def _reachable(snapshot: Snapshot, seen: Memory, found: Blocks) -> dict[str, int]:
+    return {"now": of_order.reachable(snapshot, seen, found),
+            "reclaim": of_order.reachable(snapshot, seen, found, reclaim=True)}
+
+
+def _to_be_had(snapshot: Snapshot, seen: Memory, found: Blocks) -> int:
+    return found.count()["free"] + of_order.reachable(snapshot, seen, found)
+
+
 def _plan(snapshot: Snapshot, seen: Memory, found: Blocks, owners: Owners,
           want: int) -> dict[str, Any]:
-    chosen, gained = cheapest(owners, seen, found, want)
-    going = np.isin(owners.of(seen), chosen)
-    rest = seen.without(going)
-    after = of_order.blocks(rest, found.order)
+    """Who has to go for ``want`` more blocks to be had. A block that is no longer blocked may still
+    lack room for what compaction moves out of it: then more owners are taken."""
+    before = _to_be_had(snapshot, seen, found)
+    asked = want
+    for _ in range(_ROUNDS):
+        chosen, unblocked = cheapest(owners, seen, found, asked)
+        rest = seen.without(np.isin(owners.of(seen), chosen))
+        after = of_order.blocks(rest, found.order)
+        gain = _to_be_had(snapshot, rest, after) - before
+        if gain >= want or unblocked < asked:
+            break
+        asked = unblocked + want - gain
     return {
-        "want": want, "gained": gained, "pages": int(owners.pages[chosen].sum()),
+        "want": want, "gain": gain, "unblocked": unblocked,
+        "pages": int(owners.pages[chosen].sum()),
         "owners": [{"owner": one, "pages": int(owners.pages[one])} | owners.named(one)
                    for one in chosen],
-        "states": after.count(), "reachable": of_order.reachable(snapshot, rest, after)}
+        "states": after.count(), "reachable": _reachable(snapshot, rest, after)}

@@ -20,8 +20,11 @@ from pageowner.analysis.keys import Key, column, key
 from pageowner.errors import PageownerError
 from pageowner.kernel import compaction, pageflags
 from pageowner.kernel.gfp import MIGRATETYPES
+from pageowner.runs import unpack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from pageowner.snapshot import Snapshot
@@ -59,9 +62,10 @@ class Memory:
 
     ``first``, ``pages`` (int64), ``order`` (uint8); ``row``: the row of the snapshot's table, or
     `NO_ROW` for a page in use that it has no row of; ``kind``: a place in `TYPES`; ``moves``: see
-    `pageowner.kernel.compaction.movability`. ``held``: runs of frames (n x 2: first, behind the
-    last) that the page allocator was not given, in order. ``sees_free``: all other frames without
-    an allocation are free; else they may be anything.
+    `pageowner.kernel.compaction.movability`; ``cache``: page cache that reclaim can drop.
+    ``held``: runs of frames (n x 2: first, behind the last) that the page allocator was not given,
+    in order; ``left``: those that `without` took the allocations from. ``sees_free``: all other
+    frames without an allocation are free; else they may be anything.
     """
 
     first: NDArray[np.int64]
@@ -70,11 +74,13 @@ class Memory:
     row: NDArray[np.int64]
     kind: NDArray[np.uint8]
     moves: NDArray[np.uint8]
+    cache: NDArray[np.bool_]
     held: NDArray[np.int64]
     stretches: tuple[Stretch, ...]
     pageblock_order: int
     sees_free: bool
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    left: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
     @property
     def end(self) -> int:
@@ -96,9 +102,10 @@ class Memory:
     def without(self, rows: NDArray[np.bool_]) -> Memory:
         """The same after the allocations chosen by ``rows`` (one item an allocation) are gone."""
         kept = ~rows
+        left = np.stack([self.first[rows], self.first[rows] + self.pages[rows]], axis=1)
         return Memory(self.first[kept], self.pages[kept], self.order[kept], self.row[kept],
-                      self.kind[kept], self.moves[kept], self.held, self.stretches,
-                      self.pageblock_order, self.sees_free, self.notes)
+                      self.kind[kept], self.moves[kept], self.cache[kept], self.held,
+                      self.stretches, self.pageblock_order, self.sees_free, self.notes, left)
 
 
 def spread(first: NDArray[np.int64], pages: NDArray[np.int64],
@@ -133,16 +140,19 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
         notes.append(f"the source does not tell the order of a pageblock: {pageblock_order} is"
                      " taken for it")
     kind = _kinds(key(snapshot, "migratetype"))
-    lru = _lru(column(snapshot, "flags"))
+    texts = column(snapshot, "flags")
+    lru, cache = _flag(texts, compaction.by_text), _flag(texts, compaction.cache_by_text) == 1
     movable = np.array([0, 1, 0, -1], np.int8)[kind]
     moves = compaction.movability(order, lru, movable, pageblock_order)
     known_bits = table["page_flags"]
     if known_bits.null_count < len(known_bits):
-        moves = compaction.by_flags(known_bits.fill_null(0).to_numpy(), moves)
+        bits = known_bits.fill_null(0).to_numpy()
+        moves, cache = compaction.by_flags(bits, moves), compaction.cache_by_flags(bits)
     row = np.arange(len(first))
     pages = np.left_shift(np.int64(1), order.astype(np.int64))
     by_pfn = np.argsort(first, kind="stable") if not bool((np.diff(first) > 0).all()) else row
-    columns = [column[by_pfn] for column in (first, pages, order, row, kind, moves)]
+    columns: list[NDArray[Any]] = [
+        values[by_pfn] for values in (first, pages, order, row, kind, moves, cache)]
     columns, overlaps = _without_overlaps(columns)
     if overlaps:
         notes.append(f"{overlaps:,} allocations overlap others that begin later or at the same"
@@ -151,11 +161,15 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
     about = meta.extra.get("memory") if meta.kind == "tracker" else None
     held = np.zeros((0, 2), np.int64)
     sees_free = False
-    if isinstance(about, dict) and (runs := _runs(about.get("held"))) is not None:
+    if isinstance(about, dict) and (runs := unpack(about.get("held"))) is not None:
         held, sees_free = runs, True
+        if (filtered := unpack(about.get("filtered"))) is not None:
+            columns = _with_filtered(columns, filtered)
+            notes.append(f"{int(np.diff(filtered).sum()):,} pages were left out by a filter of"
+                         " 'on': whether they can be moved is not known")
     elif flags is not None:
         held = _runs_of(_held_back(flags))
-        columns = _with_unrecorded(columns, flags, pageblock_order)
+        columns = _with_unrecorded(columns, flags)
         sees_free = True
     elif meta.kind == "tracker":
         notes.append("this snapshot is of an older version and does not tell free frames from"
@@ -165,8 +179,8 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
                      " no memory, and the orders of free blocks are not known")
     if sees_free:
         columns = _outside_of(held, columns)
-    first, pages, order, row, kind, moves = columns
-    return Memory(first, pages, order, row, kind, moves, held, stretches, pageblock_order,
+    first, pages, order, row, kind, moves, cache = columns
+    return Memory(first, pages, order, row, kind, moves, cache, held, stretches, pageblock_order,
                   sees_free, tuple(notes))
 
 
@@ -178,11 +192,12 @@ def _kinds(found: Key) -> NDArray[np.uint8]:
     return kinds
 
 
-def _lru(found: Key) -> NDArray[np.int8]:
-    known = [compaction.by_text(label) for label in found.labels.to_pylist()]
+def _flag(found: Key, says: Callable[[str | None], bool | None]) -> NDArray[np.int8]:
+    """What flags as texts say: 1, 0, or -1 for unknown."""
+    known = [says(label) for label in found.labels.to_pylist()]
     values = [-1 if one is None else int(one) for one in known]
-    on_list: NDArray[np.int8] = np.array(values or [-1], np.int8)[found.codes]
-    return on_list
+    result: NDArray[np.int8] = np.array(values or [-1], np.int8)[found.codes]
+    return result
 
 
 def _without_overlaps(columns: list[NDArray[Any]]) -> tuple[list[NDArray[Any]], int]:
@@ -194,16 +209,8 @@ def _without_overlaps(columns: list[NDArray[Any]]) -> tuple[list[NDArray[Any]], 
         if not len(clash):
             break
         lost += len(clash)
-        columns = [np.delete(column, clash) for column in columns]
+        columns = [np.delete(values, clash) for values in columns]
     return columns, lost
-
-
-def _runs(said: Any) -> NDArray[np.int64] | None:
-    """Runs as they are saved: one list of distances, to a first frame, to its end, and so on."""
-    if not isinstance(said, list) or len(said) % 2 or not all(
-            type(one) is int and 0 <= one < 1 << 52 for one in said):
-        return None
-    return np.cumsum(np.array(said, np.int64)).reshape(-1, 2)
 
 
 def _runs_of(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -217,8 +224,8 @@ def _held_back(flags: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return held
 
 
-def _with_unrecorded(columns: list[NDArray[Any]], flags: NDArray[np.uint64],
-                     pageblock_order: int) -> list[NDArray[Any]]:
+def _with_unrecorded(columns: list[NDArray[Any]],
+                     flags: NDArray[np.uint64]) -> list[NDArray[Any]]:
     """The allocations and the frames in use that have no record: taken between the readings, or
     without a stack. Frames without a flag and a record lie on a CPU's list of free pages."""
     edges = np.zeros(len(flags) + 1, np.int32)
@@ -230,13 +237,27 @@ def _with_unrecorded(columns: list[NDArray[Any]], flags: NDArray[np.uint64],
     if not len(more):
         return columns
     unsure = np.full(len(more), compaction.UNKNOWN, np.uint8)
+    return _joined(columns, more, compaction.by_flags(flags[more], unsure))
+
+
+def _with_filtered(columns: list[NDArray[Any]],
+                   runs: NDArray[np.int64]) -> list[NDArray[Any]]:
+    """The allocations and runs of pages in use of which nothing is known, each page alone."""
+    pages = runs[:, 1] - runs[:, 0]
+    more = np.repeat(runs[:, 0] - (np.cumsum(pages) - pages), pages) + np.arange(int(pages.sum()))
+    return _joined(columns, more, np.full(len(more), compaction.UNKNOWN, np.uint8))
+
+
+def _joined(columns: list[NDArray[Any]], more: NDArray[np.int64],
+            moves: NDArray[np.uint8]) -> list[NDArray[Any]]:
+    """The allocations and single pages in use that have no row."""
     added: list[NDArray[Any]] = [
         more, np.ones(len(more), np.int64), np.zeros(len(more), np.uint8),
-        np.full(len(more), NO_ROW), np.full(len(more), len(TYPES) - 1, np.uint8),
-        compaction.by_flags(flags[more], unsure)]
-    joined = [np.concatenate(two) for two in zip(columns, added, strict=True)]
-    by_pfn = np.argsort(joined[0], kind="stable")
-    return [column[by_pfn] for column in joined]
+        np.full(len(more), NO_ROW), np.full(len(more), len(TYPES) - 1, np.uint8), moves,
+        np.zeros(len(more), bool)]
+    both = [np.concatenate(two) for two in zip(columns, added, strict=True)]
+    by_pfn = np.argsort(both[0], kind="stable")
+    return [values[by_pfn] for values in both]
 
 
 def _outside_of(held: NDArray[np.int64], columns: list[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -247,7 +268,7 @@ def _outside_of(held: NDArray[np.int64], columns: list[NDArray[Any]]) -> list[ND
     first, pages = columns[0], columns[1]
     at = np.searchsorted(held[:, 0], first + pages, side="left") - 1
     inside = (at >= 0) & (held[np.maximum(at, 0), 1] > first)
-    return [column[~inside] for column in columns] if inside.any() else columns
+    return [values[~inside] for values in columns] if inside.any() else columns
 
 
 def _stretches(snapshot: Snapshot, first: NDArray[np.int64], pages: NDArray[np.int64],

@@ -30,7 +30,8 @@ from pageowner.kernel import pageflags
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CAN", "CANNOT", "UNKNOWN", "at_order", "by_flags", "by_text", "movability"]
+__all__ = ["CAN", "CANNOT", "UNKNOWN", "at_order", "by_flags", "by_text", "cache_by_flags",
+           "cache_by_text", "movability"]
 
 CANNOT, CAN, UNKNOWN = range(3)
 """Whether a page can be moved; as uint8."""
@@ -45,10 +46,32 @@ def by_text(flags: str | None) -> bool | None:
     """
     if flags is None:
         return None
-    named = re.search(r"\((.*)\)", flags, re.DOTALL)
-    if named:
-        return "lru" in re.split(r"[|,]", named[1])
+    names = _names(flags)
+    if names is not None:
+        return "lru" in names
     return None if flags.startswith("0x") else "L" in flags
+
+
+def _names(flags: str) -> list[str] | None:
+    named = re.search(r"\((.*)\)", flags, re.DOTALL)
+    return re.split(r"[|,]", named[1]) if named else None
+
+
+def cache_by_text(flags: str | None) -> bool | None:
+    """Whether a page is page cache that reclaim can drop, once it is written back: on an LRU list,
+    not anonymous or of tmpfs, not mlocked. None if its flags have no names."""
+    names = _names(flags or "")
+    if names is None:
+        return None
+    return "lru" in names and not {"swapbacked", "unevictable", "mlocked"} & set(names)
+
+
+def cache_by_flags(flags: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """The same from bits of /proc/kpageflags."""
+    others = np.uint64(sum(int(pageflags.bit(name)) for name in (
+        "swapbacked", "anon", "unevictable", "mlocked", "huge")))
+    cache: NDArray[np.bool_] = (flags & pageflags.bit("lru") != 0) & (flags & others == 0)
+    return cache
 
 
 def movability(order: NDArray[np.uint8], lru: NDArray[np.int8], movable: NDArray[np.int8],
