@@ -40,7 +40,8 @@ def fragmentation(snapshot: Snapshot, by: str | Sequence[str] = "stack", *,
 
     ``flags``: bits of /proc/kpageflags of the same time, for a dump. A dictionary:
 
-    - ``pageblock_order``, ``notes`` (what the source does not tell, a sentence each)
+    - ``pageblock_order``, ``notes`` (what the source does not tell, a sentence each),
+      ``sees_free`` (it tells free frames from those that were never the page allocator's)
     - ``zones``: for each its ``name``, ``mixed`` (blocks by type), ``states`` (pageblocks by state,
       see `blocks.STATES`)
     - ``mixed_exact``: whether ``mixed`` is what the kernel counts, or a lower bound (see `Mixed`)
@@ -70,7 +71,8 @@ def fragmentation(snapshot: Snapshot, by: str | Sequence[str] = "stack", *,
             zone["states"][state] = zone["states"].get(state, 0) + number
     return {
         "pageblock_order": seen.pageblock_order, "notes": list(seen.notes),
-        "zones": list(zones.values()), "mixed_exact": mixing.exact, "bins": list(BINS),
+        "sees_free": seen.sees_free, "zones": list(zones.values()),
+        "mixed_exact": mixing.exact, "bins": list(BINS),
         "contents": contents(of_order.kinds(seen, found), 1 << seen.pageblock_order),
         "free": _free(snapshot, flags), "polluters_in_all": len(polluting),
         "polluters": [one | owners.named(one["owner"]) for one in polluting[:top]],

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.analysis.keys import Key, key
-from pageowner.analysis.memory import NO_ROW, TYPES, Memory, spread
+from pageowner.analysis.memory import NO_ROW, Memory, spread
+from pageowner.kernel import compaction
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,10 +30,11 @@ class Mixed:
     """Which pageblocks are mixed.
 
     ``counts``: blocks by place in `Memory.stretches` and by type. ``exact``: the types of the
-    blocks are known, so that these are the kernel's numbers; else a block counts as mixed if pages
-    of several types lie in it, under the type of most of them, which is a lower bound and a guess
-    at the type. ``foreign``: which allocations are of another type than their block, ``block``:
-    the pageblock in which each begins (both one item an allocation).
+    blocks are known, so that these are the kernel's numbers. Else a block counts as mixed if both
+    pages that can be moved and pages that cannot lie in it: as Movable if the former are more, as
+    Unmovable (or Reclaimable) if not. Those are fewer than the kernel would count. ``foreign``:
+    which allocations are of another type than their block, ``block``: the pageblock in which each
+    begins (both one item an allocation).
     """
 
     counts: dict[tuple[int, str], int]
@@ -87,24 +89,25 @@ def _places(found: Key) -> NDArray[np.int64]:
 
 
 def _as_seems(memory: Memory, block: NDArray[np.int64]) -> Mixed:
-    """Without the blocks' types: of what kinds pages lie in them."""
+    """Without the blocks' types: which hold both pages that can be moved and pages that cannot."""
     foreign = np.zeros(len(block), bool)
     if not len(block):
         return Mixed({}, False, foreign, block)
     low = int(block.min())
     last = (memory.first + memory.pages - 1) >> memory.pageblock_order
     edges = np.arange(low, int(last.max()) + 2) << memory.pageblock_order
-    kinds = len(TYPES) - 1
-    pages = np.stack([spread(memory.first[memory.kind == kind], memory.pages[memory.kind == kind],
-                             edges) for kind in range(kinds)])
-    main = pages.argmax(axis=0)
-    several = np.flatnonzero((pages > 0).sum(axis=0) > 1)
-    foreign = (memory.kind < kinds) & (memory.kind != main[block - low])
+    can, cannot = memory.moves == compaction.CAN, memory.moves == compaction.CANNOT
+    movable, fixed = (spread(memory.first[mine], memory.pages[mine], edges)
+                      for mine in (can, cannot))
+    mostly_movable = movable > fixed
+    foreign = np.where(mostly_movable[block - low], cannot, can)
+    several = np.flatnonzero((movable > 0) & (fixed > 0))
     counts: dict[tuple[int, str], int] = {}
     where = memory.stretch_of((several + low) << memory.pageblock_order)
-    for place, kind in zip(where.tolist(), main[several].tolist(), strict=True):
-        at = place, TYPES[kind]
+    for place, is_movable in zip(where.tolist(), mostly_movable[several].tolist(), strict=True):
+        at = place, COUNTED[1 if is_movable else 0]
         counts[at] = counts.get(at, 0) + 1
+    foreign &= np.isin(block, several + low)
     return Mixed(counts, False, foreign, block)
 
 
