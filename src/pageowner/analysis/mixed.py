@@ -103,7 +103,10 @@ def _as_seems(memory: Memory, block: NDArray[np.int64]) -> Mixed:
     foreign = np.where(mostly_movable[block - low], cannot, can)
     several = np.flatnonzero((movable > 0) & (fixed > 0))
     counts: dict[tuple[int, str], int] = {}
-    where = memory.stretch_of((several + low) << memory.pageblock_order)
+    # The zone of the first page in it: a zone may begin behind its first block's beginning.
+    lasts = memory.first + memory.pages - 1
+    inside = np.searchsorted(lasts, (several + low) << memory.pageblock_order)
+    where = memory.stretch_of(memory.first[inside])
     for place, is_movable in zip(where.tolist(), mostly_movable[several].tolist(), strict=True):
         at = place, COUNTED[1 if is_movable else 0]
         counts[at] = counts.get(at, 0) + 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pageowner.cli.options import as_json, load, source
+from pageowner.errors import PageownerError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +87,11 @@ def _flags(snapshot: Snapshot, path: str | None) -> NDArray[Any] | None:
             raise click.UsageError("--kpageflags is for dumps; a capture brings its own")
         return None
     if path is not None:
-        return pageflags.read(path)
+        flags = pageflags.read(path)
+        if not len(flags):
+            raise PageownerError(f"{path}: no page flags in it; copy it with: cat"
+                                 f" {pageflags.KPAGEFLAGS} >FILE")
+        return flags
     if snapshot.meta.source == KERNEL_PAGE_OWNER:
         return pageflags.read()
     return None
