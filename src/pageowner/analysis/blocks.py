@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pageowner.snapshot import Snapshot
 
 __all__ = ["BLOCKED", "CLEARABLE", "FREE", "STATES", "UNKNOWN", "Blocks", "blocks", "in_the_way",
-           "kinds", "reachable"]
+           "kinds", "reachable", "taken"]
 
 STATES = ("free", "clearable", "blocked", "unknown")
 FREE, CLEARABLE, BLOCKED, UNKNOWN = range(len(STATES))
@@ -139,6 +139,14 @@ def in_the_way(memory: Memory, found: Blocks) -> tuple[NDArray[np.int64], NDArra
     there = at < len(found.number)
     there[there] = found.number[at[there]] == where[there]
     return who[there], at[there]
+
+
+def taken(memory: Memory, found: Blocks) -> int:
+    """How many blocks are nothing but a movable folio of the wanted order or larger."""
+    whole = (memory.order >= found.order) & (memory.moves == compaction.CAN)
+    edges = np.append(found.number, found.number[-1:] + 1) << found.order
+    pages = spread(memory.first[whole], memory.pages[whole], edges)
+    return int(np.count_nonzero((pages == 1 << found.order) & (found.state == BLOCKED)))
 
 
 def kinds(memory: Memory, found: Blocks) -> dict[str, NDArray[np.int64]]:

@@ -153,6 +153,8 @@ def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "tgi
     - ``order``, ``by``, ``notes``, ``states`` (blocks by state) and the same by ``zones``
     - ``reachable``: of the clearable ones those that compaction can empty with the free memory
       there is, and with ``reclaim``, once page cache is dropped (see `blocks.reachable`)
+    - ``taken``: blocks that are one movable folio of this order, or part of a larger one: blocked,
+      but only because they are in use as what is asked for
     - ``single``: blocks that one page blocks; ``held``: blocked by frames that the page allocator
       was never given, among others; ``unsure``: blocks with pages of which it is not known whether
       they can be moved, and ``unsure_pages`` all of these pages
@@ -180,6 +182,7 @@ def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "tgi
         "notes": list(seen.notes), "states": found.count(), "zones": zones,
         "reachable": _reachable(snapshot, seen, found),
         "single": int(np.count_nonzero((found.stuck == 1) & (found.held == 0))),
+        "taken": of_order.taken(seen, found),
         "held": int(np.count_nonzero((found.state == of_order.BLOCKED) & (found.held > 0))),
         "unsure": int(unsure.sum()), "unsure_pages": int(found.unsure.sum()),
         "blockers": [one | owners.named(one["owner"]) for one in blocking[:top]],

@@ -36,6 +36,7 @@ TYPES = (*MIGRATETYPES[:3], "unknown")
 
 NO_ROW = -1
 _DEFAULT_PAGEBLOCK_ORDER = 9
+_ODD = 0.05
 _HELD_BACK = ("reserved", "offline", "hwpoison", "nopage")
 
 
@@ -168,6 +169,7 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
             notes.append(f"{int(np.diff(filtered).sum()):,} pages were left out by a filter of"
                          " 'on': whether they can be moved is not known")
     elif flags is not None:
+        notes += _check_fit(columns[0], columns[1], flags)
         held = _runs_of(_held_back(flags))
         columns = _with_unrecorded(columns, flags)
         sees_free = True
@@ -222,6 +224,21 @@ def _held_back(flags: NDArray[np.uint64]) -> NDArray[np.bool_]:
     bits = np.uint64(sum(int(pageflags.bit(name)) for name in _HELD_BACK))
     held: NDArray[np.bool_] = flags & bits != 0
     return held
+
+
+def _check_fit(first: NDArray[np.int64], pages: NDArray[np.int64],
+               flags: NDArray[np.uint64]) -> list[str]:
+    """Raises PageownerError if the flags cannot be of the same machine; a note if they seem to be
+    of another time."""
+    end = int(first[-1] + pages[-1]) if len(first) else 0
+    if end > len(flags):
+        raise PageownerError(f"these page flags end at pfn {len(flags):,}, and the dump has page"
+                             f" {end - 1:,}: they are not of the same machine")
+    free = int(np.count_nonzero(pageflags.is_free(flags[first])))
+    if free > _ODD * len(first):
+        return [f"{free:,} of {len(first):,} allocations are free by the page flags: those are of"
+                " another time"]
+    return []
 
 
 def _with_unrecorded(columns: list[NDArray[Any]],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.blocks import STATES
 from pageowner.kernel.free_area import NO_INDEX
-from pageowner.report.grid import Column, grid
+from pageowner.report.grid import Column, grid, prose
 from pageowner.report.text import age, count, count_of, printable, size
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: in
     _notes(found["notes"], paper)
     _mixed(found, paper)
     paper.line()
-    paper.line("Pageblocks by how much of them is …", _HEADING)
+    prose(paper, "Pageblocks by how much of them is …", _HEADING)
     shares = {kind: found["contents"][kind] for kind in _KINDS
               if any(found["contents"][kind][1:])}
     if "free" in shares and not found["sees_free"]:
@@ -45,18 +45,18 @@ def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: in
     grid(paper, columns, 2)
     _free(found["free"], order, meta, paper)
     paper.line()
-    paper.line(f"As huge pages (order {order})", _HEADING)
-    paper.line("  " + _states(states))
+    prose(paper, f"As huge pages (order {order})", _HEADING)
+    _say(paper, _states(states))
     if found["single"]:
-        paper.line(f"  {count_of(found['single'], 'block')} would be free or clearable but for a"
-                   " single page")
-    paper.line(f"  who blocks them, and who would have to go: frag --order {order} --want N", "dim")
+        _say(paper, f"{count_of(found['single'], 'block')} would be free or clearable but for a"
+                    " single page")
+    _aside(paper, f"who blocks them, and who would have to go: frag --order {order} --want N")
     paper.line()
     polluters = found["polluters"]
     what = ("Who sits in pageblocks of another type" if found["mixed_exact"] else
             "Who sits where most pages are of the other kind (to be moved, or not)")
-    paper.line(f"{what}: {count_of(found['polluters_in_all'], 'owner')} by {', '.join(by)}",
-               _HEADING)
+    prose(paper, f"{what}: {count_of(found['polluters_in_all'], 'owner')} by {', '.join(by)}",
+          _HEADING)
     if polluters:
         columns = [Column("BLOCKS", [count(one["blocks"]) for one in polluters]),
                    Column("PAGES THERE", [count(one["foreign_pages"]) for one in polluters]),
@@ -64,8 +64,8 @@ def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: in
                    Column("OF ALL ITS", [_size(one["pages"], meta) for one in polluters])]
         grid(paper, [*columns, *_who(polluters, by, meta, paper)], 2)
         _more(found["polluters_in_all"] - len(polluters), paper)
-        paper.line("  ONE PAGE: blocks in which one page of the owner is the only foreign one",
-                   "dim")
+        _aside(paper, "ONE PAGE: blocks in which one page of the owner is the only foreign one")
+        _no_stack(polluters, by, meta, paper)
     _events(found["events"], by, now_ns, top, meta, paper)
 
 
@@ -83,21 +83,24 @@ def draw_huge(found: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
     grid(paper, columns, 2)
     reach = found["reachable"]
     if states["clearable"]:
-        paper.line(f"  of the clearable, compaction can empty about {count(reach['now'])} with the"
-                   f" free memory there is, {count(reach['reclaim'])} if page cache is dropped")
+        _say(paper, f"of the clearable, compaction can empty about {count(reach['now'])} with the"
+                    f" free memory there is, {count(reach['reclaim'])} if page cache is dropped")
+    if found["taken"]:
+        _say(paper, f"of the blocked, {count(found['taken'])} are in use as a whole: page cache or"
+                    " anonymous memory in pages of this size or larger")
     if found["held"]:
-        paper.line(f"  of the blocked, {count(found['held'])} hold memory that the page allocator"
-                   " was never given")
+        _say(paper, f"of the blocked, {count(found['held'])} hold memory that the page allocator"
+                    " was never given")
     if found["single"]:
-        paper.line(f"  {count(found['single'])} would be free or clearable but for a single page")
+        _say(paper, f"{count(found['single'])} would be free or clearable but for a single page")
     if found["unsure_pages"]:
-        paper.line(f"  of {count_of(found['unsure_pages'], 'page')} in"
-                   f" {count_of(found['unsure'], 'block')} it is not known whether they can be"
-                   " moved")
+        _say(paper, f"of {count_of(found['unsure_pages'], 'page')} in"
+                    f" {count_of(found['unsure'], 'block')} it is not known whether they can be"
+                    " moved")
     paper.line()
     blockers = found["blockers"]
-    paper.line(f"Who blocks them: {count_of(found['blockers_in_all'], 'owner')} by"
-               f" {', '.join(by)}", _HEADING)
+    prose(paper, f"Who blocks them: {count_of(found['blockers_in_all'], 'owner')} by"
+          f" {', '.join(by)}", _HEADING)
     if blockers:
         columns = [Column("BLOCKS", [count(one["blocks"]) for one in blockers]),
                    Column("ALONE", [count(one["alone"]) for one in blockers]),
@@ -106,8 +109,8 @@ def draw_huge(found: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
                    Column("OF ALL ITS", [_size(one["pages"], meta) for one in blockers])]
         grid(paper, [*columns, *_who(blockers, by, meta, paper)], 2)
         _more(found["blockers_in_all"] - len(blockers), paper)
-        paper.line("  ALONE: no other owner stands in them; ONE PAGE: nor another page of it",
-                   "dim")
+        _aside(paper, "ALONE: no other owner stands in them; ONE PAGE: nor another page of it")
+        _no_stack(blockers, by, meta, paper)
     if found["plan"] is not None:
         _plan(found["plan"], states, reach, by, meta, paper)
 
@@ -118,31 +121,38 @@ def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str
     owners = plan["owners"]
     wanted = count_of(plan["want"], "more block")
     if not owners:
-        paper.line(f"For {wanted}: no owner's going would free any", _HEADING)
+        prose(paper, f"For {wanted}: no owner's going would free any", _HEADING)
         return
     gain = plan["gain"]
     short = "" if gain >= plan["want"] else f"; not {count(plan['want'])}, whoever goes"
-    paper.line(f"For {wanted}, {count_of(len(owners), 'owner')} would have to go"
-               f" ({_size(plan['pages'], meta)}): {count(gain)} can then be had more{short}",
-               _HEADING)
+    prose(paper, f"For {wanted}, {count_of(len(owners), 'owner')} would have to go"
+          f" ({_size(plan['pages'], meta)}): {count(gain)} can then be had more{short}",
+          _HEADING)
     shown = owners[:_MOST_OWNERS]
     columns = [Column("PAGES", [count(one["pages"]) for one in shown]),
                Column("SIZE", [_size(one["pages"], meta) for one in shown])]
     grid(paper, [*columns, *_who(shown, by, meta, paper)], 2)
     _more(len(owners) - len(shown), paper)
     after = plan["states"]
-    paper.line(f"  then: {_states(after)}; compaction can empty about"
-               f" {count(plan['reachable']['now'])} of the clearable")
-    paper.line(f"  now:  {_states(states)}; compaction can empty about {count(reach['now'])} of"
-               " the clearable")
-    paper.line("  A greedy choice, most blocks for each page first: not proven the cheapest.",
-               "dim")
+    _say(paper, f"then: {_states(after)}; compaction can empty about"
+                f" {count(plan['reachable']['now'])} of the clearable")
+    _say(paper, f"now:  {_states(states)}; compaction can empty about {count(reach['now'])} of"
+                " the clearable")
+    _aside(paper, "A greedy choice, most blocks for each page first: not proven the cheapest.")
     if {"comm", "pid", "tgid"} & set(by):
-        paper.line("  Ending a task frees its own memory; page cache, tmpfs and what else outlives"
-                   " it stays.", "dim")
+        _aside(paper, "Ending a task frees its own memory; page cache, tmpfs and what else outlives"
+                      " it stays.")
 
 
 _MOST_OWNERS = 20
+
+
+def _say(paper: Paper, text: str) -> None:
+    prose(paper, text, indent=2)
+
+
+def _aside(paper: Paper, text: str) -> None:
+    prose(paper, text, "dim", 2)
 
 
 def _named(meta: Metadata) -> str:
@@ -163,7 +173,7 @@ def _blocks(number: int, order: int, meta: Metadata) -> str:
 
 def _notes(notes: Sequence[str], paper: Paper) -> None:
     for note in notes:
-        paper.line(f"note: {printable(note)}", "yellow")
+        prose(paper, f"note: {printable(note)}", "yellow")
 
 
 def _states(states: Mapping[str, int]) -> str:
@@ -173,8 +183,8 @@ def _states(states: Mapping[str, int]) -> str:
 
 def _mixed(found: Mapping[str, Any], paper: Paper) -> None:
     paper.line()
-    paper.line("Mixed pageblocks, as the kernel counts them" if found["mixed_exact"] else
-               "Mixed pageblocks: with pages that can be moved and pages that cannot", _HEADING)
+    prose(paper, "Mixed pageblocks, as the kernel counts them" if found["mixed_exact"] else
+          "Mixed pageblocks: with pages that can be moved and pages that cannot", _HEADING)
     zones = [zone for zone in found["zones"] if any(zone["states"].values())]
     columns = [Column("ZONE", [printable(zone["name"]) for zone in zones], True),
                Column("BLOCKS", [count(sum(zone["states"].values())) for zone in zones])]
@@ -184,8 +194,8 @@ def _mixed(found: Mapping[str, Any], paper: Paper) -> None:
                        [count(zone["mixed"].get(kind, 0)) for zone in zones]) for kind in kinds]
     grid(paper, columns, 2)
     if not found["mixed_exact"]:
-        paper.line("  a live machine does not show the types of its pageblocks: the kernel may"
-                   " count more", "dim")
+        _aside(paper, "a live machine does not show the types of its pageblocks: the kernel may"
+                      " count more")
 
 
 def _free(zones: Sequence[Mapping[str, Any]], wanted: int, meta: Metadata, paper: Paper) -> None:
@@ -193,20 +203,20 @@ def _free(zones: Sequence[Mapping[str, Any]], wanted: int, meta: Metadata, paper
         if not any(zone["blocks"]):
             continue
         paper.line()
-        paper.line(f"Free memory of {printable(zone['zone'])} by order:"
-                   f" {_size(zone['pages'], meta)} in {count_of(sum(zone['blocks']), 'block')}",
-                   _HEADING)
+        prose(paper, f"Free memory of {printable(zone['zone'])} by order:"
+              f" {_size(zone['pages'], meta)} in {count_of(sum(zone['blocks']), 'block')}",
+              _HEADING)
         orders = range(len(zone["blocks"]))
         rows = [("blocks", [count(number) for number in zone["blocks"]]),
-                ("unusable %", [f"{number / 10:.1f}" for number in zone["unusable"]]),
-                ("frag. index", [_UNKNOWN if number == NO_INDEX else f"{number / 1000:.3f}"
+                ("unusable", [f"{number / 10:.1f}" for number in zone["unusable"]]),
+                ("index", [_UNKNOWN if number == NO_INDEX else f"{number / 1000:.3f}"
                                  for number in zone["fragmentation"]])]
         columns = [Column("ORDER", [title for title, _ in rows], True)]
         columns += [Column(str(order), [cells[order] for _, cells in rows]) for order in orders]
         grid(paper, columns, 2)
     if zones:
-        paper.line("  unusable: of the free memory, in blocks too small for the order; index of a"
-                   " request that would fail: 0 for lack of memory, 1 for fragmentation", "dim")
+        _aside(paper, "unusable: % of the free memory, in blocks too small for the order; index of"
+                      " a request that would fail: 0 for lack of memory, 1 for fragmentation")
 
 
 def _who(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
@@ -245,7 +255,15 @@ def _missing(meta: Metadata) -> str:
 
 def _more(number: int, paper: Paper) -> None:
     if number > 0:
-        paper.line(f"  and {count_of(number, 'more owner')}", "dim")
+        _aside(paper, f"and {count_of(number, 'more owner')}")
+
+
+def _no_stack(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
+              paper: Paper) -> None:
+    if meta.kind == "tracker" and "subsystem" not in by and any(
+            all(one[name] is None for name in by) for one in owners):
+        _aside(paper, "What was allocated before tracking is told apart by what it is: --by"
+                      " subsystem")
 
 
 def _events(events: Sequence[Mapping[str, Any]], by: Sequence[str], now_ns: int | None,
@@ -254,11 +272,11 @@ def _events(events: Sequence[Mapping[str, Any]], by: Sequence[str], now_ns: int 
         return
     paper.line()
     if meta.hooks.get("mm_page_alloc_extfrag", "active") != "active":
-        paper.line("Fragmentation events: not counted here", _HEADING)
+        prose(paper, "Fragmentation events: not counted here", _HEADING)
         return
     total = sum(one["count"] for one in events)
-    paper.line("Allocations since 'on' that took pages from a block of another type:"
-               f" {count(total)}", _HEADING)
+    prose(paper, "Allocations since 'on' that took pages from a block of another type:"
+          f" {count(total)}", _HEADING)
     shown = events[:top]
     if shown:
         columns = [Column("EVENTS", [count(one["count"]) for one in shown])]

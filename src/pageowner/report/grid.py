@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from pageowner.report.terminal import Paper
 
-__all__ = ["Column", "grid"]
+__all__ = ["Column", "grid", "prose"]
 
 _LEAST = 8
 
@@ -31,6 +31,15 @@ def grid(paper: Paper, columns: Sequence[Column], indent: int = 0) -> None:
     paper.line(margin + _line([column.title for column in columns], columns, widths), "bold")
     for row in zip(*(column.cells for column in columns), strict=True):
         paper.line(margin + _line(row, columns, widths))
+
+
+def prose(paper: Paper, text: str, style: str = "", indent: int = 0) -> None:
+    """Words of ours, broken between words where the paper ends."""
+    from textwrap import wrap
+
+    for line in wrap(text, max(paper.width, 20), initial_indent=" " * indent,
+                     subsequent_indent=" " * (indent + 2), break_on_hyphens=False):
+        paper.line(line, style)
 
 
 def _widths(columns: Sequence[Column], width: int) -> list[int]:
