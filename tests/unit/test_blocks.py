@@ -11,6 +11,7 @@ from machines import STUCK, Machine, machine
 
 from pageowner.analysis.blocks import STATES, blocks, in_the_way, kinds, reachable
 from pageowner.analysis.memory import memory, spread
+from pageowner.errors import PageownerError
 from pageowner.kernel import compaction, pageflags
 from pageowner.runs import joined, pack, unpack
 
@@ -66,6 +67,14 @@ def test_with_the_flags_no_block_is_free_in_which_the_dump_has_a_record(
     assert len(free) == 30
     unknown = alone.number[alone.state == STATES.index("unknown")]
     assert np.isin(free, unknown).all()
+
+
+def test_flags_of_another_machine_or_time_are_noticed(big: Snapshot, before: np.ndarray) -> None:
+    with pytest.raises(PageownerError, match="not of the same machine"):
+        memory(big, before[: 1 << 17])
+    assert not memory(big, before).notes
+    idle = np.full(len(before), pageflags.bit("buddy"), np.uint64)
+    assert "of another time" in memory(big, idle).notes[0]
 
 
 def by_frame(made: Machine, order: int) -> dict[str, int]:

@@ -126,3 +126,24 @@ def test_what_is_asked_for_is_what_can_be_had_then(big: Snapshot) -> None:
     assert plan["gain"] >= 50
     assert [one["comm"] for one in plan["owners"]] == ["python3"]
     assert np.isclose(sum(one["pages"] for one in plan["owners"]), plan["pages"])
+
+
+def test_owners_are_told_with_the_tasks_that_have_most_of_their_pages(big: Snapshot) -> None:
+    found = huge(big, 9, "subsystem", top=5)
+    named = {one["subsystem"]: one for one in found["blockers"]}
+    table = big.table
+    from pageowner.analysis.keys import key
+
+    subsystems = key(big, "subsystem")
+    labels = subsystems.labels.to_pylist()
+    pages: dict[str, dict[str, int]] = {}
+    for code, comm, order in zip(subsystems.codes.tolist(), table["comm"].to_pylist(),
+                                 table["order"].to_pylist(), strict=True):
+        tasks = pages.setdefault(labels[code], {})
+        tasks[comm] = tasks.get(comm, 0) + (1 << order)
+    assert len(named) == 5
+    for name, one in named.items():
+        most = sorted(pages[name].values(), reverse=True)
+        assert [pages[name][task] for task in one["tasks"]] == most[:5]
+        assert one["more_tasks"] == max(len(most) - 5, 0)
+        assert one["cgroups"] == []

@@ -51,19 +51,30 @@ class Owners:
             return np.full(len(memory.row), -1, np.int64)
         return np.where(memory.row == NO_ROW, -1, self.group[memory.row])
 
-    def named(self, owner: int) -> dict[str, Any]:
-        """An owner's keys, and the names of most of its pages' tasks and cgroups."""
-        rows = np.flatnonzero(self.group == owner)
-        about = dict(self.labels[owner])
+    def described(self, listed: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Each of the dictionaries with, for its ``owner``, the keys, and the names of those tasks
+        and cgroups that have most of its pages: ``tasks``, ``cgroups``, and how many there are
+        besides, ``more_tasks``, ``more_cgroups``."""
+        place = np.full(len(self.labels), -1, np.int64)
+        place[[one["owner"] for one in listed]] = np.arange(len(listed))
+        rows = np.flatnonzero(place[self.group] >= 0) if len(listed) else np.zeros(0, np.int64)
+        result = [one | self.labels[one["owner"]] for one in listed]
+        pages = 2.0 ** self.snapshot.table["order"].to_numpy()[rows]
         for word, name in (("tasks", "comm"), ("cgroups", "memcg")):
             found = key(self.snapshot, name)
-            pages = np.bincount(found.codes[rows], minlength=len(found.labels),
-                                weights=2.0 ** self.snapshot.table["order"].to_numpy()[rows])
-            most = [code for code in np.argsort(-pages, kind="stable").tolist() if pages[code]]
-            names = [found.labels[code].as_py() for code in most]
-            about[word] = [one for one in names if one is not None][:_NAMES]
-            about[f"more_{word}"] = max(sum(one is not None for one in names) - _NAMES, 0)
-        return about
+            labels = found.labels.to_pylist()
+            pairs, inverse = np.unique(
+                place[self.group[rows]] * len(labels) + found.codes[rows], return_inverse=True)
+            whose, code = pairs // max(len(labels), 1), pairs % max(len(labels), 1)
+            sums = np.bincount(inverse, weights=pages, minlength=len(pairs))
+            names: list[list[str]] = [[] for _ in listed]
+            for at in np.lexsort((code, -sums, whose)).tolist():
+                if labels[code[at]] is not None:
+                    names[whose[at]].append(labels[code[at]])
+            for one, most in zip(result, names, strict=True):
+                one[word] = most[:_NAMES]
+                one[f"more_{word}"] = max(len(most) - _NAMES, 0)
+        return result
 
 
 def owners_of(snapshot: Snapshot, names: Sequence[str]) -> Owners:

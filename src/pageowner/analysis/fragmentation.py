@@ -74,8 +74,8 @@ def fragmentation(snapshot: Snapshot, by: str | Sequence[str] = "stack", *,
         "sees_free": seen.sees_free, "zones": list(zones.values()),
         "mixed_exact": mixing.exact, "bins": list(BINS),
         "contents": contents(of_order.kinds(seen, found), 1 << seen.pageblock_order),
-        "free": _free(snapshot, flags), "polluters_in_all": len(polluting),
-        "polluters": [one | owners.named(one["owner"]) for one in polluting[:top]],
+        "free": _free(snapshot, seen, flags), "polluters_in_all": len(polluting),
+        "polluters": owners.described(polluting[:top]),
         "single": int(np.count_nonzero((found.stuck == 1) & (found.held == 0))),
         "events": events(snapshot, names)}
 
@@ -90,7 +90,8 @@ def indices(counts: Sequence[int]) -> dict[str, Any]:
             "fragmentation": [free_area.fragmentation_index(counts, order) for order in orders]}
 
 
-def _free(snapshot: Snapshot, flags: NDArray[np.uint64] | None) -> list[dict[str, Any]]:
+def _free(snapshot: Snapshot, seen: Memory,
+          flags: NDArray[np.uint64] | None) -> list[dict[str, Any]]:
     """Free blocks of each zone: as the kernel said when the snapshot was taken, or as the flags of
     pages show; nothing where the source knows neither."""
     about = snapshot.meta.extra.get("memory")
@@ -101,7 +102,6 @@ def _free(snapshot: Snapshot, flags: NDArray[np.uint64] | None) -> list[dict[str
         return [{"zone": f"node {node} {zone}", **indices(counts)} for node, zone, counts in said]
     if flags is None:
         return []
-    seen = memory(snapshot, flags)
     zones = [_zone(place, one.start, one.end) for place, one in enumerate(seen.stretches)]
     counted = free_area.by_order(flags, zones)
     totals: dict[str, tuple[int, ...]] = {}
@@ -185,7 +185,7 @@ def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "tgi
         "taken": of_order.taken(seen, found),
         "held": int(np.count_nonzero((found.state == of_order.BLOCKED) & (found.held > 0))),
         "unsure": int(unsure.sum()), "unsure_pages": int(found.unsure.sum()),
-        "blockers": [one | owners.named(one["owner"]) for one in blocking[:top]],
+        "blockers": owners.described(blocking[:top]),
         "blockers_in_all": len(blocking),
         "plan": None if want is None else _plan(snapshot, seen, found, owners, want)}
 
@@ -216,6 +216,6 @@ def _plan(snapshot: Snapshot, seen: Memory, found: Blocks, owners: Owners,
     return {
         "want": want, "gain": gain, "unblocked": unblocked,
         "pages": int(owners.pages[chosen].sum()),
-        "owners": [{"owner": one, "pages": int(owners.pages[one])} | owners.named(one)
-                   for one in chosen],
+        "owners": owners.described([{"owner": one, "pages": int(owners.pages[one])}
+                                    for one in chosen]),
         "states": after.count(), "reachable": _reachable(snapshot, rest, after)}
