@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pageowner.analysis.mixed import Mixed
     from pageowner.snapshot import Snapshot
 
-__all__ = ["Owners", "blockers", "cheapest", "owners_of", "polluters"]
+__all__ = ["Owners", "blockers", "cheapest", "owners_of", "pages_going",
+           "polluters"]
 
 _NAMES = 5
 _CANDIDATES = 200
@@ -34,16 +35,27 @@ class Owners:
     """The owners of a snapshot's rows by some keys.
 
     ``group``: the owner of each row of the table; ``labels``: of each owner, its value by key;
-    ``pages``: all that it holds; ``can_go``: whether something can go with all its pages. What is
-    known by no key cannot, and, where keys are of tasks, nor what only the kernel itself allocated
-    (tgid 0: while booting, and in interrupts of an idle CPU).
+    ``pages``: all that it holds. ``goes``: of each row, whether it goes when its owner does. What
+    is known by no key does not. Where keys are of tasks, nor does what only the kernel itself
+    allocated (tgid 0: while booting, and in interrupts of an idle CPU), nor, in a live capture,
+    what tasks left that have ended, or kernel threads; and page cache and tmpfs stay.
+    ``of_tasks``: whether keys are of tasks.
     """
 
     snapshot: Snapshot
     group: NDArray[np.int64]
     labels: list[dict[str, Any]]
     pages: NDArray[np.int64]
-    can_go: NDArray[np.bool_]
+    goes: NDArray[np.bool_]
+    of_tasks: bool
+
+    def going(self, memory: Memory) -> NDArray[np.int64]:
+        """The owner with which each allocation would go; -1 where none."""
+        owner = self.of(memory)
+        owner[owner >= 0] = np.where(self.goes[memory.row[owner >= 0]], owner[owner >= 0], -1)
+        if self.of_tasks:
+            owner[memory.stays] = -1
+        return owner
 
     def of(self, memory: Memory) -> NDArray[np.int64]:
         """The owner of each allocation; -1 where the source has no row of it."""
@@ -87,12 +99,23 @@ def owners_of(snapshot: Snapshot, names: Sequence[str]) -> Owners:
           for each, code_of in zip(found, codes, strict=True)), strict=True)]
     sizes = np.left_shift(np.int64(1), snapshot.table["order"].to_numpy().astype(np.int64))
     pages = np.bincount(group, weights=sizes, minlength=number).astype(np.int64)
-    can_go = np.array([any(label is not None for label in one.values()) for one in labels], bool)
-    if {"comm", "pid", "tgid"} & set(names):
+    named = np.array([any(label is not None for label in one.values()) for one in labels], bool)
+    of_tasks = bool({"comm", "pid", "tgid"} & set(names))
+    goes = named[group] if rows else np.zeros(0, bool)
+    if of_tasks:
         tasks = key(snapshot, "tgid")
-        kernel = np.array([label == 0 for label in tasks.labels.to_pylist()], bool)[tasks.codes]
-        can_go &= np.bincount(group[~kernel], minlength=number) > 0
-    return Owners(snapshot, group, labels, pages, can_go)
+        living = _living(snapshot)
+        can = np.array([label != 0 and (living is None or label in living)
+                        for label in tasks.labels.to_pylist()] or [False], bool)
+        goes &= can[tasks.codes]
+    return Owners(snapshot, group, labels, pages, goes, of_tasks)
+
+
+def _living(snapshot: Snapshot) -> set[int] | None:
+    """The tasks that could be ended when a live capture was made; None where it is not known."""
+    about = snapshot.meta.extra.get("memory")
+    said = about.get("tasks") if isinstance(about, dict) else None
+    return {one for one in said if type(one) is int} if isinstance(said, list) else None
 
 
 def _distinct_pairs(block: NDArray[np.int64], owner: NDArray[np.int64],
@@ -171,13 +194,12 @@ def blockers(owners: Owners, memory: Memory, found: Blocks) -> list[dict[str, An
             for place in order.tolist() if blocks[place]]
 
 
-def _sets(owners: Owners, memory: Memory, found: Blocks) -> _Sets:
+def _sets(owners: Owners, memory: Memory, found: Blocks, going: NDArray[np.int64]) -> _Sets:
     """The blocked blocks that would not be if their owners went, by the set of these."""
     who, at = _in_blocked(owners, memory, found)
-    owner = owners.of(memory)[who]
+    owner = going[who]
     hopeless = (found.held > 0) | (found.unsure > 0)
     hopeless[at[owner < 0]] = True
-    hopeless[at[~owners.can_go[owner]]] = True
     kept = ~hopeless[at]
     block, of_block = _distinct_pairs(at[kept], owner[kept], len(owners.labels))
     bounds = np.flatnonzero(np.diff(block, prepend=-1, append=-1)).tolist()
@@ -202,9 +224,10 @@ def cheapest(owners: Owners, memory: Memory, found: Blocks,
     that frees most blocks for each page that its owners hold; at the end let go of owners without
     whom it is enough too.
     """
-    sets = _sets(owners, memory, found)
+    going = owners.going(memory)
+    sets = _sets(owners, memory, found, going)
     number = len(owners.labels)
-    cost = np.maximum(owners.pages, 1)
+    cost = np.maximum(pages_going(owners, memory), 1)
     chosen: list[int] = []
     gone = np.zeros(number, bool)
     of_set = np.repeat(np.arange(len(sets.count)), np.diff(sets.start))
@@ -244,6 +267,14 @@ def cheapest(owners: Owners, memory: Memory, found: Blocks,
         else:
             gone[one] = True
     return [one for one in chosen if gone[one]], gained
+
+
+def pages_going(owners: Owners, memory: Memory) -> NDArray[np.int64]:
+    """How many pages would go with each owner."""
+    going = owners.going(memory)
+    goes = going >= 0
+    pages = np.bincount(going[goes], weights=memory.pages[goes], minlength=len(owners.labels))
+    return pages.astype(np.int64)
 
 
 def _gained(sets: _Sets, of_set: NDArray[np.int64], gone: NDArray[np.bool_]) -> int:

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.analysis import blocks as of_order
-from pageowner.analysis.culprits import Owners, blockers, cheapest, owners_of, polluters
+from pageowner.analysis.culprits import (
+    Owners,
+    blockers,
+    cheapest,
+    owners_of,
+    pages_going,
+    polluters,
+)
 from pageowner.analysis.memory import Memory, memory
 from pageowner.analysis.mixed import BINS, contents, mixed
 from pageowner.analysis.words import key_names
@@ -161,8 +168,8 @@ def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "tgi
     - ``blockers``: owners, the first ``top``; ``blockers_in_all``
     - ``plan`` (None unless asked for): ``owners`` (with pages, tasks, cgroups), the blocks
       ``unblocked``, their ``pages``, ``states`` and ``reachable`` once they are gone, and
-      ``gain``: how many blocks more can then be had, those already free and those reachable taken
-      together
+      ``gain``: how many blocks more can then be had, those free and those reachable once page
+      cache is dropped taken together
 
     Raises what `fragmentation` raises.
     """
@@ -196,7 +203,7 @@ def _reachable(snapshot: Snapshot, seen: Memory, found: Blocks) -> dict[str, int
 
 
 def _to_be_had(snapshot: Snapshot, seen: Memory, found: Blocks) -> int:
-    return found.count()["free"] + of_order.reachable(snapshot, seen, found)
+    return found.count()["free"] + of_order.reachable(snapshot, seen, found, reclaim=True)
 
 
 def _plan(snapshot: Snapshot, seen: Memory, found: Blocks, owners: Owners,
@@ -204,18 +211,17 @@ def _plan(snapshot: Snapshot, seen: Memory, found: Blocks, owners: Owners,
     """Who has to go for ``want`` more blocks to be had. A block that is no longer blocked may still
     lack room for what compaction moves out of it: then more owners are taken."""
     before = _to_be_had(snapshot, seen, found)
+    going, pages = owners.going(seen), pages_going(owners, seen)
     asked = want
     for _ in range(_ROUNDS):
         chosen, unblocked = cheapest(owners, seen, found, asked)
-        rest = seen.without(np.isin(owners.of(seen), chosen))
+        rest = seen.without(np.isin(going, chosen))
         after = of_order.blocks(rest, found.order)
         gain = _to_be_had(snapshot, rest, after) - before
         if gain >= want or unblocked < asked:
             break
         asked = unblocked + want - gain
     return {
-        "want": want, "gain": gain, "unblocked": unblocked,
-        "pages": int(owners.pages[chosen].sum()),
-        "owners": owners.described([{"owner": one, "pages": int(owners.pages[one])}
-                                    for one in chosen]),
+        "want": want, "gain": gain, "unblocked": unblocked, "pages": int(pages[chosen].sum()),
+        "owners": owners.described([{"owner": one, "pages": int(pages[one])} for one in chosen]),
         "states": after.count(), "reachable": _reachable(snapshot, rest, after)}

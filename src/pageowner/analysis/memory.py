@@ -63,7 +63,8 @@ class Memory:
 
     ``first``, ``pages`` (int64), ``order`` (uint8); ``row``: the row of the snapshot's table, or
     `NO_ROW` for a page in use that it has no row of; ``kind``: a place in `TYPES`; ``moves``: see
-    `pageowner.kernel.compaction.movability`; ``cache``: page cache that reclaim can drop.
+    `pageowner.kernel.compaction.movability`; ``cache``: page cache that reclaim can drop,
+    ``stays``: it and tmpfs, as far as the source tells, which outlive the task.
     ``held``: runs of frames (n x 2: first, behind the last) that the page allocator was not given,
     in order; ``left``: those that `without` took the allocations from. ``sees_free``: all other
     frames without an allocation are free; else they may be anything.
@@ -76,6 +77,7 @@ class Memory:
     kind: NDArray[np.uint8]
     moves: NDArray[np.uint8]
     cache: NDArray[np.bool_]
+    stays: NDArray[np.bool_]
     held: NDArray[np.int64]
     stretches: tuple[Stretch, ...]
     pageblock_order: int
@@ -105,8 +107,9 @@ class Memory:
         kept = ~rows
         left = np.stack([self.first[rows], self.first[rows] + self.pages[rows]], axis=1)
         return Memory(self.first[kept], self.pages[kept], self.order[kept], self.row[kept],
-                      self.kind[kept], self.moves[kept], self.cache[kept], self.held,
-                      self.stretches, self.pageblock_order, self.sees_free, self.notes, left)
+                      self.kind[kept], self.moves[kept], self.cache[kept], self.stays[kept],
+                      self.held, self.stretches, self.pageblock_order, self.sees_free, self.notes,
+                      left)
 
 
 def spread(first: NDArray[np.int64], pages: NDArray[np.int64],
@@ -141,19 +144,13 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
         notes.append(f"the source does not tell the order of a pageblock: {pageblock_order} is"
                      " taken for it")
     kind = _kinds(key(snapshot, "migratetype"))
-    texts = column(snapshot, "flags")
-    lru, cache = _flag(texts, compaction.by_text), _flag(texts, compaction.cache_by_text) == 1
-    movable = np.array([0, 1, 0, -1], np.int8)[kind]
-    moves = compaction.movability(order, lru, movable, pageblock_order)
-    known_bits = table["page_flags"]
-    if known_bits.null_count < len(known_bits):
-        bits = known_bits.fill_null(0).to_numpy()
-        moves, cache = compaction.by_flags(bits, moves), compaction.cache_by_flags(bits)
+    moves, cache, stays = _movability(snapshot, order, kind, pageblock_order)
     row = np.arange(len(first))
     pages = np.left_shift(np.int64(1), order.astype(np.int64))
     by_pfn = np.argsort(first, kind="stable") if not bool((np.diff(first) > 0).all()) else row
     columns: list[NDArray[Any]] = [
-        values[by_pfn] for values in (first, pages, order, row, kind, moves, cache)]
+        values[by_pfn] for values in (first, pages, order, row, kind, moves, cache,
+                                     stays)]
     columns, overlaps = _without_overlaps(columns)
     if overlaps:
         notes.append(f"{overlaps:,} allocations overlap others that begin later or at the same"
@@ -181,9 +178,9 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
                      " no memory, and the orders of free blocks are not known")
     if sees_free:
         columns = _outside_of(held, columns)
-    first, pages, order, row, kind, moves, cache = columns
-    return Memory(first, pages, order, row, kind, moves, cache, held, stretches, pageblock_order,
-                  sees_free, tuple(notes))
+    first, pages, order, row, kind, moves, cache, stays = columns
+    return Memory(first, pages, order, row, kind, moves, cache, stays, held, stretches,
+                  pageblock_order, sees_free, tuple(notes))
 
 
 def _kinds(found: Key) -> NDArray[np.uint8]:
@@ -192,6 +189,23 @@ def _kinds(found: Key) -> NDArray[np.uint8]:
               for label in found.labels.to_pylist()]
     kinds: NDArray[np.uint8] = np.array(places or [0], np.uint8)[found.codes]
     return kinds
+
+
+def _movability(
+        snapshot: Snapshot, order: NDArray[np.uint8], kind: NDArray[np.uint8],
+        pageblock_order: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
+    """``moves``, ``cache`` and ``stays`` of each row, from the flags that the source has."""
+    movable = np.array([0, 1, 0, -1], np.int8)[kind]
+    bits = snapshot.table["page_flags"]
+    if bits.null_count < len(bits):
+        flags = bits.fill_null(0).to_numpy()
+        lru = (flags & pageflags.bit("lru") != 0).astype(np.int8)
+        moves = compaction.movability(order, lru, movable, pageblock_order)
+        return (compaction.by_flags(flags, moves), compaction.cache_by_flags(flags),
+                compaction.outlives_tasks(flags))
+    texts = column(snapshot, "flags")
+    lru, cache = _flag(texts, compaction.by_text), _flag(texts, compaction.cache_by_text) == 1
+    return compaction.movability(order, lru, movable, pageblock_order), cache, cache
 
 
 def _flag(found: Key, says: Callable[[str | None], bool | None]) -> NDArray[np.int8]:
@@ -271,7 +285,7 @@ def _joined(columns: list[NDArray[Any]], more: NDArray[np.int64],
     added: list[NDArray[Any]] = [
         more, np.ones(len(more), np.int64), np.zeros(len(more), np.uint8),
         np.full(len(more), NO_ROW), np.full(len(more), len(TYPES) - 1, np.uint8), moves,
-        np.zeros(len(more), bool)]
+        np.zeros(len(more), bool), np.zeros(len(more), bool)]
     both = [np.concatenate(two) for two in zip(columns, added, strict=True)]
     by_pfn = np.argsort(both[0], kind="stable")
     return [values[by_pfn] for values in both]

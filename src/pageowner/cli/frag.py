@@ -56,6 +56,8 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
     # before the source is read, which may take a while
     names = key_names(by or ("stack" if order is None else "comm,tgid"))
     snapshot = load(source)
+    if source is None and snapshot.meta.kind == "tracker":
+        snapshot = _without_this_process(snapshot)
     flags = _flags(snapshot, kpageflags)
     from pageowner.analysis.fragmentation import fragmentation, huge
     from pageowner.analysis.select import newest_ns
@@ -74,6 +76,23 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
         view.draw(found, names, snapshot.meta, newest_ns(snapshot), shown, paper())
     else:
         view.draw_huge(found, snapshot.meta, paper())
+
+
+def _without_this_process(snapshot: Snapshot) -> Snapshot:
+    """What the asking itself takes is gone when the answer is read; but for page cache."""
+    import os
+
+    import numpy as np
+    import pyarrow as pa
+
+    from pageowner.analysis.memory import memory
+    from pageowner.snapshot import Snapshot as Made
+
+    seen = memory(snapshot)
+    stays = np.zeros(snapshot.table.num_rows, bool)
+    stays[seen.row[(seen.row >= 0) & seen.stays]] = True
+    tgid = snapshot.table["tgid"].fill_null(-1).to_numpy()
+    return Made(snapshot.table.filter(pa.array((tgid != os.getpid()) | stays)), snapshot.meta)
 
 
 def _flags(snapshot: Snapshot, path: str | None) -> NDArray[Any] | None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["CAN", "CANNOT", "UNKNOWN", "at_order", "by_flags", "by_text", "cache_by_flags",
-           "cache_by_text", "movability"]
+           "cache_by_text", "movability", "outlives_tasks"]
 
 CANNOT, CAN, UNKNOWN = range(3)
 """Whether a page can be moved; as uint8."""
@@ -67,11 +67,19 @@ def cache_by_text(flags: str | None) -> bool | None:
 
 
 def cache_by_flags(flags: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """The same from bits of /proc/kpageflags."""
+    """The same from the bits of /proc/kpageflags."""
     others = np.uint64(sum(int(pageflags.bit(name)) for name in (
         "swapbacked", "anon", "unevictable", "mlocked", "huge")))
     cache: NDArray[np.bool_] = (flags & pageflags.bit("lru") != 0) & (flags & others == 0)
     return cache
+
+
+def outlives_tasks(flags: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether a page stays when the task ends that allocated it, from the bits of
+    /proc/kpageflags: page cache and tmpfs."""
+    listed = flags & pageflags.bit("lru") != 0
+    files: NDArray[np.bool_] = listed & (flags & pageflags.bit("anon") == 0)
+    return files
 
 
 def movability(order: NDArray[np.uint8], lru: NDArray[np.int8], movable: NDArray[np.int8],

@@ -134,11 +134,12 @@ def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str
     grid(paper, [*columns, *_who(shown, by, meta, paper)], 2)
     _more(len(owners) - len(shown), paper)
     after = plan["states"]
-    _say(paper, f"then: {_states(after)}; compaction can empty about"
-                f" {count(plan['reachable']['now'])} of the clearable")
-    _say(paper, f"now:  {_states(states)}; compaction can empty about {count(reach['now'])} of"
-                " the clearable")
-    _aside(paper, "A greedy choice, most blocks for each page first: not proven the cheapest.")
+    _say(paper, f"then: {_states(after)}; compaction can then empty about"
+                f" {count(plan['reachable']['reclaim'])} of the clearable")
+    _say(paper, f"now:  {_states(states)}; compaction can empty about"
+                f" {count(reach['reclaim'])} of the clearable")
+    _aside(paper, "Page cache is taken for dropped. A greedy choice, most blocks for each page"
+                  " first: not proven the cheapest.")
     if {"comm", "pid", "tgid"} & set(by):
         _aside(paper, "Ending a task frees its own memory; page cache, tmpfs and what else outlives"
                       " it stays.")

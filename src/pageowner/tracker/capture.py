@@ -37,6 +37,9 @@ MIGRATE_REASONS = (
 """mm/debug.c, migrate_reason_names, by enum migrate_reason (6.12); earlier kernels have fewer."""
 
 
+_PF_KTHREAD = 0x00200000
+
+
 def capture(store: Store | None = None) -> Snapshot:
     """The owners of all pages as the running tracker knows them.
 
@@ -174,12 +177,27 @@ def stack_texts(symbols: kallsyms.Kallsyms, frames: NDArray[np.uint64]) -> list[
 
 def _between_rows(found: Survey, free: dict[tuple[int, str], tuple[int, ...]]) -> dict[str, Any]:
     """What the rows do not tell of memory: which frames without a row are not free, as runs (see
-    `pageowner.runs`), and the free blocks of each zone by order, from /proc/buddyinfo."""
+    `pageowner.runs`), the free blocks of each zone by order, from /proc/buddyinfo, and which tasks
+    (tgid) could be ended."""
     about: dict[str, Any] = {"held": pack(joined(found.held)),
-                             "free": [[*zone, list(counts)] for zone, counts in free.items()]}
+                             "free": [[*zone, list(counts)] for zone, counts in free.items()],
+                             "tasks": _can_be_ended()}
     if found.filtered:
         about["filtered"] = pack(joined(found.filtered))
     return about
+
+
+def _can_be_ended() -> list[int]:
+    """All tasks but init, kernel threads (PF_KTHREAD of include/linux/sched.h) and this one."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) in (1, os.getpid()):
+            continue
+        with suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+            # behind the name, which may hold anything: state, ppid, …, and as seventh the flags
+            if not int(file.read().rpartition(b")")[2].split()[6]) & _PF_KTHREAD:
+                found.append(int(name))
+    return sorted(found)
 
 
 def _metadata(store: Store, zone_map: zones.ZoneMap, found: Survey, symbols: kallsyms.Kallsyms,

@@ -157,7 +157,7 @@ def main() -> int:
         now = to_be_had()
         rounds.append({"who": who, "ended": [task.name for task in going],
                        "named": [one["comm"] for one in plan["owners"]],
-                       "said_now": found["states"]["free"] + found["reachable"]["now"],
+                       "said_now": found["states"]["free"] + found["reachable"]["reclaim"],
                        "said_gain": plan["gain"], "had": had, "now": now, "gained": now - had})
         print(json.dumps(rounds[-1]))
         had = now
