@@ -117,9 +117,9 @@ def only_filled(mib: int):
 def to_be_had() -> int:
     """How many huge pages there can be: the pool grown as far as it goes, and shrunk again."""
     Path("/proc/sys/vm/drop_caches").write_text("3")
-    Path("/proc/sys/vm/compact_memory").write_text("1")
     most = 0
-    for _ in range(3):
+    for _ in range(4):
+        Path("/proc/sys/vm/compact_memory").write_text("1")
         POOL.write_text("100000")
         most = max(most, int(POOL.read_text()))
     POOL.write_text("0")
@@ -135,8 +135,8 @@ def main() -> int:
     filler.done()
     filler.go_on()
     filler.done()
-    holders = [Task(f"holder-{n}", buffers(int(total * 0.05))) for n in range(4)]
-    others = [Task(f"other-{n}", only_filled(int(total * 0.05))) for n in range(2)]
+    holders = [Task(f"holder-{n}", buffers(int(total * 0.06))) for n in range(4)]
+    others = [Task(f"other-{n}", only_filled(int(total * 0.01))) for n in range(2)]
     for one in holders + others:
         one.done()
     filler.go_on()
@@ -154,6 +154,7 @@ def main() -> int:
                  if (task.pid in named if who == "named" else task in others)]
         for task in going:
             task.end()
+        time.sleep(3)  # sockets are freed after a grace period
         now = to_be_had()
         rounds.append({"who": who, "ended": [task.name for task in going],
                        "named": [one["comm"] for one in plan["owners"]],
