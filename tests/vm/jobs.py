@@ -57,6 +57,15 @@ JOBS = (
         timeout=900,
     ),
     Job(
+        "promise",
+        "ending the tasks that frag names gives the huge pages that it says",
+        (PYTHON, str(HERE / "jobs" / "promise.py")),
+        kernels=("built-6.12",),
+        page_owner=False,
+        memory="1G",
+        timeout=1200,
+    ),
+    Job(
         "agree",
         "the tracker agrees with the kernel's own page owner",
         (PYTHON, str(HERE / "jobs" / "agree.py")),

@@ -19,7 +19,7 @@ from pageowner.analysis.words import ALIASES, COLUMNS, KEYS, key_names
 if TYPE_CHECKING:
     from pageowner.snapshot import Snapshot
 
-__all__ = ["ALIASES", "KEYS", "Key", "blocks_pages", "key", "key_names", "times"]
+__all__ = ["ALIASES", "KEYS", "Key", "blocks_pages", "column", "key", "key_names", "times"]
 
 
 class Key(NamedTuple):
@@ -107,6 +107,11 @@ def _by_flags(snapshot: Snapshot, found: Key) -> Key:
     present, index = np.unique(codes, return_inverse=True)
     return _relabelled(Key(found.name, index.astype(np.int64), found.labels),
                        pa.array([labels[code] for code in present], pa.string()))
+
+
+def column(snapshot: Snapshot, name: str) -> Key:
+    """A column of the snapshot's table as it is."""
+    return _coded(name, _dictionary(snapshot.table[name]))
 
 
 def key(snapshot: Snapshot, name: str) -> Key:

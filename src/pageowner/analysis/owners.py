@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pageowner.snapshot import Snapshot
 
-__all__ = ["SORTS", "check_sort", "owners"]
+__all__ = ["SORTS", "check_sort", "groups", "owners"]
 
 _DIRECT = 1 << 22
 
@@ -34,7 +34,7 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     check_sort(sort, names)
     keys = [key(snapshot, name) for name in names]
     pages = blocks_pages(snapshot)
-    group, number, codes = _groups(keys, len(pages))
+    group, number, codes = groups(keys, len(pages))
     summed = np.zeros(number, np.int64)
     np.add.at(summed, group, pages)
     blocks = np.bincount(group, minlength=number)
@@ -57,7 +57,7 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     return pa.table(columns)
 
 
-def _groups(keys: list[Key], rows: int) -> tuple[np.ndarray, int, list[np.ndarray]]:
+def groups(keys: list[Key], rows: int) -> tuple[np.ndarray, int, list[np.ndarray]]:
     """Each row's group, the number of groups, and each group's code in every key."""
     sizes = [len(one.labels) for one in keys]
     combined = np.zeros(rows, np.int64)

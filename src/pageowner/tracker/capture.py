@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from pageowner.formats.names import to_text
 from pageowner.kernel import cgroups, gfp, kallsyms, zones
+from pageowner.runs import joined, pack
 from pageowner.snapshot import Metadata, Snapshot
-from pageowner.tracker import last_free, lifecycle
+from pageowner.tracker import extfrag, last_free, lifecycle
 from pageowner.tracker.libbpf import BpfError
 from pageowner.tracker.maps import TASK_SLOT, TRACING_SYMBOLS, Store, open_store
 from pageowner.tracker.survey import STATES, Survey, survey
@@ -34,6 +35,9 @@ MIGRATE_REASONS = (
     "compaction", "memory_failure", "memory_hotplug", "syscall_or_cpuset",
     "mempolicy_mbind", "numa_misplaced", "contig_range", "longterm_pin", "demotion", "damon")
 """mm/debug.c, migrate_reason_names, by enum migrate_reason (6.12); earlier kernels have fewer."""
+
+
+_PF_KTHREAD = 0x00200000
 
 
 def capture(store: Store | None = None) -> Snapshot:
@@ -55,8 +59,10 @@ def capture(store: Store | None = None) -> Snapshot:
     names = gfp.running()
     found = survey(store, zone_map, names.bits.get("__GFP_COMP", 0x40000))
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    free = zones.parse_buddyinfo(zones.read_text("/proc/buddyinfo"))
     columns = _columns(store, found, symbols, zone_map, names)
-    metadata = _metadata(store, zone_map, found.frames, found.seen, now)
+    metadata = _metadata(store, zone_map, found, symbols, now)
+    metadata.extra["memory"] = _between_rows(found, free)
     store.check_on()
     return Snapshot.from_columns(columns, metadata)
 
@@ -169,10 +175,36 @@ def stack_texts(symbols: kallsyms.Kallsyms, frames: NDArray[np.uint64]) -> list[
     return texts
 
 
-def _metadata(store: Store, zone_map: zones.ZoneMap, frames: dict[str, int],
-              seen: dict[str, int], now_ns: int) -> Metadata:
+def _between_rows(found: Survey, free: dict[tuple[int, str], tuple[int, ...]]) -> dict[str, Any]:
+    """What the rows do not tell of memory: which frames without a row are not free, as runs (see
+    `pageowner.runs`), the free blocks of each zone by order, from /proc/buddyinfo, and which tasks
+    (tgid) could be ended."""
+    about: dict[str, Any] = {"held": pack(joined(found.held)),
+                             "free": [[*zone, list(counts)] for zone, counts in free.items()],
+                             "tasks": _can_be_ended()}
+    if found.filtered:
+        about["filtered"] = pack(joined(found.filtered))
+    return about
+
+
+def _can_be_ended() -> list[int]:
+    """All tasks but init, kernel threads (PF_KTHREAD of include/linux/sched.h) and this one."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) in (1, os.getpid()):
+            continue
+        with suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+            # behind the name, which may hold anything: state, ppid, …, and as seventh the flags
+            if not int(file.read().rpartition(b")")[2].split()[6]) & _PF_KTHREAD:
+                found.append(int(name))
+    return sorted(found)
+
+
+def _metadata(store: Store, zone_map: zones.ZoneMap, found: Survey, symbols: kallsyms.Kallsyms,
+              now_ns: int) -> Metadata:
     facts = store.facts
-    counters = store.counters() | seen
+    counters = store.counters() | found.seen
+    pagetypeinfo = zones.read_text("/proc/pagetypeinfo")
     counters["missed_in_interrupts"] = store.missed()
     return Metadata(
         source="", kind="tracker", host=socket.gethostname(), kernel=platform.release(),
@@ -180,10 +212,11 @@ def _metadata(store: Store, zone_map: zones.ZoneMap, frames: dict[str, int],
         taken_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), clock_ns=now_ns,
         page_size=os.sysconf("SC_PAGE_SIZE"),
         pageblock_order=zones.pageblock_order(
-            zones.read_text("/proc/pagetypeinfo"), zones.read_text("/proc/meminfo")),
+            pagetypeinfo, zones.read_text("/proc/meminfo")),
         zones=[{"node": zone.node, "name": zone.name, "start_pfn": zone.start_pfn,
                 "spanned": zone.spanned, "present": zone.present, "managed": zone.managed}
                for zone in zone_map.zones],
         hooks={name: str(why) for name, why in facts.get("hooks", {}).items()},
-        frames=frames, counters=counters,
-        extra={"since_ns": facts.get("since_ns"), "options": facts.get("options", {})})
+        frames=found.frames, counters=counters,
+        extra={"since_ns": facts.get("since_ns"), "options": facts.get("options", {}),
+               "extfrag": extfrag.events(store, symbols, pagetypeinfo, stack_texts)})

@@ -21,6 +21,7 @@ from pageowner.tracker.accounts import (
     CLASSES,
     FREE,
     IS_EARLY,
+    IS_FILTERED,
     RESERVED,
     UNTRACKED,
     Account,
@@ -70,10 +71,15 @@ class Survey:
     - ``split_blocks``: found split past every hook
     - ``reread_pages``: looked untracked at first and were read again; ``changed_pages`` of them
       only changed hands just then, and count as free
+
+    ``held``, ``filtered``: runs (first, behind the last), in order, of frames that have no row and
+    are not free: absent or reserved ones, and those left out by a filter.
     """
 
     frames: dict[str, int] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
+    held: list[tuple[int, int]] = field(default_factory=list)
+    filtered: list[tuple[int, int]] = field(default_factory=list)
     _parts: dict[str, list[NDArray[Any]]] = field(
         default_factory=lambda: {name: [] for name in COLUMNS})
 
@@ -145,6 +151,7 @@ class _Walk:
                     absent = int(np.count_nonzero(self._frames(first, stop - first) & _NOPAGE))
                 self.totals[ABSENT] += absent
                 self.totals[RESERVED] += stop - first - absent
+                self.result.held.append((first, stop))
                 continue
             inside = [(max(one[0] - first, 0), min(one[1] - first, self.size))
                       for one in held_back if one[0] < stop and one[1] > first]
@@ -180,6 +187,10 @@ class _Walk:
         pick = pick[:len(done.classes)]  # less where memory was just taken away
         self._doubt(done, live, first, pick, after, tracked)
         self.totals += np.bincount(done.classes, minlength=len(CLASSES))
+        frames = pick[:len(done.classes)] + first
+        without = (done.classes == RESERVED) | (done.classes == ABSENT)
+        self.result.held += _consecutive(frames[without])
+        self.result.filtered += _consecutive(frames[done.classes == IS_FILTERED])
         self.seen["stale_pages"] += self._stale(done, records, live, first, pick)
         self.seen["split_blocks"] += done.split
         # Of a page freed just now its record speaks still: so do the flags of the same moment.
@@ -388,6 +399,16 @@ def _busy_runs(state: NDArray[np.uint8], flags: NDArray[np.uint64]) -> list[tupl
     edges = np.flatnonzero(np.diff(busy.astype(np.int8), prepend=0, append=0))
     return [(int(a) * _WINDOW, min(int(b) * _WINDOW, len(flags)))
             for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _consecutive(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Numbers in order as runs (first, behind the last)."""
+    if not len(numbers):
+        return []
+    breaks = np.flatnonzero(np.diff(numbers) != 1)
+    firsts = numbers[np.append(0, breaks + 1)]
+    lasts = numbers[np.append(breaks, len(numbers) - 1)]
+    return list(zip(firsts.tolist(), (lasts + 1).tolist(), strict=True))
 
 
 def _indices(runs: list[tuple[int, int]]) -> NDArray[np.int64]:

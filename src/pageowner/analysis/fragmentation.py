@@ -1,0 +1,227 @@
+"""What fragments memory, and what it would take to get large blocks: the questions of ``frag``.
+
+Pure: a snapshot in, plain values out. The parts are in rooms of their own: where everything lies
+(memory.py), mixed pageblocks (mixed.py), blocks of an order (blocks.py), owners in the way
+(culprits.py); the indices of free memory and the rule of what can be moved are the kernel's
+(kernel/free_area.py, kernel/compaction.py).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageowner.analysis import blocks as of_order
+from pageowner.analysis.culprits import (
+    Owners,
+    blockers,
+    cheapest,
+    owners_of,
+    pages_going,
+    polluters,
+)
+from pageowner.analysis.memory import Memory, memory
+from pageowner.analysis.mixed import BINS, contents, mixed
+from pageowner.analysis.words import key_names
+from pageowner.kernel import free_area
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from pageowner.analysis.blocks import Blocks
+    from pageowner.kernel.zones import Zone
+    from pageowner.snapshot import Snapshot
+
+__all__ = ["events", "fragmentation", "huge", "indices"]
+
+_ROUNDS = 12
+
+
+def fragmentation(snapshot: Snapshot, by: str | Sequence[str] = "stack", *,
+                  flags: NDArray[np.uint64] | None = None,
+                  top: int | None = None) -> dict[str, Any]:
+    """How fragmented memory is and who fragments it.
+
+    ``flags``: bits of /proc/kpageflags of the same time, for a dump. A dictionary:
+
+    - ``pageblock_order``, ``notes`` (what the source does not tell, a sentence each),
+      ``sees_free`` (it tells free frames from those that were never the page allocator's)
+    - ``zones``: for each its ``name``, ``mixed`` (blocks by type), ``states`` (pageblocks by state,
+      see `blocks.STATES`)
+    - ``mixed_exact``: whether ``mixed`` is what the kernel counts, or a lower bound (see `Mixed`)
+    - ``contents``: pageblocks by how much of them is of each kind, in the steps ``bins``
+    - ``free``: see `indices`; empty where the source does not tell
+    - ``polluters``: owners by ``by``, the first ``top`` (all if None), with their ``tasks`` and
+      ``cgroups``; ``polluters_in_all`` says how many there are
+    - ``single``: pageblocks that one page keeps from being free or clearable
+    - ``events``: what made the allocator take pages of another type's blocks, by owner, most first
+
+    Raises UsageError for an unknown key, PageownerError if the source does not tell where its
+    pages are.
+    """
+    names = key_names(list(by) if not isinstance(by, str) else by)
+    seen = memory(snapshot, flags)
+    found = of_order.blocks(seen, seen.pageblock_order)
+    mixing = mixed(snapshot, seen)
+    owners = owners_of(snapshot, names)
+    polluting = polluters(owners, seen, mixing)
+    zones: dict[str, dict[str, Any]] = {}
+    for place, one in enumerate(seen.stretches):
+        zone = zones.setdefault(one.name, {"name": one.name, "mixed": {}, "states": {}})
+        for (at, kind), number in mixing.counts.items():
+            if at == place:
+                zone["mixed"][kind] = zone["mixed"].get(kind, 0) + number
+        for state, number in found.count(place).items():
+            zone["states"][state] = zone["states"].get(state, 0) + number
+    return {
+        "pageblock_order": seen.pageblock_order, "notes": list(seen.notes),
+        "sees_free": seen.sees_free, "zones": list(zones.values()),
+        "mixed_exact": mixing.exact, "bins": list(BINS),
+        "contents": contents(of_order.kinds(seen, found), 1 << seen.pageblock_order),
+        "free": _free(snapshot, seen, flags), "polluters_in_all": len(polluting),
+        "polluters": owners.described(polluting[:top]),
+        "single": int(np.count_nonzero((found.stuck == 1) & (found.held == 0))),
+        "events": events(snapshot, names)}
+
+
+def indices(counts: Sequence[int]) -> dict[str, Any]:
+    """Free memory of a zone by order, with the kernel's two indices for each, in thousandths: how
+    much of it is ``unusable``, and whether a request would fail for ``fragmentation`` (see
+    `pageowner.kernel.free_area`)."""
+    orders = range(len(counts))
+    return {"blocks": list(counts), "pages": free_area.free_pages(counts),
+            "unusable": [free_area.unusable_index(counts, order) for order in orders],
+            "fragmentation": [free_area.fragmentation_index(counts, order) for order in orders]}
+
+
+def _free(snapshot: Snapshot, seen: Memory,
+          flags: NDArray[np.uint64] | None) -> list[dict[str, Any]]:
+    """Free blocks of each zone: as the kernel said when the snapshot was taken, or as the flags of
+    pages show; nothing where the source knows neither."""
+    about = snapshot.meta.extra.get("memory")
+    said = about.get("free") if isinstance(about, dict) else None
+    if isinstance(said, list) and all(
+            isinstance(one, list) and len(one) == 3 and isinstance(one[2], list)
+            and all(type(n) is int for n in one[2]) for one in said):
+        return [{"zone": f"node {node} {zone}", **indices(counts)} for node, zone, counts in said]
+    if flags is None:
+        return []
+    zones = [_zone(place, one.start, one.end) for place, one in enumerate(seen.stretches)]
+    counted = free_area.by_order(flags, zones)
+    totals: dict[str, tuple[int, ...]] = {}
+    for place, one in enumerate(seen.stretches):
+        counts = counted[place, ""]
+        known = totals.get(one.name, (0,) * len(counts))
+        totals[one.name] = tuple(a + b for a, b in zip(known, counts, strict=True))
+    return [{"zone": name, **indices(counts)} for name, counts in totals.items()]
+
+
+def _zone(number: int, start: int, end: int) -> Zone:
+    from pageowner.kernel.zones import Zone
+
+    return Zone(number, "", start, end - start, end - start, end - start)
+
+
+def events(snapshot: Snapshot, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Fragmentation events (the tracepoint mm_page_alloc_extfrag) by owner, most first: each its
+    keys, ``count`` and ``last_ns``. Keys that an event does not have are None."""
+    said = snapshot.meta.extra.get("extfrag")
+    if not isinstance(said, list):
+        return []
+    from pageowner.analysis import subsystems
+
+    derive = {"module": subsystems.module_of, "subsystem": subsystems.subsystem,
+              "frame": subsystems.distinctive_frame}
+    sums: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for one in said:
+        if not isinstance(one, dict) or type(one.get("count")) is not int:
+            continue
+        stack = one.get("stack")
+        label = tuple((None if stack is None else derive[name](stack)) if name in derive
+                      else one.get(name) for name in names)
+        total = sums.setdefault(label, {**dict(zip(names, label, strict=True)),
+                                        "count": 0, "last_ns": 0})
+        total["count"] += one["count"]
+        total["last_ns"] = max(total["last_ns"], int(one.get("last_ns") or 0))
+    return sorted(sums.values(), key=lambda total: -total["count"])
+
+
+def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "tgid"), *,
+         want: int | None = None, flags: NDArray[np.uint64] | None = None,
+         top: int | None = None) -> dict[str, Any]:
+    """Every aligned block of 2**``order`` pages, who blocks them, and whose going would free
+    ``want`` more.
+
+    A dictionary:
+
+    - ``order``, ``by``, ``notes``, ``states`` (blocks by state) and the same by ``zones``
+    - ``reachable``: of the clearable ones those that compaction can empty with the free memory
+      there is, and with ``reclaim``, once page cache is dropped (see `blocks.reachable`)
+    - ``taken``: blocks that are one movable folio of this order, or part of a larger one: blocked,
+      but only because they are in use as what is asked for
+    - ``single``: blocks that one page blocks; ``held``: blocked by frames that the page allocator
+      was never given, among others; ``unsure``: blocks with pages of which it is not known whether
+      they can be moved, and ``unsure_pages`` all of these pages
+    - ``blockers``: owners, the first ``top``; ``blockers_in_all``
+    - ``plan`` (None unless asked for): ``owners`` (with pages, tasks, cgroups), the blocks
+      ``unblocked``, their ``pages``, ``states`` and ``reachable`` once they are gone, and
+      ``gain``: how many blocks more can then be had, those free and those reachable once page
+      cache is dropped taken together
+
+    Raises what `fragmentation` raises.
+    """
+    names = key_names(list(by) if not isinstance(by, str) else by)
+    seen = memory(snapshot, flags)
+    found = of_order.blocks(seen, order)
+    owners = owners_of(snapshot, names)
+    blocking = blockers(owners, seen, found)
+    zones: dict[str, dict[str, int]] = {}
+    for place, one in enumerate(seen.stretches):
+        zone = zones.setdefault(one.name, dict.fromkeys(of_order.STATES, 0))
+        for state, number in found.count(place).items():
+            zone[state] += number
+    unsure = found.unsure > 0
+    return {
+        "order": order, "by": names, "pageblock_order": seen.pageblock_order,
+        "notes": list(seen.notes), "states": found.count(), "zones": zones,
+        "reachable": _reachable(snapshot, seen, found),
+        "single": int(np.count_nonzero((found.stuck == 1) & (found.held == 0))),
+        "taken": of_order.taken(seen, found),
+        "held": int(np.count_nonzero((found.state == of_order.BLOCKED) & (found.held > 0))),
+        "unsure": int(unsure.sum()), "unsure_pages": int(found.unsure.sum()),
+        "blockers": owners.described(blocking[:top]),
+        "blockers_in_all": len(blocking),
+        "plan": None if want is None else _plan(snapshot, seen, found, owners, want)}
+
+
+def _reachable(snapshot: Snapshot, seen: Memory, found: Blocks) -> dict[str, int]:
+    return {"now": of_order.reachable(snapshot, seen, found),
+            "reclaim": of_order.reachable(snapshot, seen, found, reclaim=True)}
+
+
+def _to_be_had(snapshot: Snapshot, seen: Memory, found: Blocks) -> int:
+    return found.count()["free"] + of_order.reachable(snapshot, seen, found, reclaim=True)
+
+
+def _plan(snapshot: Snapshot, seen: Memory, found: Blocks, owners: Owners,
+          want: int) -> dict[str, Any]:
+    """Who has to go for ``want`` more blocks to be had. A block that is no longer blocked may still
+    lack room for what compaction moves out of it: then more owners are taken."""
+    before = _to_be_had(snapshot, seen, found)
+    going, pages = owners.going(seen), pages_going(owners, seen)
+    asked = want
+    for _ in range(_ROUNDS):
+        chosen, unblocked = cheapest(owners, seen, found, asked)
+        rest = seen.without(np.isin(going, chosen))
+        after = of_order.blocks(rest, found.order)
+        gain = _to_be_had(snapshot, rest, after) - before
+        if gain >= want or unblocked < asked:
+            break
+        asked = unblocked + want - gain
+    return {
+        "want": want, "gain": gain, "unblocked": unblocked, "pages": int(pages[chosen].sum()),
+        "owners": owners.described([{"owner": one, "pages": int(pages[one])} for one in chosen]),
+        "states": after.count(), "reachable": _reachable(snapshot, rest, after)}

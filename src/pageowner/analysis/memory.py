@@ -1,0 +1,340 @@
+"""Physical memory as fragmentation sees it: who lies where, what is free, what was never given to
+the page allocator; as far as the source tells.
+
+Frames are runs, never single objects. What a source knows:
+
+- a live capture, and a snapshot saved of one: every frame. The ones without a row are free, or
+  held back from the page allocator, which ``meta.extra["memory"]`` tells apart
+- a dump: frames in use. Those without a record are free, reserved, or no memory at all
+- a dump with the bits of /proc/kpageflags of the same time: every frame
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageowner.analysis.keys import Key, column, key
+from pageowner.errors import PageownerError
+from pageowner.kernel import compaction, pageflags
+from pageowner.kernel.gfp import MIGRATETYPES
+from pageowner.runs import unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from pageowner.snapshot import Snapshot
+
+__all__ = ["NO_ROW", "TYPES", "Memory", "Stretch", "memory", "spread"]
+
+TYPES = (*MIGRATETYPES[:3], "unknown")
+"""What a page was allocated as; ``unknown`` before tracking, or past every hook."""
+
+NO_ROW = -1
+_DEFAULT_PAGEBLOCK_ORDER = 9
+_ODD = 0.05
+_HELD_BACK = ("reserved", "offline", "hwpoison", "nopage")
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Page frames ``start`` up to ``end`` of one zone of one node."""
+
+    node: int | None
+    zone: str | None
+    start: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        """``node 0 DMA32``; a dump knows the zone's number only: ``node 0 zone 1``."""
+        zone = "?" if self.zone is None else self.zone
+        return f"node {'?' if self.node is None else self.node}" + (
+            f" zone {zone}" if zone.isdigit() or zone == "?" else f" {zone}")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Allocations in pfn order, one item each, and the frames between them.
+
+    ``first``, ``pages`` (int64), ``order`` (uint8); ``row``: the row of the snapshot's table, or
+    `NO_ROW` for a page in use that it has no row of; ``kind``: a place in `TYPES`; ``moves``: see
+    `pageowner.kernel.compaction.movability`; ``cache``: page cache that reclaim can drop,
+    ``stays``: it and tmpfs, as far as the source tells, which outlive the task.
+    ``held``: runs of frames (n x 2: first, behind the last) that the page allocator was not given,
+    in order; ``left``: those that `without` took the allocations from. ``sees_free``: all other
+    frames without an allocation are free; else they may be anything.
+    """
+
+    first: NDArray[np.int64]
+    pages: NDArray[np.int64]
+    order: NDArray[np.uint8]
+    row: NDArray[np.int64]
+    kind: NDArray[np.uint8]
+    moves: NDArray[np.uint8]
+    cache: NDArray[np.bool_]
+    stays: NDArray[np.bool_]
+    held: NDArray[np.int64]
+    stretches: tuple[Stretch, ...]
+    pageblock_order: int
+    sees_free: bool
+    notes: tuple[str, ...] = ()
+    left: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+
+    @property
+    def end(self) -> int:
+        """The first frame behind all zones."""
+        return max((one.end for one in self.stretches), default=0)
+
+    @property
+    def start(self) -> int:
+        """The first frame of all zones."""
+        return min((one.start for one in self.stretches), default=0)
+
+    def stretch_of(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The place in ``stretches`` of each frame, -1 outside; where two overlap, the later."""
+        index = np.full(len(frames), -1, np.int64)
+        for place, one in enumerate(self.stretches):
+            index[(frames >= one.start) & (frames < one.end)] = place
+        return index
+
+    def without(self, rows: NDArray[np.bool_]) -> Memory:
+        """The same after the allocations chosen by ``rows`` (one item an allocation) are gone."""
+        kept = ~rows
+        left = np.stack([self.first[rows], self.first[rows] + self.pages[rows]], axis=1)
+        return Memory(self.first[kept], self.pages[kept], self.order[kept], self.row[kept],
+                      self.kind[kept], self.moves[kept], self.cache[kept], self.stays[kept],
+                      self.held, self.stretches, self.pageblock_order, self.sees_free, self.notes,
+                      left)
+
+
+def spread(first: NDArray[np.int64], pages: NDArray[np.int64],
+           edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many frames of the runs (in order, not overlapping) lie between each two edges."""
+    if not len(first):
+        return np.zeros(max(len(edges) - 1, 0), np.int64)
+    before = np.cumsum(pages) - pages
+    at = np.searchsorted(first, edges, side="right") - 1
+    below = np.where(at < 0, 0, before[at] + np.minimum(edges - first[at], pages[at]))
+    counts: NDArray[np.int64] = np.diff(below)
+    return counts
+
+
+def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memory:
+    """The memory that a snapshot speaks of; ``flags``: the bits of /proc/kpageflags, from pfn 0
+    on, of the same machine and time, for a dump.
+
+    Raises PageownerError if the source does not say where the pages are.
+    """
+    table, meta = snapshot.table, snapshot.meta
+    if table["pfn"].null_count:
+        raise PageownerError(
+            f"{meta.source or 'the source'} does not say where the pages are (a dump without its"
+            " PFN lines?): fragmentation needs that")
+    order = table["order"].to_numpy()
+    first = table["pfn"].to_numpy().astype(np.int64)
+    pageblock_order = meta.pageblock_order
+    notes = []
+    if pageblock_order is None:
+        pageblock_order = _DEFAULT_PAGEBLOCK_ORDER
+        notes.append(f"the source does not tell the order of a pageblock: {pageblock_order} is"
+                     " taken for it")
+    kind = _kinds(key(snapshot, "migratetype"))
+    moves, cache, stays = _movability(snapshot, order, kind, pageblock_order)
+    row = np.arange(len(first))
+    pages = np.left_shift(np.int64(1), order.astype(np.int64))
+    by_pfn = np.argsort(first, kind="stable") if not bool((np.diff(first) > 0).all()) else row
+    columns: list[NDArray[Any]] = [
+        values[by_pfn] for values in (first, pages, order, row, kind, moves, cache,
+                                     stays)]
+    columns, overlaps = _without_overlaps(columns)
+    if overlaps:
+        notes.append(f"{overlaps:,} allocations overlap others that begin later or at the same"
+                     " page, which changed while they were read: they are left out")
+    stretches = _stretches(snapshot, columns[0], columns[1], columns[3], flags)
+    about = meta.extra.get("memory") if meta.kind == "tracker" else None
+    held = np.zeros((0, 2), np.int64)
+    sees_free = False
+    if isinstance(about, dict) and (runs := unpack(about.get("held"))) is not None:
+        held, sees_free = runs, True
+        if (filtered := unpack(about.get("filtered"))) is not None:
+            columns = _with_filtered(columns, filtered)
+            notes.append(f"{int(np.diff(filtered).sum()):,} pages were left out by a filter of"
+                         " 'on': whether they can be moved is not known")
+    elif flags is not None:
+        notes += _check_fit(columns[0], columns[1], flags)
+        held = _runs_of(_held_back(flags))
+        columns = _with_unrecorded(columns, flags)
+        sees_free = True
+    elif meta.kind == "tracker":
+        notes.append("this snapshot is of an older version and does not tell free frames from"
+                     " those that the page allocator was never given")
+    else:
+        notes.append("a dump knows pages in use only: frames without a record are free, reserved or"
+                     " no memory, and the orders of free blocks are not known")
+    if sees_free:
+        columns = _outside_of(held, columns)
+    first, pages, order, row, kind, moves, cache, stays = columns
+    return Memory(first, pages, order, row, kind, moves, cache, stays, held, stretches,
+                  pageblock_order, sees_free, tuple(notes))
+
+
+def _kinds(found: Key) -> NDArray[np.uint8]:
+    places = [TYPES.index(label) if label in TYPES else
+              (0 if label == "HighAtomic" else len(TYPES) - 1)
+              for label in found.labels.to_pylist()]
+    kinds: NDArray[np.uint8] = np.array(places or [0], np.uint8)[found.codes]
+    return kinds
+
+
+def _movability(
+        snapshot: Snapshot, order: NDArray[np.uint8], kind: NDArray[np.uint8],
+        pageblock_order: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_]]:
+    """``moves``, ``cache`` and ``stays`` of each row, from the flags that the source has."""
+    movable = np.array([0, 1, 0, -1], np.int8)[kind]
+    bits = snapshot.table["page_flags"]
+    if bits.null_count < len(bits):
+        flags = bits.fill_null(0).to_numpy()
+        lru = (flags & pageflags.bit("lru") != 0).astype(np.int8)
+        moves = compaction.movability(order, lru, movable, pageblock_order)
+        return (compaction.by_flags(flags, moves), compaction.cache_by_flags(flags),
+                compaction.outlives_tasks(flags))
+    texts = column(snapshot, "flags")
+    lru, cache = _flag(texts, compaction.by_text), _flag(texts, compaction.cache_by_text) == 1
+    return compaction.movability(order, lru, movable, pageblock_order), cache, cache
+
+
+def _flag(found: Key, says: Callable[[str | None], bool | None]) -> NDArray[np.int8]:
+    """What flags as texts say: 1, 0, or -1 for unknown."""
+    known = [says(label) for label in found.labels.to_pylist()]
+    values = [-1 if one is None else int(one) for one in known]
+    result: NDArray[np.int8] = np.array(values or [-1], np.int8)[found.codes]
+    return result
+
+
+def _without_overlaps(columns: list[NDArray[Any]]) -> tuple[list[NDArray[Any]], int]:
+    """Of allocations that overlap, the one that begins later is kept."""
+    lost = 0
+    while len(columns[0]) > 1:
+        first, pages = columns[0], columns[1]
+        clash = np.flatnonzero(first[:-1] + pages[:-1] > first[1:])
+        if not len(clash):
+            break
+        lost += len(clash)
+        columns = [np.delete(values, clash) for values in columns]
+    return columns, lost
+
+
+def _runs_of(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0))
+    return edges.reshape(-1, 2)
+
+
+def _held_back(flags: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    bits = np.uint64(sum(int(pageflags.bit(name)) for name in _HELD_BACK))
+    held: NDArray[np.bool_] = flags & bits != 0
+    return held
+
+
+def _check_fit(first: NDArray[np.int64], pages: NDArray[np.int64],
+               flags: NDArray[np.uint64]) -> list[str]:
+    """Raises PageownerError if the flags cannot be of the same machine; a note if they seem to be
+    of another time."""
+    end = int(first[-1] + pages[-1]) if len(first) else 0
+    if end > len(flags):
+        raise PageownerError(f"these page flags end at pfn {len(flags):,}, and the dump has page"
+                             f" {end - 1:,}: they are not of the same machine")
+    free = int(np.count_nonzero(pageflags.is_free(flags[first])))
+    if free > _ODD * len(first):
+        return [f"{free:,} of {len(first):,} allocations are free by the page flags: those are of"
+                " another time"]
+    return []
+
+
+def _with_unrecorded(columns: list[NDArray[Any]],
+                     flags: NDArray[np.uint64]) -> list[NDArray[Any]]:
+    """The allocations and the frames in use that have no record: taken between the readings, or
+    without a stack. Frames without a flag and a record lie on a CPU's list of free pages."""
+    edges = np.zeros(len(flags) + 1, np.int32)
+    np.add.at(edges, np.minimum(columns[0], len(flags)), 1)
+    np.add.at(edges, np.minimum(columns[0] + columns[1], len(flags)), -1)
+    bare = (np.cumsum(edges[:-1]) == 0) & (flags != 0)
+    bare &= ~pageflags.is_free(flags) & ~_held_back(flags)
+    more = np.flatnonzero(bare)
+    if not len(more):
+        return columns
+    unsure = np.full(len(more), compaction.UNKNOWN, np.uint8)
+    return _joined(columns, more, compaction.by_flags(flags[more], unsure))
+
+
+def _with_filtered(columns: list[NDArray[Any]],
+                   runs: NDArray[np.int64]) -> list[NDArray[Any]]:
+    """The allocations and runs of pages in use of which nothing is known, each page alone."""
+    pages = runs[:, 1] - runs[:, 0]
+    more = np.repeat(runs[:, 0] - (np.cumsum(pages) - pages), pages) + np.arange(int(pages.sum()))
+    return _joined(columns, more, np.full(len(more), compaction.UNKNOWN, np.uint8))
+
+
+def _joined(columns: list[NDArray[Any]], more: NDArray[np.int64],
+            moves: NDArray[np.uint8]) -> list[NDArray[Any]]:
+    """The allocations and single pages in use that have no row."""
+    added: list[NDArray[Any]] = [
+        more, np.ones(len(more), np.int64), np.zeros(len(more), np.uint8),
+        np.full(len(more), NO_ROW), np.full(len(more), len(TYPES) - 1, np.uint8), moves,
+        np.zeros(len(more), bool), np.zeros(len(more), bool)]
+    both = [np.concatenate(two) for two in zip(columns, added, strict=True)]
+    by_pfn = np.argsort(both[0], kind="stable")
+    return [values[by_pfn] for values in both]
+
+
+def _outside_of(held: NDArray[np.int64], columns: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Allocations that do not lie in frames held back: records of memory that was since reserved
+    or taken away."""
+    if not len(held) or not len(columns[0]):
+        return columns
+    first, pages = columns[0], columns[1]
+    at = np.searchsorted(held[:, 0], first + pages, side="left") - 1
+    inside = (at >= 0) & (held[np.maximum(at, 0), 1] > first)
+    return [values[~inside] for values in columns] if inside.any() else columns
+
+
+def _stretches(snapshot: Snapshot, first: NDArray[np.int64], pages: NDArray[np.int64],
+               row: NDArray[np.int64], flags: NDArray[np.uint64] | None) -> tuple[Stretch, ...]:
+    """Zones in pfn order. A dump does not say where they begin: at the roundest frame between the
+    last record of one and the first of the next."""
+    zones = snapshot.meta.zones
+    if zones:
+        known = [Stretch(one.get("node"), one.get("name"), int(one["start_pfn"]),
+                         int(one["start_pfn"]) + int(one["spanned"])) for one in zones]
+        return tuple(sorted(known, key=lambda one: one.start))
+    if not len(first):
+        return ()
+    node, zone = key(snapshot, "node"), key(snapshot, "zone")
+    codes = (node.codes * len(zone.labels) + zone.codes)[row]
+    changes = np.flatnonzero(np.diff(codes)) + 1
+    starts = [0, *changes.tolist()]
+    block = 1 << (snapshot.meta.pageblock_order or _DEFAULT_PAGEBLOCK_ORDER)
+    last = int(first[-1] + pages[-1])
+    end = len(flags) if flags is not None else -(-last // block) * block
+    bounds = [int(first[0]) // block * block if flags is None else 0]
+    bounds += [_roundest(int(first[at - 1] + pages[at - 1]), int(first[at]))
+               for at in changes.tolist()]
+    node_labels, zone_labels = node.labels.to_pylist(), zone.labels.to_pylist()
+    return tuple(
+        Stretch(node_labels[code // len(zone_labels)], zone_labels[code % len(zone_labels)],
+                start, stop)
+        for code, start, stop in zip(codes[starts].tolist(), bounds, [*bounds[1:], max(end, last)],
+                                     strict=True))
+
+
+def _roundest(low: int, high: int) -> int:
+    """The number from low to high that is divisible by the largest power of two."""
+    for order in range(high.bit_length(), -1, -1):
+        found = -(-low >> order) << order
+        if low <= found <= high:
+            return found
+    return high

@@ -1,0 +1,116 @@
+"""``pageowner frag``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pageowner.cli.options import as_json, load, source
+from pageowner.errors import PageownerError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pageowner.snapshot import Snapshot
+
+__all__ = ["command"]
+
+_TOP = 10
+_LARGEST = 30
+
+
+@click.command("frag")
+@source
+@click.option("--by", metavar="KEY[,KEY…]",
+              help="Name owners by any of report's keys: stack (the default), subsystem, comm,"
+                   " memcg, …; with --order by comm,tgid.")
+@click.option("--order", type=click.IntRange(1, _LARGEST), metavar="N",
+              help="What is in the way of blocks of 2^N pages: 9 a huge page, 18 a gigantic one.")
+@click.option("--want", type=click.IntRange(min=1), metavar="N",
+              help="Whose going would give N such blocks more.")
+@click.option("--kpageflags", metavar="FILE",
+              help="A copy of /proc/kpageflags made with the dump, which tells what is free.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N",
+              help=f"Show N owners ({_TOP} by default).")
+@click.option("--all", "everyone", is_flag=True, help="Show all owners.")
+@as_json
+def command(source: str | None, by: str | None, order: int | None, want: int | None,
+            kpageflags: str | None, top: int | None, everyone: bool, as_json: bool) -> None:
+    """What fragments memory, and what it would take to get a huge page.
+
+    \b
+    pageowner frag dump.txt                      mixed pageblocks, and who mixes them
+    pageowner frag --by subsystem                by what memory is used for, of this machine
+    pageowner frag --order 9                     what stands in the way of huge pages
+    pageowner frag --order 9 --want 50           whose going would give 50 more
+
+    What a source does not know is said, not guessed.
+    """
+    if everyone and top is not None:
+        raise click.UsageError("--all and --top contradict each other")
+    if want is not None and order is None:
+        raise click.UsageError("--want goes with --order: blocks of which size?")
+    from pageowner.analysis.words import key_names
+
+    # before the source is read, which may take a while
+    names = key_names(by or ("stack" if order is None else "comm,tgid"))
+    snapshot = load(source)
+    if source is None and snapshot.meta.kind == "tracker":
+        snapshot = _without_this_process(snapshot)
+    flags = _flags(snapshot, kpageflags)
+    from pageowner.analysis.fragmentation import fragmentation, huge
+    from pageowner.analysis.select import newest_ns
+    from pageowner.report import fragmentation_view as view
+    from pageowner.report.terminal import paper
+
+    shown = None if everyone or (as_json and top is None) else top or _TOP
+    found: dict[str, Any] = (
+        fragmentation(snapshot, names, flags=flags, top=shown) if order is None else
+        huge(snapshot, order, names, want=want, flags=flags, top=shown))
+    if as_json:
+        import json
+
+        print(json.dumps(view.to_json(found, names, snapshot.meta), indent=1))
+    elif order is None:
+        view.draw(found, names, snapshot.meta, newest_ns(snapshot), shown, paper())
+    else:
+        view.draw_huge(found, snapshot.meta, paper())
+
+
+def _without_this_process(snapshot: Snapshot) -> Snapshot:
+    """What the asking itself takes is gone when the answer is read; but for page cache."""
+    import os
+
+    import numpy as np
+    import pyarrow as pa
+
+    from pageowner.analysis.memory import memory
+    from pageowner.snapshot import Snapshot as Made
+
+    seen = memory(snapshot)
+    stays = np.zeros(snapshot.table.num_rows, bool)
+    stays[seen.row[(seen.row >= 0) & seen.stays]] = True
+    tgid = snapshot.table["tgid"].fill_null(-1).to_numpy()
+    return Made(snapshot.table.filter(pa.array((tgid != os.getpid()) | stays)), snapshot.meta)
+
+
+def _flags(snapshot: Snapshot, path: str | None) -> NDArray[Any] | None:
+    """The flags of all pages, for a dump: of the file named, or of this machine, if that is what
+    was read."""
+    from pageowner.kernel import pageflags
+    from pageowner.source import KERNEL_PAGE_OWNER
+
+    if snapshot.meta.kind == "tracker":
+        if path is not None:
+            raise click.UsageError("--kpageflags is for dumps; a capture brings its own")
+        return None
+    if path is not None:
+        flags = pageflags.read(path)
+        if not len(flags):
+            raise PageownerError(f"{path}: no page flags in it; copy it with: cat"
+                                 f" {pageflags.KPAGEFLAGS} >FILE")
+        return flags
+    if snapshot.meta.source == KERNEL_PAGE_OWNER:
+        return pageflags.read()
+    return None

@@ -1,0 +1,305 @@
+"""The answers of ``pageowner frag`` for people, and as JSON for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pageowner.analysis.blocks import STATES
+from pageowner.kernel.free_area import NO_INDEX
+from pageowner.report.grid import Column, grid, prose
+from pageowner.report.text import age, count, count_of, printable, size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pageowner.metadata import Metadata
+    from pageowner.report.terminal import Paper
+
+__all__ = ["draw", "draw_huge", "to_json"]
+
+_UNKNOWN = "-"
+_HEADING = "bold cyan"
+_WIDE = 120
+_KINDS = {"Unmovable": "unmovable", "Reclaimable": "reclaimable", "Movable": "movable",
+          "unknown": "in use, type unknown", "free": "free",
+          "held": "not the page allocator's"}
+
+
+def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: int | None,
+         top: int | None, paper: Paper) -> None:
+    """What fragments memory."""
+    order = found["pageblock_order"]
+    states = {state: sum(zone["states"][state] for zone in found["zones"]) for state in STATES}
+    paper.line(f"{_named(meta)}: {_blocks(sum(states.values()), order, meta)}")
+    _notes(found["notes"], paper)
+    _mixed(found, paper)
+    paper.line()
+    prose(paper, "Pageblocks by how much of them is …", _HEADING)
+    shares = {kind: found["contents"][kind] for kind in _KINDS
+              if any(found["contents"][kind][1:])}
+    if "free" in shares and not found["sees_free"]:
+        shares["without a record"] = shares.pop("free")
+    columns = [Column("", [_KINDS.get(kind, kind) for kind in shares], True)]
+    columns += [Column(title.upper(), [count(numbers[place]) for numbers in shares.values()])
+                for place, title in enumerate(found["bins"])]
+    grid(paper, columns, 2)
+    _free(found["free"], order, meta, paper)
+    paper.line()
+    prose(paper, f"As huge pages (order {order})", _HEADING)
+    _say(paper, _states(states))
+    if found["single"]:
+        _say(paper, f"{count_of(found['single'], 'block')} would be free or clearable but for a"
+                    " single page")
+    _aside(paper, f"who blocks them, and who would have to go: frag --order {order} --want N")
+    paper.line()
+    polluters = found["polluters"]
+    what = ("Who sits in pageblocks of another type" if found["mixed_exact"] else
+            "Who sits where most pages are of the other kind (to be moved, or not)")
+    prose(paper, f"{what}: {count_of(found['polluters_in_all'], 'owner')} by {', '.join(by)}",
+          _HEADING)
+    if polluters:
+        columns = [Column("BLOCKS", [count(one["blocks"]) for one in polluters]),
+                   Column("PAGES THERE", [count(one["foreign_pages"]) for one in polluters]),
+                   Column("ONE PAGE", [count(one["single"]) for one in polluters]),
+                   Column("OF ALL ITS", [_size(one["pages"], meta) for one in polluters])]
+        grid(paper, [*columns, *_who(polluters, by, meta, paper)], 2)
+        _more(found["polluters_in_all"] - len(polluters), paper)
+        _aside(paper, "ONE PAGE: blocks in which one page of the owner is the only foreign one")
+        _no_stack(polluters, by, meta, paper)
+    _events(found["events"], by, now_ns, top, meta, paper)
+
+
+def draw_huge(found: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
+    """What is in the way of blocks of an order, and of whom."""
+    order, states, by = found["order"], found["states"], found["by"]
+    paper.line(f"{_named(meta)}: {_blocks(sum(states.values()), order, meta)}")
+    _notes(found["notes"], paper)
+    paper.line()
+    zones = {name: numbers for name, numbers in found["zones"].items() if any(numbers.values())}
+    rows = {**zones, "all": states} if len(zones) > 1 else zones
+    columns = [Column("ZONE", [printable(name) for name in rows], True)]
+    columns += [Column(state.upper(), [count(numbers[state]) for numbers in rows.values()])
+                for state in STATES if state != "unknown" or states["unknown"]]
+    grid(paper, columns, 2)
+    reach = found["reachable"]
+    if states["clearable"]:
+        _say(paper, f"of the clearable, compaction can empty about {count(reach['now'])} with the"
+                    f" free memory there is, {count(reach['reclaim'])} if page cache is dropped")
+    if found["taken"]:
+        _say(paper, f"of the blocked, {count(found['taken'])} are in use as a whole: page cache or"
+                    " anonymous memory in pages of this size or larger")
+    if found["held"]:
+        _say(paper, f"of the blocked, {count(found['held'])} hold memory that the page allocator"
+                    " was never given")
+    if found["single"]:
+        _say(paper, f"{count(found['single'])} would be free or clearable but for a single page")
+    if found["unsure_pages"]:
+        _say(paper, f"of {count_of(found['unsure_pages'], 'page')} in"
+                    f" {count_of(found['unsure'], 'block')} it is not known whether they can be"
+                    " moved")
+    paper.line()
+    blockers = found["blockers"]
+    prose(paper, f"Who blocks them: {count_of(found['blockers_in_all'], 'owner')} by"
+          f" {', '.join(by)}", _HEADING)
+    if blockers:
+        columns = [Column("BLOCKS", [count(one["blocks"]) for one in blockers]),
+                   Column("ALONE", [count(one["alone"]) for one in blockers]),
+                   Column("ONE PAGE", [count(one["single"]) for one in blockers]),
+                   Column("BY PAGES", [count(one["blocking_pages"]) for one in blockers]),
+                   Column("OF ALL ITS", [_size(one["pages"], meta) for one in blockers])]
+        grid(paper, [*columns, *_who(blockers, by, meta, paper)], 2)
+        _more(found["blockers_in_all"] - len(blockers), paper)
+        _aside(paper, "ALONE: no other owner stands in them; ONE PAGE: nor another page of it")
+        _no_stack(blockers, by, meta, paper)
+    if found["plan"] is not None:
+        _plan(found["plan"], states, reach, by, meta, paper)
+
+
+def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str, int],
+          by: Sequence[str], meta: Metadata, paper: Paper) -> None:
+    paper.line()
+    owners = plan["owners"]
+    wanted = count_of(plan["want"], "more block")
+    if not owners:
+        prose(paper, f"For {wanted}: no owner's going would free any", _HEADING)
+        return
+    gain = plan["gain"]
+    short = "" if gain >= plan["want"] else f"; not {count(plan['want'])}, whoever goes"
+    prose(paper, f"For {wanted}, {count_of(len(owners), 'owner')} would have to go"
+          f" ({_size(plan['pages'], meta)}): {count(gain)} can then be had more{short}",
+          _HEADING)
+    shown = owners[:_MOST_OWNERS]
+    columns = [Column("PAGES", [count(one["pages"]) for one in shown]),
+               Column("SIZE", [_size(one["pages"], meta) for one in shown])]
+    grid(paper, [*columns, *_who(shown, by, meta, paper)], 2)
+    _more(len(owners) - len(shown), paper)
+    after = plan["states"]
+    _say(paper, f"then: {_states(after)}; compaction can then empty about"
+                f" {count(plan['reachable']['reclaim'])} of the clearable")
+    _say(paper, f"now:  {_states(states)}; compaction can empty about"
+                f" {count(reach['reclaim'])} of the clearable")
+    _aside(paper, "Page cache is taken for dropped. A greedy choice, most blocks for each page"
+                  " first: not proven the cheapest.")
+    if {"comm", "pid", "tgid"} & set(by):
+        _aside(paper, "Ending a task frees its own memory; page cache, tmpfs and what else outlives"
+                      " it stays.")
+
+
+_MOST_OWNERS = 20
+
+
+def _say(paper: Paper, text: str) -> None:
+    prose(paper, text, indent=2)
+
+
+def _aside(paper: Paper, text: str) -> None:
+    prose(paper, text, "dim", 2)
+
+
+def _named(meta: Metadata) -> str:
+    what = {"page_owner": "page_owner dump", "tracker": "live"}.get(meta.kind, meta.kind)
+    kernel = f", kernel {meta.kernel}" if meta.kernel else ""
+    named = meta.source if meta.kind != "tracker" else (meta.host or "this machine")
+    return printable(f"{named} ({what}{kernel})")
+
+
+def _size(pages: int, meta: Metadata) -> str:
+    return size(pages * meta.page_size)
+
+
+def _blocks(number: int, order: int, meta: Metadata) -> str:
+    noun = "pageblock" if order == (meta.pageblock_order or 9) else "block"
+    return f"{count_of(number, noun)} of order {order} ({_size(1 << order, meta)})"
+
+
+def _notes(notes: Sequence[str], paper: Paper) -> None:
+    for note in notes:
+        prose(paper, f"note: {printable(note)}", "yellow")
+
+
+def _states(states: Mapping[str, int]) -> str:
+    return ", ".join(f"{count(states[state])} {state}" for state in STATES
+                     if state != "unknown" or states[state])
+
+
+def _mixed(found: Mapping[str, Any], paper: Paper) -> None:
+    paper.line()
+    prose(paper, "Mixed pageblocks, as the kernel counts them" if found["mixed_exact"] else
+          "Mixed pageblocks: with pages that can be moved and pages that cannot", _HEADING)
+    zones = [zone for zone in found["zones"] if any(zone["states"].values())]
+    columns = [Column("ZONE", [printable(zone["name"]) for zone in zones], True),
+               Column("BLOCKS", [count(sum(zone["states"].values())) for zone in zones])]
+    kinds = ["Unmovable", "Movable"]
+    kinds += sorted({kind for zone in zones for kind in zone["mixed"]} - set(kinds))
+    columns += [Column(kind.upper() if found["mixed_exact"] else f"MOSTLY {kind.upper()}",
+                       [count(zone["mixed"].get(kind, 0)) for zone in zones]) for kind in kinds]
+    grid(paper, columns, 2)
+    if not found["mixed_exact"]:
+        _aside(paper, "a live machine does not show the types of its pageblocks: the kernel may"
+                      " count more")
+
+
+def _free(zones: Sequence[Mapping[str, Any]], wanted: int, meta: Metadata, paper: Paper) -> None:
+    for zone in zones:
+        if not any(zone["blocks"]):
+            continue
+        paper.line()
+        prose(paper, f"Free memory of {printable(zone['zone'])} by order:"
+              f" {_size(zone['pages'], meta)} in {count_of(sum(zone['blocks']), 'block')}",
+              _HEADING)
+        orders = range(len(zone["blocks"]))
+        rows = [("blocks", [count(number) for number in zone["blocks"]]),
+                ("unusable", [f"{number / 10:.1f}" for number in zone["unusable"]]),
+                ("index", [_UNKNOWN if number == NO_INDEX else f"{number / 1000:.3f}"
+                                 for number in zone["fragmentation"]])]
+        columns = [Column("ORDER", [title for title, _ in rows], True)]
+        columns += [Column(str(order), [cells[order] for _, cells in rows]) for order in orders]
+        grid(paper, columns, 2)
+    if zones:
+        _aside(paper, "unusable: % of the free memory, in blocks too small for the order; index of"
+                      " a request that would fail: 0 for lack of memory, 1 for fragmentation")
+
+
+def _who(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
+         paper: Paper) -> list[Column]:
+    """The columns that say who: the keys, and tasks and cgroups where there is room for them."""
+    columns = []
+    unknown = _missing(meta)
+    for name in by:
+        values = [one[name] for one in owners]
+        if name == "stack":
+            from pageowner.analysis.subsystems import short_stack, subsystem
+
+            columns.append(Column("WHAT", [
+                _UNKNOWN if one is None else printable(subsystem(one)) for one in values], True))
+            values = ["(no stack)" if one is None else short_stack(one, 6) for one in values]
+        columns.append(Column(name.upper(), [
+            unknown if one is None else printable(str(one)) for one in values],
+            name not in ("pid", "tgid", "order", "node")))
+        unknown = _UNKNOWN
+    if paper.width >= _WIDE:
+        extra = [("TASKS", "tasks"), ("CGROUPS", "cgroups")]
+        for title, word in extra:
+            if {"tasks": "comm", "cgroups": "memcg"}[word] in by:
+                continue
+            cells = [", ".join(map(printable, one[word])) + (
+                f" and {one[f'more_{word}']} more" if one[f"more_{word}"] else "")
+                for one in owners]
+            if any(cells):
+                columns.append(Column(title, [cell or _UNKNOWN for cell in cells], True))
+    return columns
+
+
+def _missing(meta: Metadata) -> str:
+    return "(not tracked)" if meta.kind == "tracker" else _UNKNOWN
+
+
+def _more(number: int, paper: Paper) -> None:
+    if number > 0:
+        _aside(paper, f"and {count_of(number, 'more owner')}")
+
+
+def _no_stack(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
+              paper: Paper) -> None:
+    if meta.kind == "tracker" and "subsystem" not in by and any(
+            all(one[name] is None for name in by) for one in owners):
+        _aside(paper, "What was allocated before tracking is told apart by what it is: --by"
+                      " subsystem")
+
+
+def _events(events: Sequence[Mapping[str, Any]], by: Sequence[str], now_ns: int | None,
+            top: int | None, meta: Metadata, paper: Paper) -> None:
+    if meta.kind != "tracker":
+        return
+    paper.line()
+    if meta.hooks.get("mm_page_alloc_extfrag", "active") != "active":
+        prose(paper, "Fragmentation events: not counted here", _HEADING)
+        return
+    total = sum(one["count"] for one in events)
+    prose(paper, "Allocations since 'on' that took pages from a block of another type:"
+          f" {count(total)}", _HEADING)
+    shown = events[:top]
+    if shown:
+        columns = [Column("EVENTS", [count(one["count"]) for one in shown])]
+        if now_ns is not None:
+            columns.append(Column("LAST", [age(max(now_ns - one["last_ns"], 0)) for one in shown]))
+        plain = [{**one, "tasks": [], "cgroups": [], "more_tasks": 0, "more_cgroups": 0}
+                 for one in shown]
+        grid(paper, [*columns, *_who(plain, by, meta, paper)], 2)
+        _more(len(events) - len(shown), paper)
+
+
+def to_json(found: Mapping[str, Any], by: Sequence[str], meta: Metadata) -> dict[str, Any]:
+    """The same facts for programs, stacks as lists of frames."""
+    def plain(owners: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        return [{key: value.split("\n") if key == "stack" and value is not None else value
+                 for key, value in one.items() if key != "owner"} for one in owners]
+
+    result = {"source": meta.source, "kind": meta.kind, "kernel": meta.kernel,
+              "page_size": meta.page_size, **found, "by": list(by)}
+    for name in ("polluters", "blockers", "events"):
+        if name in result:
+            result[name] = plain(result[name])
+    if result.get("plan"):
+        result["plan"] = {**result["plan"], "owners": plain(result["plan"]["owners"])}
+    return result

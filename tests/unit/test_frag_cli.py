@@ -1,0 +1,189 @@
+"""``pageowner frag``: what it says of each source, and what it says that it does not know."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from machines import machine
+from rich.cells import cell_len
+
+from pageowner.report import fragmentation_view
+from pageowner.report.terminal import Paper
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pageowner import Snapshot
+
+
+def frag(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "pageowner", "frag", *map(str, words)],
+                          capture_output=True, text=True, check=False)
+
+
+def ok(*words: object) -> str:
+    done = frag(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def saved(big: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("frag") / "big.parquet"
+    big.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def flags(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("frag") / "kpageflags"
+    with lzma.open(data / "6.12-fragmented/kpageflags.before.xz") as file:
+        path.write_bytes(file.read())
+    return path
+
+
+def test_a_dump_shows_its_mixed_blocks_and_what_it_does_not_know(dump_text: Path) -> None:
+    text = ok(dump_text)
+    assert re.search(r"ZONE +BLOCKS +UNMOVABLE +MOVABLE\n +node 0 zone 0 +511 +3 +68\n", text)
+    assert "a dump knows pages in use only" in text
+    assert "Free memory" not in text
+    assert "without a record" in text
+    assert "alloc_skb_with_frags" in text
+
+
+def test_with_the_flags_free_memory_is_told_by_order(saved: Path, flags: Path) -> None:
+    text = ok(saved, "--kpageflags", flags)
+    assert "Free memory of node 0 zone 0 by order: 193 MiB" in text
+    assert re.search(r"blocks +6,929 +4,633 +4,463 ", text)
+    assert "a dump knows" not in text
+    assert "30 free, 226 clearable, 239 blocked\n" in text
+
+
+def test_json_has_the_same_and_whole_numbers(saved: Path, flags: Path) -> None:
+    found = json.loads(ok(saved, "--kpageflags", flags, "--json", "--by", "comm"))
+    assert found["zones"][0]["mixed"] == {"Movable": 68, "Unmovable": 3}
+    assert found["by"] == ["comm"]
+    assert found["free"][0]["blocks"][0] == 6929
+    assert len(found["polluters"]) == found["polluters_in_all"]
+    assert all(sum(steps) == 495 for steps in found["contents"].values())
+    stacks = json.loads(ok(saved, "--json", "--top", "2"))["polluters"]
+    assert len(stacks) == 2
+    assert isinstance(stacks[0]["stack"], list)
+
+
+def test_who_would_have_to_go_is_named_with_what_it_gives(saved: Path) -> None:
+    text = ok(saved, "--order", "9", "--want", "50")
+    assert re.search(r"For 50 more blocks, 1 owner would have to go \(2[34]\d MiB\): \d+ can", text)
+    assert re.search(r"6\d,\d{3} +2[34]\d MiB +python3 +75\n", text)
+    assert "not proven the cheapest" in text
+    plan = json.loads(ok(saved, "--order", "9", "--want", "50", "--json"))["plan"]
+    assert plan["gain"] >= 50
+    assert plan["owners"][0]["comm"] == "python3"
+
+
+def test_if_no_going_is_enough_it_says_so(saved: Path) -> None:
+    text = ok(saved, "--order", "9", "--want", "5000")
+    assert "not 5,000, whoever goes" in text
+
+
+def test_gigantic_blocks_are_looked_at_too(saved: Path, flags: Path) -> None:
+    found = json.loads(ok(saved, "--kpageflags", flags, "--order", "18", "--json"))
+    assert found["states"] == {"free": 0, "clearable": 0, "blocked": 1, "unknown": 0}
+
+
+def test_a_hostile_name_reaches_no_terminal(big: Snapshot, saved: Path) -> None:
+    text = ok(saved, "--by", "comm", "--all", "--order", "9")
+    assert "evil), ts 1 ns" in text
+    made = machine(3)
+    for page in made.pages:
+        page.comm = "\x1b[31mred\n"
+    lines = drawn(made.snapshot(), 100)
+    assert not any("\x1b" in line for line in lines)
+    assert any("\\x1b[31mred\\x0a" in line for line in lines)
+
+
+class _Kept(Paper):
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.lines: list[str] = []
+
+    def line(self, text: str = "", style: str = "") -> None:
+        self.lines.append(text)
+
+
+def drawn(snapshot: Snapshot, width: int, by: str = "comm", **more: Any) -> list[str]:
+    from pageowner.analysis.fragmentation import fragmentation, huge
+
+    paper = _Kept(width)
+    fragmentation_view.draw(fragmentation(snapshot, by, top=10, **more), by.split(","),
+                            snapshot.meta, None, 10, paper)
+    fragmentation_view.draw_huge(huge(snapshot, 4, by, want=3, top=10, **more), snapshot.meta,
+                                 paper)
+    return paper.lines
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_tables_fit_the_terminal(big: Snapshot, width: int) -> None:
+    for by in ("stack", "comm,tgid", "subsystem,memcg"):
+        lines = drawn(big, width, by)
+        tables = [line for line in lines if line.startswith("  ") and re.search(r" \d", line)
+                  and "compaction" not in line]
+        assert len(tables) > 20
+        assert max(map(cell_len, tables)) <= width
+
+
+def test_a_capture_without_pages_of_its_own_says_what_is_missing() -> None:
+    snapshot = machine(5).snapshot()
+    del snapshot.meta.extra["memory"]
+    lines = drawn(snapshot, 120)
+    assert any("does not tell free frames" in line for line in lines)
+
+
+def test_events_are_told_by_owner() -> None:
+    from pageowner.analysis.fragmentation import events
+
+    snapshot = machine(5).snapshot()
+    stack = "__rmqueue_fallback+0x1/0x2\nalloc_skb_with_frags+0x1/0x2"
+    one = {"comm": "a", "tgid": 1, "pid": 1, "stack": stack, "count": 5, "last_ns": 9}
+    snapshot.meta.extra["extfrag"] = [
+        one, {**one, "comm": "b", "count": 7}, {**one, "order": 3, "last_ns": 12},
+        "nonsense", {"count": "x"}]
+    assert events(snapshot, ["comm"]) == [{"comm": "a", "count": 10, "last_ns": 12},
+                                          {"comm": "b", "count": 7, "last_ns": 9}]
+    assert events(snapshot, ["subsystem"]) == [
+        {"subsystem": "network buffers", "count": 17, "last_ns": 12}]
+    lines = drawn(snapshot, 120)
+    assert any(line.endswith("from a block of another type: 17") for line in lines)
+
+
+@pytest.mark.parametrize(("words", "status", "message"), [
+    (["--want", "3"], 2, "--want goes with --order"),
+    (["--order", "0"], 2, "not in the range"),
+    (["--by", "colour"], 2, "cannot group by 'colour'"),
+    (["--all", "--top", "3"], 2, "contradict"),
+    (["--kpageflags", "/nonexistent"], 1, "/nonexistent"),
+    (["--kpageflags", "/dev/null"], 1, "no page flags"),
+])
+def test_what_goes_wrong_is_one_line(saved: Path, words: list[str], status: int,
+                                     message: str) -> None:
+    done = frag(saved, *words)
+    assert done.returncode == status
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_dump_without_pfn_lines_cannot_be_asked(some_records: Path, tmp_path: Path) -> None:
+    path = tmp_path / "stripped.txt"
+    path.write_bytes(b"".join(line for line in some_records.read_bytes().splitlines(keepends=True)
+                              if not line.startswith(b"PFN")))
+    done = frag(path)
+    assert done.returncode == 1
+    assert "without its PFN lines" in done.stderr
