@@ -129,7 +129,7 @@ def draw_status(status: Status, console: Console) -> None:
         line(title, text, style)
     title = "hooks"
     for name, why in _hooks(status):
-        line(title, f"{name:<22}{why}", "" if why == _ACTIVE else "dim")
+        line(title, f"{name:<24}{why}", "" if why == _ACTIVE else "dim")
         title = ""
     title = "missed"
     if status.missed:

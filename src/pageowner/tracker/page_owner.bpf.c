@@ -482,7 +482,15 @@ int on_migrate_end(u64 *context)
 SEC("fentry")
 int on_split_page(u64 *context)
 {
-	split_range(page_to_pfn(argument(context, 0)), (u32)argument(context, 1), 0, SPLIT_PAGE);
+	u64 pfn = page_to_pfn(argument(context, 0));
+	u32 order = argument(context, 1);
+	struct record *record = record_at(pfn);
+
+	/* Of free memory that was taken whole nothing is known yet: alloc_contig_range() tells at its
+	 * end. To look for blocks in it, page by page, would only hold that up. */
+	if (!record || (!is_block(RECORD_WORD(record)) && !isolate(pfn, order, 1)))
+		return 0;
+	split_range(pfn, order, 0, SPLIT_PAGE);
 	return 0;
 }
 
