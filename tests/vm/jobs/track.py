@@ -16,6 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "live"))
 
@@ -28,6 +30,24 @@ PINS = Path("/sys/fs/bpf/pageowner")
 def pageowner(*words: str) -> str:
     return subprocess.run([sys.executable, "-m", "pageowner", *words], check=True,
                           stdout=subprocess.PIPE, text=True).stdout
+
+
+def print_difference() -> None:
+    """The first one, side by side: what the memo said and what the unwinder found."""
+    from pageowner.kernel import kallsyms
+    from pageowner.tracker.maps import open_store
+
+    with open_store() as store:
+        raw = np.frombuffer(store.bpf.lookup(store.fd("memo_difference"), bytes(4),
+                                             8 + 8 * 64) or b"", "u8")
+        stack, n = np.frombuffer(raw[:1].tobytes(), "u4")
+        said = store.stacks["frames"][stack][: store.stacks["n"][stack]].tolist()
+    found = raw[1 : 1 + int(n)].tolist()
+    names = kallsyms.load()
+    for frames in (said, found):
+        print("the memo said:" if frames is said else "the unwinder found:")
+        for frame, name in zip(frames, names.resolve(frames), strict=True):
+            print(f"  {frame:#x} {name}")
 
 
 def look() -> int:
@@ -56,6 +76,7 @@ def look() -> int:
         failures.append(f"the memo is not on: {status['memo']}")
     if memo["differences"] or not memo["checks"]:
         failures.append(f"{memo['differences']:,} of {memo['checks']:,} recognised stacks differ")
+        print_difference()
     for failure in failures:
         print("FAILED:", failure)
     return int(bool(failures))
