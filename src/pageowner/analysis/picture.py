@@ -105,7 +105,7 @@ def picture(snapshot: Snapshot, by: str = "subsystem", *,
     table[rest] = len(names)
     names += [(f"{len(rest):,} others", "other"), ("in use, not known", "unknown"),
               ("free", "free") if seen.sees_free else ("no record", "unseen"),
-              ("not the page allocator's", "held")]
+              ("not the allocator's", "held")]
     steps, codes = _steps(seen, table[code], len(names) - 2, len(names) - 1)
     stretches = disjoint(seen.stretches)
     drawn = Picture(by, steps, codes, tuple(Category(*name, 0) for name in names), stretches,

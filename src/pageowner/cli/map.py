@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from pageowner.cli.options import as_json, load, page_flags, source
+from pageowner.report.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,16 +26,21 @@ __all__ = ["command"]
 @click.option("--order", type=click.Choice(["row", "hilbert"]), default="row", show_default=True,
               help="Line by line, or along a Hilbert curve, which keeps together what lies"
                    " together.")
+@click.option("--png", metavar="FILE", help="Write an image: a pixel a page, or for more of them.")
+@click.option("--html", metavar="FILE",
+              help="Write a page to look around in: zoom down to single pages, who owns them.")
 @click.option("--kpageflags", metavar="FILE",
               help="A copy of /proc/kpageflags made with the dump, which tells what is free.")
 @as_json
-def command(source: str | None, by: str, order: str, kpageflags: str | None,
-            as_json: bool) -> None:
+def command(source: str | None, by: str, order: str, png: str | None,
+            html: str | None, kpageflags: str | None, as_json: bool) -> None:
     """A picture of physical memory.
 
     \b
     pageowner map                        this machine, in the terminal
     pageowner map dump.txt --by task     who has memory where
+    pageowner map --png memory.png --order hilbert
+    pageowner map --html memory.html     to zoom into and search
 
     Each cell stands for so many pages, and shows what most of them are; the less of it that is,
     the darker. Nodes and zones begin on lines of their own, with the address at the left.
@@ -41,31 +50,46 @@ def command(source: str | None, by: str, order: str, kpageflags: str | None,
 
         (by,) = key_names([by])  # before the source is read, which may take a while
     snapshot = load(source)
+    from pageowner.analysis.memory import memory
     from pageowner.analysis.picture import picture
+    from pageowner.formats.whole_file import whole_file
     from pageowner.report import map_view
 
-    drawn = picture(snapshot, by, flags=page_flags(snapshot, kpageflags))
+    seen = memory(snapshot, page_flags(snapshot, kpageflags))
+    drawn = picture(snapshot, by, seen=seen)
     if as_json:
         import json
 
         print(json.dumps(map_view.to_json(drawn, snapshot.meta), indent=1))
         return
-    import shutil
-
+    for note in drawn.notes:
+        print(f"pageowner: note: {printable(note)}", file=sys.stderr)
     width, height = shutil.get_terminal_size()
-    map_view.draw(drawn, snapshot.meta, order, width, height, _console())
+    if html is not None:
+        from pageowner.report import map_html
+
+        with whole_file(html) as file:
+            map_html.write(file, [(snapshot, seen)], by, order)
+    if png is not None:
+        from pageowner.report import map_png
+
+        with whole_file(png) as file:
+            made = map_png.write(file, drawn, snapshot.meta, order)
+        high, wide = made.pixels.shape
+        each = "pixel" if made.scale == 1 else f"square of {made.scale} x {made.scale} pixels"
+        print(f"{printable(png)}: {wide} x {high} pixels, each {each} is"
+              f" {map_view.frames_of(made.frames, snapshot.meta)}", file=sys.stderr)
+        map_view.draw_legend(drawn, snapshot.meta, width, _console())
+    if png is None and html is None:
+        map_view.draw(drawn, snapshot.meta, order, width, height, _console())
 
 
 def _console() -> Console | None:
     """A terminal with colours; None where characters have to do."""
-    import os
-
     from pageowner.report.terminal import console, is_terminal
 
     coloured = is_terminal() or bool(os.environ.get("FORCE_COLOR"))
     if not coloured or os.environ.get("NO_COLOR"):
         return None
-    import shutil
-
     screen = console(shutil.get_terminal_size().columns)
     return screen if screen.color_system else None

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pageowner.analysis.memory import Stretch
     from pageowner.metadata import Metadata
 
-__all__ = ["draw", "frames_of", "legend", "to_json"]
+__all__ = ["draw", "draw_legend", "frames_of", "legend", "to_json"]
 
 _GUTTER = 22
-_ENTRY = 38
+_ENTRY = 40
 _LEAST_WIDTH, _LEAST_HEIGHT = 40, 12
 _UPPER = "▀"
 _TITLES = {"comm": "task", "block": "type of pageblock", "memcg": "cgroup", "gfp": "gfp flags"}
@@ -35,9 +35,7 @@ def draw(drawn: Picture, meta: Metadata, order: str, width: int, height: int,
     width, height = max(width, _LEAST_WIDTH), max(height, _LEAST_HEIGHT)
     colour = console is not None
     entries = legend(drawn, meta)
-    columns = max(width // _ENTRY, 1)
-    lines = -(-len(entries) // columns)
-    notes = [note for note in drawn.notes if note]
+    lines = -(-len(entries) // max(width // _ENTRY, 1))
     room = height - 2 - lines  # the title, and the line of the prompt
     unit = 2 if colour else 1
     layout = fit(drawn.stretches, width - _GUTTER, room * unit, order, unit=unit)
@@ -45,16 +43,24 @@ def draw(drawn: Picture, meta: Metadata, order: str, width: int, height: int,
     page = _Page(console)
     page.line([(_title(drawn, meta, layout.frames, width), "bold")])
     _grid(drawn, meta, layout, cells, page)
+    _legend(drawn, entries, lines, page)
+    return page.lines
+
+
+def draw_legend(drawn: Picture, meta: Metadata, width: int, console: Console | None) -> None:
+    """The legend alone, for a picture that is drawn elsewhere."""
+    entries = legend(drawn, meta)
+    _legend(drawn, entries, -(-len(entries) // max(width // _ENTRY, 1)), _Page(console))
+
+
+def _legend(drawn: Picture, entries: list[tuple[int, str]], lines: int, page: _Page) -> None:
     palette, letters = colours(drawn.categories, drawn.by), signs(drawn.categories)
     for at in range(lines):
         parts: list[tuple[str, str]] = []
         for place, label in entries[at::lines]:
-            parts += [("██" if colour else letters[place], palette[place]),
-                      (_cut(f" {label}", _ENTRY - (2 if colour else 1)), "")]
+            sign = letters[place] if page.console is None else "██"
+            parts += [(sign, palette[place]), (_cut(f" {label}", _ENTRY - len(sign)), "")]
         page.line(parts)
-    for note in notes:
-        page.aside(f"note: {printable(note)}")
-    return page.lines
 
 
 class _Page:
@@ -73,12 +79,6 @@ class _Page:
         drawn: Text = Text.assemble(*parts)
         drawn.rstrip()
         self.console.print(drawn, soft_wrap=True)
-
-    def aside(self, text: str) -> None:
-        """To stderr: it is not part of the picture."""
-        import sys
-
-        print(text, file=sys.stderr)
 
 
 def _grid(drawn: Picture, meta: Metadata, layout: Layout, cells: Cells, page: _Page) -> None:
@@ -138,7 +138,7 @@ def _halves(lines: np.ndarray, rgb: np.ndarray) -> list[tuple[str, str]]:
 def legend(drawn: Picture, meta: Metadata) -> list[tuple[int, str]]:
     """Every category that has frames: its place and what to say of it, with its share."""
     total = max(drawn.frames, 1)
-    return [(place, f"{_cut(printable(one.label), 20)} {100 * one.pages / total:5.1f} %"
+    return [(place, f"{_cut(printable(one.label), 20)} {100 * one.pages / total:5.1f}%"
                     f" {size(one.pages * meta.page_size):>8}")
             for place, one in enumerate(drawn.categories) if one.pages]
 
