@@ -182,7 +182,7 @@ class View {
     this.px = BUSY_PX;
     this.level = 0;
     const fits = () => order === 'row'
-      ? Math.floor(width / this.px) * Math.floor(height / this.px) * this.frames >= this.side.total
+      ? this.columnsShown() * Math.floor(height / this.px) * this.frames >= this.side.total
       : this.px * 2 ** (this.side.curve - this.level) <= Math.min(width, height);
     while (!fits() && this.level < 40) this.level++;
     while (this.level === 0 && this.px < MOST_PX) {
@@ -198,7 +198,10 @@ class View {
     this.top = [this.level, this.px];
   }
 
-  columnsShown() { return Math.max(Math.floor(this.canvas.width / this.px), 1); }
+  columnsShown() {  // blocks of a line's length stand below each other
+    const columns = Math.max(Math.floor(this.canvas.width / this.px), 1);
+    return columns >= 128 ? columns - columns % 64 : columns;
+  }
 
   zoom(steps, px, py) {  // keeps what is under the pointer there
     for (; steps; steps -= Math.sign(steps)) {

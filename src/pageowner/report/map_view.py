@@ -38,7 +38,8 @@ def draw(drawn: Picture, meta: Metadata, order: str, width: int, height: int,
     lines = -(-len(entries) // max(width // _ENTRY, 1))
     room = height - 2 - lines  # the title, and the line of the prompt
     unit = 2 if colour else 1
-    layout = fit(drawn.stretches, width - _GUTTER, room * unit, order, unit=unit)
+    across = (width - _GUTTER) // 8 * 8  # so that lines begin at round addresses
+    layout = fit(drawn.stretches, across, room * unit, order, unit=unit)
     cells = aggregate(drawn, layout.frames)
     page = _Page(console)
     page.line([(_title(drawn, meta, layout.frames, width), "bold")])
