@@ -82,8 +82,9 @@ def spot(opened: Browser, pfn: int) -> tuple[int, int]:
     """Where a frame is in the window, in the middle of its cell."""
     x, y, left, top, px = opened.run("""
         const view = views[0], box = view.canvas.getBoundingClientRect();
-        const zone = view.side.stretches.find(one => one[1] <= arguments[0] && arguments[0] < one[2]);
-        const [x, y] = view.pixel(arguments[0] - zone[1] + zone[3]);
+        const pfn = arguments[0];
+        const zone = view.side.stretches.find(one => one[1] <= pfn && pfn < one[2]);
+        const [x, y] = view.pixel(pfn - zone[1] + zone[3]);
         return [x, y, box.left, box.top, view.px]""", pfn)
     return int(left + x + px // 2), int(top + y + px // 2)
 
@@ -185,7 +186,7 @@ def test_a_click_shows_one_owner_alone_and_escape_all_again(opened: Browser,
     shown = opened.run("""const dim = legend.findIndex(one => one.role === 'dim'), side = sides[0];
         let pages = 0;
         for (let i = 0; i < side.owner.length; i++)
-          if (legend[side.category[i]].role === 'value' || legend[side.category[i]].role === 'other')
+          if (['value', 'other'].includes(legend[side.category[i]].role))
             pages += side.begin[i + 1] - side.begin[i];
         return pages""")
     assert shown == alone

@@ -50,7 +50,8 @@ def test_every_cell_shows_what_most_of_its_frames_are(seed: int, frames: int) ->
 def test_the_legend_sums_up_to_all_frames(seed: int) -> None:
     made = machine(seed)
     drawn = picture(made.snapshot(), "comm")
-    truth = Counter(kind for _, start, end in made.zones for kind in frame_by_frame(made)[start:end])
+    kinds = frame_by_frame(made)
+    truth = Counter(kind for _, start, end in made.zones for kind in kinds[start:end])
     assert {name: one.pages for name, one in zip(names(drawn), drawn.categories, strict=True)
             if one.pages} == dict(truth)
     assert sum(one.pages for one in drawn.categories) == drawn.frames
@@ -63,7 +64,7 @@ def test_a_dump_does_not_call_free_what_has_no_record() -> None:
 
 def test_values_without_a_colour_of_their_own_are_others() -> None:
     tasks = 2 * VALUES
-    pages = [order for order in range(tasks)]
+    pages = list(range(tasks))
     first = np.cumsum([0, *(1 << order for order in pages)])[:-1]
     made = Snapshot.from_columns(
         {"pfn": first.astype(np.uint64), "order": np.array(pages, np.uint8),

@@ -4,7 +4,7 @@
 const about = JSON.parse(document.getElementById('about').textContent);
 const $ = id => document.getElementById(id);
 const SPECIAL = ['unknown', 'free', 'held', 'nothing'];  // owners behind the last
-const NO_ORDER = 255, DIM = '#383838', BUSY_PX = 2, MOST_PX = 32;
+const NO_ORDER = 255, DIM = '#383838', BUSY_PX = 2, GRID_PX = 8, MOST_PX = 32;
 const KEYS = ['stack', 'comm', 'pid', 'tgid', 'memcg', 'subsystem', 'migratetype', 'state', 'gfp'];
 const TITLES = {comm: 'task', memcg: 'cgroup', gfp: 'gfp flags', age: 'age'};
 let sides = [], by = about.by, order = about.order, filter = null, legend = [];
@@ -291,6 +291,11 @@ class View {
     pen.fillStyle = about.colours.background;
     pen.fillRect(0, 0, this.canvas.width, this.canvas.height);
     pen.drawImage(this.small, 0, 0, columns * this.px, lines * this.px);
+    if (this.px >= GRID_PX) {
+      pen.fillStyle = 'rgb(0 0 0 / .4)';
+      for (let cx = 0; cx < columns; cx++) pen.fillRect(cx * this.px, 0, 1, this.canvas.height);
+      for (let cy = 0; cy < lines; cy++) pen.fillRect(0, cy * this.px, this.canvas.width, 1);
+    }
     this.zones();
     Object.assign(this.canvas.dataset, {frames, px: this.px});
   }
