@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -12,6 +13,7 @@ from pageowner.analysis.layout import fit, hilbert, hilbert_index
 from pageowner.analysis.memory import Stretch
 from pageowner.analysis.picture import AGE, VALUES, Picture, aggregate, disjoint, picture
 from pageowner.errors import PageownerError, UsageError
+from pageowner.runs import pack
 from pageowner.snapshot import Metadata, Snapshot
 
 
@@ -140,3 +142,27 @@ def test_more_zones_than_lines_are_still_all_drawn() -> None:
     zones = [Stretch(node, "Normal", node * 1000, node * 1000 + 1000) for node in range(40)]
     layout = fit(zones, 58, 16)
     assert layout.places.shape[0] == 40
+
+
+def test_a_tebibyte_is_drawn_without_an_item_for_each_frame() -> None:
+    frames, step = 1 << 28, 1 << 12
+    first = np.arange(step, frames, step, dtype=np.uint64)
+    zones = [{"node": node, "name": "Normal", "start_pfn": node * frames // 4,
+              "spanned": frames // 4, "present": frames // 4, "managed": frames // 4}
+             for node in range(4)]
+    made = Snapshot.from_columns(
+        {"pfn": first, "order": np.full(len(first), 10, np.uint8), "comm": ["a"] * len(first)},
+        Metadata(kind="tracker", zones=zones, pageblock_order=9,
+                 extra={"memory": {"held": pack(np.array([[0, 512]])), "free": []}}))
+    tracemalloc.start()
+    drawn = picture(made, "comm")
+    layout = fit(drawn.stretches, 1024, 1024)
+    cells = aggregate(drawn, layout.frames)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < frames  # a byte a frame would be too much
+    assert {one.role: one.pages for one in drawn.categories if one.pages} == {
+        "value": len(first) << 10, "held": 512, "free": frames - (len(first) << 10) - 512}
+    assert (layout.frames, len(cells.code), int(cells.frames.sum())) == (256, 1 << 20, frames)
+    assert np.bincount(cells.code).tolist() == [
+        len(first) * 4, 0, 0, (1 << 20) - len(first) * 4 - 2, 2]
