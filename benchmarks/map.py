@@ -51,7 +51,7 @@ def tebibyte(seed: int = 1) -> Snapshot:
     rng = np.random.default_rng(seed)
     blocks = FRAMES // BLOCK
     orders = rng.choice(np.array([9, 0, 1, 2, 3, 4, 255], np.uint8), blocks,
-                        p=[.45, .04, .03, .03, .05, .05, .35])
+                        p=[.50, .015, .01, .01, .04, .06, .365])
     first, order = [], []
     for one in (9, 0, 1, 2, 3, 4):
         heads = np.flatnonzero(orders == one) * BLOCK

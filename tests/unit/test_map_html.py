@@ -237,3 +237,25 @@ def test_the_page_draws_the_same_curve_as_the_image(opened: Browser) -> None:
                            level)
         assert drawn == [[int(a), int(b), at]
                          for at, (a, b) in enumerate(zip(x, y, strict=True))]
+
+
+@needs_browser
+def test_two_snapshots_stand_side_by_side_and_move_together(window: Browser, made: Machine,
+                                                            tmp_path: Path) -> None:
+    later = machine(5, frames=1 << 12)
+    later.pages = [page for page in later.pages if page.comm != "bbb"]
+    both = [one.snapshot() for one in (made, later)]
+    path = tmp_path / "both.html"
+    with path.open("wb") as file:
+        map_html.write(file, [(one, memory(one)) for one in both], "comm", "row")
+    window.post("url", url=path.as_uri())
+    window.until("document.querySelectorAll('canvas')[1]?.dataset.frames")
+    pages = sum(1 << one.order for one in made.pages if one.comm == "bbb")
+    assert window.run("return legend.find(one => one.label === 'bbb').each") == [pages, 0]
+    x, y = spot(window, 2500)
+    window.wheel(x, y, -120)
+    places = "views.map(view => [view.origin, view.level, view.px])"
+    first, second = window.run(f"return {places}")
+    assert first == second
+    window.run("choose({keys: {comm: 'bbb'}, text: 'task bbb'})")
+    assert f": {pages} page" in window.text("#only")

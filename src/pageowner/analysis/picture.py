@@ -144,15 +144,15 @@ def _steps(seen: Memory, codes: NDArray[np.uint8], free: int,
     if len(seen.held):
         by_pfn = np.argsort(first, kind="stable")
         first, behind, codes = first[by_pfn], behind[by_pfn], codes[by_pfn]
-    places = np.empty(2 * len(first) + 1, np.int64)
-    kinds = np.full(2 * len(first) + 1, free, np.uint8)
-    places[0] = -1  # what lies before the first of all
-    places[1::2], places[2::2] = first, behind
-    kinds[1::2] = codes
-    some = np.append(places[1:] > places[:-1], True)
-    places, kinds = places[some], kinds[some]
-    change = np.append(True, kinds[1:] != kinds[:-1])
-    return places[change], kinds[change]
+    touch = behind[:-1] == first[1:]
+    begins = np.append(True, ~(touch & (codes[1:] == codes[:-1])))[:len(first)]
+    ends = np.append(~touch, True)[:len(first)]
+    # -1: what lies before the first of all
+    places = np.concatenate([[-1], first[begins], behind[ends]])
+    kinds = np.concatenate([np.array([free], np.uint8), codes[begins],
+                            np.full(int(ends.sum()), free, np.uint8)])
+    by_pfn = np.argsort(places, kind="stable")
+    return places[by_pfn], kinds[by_pfn]
 
 
 def disjoint(stretches: Sequence[Stretch]) -> tuple[Stretch, ...]:

@@ -29,11 +29,13 @@ __all__ = ["command"]
 @click.option("--png", metavar="FILE", help="Write an image: a pixel a page, or for more of them.")
 @click.option("--html", metavar="FILE",
               help="Write a page to look around in: zoom down to single pages, who owns them.")
+@click.option("--beside", metavar="SOURCE",
+              help="A second snapshot or dump, side by side with the first on the page of --html.")
 @click.option("--kpageflags", metavar="FILE",
               help="A copy of /proc/kpageflags made with the dump, which tells what is free.")
 @as_json
 def command(source: str | None, by: str, order: str, png: str | None,
-            html: str | None, kpageflags: str | None, as_json: bool) -> None:
+            html: str | None, beside: str | None, kpageflags: str | None, as_json: bool) -> None:
     """A picture of physical memory.
 
     \b
@@ -41,10 +43,13 @@ def command(source: str | None, by: str, order: str, png: str | None,
     pageowner map dump.txt --by task     who has memory where
     pageowner map --png memory.png --order hilbert
     pageowner map --html memory.html     to zoom into and search
+    pageowner map old.parquet --beside new.parquet --html both.html
 
     Each cell stands for so many pages, and shows what most of them are; the less of it that is,
     the darker. Nodes and zones begin on lines of their own, with the address at the left.
     """
+    if beside is not None and html is None:
+        raise click.UsageError("--beside goes with --html")
     if by != "age":
         from pageowner.analysis.words import key_names
 
@@ -68,8 +73,12 @@ def command(source: str | None, by: str, order: str, png: str | None,
     if html is not None:
         from pageowner.report import map_html
 
+        shown = [(snapshot, seen)]
+        if beside is not None:
+            other = load(beside)
+            shown.append((other, memory(other, page_flags(other, None))))
         with whole_file(html) as file:
-            map_html.write(file, [(snapshot, seen)], by, order)
+            map_html.write(file, shown, by, order)
     if png is not None:
         from pageowner.report import map_png
 

@@ -97,8 +97,8 @@ function classify() {
   const at = role => legend.findIndex(one => one.role === role);
   const [other, unknown, dim] = [at('other'), at('unknown'), at('dim')];
   let chosen = 0, all = 0;
-  for (const one of legend) one.pages = 0;
-  for (const side of sides) {
+  for (const one of legend) Object.assign(one, {pages: 0, each: sides.map(() => 0)});
+  for (const [number, side] of sides.entries()) {
     const of = new Uint8Array(side.owners + SPECIAL.length), yes = new Uint8Array(of.length);
     for (let o = 0; o < of.length; o++) {
       const label = ages ? null : side.label(by, o);
@@ -113,6 +113,7 @@ function classify() {
       if (ages && o < side.owners) { c = side.ageOf(i); if (c < 0) c = unknown; }
       const size = side.begin[i + 1] - side.begin[i];
       legend[c].pages += size;
+      legend[c].each[number] += size;
       if (legend[c].role !== 'nothing') all += size;
       const match = yes[o] && (!filter || filter.category === undefined
         || filter.category === legend[c].label);
@@ -133,7 +134,9 @@ function drawLegend() {
     swatch.style.background = one.colour;
     const name = make('span', one.label);
     name.title = one.label;
-    entry.append(swatch, name, make('b', `${(100 * one.share).toFixed(1)}% ${bytes(one.pages)}`));
+    const sizes = sides.length > 1 ? one.each.map(bytes).join(' | ')
+      : `${(100 * one.share).toFixed(1)}% ${bytes(one.pages)}`;
+    entry.append(swatch, name, make('b', sizes));
     entry.onclick = () => choose({category: one.label, text: one.label});
     return entry;
   }));
