@@ -178,8 +178,10 @@ def test_a_click_shows_one_owner_alone_and_escape_all_again(opened: Browser,
                                                             made: Machine) -> None:
     page = next(page for page in made.pages if page.comm not in (EVIL,) and page.pfn > 1500)
     alone = sum(1 << one.order for one in made.pages if one.comm == page.comm)
+    before = canvas(opened)
     opened.click(*spot(opened, page.pfn))
     opened.until("!document.getElementById('filter').hidden")
+    assert canvas(opened) == before
     text = opened.text("#only")
     assert f"task {page.comm}" in text
     assert f": {alone} pages" in text
@@ -259,3 +261,21 @@ def test_two_snapshots_stand_side_by_side_and_move_together(window: Browser, mad
     assert first == second
     window.run("choose({keys: {comm: 'bbb'}, text: 'task bbb'})")
     assert f": {pages} page" in window.text("#only")
+
+
+@needs_browser
+@pytest.mark.parametrize("by", ["stack", "order", "node", "age"])
+def test_any_key_of_report_can_be_asked_for(window: Browser, made: Machine, tmp_path: Path,
+                                            by: str) -> None:
+    path = tmp_path / "map.html"
+    path.write_text(page_of(made, by))
+    window.complaints()
+    window.post("url", url=path.as_uri())
+    window.until("document.querySelector('canvas')?.dataset.frames")
+    assert window.run("return [by, document.getElementById('by').value]") == [by, by]
+    counted = dict(window.run(
+        "return legend.filter(one => one.role === 'value').map(one => [one.label, one.pages])"))
+    if by == "order":
+        assert counted == {str(order): sum(1 << order for one in made.pages if one.order == order)
+                           for order in {one.order for one in made.pages}}
+    assert window.complaints() == []

@@ -67,9 +67,12 @@ def command(source: str | None, by: str, order: str, png: str | None,
 
         print(json.dumps(map_view.to_json(drawn, snapshot.meta), indent=1))
         return
-    for note in drawn.notes:
-        print(f"pageowner: note: {printable(note)}", file=sys.stderr)
     width, height = shutil.get_terminal_size()
+    for note in drawn.notes:
+        text = f"pageowner: note: {printable(note)}"
+        print(text, file=sys.stderr)
+        if sys.stderr.isatty():  # the picture is to fit below
+            height -= -(-len(text) // width)
     if html is not None:
         from pageowner.report import map_html
 

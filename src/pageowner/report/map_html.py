@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["ASPECTS", "write"]
 
 ASPECTS = ("state", "subsystem", "migratetype", "comm", AGE, "memcg")
-"""What the page colours by."""
+"""What the page colours by, beside what was asked for."""
 
 _KEYS = ("stack", "comm", "pid", "tgid", "memcg", "subsystem", "migratetype", "state", "gfp")
 _ALIGNED = 1024  # frames: pageblocks begin where cells of their size do
@@ -67,11 +67,13 @@ def write(file: BinaryIO, snapshots: Sequence[tuple[Snapshot, Memory]], by: str,
     Raises PageownerError if there are more runs than a browser can hold.
     """
     columns = _Columns()
-    sides = [_side(snapshot, seen, f"{number}.", columns)
+    aspects = ASPECTS if by in ASPECTS else (*ASPECTS, by)
+    keys = _KEYS if by in (*_KEYS, AGE) else (*_KEYS, by)
+    sides = [_side(snapshot, seen, f"{number}.", keys, columns)
              for number, (snapshot, seen) in enumerate(snapshots)]
-    about = {"sides": sides, "by": by if by in ASPECTS else "subsystem", "order": order,
-             "aspects": ASPECTS, "ages": [[name, end / 1e9] for name, end in AGES[:-1]]
-             + [[AGES[-1][0], None]], "columns": columns.places,
+    about = {"sides": sides, "by": by, "order": order, "aspects": aspects, "keys": keys,
+             "ages": [[name, end / 1e9] for name, end in AGES[:-1]] + [[AGES[-1][0], None]],
+             "columns": columns.places,
              "colours": {"values": VALUE_COLOURS, "ages": AGE_COLOURS, "roles": ROLE_COLOURS,
                          "background": BACKGROUND}}
     # "<" is the only character that could end the element
@@ -88,9 +90,10 @@ def write(file: BinaryIO, snapshots: Sequence[tuple[Snapshot, Memory]], by: str,
     file.write(end.encode())
 
 
-def _side(snapshot: Snapshot, seen: Memory, prefix: str, columns: _Columns) -> dict[str, Any]:
+def _side(snapshot: Snapshot, seen: Memory, prefix: str, names: Sequence[str],
+          columns: _Columns) -> dict[str, Any]:
     """One snapshot: its columns under names that begin with ``prefix``, and what JSON holds."""
-    keys = [key(snapshot, name) for name in _KEYS]
+    keys = [key(snapshot, name) for name in names]
     group, number, codes = groups(keys, snapshot.table.num_rows)
     stretches = disjoint(seen.stretches)
     begin, item, begins = _runs(seen, stretches, number)
@@ -108,7 +111,7 @@ def _side(snapshot: Snapshot, seen: Memory, prefix: str, columns: _Columns) -> d
     columns.add(prefix + "order", order, "<u1")
     columns.add(prefix + "age", _ages(snapshot, row), "<f4")
     for one, places in zip(keys, codes, strict=True):
-        columns.add(prefix + one.name, places, "<u4")
+        columns.add(f"{prefix}key.{one.name}", places, "<u4")
     meta = snapshot.meta
     return {
         "source": printable(meta.source if meta.kind != "tracker" else

@@ -5,7 +5,6 @@ const about = JSON.parse(document.getElementById('about').textContent);
 const $ = id => document.getElementById(id);
 const SPECIAL = ['unknown', 'free', 'held', 'nothing'];  // owners behind the last
 const NO_ORDER = 255, DIM = '#383838', BUSY_PX = 2, GRID_PX = 8, MOST_PX = 32;
-const KEYS = ['stack', 'comm', 'pid', 'tgid', 'memcg', 'subsystem', 'migratetype', 'state', 'gfp'];
 const TITLES = {comm: 'task', memcg: 'cgroup', gfp: 'gfp flags', age: 'age'};
 let sides = [], by = about.by, order = about.order, filter = null, legend = [];
 
@@ -33,7 +32,7 @@ class Side {
     for (let i = 0; i < size.length; i++) this.begin[i + 1] = this.begin[i] + size[i];
     this.total = this.begin[size.length];
     this.owner = get('owner'); this.order = get('order'); this.age = get('age');
-    this.codes = Object.fromEntries(KEYS.map(name => [name, get(name)]));
+    this.codes = Object.fromEntries(about.keys.map(name => [name, get(`key.${name}`)]));
     this.category = new Uint8Array(size.length);
     this.curve = 0;
     while (4 ** this.curve < this.total) this.curve++;
@@ -437,7 +436,7 @@ function tell(view, hit) {
       : role === 'held' ? 'never given to the page allocator' : 'in use, not known by whom');
     return;
   }
-  for (const name of ['comm', 'pid', 'tgid', 'memcg', 'subsystem', 'migratetype', 'state', 'gfp']) {
+  for (const name of about.keys.filter(name => name !== 'stack')) {
     const value = side.label(name, hit.owner);
     if (value !== null) add(TITLES[name] || name, value, name);
   }

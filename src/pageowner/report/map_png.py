@@ -68,7 +68,7 @@ def write(file: BinaryIO, drawn: Picture, meta: Metadata, order: str) -> Image:
     """One PNG file, with the legend as text in it; returns what was drawn."""
     made = image(drawn, order)
     texts = {"Title": f"Physical memory by {drawn.by}: {meta.source}",
-             "Description": "\n".join(label for _, label in legend(drawn, meta)),
+             "Description": "\n".join(name + share for _, name, share in legend(drawn, meta)),
              "Software": "pageowner"}
     png.write(file, made.pixels, made.palette, texts)
     return made

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.analysis.layout import Layout, fit
-from pageowner.analysis.picture import Cells, Picture, aggregate
+from pageowner.analysis.picture import Category, Cells, Picture, aggregate
 from pageowner.report.palette import colours, hexadecimal, shaded, signs
 from pageowner.report.text import count_of, printable, size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
     from rich.text import Text
 
@@ -35,7 +37,7 @@ def draw(drawn: Picture, meta: Metadata, order: str, width: int, height: int,
     width, height = max(width, _LEAST_WIDTH), max(height, _LEAST_HEIGHT)
     colour = console is not None
     entries = legend(drawn, meta)
-    lines = -(-len(entries) // max(width // _ENTRY, 1))
+    lines = _legend_lines(entries, width)
     room = height - 2 - lines  # the title, and the line of the prompt
     unit = 2 if colour else 1
     across = (width - _GUTTER) // 8 * 8  # so that lines begin at round addresses
@@ -44,23 +46,31 @@ def draw(drawn: Picture, meta: Metadata, order: str, width: int, height: int,
     page = _Page(console)
     page.line([(_title(drawn, meta, layout.frames, width), "bold")])
     _grid(drawn, meta, layout, cells, page)
-    _legend(drawn, entries, lines, page)
+    _legend(drawn, entries, width, page)
     return page.lines
 
 
 def draw_legend(drawn: Picture, meta: Metadata, width: int, console: Console | None) -> None:
     """The legend alone, for a picture that is drawn elsewhere."""
     entries = legend(drawn, meta)
-    _legend(drawn, entries, -(-len(entries) // max(width // _ENTRY, 1)), _Page(console))
+    _legend(drawn, entries, width, _Page(console))
 
 
-def _legend(drawn: Picture, entries: list[tuple[int, str]], lines: int, page: _Page) -> None:
+def _legend_lines(entries: Sequence[tuple[int, str, str]], width: int) -> int:
+    return -(-len(entries) // max(width // _ENTRY, 1))
+
+
+def _legend(drawn: Picture, entries: Sequence[tuple[int, str, str]], width: int,
+            page: _Page) -> None:
+    lines = _legend_lines(entries, width)
+    wide = width // max(width // _ENTRY, 1)  # of an entry
     palette, letters = colours(drawn.categories, drawn.by), signs(drawn.categories)
     for at in range(lines):
         parts: list[tuple[str, str]] = []
-        for place, label in entries[at::lines]:
+        for place, label, share in entries[at::lines]:
             sign = letters[place] if page.console is None else "██"
-            parts += [(sign, palette[place]), (_cut(f" {label}", _ENTRY - len(sign)), "")]
+            label = _cut(label, wide - len(sign) - len(share) - 2)
+            parts += [(sign, palette[place]), (f" {label}{share} ", "")]
         page.line(parts)
 
 
@@ -136,12 +146,20 @@ def _halves(lines: np.ndarray, rgb: np.ndarray) -> list[tuple[str, str]]:
     return parts
 
 
-def legend(drawn: Picture, meta: Metadata) -> list[tuple[int, str]]:
-    """Every category that has frames: its place and what to say of it, with its share."""
+def legend(drawn: Picture, meta: Metadata) -> list[tuple[int, str, str]]:
+    """Every category that has frames: its place, its name, and its share and size."""
     total = max(drawn.frames, 1)
-    return [(place, f"{_cut(printable(one.label), 20)} {100 * one.pages / total:5.1f}%"
-                    f" {size(one.pages * meta.page_size):>8}")
+    return [(place, _label(drawn, one),
+             f"{100 * one.pages / total:6.1f}% {size(one.pages * meta.page_size):>8}")
             for place, one in enumerate(drawn.categories) if one.pages]
+
+
+def _label(drawn: Picture, one: Category) -> str:
+    if drawn.by == "stack" and one.role == "value":
+        from pageowner.analysis.subsystems import short_stack
+
+        return short_stack(one.label, 6)
+    return printable(one.label)
 
 
 def frames_of(frames: int, meta: Metadata) -> str:
