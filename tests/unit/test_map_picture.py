@@ -166,3 +166,17 @@ def test_a_tebibyte_is_drawn_without_an_item_for_each_frame() -> None:
     assert (layout.frames, len(cells.code), int(cells.frames.sum())) == (256, 1 << 20, frames)
     assert np.bincount(cells.code).tolist() == [
         len(first) * 4, 0, 0, (1 << 20) - len(first) * 4 - 2, 2]
+
+
+def test_squares_of_the_curve_are_as_large_as_fit() -> None:
+    zones = [Stretch(0, "Normal", 0, 1 << 20)]
+    layout = fit(zones, 1024, 1024, "hilbert")
+    x, y = hilbert(10, np.arange(1 << 20))
+    assert (layout.places[y, x] == np.arange(1 << 20)).all()
+    # a square of 64 is too high, and so are two lines of squares of 32
+    x, y = hilbert(4, np.arange(1 << 8))
+    layout = fit([Stretch(0, "Normal", 0, 1 << 12)], 96, 60, "hilbert")
+    assert (layout.frames, layout.rows) == (1, (0, 48))
+    for square in range(16):
+        top, left = square // 6 * 16, square % 6 * 16
+        assert (layout.places[y + top, x + left] == np.arange(1 << 8) + (square << 8)).all()

@@ -23,6 +23,7 @@ ORDERS = ("row", "hilbert")
 scale."""
 
 _MOST = 52  # no pfn has more bits
+_LEAST_CURVE = 3  # smaller squares look like lines
 
 
 class Layout(NamedTuple):
@@ -37,7 +38,7 @@ class Layout(NamedTuple):
 def hilbert(order: int, index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """x and y of places along the curve that fills a square of side ``2**order``.
 
-    It begins at (0, 0) and ends at (side - 1, 0), so that squares side by side continue it.
+    It begins at (0, 0) and ends at (side - 1, 0), so that squares in a line continue it.
     """
     x, y = np.zeros_like(index), np.zeros_like(index)
     for level in range(order):
@@ -77,37 +78,46 @@ def fit(stretches: Sequence[Stretch], width: int, height: int, order: str = "row
     frames = least
     while True:
         cells = [-(-one.end // frames) - one.start // frames for one in stretches]
-        strips = [_strip(count, width, order) for count in cells]
-        heights = [-(-rows // unit) * unit for rows, _ in strips]
-        if sum(heights) <= height or max(cells, default=0) <= 1 or frames >> _MOST:
+        choices = [_strips(count, width, order, unit) for count in cells]
+        strips = [min(one) for one in choices]
+        total = sum(high for high, _ in strips)
+        if total <= height or max(cells, default=0) <= 1 or frames >> _MOST:
             break
         frames *= 2
+    # squares as large as there is room for, where there is most to see first
+    for number in sorted(range(len(cells)), key=lambda number: -cells[number]):
+        room = height - total + strips[number][0]
+        larger = [one for one in choices[number] if one[0] <= room]
+        if larger:
+            total += larger[-1][0] - strips[number][0]
+            strips[number] = larger[-1]
     rows = [0]
-    for high in heights:
+    for high, _ in strips:
         rows.append(rows[-1] + high)
     places = np.full((rows[-1], width), -1, np.int64)
     done = 0
     for top, count, (_, level) in zip(rows, cells, strips, strict=False):
         at = np.arange(count, dtype=np.int64)
-        if level is None:
-            x, y = at % width, at // width
-        else:
-            x, y = hilbert(level, at & (1 << 2 * level) - 1)
-            x = x + (at >> 2 * level << level)
-        places[top + y, x] = done + at
+        across = width >> level  # squares in a line
+        square = at >> 2 * level
+        x, y = hilbert(level, at & (1 << 2 * level) - 1)
+        places[top + y + (square // across << level), x + (square % across << level)] = done + at
         done += count
     return Layout(frames, places, tuple(rows))
 
 
-def _strip(cells: int, width: int, order: str) -> tuple[int, int | None]:
-    """Rows of a strip, and the order of the squares in it (None: line by line)."""
-    if order == "row":
-        return -(-cells // width), None
-    for level in range(_MOST // 2 + 1):
-        squares = -(-cells >> 2 * level)
-        if 1 << level > width:
+def _strips(cells: int, width: int, order: str, unit: int) -> list[tuple[int, int]]:
+    """The strips that cells can fill: how high each is, and the order of its squares, ascending; of
+    order 0, line by line."""
+    found = []
+    for level in range(_MOST // 2 if order == "hilbert" else 1):
+        if level and 1 << level > width:
             break
-        if squares << level <= width:
-            return 1 << level, level
-    # wider than it is high, whatever the square: too many cells, to be said by the height
-    return -(-cells // width) + width, None
+        squares = -(-cells >> 2 * level)
+        lines = -(-squares // (width >> level))
+        high = -(-(lines << level) // unit) * unit
+        if squares == 1 or level >= _LEAST_CURVE or order == "row":
+            found.append((high, level))
+        if squares <= 1:
+            break
+    return found or [(-(-cells // width // unit) * unit, 0)]

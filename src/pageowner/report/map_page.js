@@ -123,7 +123,10 @@ function classify() {
   }
   for (const one of legend) one.share = one.pages / Math.max(all, 1);
   $('filter').hidden = !filter;
-  if (filter) $('only').textContent = `only ${filter.text}: ${sized(chosen)}`;
+  if (filter) {
+    $('only').textContent = `only ${sized(chosen)}: ${filter.text}`;
+    $('only').title = $('only').textContent;
+  }
   drawLegend();
 }
 
@@ -312,7 +315,7 @@ class View {
       if (x < -1 || y < -1 || x > this.canvas.width || y > this.canvas.height) continue;
       pen.fillStyle = '#fff';
       if (order === 'row') {
-        pen.fillRect(x, y, this.canvas.width - x, 1);
+        pen.fillRect(x, y, this.columnsShown() * this.px - x, 1);
         pen.fillRect(x, y, 1, this.px);
         pen.fillRect(0, y + this.px, x, 1);
       } else pen.fillRect(x, y, 5, 5);
