@@ -45,7 +45,7 @@ class Browser:
 
     def until(self, script: str) -> Any:
         """What a script returns as soon as it is true."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (found := self.run(f"return {script}")):
             assert time.monotonic() < deadline, script
             time.sleep(0.05)
@@ -113,7 +113,7 @@ def _request(address: str, body: Any, method: str = "POST") -> Any:
     # the machine's proxies are not for its own addresses
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(asked, timeout=60) as answer:
+        with opener.open(asked, timeout=180) as answer:
             return json.load(answer)["value"]
     except urllib.error.HTTPError as error:
         raise AssertionError(error.read().decode()[:2000]) from error

@@ -14,6 +14,7 @@ from machines import Machine, machine
 
 from pageowner.analysis.layout import hilbert
 from pageowner.analysis.memory import memory
+from pageowner.errors import PageownerError
 from pageowner.report import map_html
 
 if TYPE_CHECKING:
@@ -50,6 +51,15 @@ def test_the_page_holds_no_address_and_no_hostile_markup(made: Machine) -> None:
     assert "\x1b" not in text
     about = json.loads(re.search(r'id="about">(.*?)</script>', text, re.DOTALL)[1])  # type: ignore[index]
     assert any("</script>" in label for label in about["sides"][0]["labels"]["comm"])
+
+
+def test_memory_without_allocations_and_more_than_a_page_can_hold() -> None:
+    made = machine(2)
+    made.pages.clear()
+    assert "node 0 Normal" in page_of(made)
+    made.zones = [("Normal", 0, 1 << 33)]
+    with pytest.raises(PageownerError, match="use --png"):
+        page_of(made)
 
 
 @pytest.fixture(scope="module")

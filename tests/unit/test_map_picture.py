@@ -96,6 +96,10 @@ def test_an_unknown_key_and_a_source_without_places_are_said() -> None:
     blind = Snapshot.from_columns({"pfn": [None], "order": [0]}, Metadata())
     with pytest.raises(PageownerError, match="where the pages are"):
         picture(blind)
+    empty = Snapshot.from_columns({"pfn": np.zeros(0, np.uint64), "order": np.zeros(0, np.uint8)},
+                                  Metadata(kind="page_owner", source="e.txt"))
+    with pytest.raises(PageownerError, match=r"e\.txt: no memory to draw"):
+        picture(empty)
 
 
 def test_nodes_that_interleave_are_cut_where_they_do() -> None:

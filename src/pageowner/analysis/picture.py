@@ -16,6 +16,7 @@ from pageowner.analysis.keys import key, times
 from pageowner.analysis.memory import NO_ROW, Memory, Stretch, memory
 from pageowner.analysis.select import newest_ns
 from pageowner.analysis.words import key_names
+from pageowner.errors import PageownerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,9 +86,13 @@ def picture(snapshot: Snapshot, by: str = "subsystem", *,
     """All frames by one key of report's, or by `AGE`; ``flags`` as in `memory`, ``seen``: what that
     gave, if it is known already.
 
-    Raises UsageError for an unknown key, PageownerError for a source without places.
+    Raises UsageError for an unknown key, PageownerError for a source without places, or without
+    anything.
     """
     seen = memory(snapshot, flags) if seen is None else seen
+    if seen.end <= seen.start:
+        raise PageownerError(f"{snapshot.meta.source or 'the source'}: no memory to draw: there is"
+                             " no allocation in it")
     rows, labels = aspect(snapshot, by)
     pages = np.zeros(len(labels), np.int64)
     known = seen.row != NO_ROW

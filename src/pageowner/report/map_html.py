@@ -96,16 +96,15 @@ def _side(snapshot: Snapshot, seen: Memory, prefix: str, names: Sequence[str],
     keys = [key(snapshot, name) for name in names]
     group, number, codes = groups(keys, snapshot.table.num_rows)
     stretches = disjoint(seen.stretches)
-    begin, item, begins = _runs(seen, stretches, number)
+    begin, item, begins = _runs(seen, stretches)
     if len(begin) > _MOST_RUNS:
         raise PageownerError(f"{len(begin):,} runs of frames are more than a browser can hold; use"
                              " --png, or save fewer pages")
     special = item < 0
-    row = np.where(special, NO_ROW, seen.row[np.maximum(item, 0)])
-    owner = np.where(row >= 0, group[np.maximum(row, 0)] if len(group) else number,
-                     np.where(special, number - item - 1, number + _UNKNOWN))
-    order = np.where(special, _NO_ORDER, seen.order[np.maximum(item, 0)]
-                     if len(seen.order) else _NO_ORDER)
+    place = np.where(special, -1, item)  # at -1: what is appended
+    row = np.append(seen.row, NO_ROW)[place]
+    owner = np.where(special, number - item - 1, np.append(group, number + _UNKNOWN)[row])
+    order = np.append(seen.order, np.uint8(_NO_ORDER))[place]
     columns.add(prefix + "size", np.diff(begin), "<u4")
     columns.add(prefix + "owner", owner, "<u4")
     columns.add(prefix + "order", order, "<u1")
@@ -144,8 +143,8 @@ def _ages(snapshot: Snapshot, row: NDArray[np.int64]) -> NDArray[np.float32]:
     return np.where(np.isnan(ages), np.float32(np.nan), rounded)
 
 
-def _runs(seen: Memory, stretches: Sequence[Stretch],
-          owners: int) -> tuple[NDArray[np.int64], NDArray[np.int64], list[int]]:
+def _runs(seen: Memory, stretches: Sequence[Stretch]
+          ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[int]]:
     """All frames of the stretches, laid out one after the other: where each run begins (and the
     end), what it is (a place in ``seen``, or -1 - a special owner), and where each stretch begins.
     """
