@@ -78,10 +78,10 @@ def write(file: BinaryIO, snapshots: Sequence[tuple[Snapshot, Memory]], by: str,
                          "background": BACKGROUND}}
     # "<" is the only character that could end the element
     text = json.dumps(about).replace("<", "\\u003c")
-    here = resources.files("pageowner.report")
-    page = here.joinpath("map_page.html").read_text(encoding="utf-8")
-    page = page.replace(
-        "/*SCRIPT*/", here.joinpath("map_page.js").read_text(encoding="utf-8"))
+    here = resources.files("pageowner.report").joinpath("map_page")
+    page, *scripts = (here.joinpath(name).read_text(encoding="utf-8") for name in
+                      ("page.html", "runs.js", "view.js", "hands.js"))
+    page = page.replace("/*SCRIPT*/", "\n".join(scripts))
     head, _, tail = page.partition("@ABOUT@")
     between, _, end = tail.partition("@DATA@")
     file.write((head + text + between).encode())
