@@ -6,12 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pageowner.cli.options import as_json, load, source
-from pageowner.errors import PageownerError
+from pageowner.cli.options import as_json, load, page_flags, source
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from pageowner.snapshot import Snapshot
 
 __all__ = ["command"]
@@ -58,7 +55,7 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
     snapshot = load(source)
     if source is None and snapshot.meta.kind == "tracker":
         snapshot = _without_this_process(snapshot)
-    flags = _flags(snapshot, kpageflags)
+    flags = page_flags(snapshot, kpageflags)
     from pageowner.analysis.fragmentation import fragmentation, huge
     from pageowner.analysis.select import newest_ns
     from pageowner.report import fragmentation_view as view
@@ -93,24 +90,3 @@ def _without_this_process(snapshot: Snapshot) -> Snapshot:
     stays[seen.row[(seen.row >= 0) & seen.stays]] = True
     tgid = snapshot.table["tgid"].fill_null(-1).to_numpy()
     return Made(snapshot.table.filter(pa.array((tgid != os.getpid()) | stays)), snapshot.meta)
-
-
-def _flags(snapshot: Snapshot, path: str | None) -> NDArray[Any] | None:
-    """The flags of all pages, for a dump: of the file named, or of this machine, if that is what
-    was read."""
-    from pageowner.kernel import pageflags
-    from pageowner.source import KERNEL_PAGE_OWNER
-
-    if snapshot.meta.kind == "tracker":
-        if path is not None:
-            raise click.UsageError("--kpageflags is for dumps; a capture brings its own")
-        return None
-    if path is not None:
-        flags = pageflags.read(path)
-        if not len(flags):
-            raise PageownerError(f"{path}: no page flags in it; copy it with: cat"
-                                 f" {pageflags.KPAGEFLAGS} >FILE")
-        return flags
-    if snapshot.meta.source == KERNEL_PAGE_OWNER:
-        return pageflags.read()
-    return None

@@ -21,6 +21,7 @@ VERBS = {
     "status": "What is tracked, what it costs, what was missed.",
     "report": "Who owns the memory: by stack, task, subsystem, cgroup, …",
     "frag": "What fragments memory, and what it would take to get a huge page.",
+    "map": "A picture of physical memory.",
     "who": "All that is known of a page frame.",
     "stacks": "Pages per stack, as the kernel's page_owner_stacks prints them.",
     "dump": "The text that the kernel's page_owner prints.",

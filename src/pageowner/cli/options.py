@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pageowner.errors import PageownerError
 from pageowner.report.text import count_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from pageowner.counted import Counted
     from pageowner.metadata import Metadata
     from pageowner.snapshot import Snapshot
 
-__all__ = ["as_json", "filters", "load", "load_counted", "output_encoding", "source"]
+__all__ = ["as_json", "filters", "load", "load_counted", "output_encoding", "page_flags",
+           "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -126,6 +130,30 @@ def output_encoding() -> Callable[[str], bytes]:
     from pageowner.report.terminal import is_terminal
 
     return (lambda text: printable(text).encode()) if is_terminal() else to_bytes
+
+
+def page_flags(snapshot: Snapshot, path: str | None) -> NDArray[Any] | None:
+    """The flags of all pages, for a dump: of the file named, or of this machine, if that is what
+    was read.
+
+    Raises UsageError for a capture, which brings its own, PageownerError for an empty file.
+    """
+    from pageowner.kernel import pageflags
+    from pageowner.source import KERNEL_PAGE_OWNER
+
+    if snapshot.meta.kind == "tracker":
+        if path is not None:
+            raise click.UsageError("--kpageflags is for dumps; a capture brings its own")
+        return None
+    if path is not None:
+        flags = pageflags.read(path)
+        if not len(flags):
+            raise PageownerError(f"{path}: no page flags in it; copy it with: cat"
+                                 f" {pageflags.KPAGEFLAGS} >FILE")
+        return flags
+    if snapshot.meta.source == KERNEL_PAGE_OWNER:
+        return pageflags.read()
+    return None
 
 
 def _warn(meta: Metadata) -> None:

@@ -1,0 +1,107 @@
+"""``pageowner map``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from pageowner.cli.options import as_json, load, page_flags, source
+from pageowner.report.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["command"]
+
+
+@click.command("map")
+@source
+@click.option("--by", default="subsystem", show_default=True, metavar="KEY",
+              help="Colour by age, or by any of report's keys: state, subsystem, migratetype, task,"
+                   " memcg, …")
+@click.option("--order", type=click.Choice(["row", "hilbert"]), default="row", show_default=True,
+              help="Line by line, or along a Hilbert curve, which keeps together what lies"
+                   " together.")
+@click.option("--png", metavar="FILE", help="Write an image: a pixel a page, or for more of them.")
+@click.option("--html", metavar="FILE",
+              help="Write a page to look around in: zoom down to single pages, who owns them.")
+@click.option("--beside", metavar="SOURCE",
+              help="A second snapshot or dump, side by side with the first on the page of --html.")
+@click.option("--kpageflags", metavar="FILE",
+              help="A copy of /proc/kpageflags made with the dump, which tells what is free.")
+@as_json
+def command(source: str | None, by: str, order: str, png: str | None,
+            html: str | None, beside: str | None, kpageflags: str | None, as_json: bool) -> None:
+    """A picture of physical memory.
+
+    \b
+    pageowner map                        this machine, in the terminal
+    pageowner map dump.txt --by task     who has memory where
+    pageowner map --png memory.png --order hilbert
+    pageowner map --html memory.html     to zoom into and search
+    pageowner map old.parquet --beside new.parquet --html both.html
+
+    Each cell stands for so many pages, and shows what most of them are; the less of it that is,
+    the darker. Nodes and zones begin on lines of their own, with the address at the left.
+    """
+    if beside is not None and html is None:
+        raise click.UsageError("--beside goes with --html")
+    if by != "age":
+        from pageowner.analysis.words import key_names
+
+        (by,) = key_names([by])  # before the source is read, which may take a while
+    snapshot = load(source)
+    from pageowner.analysis.memory import memory
+    from pageowner.analysis.picture import picture
+    from pageowner.formats.whole_file import whole_file
+    from pageowner.report import map_view
+
+    seen = memory(snapshot, page_flags(snapshot, kpageflags))
+    drawn = picture(snapshot, by, seen=seen)
+    if as_json:
+        import json
+
+        print(json.dumps(map_view.to_json(drawn, snapshot.meta), indent=1))
+        return
+    width, height = shutil.get_terminal_size()
+    for note in drawn.notes:
+        text = f"pageowner: note: {printable(note)}"
+        print(text, file=sys.stderr)
+        if sys.stderr.isatty():  # the picture is to fit below
+            height -= -(-len(text) // width)
+    if html is not None:
+        from pageowner.report import map_html
+
+        shown = [(snapshot, seen)]
+        if beside is not None:
+            other = load(beside)
+            shown.append((other, memory(other, page_flags(other, None))))
+        with whole_file(html) as file:
+            map_html.write(file, shown, by, order)
+    if png is not None:
+        from pageowner.report import map_png
+
+        with whole_file(png) as file:
+            made = map_png.write(file, drawn, snapshot.meta, order)
+        high, wide = made.pixels.shape
+        each = "pixel" if made.scale == 1 else f"square of {made.scale} x {made.scale} pixels"
+        print(f"{printable(png)}: {wide} x {high} pixels, each {each} is"
+              f" {map_view.frames_of(made.frames, snapshot.meta)}", file=sys.stderr)
+        map_view.draw_legend(drawn, snapshot.meta, width, _console())
+    if png is None and html is None:
+        map_view.draw(drawn, snapshot.meta, order, width, height, _console())
+
+
+def _console() -> Console | None:
+    """A terminal with colours; None where characters have to do."""
+    from pageowner.report.terminal import console, is_terminal
+
+    coloured = is_terminal() or bool(os.environ.get("FORCE_COLOR"))
+    if not coloured or os.environ.get("NO_COLOR"):
+        return None
+    screen = console(shutil.get_terminal_size().columns)
+    return screen if screen.color_system else None
