@@ -157,6 +157,15 @@ def test_records_of_free_pages_are_those_whose_free_was_lost(taken: Taken) -> No
     assert taken.snapshot.meta.counters["stale_pages"] <= taken.most_stale
 
 
+def test_gfp_flags_have_names_beside_pages_that_have_no_mask(taken: Taken) -> None:
+    owned = taken.snapshot.report(by=["gfp", "state"]).to_pylist()
+    names = {row["gfp"] for row in owned if row["state"] == "owned"}
+    assert names
+    assert not [name for name in names if name.startswith("0x")]
+    assert {row["gfp"] for row in owned if row["state"] == "early"} == {None}
+    assert taken.snapshot.select(gfp=("__GFP_ZERO",)).pages
+
+
 def test_nothing_found_no_room(taken: Taken) -> None:
     counters = taken.snapshot.meta.counters
     full = ("stacks_full", "stacks_failed", "tasks_full", "out_of_range", "bulk_missed")

@@ -60,7 +60,9 @@ class Machine:
 
     def cover(self, *spans: int) -> int:
         with self.store() as store:
-            return add_memory(store, [(span << SHIFT, (span + 1) << SHIFT) for span in spans])[0]
+            made = add_memory(store, [(span << SHIFT, (span + 1) << SHIFT) for span in spans])[0]
+            store.free_spares()
+            return made
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "free_side"])

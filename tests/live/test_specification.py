@@ -14,7 +14,15 @@ import pytest
 
 from pageowner.tracker.libbpf import Libbpf
 from pageowner.tracker.loading import HOOK_NUMBERS, Sizes, Tracker
-from pageowner.tracker.maps import EARLY, EARLY_WORD, FILTERED, OWNED, TASK_SLOT, Store
+from pageowner.tracker.maps import (
+    EARLY,
+    EARLY_WORD,
+    FILTERED,
+    OWNED,
+    SPARES,
+    TASK_SLOT,
+    Store,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "spec"))
 
@@ -161,11 +169,22 @@ def _event(rng: random.Random, pair: Pair) -> None:
 
 
 def _tracker(bpf: Libbpf, **values: int) -> Tracker:
-    tracker = Tracker(bpf, Sizes(span_shift=12, spans=64, tasks=64, stacks=256), 16,
+    tracker = Tracker(bpf, Sizes(span_shift=12, spans=64, tasks=64, stacks=256, spares=SPARES), 16,
                       {"vmemmap": VMEMMAP, "direct_map": DIRECT_MAP, **values})
     tracker.load(*PROGRAMS)
     tracker.cover([(FIRST, FIRST + PAGES)])
     return tracker
+
+
+@pytest.mark.parametrize("filters", [
+    {"user_gfp": 1 << 20}, {"only_tgid": 1}, {"only_cgroup": 1}, {"sample": 8}, {"min_order": 2},
+    {"contig_gfp": 8}, {"only_tgid": 1, "user_gfp": 1 << 20, "contig_gfp": 8},
+], ids=str)
+def test_the_verifier_takes_the_hooks_with_each_filter(
+        bpf: Libbpf, filters: dict[str, int]) -> None:
+    """What the hooks on functions do, also where the kernel refuses those themselves."""
+    with _tracker(bpf, **filters):
+        pass
 
 
 def _read(store: Store) -> tuple[dict[int, Block], set[int], list[Any]]:

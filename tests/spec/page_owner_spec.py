@@ -149,7 +149,7 @@ class PageOwner:
     def exact(self, pfn: int, pages: int) -> None:
         """A block of which so many pages are kept, more than half, becomes single pages."""
         block = self.blocks.get(pfn)
-        if block is None or block.pages >= 2 * pages:
+        if block is None or not block.order or block.pages >= 2 * pages:
             return
         self.count("splits")
         at = pfn

@@ -31,7 +31,8 @@ def _key(counted: Counted, name: str) -> list[Any]:
         return [None if stack is None else derive(stack) for stack in counted.columns["stack"]]
     values = counted.columns[COLUMNS.get(name, name)]
     if name == "gfp" and None in values:
-        return [f"{mask:#x}" for mask in counted.columns["gfp_mask"]]
+        return [f"{mask:#x}" if name is None and mask is not None else name
+                for name, mask in zip(values, counted.columns["gfp_mask"], strict=True)]
     return values
 
 

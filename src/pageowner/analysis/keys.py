@@ -131,9 +131,18 @@ def key(snapshot: Snapshot, name: str) -> Key:
         return found
     found = _coded(name, _dictionary(table[COLUMNS.get(name, name)]))
     if name == "gfp" and found.labels.null_count:
-        # Dumps before 4.6 print no names: the raw mask is better than nothing.
-        masks = _coded(name, _dictionary(table["gfp_mask"]))
-        texts = pa.array([None if mask is None else f"{mask:#x}"
-                          for mask in masks.labels.to_pylist()], pa.string())
-        return Key(name, masks.codes, texts)
+        return _with_masks(snapshot, found)
     return found
+
+
+def _with_masks(snapshot: Snapshot, found: Key) -> Key:
+    """Where a mask has no names, as in dumps before 4.6, it is better than nothing itself. Early
+    and untracked pages have neither."""
+    missing = found.labels.is_null().to_numpy(zero_copy_only=False)[found.codes]
+    masks = _coded(found.name, _dictionary(snapshot.table["gfp_mask"]))
+    labels = found.labels.to_pylist()
+    labels += [None if mask is None else f"{mask:#x}" for mask in masks.labels.to_pylist()]
+    codes = np.where(missing, masks.codes + len(found.labels), found.codes)
+    present, index = np.unique(codes, return_inverse=True)
+    return _relabelled(Key(found.name, index.astype(np.int64), found.labels),
+                       pa.array([labels[code] for code in present], pa.string()))

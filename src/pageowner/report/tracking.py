@@ -156,10 +156,10 @@ def draw_findings(found: list[Finding], console: Console) -> None:
         mark, style = ("ok", "green") if finding.ok else (
             ("no", "bold red") if finding.needed else ("--", "yellow"))
         text = Text(f"{mark}  ", style=style)
-        text.append(f"{finding.name:<22}{printable(finding.detail)}", style="")
+        text.append(f"{finding.name:<24}{printable(finding.detail)}", style="")
         console.print(text, soft_wrap=True)
         if finding.follows:
-            console.print(Text(f"    {'':<22}so {printable(finding.follows)}", style="dim"),
+            console.print(Text(f"    {'':<24}so {printable(finding.follows)}", style="dim"),
                           soft_wrap=True)
     broken = [finding.name for finding in found if finding.needed and not finding.ok]
     lacking = [finding for finding in found if not finding.needed and not finding.ok

@@ -83,7 +83,8 @@ def _machine() -> Iterator[Finding]:
 
 def _programs(bpf: Libbpf) -> Iterator[Finding]:
     try:
-        with Tracker(bpf, _SMALL, MAX_DEPTH, {}) as tracker:
+        # Whether a hook may be there does not hang on where the direct map of memory is.
+        with Tracker(bpf, _SMALL, MAX_DEPTH, {"direct_map": 1}) as tracker:
             tracker.load("on_alloc", "on_free", "look", "settle")
             hooks = attach_required(tracker, None, Calibration(0, 0, 0, 0))
             yield Finding("raw tracepoints", True, True, "mm_page_alloc and mm_page_free attached")

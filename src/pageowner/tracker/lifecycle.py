@@ -231,6 +231,7 @@ def cover() -> int:
         store.facts.update(ranges=ranges, other_spans=[])
         store.facts["other_spans"] = sorted((numbers | moved) - store.span_numbers())
         _write_facts(store.bpf, store.fd("config"), store.facts)
+        store.free_spares()
         return made
 
 
@@ -408,6 +409,9 @@ def _write_facts(bpf: Libbpf, fd: int, facts: dict[str, Any]) -> None:
     if len(text) > CONFIG_BYTES:
         facts = {**facts, "ranges": [[facts["ranges"][0][0], facts["ranges"][-1][1]]]}
         text = json.dumps(facts).encode()
+    if len(text) > CONFIG_BYTES:
+        raise PageownerError("memory was added and removed in more places than can be written down;"
+                             " begin anew with: pageowner off, then on")
     bpf.update(fd, bytes(4), text.ljust(CONFIG_BYTES, b"\0"))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageowner.tracker.libbpf import MMAPABLE, Libbpf, Link, Object
+from pageowner.tracker.libbpf import MMAPABLE, BpfError, Libbpf, Link, Object
 from pageowner.tracker.maps import (
     FREED,
     RECORD,
@@ -297,7 +297,9 @@ def add_memory(store: Store, ranges: Iterable[tuple[int, int]]) -> tuple[int, se
     the numbers of the latter.
 
     The programs take no spare meanwhile. What is in one goes to its span's own number, which
-    waits until no program looks for it elsewhere; then a new spare takes its place.
+    waits until no program looks for it elsewhere; then a new spare takes its place, which is free
+    once the caller has written down where the spans are (`Store.free_spares`). Raises BpfError;
+    what was a spare before then is one still.
     """
     bpf, shift = store.bpf, store.span_shift
     outers = [(store.fd("spans"), RECORD.itemsize)]
@@ -306,6 +308,16 @@ def add_memory(store: Store, ranges: Iterable[tuple[int, int]]) -> tuple[int, se
     if not store.spares:
         return add_spans(bpf, outers, shift, ranges), set()
     bpf.run(store.fd("hold_spares"), 0)
+    try:
+        return _moved(store, outers, ranges)
+    except BpfError:
+        store.release_spares()
+        raise
+
+
+def _moved(store: Store, outers: list[tuple[int, int]],
+           ranges: Iterable[tuple[int, int]]) -> tuple[int, set[int]]:
+    bpf, shift = store.bpf, store.span_shift
     taken = {store.span_count + slot: number for slot, number in store.taken_spares().items()}
     made = 0
     for outer, _ in outers:
@@ -321,7 +333,6 @@ def add_memory(store: Store, ranges: Iterable[tuple[int, int]]) -> tuple[int, se
                 os.close(fd)
     made += add_spans(bpf, outers, shift, ranges)
     make_spares(bpf, outers, shift, taken)
-    store.free_spares()
     return made, set(taken.values())
 
 

@@ -230,6 +230,14 @@ class Store:
                 raise
             raise PageownerError(_ENDED) from error
 
+    def _refresh(self) -> bytes:
+        """Take over what another process has covered since; the facts as they are written."""
+        if not self.directory:
+            return b""
+        raw = self.bpf.lookup(self.fd("config"), bytes(4), CONFIG_BYTES) or b""
+        self.facts.update(json.loads(raw.rstrip(b"\0") or b"{}"))
+        return raw
+
     def check_on(self) -> None:
         """Raises PageownerError if tracking was turned off since this store was opened: what it
         says stands still since then, and is not the truth any more."""
@@ -262,7 +270,15 @@ class Store:
 
     def free_spares(self) -> None:
         """Let the programs take all spares, whatever they were."""
-        self.bpf.update(self.fd(SPARES_PIN), bytes(4), bytes(4 * self.spares))
+        if self.spares:
+            self.bpf.update(self.fd(SPARES_PIN), bytes(4), bytes(4 * self.spares))
+
+    def release_spares(self) -> None:
+        """Let the programs take the spares that they were kept from; the others stay what they
+        are."""
+        claims = np.array(self._claims(), "u4")
+        claims[claims == _SPARE_HELD] = 0
+        self.bpf.update(self.fd(SPARES_PIN), bytes(4), claims.tobytes())
 
     def spares_in_use(self) -> bool:
         """Whether memory was added that has no span of its own yet, or somebody ended who was
@@ -299,6 +315,7 @@ class Store:
         added: set[int] = set()
         while True:
             spans: dict[int, Span] = {}
+            known = self._refresh()
             claims = self._claims()
             taken = _taken(claims)
             added.update(taken.values())
@@ -312,7 +329,8 @@ class Store:
                                              map_array(fd, dtype, 1 << self.span_shift, write))
                 finally:
                     os.close(fd)
-            if self._claims() == claims:  # else a spare may have become another span meanwhile
+            # Else a spare may have become another span meanwhile, or moved to a place of its own.
+            if self._claims() == claims and self._refresh() == known:
                 return sorted(spans.values(), key=lambda span: span.first)
 
     @cached_property

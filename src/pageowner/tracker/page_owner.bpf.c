@@ -362,19 +362,21 @@ INLINE u64 *taken_at(void)
 	return bpf_map_lookup_elem(&taken, &pid);
 }
 
-INLINE void own_one_more(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task, u64 *ts)
+/* (A function of its own: in a loop the verifier would follow each filter of passes() each time.) */
+GLOBAL int own_one_more(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
 {
 	struct record *record;
+	u64 *ts;
 
-	if (!passes(pfn, order, gfp_mask)) {
-		own_filtered(pfn, order, gfp_mask);
-		return;
-	}
+	if (!passes(pfn, order, gfp_mask))
+		return own_filtered(pfn, order, gfp_mask);
 	hold_more(task, 1);
 	own(pfn, order, gfp_mask, stack, task);
+	ts = taken_at();
 	record = ts ? record_at(pfn) : NULL;
 	if (record)
 		record->ts = *ts;
+	return 0;
 }
 
 #define RANGE_PAGES 1024
@@ -382,13 +384,12 @@ INLINE void own_one_more(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task, 
 /* The first RANGE_PAGES pages from start on, but for those behind the end. */
 GLOBAL int own_pages(u64 start, u64 end, u32 gfp_mask, u32 stack, u32 task)
 {
-	u64 *ts = taken_at();
 	u32 i;
 
 	for (i = 0; i < RANGE_PAGES; i++) {
 		if (start + i >= end)
 			break;
-		own_one_more(start + i, 0, gfp_mask, stack, task, ts);
+		own_one_more(start + i, 0, gfp_mask, stack, task);
 	}
 	return 0;
 }
@@ -403,7 +404,7 @@ GLOBAL int own_range(u64 start, u64 end, u32 gfp_mask, u32 stack, u32 task)
 		for (order = 0; order < MAX_BLOCK; order++)
 			if (start + (1ULL << (order & 31)) >= end)
 				break;
-		own_one_more(start, order, gfp_mask, stack, task, taken_at());
+		own_one_more(start, order, gfp_mask, stack, task);
 		return 0;
 	}
 	if (contig_gfp)
@@ -414,6 +415,8 @@ GLOBAL int own_range(u64 start, u64 end, u32 gfp_mask, u32 stack, u32 task)
 		own_pages(start, end, gfp_mask, stack, task);
 		start += RANGE_PAGES;
 	}
+	if (start < end)
+		count(COUNT_BULK_MISSED, end - start);
 	return 0;
 }
 
@@ -436,8 +439,10 @@ int on_contig(u64 *context)
 {
 	u32 task, pid = bpf_get_current_pid_tgid();
 
-	if ((u32)argument(context, 4))
+	if ((u32)argument(context, 4)) {
+		bpf_map_delete_elem(&taken, &pid);
 		return 0;
+	}
 	task = task_id(HOOK_CONTIG);
 	own_range(argument(context, 0), argument(context, 1), argument(context, 3),
 		  stack_id(context, HOOK_CONTIG, 0), task);
@@ -510,7 +515,7 @@ INLINE void split_exact(u64 size, u64 address, u32 splitter)
 	if (!record)
 		return;
 	word = RECORD_WORD(record);
-	if (is_block(word) && 1ULL << (order_in(word) & 31) < 2 * pages)
+	if (is_block(word) && order_in(word) && 1ULL << (order_in(word) & 31) < 2 * pages)
 		split_until(pfn, pfn + pages, 0, splitter);
 }
 
