@@ -450,7 +450,11 @@ GLOBAL s32 memo_checks(u32 hook, u32 set, u32 way, u32 n)
 	why = memo_check_pointers(hook, set, way);
 	if (why < 0)
 		return why;
-	chain->size = state->walk.all ? state->after - state->bottom : 0;
+	/* A stack ends where the registers are a user's, and those are on top of it: elsewhere the same
+	 * addresses at the same places go on, as when a fault comes on the way out of a fault. What is
+	 * counted from the top says so itself. */
+	chain->size = state->walk.all || (n < depth && !state->walk.from_top)
+		      ? state->after - state->bottom : 0;
 	chain->near = state->walk.near;
 	chain->special = state->walk.special;
 	return 0;
