@@ -107,6 +107,9 @@ class EventCount:
             os.close(file)
 
 
+_READINGS = 8
+
+
 class Frees:
     """How many frees the kernel has announced to perf but to no program of the tracker that is on.
 
@@ -126,12 +129,12 @@ class Frees:
             return counters["frees"] + counters["nested_frees"] + store.missed()
 
     def _least(self) -> int:
-        """At least so many more has perf counted: who is read last may have got on meanwhile."""
-        return self._count.read() - self._known()
+        """At least so many more has perf counted: who is read last may have got on meanwhile. The
+        closest of some readings, since as many frees as come between the two are in it."""
+        return max(self._count.read() - self._known() for _ in range(_READINGS))
 
     def _most(self) -> int:
-        known = self._known()
-        return self._count.read() - known
+        return min(-self._known() + self._count.read() for _ in range(_READINGS))
 
     def unseen(self) -> int:
         """Since this was made, at most."""
