@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * What userspace runs: questions about pages, the settling of early ones, the calibration, and for
+ * tests what the hooks do, on made-up arguments.
+ */
+#ifndef PAGEOWNER_ASKED_BPF_H
+#define PAGEOWNER_ASKED_BPF_H
+
+#include "functions.bpf.h"
+
+/* Of the early pages at context[0] .. + 511, forget those whose bit in the next 8 words is set:
+ * they were free when tracking had begun. An event that came meanwhile wins. */
+SEC("raw_tp")
+int settle(u64 *context)
+{
+	u64 pfn = context[0], bits = 0;
+	struct record *record;
+	u32 i, early = record_word(0, STATE_EARLY, 0, 0);
+
+	for (i = 0; i < 512; i++) {
+		if (i == 0)
+			bits = context[1];
+		else if (i == 64)
+			bits = context[2];
+		else if (i == 128)
+			bits = context[3];
+		else if (i == 192)
+			bits = context[4];
+		else if (i == 256)
+			bits = context[5];
+		else if (i == 320)
+			bits = context[6];
+		else if (i == 384)
+			bits = context[7];
+		else if (i == 448)
+			bits = context[8];
+		if (bits >> (i & 63) & 1) {
+			record = record_at(pfn + i);
+			if (record)
+				__sync_val_compare_and_swap((u32 *)&record->order, early, 0);
+		}
+	}
+	return 0;
+}
+
+/* No free spare is taken from here on, until userspace says that they are free. */
+SEC("raw_tp")
+int hold_spares(u64 *context)
+{
+	u32 i;
+
+	(void)context;
+	for (i = 0; i < SPARES; i++)
+		__sync_val_compare_and_swap(&spare_spans[i], 0, SPARE_HELD);
+	return 0;
+}
+
+/* What the hooks above do to the store, on made-up arguments: for tests, on kernels that refuse to
+ * load those. Bulk and contiguous allocations are by the task and the stack of the test. */
+SEC("raw_tp")
+int made_up(u64 *context)
+{
+	u32 task;
+
+	switch (context[0]) {
+	case HOOK_BULK:
+		task = task_id(HOOK_BULK);
+		own_bulk(context[1], context[2], stack_id(context, HOOK_BULK, 0), task);
+		drop_task(task, 1);
+		break;
+	case HOOK_CONTIG:
+		task = task_id(HOOK_CONTIG);
+		own_range(context[1], context[2], context[3], stack_id(context, HOOK_CONTIG, 0), task);
+		drop_task(task, 1);
+		break;
+	case HOOK_MIGRATE:
+		move_owner(context[1], context[2], context[3], context[4]);
+		break;
+	case HOOK_SPLIT:
+		split_range(context[1], context[2], context[3], SPLIT_MADE_UP);
+		break;
+	case HOOKS:
+		isolate(context[1], context[2], 1);
+		break;
+	case HOOKS + 1: /* the order of a real compound page */
+		return order_of(vmemmap + context[1] * core_type_size(struct page));
+	case HOOKS + 2: /* alloc_pages_exact() */
+		split_exact(context[1], context[2], SPLIT_MADE_UP);
+		break;
+	}
+	return 0;
+}
+
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_ARRAY);
+	FIELD_NUMBER(map_flags, BPF_F_MMAPABLE);
+	FIELD_TYPE(key, u32);
+	FIELD_TYPE(value, struct question);
+	FIELD_NUMBER(max_entries, QUESTIONS);
+} questions SEC(".maps");
+
+/* Answer the first context[0] questions: /proc/kpageflags does not tell a page on a CPU's list
+ * of free pages (reference count 0) from one in use by the kernel. */
+SEC("raw_tp")
+int look(u64 *context)
+{
+	u32 references = core_field_offset(((struct page *)0)->_refcount);
+	u32 type = core_field_offset(((struct page *)0)->_mapcount);
+	u64 n = context[0], bytes[8] = {};
+	struct question *question;
+	u32 i, key;
+
+	for (i = 0; i < QUESTIONS; i++) {
+		if (i >= n)
+			break;
+		key = i;
+		question = bpf_map_lookup_elem(&questions, &key);
+		if (!question)
+			break;
+		question->refcount = -1;
+		if (references > sizeof(bytes) - 4 || type > sizeof(bytes) - 4 ||
+		    bpf_probe_read_kernel(bytes, sizeof(bytes), (void *)(vmemmap +
+			    question->pfn * core_type_size(struct page))))
+			continue;
+		question->flags = bytes[0];
+		question->refcount = *(s32 *)((char *)bytes + references);
+		question->type = *(u32 *)((char *)bytes + type);
+	}
+	return 0;
+}
+
+/* What the raw tracepoint says of the allocations of one thread; the classic one tells their
+ * pfns, and so where struct pages are and which frames of a stack are the tracing's. */
+SEC("raw_tp/mm_page_alloc")
+int calibrate(u64 *context)
+{
+	u32 at = sighted;
+	struct sighting *sighting;
+	long size;
+
+	if (!context[0] || (u32)bpf_get_current_pid_tgid() != only_pid)
+		return 0;
+	sighting = bpf_map_lookup_elem(&sightings, &at);
+	if (!sighting)
+		return 0;
+	sighting->page = context[0];
+	sighting->order = context[1];
+	sighting->gfp_mask = context[2];
+	size = bpf_get_stack(context, sighting->frames, sizeof(sighting->frames), 0);
+	sighting->n = size > 0 ? size / sizeof(u64) : 0;
+	sighted = at + 1;
+	return 0;
+}
+
+/* kmalloc(call_site, ptr, ...): pages that kmalloc() took for one object alone were the last
+ * allocation of the thread. Where both have been seen, so has the direct map. */
+SEC("raw_tp/kmalloc")
+int calibrate_direct(u64 *context)
+{
+	u32 at = sighted - 1;
+	struct sighting *sighting;
+
+	if ((u32)bpf_get_current_pid_tgid() != only_pid)
+		return 0;
+	sighting = bpf_map_lookup_elem(&sightings, &at);
+	if (sighting && sighting->order > 1 && !sighting->address)
+		sighting->address = context[1];
+	return 0;
+}
+
+#endif

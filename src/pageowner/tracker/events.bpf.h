@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * What an allocation and a free do, whichever hook has seen them.
+ */
+#ifndef PAGEOWNER_EVENTS_BPF_H
+#define PAGEOWNER_EVENTS_BPF_H
+
+#include "shared.bpf.h"
+#include "stacks.bpf.h"
+#include "store.bpf.h"
+#include "tasks.bpf.h"
+
+INLINE int passes(u64 pfn, u32 order, u32 gfp_mask)
+{
+	if (user_gfp && (gfp_mask & user_gfp) == user_gfp)
+		return 0;
+	if (order < min_order)
+		return 0;
+	if (only_tgid && bpf_get_current_pid_tgid() >> 32 != only_tgid)
+		return 0;
+	if (only_cgroup && bpf_get_current_ancestor_cgroup_id(cgroup_level) != only_cgroup)
+		return 0;
+	if (sample > 1 && (hash_step(1, pfn) >> 33) % sample)
+		return 0;
+	return 1;
+}
+
+INLINE void allocated(void *context, u64 pfn, u32 order, u32 gfp_mask, u32 hook)
+{
+	u32 stack, task;
+
+	if (!passes(pfn, order, gfp_mask)) {
+		own_filtered(pfn, order, gfp_mask);
+		return;
+	}
+	stack = stack_id(context, hook, (u64)order << 32 | gfp_mask);
+	task = task_id(hook);
+	if (order || !own_page(pfn, gfp_mask, stack, task))
+		own(pfn, order, gfp_mask, stack, task);
+}
+
+INLINE void keep_free_side(void *context, u64 pfn, u32 hook)
+{
+	u64 span = pfn >> span_shift;
+	u32 key = span, slot = pfn & ((1U << span_shift) - 1);
+	struct freed *freed;
+	void *inner;
+	u32 task;
+
+	if (span >= span_count)
+		return;
+	inner = bpf_map_lookup_elem(&freed_spans, &key);
+	if (!inner) {
+		key = spare_of(span);
+		if (!key)
+			return;
+		inner = bpf_map_lookup_elem(&freed_spans, &key);
+		if (!inner)
+			return;
+	}
+	freed = bpf_map_lookup_elem(inner, &slot);
+	if (!freed)
+		return;
+	task = task_id(hook);
+	freed->ts = bpf_ktime_get_ns();
+	freed->stack_id = stack_id(context, hook, 0);
+	freed->task_id = task;
+	drop_task(task, 1);
+}
+
+INLINE void was_freed(u64 pfn, u32 order)
+{
+	struct record *record = record_for(pfn);
+	u32 word;
+
+	if (!record) {
+		count(COUNT_OUT_OF_RANGE, 1);
+		return;
+	}
+	word = RECORD_WORD(record);
+	if (is_block(word) && order_in(word) == order)
+		forget(record);
+	else
+		free_part(pfn, order);
+}
+
+#endif

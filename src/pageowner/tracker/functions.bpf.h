@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * The hooks that a kernel may lack or refuse: on functions of the kernel, and on tracepoints that
+ * only say more of what these see. Each is loaded and attached for itself (hooks.py).
+ */
+#ifndef PAGEOWNER_FUNCTIONS_BPF_H
+#define PAGEOWNER_FUNCTIONS_BPF_H
+
+#include "events.bpf.h"
+
+/* An argument of a traced function, or after the last its result: read as plain memory, since the
+ * verifier of older kernels refuses pointers to pointers and arithmetic on typed ones. */
+INLINE u64 argument(u64 *context, u32 n)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), context + n);
+	return value;
+}
+
+INLINE u64 head_of(u64 page)
+{
+	u64 head = 0;
+
+	if (core_field_exists(((struct page___head *)0)->compound_head))
+		bpf_probe_read_kernel(&head, sizeof(head), (void *)(page +
+			core_field_offset(((struct page___head *)0)->compound_head)));
+	return head & 1 ? head - 1 : page;
+}
+
+/* folio_order() of a head page. */
+INLINE u32 order_of(u64 page)
+{
+	u64 flags = 0, second = page + core_type_size(struct page);
+	u8 order = 0;
+
+	bpf_probe_read_kernel(&flags, sizeof(flags), (void *)page);
+	if (!(flags >> core_enum_value(enum pageflags, PG_head) & 1))
+		return 0;
+	if (core_field_exists(((struct folio___memdesc *)0)->_flags_1))
+		bpf_probe_read_kernel(&order, 1, (void *)(page +
+			core_field_offset(((struct folio___memdesc *)0)->_flags_1)));
+	else if (core_field_exists(((struct folio___flags *)0)->_flags_1) &&
+		 !core_field_exists(((struct folio___order *)0)->_folio_order))
+		bpf_probe_read_kernel(&order, 1, (void *)(page +
+			core_field_offset(((struct folio___flags *)0)->_flags_1)));
+	else if (core_field_exists(((struct folio___order *)0)->_folio_order))
+		bpf_probe_read_kernel(&order, 1, (void *)(page +
+			core_field_offset(((struct folio___order *)0)->_folio_order)));
+	else if (core_field_exists(((struct page___order *)0)->compound_order))
+		bpf_probe_read_kernel(&order, 1, (void *)(second +
+			core_field_offset(((struct page___order *)0)->compound_order)));
+	return order <= MAX_BLOCK ? order : 0;
+}
+
+/* One page of a bulk allocation; those that are known were in the caller's array before, or came
+ * through the tracepoint. */
+GLOBAL int own_bulk(u64 pfn, u32 gfp_mask, u32 stack, u32 task)
+{
+	struct record *record = record_at(pfn);
+
+	if (record && RECORD_WORD(record))
+		return 0;
+	count(COUNT_BULK, 1);
+	if (!passes(pfn, 0, gfp_mask))
+		return own_filtered(pfn, 0, gfp_mask);
+	hold_more(task, 1);
+	return own(pfn, 0, gfp_mask, stack, task);
+}
+
+GLOBAL int own_bulk_at(u64 place, u32 gfp_mask, u32 stack, u32 task)
+{
+	u64 page = 0;
+
+	if (bpf_probe_read_kernel(&page, sizeof(page), (void *)place) || !page)
+		return 0;
+	return own_bulk(page_to_pfn(page), gfp_mask, stack, task);
+}
+
+#define BULK_PAGES 1024
+
+/* alloc_pages_bulk(gfp, preferred_nid, nodemask, nr_pages, [page_list,] page_array): the pages
+ * now in the array. It has no tracepoint. */
+SEC("fexit")
+int on_bulk(u64 *context)
+{
+	u64 array = argument(context, bulk_array), n = argument(context, bulk_array + 1);
+	u32 gfp_mask = argument(context, 0), i, stack, task;
+
+	if (!array || !n)
+		return 0;
+	stack = stack_id(context, HOOK_BULK, 0);
+	task = task_id(HOOK_BULK);
+	for (i = 0; i < BULK_PAGES; i++) {
+		if (i >= n)
+			break;
+		own_bulk_at(array + i * sizeof(u64), gfp_mask, stack, task);
+	}
+	if (n > BULK_PAGES)
+		count(COUNT_BULK_MISSED, n - BULK_PAGES);
+	drop_task(task, 1);
+	return 0;
+}
+
+INLINE u64 *taken_at(void)
+{
+	u32 pid = bpf_get_current_pid_tgid();
+
+	return bpf_map_lookup_elem(&taken, &pid);
+}
+
+/* (A function of its own: in a loop the verifier would follow each filter of passes() each time.) */
+GLOBAL int own_one_more(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
+{
+	struct record *record;
+	u64 *ts;
+
+	if (!passes(pfn, order, gfp_mask))
+		return own_filtered(pfn, order, gfp_mask);
+	hold_more(task, 1);
+	own(pfn, order, gfp_mask, stack, task);
+	ts = taken_at();
+	record = ts ? record_at(pfn) : NULL;
+	if (record)
+		record->ts = *ts;
+	return 0;
+}
+
+#define RANGE_PAGES 1024
+
+/* The first RANGE_PAGES pages from start on, but for those behind the end. */
+GLOBAL int own_pages(u64 start, u64 end, u32 gfp_mask, u32 stack, u32 task)
+{
+	u32 i;
+
+	for (i = 0; i < RANGE_PAGES; i++) {
+		if (start + i >= end)
+			break;
+		own_one_more(start + i, 0, gfp_mask, stack, task);
+	}
+	return 0;
+}
+
+/* The pages of a contiguous range: one block if it is compound, else single pages. */
+GLOBAL int own_range(u64 start, u64 end, u32 gfp_mask, u32 stack, u32 task)
+{
+	u32 i, order;
+
+	count(COUNT_CONTIG, 1);
+	if (gfp_mask & comp_gfp) {
+		for (order = 0; order < MAX_BLOCK; order++)
+			if (start + (1ULL << (order & 31)) >= end)
+				break;
+		own_one_more(start, order, gfp_mask, stack, task);
+		return 0;
+	}
+	if (contig_gfp)
+		gfp_mask = contig_gfp;
+	for (i = 0; i < RANGE_PAGES; i++) {
+		if (start >= end)
+			break;
+		own_pages(start, end, gfp_mask, stack, task);
+		start += RANGE_PAGES;
+	}
+	if (start < end)
+		count(COUNT_BULK_MISSED, end - start);
+	return 0;
+}
+
+/* undo_isolate_page_range(start, end): what alloc_contig_range() does once the pages are its own.
+ * It takes milliseconds, and the kernel's page owner has the time from before. */
+SEC("fentry")
+int on_contig_taken(u64 *context)
+{
+	u32 pid = bpf_get_current_pid_tgid();
+	u64 ts = bpf_ktime_get_ns();
+
+	(void)context;
+	bpf_map_update_elem(&taken, &pid, &ts, BPF_ANY);
+	return 0;
+}
+
+/* alloc_contig_range(start, end, flags, gfp_mask): CMA, gigantic pages */
+SEC("fexit")
+int on_contig(u64 *context)
+{
+	u32 task, pid = bpf_get_current_pid_tgid();
+
+	if ((u32)argument(context, 4)) {
+		bpf_map_delete_elem(&taken, &pid);
+		return 0;
+	}
+	task = task_id(HOOK_CONTIG);
+	own_range(argument(context, 0), argument(context, 1), argument(context, 3),
+		  stack_id(context, HOOK_CONTIG, 0), task);
+	bpf_map_delete_elem(&taken, &pid);
+	drop_task(task, 1);
+	return 0;
+}
+
+/* folio_migrate_flags(new, old), before 5.16 migrate_page_states */
+SEC("fentry")
+int on_migrate(u64 *context)
+{
+	u64 new = argument(context, 0), old = argument(context, 1);
+	u32 pid = bpf_get_current_pid_tgid();
+	u32 *reason = bpf_map_lookup_elem(&migrating, &pid);
+
+	move_owner(page_to_pfn(new), page_to_pfn(old), order_of(old), reason ? *reason : 0);
+	return 0;
+}
+
+/* mm_migrate_pages_start(mode, reason) and mm_migrate_pages(...), in the task that migrates */
+SEC("raw_tp/mm_migrate_pages_start")
+int on_migrate_start(u64 *context)
+{
+	u32 pid = bpf_get_current_pid_tgid(), reason = (u32)context[1] + 1;
+
+	bpf_map_update_elem(&migrating, &pid, &reason, BPF_ANY);
+	return 0;
+}
+
+SEC("raw_tp/mm_migrate_pages")
+int on_migrate_end(u64 *context)
+{
+	u32 pid = bpf_get_current_pid_tgid();
+
+	(void)context;
+	bpf_map_delete_elem(&migrating, &pid);
+	return 0;
+}
+
+/* split_page(page, order): a block that is not compound becomes single pages */
+SEC("fentry")
+int on_split_page(u64 *context)
+{
+	u64 pfn = page_to_pfn(argument(context, 0));
+	u32 order = argument(context, 1);
+	struct record *record = record_at(pfn);
+
+	/* Of free memory that was taken whole nothing is known yet: alloc_contig_range() tells at its
+	 * end. To look for blocks in it, page by page, would only hold that up. */
+	if (!record || (!is_block(RECORD_WORD(record)) && !isolate(pfn, order, 1)))
+		return 0;
+	split_range(pfn, order, 0, SPLIT_PAGE);
+	return 0;
+}
+
+/* alloc_pages_exact(size, gfp_mask) and alloc_pages_exact_nid(nid, size, gfp_mask) make single pages
+ * of the block that they take, and give back those behind the end. What they return is the pages'
+ * address in the direct map; whether it is so is seen from the record. */
+INLINE void split_exact(u64 size, u64 address, u32 splitter)
+{
+	u64 pfn = (address - direct_map) >> page_shift, pages = (size + (1ULL << page_shift) - 1) >>
+		  page_shift;
+	struct record *record;
+	u32 word;
+
+	if (!address || !pages || pages > 1ULL << MAX_BLOCK)
+		return;
+	record = record_at(pfn);
+	if (!record)
+		return;
+	word = RECORD_WORD(record);
+	if (is_block(word) && order_in(word) && 1ULL << (order_in(word) & 31) < 2 * pages)
+		split_until(pfn, pfn + pages, 0, splitter);
+}
+
+SEC("fexit")
+int on_exact(u64 *context)
+{
+	split_exact(argument(context, 0), argument(context, 2), SPLIT_EXACT);
+	return 0;
+}
+
+SEC("fexit")
+int on_exact_nid(u64 *context)
+{
+	split_exact(argument(context, 1), argument(context, 3), SPLIT_EXACT_NID);
+	return 0;
+}
+
+/* The functions that split a folio may fail, and free a part of it when they do not: note what
+ * there was, and look at what is left at the end. */
+SEC("fentry")
+int on_split_enter(u64 *context)
+{
+	u64 page = head_of(argument(context, 0));
+	struct splitting splitting = {.pfn = page_to_pfn(page), .order = order_of(page)};
+	u32 pid = bpf_get_current_pid_tgid();
+
+	bpf_map_update_elem(&splits, &pid, &splitting, BPF_ANY);
+	return 0;
+}
+
+SEC("fexit")
+int on_split_exit(u64 *context)
+{
+	u32 pid = bpf_get_current_pid_tgid(), to = 0, order;
+	struct splitting *splitting = bpf_map_lookup_elem(&splits, &pid);
+	u64 pfn, at;
+
+	if (!splitting)
+		return 0;
+	pfn = splitting->pfn;
+	order = splitting->order;
+	bpf_map_delete_elem(&splits, &pid);
+	if ((u32)argument(context, split_arguments))
+		return 0;
+	if (split_new_order != NOT_THERE)
+		to = argument(context, split_new_order);
+	if (split_at != NOT_THERE && split_uniform != NOT_THERE &&
+	    (u8)argument(context, split_uniform) != split_uniform_value) {
+		at = page_to_pfn(argument(context, split_at));
+		count(COUNT_SPLITS, 1);
+		isolate(at & ~((1ULL << (to & 31)) - 1), to, 1);
+		return 0;
+	}
+	split_range(pfn, order, to, SPLIT_FOLIO);
+	return 0;
+}
+
+#endif
