@@ -51,7 +51,8 @@ def fragmentation(snapshot: Snapshot, by: str | Sequence[str] = "stack", *,
       ``sees_free`` (it tells free frames from those that were never the page allocator's)
     - ``zones``: for each its ``name``, ``mixed`` (blocks by type), ``states`` (pageblocks by state,
       see `blocks.STATES`)
-    - ``mixed_exact``: whether ``mixed`` is what the kernel counts, or a lower bound (see `Mixed`)
+    - ``mixed_exact``: whether ``mixed`` is what the kernel counts, or a lower bound (see `Mixed`);
+      ``mixed_unjudged``: pages that it leaves out, since their own type is not known
     - ``contents``: pageblocks by how much of them is of each kind, in the steps ``bins``
     - ``free``: see `indices`; empty where the source does not tell
     - ``polluters``: owners by ``by``, the first ``top`` (all if None), with their ``tasks`` and
@@ -79,7 +80,7 @@ def fragmentation(snapshot: Snapshot, by: str | Sequence[str] = "stack", *,
     return {
         "pageblock_order": seen.pageblock_order, "notes": list(seen.notes),
         "sees_free": seen.sees_free, "zones": list(zones.values()),
-        "mixed_exact": mixing.exact, "bins": list(BINS),
+        "mixed_exact": mixing.exact, "mixed_unjudged": mixing.unjudged, "bins": list(BINS),
         "contents": contents(of_order.kinds(seen, found), 1 << seen.pageblock_order),
         "free": _free(snapshot, seen, flags), "polluters_in_all": len(polluting),
         "polluters": owners.described(polluting[:top]),

@@ -34,13 +34,15 @@ class Mixed:
     pages that can be moved and pages that cannot lie in it: as Movable if the former are more, as
     Unmovable (or Reclaimable) if not. Those are fewer than the kernel would count. ``foreign``:
     which allocations are of another type than their block, ``block``: the pageblock in which each
-    begins (both one item an allocation).
+    begins (both one item an allocation). ``unjudged``: pages in blocks of known type whose own type
+    is not known, as of those allocated before tracking began: the kernel may count more for them.
     """
 
     counts: dict[tuple[int, str], int]
     exact: bool
     foreign: NDArray[np.bool_]
     block: NDArray[np.int64]
+    unjudged: int = 0
 
 
 def mixed(snapshot: Snapshot, memory: Memory) -> Mixed:
@@ -70,6 +72,7 @@ def _as_counted(snapshot: Snapshot, memory: Memory, block: NDArray[np.int64], ty
     own = key(snapshot, "migratetype")
     own_type = _places(own)[own.codes][memory.row]
     foreign = has_row & (block_type >= 0) & (own_type >= 0) & (own_type != block_type)
+    unjudged = int(memory.pages[has_row & (block_type >= 0) & (own_type < 0)].sum())
     rows = np.flatnonzero(foreign)
     where = memory.stretch_of(memory.first[rows])
     # A block across zones is counted in each.
@@ -79,7 +82,7 @@ def _as_counted(snapshot: Snapshot, memory: Memory, block: NDArray[np.int64], ty
     for place, kind in zip(where[once].tolist(), block_type[rows[once]].tolist(), strict=True):
         at = place, COUNTED[movable if kind == cma else kind]
         counts[at] = counts.get(at, 0) + 1
-    return Mixed(counts, True, foreign, block)
+    return Mixed(counts, True, foreign, block, unjudged)
 
 
 def _places(found: Key) -> NDArray[np.int64]:

@@ -184,7 +184,8 @@ def _states(states: Mapping[str, int]) -> str:
 
 def _mixed(found: Mapping[str, Any], paper: Paper) -> None:
     paper.line()
-    prose(paper, "Mixed pageblocks, as the kernel counts them" if found["mixed_exact"] else
+    prose(paper, "Mixed pageblocks, as the kernel counts them" if found["mixed_exact"]
+          and not found["mixed_unjudged"] else "Mixed pageblocks" if found["mixed_exact"] else
           "Mixed pageblocks: with pages that can be moved and pages that cannot", _HEADING)
     zones = [zone for zone in found["zones"] if any(zone["states"].values())]
     columns = [Column("ZONE", [printable(zone["name"]) for zone in zones], True),
@@ -195,7 +196,10 @@ def _mixed(found: Mapping[str, Any], paper: Paper) -> None:
                        [count(zone["mixed"].get(kind, 0)) for zone in zones]) for kind in kinds]
     grid(paper, columns, 2)
     if not found["mixed_exact"]:
-        _aside(paper, "a live machine does not show the types of its pageblocks: the kernel may"
+        _aside(paper, "the types of pageblocks are not known here: the kernel may count more")
+    elif found["mixed_unjudged"]:
+        _aside(paper, f"{count(found['mixed_unjudged'])} pages are left out, as their own type is"
+                      " not known (allocated before tracking began, or untracked): the kernel may"
                       " count more")
 
 

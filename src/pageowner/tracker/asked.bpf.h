@@ -129,6 +129,62 @@ int look(u64 *context)
 	return 0;
 }
 
+/* Where sparse memory (CONFIG_SPARSEMEM_EXTREME) keeps the bits of pageblocks. */
+struct mem_section_usage {
+	unsigned long subsection_map[1]; /* a bit for each 2 MiB of a section */
+	unsigned long pageblock_flags[1];
+} CORE;
+struct mem_section {
+	struct mem_section_usage *usage;
+} CORE;
+enum pageblock_bits { NR_PAGEBLOCK_BITS = 4 };            /* before 6.17 */
+enum pageblock_bits___isolate { __NR_PAGEBLOCK_BITS = 5 };/* takes up the next power of two */
+
+/* Answer the first context[0] questions with the bits of each page's pageblock; context[1] is the
+ * address of mem_section, context[2] the order of a pageblock. */
+SEC("raw_tp")
+int pageblocks(u64 *context)
+{
+	struct mem_section_usage *const usage = NULL;
+	struct mem_section *const section = NULL;
+	u64 n = context[0], roots = 0, root, at, word, number, pages, bit, bits = 4;
+	u32 i, key, size = core_type_size(struct mem_section);
+	struct question *question;
+
+	if (!size || !core_field_exists(section->usage) ||
+	    !core_field_exists(usage->pageblock_flags) || !core_field_exists(usage->subsection_map))
+		return 0;
+	if (core_enum_value_exists(enum pageblock_bits___isolate, __NR_PAGEBLOCK_BITS) &&
+	    core_enum_value(enum pageblock_bits___isolate, __NR_PAGEBLOCK_BITS) > 4)
+		bits = 8;
+	pages = (u64)core_field_size(usage->subsection_map) * 8 << (21 - page_shift);
+	if (bpf_probe_read_kernel(&roots, sizeof(roots), (void *)context[1]))
+		return 0;
+	for (i = 0; i < QUESTIONS; i++) {
+		if (i >= n)
+			break;
+		key = i;
+		question = bpf_map_lookup_elem(&questions, &key);
+		if (!question)
+			break;
+		question->refcount = -1;
+		number = question->pfn / pages;
+		root = number / ((1 << page_shift) / size);
+		number -= root * ((1 << page_shift) / size);
+		if (bpf_probe_read_kernel(&at, sizeof(at), (void *)(roots + root * 8)) || !at ||
+		    bpf_probe_read_kernel(&at, sizeof(at), (void *)(at + number * size +
+			    core_field_offset(section->usage))) || !at)
+			continue;
+		bit = (question->pfn % pages >> (context[2] & 31)) * bits;
+		if (bpf_probe_read_kernel(&word, sizeof(word), (void *)(at + (bit >> 6) * 8 +
+			    core_field_offset(usage->pageblock_flags))))
+			continue;
+		question->flags = word >> (bit & 63) & ((1 << bits) - 1);
+		question->refcount = 0;
+	}
+	return 0;
+}
+
 /* What the raw tracepoint says of the allocations of one thread; the classic one tells their
  * pfns, and so where struct pages are and which frames of a stack are the tracing's. */
 SEC("raw_tp/mm_page_alloc")

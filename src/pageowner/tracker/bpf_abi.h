@@ -49,6 +49,9 @@ static long (*const bpf_get_func_arg)(void *context, u32 n, u64 *value) = (void 
 #define core_type_size(type) __builtin_preserve_type_info(*(__typeof__(type) *)0, 1)
 #define core_enum_value(type, value) \
 	__builtin_preserve_enum_value(*(__typeof__(type) *)value, 1)
+#define core_enum_value_exists(type, value) \
+	__builtin_preserve_enum_value(*(__typeof__(type) *)value, 0)
+#define core_field_size(field) __builtin_preserve_field_info(field, 1)
 #define core_field_exists(field) __builtin_preserve_field_info(field, 2)
 #define core_field_offset(field) __builtin_preserve_field_info(field, 0)
 #define CORE __attribute__((preserve_access_index))

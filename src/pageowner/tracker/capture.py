@@ -19,7 +19,7 @@ from pageowner.formats.names import to_text
 from pageowner.kernel import cgroups, gfp, kallsyms, zones
 from pageowner.runs import joined, pack
 from pageowner.snapshot import Metadata, Snapshot
-from pageowner.tracker import extfrag, last_free, lifecycle
+from pageowner.tracker import extfrag, last_free, lifecycle, pageblocks
 from pageowner.tracker.libbpf import BpfError
 from pageowner.tracker.maps import TASK_SLOT, TRACING_SYMBOLS, Store, open_store
 from pageowner.tracker.survey import STATES, Survey, survey
@@ -59,16 +59,21 @@ def capture(store: Store | None = None) -> Snapshot:
     names = gfp.running()
     found = survey(store, zone_map, names.bits.get("__GFP_COMP", 0x40000))
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    pagetypeinfo = zones.read_text("/proc/pagetypeinfo")
+    types, no_types = pageblocks.block_types(
+        store, symbols, zone_map, zones.parse_pagetypeinfo(pagetypeinfo))
     free = zones.parse_buddyinfo(zones.read_text("/proc/buddyinfo"))
-    columns = _columns(store, found, symbols, zone_map, names)
-    metadata = _metadata(store, zone_map, found, symbols, now)
+    columns = _columns(store, found, symbols, zone_map, names, types)
+    metadata = _metadata(store, zone_map, found, symbols, now, pagetypeinfo)
+    if no_types:
+        metadata.extra["no_block_types"] = no_types
     metadata.extra["memory"] = _between_rows(found, free)
     store.check_on()
     return Snapshot.from_columns(columns, metadata)
 
 
 def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: zones.ZoneMap,
-             names: gfp.GfpFlags) -> dict[str, Any]:
+             names: gfp.GfpFlags, types: pageblocks.BlockTypes | None) -> dict[str, Any]:
     """The snapshot's columns; each of the survey's is let go as soon as it is used."""
     state = found.take("state")
     unknown = state != 0
@@ -91,6 +96,8 @@ def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: 
     del times
     columns["memcg"] = _memcg(found.take("cgroup"))
     columns["zone"], columns["node"] = zone_map.zone_column(pfn), zone_map.node_column(pfn)
+    if types:
+        columns["block_migratetype"] = types.column(pfn)
     columns |= {"pfn": pfn, "order": found.take("order"), "page_flags": found.take("flags")}
     return columns
 
@@ -201,10 +208,9 @@ def _can_be_ended() -> list[int]:
 
 
 def _metadata(store: Store, zone_map: zones.ZoneMap, found: Survey, symbols: kallsyms.Kallsyms,
-              now_ns: int) -> Metadata:
+              now_ns: int, pagetypeinfo: str) -> Metadata:
     facts = store.facts
     counters = store.counters() | found.seen
-    pagetypeinfo = zones.read_text("/proc/pagetypeinfo")
     counters["missed_in_interrupts"] = store.missed()
     return Metadata(
         source="", kind="tracker", host=socket.gethostname(), kernel=platform.release(),

@@ -9,8 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
+from pageowner.kernel import kallsyms
 from pageowner.kernel.memory_ranges import ram_ranges
-from pageowner.tracker import requirements
+from pageowner.tracker import pageblocks, requirements
 from pageowner.tracker.calibrate import Calibration, tracing_ranges
 from pageowner.tracker.hooks import LOST, attach_optional, attach_required
 from pageowner.tracker.libbpf import BpfError, LibbpfMissing, libbpf
@@ -108,8 +109,7 @@ def _reading() -> Iterator[Finding]:
             ("kpagecount", False, "kinds of pages are told without it"),
             ("kpagecgroup", False, "no memcg is shown")):
         yield _tried(f"/proc/{name}", needed, partial(_read, f"/proc/{name}"), lost)
-    yield Finding("pageblock types", False, False, "not read from a live machine",
-                  "dump prints `type Unknown`, and report --by block has one group")
+    yield _tried("pageblock types", False, _pageblocks)
     yield _tried("memory", False, _cost)
 
 
@@ -126,6 +126,13 @@ def _tried(name: str, needed: bool, test: Callable[[], str], follows: str = "") 
 
 def _calibration(bpf: Libbpf) -> str:
     return f"{find_vmemmap(bpf, bpf.type_size('page')).events} events agree"
+
+
+def _pageblocks() -> str:
+    if kallsyms.load().address_of(pageblocks.SYMBOL) is None:
+        raise PageownerError(f"dump prints `type Unknown`, and report --by block has one group:"
+                             f" {pageblocks.NO_SYMBOL}")
+    return "read from mem_section"
 
 
 def _read(path: str) -> str:

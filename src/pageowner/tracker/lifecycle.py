@@ -55,7 +55,7 @@ __all__ = ["Options", "Status", "cover", "is_on", "off", "on", "status", "tracki
 _NEW, _OLD = PIN_DIRECTORY + "-new", PIN_DIRECTORY + "-old"
 _PINNED_MAPS = ("config", "spans", "freed_spans", "tasks", "stacks", "counters", "extfrag",
                 "questions", *memo.MAPS)
-_RUN_PROGRAMS = ("look", "settle", "hold_spares")
+_RUN_PROGRAMS = ("look", "pageblocks", "settle", "hold_spares")
 _LOCK_SECONDS = 60
 _USER_GFP = 1 << 3 | 1 << 20
 

@@ -395,15 +395,26 @@ class Store:
         """Ask the kernel about pages: a `QUESTION` for each pfn, with page->flags, the reference
         count (-1: unreadable) and page_type. 100,000 pages take some 20 ms.
         """
+        return self._ask("look", pfns)
+
+    def pageblocks(self, pfns: NDArray[np.uint64], mem_section: int,
+                   order: int) -> NDArray[np.void]:
+        """Ask for the bits of each page's pageblock: a `QUESTION` for each pfn, the bits as its
+        flags; the reference count is -1 where they cannot be read. ``mem_section`` is the address
+        of that symbol, ``order`` that of a pageblock.
+        """
+        return self._ask("pageblocks", pfns, mem_section, order)
+
+    def _ask(self, program: str, pfns: NDArray[np.uint64], *more: int) -> NDArray[np.void]:
         answers = np.zeros(len(pfns), QUESTION)
         answers["pfn"] = pfns
-        fd, program = self.fd("questions"), self.fd("look")
+        fd, run = self.fd("questions"), self.fd(program)
         table = map_array(fd, QUESTION, QUESTIONS, write=True)
         for at in range(0, len(pfns), QUESTIONS):
             part = answers[at : at + QUESTIONS]
             with self._alone():
                 table[: len(part)] = part
-                self.bpf.run(program, len(part))
+                self.bpf.run(run, len(part), *more)
                 part[:] = table[: len(part)]
         return answers
 
