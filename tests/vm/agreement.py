@@ -11,6 +11,7 @@ rest is printed one by one. Exit status 1 below 99.99 % or with a stale or an un
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from bisect import bisect_right
@@ -18,6 +19,8 @@ from collections import Counter
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
+
+import same_tables
 
 import pageowner
 
@@ -142,6 +145,7 @@ def compare(folder: Path, limit: int = 200) -> int:
     tally: Counter[str] = Counter()
     fields: Counter[str] = Counter()
     rest: list[str] = []
+    agreed: list[int] = []
     for pfn, theirs in kernels.items():
         if theirs.ts_ns is None or theirs.ts_ns - distance < since:
             tally["older than tracking"] += 1
@@ -172,6 +176,8 @@ def compare(folder: Path, limit: int = 200) -> int:
         wrong = differing(mine, theirs, distance, symbols)
         tally["differing" if wrong else "equal"] += 1
         fields.update(wrong)
+        if not set(wrong) - {"time"}:
+            agreed.append(pfn)
         if wrong:
             rest.append(f"differs {pfn:#x} in {', '.join(wrong)}: "
                         + "; ".join(f"{name} {getattr(mine, name)} / {getattr(theirs, name)}"
@@ -203,7 +209,14 @@ def compare(folder: Path, limit: int = 200) -> int:
         print(line)
     if len(rest) > limit:
         print(f"and {len(rest) - limit} more")
-    return int(share < ENOUGH or stale > 0 or untracked > 0)
+    tables = same_tables.compare(folder, agreed, symbols.address)
+    for name, said in tables.items():
+        print(f"{name}: {said}")
+    result = {"kernel": meta.kernel, "tally": dict(tally), "differing": dict(fields),
+              "share": share, "stale": stale, "untracked": untracked, "tables": tables}
+    (folder / "agree.json").write_text(json.dumps(result, indent=1))
+    return int(share < ENOUGH or stale > 0 or untracked > 0
+               or not all(said.startswith("same") for said in tables.values()))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ class Job:
     """On which kernels: kinds (``built``) or names (``stock-6.1``)."""
     page_owner: bool = True
     """Boot kernels that have page owner with it on."""
+    memcg: bool = False
+    """With the memory controller, though the kernel's own page owner may crash with it: faults
+    that the kernel reports are no failure."""
     memory: str = "2G"
     nodes: int = 1
     hotplug: bool = False
@@ -47,6 +50,25 @@ JOBS = (
         "tracking works there, every recognised stack checked",
         (PYTHON, str(HERE / "jobs" / "track.py")),
         page_owner=False,
+    ),
+    Job(
+        "price",
+        "what tracking adds to a page fault",
+        (PYTHON, str(HERE / "jobs" / "price.py")),
+        page_owner=False,
+    ),
+    Job(
+        "price-own",
+        "the same with the kernel's own page owner on",
+        (PYTHON, str(HERE / "jobs" / "price.py")),
+        kernels=("built",),
+    ),
+    Job(
+        "memcg",
+        "with the memory controller and the kernel's own page owner, cgroups have their names",
+        (PYTHON, str(HERE / "jobs" / "memcg.py")),
+        kernels=("built",),
+        memcg=True,
     ),
     Job(
         "loads",

@@ -33,12 +33,13 @@ class Kernel:
         """What ``uname -r`` says."""
         return (self.folder / "release").read_text().strip()
 
-    def words(self, page_owner: bool) -> str:
-        """Words for its command line, with the kernel's own page owner on or off."""
+    def words(self, page_owner: bool, memcg: bool = False) -> str:
+        """Words for its command line, with the kernel's own page owner on or off; ``memcg``: with
+        the memory controller even where the kernel's own then crashes."""
         words = ["cma=64M"] if self.built else []
         if self.built and page_owner:
             words.append("page_owner=on")
-            if self.name == "built-6.12":
+            if self.name == "built-6.12" and not memcg:
                 # 6.12's reader of page owner dereferences a null pointer on a tail page
                 # (print_page_owner_memcg) once cgroup2's memory controller is in use
                 words.append("cgroup_disable=memory")

@@ -31,10 +31,14 @@ def read() -> int:
     pageowner("save", "before.parquet")
     with KERNELS_OWN.open("rb", buffering=0) as source, open("page_owner.txt", "wb") as copy:
         shutil.copyfileobj(source, copy, 1 << 20)
+    shutil.copy("/proc/pagetypeinfo", "pagetypeinfo-before")
     pageowner("save", "after.parquet")
     pageowner("status")
     for name in ("pagetypeinfo", "buddyinfo", "kallsyms"):
         shutil.copy(f"/proc/{name}", name)
+    # the kernel's own tool, built with it (guest-init: po_kernel is the folder of the kernel)
+    words = dict(word.partition("=")[::2] for word in Path("/proc/cmdline").read_text().split())
+    shutil.copy(Path(words["po_kernel"]) / "page_owner_sort", "page_owner_sort")
     return 0
 
 

@@ -58,8 +58,9 @@ def look() -> int:
     snapshot = read("track.parquet")
     frames, counters = snapshot.meta.frames, snapshot.meta.counters
     memo = status["memo_counters"]
+    untyped = snapshot.meta.extra.get("no_block_types")
     said = {"kernel": os.uname().release, "hooks": status["hooks"], "frames": frames,
-            "known": known_frames(), "counters": counters, "memo": memo}
+            "known": known_frames(), "no_block_types": untyped, "counters": counters, "memo": memo}
     Path("track.json").write_text(json.dumps(said, indent=1))
     print("hooks:", ", ".join(f"{name} {how}" for name, how in status["hooks"].items()))
     print("frames:", ", ".join(f"{name} {number:,}" for name, number in frames.items()))
@@ -72,6 +73,8 @@ def look() -> int:
     if pages_by_state(snapshot) != {name: frames[name] for name in ("owned", "early",
                                                                      "untracked")}:
         failures.append("the rows do not sum up to the frames")
+    if untyped:
+        failures.append(f"no types of pageblocks: {untyped}")
     if status["memo"] != "on":
         failures.append(f"the memo is not on: {status['memo']}")
     if memo["differences"] or not memo["checks"]:

@@ -1,0 +1,127 @@
+"""What the jobs found, as a page of the documentation."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+HEAD = """# Kernels
+
+Written by `scripts/vmtest --table docs/kernels.md` on {day}, from guests under software emulation
+(QEMU); what each row means is below the tables.
+
+"""
+
+
+def write_table(results: Path, target: Path) -> None:
+    """Write the Markdown page from what lies in the folder of the results, KERNEL/JOB/JOB.json."""
+    kernels = {folder.name: {job.name: _said(job) for job in folder.iterdir() if job.is_dir()}
+               for folder in sorted(results.iterdir()) if folder.is_dir()}
+    kernels = {name: jobs for name, jobs in kernels.items() if any(jobs.values())}
+    text = HEAD.format(day=date.today().isoformat())
+    for part in (_tracked, _prices, _agreement):
+        text += part(kernels)
+    target.write_text(text)
+
+
+def _said(job: Path) -> dict[str, Any]:
+    try:
+        if (job / "job.status").read_text().strip() != "0":
+            return {}
+    except OSError:
+        return {}
+    for file in sorted(job.glob("*.json")):
+        found: dict[str, Any] = json.loads(file.read_text())
+        return found | {"day": date.fromtimestamp(file.stat().st_mtime).isoformat()}
+    return {}
+
+
+def _grid(titles: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines) + "\n\n"
+
+
+def _tracked(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
+    rows = []
+    for name, jobs in kernels.items():
+        said = jobs.get("track")
+        if not said:
+            continue
+        frames, memo, hooks = said["frames"], said["memo"], said["hooks"]
+        active = [hook for hook, how in hooks.items() if how == "active"]
+        lacking = [f"`{hook}`: {how}" for hook, how in hooks.items() if how != "active"]
+        closed = sum(frames.values()) == said["known"]
+        rows.append([
+            name, said["kernel"], said["day"], f"{len(active)} of {len(hooks)}",
+            "; ".join(lacking) or "none",
+            ", ".join(f"{frames[state]:,}" for state in ("owned", "early", "free", "reserved")),
+            f"{frames['untracked']:,}", "yes" if closed else "NO",
+            f"{memo['checks']:,}", f"{memo['differences']:,}",
+            "no" if said.get("no_block_types") else "yes"])
+    if not rows:
+        return ""
+    return ("## Tracked, under loads\n\n" + _grid(
+        ["kernel", "release", "day", "hooks", "not there",
+         "frames owned, early, free, reserved", "untracked", "accounts close", "stacks checked",
+         "different", "types of pageblocks"], rows)
+        + "Built kernels are Debian's source with page owner configured, here not switched on;"
+        " stock ones are Debian's packages. The accounts close when the frames of all states are"
+        " those that /proc/kpageflags knows. Every recognised stack was unwound too and compared."
+        " Types of pageblocks are believed if they add up to /proc/pagetypeinfo.\n\n")
+
+
+def _prices(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
+    rows = []
+    for name, jobs in kernels.items():
+        off, own = jobs.get("price"), jobs.get("price-own")
+        if not off:
+            continue
+        ns = off["ns"]
+        ours, plain = (ns[way] - ns["nothing"] for way in ("tracker", "tracker, plain"))
+        row = [name, f"{ns['nothing']:,.0f}", f"+{ours:,.0f}", f"+{plain:,.0f}",
+               f"{off['bytes_a_frame']:.1f}"]
+        if own:
+            kernels_own = own["ns"]["nothing"] - ns["nothing"]
+            beside = own["ns"]["tracker"] - own["ns"]["nothing"]
+            row += [f"+{kernels_own:,.0f}", f"{kernels_own / ours:.1f} : 1", f"+{beside:,.0f}"]
+        else:
+            row += ["-", "-", "-"]
+        rows.append(row)
+    if not rows:
+        return ""
+    return ("## Price of a page fault, ns a page\n\n" + _grid(
+        ["kernel", "with nothing", "tracker", "tracker, `--plain`", "bytes a page frame",
+         "the kernel's own", "the kernel's own : tracker", "tracker beside the kernel's own"], rows)
+        + "Faults of small pages and their unmapping, medians. The kernel's own cannot be switched"
+        " at run time: its price is the difference of two boots of the same guest; what the tracker"
+        " adds beside it shows how far two boots compare. It takes 72 bytes a page frame"
+        " (64 of page_ext, 8 of its flags) and its stacks.\n\n")
+
+
+def _agreement(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
+    text = ""
+    for name, jobs in kernels.items():
+        said = jobs.get("agree")
+        if said:
+            text += f"### {name} ({said['kernel']}, {said['day']})\n\n"
+            rows = [[what, f"{number:,}"] for what, number in said["tally"].items()]
+            rows += [[f"of these differing in {field}", f"{number:,}"]
+                     for field, number in said["differing"].items()]
+            rows += [["equal of those compared", f"{100 * said['share']:.4f} %"],
+                     ["stale", f"{said['stale']:,}"], ["untracked", f"{said['untracked']:,}"]]
+            rows += [[what, result] for what, result in said["tables"].items()]
+            text += _grid(["records", ""], rows)
+        memcg = jobs.get("memcg")
+        if memcg:
+            text += (f"With the memory controller in use on {name}, the tracker names cgroups"
+                     f" {'right' if memcg['right'] else 'WRONG'}; the kernel's own page owner"
+                     f" {memcg['kernels own']}.\n\n")
+    if not text:
+        return ""
+    return ("## Against the kernel's own page owner, record by record\n\n"
+            "All loads of tests/vm/loads at once, both read while quiet. Equal is: order, gfp mask,"
+            " pid, tgid, comm, stack, and the time within a millisecond. Raced: changed between"
+            " our two readings around the kernel's.\n\n" + text)
