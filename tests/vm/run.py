@@ -86,12 +86,6 @@ def main() -> int:
     args = parser.parse_args()
     names = chosen(args.kernels, KERNELS, "kernel")
     wanted = chosen(args.jobs, tuple(job.name for job in JOBS), "job")
-    try:
-        require_qemu()
-    except CannotBoot as error:
-        print(f"vmtest: skipped: {error}")
-        return 0
-    install("mkfs.xfs", "xfsprogs")  # for one load, which says so where it is missing
     start = time.monotonic()
     rows: list[Row] = []
     for name in names:
@@ -101,6 +95,12 @@ def main() -> int:
             print(f"vmtest: {name}: {error}", flush=True)
             rows.append(Row(name, "-", "skipped" if args.cached else "FAILED (no kernel)"))
             continue
+        try:
+            require_qemu()
+        except CannotBoot as error:
+            print(f"vmtest: skipped: {error}")
+            return 0
+        install("mkfs.xfs", "xfsprogs")  # for one load, which says so where it is missing
         for job in JOBS:
             if job.name not in wanted or not job.wanted_on(name):
                 continue
