@@ -120,8 +120,9 @@ class Frees:
     def __init__(self) -> None:
         """Raises PageownerError or OSError where perf does not count."""
         self._count = EventCount("kmem/mm_page_free")
-        self._stale = self._missed = 0
-        self._begun = self._last = self._least()
+        self._stale = 0
+        self._begun = self._least()
+        self._last = self._now = (self._begun, 0)
 
     def _known(self) -> int:
         with open_store() as store:
@@ -140,12 +141,18 @@ class Frees:
         """Since this was made, at most."""
         return self._most() - self._begun
 
+    def capture_begins(self) -> None:
+        """To be called before each capture."""
+        with open_store() as store:
+            self._now = (self._least(), store.missed())
+
     def most_stale(self, stale: int, missed: int) -> int:
         """How many pages may be ``stale`` in a capture just taken, that counted so many events as
-        missed: those of the one before, and one for each free that was lost since then."""
-        lost = max(self._most() - self._last, 0) + max(missed - self._missed, 0)
-        most = self._stale + lost
-        self._stale, self._missed, self._last = stale, missed, self._least()
+        missed: those of the one before, and one for each free that was lost since that one began:
+        a page that it had passed by then was not stale in it."""
+        unseen, missed_before = self._last
+        most = self._stale + max(self._most() - unseen, 0) + max(missed - missed_before, 0)
+        self._stale, self._last = stale, self._now
         return most
 
     def close(self) -> None:

@@ -94,6 +94,7 @@ def run(minutes: float, every: float) -> int:
 
 def _check(minute: int, folder: Path, cgroup: Path | None, known: int, log: KernelLog,
            frees: Frees) -> list[str]:
+    frees.capture_begins()
     snapshot, took = capture(folder / "now.parquet")
     frames, counters = snapshot.meta.frames, snapshot.meta.counters
     most_stale = frees.most_stale(counters["stale_pages"], counters["missed_in_interrupts"])

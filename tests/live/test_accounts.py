@@ -53,6 +53,8 @@ def _take(frees: Frees | None) -> Taken:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
+        if frees:
+            frees.capture_begins()
         snapshot = read()
     finally:
         done.set()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["CLASSES", "Account", "Blocks", "account"]
+__all__ = ["CLASSES", "Account", "Blocks", "account", "in_blocks", "last_end", "spoken_for"]
 
 CLASSES = ("absent", "free", "owned", "early", "untracked", "reserved", "filtered")
 """What a frame can be; ``absent`` frames do not exist, ``reserved`` ones were never given to the
@@ -101,6 +101,33 @@ def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArra
     classes[covered == FILTERED] = IS_FILTERED
     classes[absent] = ABSENT
     return result
+
+
+def in_blocks(records: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Which frames of a window lie in a block that was seen allocated and begins in it."""
+    heads, ends = _bounds(records)
+    edges = np.zeros(len(records) + 1, np.int32)
+    np.add.at(edges, heads, 1)
+    np.add.at(edges, np.minimum(ends, len(records)), -1)
+    covered: NDArray[np.bool_] = np.cumsum(edges[:-1]) > 0
+    return covered
+
+
+def spoken_for(records: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Which frames of a window have a record over them."""
+    covered: NDArray[np.bool_] = in_blocks(records) | (records["state"] == EARLY)
+    return covered
+
+
+def last_end(records: NDArray[np.void]) -> int:
+    """How far from the begin of a window its blocks reach: some end behind it."""
+    return int(_bounds(records)[1].max(initial=0))
+
+
+def _bounds(records: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    state = records["state"]
+    heads = np.flatnonzero((state == OWNED) | (state == FILTERED))
+    return heads, heads + (np.int64(1) << records["order"][heads].astype(np.int64))
 
 
 def _without_overlaps(records: NDArray[np.void],

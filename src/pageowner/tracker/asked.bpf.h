@@ -9,13 +9,15 @@
 #include "functions.bpf.h"
 
 /* Of the early pages at context[0] .. + 511, forget those whose bit in the next 8 words is set:
- * they were free when tracking had begun. An event that came meanwhile wins. */
+ * they were free when tracking had begun. With context[9], mark as early those of them that have no
+ * record. An event that came meanwhile wins. */
 SEC("raw_tp")
 int settle(u64 *context)
 {
 	u64 pfn = context[0], bits = 0;
 	struct record *record;
 	u32 i, early = record_word(0, STATE_EARLY, 0, 0);
+	u32 from = context[9] ? 0 : early, to = context[9] ? early : 0;
 
 	for (i = 0; i < 512; i++) {
 		if (i == 0)
@@ -37,7 +39,7 @@ int settle(u64 *context)
 		if (bits >> (i & 63) & 1) {
 			record = record_at(pfn + i);
 			if (record)
-				__sync_val_compare_and_swap((u32 *)&record->order, early, 0);
+				__sync_val_compare_and_swap((u32 *)&record->order, from, to);
 		}
 	}
 	return 0;

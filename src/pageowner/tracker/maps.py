@@ -434,10 +434,10 @@ class Store:
         finally:
             os.close(lock)
 
-    def settle(self, first: int, bits: list[int]) -> None:
+    def settle(self, first: int, bits: list[int], mark: bool = False) -> None:
         """Unmark early frames: of the 512 from pfn ``first`` on those whose bit is set in the
-        8 words, unless an event was faster."""
-        self.bpf.run(self.fd("settle"), first, *bits)
+        8 words, unless an event was faster; or with ``mark`` those without a record are marked."""
+        self.bpf.run(self.fd("settle"), first, *bits, int(mark))
 
     def unused(self, pfns: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Which of these page frames are free though /proc/kpageflags shows no flag of theirs.

@@ -26,8 +26,9 @@ from pageowner.tracker.accounts import (
     UNTRACKED,
     Account,
     account,
+    spoken_for,
 )
-from pageowner.tracker.maps import EARLY, FILTERED, NONE, OWNED, RECORD, Store
+from pageowner.tracker.maps import NONE, OWNED, RECORD, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -249,7 +250,7 @@ class _Walk:
                 low, high = int(place[start]), int(place[stop - 1]) + 1
                 read = self._frames(first + low, high - low)
                 flags[start:stop] = read[place[start:stop] - low]
-                known[start:stop] = _spoken_for(records)[place[start:stop] - window]
+                known[start:stop] = spoken_for(records)[place[start:stop] - window]
             known |= (flags & (_BUDDY | _NOPAGE)) != 0
             done.classes[doubt[known]] = FREE
             rest = ~known
@@ -425,19 +426,6 @@ def _same(values: NDArray[np.int64]) -> list[tuple[int, int]]:
     edges = np.flatnonzero(np.diff(values)) + 1
     bounds = [0, *edges.tolist(), len(values)]
     return list(pairwise(bounds))
-
-
-def _spoken_for(records: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Which frames of a window have a record over them."""
-    state = records["state"]
-    heads = np.flatnonzero((state == OWNED) | (state == FILTERED))
-    ends = np.minimum(heads + (np.int64(1) << records["order"][heads].astype(np.int64)),
-                      len(records))
-    edges = np.zeros(len(records) + 1, np.int32)
-    np.add.at(edges, heads, 1)
-    np.add.at(edges, ends, -1)
-    covered: NDArray[np.bool_] = (np.cumsum(edges[:-1]) > 0) | (state == EARLY)
-    return covered
 
 
 def _by_compound(classes: NDArray[np.uint8], mine: NDArray[np.bool_],
