@@ -23,6 +23,7 @@ VERBS = {
     "diff": "What grew, shrank, came and went between two snapshots.",
     "frag": "What fragments memory, and what it would take to get a huge page.",
     "map": "A picture of physical memory.",
+    "query": "Ask by SQL about one snapshot or several.",
     "who": "All that is known of a page frame.",
     "stacks": "Pages per stack, as the kernel's page_owner_stacks prints them.",
     "dump": "The text that the kernel's page_owner prints.",
