@@ -28,6 +28,7 @@ VERBS = {
     "stacks": "Pages per stack, as the kernel's page_owner_stacks prints them.",
     "dump": "The text that the kernel's page_owner prints.",
     "save": "Keep the present state, or a dump, as one small Parquet file.",
+    "export": "Owners for other programs: pprof, folded, speedscope, JSON, CSV, Parquet.",
     "doctor": "What this kernel allows, and so how exact tracking can be here.",
     "sort": "Drop-in for the kernel's page_owner_sort.",
 }
