@@ -37,8 +37,8 @@ EVIL = "e;v il\x1b[2J\n\u202e</script> 7"
 SCHEMA = {
     "Profile": "*sample_type 1 ValueType, *sample 2 Sample, *mapping 3 Mapping,"
                " *location 4 Location, *function 5 Function, *string_table 6 s,"
-               " drop_frames 7 i, keep_frames 8 i, time_nanos 9 i, duration_nanos 10 i, period_type 11 ValueType, period 12 i,"
-               " *comment 13 i, default_sample_type 14 i",
+               " drop_frames 7 i, keep_frames 8 i, time_nanos 9 i, duration_nanos 10 i,"
+               " period_type 11 ValueType, period 12 i, *comment 13 i, default_sample_type 14 i",
     "ValueType": "type 1 i, unit 2 i",
     "Sample": "*location_id 1 u, *value 2 i, *label 3 Label",
     "Label": "key 1 i, str 2 i, num 3 i, num_unit 4 i",

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pageowner.analysis.ranking import ranked
 from pageowner.analysis.subsystems import functions
 from pageowner.analysis.words import ALIASES, COLUMNS, key_names
-from pageowner.errors import UsageError
+from pageowner.errors import PageownerError, UsageError
 from pageowner.snapshot import SCHEMA, TEXT
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pageowner.counted import Counted
     from pageowner.snapshot import Snapshot
 
-__all__ = ["BECAME", "SORTS", "check_sort", "difference", "matched", "owners_of"]
+__all__ = ["BECAME", "SORTS", "check_page_sizes", "check_sort", "difference", "matched",
+           "owners_of"]
 
 BECAME = ("new", "grown", "shrunk", "gone")
 
@@ -35,6 +36,14 @@ def check_sort(sort: str, names: Sequence[str]) -> None:
     """Raises UsageError if ``sort`` is neither one of `SORTS` nor one of the keys ``names``."""
     if sort not in SORTS and ALIASES.get(sort, sort) not in names:
         raise UsageError(f"cannot sort by {sort!r}; choose from {', '.join(SORTS)} or a key")
+
+
+def check_page_sizes(before: int, after: int) -> None:
+    """Raises PageownerError for pages of two sizes (bytes)."""
+    if before != after:
+        raise PageownerError(
+            f"pages of {before >> 10} KiB cannot be compared with pages of {after >> 10} KiB;"
+            " both must be of kernels with pages of one size")
 
 
 def owners_of(found: Counted | Snapshot, by: Sequence[str]) -> pa.Table:

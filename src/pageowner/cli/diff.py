@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli.options import as_json, filters, load, load_counted
-from pageowner.errors import PageownerError
-from pageowner.report.text import count_of, printable, size
+from pageowner.report.text import count_of, printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,16 +66,12 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
     if full and "stack" not in names:
         names.append("stack")
     limit = None if fail_over is None else words.size_bytes(fail_over)
-    from pageowner.analysis.diff import check_sort, difference
+    from pageowner.analysis.diff import check_page_sizes, check_sort, difference
 
     check_sort(sort, names)
     first, old = _side(before, chosen, names)
     second, new = _side(after, chosen, names)
-    if first.meta.page_size != second.meta.page_size:
-        raise PageownerError(
-            f"pages of {size(first.meta.page_size)} cannot be compared with pages of"
-            f" {size(second.meta.page_size)}: {before} and {after or 'this machine'} are of"
-            " different architectures")
+    check_page_sizes(first.meta.page_size, second.meta.page_size)
     changes = difference(old, new, names, sort=sort, reverse=reverse)
     from pageowner.report import diff_table
     from pageowner.report.terminal import paper

@@ -24,6 +24,7 @@ VERBS = {
     "frag": "What fragments memory, and what it would take to get a huge page.",
     "map": "A picture of physical memory.",
     "query": "Ask by SQL about one snapshot or several.",
+    "flame": "A flame graph: one page to zoom into, or an image.",
     "who": "All that is known of a page frame.",
     "stacks": "Pages per stack, as the kernel's page_owner_stacks prints them.",
     "dump": "The text that the kernel's page_owner prints.",
