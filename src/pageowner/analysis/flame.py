@@ -73,10 +73,11 @@ def rectangles(found: Chains, reverse: bool = False) -> Iterator[Rectangle]:
         at = first
         while at < end:
             name = keys[order[at]][depth:depth + 1]
-            begin, left = at, start
+            begin, wide = at, 0
             while at < end and keys[order[at]][depth:depth + 1] == name:
-                start += widths[order[at]]
+                wide += widths[order[at]]
                 at += 1
-            if name:
-                runs.append((depth + 1, begin, at, left))
+            if name:  # what ends here has nothing on it, at the right
+                runs.append((depth + 1, begin, at, start))
+                start += wide
         stack.extend(reversed(runs))
