@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli.options import as_json, filters, load, load_counted
-from pageowner.report.text import count_of, printable
+from pageowner.report.text import count_of, printable, source_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -100,5 +100,5 @@ def _side(source: str | None, chosen: Filter, names: list[str]) -> tuple[Side, p
 
     found = load(source, chosen) if chosen else load_counted(source)
     owners = owners_of(found, names)
-    return Side(found.meta, sum(owners["pages"].to_pylist()),
+    return Side(source_name(source, found.meta), found.meta, sum(owners["pages"].to_pylist()),
                 sum(owners["blocks"].to_pylist())), owners

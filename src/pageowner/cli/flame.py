@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli.options import filters, load, load_counted
+from pageowner.report.text import source_name
 
 if TYPE_CHECKING:
     from pageowner.analysis.words import Filter
-    from pageowner.counted import Counted
-    from pageowner.snapshot import Snapshot
 
 __all__ = ["command"]
 
@@ -47,8 +46,8 @@ def command(first: str | None, second: str | None, html: str | None, svg: str | 
 
     # before the sources are read, which may take a while
     names = [] if by is None else key_names(by)
-    read = [load(source, chosen) if chosen else load_counted(source)
-            for source in ([first] if second is None else [first, second])]
+    sources = [first] if second is None else [first, second]
+    read = [load(source, chosen) if chosen else load_counted(source) for source in sources]
     from pageowner.analysis.diff import check_page_sizes
     from pageowner.analysis.flame import chains
     from pageowner.analysis.profile import samples
@@ -58,17 +57,12 @@ def command(first: str | None, second: str | None, html: str | None, svg: str | 
     *old, new = read
     if old:
         check_page_sizes(old[0].meta.page_size, new.meta.page_size)
-    found = chains(samples(new, names), samples(old[0], names) if old else ())
-    title = " → ".join(map(_name, read))
+    merged = chains(samples(new, names), samples(old[0], names) if old else ())
+    title = " → ".join(
+        source_name(source, found.meta) for source, found in zip(sources, read, strict=True))
     for path, draw in ((html, flame_html.write), (svg, flame_svg.write)):
         if path is not None:
             with whole_file(path) as file:
-                draw(file, found, new.meta.page_size, title, difference=bool(old), icicle=icicle,
+                draw(file, merged, new.meta.page_size, title, difference=bool(old), icicle=icicle,
                      reverse=reverse)
 
-
-def _name(found: Counted | Snapshot) -> str:
-    meta = found.meta
-    named = meta.source if meta.kind != "tracker" else (
-        f"{meta.host or 'this machine'}, {meta.taken_at or 'live'}")
-    return f"{named} (kernel {meta.kernel})" if meta.kernel else named

@@ -22,8 +22,9 @@ _WIDE = 100
 
 
 class Side(NamedTuple):
-    """One of the two moments: what is known of it, and all of its pages and blocks."""
+    """One of the two moments: its name, what is known of it, and all of its pages and blocks."""
 
+    name: str
     meta: Metadata
     pages: int
     blocks: int
@@ -32,12 +33,6 @@ class Side(NamedTuple):
 def signed(pages: int, page_size: int) -> str:
     """``+1.5 MiB``, ``-4 KiB``, ``0 B``."""
     return ("+" if pages > 0 else "-" if pages < 0 else "") + size(abs(pages) * page_size)
-
-
-def _name(meta: Metadata) -> str:
-    named = meta.source if meta.kind != "tracker" else (
-        f"{meta.host or 'this machine'}, {meta.taken_at or 'live'}")
-    return printable(f"{named} (kernel {meta.kernel})" if meta.kernel else named)
 
 
 def _sums(changes: dict[str, list[Any]], rows: slice) -> dict[str, int]:
@@ -52,7 +47,7 @@ def draw(changes: pa.Table, top: int | None, by: Sequence[str], before: Side, af
     """The first ``top`` owners that changed (all if None) and the sum of the others."""
     table, page_size = changes.to_pydict(), after.meta.page_size
     for title, side in (("before", before), ("after", after)):
-        paper.line(f"{title + ':':7} {_name(side.meta)}: {size(side.pages * page_size)} in"
+        paper.line(f"{title + ':':7} {side.name}: {size(side.pages * page_size)} in"
                    f" {count_of(side.pages, 'page')}, {count_of(side.blocks, 'block')}")
     every = _sums(table, slice(None))
     if not every["owners"]:
@@ -123,9 +118,9 @@ def to_json(changes: pa.Table, top: int | None, by: Sequence[str], before: Side,
         if owner.get("stack") is not None:
             owner["stack"] = owner["stack"].split("\n")
     return {
-        **{title: {"source": side.meta.source, "kind": side.meta.kind, "kernel": side.meta.kernel,
-                   "taken_at": side.meta.taken_at, "pages": side.pages, "blocks": side.blocks,
-                   "counters": side.meta.counters}
+        **{title: {"name": side.name, "source": side.meta.source, "kind": side.meta.kind,
+                   "kernel": side.meta.kernel, "taken_at": side.meta.taken_at,
+                   "pages": side.pages, "blocks": side.blocks, "counters": side.meta.counters}
            for title, side in (("before", before), ("after", after))},
         "page_size": page_size, "by": list(by), **_sums(table, slice(None)),
         "changes": owners, "rest": _sums(table, slice(len(owners), None))}
