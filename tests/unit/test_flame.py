@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import lzma
 import random
 import re
 import xml.etree.ElementTree as ET
@@ -135,6 +136,14 @@ def test_the_image_runs_nothing_and_asks_nothing() -> None:
         f"{SVG}{name}" for name in ("svg", "rect", "text", "g", "title")}
     assert "\u202e" not in text
     assert "\x1b" not in text
+
+
+def test_the_image_of_real_memory_looks_as_it_did(data: Path, sample61: Snapshot) -> None:
+    """Look at the new one before it takes the old one's place: write ``file``, packed by xz -9."""
+    file = io.BytesIO()
+    flame_svg.write(file, chains(samples(sample61, ["comm"])), 4096, "6.1")
+    with lzma.open(data / "flame/6.1-sample.svg.xz") as kept:
+        assert file.getvalue() == kept.read()
 
 
 def test_colours_of_change() -> None:

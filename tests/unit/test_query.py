@@ -158,6 +158,8 @@ def test_wrong_sql_is_told_in_one_line(text61: Path, cli: Callable[..., Done]) -
         assert why in done.err
     with pytest.raises(UsageError):
         query("SELECT", {})
+    with pytest.raises(UsageError, match="none can be named 'pages'"):
+        query("FROM pages", dict.fromkeys(("Pages", "x"), pageowner.read(text61)))
     with pytest.raises(PageownerError):
         list(query("SELECT CAST(comm AS INT) FROM pages",
                    {"x": pageowner.read(text61)}).rows())

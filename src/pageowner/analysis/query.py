@@ -139,11 +139,13 @@ def query(sql: str, snapshots: Mapping[str, Snapshot]) -> Answer:
     UsageError for wrong SQL, PageownerError for what fails otherwise.
     """
     check(sql)
+    names = list(snapshots)
+    several = len(names) > 1
+    if several and TABLE in map(str.lower, names):
+        raise UsageError(f"of several snapshots none can be named {TABLE!r}, which is all of them")
     connection = _duckdb().connect(":memory:", config=_CONFIG)
     for name, snapshot in snapshots.items():
         connection.register(name, rows_of(snapshot))
-    names = list(snapshots)
-    several = len(names) > 1
     if names != [TABLE]:
         parts = " UNION ALL ".join(
             "SELECT {}* FROM {}".format(f"{_quoted(name, chr(39))} AS source, " if several else "",

@@ -69,8 +69,10 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
     from pageowner.analysis.diff import check_page_sizes, check_sort, difference
 
     check_sort(sort, names)
-    first, old = _side(before, chosen, names)
+    # This machine first: what was saved holds the memory of the pageowner that saved it, and now
+    # this one has as much, but more once it has read A.
     second, new = _side(after, chosen, names)
+    first, old = _side(before, chosen, names)
     check_page_sizes(first.meta.page_size, second.meta.page_size)
     changes = difference(old, new, names, sort=sort, reverse=reverse)
     from pageowner.report import diff_table

@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["write"]
 
-_WIDTH, _MARGIN, _ROW, _HEAD = 1200, 10, 17, 56
+_WIDTH, _MARGIN, _ROW, _HEAD = 1200, 10, 17, 72
 _LETTER = 6.7  # pixels of the font's widest common letters
 _LEAST = 0.2  # pixels; what is narrower is left out
-_LEGEND = 7
 
 
 def write(file: BinaryIO, found: Chains, page_size: int, title: str, *, difference: bool = False,
@@ -44,7 +43,7 @@ def write(file: BinaryIO, found: Chains, page_size: int, title: str, *, differen
              f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>\n',
              _text(_MARGIN, 18, printable(title), 'font-size="14"'),
              *_legend([("more pages", MORE), ("fewer", FEWER), ("as many", SAME)] if difference
-                      else [*list(colours.items())[:_LEGEND], ("others", OTHERS)])]
+                      else [*colours.items(), ("others", OTHERS)])]
     for one in seen:
         fill = (changed(one.before, one.after) if difference
                 else colours.get(_mostly(found, one), OTHERS))
@@ -82,11 +81,14 @@ def _text(x: float, y: float, text: str, more: str = "") -> str:
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> list[str]:
-    parts, x = [], float(_MARGIN)
+    parts, x, y = [], float(_MARGIN), 30
     for name, colour in entries:
-        parts.append(f'<rect x="{x:.1f}" y="30" width="11" height="11" fill="{colour}"/>\n')
-        parts.append(_text(x + 15, 39, name))
-        x += 28 + _LETTER * len(name)
+        wide = 28 + _LETTER * len(name)
+        if x + wide > _WIDTH:
+            x, y = float(_MARGIN), y + 17
+        parts.append(f'<rect x="{x:.1f}" y="{y}" width="11" height="11" fill="{colour}"/>\n')
+        parts.append(_text(x + 15, y + 9, name))
+        x += wide
     return parts
 
 
