@@ -22,6 +22,7 @@ from pageowner.analysis.subsystems import functions
 from pageowner.metadata import Metadata
 from pageowner.report import flame_html, flame_svg
 from pageowner.report.flame_colours import FEWER, MORE, SAME, changed
+from pageowner.report.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,11 +121,11 @@ def test_the_image_has_every_box_in_its_place(how: dict[str, bool]) -> None:
         assert float(box.get("x")) == pytest.approx(10 + 1180 * one.start / whole, abs=0.01)
         row = one.depth if how.get("icicle") else deepest - one.depth
         assert float(box.get("y")) == lowest - 17 * (deepest - row)
-        assert group.find(f"{SVG}title").text.startswith(f"{one.name}: ")  # type: ignore
+        assert group.find(f"{SVG}title").text.startswith(f"{printable(one.name)}: ")  # type: ignore
         if how.get("difference"):
             assert box.get("fill") == changed(one.before, one.after)
         text = group.find(f"{SVG}text")
-        assert text is None or one.name.startswith(str(text.text).rstrip("…"))
+        assert text is None or printable(one.name).startswith(str(text.text).rstrip("…"))
 
 
 def test_the_image_runs_nothing_and_asks_nothing() -> None:
@@ -249,7 +250,7 @@ def test_the_page_draws_the_same_boxes_as_the_image(window: Browser, tmp_path: P
     by_place = {(lines.index(one["y"]), one["said"]["function"], round(one["x"] * whole)): one
                 for one in seen}
     for one in expected:
-        box = by_place[one.depth, one.name, one.start]
+        box = by_place[one.depth, printable(one.name), one.start]
         assert box["w"] * whole == pytest.approx(one.width, abs=0.5)
         if how.get("difference"):
             assert box["colour"] == rgb(changed(one.before, one.after))

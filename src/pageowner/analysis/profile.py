@@ -11,7 +11,6 @@ from pageowner.analysis.diff import owners_of
 from pageowner.analysis.subsystems import functions
 from pageowner.analysis.words import key_names
 from pageowner.kernel.frames import Frame
-from pageowner.report.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,7 +53,7 @@ def samples(found: Counted | Snapshot, labels: Sequence[str] = ()) -> Iterator[S
     """The allocations by stack and ``labels``, most pages first.
 
     Frames are those of `pageowner.analysis.subsystems.functions`, so that the innermost is who
-    asked the page allocator; texts are fit to be shown. What has no stack is under
+    asked the page allocator; texts are as they are in the source. What has no stack is under
     `NO_STACK`, named by what it is, as far as the source knows.
     """
     names = [name for name in labels if name != "stack"]
@@ -62,18 +61,13 @@ def samples(found: Counted | Snapshot, labels: Sequence[str] = ()) -> Iterator[S
     columns = owners_of(found, keys).to_pydict()
     for row in zip(*columns.values(), strict=True):
         one = dict(zip(columns, row, strict=True))
-        what = printable(one["subsystem"] or one["state"] or "not known")
+        what = one["subsystem"] or one["state"] or "not known"
         chain = (Frame(NO_STACK, None), Frame(what, None)) if not one["stack"] else (
             _chain(one["stack"]))
-        yield Sample(chain, what, {name: _shown(one[name]) for name in names},
+        yield Sample(chain, what, {name: one[name] for name in names},
                      one["pages"], one["blocks"])
 
 
 @lru_cache(maxsize=1 << 16)
 def _chain(stack: str) -> tuple[Frame, ...]:
-    return tuple(Frame(printable(one.name), one.module and printable(one.module))
-                 for one in reversed(functions(stack)))
-
-
-def _shown(value: str | int | None) -> str | int | None:
-    return printable(value) if isinstance(value, str) and value else value
+    return tuple(reversed(functions(stack)))

@@ -76,12 +76,12 @@ def _writer(kind: str, found: Counted | Snapshot, by: list[str] | None,
     from pageowner.analysis import profile
 
     if kind == "pprof":
-        from pageowner.formats import pprof
+        from pageowner.report import pprof
 
         labelled = profile.samples(found, profile.LABELS if by is None else by)
         return lambda file: pprof.write(file, labelled, found.meta)
     if kind in ("folded", "speedscope"):
-        from pageowner.formats import folded, speedscope
+        from pageowner.report import folded, speedscope
 
         chains = profile.samples(found, by or ())
         if kind == "speedscope":

@@ -28,10 +28,11 @@ def write(file: BinaryIO, found: Chains, page_size: int, title: str, *, differen
         "title": printable(title), "page_size": page_size, "difference": difference,
         "icicle": icicle, "reverse": reverse, "chains": frames,
         "what": [subsystems.setdefault(what, len(subsystems)) for what in found.subsystems],
-        "names": list(names), "subsystems": list(subsystems),
+        "names": list(map(printable, names)), "subsystems": list(map(printable, subsystems)),
         "before": found.before, "after": found.after,
-        "colours": {"subsystems": subsystem_colours(found), "others": OTHERS, "more": MORE,
-                    "fewer": FEWER, "same": SAME}}
+        "colours": {"subsystems": {printable(what): colour
+                                   for what, colour in subsystem_colours(found).items()},
+                    "others": OTHERS, "more": MORE, "fewer": FEWER, "same": SAME}}
     # "<" is the only character that could end the element
     text = json.dumps(about, separators=(",", ":")).replace("<", "\\u003c")
     here = resources.files("pageowner.report").joinpath("flame_page")

@@ -49,8 +49,8 @@ def write(file: BinaryIO, found: Chains, page_size: int, title: str, *, differen
                 else colours.get(_mostly(found, one), OTHERS))
         row = one.depth if icicle else deepest - one.depth
         x, wide = _MARGIN + one.start * scale, one.width * scale
-        parts.append(_box(x, _HEAD + row * _ROW, wide, fill, one.name,
-                          _told(one, found, page_size, difference)))
+        parts.append(_box(x, _HEAD + row * _ROW, wide, fill, printable(one.name),
+                          printable(_told(one, found, page_size, difference))))
     parts.append("</svg>\n")
     file.write("".join(parts).encode())
 
@@ -87,7 +87,7 @@ def _legend(entries: Sequence[tuple[str, str]]) -> list[str]:
         if x + wide > _WIDTH:
             x, y = float(_MARGIN), y + 17
         parts.append(f'<rect x="{x:.1f}" y="{y}" width="11" height="11" fill="{colour}"/>\n')
-        parts.append(_text(x + 15, y + 9, name))
+        parts.append(_text(x + 15, y + 9, printable(name)))
         x += wide
     return parts
 

@@ -10,6 +10,9 @@ import gzip
 from datetime import datetime
 from typing import TYPE_CHECKING, BinaryIO
 
+from pageowner.report.samples import shown
+from pageowner.report.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -66,7 +69,7 @@ def write(file: BinaryIO, samples: Iterable[Sample], meta: Metadata) -> None:
         body += _bytes(1, _number(1, text[kind]) + _number(2, text[unit]))
     mappings: dict[str, int] = {_KERNEL: 1}  # the first is taken for the program
     locations: dict[tuple[str, str], int] = {}
-    for one in samples:
+    for one in shown(samples):
         places = []
         for frame in reversed(one.frames):  # innermost first
             where = frame.name, frame.module or _KERNEL
@@ -100,8 +103,6 @@ def _label(text: _Numbered, name: str, value: str | int) -> bytes:
 
 
 def _comments(meta: Metadata) -> Sequence[str]:
-    from pageowner.report.text import printable
-
     said = {"source": meta.source, "host": meta.host, "kernel": meta.kernel}
     return [f"{name}: {printable(value)}" for name, value in said.items() if value]
 

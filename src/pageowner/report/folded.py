@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pageowner.report.samples import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -24,7 +26,7 @@ def chain(sample: Sample) -> tuple[str, ...]:
 def lines(samples: Iterable[Sample], measure: str, page_size: int) -> list[str]:
     """One line for each distinct chain, in order; ``measure`` is bytes, pages or blocks."""
     sums: dict[str, int] = {}
-    for one in samples:
+    for one in shown(samples):
         # what separates frames is in no function's name, but may be in a task's
         text = ";".join(frame.replace(";", ":") for frame in chain(one))
         value = one.blocks if measure == "blocks" else one.pages * (

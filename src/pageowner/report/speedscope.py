@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pageowner import __version__
 from pageowner.analysis.profile import MEASURES
-from pageowner.formats.folded import chain
+from pageowner.report.folded import chain
+from pageowner.report.samples import shown
 from pageowner.report.text import printable
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def write(file: BinaryIO, samples: Iterable[Sample], meta: Metadata) -> None:
     frames: dict[tuple[str, str | None], int] = {}
     stacks: list[list[int]] = []
     weights: dict[str, list[int]] = {measure: [] for measure in MEASURES}
-    for one in samples:
+    for one in shown(samples):
         labels = chain(one)[:len(one.labels)]
         named = [*((label, None) for label in labels),
                  *((frame.name, frame.module) for frame in one.frames)]
