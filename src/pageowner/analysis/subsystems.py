@@ -34,6 +34,7 @@ __all__ = [
     "OTHER",
     "distinctive_frame",
     "distinctive_frames",
+    "functions",
     "matching_rule",
     "module_of",
     "modules",
@@ -101,6 +102,7 @@ def _compile(rules: tuple[Rule, ...]) -> _Patterns:
 
 # What a function is, one number each: one of the ways to take memory, or one of these.
 _HOW = tuple(ALLOCATORS)
+_PAGES = _HOW.index("pages")
 _LIBRARY, _INTERRUPT, _ENTRY, _GENERIC, _TELLING = range(len(_HOW), len(_HOW) + 5)
 _ROLES = _Patterns(
     (pattern, role)
@@ -224,6 +226,26 @@ def short_stack(stack: str, n: int = 3) -> str:
     telling = [frame for frame in found if _role(frame.name) == _TELLING]
     chosen = telling[:n] if len(telling) >= n else found[:n]
     return " ← ".join(map(str, chosen))
+
+
+def functions(stack: str) -> list[Frame]:
+    """The frames by which stacks of different kernels, builds and sources are matched.
+
+    Names are those of the source: no offset, no address, nothing that a compiler adds (see
+    `pageowner.kernel.frames.function_name`). Left out are the page allocator's own functions at the
+    inner end, which change with nearly every kernel, and of which a tracepoint sees fewer than the
+    kernel's page owner; and at the outer end how the CPU came into the kernel
+    (`pageowner.kernel.subsystems.ENTRY`, and ``x64_sys_call``, new in 6.9). A stack of nothing else
+    stays whole.
+    """
+    chain = frames(stack)
+    first, end = 0, len(chain)
+    while first < end and _role(chain[first].name) == _PAGES:
+        first += 1
+    while first < end and (_role(chain[end - 1].name) == _ENTRY
+                           or chain[end - 1].name == "x64_sys_call"):
+        end -= 1
+    return chain[first:end] or chain
 
 
 def stack_identity(stack: str) -> int:

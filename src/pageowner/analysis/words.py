@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["ALIASES", "COLUMNS", "KEYS", "SORTS", "Filter", "check_sort", "duration_ns",
-           "key_names"]
+           "key_names", "size_bytes"]
 
 KEYS = ("stack", "comm", "pid", "tgid", "order", "gfp", "migratetype", "block", "module",
         "subsystem", "frame", "memcg", "zone", "node", "state", "reason")
@@ -34,6 +34,9 @@ SORTS = ("pages", "blocks", "name", "age")
 
 _UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9,
           "h": 3600 * 10**9, "d": 86400 * 10**9}
+
+_SIZES = {"": 1, "b": 1, **{f"{letter}{unit}": 1 << 10 * power
+                            for power, letter in enumerate("kmgt", 1) for unit in ("", "b", "ib")}}
 
 
 def key_names(words: str | list[str] | tuple[str, ...]) -> list[str]:
@@ -105,4 +108,16 @@ def duration_ns(text: str) -> int:
     unit = _UNITS.get((found[2] or "s") if found else "")
     if not found or unit is None or len(found[1]) > 15:
         raise UsageError(f"{text!r} is not a length of time; write 30s, 5m, 2h or 1d")
+    return int(float(found[1]) * unit)
+
+
+def size_bytes(text: str) -> int:
+    """``10MiB``, ``1.5G``, ``512K`` in bytes, all units powers of 1024; a bare number is bytes.
+
+    Raises UsageError for anything else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    unit = _SIZES.get(found[2]) if found else None
+    if not found or unit is None or len(found[1]) > 18:
+        raise UsageError(f"{text!r} is not a size; write 512KiB, 10MiB or 1GiB")
     return int(float(found[1]) * unit)

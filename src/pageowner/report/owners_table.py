@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pageowner.report.columns import UNKNOWN, Column, key_columns, lay_out
 from pageowner.report.text import age, count, count_of, printable, size
 
 if TYPE_CHECKING:
@@ -15,26 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw", "draw_full", "to_json"]
 
-UNKNOWN = "-"
-_WHAT = "WHAT"
-
 _WIDE, _WIDER = 100, 130
-_NARROW = ("pid", "tgid", "order", "zone", "node", "state", "migratetype", "block")
-
-
-def _titles(names: Sequence[str]) -> list[str]:
-    return [name.upper() for name in names]
-
-
-def _cells(values: list[Any], name: str, kind: str) -> list[str]:
-    if name == "stack":
-        # A stack in one line: the frame that explains it, then who called that.
-        missing = ("(no stack: allocated before tracking, or past every hook)"
-                   if kind == "tracker" else "(no stack in the dump)")
-        from pageowner.analysis.subsystems import short_stack
-
-        values = [missing if stack is None else short_stack(stack, 6) for stack in values]
-    return [UNKNOWN if value is None else printable(str(value)) for value in values]
 
 
 def summary(meta: Metadata, pages: int, blocks: int, owners: int, by: Sequence[str]) -> str:
@@ -53,7 +35,7 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
     table, width = shown.owners, paper.width
     pages, blocks = table["pages"], table["blocks"]
     all_pages, all_blocks = sum(pages) + shown.rest_pages, sum(blocks) + shown.rest_blocks
-    columns: list[tuple[str, str, list[str]]] = [
+    columns: list[Column] = [
         ("SIZE", "right", [size(n * meta.page_size) for n in pages]),
         ("PAGES", "right", [count(n) for n in pages]),
         ("%", "right", [f"{100 * share:.1f}" for share in table["share"]])]
@@ -64,22 +46,10 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
             columns.append((title, "right", [
                 UNKNOWN if ts is None else age(max(now_ns - ts, 0))
                 for ts in table[name]]))
-    if "stack" in by and "subsystem" not in by:
-        from pageowner.analysis.subsystems import subsystem
-
-        columns.append((_WHAT, "left", [
-            UNKNOWN if stack is None else printable(subsystem(stack))
-            for stack in table["stack"]]))
-    columns += [(title, "right" if name in ("pid", "tgid", "order", "node") else "left",
-                 _cells(table[name], name, meta.kind))
-                for title, name in zip(_titles(by), by, strict=True)]
-
-    widths = _widths(columns, by, width)
+    columns += key_columns(table, by, meta.kind)
     paper.line(summary(meta, all_pages, all_blocks, shown.number + shown.rest_owners, by))
     paper.line()
-    paper.line(_line([title for title, _, _ in columns], columns, widths), "bold underline")
-    for row in zip(*(cells for _, _, cells in columns), strict=True):
-        paper.line(_line(row, columns, widths))
+    lay_out(columns, by, paper)
     if shown.rest_owners:
         share = 100 * shown.rest_pages / all_pages if all_pages else 0.0
         paper.line(
@@ -91,41 +61,6 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
     if meta.kind == "tracker" and None in table.get("stack", ()):
         paper.line("Pages without a stack by what they are: --by subsystem; without them:"
                    " --state owned", "dim")
-
-
-def _line(cells: Sequence[str], columns: Sequence[tuple[str, str, list[str]]],
-          widths: Sequence[int]) -> str:
-    """One row, every cell cut or filled to its column's width in terminal cells."""
-    from rich.cells import cell_len, set_cell_size
-
-    parts = []
-    for cell, (_, side, _), wide in zip(cells, columns, widths, strict=True):
-        if cell_len(cell) > wide:
-            cell = set_cell_size(cell, max(wide - 1, 0)) + "…"
-        space = " " * (wide - cell_len(cell))
-        parts.append(space + cell if side == "right" else cell + space)
-    return "  ".join(parts).rstrip()
-
-
-def _widths(columns: Sequence[tuple[str, str, list[str]]], by: Sequence[str],
-            width: int) -> list[int]:
-    """Numbers get what they need; what is left is shared by the texts, the longest giving way."""
-    from rich.cells import cell_len
-
-    wanted = [max([len(title), *map(cell_len, cells)]) for title, _, cells in columns]
-    texts = [place for place, (title, _, _) in enumerate(columns)
-             if title == _WHAT or (title.lower() in by and title.lower() not in _NARROW)]
-    left = width - 2 * (len(columns) - 1) - sum(
-        wide for place, wide in enumerate(wanted) if place not in texts)
-    for place in sorted(texts, key=lambda place: wanted[place]):
-        title = columns[place][0]
-        share = max(left // max(len(texts), 1), 8)
-        if title == _WHAT:
-            share = min(share, max(16, width // 6))
-        wanted[place] = min(wanted[place], share)
-        left -= wanted[place]
-        texts = texts[1:]
-    return wanted
 
 
 def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import TYPE_CHECKING
 
-__all__ = ["age", "count", "count_of", "printable", "size"]
+if TYPE_CHECKING:
+    from pageowner.metadata import Metadata
+
+__all__ = ["age", "count", "count_of", "printable", "size", "source_name"]
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DAY = 86400
@@ -65,3 +69,13 @@ def age(duration_ns: float) -> str:
     if seconds < _DAY:
         return f"{minutes // 60} h {minutes % 60} min"
     return f"{int(seconds // _DAY)} d {int(seconds % _DAY // 3600)} h"
+
+
+def source_name(source: str | None, meta: Metadata) -> str:
+    """What tells a source from another one: the file as it was named, the machine where it was
+    none, and the kernel and the moment as far as they are known."""
+    here = meta.host or "this machine"
+    said = [meta.host if source and meta.kind == "tracker" else None,
+            f"kernel {meta.kernel}" if meta.kernel else None, meta.taken_at]
+    known = ", ".join(one for one in said if one)
+    return printable(f"{source or here} ({known})" if known else source or here)

@@ -1,0 +1,132 @@
+"""What changed between two moments: the owners of both, matched, and their pages compared.
+
+Owners are matched by the values of their keys; stacks by their functions alone, so that those of
+another boot, build or version of the kernel meet (`pageowner.analysis.subsystems.functions`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pageowner.analysis.ranking import ranked
+from pageowner.analysis.subsystems import functions
+from pageowner.analysis.words import ALIASES, COLUMNS, key_names
+from pageowner.errors import PageownerError, UsageError
+from pageowner.snapshot import SCHEMA, TEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pageowner.counted import Counted
+    from pageowner.snapshot import Snapshot
+
+__all__ = ["BECAME", "SORTS", "check_page_sizes", "check_sort", "difference", "matched",
+           "owners_of"]
+
+BECAME = ("new", "grown", "shrunk", "gone")
+
+SORTS = ("change", "gained", "lost", "before", "after", "name")
+
+_SUMS = ("pages_before", "pages_after", "blocks_before", "blocks_after")
+
+
+def check_sort(sort: str, names: Sequence[str]) -> None:
+    """Raises UsageError if ``sort`` is neither one of `SORTS` nor one of the keys ``names``."""
+    if sort not in SORTS and ALIASES.get(sort, sort) not in names:
+        raise UsageError(f"cannot sort by {sort!r}; choose from {', '.join(SORTS)} or a key")
+
+
+def check_page_sizes(before: int, after: int) -> None:
+    """Raises PageownerError for pages of two sizes (bytes)."""
+    if before != after:
+        raise PageownerError(
+            f"pages of {before >> 10} KiB cannot be compared with pages of {after >> 10} KiB;"
+            " both must be of kernels with pages of one size")
+
+
+def owners_of(found: Counted | Snapshot, by: Sequence[str]) -> pa.Table:
+    """The owners of a source, counted or read: the keys, ``pages``, ``blocks`` (int64)."""
+    from pageowner.counted import Counted
+
+    if isinstance(found, Counted):
+        from pageowner.analysis import count
+
+        columns = count.owners(found, by)
+        return pa.table({name: pa.array(columns[name], _type(name))
+                         for name in (*by, "pages", "blocks")})
+    from pageowner.analysis.owners import owners
+
+    table = owners(found, by).select([*by, "pages", "blocks"])
+    return table.cast(pa.schema([(name, _type(name)) for name in table.column_names]))
+
+
+def _type(name: str) -> pa.DataType:
+    name = COLUMNS.get(name, name)
+    if name in ("pages", "blocks"):
+        return pa.int64()
+    kind = SCHEMA.field(name).type if name in SCHEMA.names else TEXT
+    return pa.string() if pa.types.is_dictionary(kind) else kind
+
+
+def matched(stacks: pa.ChunkedArray) -> pa.Array:
+    """Each stack as what it is matched by: its functions, innermost first, one a line, with their
+    modules; null where the stack is."""
+    return pa.array([None if stack is None else "\n".join(map(str, functions(stack)))
+                     for stack in stacks.to_pylist()], pa.string())
+
+
+def difference(before: pa.Table, after: pa.Table, by: str | Sequence[str] = "stack", *,
+               sort: str = "change", reverse: bool = False) -> pa.Table:
+    """The owners whose pages changed; those with as many pages as before are left out.
+
+    ``before``, ``after``: owners as `owners_of` gives them. Columns: the keys (stacks as `matched`
+    has them), ``became`` (``new``: had nothing, ``gone``: has nothing, ``grown``, ``shrunk``),
+    ``pages_before``, ``pages_after``, ``gained`` and ``lost`` (pages more or fewer, one of them 0),
+    ``blocks_before``, ``blocks_after`` (all int64). Sorted by ``change`` (gained or lost, largest
+    first), gained, lost, pages before or after, name (the keys in order), or a key. Raises
+    UsageError for an unknown key or sorting.
+    """
+    names = key_names(list(by) if not isinstance(by, str) else by)
+    check_sort(sort, names)
+    sums = _joined(before, after, names)
+    had, has = sums["pages_before"], sums["pages_after"]
+    change = [new - old for old, new in zip(had, has, strict=True)]
+    gained, lost = [max(one, 0) for one in change], [max(-one, 0) for one in change]
+    size = [abs(one) for one in change]
+    measure = {"gained": gained, "lost": lost, "before": had, "after": has}.get(sort, size)
+    order = ranked({name: sums[name] for name in names}, measure, size, [],
+                   sort if sort == "name" or sort not in SORTS else "pages", reverse)
+    places = [place for place in order if change[place]]
+    columns = {name: pa.array([sums[name][place] for place in places], _type(name))
+               for name in names}
+    columns["became"] = pa.array([_became(had[place], has[place]) for place in places], pa.string())
+    for name, values in (("pages_before", had), ("pages_after", has), ("gained", gained),
+                         ("lost", lost), ("blocks_before", sums["blocks_before"]),
+                         ("blocks_after", sums["blocks_after"])):
+        columns[name] = pa.array([values[place] for place in places], pa.int64())
+    return pa.table(columns)
+
+
+def _joined(before: pa.Table, after: pa.Table, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Every owner of either side once, with its sums on both."""
+    sides = []
+    for table, mine, other in ((before, "before", "after"), (after, "after", "before")):
+        none = pa.array([0] * table.num_rows, pa.int64())
+        keys = {name: matched(table[name]) if name == "stack" else table[name] for name in names}
+        sides.append(pa.table({
+            **keys, f"pages_{mine}": table["pages"], f"blocks_{mine}": table["blocks"],
+            f"pages_{other}": none, f"blocks_{other}": none}).select([*names, *_SUMS]))
+    both = pa.concat_tables(sides).group_by(list(names), use_threads=False).aggregate(
+        [(name, "sum") for name in _SUMS])
+    return {name: both[name if name in names else f"{name}_sum"].to_pylist()
+            for name in (*names, *_SUMS)}
+
+
+def _became(before: int, after: int) -> str:
+    if not before:
+        return "new"
+    if not after:
+        return "gone"
+    return "grown" if after > before else "shrunk"

@@ -1,0 +1,190 @@
+"""SQL over snapshots, by DuckDB: tables in, a table out, and nothing else within its reach.
+
+The SQL may come from somebody else. It sees the rows of the snapshots given and no more: no file,
+no network, no extension, no variable of this process, and no setting can be changed.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from pageowner.analysis.keys import blocks_pages, key, times
+from pageowner.analysis.select import newest_ns
+from pageowner.columns import DERIVED
+from pageowner.errors import PageownerError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pageowner.snapshot import Snapshot
+
+__all__ = ["TABLE", "Answer", "check", "query", "rows_of"]
+
+TABLE = "pages"
+"""The table of all rows."""
+
+_BATCH = 4096
+_LOOK = 0.1  # seconds
+
+_CONFIG = {
+    "enable_external_access": "false",  # no files, no network, no ATTACH, COPY or INSTALL
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",  # a name in FROM is no variable of ours
+    "temp_directory": "",  # what does not fit memory fails; it is not written to a disk
+}
+
+
+class Answer:
+    """``columns``: the names, told apart where SQL gave two the same; `rows` gives the rows once,
+    as tuples of Python's values."""
+
+    def __init__(self, connection: Any, sql: str) -> None:
+        self._connection = connection
+        self._wait_for(lambda: connection.execute(sql))
+        self.columns = _distinct([str(one[0]) for one in connection.description])
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Raises PageownerError where the question fails while it is answered."""
+        while True:
+            batch = self._wait_for(lambda: self._connection.fetchmany(_BATCH))
+            if not batch:
+                return
+            yield from batch
+
+    def _wait_for(self, work: Callable[[], Any]) -> Any:
+        """What ``work`` returns. Ctrl-C and SIGTERM end it: a call into DuckDB lets no signal
+        through until it is done, which may be never."""
+        done: list[Any] = []
+        failed: list[Exception] = []
+
+        def run() -> None:
+            try:
+                done.append(work())
+            except Exception as error:
+                failed.append(error)
+            ended.set()
+
+        # an event, for a join() that a signal cuts short takes the thread for ended
+        ended = threading.Event()
+        threading.Thread(target=run, daemon=True).start()
+        try:
+            while not ended.wait(_LOOK):
+                pass
+        except BaseException:
+            self._connection.interrupt()
+            ended.wait()
+            raise
+        with _errors():
+            for error in failed:
+                raise error
+        return done[0]
+
+
+class _errors:
+    """DuckDB's errors as ours, in one line: the question's own are of usage."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        import duckdb
+
+        if not isinstance(error, duckdb.Error):
+            return
+        wrong = isinstance(error, (duckdb.ParserException, duckdb.BinderException,
+                                   duckdb.CatalogException, duckdb.PermissionException))
+        # below an empty line, or from "LINE 1:" on, the question is drawn with an arrow
+        lines = [line.strip() for line in str(error).partition("\nLINE ")[0].split("\n")]
+        said = " ".join(line for line in lines if line)
+        raise (UsageError if wrong else PageownerError)(f"SQL: {said}") from error
+
+
+def _duckdb() -> Any:
+    try:
+        import duckdb
+    except ImportError as error:
+        raise PageownerError("query needs DuckDB, which is not installed: pip install duckdb"
+                             ) from error
+    return duckdb
+
+
+def check(sql: str) -> None:
+    """Raises UsageError for what is not one SELECT or EXPLAIN, before anything is read."""
+    duckdb = _duckdb()
+    try:
+        sql.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("SQL: the question is not UTF-8") from error
+    with duckdb.connect(":memory:", config=_CONFIG) as connection, _errors():
+        statements = connection.extract_statements(sql)
+    kinds = duckdb.StatementType
+    # PIVOT is several statements in one
+    allowed = (kinds.SELECT, kinds.EXPLAIN, kinds.MULTI)
+    if len(statements) != 1 or statements[0].type not in allowed:
+        raise UsageError(f"SQL: ask one question, a SELECT; these are {len(statements)} statements"
+                         if len(statements) != 1 else
+                         f"SQL: ask a question, a SELECT; {statements[0].type.name} is none")
+
+
+def query(sql: str, snapshots: Mapping[str, Snapshot]) -> Answer:
+    """The answer to one SELECT over snapshots by name.
+
+    Each snapshot is a table of its name, with the columns of `pageowner.columns`; `TABLE` has the
+    rows of all of them, and where they are several the name in the column ``source``. Raises
+    UsageError for wrong SQL, PageownerError for what fails otherwise.
+    """
+    check(sql)
+    names = list(snapshots)
+    several = len(names) > 1
+    if several and TABLE in map(str.lower, names):
+        raise UsageError(f"of several snapshots none can be named {TABLE!r}, which is all of them")
+    connection = _duckdb().connect(":memory:", config=_CONFIG)
+    for name, snapshot in snapshots.items():
+        connection.register(name, rows_of(snapshot))
+    if names != [TABLE]:
+        parts = " UNION ALL ".join(
+            "SELECT {}* FROM {}".format(f"{_quoted(name, chr(39))} AS source, " if several else "",
+                                        _quoted(name, '"')) for name in names)
+        connection.execute(f"CREATE TEMP VIEW {TABLE} AS {parts}")
+    connection.execute("SET lock_configuration = true")
+    return Answer(connection, sql)
+
+
+def _quoted(text: str, quote: str) -> str:
+    return quote + text.replace(quote, 2 * quote) + quote
+
+
+def rows_of(snapshot: Snapshot) -> pa.Table:
+    """The snapshot's table with the columns of `pageowner.columns.DERIVED` but ``source``: pages,
+    bytes (int64), age_s (float64, null where no time is known), subsystem, module, frame."""
+    pages = blocks_pages(snapshot)
+    found, known = times(snapshot)
+    ages = (np.int64(newest_ns(snapshot)) - found.astype(np.int64)) / 1e9
+    columns = {"pages": pa.array(pages), "bytes": pa.array(pages * snapshot.meta.page_size),
+               "age_s": pa.array(ages, mask=~known)}
+    for name in ("subsystem", "module", "frame"):
+        one = key(snapshot, name)
+        null = one.labels.is_null().to_numpy(zero_copy_only=False)
+        columns[name] = pa.DictionaryArray.from_arrays(
+            pa.array(one.codes.astype(np.int32), mask=null[one.codes] if len(null) else None),
+            one.labels.fill_null(""))
+    table = snapshot.table.unify_dictionaries()
+    for name in DERIVED:
+        if name in columns:
+            table = table.append_column(name, columns[name])
+    return table
+
+
+def _distinct(names: list[str]) -> list[str]:
+    found: dict[str, None] = {}
+    for name in names:
+        number, one = 2, name
+        while one in found:
+            one, number = f"{name}_{number}", number + 1
+        found[one] = None
+    return list(found)

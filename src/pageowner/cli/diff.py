@@ -1,0 +1,106 @@
+"""``pageowner diff``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from pageowner.cli.options import as_json, filters, load, load_counted
+from pageowner.report.text import count_of, printable, source_name
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from pageowner.analysis.words import Filter
+    from pageowner.report.diff_table import Side
+
+__all__ = ["GREW", "command"]
+
+GREW = 3
+"""The exit status when an owner has gained more than ``--fail-over`` allows."""
+
+_TOP = 20
+
+
+@click.command("diff")
+@click.argument("before", metavar="A")
+@click.argument("after", required=False, metavar="[B]")
+@click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY…]",
+              help="Compare by any of report's keys: stack, comm, module, subsystem, memcg, …")
+@click.option("--sort", default="change", show_default=True, metavar="HOW",
+              help="change (gained or lost), gained, lost, before, after, name, or a key.")
+@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N",
+              help=f"Show N owners ({_TOP} by default); the others are summed up.")
+@click.option("--all", "everyone", is_flag=True, help="Show all owners that changed.")
+@click.option("--full", is_flag=True, help="Show whole stacks.")
+@click.option("--fail-over", metavar="SIZE",
+              help=f"Exit with status {GREW} if any one owner gained more than this: 10MiB.")
+@filters
+@as_json
+def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, reverse: bool,
+            top: int | None, everyone: bool, full: bool, fail_over: str | None,
+            as_json: bool) -> int:
+    """What grew, shrank, came and went from A to B, or to now.
+
+    \b
+    pageowner diff before.parquet after.parquet        by stack, largest change first
+    pageowner diff before.parquet                      since then, on this machine
+    pageowner diff old.txt new.txt --by subsystem      dumps, also of different kernels
+    pageowner diff A B --by comm --fail-over 10MiB     for a test suite
+
+    A and B are snapshots or dumps. Stacks meet if they are of the same functions, whatever the
+    build of the kernel. Exit status: 0, 1 if it failed, 2 for wrong usage, 3 if an owner gained
+    more than --fail-over allows.
+    """
+    if everyone and top is not None:
+        raise click.UsageError("--all and --top contradict each other")
+    if before == after == "-":
+        raise click.UsageError("only one of A and B can be standard input")
+    from pageowner.analysis import words
+
+    # before the sources are read, which may take a while
+    names = words.key_names(by)
+    if full and "stack" not in names:
+        names.append("stack")
+    limit = None if fail_over is None else words.size_bytes(fail_over)
+    from pageowner.analysis.diff import check_page_sizes, check_sort, difference
+
+    check_sort(sort, names)
+    # This machine first: what was saved holds the memory of the pageowner that saved it, and now
+    # this one has as much, but more once it has read A.
+    second, new = _side(after, chosen, names)
+    first, old = _side(before, chosen, names)
+    check_page_sizes(first.meta.page_size, second.meta.page_size)
+    changes = difference(old, new, names, sort=sort, reverse=reverse)
+    from pageowner.report import diff_table
+    from pageowner.report.terminal import paper
+
+    if as_json:
+        import json
+
+        print(json.dumps(diff_table.to_json(changes, top, names, first, second), indent=1))
+    else:
+        diff_table.draw(changes, None if everyone else top or _TOP, names, first, second, full,
+                        paper())
+    if limit is None:
+        return 0
+    over = [pages for pages in changes["gained"].to_pylist()
+            if pages * second.meta.page_size > limit]
+    if over:
+        print(f"pageowner: {count_of(len(over), 'owner')} gained more than"
+              f" {printable(str(fail_over))}", file=sys.stderr)
+    return GREW if over else 0
+
+
+def _side(source: str | None, chosen: Filter, names: list[str]) -> tuple[Side, pa.Table]:
+    """One of the moments and its owners; of a whole dump without a table of its records."""
+    from pageowner.analysis.diff import owners_of
+    from pageowner.report.diff_table import Side
+
+    found = load(source, chosen) if chosen else load_counted(source)
+    owners = owners_of(found, names)
+    return Side(source_name(source, found.meta), found.meta, sum(owners["pages"].to_pylist()),
+                sum(owners["blocks"].to_pylist())), owners

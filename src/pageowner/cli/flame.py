@@ -1,0 +1,68 @@
+"""``pageowner flame``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pageowner.cli.options import filters, load, load_counted
+from pageowner.report.text import source_name
+
+if TYPE_CHECKING:
+    from pageowner.analysis.words import Filter
+
+__all__ = ["command"]
+
+
+@click.command("flame")
+@click.argument("first", required=False, metavar="[A]")
+@click.argument("second", required=False, metavar="[B]")
+@click.option("--html", metavar="FILE", help="Write a page to zoom into and search.")
+@click.option("--svg", metavar="FILE", help="Write an image.")
+@click.option("--by", metavar="KEY[,KEY…]",
+              help="Frames around the stack: comm gives a tower for each task.")
+@click.option("--icicle", is_flag=True, help="Hang from the top instead of standing.")
+@click.option("--reverse", is_flag=True,
+              help="Begin with the innermost function: who allocates, called by whom.")
+@filters
+def command(first: str | None, second: str | None, html: str | None, svg: str | None,
+            by: str | None, icicle: bool, reverse: bool, chosen: Filter) -> None:
+    """A flame graph of who owns the memory, or of what changed from A to B.
+
+    \b
+    pageowner flame --html now.html                     this machine
+    pageowner flame dump.txt --svg dump.svg --by comm
+    pageowner flame before.parquet after.parquet --html change.html
+
+    A box is a function, as wide as the memory allocated through it; below it stands who called it.
+    Of two sources, red has more pages than before, blue fewer.
+    """
+    if html is None and svg is None:
+        raise click.UsageError("name a file to write: --html FILE or --svg FILE")
+    if first == second == "-":
+        raise click.UsageError("only one of A and B can be standard input")
+    from pageowner.analysis.words import key_names
+
+    # before the sources are read, which may take a while
+    names = [] if by is None else key_names(by)
+    sources = [first] if second is None else [first, second]
+    read = [load(source, chosen) if chosen else load_counted(source) for source in sources]
+    from pageowner.analysis.diff import check_page_sizes
+    from pageowner.analysis.flame import chains
+    from pageowner.analysis.profile import samples
+    from pageowner.formats.whole_file import whole_file
+    from pageowner.report import flame_html, flame_svg
+
+    *old, new = read
+    if old:
+        check_page_sizes(old[0].meta.page_size, new.meta.page_size)
+    merged = chains(samples(new, names), samples(old[0], names) if old else ())
+    title = " → ".join(
+        source_name(source, found.meta) for source, found in zip(sources, read, strict=True))
+    for path, draw in ((html, flame_html.write), (svg, flame_svg.write)):
+        if path is not None:
+            with whole_file(path) as file:
+                draw(file, merged, new.meta.page_size, title, difference=bool(old), icicle=icicle,
+                     reverse=reverse)
+

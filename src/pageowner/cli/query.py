@@ -1,0 +1,104 @@
+"""``pageowner query``."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from pageowner.cli.options import as_json, load
+from pageowner.report.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["command"]
+
+_ROWS = 100
+
+
+@click.command("query")
+@click.argument("sql", required=False, metavar="SQL")
+@click.argument("sources", nargs=-1, metavar="[SOURCE]…")
+@click.option("--columns", is_flag=True, help="List the columns and what they mean.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N",
+              help=f"Show N rows ({_ROWS} by default); the table only.")
+@click.option("--all", "everything", is_flag=True, help="Show all rows.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print all rows as CSV.")
+@as_json
+def command(sql: str | None, sources: tuple[str, ...], columns: bool, top: int | None,
+            everything: bool, as_csv: bool, as_json: bool) -> None:
+    """Ask by SQL (DuckDB's) about one SOURCE or several.
+
+    \b
+    pageowner query "SELECT comm, sum(pages) FROM pages GROUP BY comm" dump.txt
+    pageowner query "SELECT source, subsystem, sum(bytes) AS b FROM pages GROUP BY ALL
+                     ORDER BY b DESC" before.parquet after.parquet
+
+    The table 'pages' has a row for each allocation of all sources, and each source is a table of
+    its file's name too (before, after). Nothing else can be read or written by the SQL.
+    """
+    if columns:
+        if sql is not None:
+            raise click.UsageError("--columns goes alone")
+        _list_columns()
+        return
+    if sql is None:
+        raise click.UsageError("ask something: SQL, such as \"FROM pages LIMIT 5\"")
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json contradict each other")
+    if top is not None and (everything or as_csv or as_json):
+        raise click.UsageError("--top is for the table, and not with --all; in SQL it is LIMIT")
+    if sources.count("-") > 1:
+        raise click.UsageError("standard input can be read once")
+    from pageowner.analysis.query import check, query
+
+    check(sql)  # before the sources are read, which may take a while
+    names = _names(list(sources) or [None])
+    answer = query(sql, {name: load(source) for name, source in names})
+    from pageowner.report import query_rows
+    from pageowner.report.terminal import is_terminal, paper
+
+    if as_json:
+        _write(query_rows.json_lines(answer.columns, answer.rows()))
+    elif as_csv:
+        _write(query_rows.csv_lines(answer.columns, answer.rows(),
+                                    printable if is_terminal() else str))
+    else:
+        query_rows.draw(answer.columns, answer.rows(), None if everything else top or _ROWS,
+                        paper())
+
+
+def _write(parts: Iterator[str]) -> None:
+    for part in parts:
+        sys.stdout.write(part)
+
+
+def _names(sources: list[str] | list[None]) -> list[tuple[str, str | None]]:
+    """A table's name for each source: of its file, without what tells the kind; told apart by a
+    number where two are the same, as SQL sees them."""
+    found: dict[str, str | None] = {}
+    taken = {"pages"}
+    for source in sources:
+        stem = "live" if source is None else "stdin" if source == "-" else re.sub(
+            r"(\.(parquet|txt|gz|xz|zst))+$", "", os.path.basename(source.rstrip("/"))) or "source"
+        stem = stem.encode(errors="backslashreplace").decode()
+        number, name = 2, stem
+        while name.lower() in taken:
+            name, number = f"{stem}_{number}", number + 1
+        taken.add(name.lower())
+        found[name] = source
+    return list(found.items())
+
+
+def _list_columns() -> None:
+    from pageowner.columns import DERIVED, SAVED
+    from pageowner.report.columns import lay_out
+    from pageowner.report.terminal import paper
+
+    both = {**SAVED, **DERIVED}
+    lay_out([("COLUMN", "left", list(both)), ("MEANING", "left", list(both.values()))],
+            ["meaning"], paper())

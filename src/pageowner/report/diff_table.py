@@ -1,0 +1,126 @@
+"""What changed between two moments, as a table for people, or as JSON for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pageowner.analysis.diff import BECAME
+from pageowner.report.columns import Column, key_columns, lay_out
+from pageowner.report.text import count, count_of, printable, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+    from pageowner.metadata import Metadata
+    from pageowner.report.terminal import Paper
+
+__all__ = ["Side", "draw", "to_json"]
+
+_WIDE = 100
+
+
+class Side(NamedTuple):
+    """One of the two moments: its name, what is known of it, and all of its pages and blocks."""
+
+    name: str
+    meta: Metadata
+    pages: int
+    blocks: int
+
+
+def signed(pages: int, page_size: int) -> str:
+    """``+1.5 MiB``, ``-4 KiB``, ``0 B``."""
+    return ("+" if pages > 0 else "-" if pages < 0 else "") + size(abs(pages) * page_size)
+
+
+def _sums(changes: dict[str, list[Any]], rows: slice) -> dict[str, int]:
+    """Owners, and pages gained and lost, of some rows; how many owners of each fate."""
+    became = changes["became"][rows]
+    return {"owners": len(became), "gained": sum(changes["gained"][rows]),
+            "lost": sum(changes["lost"][rows]), **{one: became.count(one) for one in BECAME}}
+
+
+def draw(changes: pa.Table, top: int | None, by: Sequence[str], before: Side, after: Side,
+         full: bool, paper: Paper) -> None:
+    """The first ``top`` owners that changed (all if None) and the sum of the others."""
+    table, page_size = changes.to_pydict(), after.meta.page_size
+    for title, side in (("before", before), ("after", after)):
+        paper.line(f"{title + ':':7} {side.name}: {size(side.pages * page_size)} in"
+                   f" {count_of(side.pages, 'page')}, {count_of(side.blocks, 'block')}")
+    every = _sums(table, slice(None))
+    if not every["owners"]:
+        paper.line(f"no owner has more or fewer pages, by {', '.join(by)}")
+        return
+    fates = ", ".join(f"{count(every[one])} {one}" for one in BECAME if every[one])
+    paper.line(f"change: {signed(every['gained'] - every['lost'], page_size)}:"
+               f" {size(every['gained'] * page_size)} gained, {size(every['lost'] * page_size)}"
+               f" lost; {count_of(every['owners'], 'owner')} by {', '.join(by)}: {fates}")
+    paper.line()
+    shown = {name: column[:top] for name, column in table.items()}
+    (_draw_full if full else _draw_rows)(shown, by, after.meta, paper)
+    rest = _sums(table, slice(len(shown["became"]), None))
+    if rest["owners"]:
+        if full:
+            paper.line()
+        paper.line(f"and {count_of(rest['owners'], 'more owner')}:"
+                   f" {size(rest['gained'] * page_size)} gained,"
+                   f" {size(rest['lost'] * page_size)} lost", "dim")
+
+
+def _draw_rows(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,
+               paper: Paper) -> None:
+    change = [gained - lost for gained, lost in zip(table["gained"], table["lost"], strict=True)]
+    columns: list[Column] = [
+        ("CHANGE", "right", [signed(pages, meta.page_size) for pages in change]),
+        ("BEFORE", "right", [size(n * meta.page_size) for n in table["pages_before"]]),
+        ("AFTER", "right", [size(n * meta.page_size) for n in table["pages_after"]])]
+    if paper.width >= _WIDE:
+        columns.insert(1, ("PAGES", "right", [f"{pages:+,}" for pages in change]))
+        columns.append(("BLOCKS", "right", [f"{new - old:+,}" for old, new in zip(
+            table["blocks_before"], table["blocks_after"], strict=True)]))
+    columns.append(("NOW", "left", table["became"]))
+    lay_out([*columns, *key_columns(table, by, meta.kind)], by, paper)
+
+
+def _draw_full(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,
+               paper: Paper) -> None:
+    from pageowner.analysis.subsystems import distinctive_frame, subsystem
+
+    rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+    for number, row in enumerate(rows):
+        if number:
+            paper.line()
+        named = "".join(f", {name} {printable(str(row[name]))}" for name in by
+                        if name != "stack" and row[name] is not None)
+        paper.line(f"{signed(row['gained'] - row['lost'], meta.page_size)} ({row['became']}):"
+                   f" {count(row['pages_before'])} pages before, {count(row['pages_after'])} after,"
+                   f" {count(row['blocks_before'])} and {count(row['blocks_after'])} blocks{named}",
+                   "bold")
+        if row["stack"] is None:
+            paper.line("  no stack known")
+            continue
+        paper.line(f"  {printable(subsystem(row['stack']))}")
+        telling = distinctive_frame(row["stack"])
+        for frame in row["stack"].split("\n"):
+            paper.line(f"    {printable(frame)}", "bold yellow" if frame == telling else "")
+
+
+def to_json(changes: pa.Table, top: int | None, by: Sequence[str], before: Side,
+            after: Side) -> dict[str, Any]:
+    """The same facts for programs: sizes in pages and bytes, stacks as lists of functions."""
+    table, page_size = changes.to_pydict(), after.meta.page_size
+    owners = [dict(zip(table, row[:], strict=True))
+              for row in list(zip(*table.values(), strict=True))[:top]]
+    for owner in owners:
+        owner["bytes"] = (owner["gained"] - owner["lost"]) * page_size
+        if owner.get("stack") is not None:
+            owner["stack"] = owner["stack"].split("\n")
+    return {
+        **{title: {"name": side.name, "source": side.meta.source, "kind": side.meta.kind,
+                   "kernel": side.meta.kernel, "taken_at": side.meta.taken_at,
+                   "pages": side.pages, "blocks": side.blocks, "counters": side.meta.counters}
+           for title, side in (("before", before), ("after", after))},
+        "page_size": page_size, "by": list(by), **_sums(table, slice(None)),
+        "changes": owners, "rest": _sums(table, slice(len(owners), None))}

@@ -1,0 +1,40 @@
+"""The colours of flame graphs: by subsystem, or by what changed between two moments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pageowner.report.palette import ROLE_COLOURS, VALUE_COLOURS
+
+if TYPE_CHECKING:
+    from pageowner.analysis.flame import Chains
+
+__all__ = ["FEWER", "MORE", "OTHERS", "SAME", "blend", "changed", "subsystem_colours"]
+
+MORE, FEWER, SAME = "#e0342b", "#3b7dd8", "#d9d9d9"
+"""Of what has more pages, what has fewer, and what has as many."""
+
+OTHERS = ROLE_COLOURS["other"]
+"""Of all subsystems but the largest."""
+
+
+def subsystem_colours(found: Chains) -> dict[str, str]:
+    """The largest subsystems, most pages first, and their colours; the others have `OTHERS`."""
+    pages: dict[str, int] = {}
+    for what, width in zip(found.subsystems, found.widths(), strict=True):
+        pages[what] = pages.get(what, 0) + width
+    largest = sorted(pages, key=lambda what: (-pages[what], what))
+    return dict(zip(largest, VALUE_COLOURS, strict=False))
+
+
+def changed(before: int, after: int) -> str:
+    """Red for more, blue for fewer; the paler the less of it changed."""
+    most = max(before, after)
+    return blend(SAME, MORE if after > before else FEWER, abs(after - before) / most if most else 0)
+
+
+def blend(one: str, other: str, share: float) -> str:
+    """A colour between two, ``#rrggbb``; 0 is the first."""
+    return "#" + "".join(
+        f"{round(int(one[at:at + 2], 16) * (1 - share) + int(other[at:at + 2], 16) * share):02x}"
+        for at in (1, 3, 5))
