@@ -528,13 +528,13 @@ def test_python_gives_the_figures_of_the_command_line(cli: Cli, saved: Path) -> 
 def test_who_says_who_freed_the_page_last(
         capsys: pytest.CaptureFixture[str], rows: list[int], freed: int, said: str) -> None:
     from pageowner.report import page
-    from pageowner.report.terminal import console
+    from pageowner.report.terminal import Paper
     from pageowner.tracker.last_free import LastFree
 
     snapshot = pageowner.Snapshot.from_columns(
         {"pfn": [5] * len(rows), "order": [0] * len(rows), "ts_ns": [1000 * ts for ts in rows]},
         pageowner.snapshot.Metadata(kind="tracker"))
-    page.draw(5, snapshot.table.to_pylist(), snapshot.meta, 50_000, console(),
+    page.draw(5, snapshot.table.to_pylist(), snapshot.meta, 50_000, Paper(),
               LastFree(1000 * freed, 7, 6, "cc1", "free_unref_page+0x1/0x2\nexit_mmap+0x1/0x2"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3:] == [f"  {said}", "    free_unref_page+0x1/0x2", "    exit_mmap+0x1/0x2"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
@@ -69,10 +70,11 @@ def command(source: str | None, by: str, order: str, png: str | None,
         return
     width, height = shutil.get_terminal_size()
     for note in drawn.notes:
-        text = f"pageowner: note: {printable(note)}"
-        print(text, file=sys.stderr)
-        if sys.stderr.isatty():  # the picture is to fit below
-            height -= -(-len(text) // width)
+        lines = [f"pageowner: note: {printable(note)}"]
+        if sys.stderr.isatty():
+            lines = wrap(lines[0], max(width, 20), subsequent_indent="  ")
+            height -= len(lines)  # the picture is to fit below
+        print(*lines, sep="\n", file=sys.stderr)
     if html is not None:
         from pageowner.report import map_html
 

@@ -30,7 +30,7 @@ def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: in
     """What fragments memory."""
     order = found["pageblock_order"]
     states = {state: sum(zone["states"][state] for zone in found["zones"]) for state in STATES}
-    paper.line(f"{_named(meta)}: {_blocks(sum(states.values()), order, meta)}")
+    prose(paper, f"{_named(meta)}: {_blocks(sum(states.values()), order, meta)}")
     _notes(found["notes"], paper)
     _mixed(found, paper)
     paper.line()
@@ -72,7 +72,7 @@ def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: in
 def draw_huge(found: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
     """What is in the way of blocks of an order, and of whom."""
     order, states, by = found["order"], found["states"], found["by"]
-    paper.line(f"{_named(meta)}: {_blocks(sum(states.values()), order, meta)}")
+    prose(paper, f"{_named(meta)}: {_blocks(sum(states.values()), order, meta)}")
     _notes(found["notes"], paper)
     paper.line()
     zones = {name: numbers for name, numbers in found["zones"].items() if any(numbers.values())}

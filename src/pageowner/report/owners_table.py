@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pageowner.report.grid import prose
 from pageowner.report.text import age, count, count_of, printable, size
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
                 for title, name in zip(_titles(by), by, strict=True)]
 
     widths = _widths(columns, by, width)
-    paper.line(summary(meta, all_pages, all_blocks, shown.number + shown.rest_owners, by))
+    prose(paper, summary(meta, all_pages, all_blocks, shown.number + shown.rest_owners, by))
     paper.line()
     paper.line(_line([title for title, _, _ in columns], columns, widths), "bold underline")
     for row in zip(*(cells for _, _, cells in columns), strict=True):
@@ -89,8 +90,8 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
 
 
     if meta.kind == "tracker" and None in table.get("stack", ()):
-        paper.line("Pages without a stack by what they are: --by subsystem; without them:"
-                   " --state owned", "dim")
+        prose(paper, "Pages without a stack by what they are: --by subsystem; without them:"
+              " --state owned", "dim")
 
 
 def _line(cells: Sequence[str], columns: Sequence[tuple[str, str, list[str]]],

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pageowner.report.grid import prose
 from pageowner.report.text import age, count_of, printable, size
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from pageowner.report.terminal import Paper
     from pageowner.snapshot import Metadata
     from pageowner.tracker.last_free import LastFree
 
@@ -21,12 +21,11 @@ _STATES = {"early": "allocated before tracking began",
 
 
 def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
-         console: Console, freed: LastFree | None = None) -> None:
+         paper: Paper, freed: LastFree | None = None) -> None:
     """Write what the rows that cover ``pfn`` say, and who freed it last where that is known."""
-    from rich.text import Text
-
     def line(text: str, style: str = "") -> None:
-        console.print(Text(printable(text), style=style), soft_wrap=True)
+        bare = text.lstrip(" ")
+        prose(paper, printable(bare), style, len(text) - len(bare))
 
     def free_side(allocated_ns: int | None) -> None:
         if freed is not None:
