@@ -89,7 +89,28 @@ def test_who_would_have_to_go_is_named_with_what_it_gives(saved: Path) -> None:
 
 def test_if_no_going_is_enough_it_says_so(saved: Path) -> None:
     text = ok(saved, "--order", "9", "--want", "5000")
-    assert "not 5,000, whoever goes" in text
+    assert "not 5,000, whoever in the way goes" in text
+    assert re.search(r"BLOCKS +HOLD\n +17 +pages that the kernel took for itself\n", text)
+
+
+def test_if_nobodys_going_helps_it_says_why(saved: Path, flags: Path) -> None:
+    text = ok(saved, "--order", "9", "--want", "5", "--by", "memcg")
+    assert "no owner's going would free any" in text
+    assert re.search(r"stay blocked whoever goes.*:\n.*\n +236 +pages of no known owner\n$", text)
+    text = ok(saved, "--order", "18", "--want", "1", "--kpageflags", flags)
+    assert "1  memory that the page allocator was never given" in text
+    assert "of the blocked, 1 holds memory" in text
+
+
+@pytest.mark.parametrize(("width", "across"), [(80, False), (160, True)])
+def test_free_memory_by_order_fits_the_terminal(width: int, across: bool) -> None:
+    snapshot = machine(5).snapshot()
+    counts = [15594, 15638, 8080, 3554, 1097, 825, 906, 439, 244, 41, 1865]
+    snapshot.meta.extra["memory"]["free"] = [[0, "Normal", counts]]
+    lines = drawn(snapshot, width)
+    assert any(re.match(r"  blocks .* 1,865$", line) for line in lines) is across
+    assert any(re.match(r" +10 +1,865 +\d+\.\d +-$", line) for line in lines) is not across
+    assert max(map(len, lines)) <= width
 
 
 def test_gigantic_blocks_are_looked_at_too(saved: Path, flags: Path) -> None:
