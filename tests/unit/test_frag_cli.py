@@ -189,7 +189,8 @@ def test_events_are_told_by_owner() -> None:
     (["--by", "colour"], 2, "cannot group by 'colour'"),
     (["--all", "--top", "3"], 2, "contradict"),
     (["--kpageflags", "/nonexistent"], 1, "/nonexistent"),
-    (["--kpageflags", "/dev/null"], 1, "no page flags"),
+    (["--kpageflags", "/dev/null"], 1, "no page flags: it is empty"),
+    (["--kpageflags", "/proc/self/comm"], 1, "8 bytes a page"),
 ])
 def test_what_goes_wrong_is_one_line(saved: Path, words: list[str], status: int,
                                      message: str) -> None:
@@ -199,6 +200,32 @@ def test_what_goes_wrong_is_one_line(saved: Path, words: list[str], status: int,
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_flags_may_be_packed_or_from_a_pipe(saved: Path, data: Path, flags: Path) -> None:
+    plain = ok(saved, "--kpageflags", flags, "--order", "9")
+    assert plain == ok(saved, "--kpageflags", data / "6.12-fragmented/kpageflags.before.xz",
+                       "--order", "9")
+    with flags.open("rb") as file, subprocess.Popen(
+            ["cat"], stdin=file, stdout=subprocess.PIPE) as cat:
+        done = subprocess.run(
+            [sys.executable, "-m", "pageowner", "frag", saved, "--kpageflags", "/dev/stdin",
+             "--order", "9"], stdin=cat.stdout, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, plain)
+
+
+def test_what_are_no_flags_is_refused(saved: Path, data: Path, flags: Path,
+                                      tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    for content, why in (((data / "6.12-fragmented/zoneinfo.txt").read_bytes()[:800], "no kernel"),
+                         (flags.read_bytes()[:-3], "8 bytes a page"),
+                         (bytes(1 << 20), "free or reserved"),
+                         (lzma.compress(flags.read_bytes())[:-9], "damaged or cut short")):
+        other.write_bytes(content)
+        done = frag(saved, "--kpageflags", other)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert why in done.stderr
+        assert str(other) in done.stderr
 
 
 def test_a_dump_without_pfn_lines_cannot_be_asked(some_records: Path, tmp_path: Path) -> None:
