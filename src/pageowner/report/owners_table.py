@@ -10,7 +10,7 @@ from pageowner.report.text import age, count, count_of, printable, size
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pageowner.analysis.ranking import Shown
+    from pageowner.analysis.ranking import Nameless, Shown
     from pageowner.metadata import Metadata
     from pageowner.report.terminal import Paper
 
@@ -130,14 +130,23 @@ def _widths(columns: Sequence[tuple[str, str, list[str]]], by: Sequence[str],
 
 
 def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
-              paper: Paper) -> None:
-    """Every owner with its whole stack, one below the other."""
+              paper: Paper, without: Nameless) -> None:
+    """Every owner with its whole stack, one below the other; ``without``: those of no known key."""
     from pageowner.analysis.subsystems import distinctive_frame, subsystem
 
     table = shown.owners
-    total = sum(table["pages"]) + shown.rest_pages
-    blocks = sum(table["blocks"]) + shown.rest_blocks
-    paper.line(summary(meta, total, blocks, shown.number + shown.rest_owners, by))
+    total = sum(table["pages"]) + shown.rest_pages + without.pages
+    blocks = sum(table["blocks"]) + shown.rest_blocks + without.blocks
+    owners = shown.number + shown.rest_owners + without.owners
+    prose(paper, summary(meta, total, blocks, owners, by))
+    why = (": allocated before tracking, or past every hook" if meta.kind == "tracker" else
+           " in the dump")
+    if without.pages:
+        more = "; what they are: --by subsystem" if meta.kind == "tracker" else ""
+        paper.line()
+        prose(paper, f"{size(without.pages * meta.page_size)}, {count_of(without.pages, 'page')}"
+              f" ({100 * without.pages / total:.1f} %) in {count_of(without.blocks, 'block')} have"
+              f" no stack{why}{more}", "yellow")
     for row in shown.rows():
         paper.line()
         times = "" if row["oldest_ns"] is None or now_ns is None else (
@@ -151,7 +160,7 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
             "bold")
         stack = row["stack"]
         if stack is None:
-            paper.line("  no stack known")
+            prose(paper, f"no stack{why}", indent=2)
             continue
         paper.line(f"  {printable(subsystem(stack))}")
         telling = distinctive_frame(stack)
