@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Owners", "blockers", "cheapest", "hopeless", "owners_of", "pages_going", "polluters"]
 
 _NAMES = 5
+_OWN = ("anonymous memory", "huge pages (THP)")
 _GOES, _NAMELESS, _KERNEL, _ENDED = range(4)
 _CANDIDATES = 200
 
@@ -37,9 +38,9 @@ class Owners:
     ``group``: the owner of each row of the table; ``labels``: of each owner, its value by key;
     ``pages``: all that it holds. ``stays``: of each row 0 if it goes when its owner does, else why
     not. What is known by no key does not. Where keys are of tasks, nor does what only the kernel
-    itself allocated (tgid 0: while booting, and in interrupts of an idle CPU), nor, in a live
-    capture, what tasks left that have ended, or kernel threads; and page cache and tmpfs stay.
-    ``of_tasks``: whether keys are of tasks.
+    itself allocated (tgid 0: while booting, and in interrupts of an idle CPU; tgid 1: it becomes
+    init, which nobody can end), nor what tasks left that have ended, or kernel threads (see
+    `_living`); and page cache and tmpfs stay. ``of_tasks``: whether keys are of tasks.
     """
 
     snapshot: Snapshot
@@ -106,7 +107,7 @@ def owners_of(snapshot: Snapshot, names: Sequence[str]) -> Owners:
     if of_tasks:
         tasks = key(snapshot, "tgid")
         living = _living(snapshot)
-        why = np.array([_KERNEL if label == 0 else
+        why = np.array([_KERNEL if label in (0, 1) else
                         _GOES if living is None or label in living else _ENDED
                         for label in tasks.labels.to_pylist()] or [_GOES])
         stays = np.where(stays == _GOES, why[tasks.codes], stays)
@@ -114,10 +115,22 @@ def owners_of(snapshot: Snapshot, names: Sequence[str]) -> Owners:
 
 
 def _living(snapshot: Snapshot) -> set[int] | None:
-    """The tasks that could be ended when a live capture was made; None where it is not known."""
+    """The tasks that could be ended when the source was read; None where it is not known.
+
+    A live capture lists them. In a dump they are those that hold anonymous memory: every process
+    has some, its stack at least, and loses it when it ends; kernel threads have none.
+    """
     about = snapshot.meta.extra.get("memory")
     said = about.get("tasks") if isinstance(about, dict) else None
-    return {one for one in said if type(one) is int} if isinstance(said, list) else None
+    if isinstance(said, list):
+        return {one for one in said if type(one) is int}
+    if snapshot.meta.kind == "tracker":
+        return None
+    uses, tasks = key(snapshot, "subsystem"), key(snapshot, "tgid")
+    own = np.array([label in _OWN for label in uses.labels.to_pylist()] or [False], bool)
+    codes = np.unique(tasks.codes[own[uses.codes]]) if len(tasks.codes) else tasks.codes
+    labels = tasks.labels.to_pylist()
+    return {labels[code] for code in codes.tolist()} - {None} or None
 
 
 def _distinct_pairs(block: NDArray[np.int64], owner: NDArray[np.int64],
@@ -222,7 +235,7 @@ def hopeless(owners: Owners, memory: Memory, found: Blocks) -> dict[str, int]:
     - ``held``: frames that the page allocator was never given, or the end of a zone
     - ``unsure``: pages of which it is not known whether they can be moved
     - ``nameless``: pages without an owner by these keys, as those from before tracking
-    - ``kernel``: pages that the kernel took for itself, of no task
+    - ``kernel``: pages that the kernel took for itself, of no task, or of init
     - ``ended``: pages of tasks that have ended, and of kernel threads
     - ``cache``: large folios of page cache or tmpfs, which stay when the task ends
     """

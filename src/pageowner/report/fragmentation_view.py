@@ -136,10 +136,10 @@ def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str
     grid(paper, [*columns, *_who(shown, by, meta, paper)], 2)
     _more(len(owners) - len(shown), paper)
     after = plan["states"]
-    _say(paper, f"then: {_states(after)}; compaction can then empty about"
-                f" {count(plan['reachable']['reclaim'])} of the clearable")
-    _say(paper, f"now:  {_states(states)}; compaction can empty about"
-                f" {count(reach['reclaim'])} of the clearable")
+    for when, one, had in (("then:", after, plan["reachable"]), ("now: ", states, reach)):
+        clear = (f"; compaction can empty about {count(had['reclaim'])} of the clearable"
+                 if one["clearable"] else "")
+        _say(paper, f"{when} {_states(one)}{clear}")
     if short:
         _hopeless(plan["hopeless"], states, by, meta, paper)
     _aside(paper, "Page cache is taken for dropped. A greedy choice, most blocks for each page"
@@ -153,7 +153,7 @@ _MOST_OWNERS = 20
 
 _WHY = {
     "nameless": "pages of no known owner",
-    "kernel": "pages that the kernel took for itself",
+    "kernel": "pages that the kernel took for itself, or init",
     "ended": "pages of kernel threads or of tasks that have ended",
     "cache": "large pages of page cache or tmpfs, which outlive their task",
     "unsure": "pages of which it is not known whether they can be moved",
