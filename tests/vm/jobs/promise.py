@@ -3,9 +3,9 @@ and count how many huge pages there are more.
 
 Sockets' buffers, which cannot be moved, are strewn over memory that a task had filled and freed in
 stripes. The pool of huge pages is grown as far as it goes; then other tasks are ended instead of
-those that frag names, which helps little; then those. Writes promise.json. Exit status 1 if what was
-gained is not within a tenth (or two huge pages) of what was said, or if ending the others gave more
-than a quarter of it.
+those that frag names, which helps little; then those. Writes promise.json. Exit status 1 if what
+was gained is not within a tenth (or two huge pages) of what was said, or if ending the others gave
+more than a quarter of it.
 """
 
 from __future__ import annotations
