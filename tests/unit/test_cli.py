@@ -557,6 +557,8 @@ def test_pages_before_tracking_are_no_owner_to_be_shown_in_full(cli: Cli, tmp_pa
         assert "--by subsystem" in nameless
         assert owner.splitlines()[0].startswith("4 KiB, 1 page (25.0 %)")
         assert "unix_stream_sendmsg" in owner
+    # whose page flags tell what it is
+    assert b"\n  flags slab\n" in cli("who", "1", "-s", path).out
     # where something else is known of them it is shown
     text = cli("report", path, "--full", "--by", "subsystem").out.decode()
     assert "2 pages (50.0 %) in 2 blocks, subsystem slab (early)\n  no stack: allocated" in text
