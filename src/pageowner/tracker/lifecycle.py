@@ -262,11 +262,10 @@ def _added(covered: Sequence[Sequence[int]], ranges: Sequence[tuple[int, int]]) 
 def _already(options: Options) -> Status:
     now = status()
     if now.options != options:
-        theirs, ours = (" ".join(one.words()) for one in (now.options, options))
-        raise PageownerError(
-            f"tracking is on already {f'with {theirs}' if theirs else 'without options'}, not"
-            f" {f'with {ours}' if ours else 'without'}; to change that: pageowner off, then on"
-        )
+        theirs, ours = (" ".join(["with", *one.words()]) if one.words() else "without options"
+                        for one in (now.options, options))
+        raise PageownerError(f"tracking is on already {theirs}, not {ours}; to change that:"
+                             " pageowner off, then on")
     return Status(**{**vars(now), "already_on": True})
 
 
