@@ -24,8 +24,8 @@ from pathlib import Path
 POOL = Path("/proc/sys/vm/nr_hugepages")
 ORDER = 9
 MIB = 1 << 20
-STEP = 4  # huge pages
-SLACK = 8 << 10  # KiB that stay free above what the kernel keeps, for those who run meanwhile
+STEP = 1  # huge pages
+SLACK = 4 << 10  # KiB that stay free above what the kernel keeps, for those who run meanwhile
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h
 
 
