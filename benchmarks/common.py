@@ -97,6 +97,21 @@ def ratio(mine: list[Run], other: list[Run], what: str = "wall") -> float:
     return median([getattr(b, what) / getattr(a, what) for a, b in zip(mine, other, strict=True)])
 
 
+def beside_peer(commands: list[list[str]], dump: str, place: str, rounds: int = 5) -> None:
+    """Print the table of ``pageowner WORDS`` on the dump beside the kernel's page_owner_sort."""
+    print("118 MB dump; medians of", rounds, "pairs with the C page_owner_sort")
+    print("| command | ours, s | C, s | times faster | ours, peak MiB | C, peak MiB |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for words in commands:
+        mine, other = pairs([str(BIN / "pageowner"), *words],
+                            [str(PEER), dump, f"{place}/sorted.txt"], rounds)
+        name = " ".join(["pageowner", *words]).replace(place + "/", "")
+        print(f"| `{name}` | {median([r.wall for r in mine]):.2f} |"
+              f" {median([r.wall for r in other]):.2f} | {ratio(mine, other):.1f} |"
+              f" {median([r.peak for r in mine]) / 2**20:.0f} |"
+              f" {median([r.peak for r in other]) / 2**20:.0f} |", flush=True)
+
+
 def folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="pageowner-bench-")
 

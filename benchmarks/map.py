@@ -8,11 +8,10 @@ import os
 import numpy as np
 import pyarrow as pa
 
-from common import BIN, PEER, folder, median, pairs, ratio, run, unpacked
+from common import BIN, beside_peer, folder, run, unpacked
 from pageowner.runs import pack
 from pageowner.snapshot import Metadata, Snapshot
 
-ROUNDS = 5
 FRAMES = 1 << 28  # 1 TiB
 BLOCK = 512
 
@@ -20,15 +19,8 @@ BLOCK = 512
 def main() -> None:
     with folder() as place:
         dump = unpacked(place)
-        print("118 MB dump; medians of", ROUNDS, "pairs with the C page_owner_sort")
-        print("| command | ours, s | C, s | times faster |")
-        print("| --- | --- | --- | --- |")
-        for words in ([], ["--png", f"{place}/map.png"], ["--html", f"{place}/map.html"]):
-            mine, other = pairs([str(BIN / "pageowner"), "map", dump, *words],
-                                [str(PEER), dump, f"{place}/sorted.txt"], ROUNDS)
-            name = " ".join(["pageowner map", dump, *words]).replace(place + "/", "")
-            print(f"| `{name}` | {median([r.wall for r in mine]):.2f} |"
-                  f" {median([r.wall for r in other]):.2f} | {ratio(mine, other):.1f} |")
+        beside_peer([["map", dump], ["map", dump, "--png", f"{place}/map.png"],
+                     ["map", dump, "--html", f"{place}/map.html"]], dump, place)
         made = tebibyte()
         path = f"{place}/tebibyte.parquet"
         made.save(path)

@@ -6,8 +6,8 @@ import errno
 import time
 
 import pytest
-from rich.console import Console
 
+from pageowner.report.terminal import Paper
 from pageowner.report.tracking import draw_findings
 from pageowner.tracker import doctor, lifecycle
 from pageowner.tracker.hooks import LOST
@@ -42,7 +42,7 @@ def test_a_file_that_tracking_does_not_need_makes_no_gap(
 
     monkeypatch.setattr(doctor, "_read", read)
     found = [finding for finding in doctor._reading() if finding.name.startswith("/proc")]
-    draw_findings(found, Console(width=200))
+    draw_findings(found, Paper())
     said = capsys.readouterr().out
     assert "Errno" not in said
     assert "no memcg is shown" in said

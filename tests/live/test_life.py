@@ -117,14 +117,15 @@ def test_on_when_on_says_so_and_names_what_differs() -> None:
     lifecycle.on(lifecycle.Options(depth=8))
     again = lifecycle.on(lifecycle.Options(depth=8))
     assert again.already_on
-    with pytest.raises(PageownerError, match="depth is 8, not 32"):
+    with pytest.raises(PageownerError, match="already with --depth 8, not with --depth 32;"):
         lifecycle.on(lifecycle.Options(depth=32))
     assert lifecycle.status().options.depth == 8
 
 
 def test_options_that_cannot_be_are_usage_errors(bpf: Libbpf) -> None:
     assert bpf
-    for wrong in ({"depth": 0}, {"depth": 65}, {"sample": 0}, {"min_order": -1}):
+    for wrong in ({"depth": 0}, {"depth": 65}, {"sample": 0}, {"min_order": -1},
+                  {"tgid": 1 << 30}):
         with pytest.raises(UsageError):
             lifecycle.on(lifecycle.Options(**wrong))
 

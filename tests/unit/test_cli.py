@@ -528,14 +528,38 @@ def test_python_gives_the_figures_of_the_command_line(cli: Cli, saved: Path) -> 
 def test_who_says_who_freed_the_page_last(
         capsys: pytest.CaptureFixture[str], rows: list[int], freed: int, said: str) -> None:
     from pageowner.report import page
-    from pageowner.report.terminal import console
+    from pageowner.report.terminal import Paper
     from pageowner.tracker.last_free import LastFree
 
     snapshot = pageowner.Snapshot.from_columns(
         {"pfn": [5] * len(rows), "order": [0] * len(rows), "ts_ns": [1000 * ts for ts in rows]},
         pageowner.snapshot.Metadata(kind="tracker"))
-    page.draw(5, snapshot.table.to_pylist(), snapshot.meta, 50_000, console(),
+    page.draw(5, snapshot.table.to_pylist(), snapshot.meta, 50_000, Paper(),
               LastFree(1000 * freed, 7, 6, "cc1", "free_unref_page+0x1/0x2\nexit_mmap+0x1/0x2"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3:] == [f"  {said}", "    free_unref_page+0x1/0x2", "    exit_mmap+0x1/0x2"]
     assert rows or lines[0] == "pfn 0x5 (5): free"
+
+
+def test_pages_before_tracking_are_no_owner_to_be_shown_in_full(cli: Cli, tmp_path: Path) -> None:
+    stack = "alloc_pages+0x1/0x2\nunix_stream_sendmsg+0x1/0x2"
+    snapshot = pageowner.Snapshot.from_columns({
+        "pfn": [1, 2, 3, 4], "order": [0] * 4, "stack": [None, None, None, stack],
+        "comm": [None, None, None, "dd"], "state": ["early", "early", "untracked", "owned"],
+        "page_flags": [1 << 7, 1 << 7, 1 << 7, 0]}, pageowner.snapshot.Metadata(kind="tracker"))
+    path = tmp_path / "live.parquet"
+    snapshot.save(path)
+    for by in ("stack", "comm"):
+        text = cli("report", path, "--full", "--top", "1", "--by", by).out.decode()
+        head, nameless, owner = text.strip().split("\n\n")
+        assert "16 KiB in 4 pages, 4 blocks; 2 owners by" in head
+        assert nameless.startswith("12 KiB, 3 pages (75.0 %) in 3 blocks have no stack: allocated")
+        assert "--by subsystem" in nameless
+        assert owner.splitlines()[0].startswith("4 KiB, 1 page (25.0 %)")
+        assert "unix_stream_sendmsg" in owner
+    # whose page flags tell what it is
+    assert b"\n  flags slab\n" in cli("who", "1", "-s", path).out
+    # where something else is known of them it is shown
+    text = cli("report", path, "--full", "--by", "subsystem").out.decode()
+    assert "2 pages (50.0 %) in 2 blocks, subsystem slab (early)\n  no stack: allocated" in text
+    assert "have no stack" not in text

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from machines import Machine, machine
+from machines import Machine, Page, machine
 
 from pageowner.analysis.blocks import BLOCKED, blocks
-from pageowner.analysis.culprits import blockers, cheapest, owners_of, pages_going
+from pageowner.analysis.culprits import blockers, cheapest, hopeless, owners_of, pages_going
 from pageowner.analysis.fragmentation import huge
 from pageowner.analysis.memory import memory
 
@@ -75,8 +75,6 @@ def test_a_single_page_of_a_small_owner_is_chosen_over_a_large_one() -> None:
     made = machine(0)
     made.pages = [page for page in made.pages if page.pfn < 1]
     made.held = {0, *range(1019, 1024)}
-    from machines import Page
-
     made.pages = [Page(pfn, 0, "buffer", "large") for pfn in range(256, 512, 2)]
     made.pages += [Page(600, 0, "slab", "small"), Page(700, 0, "anonymous", "other")]
     gone, unblocked, pages = chosen_for(made, 1)
@@ -118,8 +116,20 @@ def test_memory_of_a_booting_kernel_is_not_said_to_go(big: Snapshot) -> None:
     found = huge(big, 9, "comm,tgid", want=400)
     assert found["plan"]["gain"] < 400
     assert found["plan"]["owners"]
-    assert all(one["tgid"] != 0 for one in found["plan"]["owners"])
-    assert any(one["tgid"] == 0 for one in found["blockers"])
+    assert all(one["tgid"] > 1 for one in found["plan"]["owners"])  # 1 is init
+    assert {0, 1} <= {one["tgid"] for one in found["blockers"]}
+    assert found["plan"]["hopeless"]["kernel"] > 0
+
+
+def test_kernel_threads_and_ended_tasks_of_a_dump_are_not_said_to_go(big: Snapshot) -> None:
+    found = huge(big, 9, "comm,tgid", want=5000)
+    own = big.select(subsystem=("anonymous memory", "huge pages (THP)"))
+    alive = set(own.table["tgid"].to_pylist())
+    named = {one["tgid"] for one in found["plan"]["owners"]}
+    assert {63, 75} <= named <= alive
+    blocking = {one["comm"] for one in found["blockers"] if one["tgid"] not in alive}
+    assert {"kdevtmpfs", "kthreadd"} <= blocking
+    assert found["plan"]["hopeless"]["ended"] > 0
 
 
 def test_what_ended_tasks_left_is_not_said_to_go() -> None:
@@ -132,6 +142,45 @@ def test_what_ended_tasks_left_is_not_said_to_go() -> None:
     assert cheapest(owners_of(snapshot, ["comm"]), seen, found, 3) == ([], 0)
     # what is asked by what memory is used for does not end with a task
     assert cheapest(owners_of(snapshot, ["migratetype"]), seen, found, 3)[1] >= 3
+
+
+def test_why_blocks_stay_blocked_whoever_goes_is_told_by_reason() -> None:
+    made = machine(0)
+    made.held = {0, *range(1019, 1024), 5 << ORDER}
+    made.pages = [Page(320, 0, "buffer", ""), Page(321, 0, "slab", ""),  # tgid 0
+                  Page(323, 0, "slab", "ended"), Page(352, 0, "slab", "ended"),
+                  Page(384, 4, "cache", "abc"), Page(416, 4, "anonymous", "abc"),
+                  Page(448, 0, "slab", "abc"), Page((5 << ORDER) + 1, 0, "slab", "abc")]
+    snapshot = made.snapshot()
+    snapshot.meta.extra["memory"]["tasks"] = [3]
+    seen = memory(snapshot)
+    found = blocks(seen, ORDER)
+    held = {pfn >> ORDER for pfn in made.held}
+    assert hopeless(owners_of(snapshot, ["comm"]), seen, found) == {
+        "held": len(held), "unsure": 0, "nameless": 0, "kernel": 1, "ended": 2, "cache": 1}
+    assert cheapest(owners_of(snapshot, ["comm"]), seen, found, 100)[1] == 2
+    # no page of it has a cgroup
+    assert hopeless(owners_of(snapshot, ["memcg"]), seen, found) == {
+        "held": len(held), "unsure": 0, "nameless": 6, "kernel": 0, "ended": 0, "cache": 0}
+
+
+def test_a_block_across_two_zones_is_unblocked_by_nobody() -> None:
+    made = machine(0)
+    made.zones = [("DMA", 0, 328), ("Normal", 328, 1024)]
+    made.held = set()
+    made.pages = [Page(321, 0, "slab", "one"), Page(340, 0, "slab", "one")]
+    assert chosen_for(made, 2) == ({"one"}, 1, 2)
+    assert blocked_without(made, set()) - blocked_without(made, {"one"}) == 1
+
+
+@pytest.mark.parametrize("want", [3, 40, 200])
+def test_less_than_was_asked_for_is_only_said_when_all_in_the_way_go(want: int) -> None:
+    made = machine(7, frames=1 << 13, kinds=("slab", "anonymous", "buffer"))
+    for number, page in enumerate(made.pages):
+        page.comm = f"t{number % 400}"
+    plan = huge(made.snapshot(), ORDER, "comm", want=want)["plan"]
+    everybody = huge(made.snapshot(), ORDER, "comm", want=1 << 20)["plan"]
+    assert plan["gain"] >= min(want, everybody["gain"])
 
 
 def test_what_is_asked_for_is_what_can_be_had_then(big: Snapshot) -> None:

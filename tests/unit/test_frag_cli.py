@@ -89,7 +89,28 @@ def test_who_would_have_to_go_is_named_with_what_it_gives(saved: Path) -> None:
 
 def test_if_no_going_is_enough_it_says_so(saved: Path) -> None:
     text = ok(saved, "--order", "9", "--want", "5000")
-    assert "not 5,000, whoever goes" in text
+    assert "not 5,000, whoever in the way goes" in text
+    assert re.search(r"\n +17 +pages that the kernel took for itself, or init\n", text)
+
+
+def test_if_nobodys_going_helps_it_says_why(saved: Path, flags: Path) -> None:
+    text = ok(saved, "--order", "9", "--want", "5", "--by", "memcg")
+    assert "no owner's going would free any" in text
+    assert re.search(r"stay blocked whoever goes.*:\n.*\n +236 +pages of no known owner\n$", text)
+    text = ok(saved, "--order", "18", "--want", "1", "--kpageflags", flags)
+    assert "1  memory that the page allocator was never given" in text
+    assert "of the blocked, 1 holds memory" in text
+
+
+@pytest.mark.parametrize(("width", "across"), [(80, False), (160, True)])
+def test_free_memory_by_order_fits_the_terminal(width: int, across: bool) -> None:
+    snapshot = machine(5).snapshot()
+    counts = [15594, 15638, 8080, 3554, 1097, 825, 906, 439, 244, 41, 1865]
+    snapshot.meta.extra["memory"]["free"] = [[0, "Normal", counts]]
+    lines = drawn(snapshot, width)
+    assert any(re.match(r"  blocks .* 1,865$", line) for line in lines) is across
+    assert any(re.match(r" +10 +1,865 +\d+\.\d +-$", line) for line in lines) is not across
+    assert max(map(len, lines)) <= width
 
 
 def test_gigantic_blocks_are_looked_at_too(saved: Path, flags: Path) -> None:
@@ -168,7 +189,8 @@ def test_events_are_told_by_owner() -> None:
     (["--by", "colour"], 2, "cannot group by 'colour'"),
     (["--all", "--top", "3"], 2, "contradict"),
     (["--kpageflags", "/nonexistent"], 1, "/nonexistent"),
-    (["--kpageflags", "/dev/null"], 1, "no page flags"),
+    (["--kpageflags", "/dev/null"], 1, "no page flags: it is empty"),
+    (["--kpageflags", "/proc/self/comm"], 1, "8 bytes a page"),
 ])
 def test_what_goes_wrong_is_one_line(saved: Path, words: list[str], status: int,
                                      message: str) -> None:
@@ -178,6 +200,32 @@ def test_what_goes_wrong_is_one_line(saved: Path, words: list[str], status: int,
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_flags_may_be_packed_or_from_a_pipe(saved: Path, data: Path, flags: Path) -> None:
+    plain = ok(saved, "--kpageflags", flags, "--order", "9")
+    assert plain == ok(saved, "--kpageflags", data / "6.12-fragmented/kpageflags.before.xz",
+                       "--order", "9")
+    with flags.open("rb") as file, subprocess.Popen(
+            ["cat"], stdin=file, stdout=subprocess.PIPE) as cat:
+        done = subprocess.run(
+            [sys.executable, "-m", "pageowner", "frag", saved, "--kpageflags", "/dev/stdin",
+             "--order", "9"], stdin=cat.stdout, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, plain)
+
+
+def test_what_are_no_flags_is_refused(saved: Path, data: Path, flags: Path,
+                                      tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    for content, why in (((data / "6.12-fragmented/zoneinfo.txt").read_bytes()[:800], "no kernel"),
+                         (flags.read_bytes()[:-3], "8 bytes a page"),
+                         (bytes(1 << 20), "free or reserved"),
+                         (lzma.compress(flags.read_bytes())[:-9], "damaged or cut short")):
+        other.write_bytes(content)
+        done = frag(saved, "--kpageflags", other)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert why in done.stderr
+        assert str(other) in done.stderr
 
 
 def test_a_dump_without_pfn_lines_cannot_be_asked(some_records: Path, tmp_path: Path) -> None:

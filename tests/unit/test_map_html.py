@@ -257,11 +257,14 @@ def test_two_snapshots_stand_side_by_side_and_move_together(window: Browser, mad
     later = machine(5, frames=1 << 12)
     later.pages = [page for page in later.pages if page.comm != "bbb"]
     both = [one.snapshot() for one in (made, later)]
+    for one in both:
+        one.meta.pageblock_order = None  # of which both have the same note
     path = tmp_path / "both.html"
     with path.open("wb") as file:
         map_html.write(file, [(one, memory(one)) for one in both], "comm", "row")
     window.post("url", url=path.as_uri())
     window.until("document.querySelectorAll('canvas')[1]?.dataset.frames")
+    assert window.run("return document.querySelectorAll('.note').length") == 1
     pages = sum(1 << one.order for one in made.pages if one.comm == "bbb")
     assert window.run("return legend.find(one => one.label === 'bbb').each") == [pages, 0]
     x, y = spot(window, 2500)

@@ -64,8 +64,8 @@ def test_the_map_fits_the_window_and_names_its_zones(
     assert len(lines) < height  # one is the prompt's
     assert max(map(cell_len, lines)) <= width
     text = "\n".join(lines)
-    assert re.search(r"^0 DMA32 +0 B ", text, re.MULTILINE)
-    assert re.search(r"^1 Normal +2 GiB ", text, re.MULTILINE)
+    assert re.search(r"^N0 DMA32 +0 B ", text, re.MULTILINE)
+    assert re.search(r"^N1 Normal +2 GiB ", text, re.MULTILINE)
     for label in ("one", "two", "free", "not the allocator's"):
         assert re.search(rf"{label} +25\.0% +1 GiB", text)
     assert "made up: 4 GiB by task, a cell is " in text
@@ -126,6 +126,34 @@ def test_in_a_pipe_there_are_plain_characters_and_hostile_names_are_shown(saved:
     assert "0 Normal" in done.stdout
 
 
+def test_names_in_the_legend_are_whole_at_80_columns(
+        capsys: pytest.CaptureFixture[str]) -> None:
+    common = ("shared memory (tmpfs)", "slab: network buffers")
+    made = machine(3)
+    for number, page in enumerate(made.pages):
+        page.comm = common[number % 2]
+    map_view.draw(picture(made.snapshot(), "comm"), META, "row", 80, 24, None)
+    text = capsys.readouterr().out
+    assert all(name in text for name in common)
+    coloured_lines, _ = coloured(picture(made.snapshot(), "comm"), "row", 80, 24)
+    assert all(name in "".join(coloured_lines) for name in common)
+
+
+def test_notes_are_wrapped_at_a_terminal(dump_text: Path) -> None:
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([sys.executable, "-m", "pageowner", "map", str(dump_text)],
+                          stdout=subprocess.PIPE, stdin=theirs, stderr=theirs, text=True,
+                          env={**os.environ, "COLUMNS": "80", "LINES": "24"}) as child:
+        os.close(theirs)
+        picture_lines = child.communicate()[0].splitlines()
+        notes = os.read(ours, 1 << 16).decode().splitlines()
+    os.close(ours)
+    assert notes[0].startswith("pageowner: note: a dump knows")
+    assert len(notes) > 1
+    assert max(map(len, notes)) <= 80
+    assert len(notes) + len(picture_lines) < 24
+
+
 def test_a_terminal_gets_colours_unless_NO_COLOR_is_set(saved: Path) -> None:
     for env, expected in (({"COLORTERM": "truecolor"}, True), ({"NO_COLOR": "1"}, False)):
         ours, theirs = pty.openpty()
@@ -155,9 +183,28 @@ def test_the_json_sums_up_to_all_frames(saved: Path) -> None:
     assert [zone["name"] for zone in found["zones"]] == ["node 0 DMA", "node 0 Normal"]
 
 
-def test_a_wrong_word_and_a_wrong_file_are_said_in_one_line(saved: Path, tmp_path: Path) -> None:
-    done = run(saved, "--by", "shoe")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+@pytest.mark.parametrize(("words", "message"), [
+    (["--by", "shoe"], "cannot colour by 'shoe'; choose from age, stack"),
+    (["--png", "-"], "a picture is written to a file"),
+    (["--html", "-"], "a picture is written to a file"),
+    (["--json", "--png", "x.png"], "neither --png nor --html"),
+    (["--beside", "x"], "--beside goes with --html"),
+])
+def test_words_that_do_not_go_together_are_said_in_one_line(
+        saved: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    done = run(saved, *words, PWD=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert message in done.stderr
+
+
+def test_a_page_that_was_written_is_named(saved: Path, tmp_path: Path) -> None:
+    done = run(saved, "--html", tmp_path / "map.html")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert re.fullmatch(rf"{tmp_path}/map.html: [\d.]+ [KM]iB, to be opened in a browser\n",
+                        done.stderr)
+
+
+def test_a_wrong_file_is_said_in_one_line(saved: Path, tmp_path: Path) -> None:
     done = run(saved, "--png", tmp_path / "none" / "x.png")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "cannot write" in done.stderr

@@ -44,6 +44,7 @@ class Blocks:
     (of its zone in `Memory.stretches`), and pages: ``movable`` (``cache`` of them are page cache
     that reclaim can drop), ``stuck`` (in use and not to be moved), ``unsure`` (movability unknown),
     ``held`` (never given to the page allocator), ``free`` (nothing is known to be there).
+    ``across``: it reaches into another zone.
     """
 
     order: int
@@ -56,6 +57,7 @@ class Blocks:
     held: NDArray[np.int64]
     free: NDArray[np.int64]
     place: NDArray[np.int64]
+    across: NDArray[np.bool_]
 
     def count(self, place: int | None = None) -> dict[str, int]:
         """Blocks by state, of one zone or of all."""
@@ -119,7 +121,7 @@ def blocks(memory: Memory, order: int) -> Blocks:
     return Blocks(
         order, (edges[:-1] >> order)[real], state[real], pages[compaction.CAN][real], cache[real],
         pages[compaction.CANNOT][real], pages[compaction.UNKNOWN][real], held[real],
-        np.maximum(size - held - used, 0)[real], place[real])
+        np.maximum(size - held - used, 0)[real], place[real], across[real])
 
 
 def in_the_way(memory: Memory, found: Blocks) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

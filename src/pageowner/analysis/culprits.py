@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from pageowner.analysis.mixed import Mixed
     from pageowner.snapshot import Snapshot
 
-__all__ = ["Owners", "blockers", "cheapest", "owners_of", "pages_going",
-           "polluters"]
+__all__ = ["Owners", "blockers", "cheapest", "hopeless", "owners_of", "pages_going", "polluters"]
 
 _NAMES = 5
+_OWN = ("anonymous memory", "huge pages (THP)")
+_GOES, _NAMELESS, _KERNEL, _ENDED = range(4)
 _CANDIDATES = 200
 
 
@@ -35,24 +36,25 @@ class Owners:
     """The owners of a snapshot's rows by some keys.
 
     ``group``: the owner of each row of the table; ``labels``: of each owner, its value by key;
-    ``pages``: all that it holds. ``goes``: of each row, whether it goes when its owner does. What
-    is known by no key does not. Where keys are of tasks, nor does what only the kernel itself
-    allocated (tgid 0: while booting, and in interrupts of an idle CPU), nor, in a live capture,
-    what tasks left that have ended, or kernel threads; and page cache and tmpfs stay.
-    ``of_tasks``: whether keys are of tasks.
+    ``pages``: all that it holds. ``stays``: of each row 0 if it goes when its owner does, else why
+    not. What is known by no key does not. Where keys are of tasks, nor does what only the kernel
+    itself allocated (tgid 0: while booting, and in interrupts of an idle CPU; tgid 1: it becomes
+    init, which nobody can end), nor what tasks left that have ended, or kernel threads (see
+    `_living`); and page cache and tmpfs stay. ``of_tasks``: whether keys are of tasks.
     """
 
     snapshot: Snapshot
     group: NDArray[np.int64]
     labels: list[dict[str, Any]]
     pages: NDArray[np.int64]
-    goes: NDArray[np.bool_]
+    stays: NDArray[np.uint8]
     of_tasks: bool
 
     def going(self, memory: Memory) -> NDArray[np.int64]:
         """The owner with which each allocation would go; -1 where none."""
         owner = self.of(memory)
-        owner[owner >= 0] = np.where(self.goes[memory.row[owner >= 0]], owner[owner >= 0], -1)
+        owner[owner >= 0] = np.where(self.stays[memory.row[owner >= 0]] == _GOES,
+                                     owner[owner >= 0], -1)
         if self.of_tasks:
             owner[memory.stays] = -1
         return owner
@@ -101,21 +103,34 @@ def owners_of(snapshot: Snapshot, names: Sequence[str]) -> Owners:
     pages = np.bincount(group, weights=sizes, minlength=number).astype(np.int64)
     named = np.array([any(label is not None for label in one.values()) for one in labels], bool)
     of_tasks = bool({"comm", "pid", "tgid"} & set(names))
-    goes = named[group] if rows else np.zeros(0, bool)
+    stays = np.where(named[group], _GOES, _NAMELESS) if rows else np.zeros(0, np.int64)
     if of_tasks:
         tasks = key(snapshot, "tgid")
         living = _living(snapshot)
-        can = np.array([label != 0 and (living is None or label in living)
-                        for label in tasks.labels.to_pylist()] or [False], bool)
-        goes &= can[tasks.codes]
-    return Owners(snapshot, group, labels, pages, goes, of_tasks)
+        why = np.array([_KERNEL if label in (0, 1) else
+                        _GOES if living is None or label in living else _ENDED
+                        for label in tasks.labels.to_pylist()] or [_GOES])
+        stays = np.where(stays == _GOES, why[tasks.codes], stays)
+    return Owners(snapshot, group, labels, pages, stays.astype(np.uint8), of_tasks)
 
 
 def _living(snapshot: Snapshot) -> set[int] | None:
-    """The tasks that could be ended when a live capture was made; None where it is not known."""
+    """The tasks that could be ended when the source was read; None where it is not known.
+
+    A live capture lists them. In a dump they are those that hold anonymous memory: every process
+    has some, its stack at least, and loses it when it ends; kernel threads have none.
+    """
     about = snapshot.meta.extra.get("memory")
     said = about.get("tasks") if isinstance(about, dict) else None
-    return {one for one in said if type(one) is int} if isinstance(said, list) else None
+    if isinstance(said, list):
+        return {one for one in said if type(one) is int}
+    if snapshot.meta.kind == "tracker":
+        return None
+    uses, tasks = key(snapshot, "subsystem"), key(snapshot, "tgid")
+    own = np.array([label in _OWN for label in uses.labels.to_pylist()] or [False], bool)
+    codes = np.unique(tasks.codes[own[uses.codes]]) if len(tasks.codes) else tasks.codes
+    labels = tasks.labels.to_pylist()
+    return {labels[code] for code in codes.tolist()} - {None} or None
 
 
 def _distinct_pairs(block: NDArray[np.int64], owner: NDArray[np.int64],
@@ -198,9 +213,9 @@ def _sets(owners: Owners, memory: Memory, found: Blocks, going: NDArray[np.int64
     """The blocked blocks that would not be if their owners went, by the set of these."""
     who, at = _in_blocked(owners, memory, found)
     owner = going[who]
-    hopeless = (found.held > 0) | (found.unsure > 0)
-    hopeless[at[owner < 0]] = True
-    kept = ~hopeless[at]
+    never = (found.held > 0) | (found.unsure > 0) | found.across
+    never[at[owner < 0]] = True
+    kept = ~never[at]
     block, of_block = _distinct_pairs(at[kept], owner[kept], len(owners.labels))
     bounds = np.flatnonzero(np.diff(block, prepend=-1, append=-1)).tolist()
     counts: dict[bytes, int] = {}
@@ -211,6 +226,30 @@ def _sets(owners: Owners, memory: Memory, found: Blocks, going: NDArray[np.int64
     return _Sets(np.array(list(counts.values()), np.int64),
                  np.cumsum([0, *map(len, members)]),
                  np.concatenate(members) if members else np.zeros(0, np.int64))
+
+
+def hopeless(owners: Owners, memory: Memory, found: Blocks) -> dict[str, int]:
+    """How many blocked blocks stay so whichever owners go, by what else stands in them. A block
+    may have several of these:
+
+    - ``held``: frames that the page allocator was never given, or the end of a zone
+    - ``unsure``: pages of which it is not known whether they can be moved
+    - ``nameless``: pages without an owner by these keys, as those from before tracking
+    - ``kernel``: pages that the kernel took for itself, of no task, or of init
+    - ``ended``: pages of tasks that have ended, and of kernel threads
+    - ``cache``: large folios of page cache or tmpfs, which stay when the task ends
+    """
+    who, at = _in_blocked(owners, memory, found)
+    row = memory.row[who]
+    stays = np.append(owners.stays, np.uint8(_NAMELESS))[row]  # at -1: no row
+    cache = owners.of_tasks & memory.stays[who] & (stays == _GOES)
+    blocked = found.state == BLOCKED
+    result = {"held": int(np.count_nonzero(blocked & ((found.held > 0) | found.across))),
+              "unsure": int(np.count_nonzero(blocked & (found.unsure > 0)))}
+    for name, mine in (("nameless", stays == _NAMELESS), ("kernel", stays == _KERNEL),
+                       ("ended", stays == _ENDED), ("cache", cache)):
+        result[name] = len(np.unique(at[mine]))
+    return result
 
 
 def cheapest(owners: Owners, memory: Memory, found: Blocks,

@@ -17,6 +17,7 @@ from pageowner.analysis.culprits import (
     Owners,
     blockers,
     cheapest,
+    hopeless,
     owners_of,
     pages_going,
     polluters,
@@ -168,9 +169,10 @@ def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "tgi
       they can be moved, and ``unsure_pages`` all of these pages
     - ``blockers``: owners, the first ``top``; ``blockers_in_all``
     - ``plan`` (None unless asked for): ``owners`` (with pages, tasks, cgroups), the blocks
-      ``unblocked``, their ``pages``, ``states`` and ``reachable`` once they are gone, and
+      ``unblocked``, their ``pages``, ``states`` and ``reachable`` once they are gone,
       ``gain``: how many blocks more can then be had, those free and those reachable once page
-      cache is dropped taken together
+      cache is dropped taken together, and ``hopeless``: blocks that nobody's going unblocks, by
+      reason (see `culprits.hopeless`)
 
     Raises what `fragmentation` raises.
     """
@@ -214,15 +216,18 @@ def _plan(snapshot: Snapshot, seen: Memory, found: Blocks, owners: Owners,
     before = _to_be_had(snapshot, seen, found)
     going, pages = owners.going(seen), pages_going(owners, seen)
     asked = want
-    for _ in range(_ROUNDS):
+    for turn in range(_ROUNDS):
         chosen, unblocked = cheapest(owners, seen, found, asked)
         rest = seen.without(np.isin(going, chosen))
         after = of_order.blocks(rest, found.order)
         gain = _to_be_had(snapshot, rest, after) - before
         if gain >= want or unblocked < asked:
             break
-        asked = unblocked + want - gain
+        asked = unblocked + (want - gain << max(0, turn - _ROUNDS // 3))
+        if turn + 2 == _ROUNDS:
+            asked = len(found.number) + 1  # all who can go
     return {
         "want": want, "gain": gain, "unblocked": unblocked, "pages": int(pages[chosen].sum()),
+        "hopeless": hopeless(owners, seen, found),
         "owners": owners.described([{"owner": one, "pages": int(pages[one])} for one in chosen]),
         "states": after.count(), "reachable": _reachable(snapshot, rest, after)}

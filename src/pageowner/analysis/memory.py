@@ -175,7 +175,8 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
                      " those that the page allocator was never given")
     else:
         notes.append("a dump knows pages in use only: frames without a record are free, reserved or"
-                     " no memory, and the orders of free blocks are not known")
+                     " no memory, and the orders of free blocks are not known; a copy of"
+                     " /proc/kpageflags made with it tells (--kpageflags)")
     if sees_free:
         columns = _outside_of(held, columns)
     first, pages, order, row, kind, moves, cache, stays = columns

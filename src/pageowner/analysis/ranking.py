@@ -10,7 +10,7 @@ from pageowner.analysis.words import ALIASES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Shown", "head", "ranked"]
+__all__ = ["Nameless", "Shown", "head", "named", "ranked"]
 
 
 class Shown(NamedTuple):
@@ -30,6 +30,14 @@ class Shown(NamedTuple):
         """The owners to show, each as its values by name."""
         return [dict(zip(self.owners, row, strict=True))
                 for row in zip(*self.owners.values(), strict=True)]
+
+
+class Nameless(NamedTuple):
+    """Owners of which no key is known, taken together."""
+
+    owners: int = 0
+    pages: int = 0
+    blocks: int = 0
 
 
 def ranked(labels: Mapping[str, Sequence[Any]], pages: Sequence[int], blocks: Sequence[int],
@@ -74,3 +82,18 @@ def head(owners: Any, top: int | None) -> Shown:
         first = {name: column[:top] for name, column in owners.items()}
         rest = {name: [] if top is None else owners[name][top:] for name in ("pages", "blocks")}
     return Shown(first, len(rest["pages"]), sum(rest["pages"]), sum(rest["blocks"]))
+
+
+def named(owners: Any, keys: Sequence[str]) -> tuple[dict[str, list[Any]], Nameless]:
+    """The owners of which any of ``keys`` is known, in the same order, and the sum of the others.
+    """
+    columns = owners if isinstance(owners, dict) else owners.to_pydict()
+    known = [any(value is not None for value in values)
+             for values in zip(*(columns[key] for key in keys), strict=True)]
+
+    def lost(name: str) -> int:
+        return sum(n for n, yes in zip(columns[name], known, strict=True) if not yes)
+
+    kept = {name: [value for value, yes in zip(column, known, strict=True) if yes]
+            for name, column in columns.items()}
+    return kept, Nameless(known.count(False), lost("pages"), lost("blocks"))

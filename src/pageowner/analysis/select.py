@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from pageowner.analysis import known
 from pageowner.analysis.keys import key, times
 from pageowner.analysis.words import Filter, duration_ns
-from pageowner.errors import PageownerError, UsageError
-from pageowner.snapshot import STATES, Snapshot
+from pageowner.errors import PageownerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pageowner.snapshot import Snapshot
 
 __all__ = ["Filter", "duration_ns", "newest_ns", "select"]
 
@@ -49,14 +51,12 @@ def select(snapshot: Snapshot, chosen: Filter) -> pa.Table:
     """The rows that match.
 
     Raises PageownerError for a word about what the source does not know of any row, UsageError
-    for a state that does not exist.
+    for a state, zone, migratetype or gfp flag that does not exist.
     """
     if not chosen:
         return snapshot.table
-    if chosen.state is not None and not any(map(_any_pattern(chosen.state), STATES)):
-        raise UsageError(f"no page can be {' or '.join(map(repr, chosen.state))}; a state is one of"
-                         f" {', '.join(STATES)}")
     _check_known(snapshot, chosen)
+    known.check(snapshot, chosen, _any_pattern)
     keep = np.ones(snapshot.table.num_rows, bool)
     for name in ("pid", "tgid", "node", "order"):
         wanted = getattr(chosen, name)
@@ -118,8 +118,7 @@ def _any_frame(patterns: tuple[str, ...]) -> Callable[[object], bool]:
 
 def _all_flags(wanted: tuple[str, ...]) -> Callable[[object], bool]:
     # ZERO, __GFP_ZERO and GFP_KERNEL|ZERO are all understood.
-    names = [flag.strip().upper() for one in wanted for flag in re.split(r"[|,]", one)]
-    choices = [{name, f"GFP_{name}", f"__GFP_{name}"} for name in names if name]
+    choices = [{name, f"GFP_{name}", f"__GFP_{name}"} for name in known.flag_names(wanted)]
 
     def good(flags: object) -> bool:
         have = set(str(flags).upper().split("|"))

@@ -7,6 +7,7 @@ a large dump is already being read.
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
@@ -56,8 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.filename is not None:
             return _fail(f"{error.filename}: {error.strerror}", 1)
+        if _is_of_bpf(error):
+            return _fail(f"{error.strerror}; is another pageowner turning tracking on or off?"
+                         if error.errno == errno.ENOENT else str(error.strerror), 1)
         _drop_output()
         return _fail(f"cannot write the output: {error.strerror or error}", 1)
+
+
+def _is_of_bpf(error: OSError) -> bool:
+    # who was refused by BPF has imported it
+    libbpf = sys.modules.get("pageowner.tracker.libbpf")
+    return libbpf is not None and isinstance(error, libbpf.BpfError)
 
 
 def _prepare_streams() -> None:

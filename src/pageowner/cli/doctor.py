@@ -27,8 +27,8 @@ def command(as_json: bool) -> None:
         print(json.dumps([asdict(finding) for finding in found], indent=1))
     else:
         from pageowner.report import tracking
-        from pageowner.report.terminal import console
+        from pageowner.report.terminal import paper
 
-        tracking.draw_findings(found, console())
+        tracking.draw_findings(found, paper())
     if any(finding.needed and not finding.ok for finding in found):
         raise click.exceptions.Exit(1)

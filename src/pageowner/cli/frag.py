@@ -47,7 +47,7 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
     if everyone and top is not None:
         raise click.UsageError("--all and --top contradict each other")
     if want is not None and order is None:
-        raise click.UsageError("--want goes with --order: blocks of which size?")
+        raise click.UsageError("--want goes with --order, which says how large the blocks are")
     from pageowner.analysis.words import key_names
 
     # before the source is read, which may take a while

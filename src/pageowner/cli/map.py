@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
 
 from pageowner.cli.options import as_json, load, page_flags, source
-from pageowner.report.text import printable
+from pageowner.errors import UsageError
+from pageowner.report.text import printable, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,10 +52,11 @@ def command(source: str | None, by: str, order: str, png: str | None,
     """
     if beside is not None and html is None:
         raise click.UsageError("--beside goes with --html")
-    if by != "age":
-        from pageowner.analysis.words import key_names
-
-        (by,) = key_names([by])  # before the source is read, which may take a while
+    if "-" in (png, html):
+        raise click.UsageError("a picture is written to a file; name one")
+    if as_json and (png or html):
+        raise click.UsageError("--json prints sums, and goes with neither --png nor --html")
+    by = _colouring(by)  # before the source is read, which may take a while
     snapshot = load(source)
     from pageowner.analysis.memory import memory
     from pageowner.analysis.picture import picture
@@ -69,10 +72,11 @@ def command(source: str | None, by: str, order: str, png: str | None,
         return
     width, height = shutil.get_terminal_size()
     for note in drawn.notes:
-        text = f"pageowner: note: {printable(note)}"
-        print(text, file=sys.stderr)
-        if sys.stderr.isatty():  # the picture is to fit below
-            height -= -(-len(text) // width)
+        lines = [f"pageowner: note: {printable(note)}"]
+        if sys.stderr.isatty():
+            lines = wrap(lines[0], max(width, 20), subsequent_indent="  ")
+            height -= len(lines)  # the picture is to fit below
+        print(*lines, sep="\n", file=sys.stderr)
     if html is not None:
         from pageowner.report import map_html
 
@@ -82,6 +86,8 @@ def command(source: str | None, by: str, order: str, png: str | None,
             shown.append((other, memory(other, page_flags(other, None))))
         with whole_file(html) as file:
             map_html.write(file, shown, by, order)
+        print(f"{printable(html)}: {size(os.path.getsize(html))}, to be opened in a browser",
+              file=sys.stderr)
     if png is not None:
         from pageowner.report import map_png
 
@@ -94,6 +100,16 @@ def command(source: str | None, by: str, order: str, png: str | None,
         map_view.draw_legend(drawn, snapshot.meta, width, _console())
     if png is None and html is None:
         map_view.draw(drawn, snapshot.meta, order, width, height, _console())
+
+
+def _colouring(by: str) -> str:
+    """What to colour by: one of report's keys, or the age. Raises UsageError for anything else."""
+    from pageowner.analysis.words import ALIASES, KEYS
+
+    name = ALIASES.get(by, by)
+    if name != "age" and name not in KEYS:
+        raise UsageError(f"cannot colour by {by!r}; choose from age, {', '.join(KEYS)}")
+    return name
 
 
 def _console() -> Console | None:

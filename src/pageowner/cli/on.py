@@ -36,11 +36,11 @@ def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: i
     owners, all pinned below /sys/fs/bpf/pageowner until 'pageowner off'.
     """
     from pageowner.report import tracking
-    from pageowner.report.terminal import console
+    from pageowner.report.terminal import paper
     from pageowner.tracker import lifecycle
 
     status = lifecycle.on(lifecycle.Options(
         kernel_only=kernel_only, min_order=min_order, tgid=tgid, cgroup=cgroup, sample=sample,
         free_side=free_side, depth=depth, memo=not plain,
         memo_check=check), debug=debug)
-    tracking.draw_start(status, console())
+    tracking.draw_start(status, paper())

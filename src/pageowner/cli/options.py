@@ -136,7 +136,7 @@ def page_flags(snapshot: Snapshot, path: str | None) -> NDArray[Any] | None:
     """The flags of all pages, for a dump: of the file named, or of this machine, if that is what
     was read.
 
-    Raises UsageError for a capture, which brings its own, PageownerError for an empty file.
+    Raises UsageError for a capture, which brings its own, PageownerError for a file that is none.
     """
     from pageowner.kernel import pageflags
     from pageowner.source import KERNEL_PAGE_OWNER
@@ -146,14 +146,34 @@ def page_flags(snapshot: Snapshot, path: str | None) -> NDArray[Any] | None:
             raise click.UsageError("--kpageflags is for dumps; a capture brings its own")
         return None
     if path is not None:
-        flags = pageflags.read(path)
-        if not len(flags):
-            raise PageownerError(f"{path}: no page flags in it; copy it with: cat"
-                                 f" {pageflags.KPAGEFLAGS} >FILE")
-        return flags
+        return _copied(path)
     if snapshot.meta.source == KERNEL_PAGE_OWNER:
         return pageflags.read()
     return None
+
+
+def _copied(path: str) -> NDArray[Any]:
+    """The flags in a copy of /proc/kpageflags, also a packed one, or from a pipe."""
+    import os
+
+    from pageowner.formats.opening import open_source, reading
+    from pageowner.kernel import pageflags
+
+    opened = open_source(path)
+    if opened.size is not None or path.startswith("/proc/kpage"):
+        opened.stream.close()
+        flags, over = pageflags.read(path), (opened.size or 0) % 8
+    else:
+        import numpy as np
+
+        with reading(opened.name):
+            raw = opened.stream.read()
+        over = len(raw) % 8
+        flags = np.frombuffer(raw[:len(raw) - over], "<u8").astype(np.uint64)
+    if why := pageflags.why_none(flags, over) if len(flags) or over else "it is empty":
+        raise PageownerError(f"{os.fspath(path)}: no page flags: {why}; copy them with: cat"
+                             f" {pageflags.KPAGEFLAGS} >FILE")
+    return flags
 
 
 def _warn(meta: Metadata) -> None:

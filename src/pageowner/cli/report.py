@@ -51,7 +51,7 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
         names.append("stack")
     check_sort(sort, names)
     held, meta, now_ns = _owners(source, chosen, names, sort, reverse)
-    from pageowner.analysis.ranking import head
+    from pageowner.analysis.ranking import head, named
     from pageowner.report import owners_table
     from pageowner.report.terminal import paper
 
@@ -61,9 +61,13 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
         shown = head(held, top)
         print(json.dumps(owners_table.to_json(shown, names, meta), indent=1))
         return
-    shown = head(held, None if everyone else top or _TOP)
-    draw = owners_table.draw_full if full else owners_table.draw
-    draw(shown, names, meta, now_ns, paper())
+    most = None if everyone else top or _TOP
+    if full:
+        # There is nothing to show in full of pages of which nothing is known, however many.
+        held, without = named(held, names)
+        owners_table.draw_full(head(held, most), names, meta, now_ns, paper(), without)
+    else:
+        owners_table.draw(head(held, most), names, meta, now_ns, paper())
 
 
 def _owners(source: str | None, chosen: Filter, names: list[str], sort: str,

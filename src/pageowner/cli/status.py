@@ -14,7 +14,7 @@ __all__ = ["command"]
 def command(as_json: bool) -> None:
     """What is tracked, what it costs, what was missed."""
     from pageowner.report import tracking
-    from pageowner.report.terminal import console
+    from pageowner.report.terminal import paper
     from pageowner.tracker import lifecycle
 
     status = lifecycle.status()
@@ -23,4 +23,4 @@ def command(as_json: bool) -> None:
 
         print(json.dumps(tracking.to_json(status), indent=1))
     else:
-        tracking.draw_status(status, console())
+        tracking.draw_status(status, paper())

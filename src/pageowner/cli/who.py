@@ -47,7 +47,7 @@ def command(pfns: tuple[int, ...], source: str | None, as_json: bool) -> None:
     from pageowner.analysis.lookup import covering
     from pageowner.analysis.select import newest_ns
     from pageowner.report import page
-    from pageowner.report.terminal import console
+    from pageowner.report.terminal import paper
 
     found = [(pfn, snapshot.table.take(covering(snapshot, pfn)).to_pylist()) for pfn in pfns]
     # Of a block it is known when the one that began at its first page was freed.
@@ -59,11 +59,11 @@ def command(pfns: tuple[int, ...], source: str | None, as_json: bool) -> None:
         print(json.dumps([page.to_json(pfn, rows, freed.get(heads[pfn])) for pfn, rows in found],
                          indent=1))
     else:
-        screen = console()
+        sheet = paper()
         for place, (pfn, rows) in enumerate(found):
             if place:
-                screen.print()
-            page.draw(pfn, rows, snapshot.meta, newest_ns(snapshot), screen,
+                sheet.line()
+            page.draw(pfn, rows, snapshot.meta, newest_ns(snapshot), sheet,
                       freed.get(heads[pfn]))
     if not all(rows or heads[pfn] in freed for pfn, rows in found):
         raise click.exceptions.Exit(1)

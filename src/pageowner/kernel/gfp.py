@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["FORMAT_FILES", "MIGRATETYPES", "Contiguous", "GfpFlags", "contiguous", "for_release",
-           "from_format", "running"]
+           "from_format", "known_names", "running"]
 
 FORMAT_FILES = (
     "/sys/kernel/tracing/events/kmem/mm_page_alloc/format",
@@ -253,6 +253,20 @@ def for_release(release: str) -> GfpFlags:
     version = (int(found[1]), int(found[2])) if found else (999, 0)
     layout = max((v for v in _BITS if v <= version), default=min(_BITS))
     return _layout(layout, version >= (6, 7))
+
+
+_OTHERS = ("NOLOCKDEP", "SKIP_ZERO", "SKIP_KASAN", "SKIP_KASAN_POISON", "SKIP_KASAN_UNPOISON",
+           "NO_OBJ_EXT", "NOTRACK_FALSE_POSITIVE", "OTHER_NODE", "ATOMIC")
+"""Names of flags that no layout above has: of kernels between, or built for debugging."""
+
+
+@cache
+def known_names() -> frozenset[str]:
+    """What flags and sets of them are called in any kernel, as it prints them."""
+    return frozenset(name for layout in _BITS for name in (
+        *(name for _, name in _layout(layout, True).table),
+        *(f"__GFP_{name}" for name in _BITS[layout].split() if name != "-"),
+        *(f"__GFP_{name}" for name in _OTHERS)))
 
 
 @cache

@@ -39,6 +39,7 @@ __all__ = [
     "kind",
     "names",
     "read",
+    "why_none",
 ]
 
 KPAGEFLAGS = "/proc/kpageflags"
@@ -116,6 +117,18 @@ def read(path: str = KPAGEFLAGS, start: int = 0, count: int | None = None) -> ND
         raise PageownerError(_why(path, error)) from error
     finally:
         os.close(file)
+
+
+def why_none(flags: NDArray[np.uint64], over: int = 0) -> str:
+    """Why these cannot be all flags of a machine, ``over`` bytes behind them; empty if they can."""
+    if over:
+        return "it does not have 8 bytes a page"
+    if bool((flags >> np.uint64(max(BITS.values()) + 6)).any()):
+        return "it has bits that no kernel sets"
+    always = np.uint64(sum(int(bit(name)) for name in ("reserved", "nopage", "buddy")))
+    if not bool((flags & always).any()):
+        return "no page in it is free or reserved"
+    return ""
 
 
 def _read_all(file: int, start: int, count: int | None) -> NDArray[np.uint64]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "NAMES",
     "PageTypeInfo",
     "Zone",
     "ZoneMap",
@@ -30,6 +31,9 @@ __all__ = [
     "running",
     "system_ram",
 ]
+
+NAMES = ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device")
+"""What zones are called (mm/page_alloc.c, zone_names)."""
 
 
 @dataclass(frozen=True)

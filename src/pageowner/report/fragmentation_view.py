@@ -21,8 +21,8 @@ _UNKNOWN = "-"
 _HEADING = "bold cyan"
 _WIDE = 120
 _KINDS = {"Unmovable": "unmovable", "Reclaimable": "reclaimable", "Movable": "movable",
-          "unknown": "in use, type unknown", "free": "free",
-          "held": "not the page allocator's"}
+          "unknown": "type unknown", "free": "free",
+          "held": "reserved"}
 
 
 def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: int | None,
@@ -30,7 +30,7 @@ def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: in
     """What fragments memory."""
     order = found["pageblock_order"]
     states = {state: sum(zone["states"][state] for zone in found["zones"]) for state in STATES}
-    paper.line(f"{_named(meta)}: {_blocks(sum(states.values()), order, meta)}")
+    prose(paper, f"{_named(meta)}: {_blocks(sum(states.values()), order, meta)}")
     _notes(found["notes"], paper)
     _mixed(found, paper)
     paper.line()
@@ -72,7 +72,7 @@ def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: in
 def draw_huge(found: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
     """What is in the way of blocks of an order, and of whom."""
     order, states, by = found["order"], found["states"], found["by"]
-    paper.line(f"{_named(meta)}: {_blocks(sum(states.values()), order, meta)}")
+    prose(paper, f"{_named(meta)}: {_blocks(sum(states.values()), order, meta)}")
     _notes(found["notes"], paper)
     paper.line()
     zones = {name: numbers for name, numbers in found["zones"].items() if any(numbers.values())}
@@ -86,10 +86,11 @@ def draw_huge(found: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
         _say(paper, f"of the clearable, compaction can empty about {count(reach['now'])} with the"
                     f" free memory there is, {count(reach['reclaim'])} if page cache is dropped")
     if found["taken"]:
-        _say(paper, f"of the blocked, {count(found['taken'])} are in use as a whole: page cache or"
-                    " anonymous memory in pages of this size or larger")
+        _say(paper, f"of the blocked, {count(found['taken'])} {_be(found['taken'])} in use as a"
+                    " whole: page cache or anonymous memory in pages of this size or larger")
     if found["held"]:
-        _say(paper, f"of the blocked, {count(found['held'])} hold memory that the page allocator"
+        hold = "holds" if found["held"] == 1 else "hold"
+        _say(paper, f"of the blocked, {count(found['held'])} {hold} memory that the page allocator"
                     " was never given")
     if found["single"]:
         _say(paper, f"{count(found['single'])} would be free or clearable but for a single page")
@@ -122,9 +123,10 @@ def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str
     wanted = count_of(plan["want"], "more block")
     if not owners:
         prose(paper, f"For {wanted}: no owner's going would free any", _HEADING)
+        _hopeless(plan["hopeless"], states, by, meta, paper)
         return
     gain = plan["gain"]
-    short = "" if gain >= plan["want"] else f"; not {count(plan['want'])}, whoever goes"
+    short = "" if gain >= plan["want"] else f"; not {count(plan['want'])}, whoever in the way goes"
     prose(paper, f"For {wanted}, {count_of(len(owners), 'owner')} would have to go"
           f" ({_size(plan['pages'], meta)}): {count(gain)} can then be had more{short}",
           _HEADING)
@@ -134,10 +136,12 @@ def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str
     grid(paper, [*columns, *_who(shown, by, meta, paper)], 2)
     _more(len(owners) - len(shown), paper)
     after = plan["states"]
-    _say(paper, f"then: {_states(after)}; compaction can then empty about"
-                f" {count(plan['reachable']['reclaim'])} of the clearable")
-    _say(paper, f"now:  {_states(states)}; compaction can empty about"
-                f" {count(reach['reclaim'])} of the clearable")
+    for when, one, had in (("then:", after, plan["reachable"]), ("now: ", states, reach)):
+        clear = (f"; compaction can empty about {count(had['reclaim'])} of the clearable"
+                 if one["clearable"] else "")
+        _say(paper, f"{when} {_states(one)}{clear}")
+    if short:
+        _hopeless(plan["hopeless"], states, by, meta, paper)
     _aside(paper, "Page cache is taken for dropped. A greedy choice, most blocks for each page"
                   " first: not proven the cheapest.")
     if {"comm", "pid", "tgid"} & set(by):
@@ -146,6 +150,36 @@ def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str
 
 
 _MOST_OWNERS = 20
+
+_WHY = {
+    "nameless": "pages of no known owner",
+    "kernel": "pages that the kernel took for itself, or init",
+    "ended": "pages of kernel threads or of tasks that have ended",
+    "cache": "large pages of page cache or tmpfs, which outlive their task",
+    "unsure": "pages of which it is not known whether they can be moved",
+    "held": "memory that the page allocator was never given",
+}
+
+
+def _hopeless(reasons: Mapping[str, int], states: Mapping[str, int], by: Sequence[str],
+              meta: Metadata, paper: Paper) -> None:
+    """Why blocks stay blocked whoever goes."""
+    if not states["blocked"]:
+        _say(paper, "none is blocked: what is clearable lacks room to be cleared into, or is not"
+                    " known")
+        return
+    why = sorted((name for name in _WHY if reasons[name]), key=lambda name: -reasons[name])
+    if not why:
+        return
+    _say(paper, "Blocks that stay blocked whoever goes; one may count more than once:")
+    grid(paper, [Column("BLOCKS", [count(reasons[name]) for name in why]),
+                 Column("HOLD", [_WHY[name] for name in why], True)], 4)
+    if reasons["nameless"] and meta.kind == "tracker" and "subsystem" not in by:
+        _aside(paper, "What pages of no known owner are: --by subsystem")
+
+
+def _be(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _say(paper: Paper, text: str) -> None:
@@ -211,17 +245,24 @@ def _free(zones: Sequence[Mapping[str, Any]], wanted: int, meta: Metadata, paper
         prose(paper, f"Free memory of {printable(zone['zone'])} by order:"
               f" {_size(zone['pages'], meta)} in {count_of(sum(zone['blocks']), 'block')}",
               _HEADING)
-        orders = range(len(zone["blocks"]))
+        orders = [str(order) for order in range(len(zone["blocks"]))]
         rows = [("blocks", [count(number) for number in zone["blocks"]]),
                 ("unusable", [f"{number / 10:.1f}" for number in zone["unusable"]]),
                 ("index", [_UNKNOWN if number == NO_INDEX else f"{number / 1000:.3f}"
-                                 for number in zone["fragmentation"]])]
-        columns = [Column("ORDER", [title for title, _ in rows], True)]
-        columns += [Column(str(order), [cells[order] for _, cells in rows]) for order in orders]
-        grid(paper, columns, 2)
+                           for number in zone["fragmentation"]])]
+        across = [Column("ORDER", [title for title, _ in rows], True)]
+        across += [Column(order, [cells[at] for _, cells in rows])
+                   for at, order in enumerate(orders)]
+        down = [Column(title.upper(), cells) for title, cells in [("order", orders), *rows]]
+        grid(paper, across if _fits(across, paper.width - 2) else down, 2)
     if zones:
         _aside(paper, "unusable: % of the free memory, in blocks too small for the order; index of"
                       " a request that would fail: 0 for lack of memory, 1 for fragmentation")
+
+
+def _fits(columns: Sequence[Column], width: int) -> bool:
+    wide = sum(max(len(column.title), *map(len, column.cells)) for column in columns)
+    return wide + 2 * (len(columns) - 1) <= width
 
 
 def _who(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from pageowner.report.terminal import PIPE_WIDTH
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pageowner.report.terminal import Paper
 
-__all__ = ["Column", "grid", "prose"]
+__all__ = ["Column", "entry", "grid", "prose"]
 
 _LEAST = 8
+_LEAST_WORDS = 20
 
 
 class Column(NamedTuple):
@@ -34,12 +37,33 @@ def grid(paper: Paper, columns: Sequence[Column], indent: int = 0) -> None:
 
 
 def prose(paper: Paper, text: str, style: str = "", indent: int = 0) -> None:
-    """Words of ours, broken between words where the paper ends."""
+    """Words of ours, broken between words where a terminal ends; never in a pipe."""
+    for at, line in enumerate(_broken(text, paper.width, indent + 2, indent)):
+        paper.line(" " * (indent + 2 * (at > 0)) + line, style)
+
+
+def entry(paper: Paper, title: str, text: str, style: str = "", title_style: str | None = None
+          ) -> None:
+    """Words of ours behind a title of a fixed width; where a terminal ends they go on below
+    themselves. The title has the style of the words unless it is given one."""
+    title_style = style if title_style is None else title_style
+    if not text:
+        paper.line(title.rstrip(), title_style)
+    for line in _broken(text, paper.width, len(title), len(title)):
+        paper.parts([(title, title_style), (line, style)])
+        title = " " * len(title)
+
+
+def _broken(text: str, width: int, indent: int, first: int) -> list[str]:
+    """Lines that fit behind their indents, of which the first line has its own."""
+    if width >= PIPE_WIDTH:
+        return [text]
     from textwrap import wrap
 
-    for line in wrap(text, max(paper.width, 20), initial_indent=" " * indent,
-                     subsequent_indent=" " * (indent + 2), break_on_hyphens=False):
-        paper.line(line, style)
+    least = max(width, indent + _LEAST_WORDS)
+    lines = wrap(text, least, initial_indent=" " * first, subsequent_indent=" " * indent,
+                 break_on_hyphens=False)
+    return [line[indent if at else first:] for at, line in enumerate(lines)] or [""]
 
 
 def _widths(columns: Sequence[Column], width: int) -> list[int]:

@@ -119,8 +119,9 @@ def _first_frame(layout: Layout, drawn: Picture, number: int, row: int) -> int |
 
 
 def _mark(one: Stretch, start: int | None, meta: Metadata, first: bool) -> str:
-    """What stands left of a line: the zone at its first, the address of the line's first page."""
-    name = printable(one.name).removeprefix("node ") if first else ""
+    """What stands left of a line: the zone at its first (``N0 DMA32``, short for node 0), the
+    address of the line's first page."""
+    name = printable(one.name).replace("node ", "N", 1) if first else ""
     address = "" if start is None else size(start * meta.page_size)
     return f"{name[:_GUTTER - 10]:<{_GUTTER - 10}}{address:>9} "
 
@@ -150,7 +151,7 @@ def legend(drawn: Picture, meta: Metadata) -> list[tuple[int, str, str]]:
     """Every category that has frames: its place, its name, and its share and size."""
     total = max(drawn.frames, 1)
     return [(place, _label(drawn, one),
-             f"{100 * one.pages / total:6.1f}% {size(one.pages * meta.page_size):>8}")
+             f"{100 * one.pages / total:5.1f}% {size(one.pages * meta.page_size):>8}")
             for place, one in enumerate(drawn.categories) if one.pages]
 
 

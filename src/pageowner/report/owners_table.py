@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pageowner.report.columns import UNKNOWN, Column, key_columns, lay_out
+from pageowner.report.grid import prose
 from pageowner.report.text import age, count, count_of, printable, size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pageowner.analysis.ranking import Shown
+    from pageowner.analysis.ranking import Nameless, Shown
     from pageowner.metadata import Metadata
     from pageowner.report.terminal import Paper
 
@@ -47,7 +48,7 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
                 UNKNOWN if ts is None else age(max(now_ns - ts, 0))
                 for ts in table[name]]))
     columns += key_columns(table, by, meta.kind)
-    paper.line(summary(meta, all_pages, all_blocks, shown.number + shown.rest_owners, by))
+    prose(paper, summary(meta, all_pages, all_blocks, shown.number + shown.rest_owners, by))
     paper.line()
     lay_out(columns, by, paper)
     if shown.rest_owners:
@@ -59,19 +60,28 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
 
 
     if meta.kind == "tracker" and None in table.get("stack", ()):
-        paper.line("Pages without a stack by what they are: --by subsystem; without them:"
-                   " --state owned", "dim")
+        prose(paper, "Pages without a stack by what they are: --by subsystem; without them:"
+              " --state owned", "dim")
 
 
 def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
-              paper: Paper) -> None:
-    """Every owner with its whole stack, one below the other."""
+              paper: Paper, without: Nameless) -> None:
+    """Every owner with its whole stack, one below the other; ``without``: those of no known key."""
     from pageowner.analysis.subsystems import distinctive_frame, subsystem
 
     table = shown.owners
-    total = sum(table["pages"]) + shown.rest_pages
-    blocks = sum(table["blocks"]) + shown.rest_blocks
-    paper.line(summary(meta, total, blocks, shown.number + shown.rest_owners, by))
+    total = sum(table["pages"]) + shown.rest_pages + without.pages
+    blocks = sum(table["blocks"]) + shown.rest_blocks + without.blocks
+    owners = shown.number + shown.rest_owners + without.owners
+    prose(paper, summary(meta, total, blocks, owners, by))
+    why = (": allocated before tracking, or past every hook" if meta.kind == "tracker" else
+           " in the dump")
+    if without.pages:
+        more = "; what they are: --by subsystem" if meta.kind == "tracker" else ""
+        paper.line()
+        prose(paper, f"{size(without.pages * meta.page_size)}, {count_of(without.pages, 'page')}"
+              f" ({100 * without.pages / total:.1f} %) in {count_of(without.blocks, 'block')} have"
+              f" no stack{why}{more}", "yellow")
     for row in shown.rows():
         paper.line()
         times = "" if row["oldest_ns"] is None or now_ns is None else (
@@ -85,7 +95,7 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
             "bold")
         stack = row["stack"]
         if stack is None:
-            paper.line("  no stack known")
+            prose(paper, f"no stack{why}", indent=2)
             continue
         paper.line(f"  {printable(subsystem(stack))}")
         telling = distinctive_frame(stack)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pageowner.report.grid import prose
 from pageowner.report.text import age, count_of, printable, size
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from pageowner.report.terminal import Paper
     from pageowner.snapshot import Metadata
     from pageowner.tracker.last_free import LastFree
 
@@ -21,12 +21,11 @@ _STATES = {"early": "allocated before tracking began",
 
 
 def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
-         console: Console, freed: LastFree | None = None) -> None:
+         paper: Paper, freed: LastFree | None = None) -> None:
     """Write what the rows that cover ``pfn`` say, and who freed it last where that is known."""
-    from rich.text import Text
-
     def line(text: str, style: str = "") -> None:
-        console.print(Text(printable(text), style=style), soft_wrap=True)
+        bare = text.lstrip(" ")
+        prose(paper, printable(bare), style, len(text) - len(bare))
 
     def free_side(allocated_ns: int | None) -> None:
         if freed is not None:
@@ -116,6 +115,10 @@ def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int,
         lines.append(", ".join(where))
     if row["flags"]:
         lines.append(f"flags {row['flags']}")
+    elif row["page_flags"] is not None:
+        from pageowner.kernel import pageflags
+
+        lines.append(f"flags {pageflags.names(row['page_flags']) or 'none'}")
     if row["memcg"] is not None and row["notes"] is None:
         lines.append(f"charged to memcg {row['memcg']}")
     if row["migrate_reason"] is not None and row["notes"] is None:

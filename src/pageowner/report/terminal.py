@@ -8,6 +8,8 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
 __all__ = ["PIPE_WIDTH", "Paper", "console", "is_terminal", "paper"]
@@ -43,6 +45,10 @@ class Paper:
         """One line; plain text has no style."""
         print(text)
 
+    def parts(self, parts: Sequence[tuple[str, str]]) -> None:
+        """One line of several styles: texts, each with its own."""
+        self.line("".join(text for text, _ in parts))
+
 
 class _Screen(Paper):
     """A terminal, through rich."""
@@ -55,6 +61,11 @@ class _Screen(Paper):
         from rich.text import Text
 
         self._console.print(Text(text, style=style), soft_wrap=True)
+
+    def parts(self, parts: Sequence[tuple[str, str]]) -> None:
+        from rich.text import Text
+
+        self._console.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def paper() -> Paper:

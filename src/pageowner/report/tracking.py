@@ -7,11 +7,11 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pageowner.report.grid import entry, prose
 from pageowner.report.text import age, count, count_of, printable, size
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from pageowner.report.terminal import Paper
     from pageowner.tracker.doctor import Finding
     from pageowner.tracker.lifecycle import Status
 
@@ -69,12 +69,10 @@ def _memo(status: Status) -> list[tuple[str, str, str]]:
     return lines
 
 
-def draw_start(status: Status, console: Console) -> None:
+def draw_start(status: Status, paper: Paper) -> None:
     """What `on` says."""
-    from rich.text import Text
-
     def line(text: str, style: str = "") -> None:
-        console.print(Text(printable(text), style=style), soft_wrap=True)
+        prose(paper, printable(text), style)
 
     if status.already_on:
         line("tracking is on already, with these options")
@@ -89,12 +87,10 @@ def draw_start(status: Status, console: Console) -> None:
              " untracked (pageowner status tells why)", "dim")
 
 
-def draw_status(status: Status, console: Console) -> None:
+def draw_status(status: Status, paper: Paper) -> None:
     """What `status` says."""
-    from rich.text import Text
-
     def line(name: str, text: str, style: str = "") -> None:
-        console.print(Text(f"{name:<10}{printable(text)}".rstrip(), style=style), soft_wrap=True)
+        entry(paper, f"{name:<10}", printable(text), style)
 
     if not status.on:
         if status.left:
@@ -106,10 +102,8 @@ def draw_status(status: Status, console: Console) -> None:
     passed = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - status.since_ns
     began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status.since_wall))
     line("tracking", f"on since {began}, for {age(passed)}")
-    changed = {name: value for name, value in asdict(status.options).items()
-               if value != getattr(type(status.options)(), name)}
-    if changed:
-        line("options", ", ".join(f"{name} {value}" for name, value in changed.items()))
+    if words := status.options.words():
+        line("options", " ".join(words))
     page = os.sysconf("SC_PAGE_SIZE")
     pages = " ".join(f"{name} {count(number)} ({size(number * page)})"
                      for name, number in status.pages.items() if number or name == "owned")
@@ -129,7 +123,7 @@ def draw_status(status: Status, console: Console) -> None:
         line(title, text, style)
     title = "hooks"
     for name, why in _hooks(status):
-        line(title, f"{name:<24}{why}", "" if why == _ACTIVE else "dim")
+        entry(paper, f"{title:<10}{name:<24}", printable(why), "" if why == _ACTIVE else "dim")
         title = ""
     title = "missed"
     if status.missed:
@@ -148,32 +142,25 @@ _NO_GAP = ("pageblock types", "/proc/kpagecount", "/proc/kpagecgroup", "memory")
 """Findings that concern what is shown, not what is tracked."""
 
 
-def draw_findings(found: list[Finding], console: Console) -> None:
+def draw_findings(found: list[Finding], paper: Paper) -> None:
     """What `doctor` says: each finding in a line, and what follows from those that are not well."""
-    from rich.text import Text
-
     for finding in found:
         mark, style = ("ok", "green") if finding.ok else (
             ("no", "bold red") if finding.needed else ("--", "yellow"))
-        text = Text(f"{mark}  ", style=style)
-        text.append(f"{finding.name:<24}{printable(finding.detail)}", style="")
-        console.print(text, soft_wrap=True)
+        entry(paper, f"{mark}  {finding.name:<24}", printable(finding.detail), "", style)
         if finding.follows:
-            console.print(Text(f"    {'':<24}so {printable(finding.follows)}", style="dim"),
-                          soft_wrap=True)
+            entry(paper, " " * 28, f"so {printable(finding.follows)}", "dim")
     broken = [finding.name for finding in found if finding.needed and not finding.ok]
     lacking = [finding for finding in found if not finding.needed and not finding.ok
                and finding.name not in _NO_GAP]
-    console.print()
+    paper.line()
     if broken:
-        console.print(Text(f"Tracking is not possible here: {', '.join(broken)}.",
-                           style="bold red"), soft_wrap=True)
+        prose(paper, f"Tracking is not possible here: {', '.join(broken)}.", "bold red")
     elif lacking:
-        console.print(Text("Tracking works here, with gaps: they are counted as untracked, never"
-                           " hidden.", style="bold"), soft_wrap=True)
+        prose(paper, "Tracking works here, with gaps: they are counted as untracked, never hidden.",
+              "bold")
     else:
-        console.print(Text("Tracking works here without gaps.", style="bold green"),
-                      soft_wrap=True)
+        prose(paper, "Tracking works here without gaps.", "bold green")
 
 
 def to_json(status: Status) -> dict[str, Any]:

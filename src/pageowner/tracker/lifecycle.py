@@ -60,6 +60,11 @@ _LOCK_SECONDS = 60
 _USER_GFP = 1 << 3 | 1 << 20
 
 
+_WORDS = {"--min-order": "min_order", "--pid": "tgid", "--cgroup": "cgroup", "--sample": "sample",
+          "--depth": "depth", "--check": "memo_check", "tasks": "tasks", "stacks": "stacks"}
+"""Options that have a value: their words on the command line."""
+
+
 @dataclass(frozen=True)
 class Options:
     """How to track.
@@ -91,6 +96,19 @@ class Options:
     memo_check: float = 1 / 1024
     tasks: int = 0
     stacks: int = 0
+
+    def words(self) -> list[str]:
+        """What differs from the defaults, as the words of `pageowner on`; ``tasks`` and ``stacks``,
+        which have none there, by name."""
+        words = [word for word, given in (("--kernel-only", self.kernel_only),
+                                          ("--free", self.free_side), ("--plain", not self.memo))
+                 if given]
+        default = Options()
+        for word, name in _WORDS.items():
+            value = getattr(self, name)
+            if value != getattr(default, name):
+                words.append(f"{word} {value:g}" if isinstance(value, float) else f"{word} {value}")
+        return words
 
     def check(self) -> None:
         """Raises UsageError for what cannot be."""
@@ -243,14 +261,11 @@ def _added(covered: Sequence[Sequence[int]], ranges: Sequence[tuple[int, int]]) 
 
 def _already(options: Options) -> Status:
     now = status()
-    theirs, ours = asdict(now.options), asdict(options)
-    differ = [f"{name} is {theirs[name]!r}, not {ours[name]!r}"
-              for name in ours if ours[name] != theirs[name]]
-    if differ:
-        raise PageownerError(
-            f"tracking is on already with other options: {', '.join(differ)};"
-            " to change them: pageowner off, then on"
-        )
+    if now.options != options:
+        theirs, ours = (" ".join(["with", *one.words()]) if one.words() else "without options"
+                        for one in (now.options, options))
+        raise PageownerError(f"tracking is on already {theirs}, not {ours}; to change that:"
+                             " pageowner off, then on")
     return Status(**{**vars(now), "already_on": True})
 
 
@@ -353,12 +368,27 @@ def _filters(options: Options) -> dict[str, int]:
     values = {
         "user_gfp": _USER_GFP if options.kernel_only else 0,
         "min_order": options.min_order,
-        "only_tgid": options.tgid,
+        "only_tgid": _process(options.tgid),
         "sample": options.sample,
     }
     if options.cgroup:
         values["only_cgroup"], values["cgroup_level"] = _cgroup(options.cgroup)
     return values
+
+
+def _process(tgid: int) -> int:
+    """The same, if there is such a process."""
+    if not tgid:
+        return 0
+    try:
+        text = Path(f"/proc/{tgid}/status").read_text(errors="replace")
+    except OSError:
+        raise UsageError(f"there is no process {tgid} to track") from None
+    leader = next((line for line in text.splitlines() if line.startswith("Tgid:")), "")
+    if leader.split()[1:] != [str(tgid)]:  # threads are there too, though not listed
+        raise UsageError(f"{tgid} is no process but a thread of {leader.split()[-1]}: use --pid"
+                         f" {leader.split()[-1]}")
+    return tgid
 
 
 def _cgroup(path: str) -> tuple[int, int]:

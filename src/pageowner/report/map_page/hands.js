@@ -183,7 +183,8 @@ function release() {
     button.onclick = () => each(view => view.goto(at));
     $('zones').append(button);
   }
-  for (const side of sides) for (const note of side.notes) $('notes').append(make('p', note, 'note'));
+  for (const note of new Set(sides.flatMap(side => side.notes)))
+    $('notes').append(make('p', note, 'note'));
   classify();
   for (const view of views) { view.resize(); view.all(); listen(view); }
   new ResizeObserver(() => {

@@ -1,0 +1,116 @@
+"""Lines of ours are broken between words at a terminal, and never in a pipe."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from machines import machine
+
+from pageowner.cli import main
+from pageowner.errors import UsageError
+from pageowner.report import page, tracking
+from pageowner.report.grid import entry, prose
+from pageowner.report.terminal import PIPE_WIDTH, Paper
+from pageowner.tracker import lifecycle
+from pageowner.tracker.doctor import Finding
+from pageowner.tracker.libbpf import BpfError
+from pageowner.tracker.lifecycle import Options, Status
+from pageowner.tracker.maps import COUNTERS
+from pageowner.tracker.memo import MEMO_COUNTERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REFUSED = "refused: the kernel does not let BPF trace alloc_contig_range_noprof"
+STATUS = Status(
+    on=True, options=Options(tgid=12, free_side=True, memo_check=0.25, cgroup="/a b"),
+    hooks={"mm_page_alloc": "active", "alloc_contig_range": REFUSED, "split_page": REFUSED},
+    pages={"owned": 12345678, "early": 987654321, "filtered": 5},
+    counters=dict.fromkeys(COUNTERS, 12345678), memo="on",
+    memo_counters=dict.fromkeys(MEMO_COUNTERS, 12345678), memory_bytes=1 << 30, frames=1 << 28)
+FINDINGS = [
+    Finding("root", True, True, "user id 0"),
+    Finding("alloc_contig_range", False, False, REFUSED,
+            follows="pages of CMA and gigantic huge pages are untracked, as are some others")]
+
+
+class Kept(Paper):
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.lines: list[str] = []
+
+    def line(self, text: str = "", style: str = "") -> None:
+        self.lines.append(text)
+
+
+def row_of_a_page() -> dict[str, object]:
+    rows = machine(3).snapshot().table.to_pylist()
+    return {**rows[0], "gfp_mask": 0x140DCA, "pid": 1, "comm": "a task of many words",
+            "gfp_flags": "|".join(["GFP_HIGHUSER_MOVABLE", *["__GFP_ZERO"] * 9])}
+
+
+@pytest.mark.parametrize("draw", [
+    lambda paper: tracking.draw_status(STATUS, paper),
+    lambda paper: tracking.draw_start(replace(STATUS, already_on=True), paper),
+    lambda paper: tracking.draw_findings(FINDINGS, paper),
+    lambda paper: page.draw(1, [row_of_a_page()], machine(3).snapshot().meta, 0, paper)])
+def test_lines_fit_a_terminal_and_stay_whole_in_a_pipe(draw: Callable[[Paper], None]) -> None:
+    narrow, piped = Kept(80), Kept(PIPE_WIDTH)
+    draw(narrow)
+    draw(piped)
+    # one word may be longer than a line
+    assert max(len(line) for line in narrow.lines if line.count(" ") > 20 or "|" not in line) <= 80
+    assert max(map(len, piped.lines)) > 80
+    assert len(narrow.lines) > len(piped.lines)
+    assert "".join(narrow.lines).replace(" ", "") == "".join(piped.lines).replace(" ", "")
+
+
+def test_a_line_longer_than_any_terminal_stays_whole_in_a_pipe(
+        capsys: pytest.CaptureFixture[str]) -> None:
+    words = "word " * PIPE_WIDTH
+    prose(Paper(), words)
+    entry(Paper(), "title ", words)
+    assert capsys.readouterr().out == f"{words}\ntitle {words}\n"
+
+
+def test_what_follows_stands_below_the_words_not_the_title() -> None:
+    paper = Kept(30)
+    entry(paper, "title     ", "one two three four five six seven")
+    assert paper.lines == ["title     one two three four", "          five six seven"]
+
+
+def test_options_are_named_as_on_the_command_line() -> None:
+    assert STATUS.options.words() == [
+        "--free", "--pid 12", "--cgroup /a b", "--check 0.25"]
+    assert Options().words() == []
+    paper = Kept(PIPE_WIDTH)
+    tracking.draw_status(STATUS, paper)
+    assert "options   --free --pid 12 --cgroup /a b --check 0.25" in paper.lines
+
+
+def test_what_bpf_refuses_is_no_failure_to_write(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused() -> None:
+        raise BpfError(errno.EPERM, "open the map tasks")
+
+    monkeypatch.setattr(lifecycle, "status", refused)
+    assert main(["status"]) == 1
+    assert capsys.readouterr().err == "pageowner: open the map tasks: Operation not permitted\n"
+
+
+def test_only_a_process_that_is_there_can_be_chosen() -> None:
+    assert lifecycle._filters(Options(tgid=os.getpid()))["only_tgid"] == os.getpid()
+    with pytest.raises(UsageError, match=f"no process {1 << 30} to track"):
+        lifecycle._filters(Options(tgid=1 << 30))
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    with pytest.raises(UsageError, match=f"a thread of {os.getpid()}: use --pid {os.getpid()}"):
+        lifecycle._filters(Options(tgid=thread.native_id or 0))
+    done.set()
+    thread.join()
