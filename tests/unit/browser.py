@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,13 +19,22 @@ if TYPE_CHECKING:
 
 _FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
           "--disable-background-networking", "--disable-component-update", "--disable-sync",
-          "--window-size=1200,800")
+          "--disable-dev-shm-usage", "--window-size=1200,800")
 
 
+@cache
 def missing() -> str:
-    """Why there is no browser here; empty if there is one."""
-    return "" if shutil.which("chromedriver") and shutil.which("chromium") else (
-        "chromium and chromedriver are not installed (apt-get install chromium chromium-driver)")
+    """Why there is no browser here; empty if there is one, and it shows a page."""
+    if not shutil.which("chromedriver") or not shutil.which("chromium"):
+        return ("chromium and chromedriver are not installed"
+                " (apt-get install chromium chromium-driver)")
+    try:
+        done = subprocess.run(
+            ["chromium", *_FLAGS, "--dump-dom", "data:text/html,<p>begun</p>"],
+            capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return "chromium does not show an empty page within a minute here"
+    return "" if "begun" in done.stdout else f"chromium does not start here: {done.stderr[-200:]!r}"
 
 
 class Browser:
