@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["ALIASES", "COLUMNS", "KEYS", "SORTS", "Filter", "check_sort", "duration_ns",
-           "key_names"]
+           "key_names", "size_bytes"]
 
 KEYS = ("stack", "comm", "pid", "tgid", "order", "gfp", "migratetype", "block", "module",
         "subsystem", "frame", "memcg", "zone", "node", "state", "reason")
@@ -106,3 +106,17 @@ def duration_ns(text: str) -> int:
     if not found or unit is None or len(found[1]) > 15:
         raise UsageError(f"{text!r} is not a length of time; write 30s, 5m, 2h or 1d")
     return int(float(found[1]) * unit)
+
+
+_SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def size_bytes(text: str) -> int:
+    """``10MiB``, ``4K``, ``1.5GB`` in bytes, all powers of 1,024; a bare number is bytes.
+
+    Raises UsageError for anything else.
+    """
+    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(?:i?b)?\s*", text, re.IGNORECASE)
+    if not found:
+        raise UsageError(f"{text!r} is not a size; write 4KiB, 10MiB or 1GiB")
+    return int(float(found[1]) * _SIZES[found[2].lower()])

@@ -20,6 +20,7 @@ VERBS = {
     "off": "Stop tracking and leave nothing behind.",
     "status": "What is tracked, what it costs, what was missed.",
     "report": "Who owns the memory: by stack, task, subsystem, cgroup, …",
+    "leaks": "Who leaks: whose pages grow steadily and stay.",
     "frag": "What fragments memory, and what it would take to get a huge page.",
     "map": "A picture of physical memory.",
     "who": "All that is known of a page frame.",

@@ -22,6 +22,8 @@ __all__ = [
     "PageTypeInfo",
     "Zone",
     "ZoneMap",
+    "available_pages",
+    "free_pages",
     "pageblock_order",
     "parse_buddyinfo",
     "parse_pagetypeinfo",
@@ -109,6 +111,18 @@ def parse_zoneinfo(text: str) -> list[Zone]:
     if not zones:
         raise PageownerError("there is no zone with pages in this zoneinfo")
     return zones
+
+
+def available_pages(meminfo: str, page_size: int = 4096) -> int | None:
+    """What can be allocated without swapping, of the text of /proc/meminfo; None before 3.14."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo, re.MULTILINE)
+    return int(found[1]) * 1024 // page_size if found else None
+
+
+def free_pages(zoneinfo: str) -> int:
+    """Pages that are free, those on the CPUs' own lists too, of the text of /proc/zoneinfo."""
+    return sum(map(int, re.findall(r"^\s+(?:nr_free_pages|count:)\s+(\d+)$", zoneinfo,
+                                   re.MULTILINE)))
 
 
 def running() -> ZoneMap:
