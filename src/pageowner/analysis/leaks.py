@@ -47,7 +47,7 @@ _COHORTS = 12
 _P = 0.05
 """Above this a trend may be chance (four values that rise have 0.042)."""
 _SURVIVAL = 0.6
-_STEADY = 0.75
+_STEADY = 0.9
 _EVEN = 0.25
 
 
@@ -103,11 +103,12 @@ class Watch:
         arrived = settled & (rows.ts + np.uint64(self.settle_ns) > np.uint64(before))
         sums = [np.bincount(group, weights, minlength=number).astype(np.int64).tolist()
                 for weights in (rows.pages, np.where(settled, rows.pages, 0),
-                                np.where(arrived, rows.pages, 0))]
+                                np.where(arrived, rows.pages, 0), rows.ts > 0)]
         place = len(self.times)
         self.times.append(time_ns)
         for owner, *counted in zip(owners, *sums, strict=True):
-            self._append(owner, place, *counted)
+            self._append(owner, place, *counted[:3])
+            self._series[owner].aged &= counted[3] > 0 or not counted[0]
         for note, pages in (others or {}).items():
             owner = (*(None for _ in rows.keys), note, False)
             self._append(owner, place, pages, pages, 0)
@@ -255,7 +256,8 @@ def rows_of(snapshot: Snapshot, names: Sequence[str]) -> Rows:
 
     keys = [key(snapshot, name) for name in names]
     state = key(snapshot, "state")
-    owned = np.array([label in (None, "owned") for label in state.labels.to_pylist()])[state.codes]
+    owned = np.array([label in (None, "owned") for label in state.labels.to_pylist()],
+                     bool)[state.codes]
     use = key(snapshot, "subsystem")
     ts, _ = times(snapshot)
     stacks = key(snapshot, "stack")

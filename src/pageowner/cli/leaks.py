@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pageowner.report.leaks_view import Watched
     from pageowner.snapshot import Snapshot
 
-__all__ = ["command"]
+__all__ = ["command", "watch_for"]
 
 _TOP = 10
 
@@ -115,7 +115,7 @@ def _live(chosen: Filter, names: list[str], length: int, step: int) -> tuple[Wat
         cheap = not chosen and Sampler.answers(names)
         sampler = Sampler(store, names) if cheap else CaptureSampler(names, chosen)
         watch = Watch(names, settling_ns(length))
-        interrupted = _watch(watch, sampler.look, length, step)
+        interrupted = watch_for(watch, sampler.look, length, step)
         if interrupted and len(watch.times) < LEAST_SAMPLES:
             raise PageownerError(f"stopped after {len(watch.times)} looks; a trend takes at least"
                                  f" {LEAST_SAMPLES}")
@@ -130,7 +130,7 @@ def _live(chosen: Filter, names: list[str], length: int, step: int) -> tuple[Wat
         zones.available_pages(zones.read_text("/proc/meminfo")), by_kind)
 
 
-def _watch(watch: Watch, look: Callable[[], tuple[int, Rows, dict[str, int]]], length: int,
+def watch_for(watch: Watch, look: Callable[[], tuple[int, Rows, dict[str, int]]], length: int,
            step: int) -> bool:
     """Look every ``step`` ns for ``length`` ns; whether Ctrl-C ended it."""
     began = time.monotonic_ns()
