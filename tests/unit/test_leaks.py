@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -72,7 +73,7 @@ class Machine:
         return [self.at(EVERY * look) for look in range(LOOKS)]
 
 
-def judged(machine: Machine, by: str = "stack", least: int = 256) -> dict[object, dict[str, object]]:
+def judged(machine: Machine, by: str = "stack", least: int = 256) -> dict[object, Any]:
     rows = of_snapshots(machine.series(), by, 60 * S).leaks(least).to_pylist()
     return {row[by] if row[by] is not None else row["note"]: row for row in rows}
 

@@ -27,6 +27,7 @@ VERBS = {
     "stacks": "Pages per stack, as the kernel's page_owner_stacks prints them.",
     "dump": "The text that the kernel's page_owner prints.",
     "save": "Keep the present state, or a dump, as one small Parquet file.",
+    "record": "Capture again and again, into a small folder.",
     "doctor": "What this kernel allows, and so how exact tracking can be here.",
     "sort": "Drop-in for the kernel's page_owner_sort.",
 }
@@ -54,7 +55,8 @@ class _Verbs(click.Group):
 
 @click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]},
                epilog="SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), a saved"
-                      " snapshot, or - for standard input; left out, it is this machine."
+                      " snapshot, a folder of 'record' (with --at TIME), or - for standard input;"
+                      " left out, it is this machine."
                       " 'pageowner VERB --help' tells more.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def _cli() -> None:

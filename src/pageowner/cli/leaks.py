@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,6 +50,7 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str, b
     pageowner leaks --for 1h --every 1m          find slower leaks
     pageowner leaks --by comm,subsystem          by task and use
     pageowner leaks mon.parquet tue.parquet wed.parquet thu.parquet
+    pageowner leaks DIR                          all captures of 'pageowner record'
 
     At least four snapshots of one boot make a series; two are compared by 'pageowner diff'.
     """
@@ -76,22 +79,28 @@ def _saved(sources: tuple[str, ...], chosen: Filter,
            names: list[str]) -> tuple[Watch, Watched]:
     from pageowner.analysis.leaks import LEAST_SAMPLES, available_pages, of_snapshots
     from pageowner.analysis.select import newest_ns
+    from pageowner.formats import series
     from pageowner.report.leaks_view import Watched
 
-    if len(sources) < LEAST_SAMPLES:
-        raise UsageError(f"a trend takes at least {LEAST_SAMPLES} snapshots; two are compared by:"
+    parts = [series.last_boot(Path(name)) if os.path.isdir(name) else name for name in sources]
+    number = sum(1 if isinstance(part, str) else len(part) for part in parts)
+    if number < LEAST_SAMPLES:
+        raise UsageError(f"a trend takes at least {LEAST_SAMPLES} snapshots of one boot, here"
+                         f" {'is' if number == 1 else 'are'} {number}; two are compared by:"
                          " pageowner diff A B")
     last: list[Snapshot] = []
 
     def each() -> Iterator[Snapshot]:
-        for name in sources:
-            snapshot = load(name, chosen)
-            last[:] = [snapshot]
-            yield snapshot
+        for part in parts:
+            for snapshot in [load(part)] if isinstance(part, str) else series.each(part):
+                last[:] = [snapshot.where(chosen) if chosen else snapshot]
+                yield last[0]
+
+    def clock(part: str | list[Path], place: int) -> int:
+        return newest_ns(load(part) if isinstance(part, str) else series.read(part[place]))
 
     # How long they span decides what is settled: the ends are read twice.
-    ends = [newest_ns(load(name)) for name in (sources[0], sources[-1])]
-    watch: Watch = of_snapshots(each(), names, max(ends[1] - ends[0], 0))
+    watch: Watch = of_snapshots(each(), names, max(clock(parts[-1], -1) - clock(parts[0], 0), 0))
     meta = last[0].meta
     return watch, Watched(
         meta.host or sources[-1], (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
@@ -99,7 +108,6 @@ def _saved(sources: tuple[str, ...], chosen: Filter,
 
 
 def _live(chosen: Filter, names: list[str], length: int, step: int) -> tuple[Watch, Watched]:
-    import os
     import socket
 
     from pageowner.analysis.leaks import LEAST_SAMPLES, Watch, settling_ns
