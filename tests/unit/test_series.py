@@ -56,7 +56,7 @@ class Machine:
             0, 320, len(fresh))])[order]
         self.flags = np.concatenate([self.flags[stay], np.zeros(len(fresh), np.uint64)])[order]
         other = self.random.random(len(self.pfn)) < part
-        self.flags[other] ^= np.uint64(32)
+        self.flags[other] ^= np.uint64(1 << 20)  # unevictable
 
     def now(self) -> Snapshot:
         early = self.stack % 7 == 0
@@ -72,7 +72,7 @@ class Machine:
             "ts_ns": pa.array(self.ts, mask=early), "stack": stack,
             "state": ["early" if one else "owned" for one in early],
             "comm": [f"task{number % 5}" for number in self.stack],
-            "page_flags": self.flags}, Metadata(kind="tracker", boot_id=self.boot,
+            "page_flags": self.flags.copy()}, Metadata(kind="tracker", boot_id=self.boot,
                                                 clock_ns=self.clock, counters={"at": self.clock}))
 
 
@@ -118,6 +118,17 @@ def test_a_capture_that_is_all_new_is_whole(tmp_path: Path) -> None:
     recorder.add(first.now(), BEGAN)
     path = recorder.add(second.now(), BEGAN + 1)
     assert read(path).table.num_rows == PAGES
+
+
+def test_flags_of_a_moment_are_no_change(tmp_path: Path) -> None:
+    recorder, machine = Recorder(tmp_path, 600, 86400), Machine()
+    recorder.add(machine.now(), BEGAN)
+    machine.flags ^= np.uint64(1 << 2 | 1 << 6 | 1 << 25)  # referenced, active, idle
+    path = recorder.add(machine.now(), BEGAN + 1)
+    assert path.stat().st_size < 5000
+    machine.flags[7] ^= np.uint64(1 << 20)
+    last = series.read(recorder.add(machine.now(), BEGAN + 2)).table["page_flags"]
+    assert last[7].as_py() == machine.flags[7]
 
 
 def test_at_gives_the_newest_capture_before(recorded: tuple[Path, list[Snapshot]]) -> None:

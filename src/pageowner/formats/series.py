@@ -2,11 +2,13 @@
 
 A file's name is the time of its capture, ``20261123T114500.000Z.parquet`` (UTC), so that names
 sort as times do. A whole one is a snapshot as any other. One of changes says what became of the
-capture before it: rows that are new or other than they were, rows of which only the page flags are
-(``state`` is null, and all but ``pfn`` and ``page_flags``), and in its key-value metadata, under
-``pageowner.changes``, a JSON object: ``format``; ``before``, the name of the file before it;
-``gone``, the page frames whose rows are no more (see `pageowner.runs`); ``meta``, the capture's
-metadata as JSON, zlib, base64.
+capture before it: rows that are new or other than they were; rows of which only the page flags are
+(all null but ``pfn`` and ``page_flags``); rows that are gone (all null but ``pfn``). Its key-value
+metadata has under ``pageowner.changes`` a JSON object: ``format``; ``before``, the name of the file
+before it; ``meta``, the capture's metadata as JSON, zlib, base64.
+
+Page flags that come and go while a page is used (`TRANSIENT`) are no change: they stay what they
+were when the row was written.
 
 Each file is written whole or not at all, and only after the one it builds on is on the disk:
 whatever ends the writer loses the capture it was at and no other.
@@ -31,7 +33,7 @@ import pyarrow.parquet as pq
 from pageowner.errors import PageownerError
 from pageowner.formats import parquet
 from pageowner.formats.whole_file import whole_file
-from pageowner.runs import joined, pack, unpack
+from pageowner.kernel import pageflags
 from pageowner.snapshot import SCHEMA, Metadata, Snapshot
 
 if TYPE_CHECKING:
@@ -39,7 +41,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Capture", "Changes", "add", "at", "captures", "each", "file_name", "last_boot", "read"]
+__all__ = ["TRANSIENT", "Capture", "Changes", "add", "at", "captures", "each", "file_name",
+           "last_boot", "read"]
+
+TRANSIENT = ("locked", "error", "referenced", "dirty", "active", "writeback", "reclaim", "mmap",
+             "idle")
+"""Page flags that tell of a moment, not of what a page is."""
 
 _FORMAT = 1
 _ROWS = 1 << 20
@@ -212,14 +219,20 @@ def _difference(old: Snapshot, new: Snapshot, before: str) -> Changes | None:
     for field in SCHEMA:
         if field.name not in ("pfn", "page_flags"):
             same &= _equal(old.table[field.name], new.table[field.name], was, kept)
-    flags = same & ~_equal(old.table["page_flags"], new.table["page_flags"], was, kept)
+    words = _flags(new.table)
+    lasting = ~np.bitwise_or.reduce([pageflags.bit(name) for name in TRANSIENT])
+    flags = same & (((_flags(old.table)[was] ^ words[kept]) & lasting) != 0)
     other = np.ones(len(second), bool)
     other[kept[same]] = False
     gone = np.ones(len(first), bool)
     gone[was] = False
-    words = new.table["page_flags"].fill_null(0).to_numpy()
     return Changes(_compact(new.table.filter(pa.array(other))), second[kept[flags]],
                    words[kept[flags]], first[gone], before, new.meta)
+
+
+def _flags(table: pa.Table) -> NDArray[np.uint64]:
+    words: NDArray[np.uint64] = table["page_flags"].fill_null(0).to_numpy()
+    return words
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
@@ -266,16 +279,16 @@ def _compact(table: pa.Table) -> pa.Table:
 def _packed(changes: Changes) -> bytes:
     """The changes as the bytes of a Parquet file."""
     about = {"format": _FORMAT, "before": changes.before,
-             "gone": pack(joined(_runs(changes.gone))),
              "meta": base64.b64encode(zlib.compress(changes.meta.to_json(), 9)).decode()}
-    rows = _by_stack_and_time(changes.rows)
+    rows = _ordered(changes.rows)
+    gone = pa.table({"pfn": pa.array(changes.gone, pa.uint64())})
     patches = pa.table({"pfn": pa.array(changes.patched, pa.uint64()),
                         "page_flags": pa.array(changes.flags, pa.uint64())})
     numbers = ("pfn", "ts_ns", "free_ts_ns")
     names = [field.name for field in SCHEMA if field.name in rows.column_names
              or field.name in ("pfn", "page_flags", "state")]
     schema = pa.schema([SCHEMA.field(name) for name in names])
-    table = pa.concat_tables([_filled(part, schema) for part in (rows, patches)])
+    table = pa.concat_tables([_filled(part, schema) for part in (rows, patches, gone)])
     buffer = pa.BufferOutputStream()
     with pq.ParquetWriter(
             buffer, schema, compression="zstd", compression_level=9, version="2.6",
@@ -287,18 +300,9 @@ def _packed(changes: Changes) -> bytes:
     return bytes(buffer.getvalue())
 
 
-def _runs(frames: NDArray[np.uint64]) -> list[tuple[int, int]]:
-    if not len(frames):
-        return []
-    edges = np.flatnonzero(np.diff(frames) != 1)
-    firsts = frames[np.append(0, edges + 1)]
-    lasts = frames[np.append(edges, len(frames) - 1)]
-    return list(zip(firsts.tolist(), (lasts + 1).tolist(), strict=True))
-
-
-def _by_stack_and_time(rows: pa.Table) -> pa.Table:
-    """Where small differences stand side by side, they take little room."""
-    keys = [name for name in ("stack", "ts_ns") if name in rows.column_names]
+def _ordered(rows: pa.Table) -> pa.Table:
+    """By stack, task and time: small differences stand side by side, and take little room."""
+    keys = [name for name in ("stack", "pid", "ts_ns") if name in rows.column_names]
     if not keys or not rows.num_rows:
         return rows
     columns = []
@@ -329,14 +333,11 @@ def _changes(path: Path) -> Changes | None:
                               read_dictionary=[field.name for field in SCHEMA
                                                if pa.types.is_dictionary(field.type)])
         meta = Metadata.from_json(zlib.decompress(base64.b64decode(said["meta"])))
-        runs = unpack(said["gone"])
-        if runs is None:
-            raise ValueError("the page frames that are gone")
-        gone = np.concatenate([np.arange(a, b, dtype=np.uint64) for a, b in runs.tolist()]
-                              or [np.zeros(0, np.uint64)])
-        patch = table["state"].is_null().to_numpy()
+        row = table["state"].is_valid().to_numpy()
+        patch = ~row & table["page_flags"].is_valid().to_numpy()
         patches = table.filter(pa.array(patch))
-        return Changes(table.filter(pa.array(~patch)), patches["pfn"].to_numpy(),
+        gone: NDArray[np.uint64] = table["pfn"].to_numpy()[~row & ~patch]
+        return Changes(table.filter(pa.array(row)), patches["pfn"].to_numpy(),
                        patches["page_flags"].to_numpy(), gone, str(said["before"]), meta)
     except PageownerError:
         raise
