@@ -188,8 +188,9 @@ def test_free_pages_count_the_lists_of_the_cpus() -> None:
             "              count:    63\n              high:     378\n    cpu: 1\n"
             "              count:    7\n")
     assert zones.free_pages(text) == 1070
-    assert zones.available_pages("MemTotal: 9 kB\nMemAvailable:     4096 kB\n") == 1024
-    assert zones.available_pages("MemTotal: 9 kB\n") is None
+    meminfo = "MemTotal: 9 kB\nMemAvailable:     4096 kB\n"
+    assert zones.meminfo_pages(meminfo, "MemAvailable") == 1024
+    assert zones.meminfo_pages(meminfo, "KernelStack") is None
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ def _live(chosen: Filter, names: list[str], length: int, step: int) -> tuple[Wat
     from pageowner.kernel import zones
     from pageowner.report.leaks_view import Watched
     from pageowner.tracker.maps import open_store
-    from pageowner.tracker.watch import UNTRACKED, CaptureSampler, Sampler, untracked_by_kind
+    from pageowner.tracker.watch import CaptureSampler, Sampler, untracked_by_kind
 
     if step <= 0 or length < step * (LEAST_SAMPLES - 1):
         raise UsageError(f"--for must be at least {LEAST_SAMPLES - 1} times --every: a trend takes"
@@ -129,13 +129,13 @@ def _live(chosen: Filter, names: list[str], length: int, step: int) -> tuple[Wat
                                  f" {LEAST_SAMPLES}")
         store.check_on()
         found = watch.leaks(1)
-        by_kind = None
-        if UNTRACKED in found["note"].to_pylist():
-            by_kind = untracked_by_kind(store)
+        told = [note for note, kind in zip(found["note"].to_pylist(), found["kind"].to_pylist(),
+                                           strict=True) if kind == "leak" and note]
+        by_kind = untracked_by_kind(store) if told else None
     return watch, Watched(
         socket.gethostname(), (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
         watch.owners, names, os.sysconf("SC_PAGE_SIZE"),
-        zones.available_pages(zones.read_text("/proc/meminfo")), by_kind)
+        zones.meminfo_pages(zones.read_text("/proc/meminfo"), "MemAvailable"), by_kind)
 
 
 def watch_for(watch: Watch, look: Callable[[], tuple[int, Rows, dict[str, int]]], length: int,

@@ -131,8 +131,8 @@ def at(folder: Path, when: float | None = None) -> Snapshot:
     """
     there = captures(folder)
     if not there:
-        raise PageownerError(f"{folder}: no captures in this folder; they are made with"
-                             f" 'pageowner record {folder}'")
+        raise PageownerError(f"{folder}: is a folder without captures, which 'pageowner record'"
+                             " makes; name a dump or a snapshot")
     chosen = [one for one in there if when is None or one.taken <= when]
     if not chosen:
         first = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(there[0].taken))

@@ -22,8 +22,8 @@ __all__ = [
     "PageTypeInfo",
     "Zone",
     "ZoneMap",
-    "available_pages",
     "free_pages",
+    "meminfo_pages",
     "pageblock_order",
     "parse_buddyinfo",
     "parse_pagetypeinfo",
@@ -113,9 +113,9 @@ def parse_zoneinfo(text: str) -> list[Zone]:
     return zones
 
 
-def available_pages(meminfo: str, page_size: int = 4096) -> int | None:
-    """What can be allocated without swapping, of the text of /proc/meminfo; None before 3.14."""
-    found = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo, re.MULTILINE)
+def meminfo_pages(meminfo: str, name: str, page_size: int = 4096) -> int | None:
+    """A line of the text of /proc/meminfo, in pages; None if there is none."""
+    found = re.search(rf"^{name}:\s+(\d+) kB$", meminfo, re.MULTILINE)
     return int(found[1]) * 1024 // page_size if found else None
 
 

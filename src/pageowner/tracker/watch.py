@@ -30,13 +30,18 @@ if TYPE_CHECKING:
     from pageowner.analysis.words import Filter
     from pageowner.tracker.maps import Store
 
-__all__ = ["UNTRACKED", "CaptureSampler", "Sampler", "untracked_by_kind"]
+__all__ = ["UNTRACKED", "UNTRACKED_STACKS", "UNTRACKED_VMALLOC", "CaptureSampler",
+           "Sampler", "untracked_by_kind"]
 
 _CHEAP_KEYS = frozenset({"stack", "module", "subsystem", "frame", "comm", "pid", "tgid", "order",
                          "gfp", "migratetype"})
 
 UNTRACKED = "untracked"
 """What pages in use without a record are called; see `Sampler.look`."""
+
+UNTRACKED_STACKS = "kernel stacks (untracked; KernelStack in /proc/meminfo)"
+UNTRACKED_VMALLOC = "vmalloc (untracked; VmallocUsed in /proc/meminfo)"
+"""Those of them that the kernel counts: all kernel stacks, and what vmalloc holds beside."""
 
 _OF_STACK: dict[str, Callable[[str], str]] = {
     "stack": str, "module": module_of, "subsystem": subsystem, "frame": distinctive_frame}
@@ -62,7 +67,8 @@ class Sampler:
 
     def look(self) -> tuple[int, Rows, dict[str, int]]:
         """Now (CLOCK_MONOTONIC ns), the live blocks that have a record, and the pages in use that
-        have none: untracked ones, as the kernel counts them, to some hundred pages."""
+        have none by what they are: exact where the kernel counts such, the rest only as exact as
+        memory stands still for a tenth of a second."""
         free = zones.free_pages(zones.read_text("/proc/zoneinfo"))
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         parts: list[NDArray[np.void]] = []
@@ -80,11 +86,23 @@ class Sampler:
         free += zones.free_pages(zones.read_text("/proc/zoneinfo"))
         pages = np.int64(1) << records["order"].astype(np.int64)
         known += int(pages.sum())
-        others = {UNTRACKED: max(self.managed - free // 2 - known, 0)}
+        others = self._unseen()
+        # Below 0 where a record outlived its page: what counts is whether it rises.
+        others[UNTRACKED] = self.managed - free // 2 - known - sum(others.values())
         mine = self._own(records["task_id"])
         # What came after the clock was read is left to the next look.
         keep = ~mine & (records["ts"] <= now)
         return now, self._rows(records[keep], pages[keep]), others
+
+    def _unseen(self) -> dict[str, int]:
+        """Pages that the kernel counts itself, where the bulk allocator cannot be hooked: vmalloc
+        takes its pages there, and so do kernel stacks (CONFIG_VMAP_STACK)."""
+        if self.store.facts["hooks"].get("alloc_pages_bulk") == "active":
+            return {}
+        meminfo = zones.read_text("/proc/meminfo")
+        stacks = zones.meminfo_pages(meminfo, "KernelStack") or 0
+        areas = zones.meminfo_pages(meminfo, "VmallocUsed") or 0
+        return {UNTRACKED_STACKS: stacks, UNTRACKED_VMALLOC: max(areas - stacks, 0)}
 
     def _own(self, ids: NDArray[np.uint32]) -> NDArray[np.bool_]:
         table = self.store.tasks
