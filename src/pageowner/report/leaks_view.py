@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Watched", "draw", "to_json"]
 
 _UNKNOWN = "-"
-_WIDE = 100
+_WIDE, _WIDER = 100, 140
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,15 @@ def _table(rows: list[dict[str, Any]], watched: Watched, paper: Paper, full: boo
         Column("PER HOUR", [size(row["rate"] * unit) for row in rows]),
         Column("GAINED", [size(row["gained"] * unit) for row in rows]),
         Column("SURE", [f"{100 * row['confidence']:.0f} %" for row in rows])]
-    if paper.width >= _WIDE:
+    if paper.width >= _WIDER:
         columns.insert(1, Column("95 % BETWEEN", [
             f"{size(row['rate_low'] * unit)} and {size(row['rate_high'] * unit)}" for row in rows]))
+    if paper.width >= _WIDE:
         columns += [
             Column("STAYS", [_UNKNOWN if row["survival"] is None else
                              f"{100 * row['survival']:.0f} %" for row in rows]),
             Column("SIZE", [size(row["pages"] * unit) for row in rows])]
-    if watched.available is not None:
+    if watched.available is not None and rows[0]["kind"] == "leak":
         full_in = [_full_in(row, watched) for row in rows]
         columns.append(Column("FULL IN", [
             _UNKNOWN if hours is None else _far(hours) for hours in full_in]))
