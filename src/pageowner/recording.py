@@ -67,6 +67,7 @@ class Recorder:
         Raises PageownerError if it cannot be written: nothing is left of it then, and the next one
         builds on the one before.
         """
+        snapshot = series.rounded(snapshot)
         before = self._before if self._since < self._longest else None
         path, whole = series.add(self.folder, snapshot, time.time() if taken is None else taken,
                                  before, self._whole)

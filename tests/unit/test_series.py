@@ -69,7 +69,8 @@ class Machine:
             pa.array([texts[number] for number in turn]))
         return Snapshot.from_columns({
             "pfn": self.pfn, "order": (self.stack % 3).astype(np.uint8),
-            "ts_ns": pa.array(self.ts, mask=early), "stack": stack,
+            "ts_ns": pa.array(self.ts // np.uint64(1000) * np.uint64(1000), mask=early),
+            "stack": stack,
             "state": ["early" if one else "owned" for one in early],
             "comm": [f"task{number % 5}" for number in self.stack],
             "page_flags": self.flags.copy()}, Metadata(kind="tracker", boot_id=self.boot,
