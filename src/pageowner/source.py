@@ -1,7 +1,7 @@
 """SOURCE, the same for every verb: what it names, and how it becomes a snapshot.
 
 A path or ``-``: a dump of the kernel's page owner or a saved snapshot, told apart by their first
-bytes. Nothing: this machine's own state.
+bytes. A folder of captures: the newest, or that of a `Moment`. Nothing: this machine's own state.
 """
 
 from __future__ import annotations
@@ -17,13 +17,26 @@ if TYPE_CHECKING:
     from pageowner.counted import Counted
     from pageowner.snapshot import Snapshot
 
-__all__ = ["KERNEL_PAGE_OWNER", "TRACKER", "count", "read"]
+__all__ = ["KERNEL_PAGE_OWNER", "TRACKER", "Moment", "count", "read"]
 
 KERNEL_PAGE_OWNER = "/sys/kernel/debug/page_owner"
 TRACKER = "/sys/fs/bpf/pageowner"
 """There exactly while tracking is on (tracker/lifecycle.py)."""
 
 _PARQUET = b"PAR1"
+
+
+class Moment(str):
+    """The name of a folder of captures (see `pageowner.formats.series`), and a time ``at``, in
+    seconds since 1970: a source as any other."""
+
+    __slots__ = ("at",)
+    at: float
+
+    def __new__(cls, folder: str, at: float) -> Moment:
+        made = super().__new__(cls, folder)
+        made.at = at
+        return made
 
 
 def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
@@ -37,6 +50,8 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
         from pageowner.tracker.capture import capture
 
         return capture()
+    if source is not None and (isinstance(source, Moment) or os.path.isdir(source)):
+        return _recorded(source)
     opened = open_source(_path(source))
     if opened.head.startswith(_PARQUET):
         return _saved(opened)
@@ -47,14 +62,26 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
 
 def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
     """The same, but a dump only as sums by kind of record, which takes half the time."""
-    if source is None and os.path.isdir(TRACKER):
-        return read()
+    if (os.path.isdir(TRACKER) if source is None else
+            isinstance(source, Moment) or os.path.isdir(source)):
+        return read(source)
     from pageowner.formats import page_owner
 
     if begun := ahead.taken(source):
         return page_owner.count(*begun)
     opened = open_source(_path(source))
     return _saved(opened) if opened.head.startswith(_PARQUET) else page_owner.count(opened)
+
+
+def _recorded(folder: str | os.PathLike[str]) -> Snapshot:
+    from pathlib import Path
+
+    from pageowner.formats import series
+
+    if not os.path.isdir(folder):
+        raise PageownerError(f"{os.fspath(folder)}: is no folder; a time is for those that"
+                             " 'pageowner record' fills")
+    return series.at(Path(folder), folder.at if isinstance(folder, Moment) else None)
 
 
 def _path(source: str | os.PathLike[str] | None) -> str | os.PathLike[str]:

@@ -21,6 +21,7 @@ VERBS = {
     "status": "What is tracked, what it costs, what was missed.",
     "report": "Who owns the memory: by stack, task, subsystem, cgroup, …",
     "diff": "What grew, shrank, came and went between two snapshots.",
+    "leaks": "Who leaks: whose pages grow steadily and stay.",
     "frag": "What fragments memory, and what it would take to get a huge page.",
     "map": "A picture of physical memory.",
     "query": "Ask by SQL about one snapshot or several.",
@@ -30,6 +31,7 @@ VERBS = {
     "dump": "The text that the kernel's page_owner prints.",
     "save": "Keep the present state, or a dump, as one small Parquet file.",
     "export": "Owners for other programs: pprof, folded, speedscope, JSON, CSV, Parquet.",
+    "record": "Capture again and again, into a small folder.",
     "doctor": "What this kernel allows, and so how exact tracking can be here.",
     "sort": "Drop-in for the kernel's page_owner_sort.",
 }
@@ -57,7 +59,8 @@ class _Verbs(click.Group):
 
 @click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]},
                epilog="SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), a saved"
-                      " snapshot, or - for standard input; left out, it is this machine."
+                      " snapshot, a folder of 'record' (with --at TIME), or - for standard input;"
+                      " left out, it is this machine."
                       " 'pageowner VERB --help' tells more.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def _cli() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pageowner.metadata import Metadata
     from pageowner.snapshot import Snapshot
 
-__all__ = ["as_json", "filters", "load", "load_counted", "output_encoding", "page_flags",
+__all__ = ["as_json", "at_time", "filters", "load", "load_counted", "output_encoding", "page_flags",
            "source"]
 
 
@@ -81,7 +81,30 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-source = click.argument("source", required=False, metavar="[SOURCE]")
+def at_time(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--at``, a moment of a folder of captures; the command gets it with ``source``."""
+
+    @functools.wraps(command)
+    def wrapped(at: str | None, **words: Any) -> Any:
+        if at is not None:
+            from pageowner.moments import moment
+            from pageowner.source import Moment
+
+            if words["source"] is None:
+                raise click.UsageError("--at goes with a folder that 'pageowner record' fills")
+            words["source"] = Moment(words["source"], moment(at))
+        return command(**words)
+
+    return click.option("--at", metavar="TIME", help="Of a folder of captures the one at this time:"
+                        " 14:30, 2026-11-23T14:30, or 2h (ago); else the newest.")(wrapped)
+
+
+def source(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds SOURCE and ``--at``."""
+    argument = click.argument("source", required=False, metavar="[SOURCE]")
+    return argument(at_time(command))
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli.options import filters, load
+from pageowner.cli.options import at_time, filters, load
 from pageowner.errors import UsageError
 from pageowner.report.text import count_of, size
 
@@ -21,6 +21,7 @@ __all__ = ["command"]
 @click.command("save")
 @click.argument("file")
 @click.argument("source", required=False)
+@at_time
 @filters
 def command(file: str, source: str | None, chosen: Filter) -> None:
     """Save the present state, or SOURCE, as a snapshot: one small Parquet FILE.

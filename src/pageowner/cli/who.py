@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pageowner.cli.options import as_json, load
+from pageowner.cli.options import as_json, at_time, load
 
 if TYPE_CHECKING:
     from pageowner.tracker.last_free import LastFree
@@ -33,6 +33,7 @@ class _Pfn(click.ParamType[int]):
 @click.command("who")
 @click.argument("pfns", nargs=-1, required=True, type=_Pfn(), metavar="PFN…")
 @click.option("-s", "--source", metavar="SOURCE", help="A dump or a snapshot, not this machine.")
+@at_time
 @as_json
 def command(pfns: tuple[int, ...], source: str | None, as_json: bool) -> None:
     """All that is known of page frames.

@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ORDER_KEY", "read", "write"]
+__all__ = ["CHANGES_KEY", "ORDER_KEY", "is_snapshot", "read",
+           "read_metadata", "write"]
 
 ORDER_KEY = b"pageowner.order"
 """The key in the file's metadata of the column by which `read` sorts the rows."""
+
+CHANGES_KEY = b"pageowner.changes"
+"""The key in the metadata of a file that is no snapshot alone (see `pageowner.formats.series`)."""
 
 _HIGHEST_ORDER = 30
 
@@ -130,6 +134,10 @@ def read(source: str | os.PathLike[str] | object, name: str | None = None) -> Sn
         raise PageownerError(f"{label}: a damaged Parquet file: {first}") from error
     about = table.schema.metadata or {}
     said = about.get(METADATA_KEY)
+    if said is None and CHANGES_KEY in about:
+        raise PageownerError(
+            f"{label}: only what changed since the capture before it; name its folder, and the time"
+            " with --at")
     if said is None:
         raise PageownerError(
             f"{label}: a Parquet file, but not a snapshot of pageowner; those are made with"
@@ -153,6 +161,28 @@ def read(source: str | os.PathLike[str] | object, name: str | None = None) -> Sn
         first = str(error).split("\n", 1)[0]
         raise PageownerError(f"{label}: a column is not what a snapshot has: {first}") from error
     return snapshot
+
+
+def is_snapshot(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a saved snapshot, by its metadata alone."""
+    try:
+        return METADATA_KEY in (pq.read_metadata(path).metadata or {})
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+
+
+def read_metadata(path: str | os.PathLike[str]) -> Metadata:
+    """What a saved snapshot says of its source, without its rows.
+
+    Raises PageownerError for a file that is none, or damaged.
+    """
+    try:
+        said = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise PageownerError(f"{path}: a damaged Parquet file") from error
+    if said is None:
+        raise PageownerError(f"{path}: no saved snapshot")
+    return Metadata.from_json(said)
 
 
 def _sort_by_pfn(columns: dict[str, pa.ChunkedArray]) -> None:

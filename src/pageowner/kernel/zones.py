@@ -23,6 +23,8 @@ __all__ = [
     "PageTypeInfo",
     "Zone",
     "ZoneMap",
+    "free_pages",
+    "meminfo_pages",
     "pageblock_order",
     "parse_buddyinfo",
     "parse_pagetypeinfo",
@@ -113,6 +115,18 @@ def parse_zoneinfo(text: str) -> list[Zone]:
     if not zones:
         raise PageownerError("there is no zone with pages in this zoneinfo")
     return zones
+
+
+def meminfo_pages(meminfo: str, name: str, page_size: int = 4096) -> int | None:
+    """A line of the text of /proc/meminfo, in pages; None if there is none."""
+    found = re.search(rf"^{name}:\s+(\d+) kB$", meminfo, re.MULTILINE)
+    return int(found[1]) * 1024 // page_size if found else None
+
+
+def free_pages(zoneinfo: str) -> int:
+    """Pages that are free, those on the CPUs' own lists too, of the text of /proc/zoneinfo."""
+    return sum(map(int, re.findall(r"^\s+(?:nr_free_pages|count:)\s+(\d+)$", zoneinfo,
+                                   re.MULTILINE)))
 
 
 def running() -> ZoneMap:

@@ -1,0 +1,304 @@
+"""Which owners leak: whose pages grow steadily and stay, where those of others come and go.
+
+`Watch` is shown all live pages again and again, as columns; `Watch.leaks` judges. What makes the
+difference is the time of allocation of every page: an owner's *settled* pages are those at least
+``settle_ns`` old. Most of the noise of a machine at work dies young and never settles, so that the
+trend of settled pages shows a slow leak even beneath an owner's own coming and going.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from pageowner.analysis.keys import Key, blocks_pages, key, key_names, times
+from pageowner.analysis.owners import groups
+from pageowner.analysis.trend import Trend, thinned, trend
+from pageowner.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from pageowner.snapshot import Snapshot
+
+__all__ = ["KINDS", "LEAST_SAMPLES", "RECLAIMABLE", "Rows", "Watch",
+           "available_pages", "of_snapshots", "rows_of", "settling_ns"]
+
+KINDS = ("leak", "reclaimable", "grows")
+"""What a growing owner is: it leaks; so would it, but the kernel can take the pages back (page
+cache, reclaimable slab); it has more settled pages than at first, but not steadily so, or they do
+not stay."""
+
+LEAST_SAMPLES = 4
+"""With fewer no trend is unlikely to be chance: three values rise in one of six orders."""
+
+RECLAIMABLE = frozenset({"page cache"})
+"""Subsystems whose pages the kernel can take back, beside what is Reclaimable by its gfp mask."""
+
+_HOUR_NS = 3600 * 10**9
+_MOST_POINTS = 60  # of a trend; pairs go by the square
+_COHORTS = 12
+
+_P = 0.05
+"""Above this a trend may be chance (four values that rise have 0.042)."""
+_SURVIVAL = 0.6
+_STEADY = 0.9
+_EVEN = 0.25
+
+
+class Rows(NamedTuple):
+    """The live blocks at one moment: ``keys`` (one code a row each), base ``pages`` (int64),
+    ``ts`` (uint64 ns since boot; 0 where unknown, that is older than all), ``reclaimable`` (bool)
+    and ``note``, what is said of rows without an owner (a `Key`; null for the others)."""
+
+    keys: list[Key]
+    pages: NDArray[np.int64]
+    ts: NDArray[np.uint64]
+    reclaimable: NDArray[np.bool_]
+    note: Key
+
+
+@dataclass
+class _Series:
+    """Of one owner, by sample: its live pages, those settled, and those that settled since the
+    sample before."""
+
+    since: int
+    pages: list[int] = field(default_factory=list)
+    settled: list[int] = field(default_factory=list)
+    arrived: list[int] = field(default_factory=list)
+    cohorts: NDArray[np.int64] | None = None
+    aged: bool = True
+
+
+class Watch:
+    """What was seen of all owners so far, and the judgement on it."""
+
+    def __init__(self, by: str | Sequence[str], settle_ns: int) -> None:
+        """Owners by ``by``; pages at least ``settle_ns`` old are settled."""
+        self.names = key_names(list(by) if not isinstance(by, str) else by)
+        self.settle_ns = settle_ns
+        self.times: list[int] = []
+        self._series: dict[tuple[Any, ...], _Series] = {}
+        self._last: tuple[list[tuple[Any, ...]], NDArray[np.int64], Rows] | None = None
+
+    def add(self, time_ns: int, rows: Rows, others: dict[str, int] | None = None) -> None:
+        """The live blocks at ``time_ns`` (ns since boot, later than the last), and the pages of
+        ``others``, of which only the number is known, by what they are."""
+        keys = [*rows.keys, rows.note]
+        flag = Key("reclaimable", rows.reclaimable.astype(np.int64), pa.array([False, True]))
+        group, number, codes = groups([*keys, flag], len(rows.pages))
+        labels = []
+        for one, code in zip([*keys, flag], codes, strict=True):
+            said = one.labels.to_pylist()
+            labels.append([said[place] for place in code.tolist()])
+        owners = list(zip(*labels, strict=True))
+        settled = rows.ts + np.uint64(self.settle_ns) <= np.uint64(time_ns)
+        before = self.times[-1] if self.times else time_ns
+        arrived = settled & (rows.ts + np.uint64(self.settle_ns) > np.uint64(before))
+        sums = [np.bincount(group, weights, minlength=number).astype(np.int64).tolist()
+                for weights in (rows.pages, np.where(settled, rows.pages, 0),
+                                np.where(arrived, rows.pages, 0), rows.ts > 0)]
+        place = len(self.times)
+        self.times.append(time_ns)
+        for owner, *counted in zip(owners, *sums, strict=True):
+            self._append(owner, place, *counted[:3])
+            self._series[owner].aged &= counted[3] > 0 or not counted[0]
+        for note, pages in (others or {}).items():
+            owner = (*(None for _ in rows.keys), note, False)
+            self._append(owner, place, pages, pages, 0)
+            self._series[owner].aged = False
+        self._last = owners, group, rows
+
+    def _append(self, owner: tuple[Any, ...], place: int, pages: int, settled: int,
+                arrived: int) -> None:
+        one = self._series.get(owner)
+        if one is None:
+            one = self._series[owner] = _Series(place)
+        missing = place - one.since - len(one.pages)
+        for column, value in ((one.pages, pages), (one.settled, settled), (one.arrived, arrived)):
+            column.extend([0] * missing)
+            column.append(value)
+
+    @property
+    def owners(self) -> int:
+        """How many owners were seen."""
+        return len(self._series)
+
+    def leaks(self, min_pages: int = 256) -> pa.Table:
+        """A row for each owner whose settled pages grew by ``min_pages`` or more in the time that
+        was watched, by its trend, leaks first and the fastest of them first.
+
+        Columns: the keys; ``note``, what pages without an owner are; ``kind``, one of `KINDS`;
+        ``pages``, live at last; ``gained`` of these since the first sample; ``rate``, ``rate_low``
+        and ``rate_high``, the trend of settled pages and its 95 % interval in pages per hour;
+        ``p``, of Mann-Kendall; ``tau``; ``survival``, of the pages that settled the share that
+        lives at last (null where ages are unknown); ``steady``, the share of the time in which
+        pages were added that live at last; ``confidence``: (1 - p) x survival x steady; ``series``,
+        the pages by sample.
+
+        Raises UsageError if there were fewer than `LEAST_SAMPLES` samples.
+        """
+        if len(self.times) < LEAST_SAMPLES:
+            raise UsageError(f"a trend takes at least {LEAST_SAMPLES} looks,"
+                             f" there were {len(self.times)}")
+        cohorts = self._cohorts()
+        found = [self._judge(owner, one, min_pages, cohorts.get(owner))
+                 for owner, one in self._series.items()]
+        rows = [row for row in found if row is not None]
+        rows.sort(key=lambda row: (KINDS.index(row["kind"]), -row["rate_low"], -row["rate"]))
+        names = [*self.names, *_COLUMNS]
+        return pa.table({name: pa.array([row[name] for row in rows], _COLUMNS.get(name))
+                         for name in names})
+
+    def table(self) -> pa.Table:
+        """What was seen of every owner, unjudged: the keys, ``note``, ``reclaimable``, and by
+        sample ``series``, its live pages, and ``settled``, those settled."""
+        names = [*self.names, "note", "reclaimable"]
+        columns: dict[str, Any] = {
+            name: [owner[place] for owner in self._series] for place, name in enumerate(names)}
+        columns["series"] = [self._full(one.pages, one.since).astype(np.int64).tolist()
+                             for one in self._series.values()]
+        columns["settled"] = [self._full(one.settled, one.since).astype(np.int64).tolist()
+                              for one in self._series.values()]
+        return pa.table(columns)
+
+    def _full(self, values: list[int], since: int) -> NDArray[np.float64]:
+        series = np.zeros(len(self.times))
+        series[since:since + len(values)] = values  # 0 again where it had none at last
+        return series
+
+    def _cohorts(self) -> dict[tuple[Any, ...], NDArray[np.int64]]:
+        """The pages that live at last by time of allocation: equal parts of the time in which a
+        page could be allocated and settle."""
+        if self._last is None:
+            return {}
+        owners, group, rows = self._last
+        start, stop = self.times[0] - self.settle_ns, self.times[-1] - self.settle_ns
+        number = min(_COHORTS, len(self.times) - 1)
+        width = max((stop - start) // number, 1)
+        ts = rows.ts.astype(np.int64)
+        inside = (ts > start) & (ts <= stop)
+        part = np.minimum((ts[inside] - start - 1) // width, number - 1)
+        counted = np.bincount(group[inside] * number + part, rows.pages[inside],
+                              len(owners) * number).astype(np.int64).reshape(-1, number)
+        return dict(zip(owners, counted, strict=True))
+
+    def _judge(self, owner: tuple[Any, ...], one: _Series, min_pages: int,
+               cohorts: NDArray[np.int64] | None) -> dict[str, Any] | None:
+        settled = self._full(one.settled, one.since)
+        gained = settled[-1] - settled[0]
+        if gained < min_pages:
+            return None
+        at = (np.array(self.times) - self.times[0]).astype(float)
+        pages = self._full(one.pages, one.since)
+        found = trend(*thinned(at, settled, _MOST_POINTS))
+        if one.aged:
+            survival, steady = _ages(one, cohorts)
+        else:
+            survival, steady = None, _steady_steps(settled)
+        grows = found.low * float(at[-1]) >= min_pages / 2 and found.p <= _P
+        stays = (survival is None or survival >= _SURVIVAL) and steady >= _STEADY
+        reclaimable = owner[-1]
+        kind = "grows" if not (grows and stays) else "reclaimable" if reclaimable else "leak"
+        sure = (1 - found.p) * (1 if survival is None else survival) * steady
+        return dict(zip(self.names, owner, strict=False)) | {
+            "note": owner[-2], "kind": kind, "reclaimable": reclaimable,
+            "pages": int(pages[-1]), "gained": int(pages[-1] - pages[0]),
+            **_per_hour(found), "p": found.p, "tau": found.tau, "survival": survival,
+            "steady": steady, "confidence": sure, "series": pages.astype(np.int64).tolist()}
+
+
+def _ages(one: _Series, cohorts: NDArray[np.int64] | None) -> tuple[float, float]:
+    """Survival of what settled, and how evenly what lives at last was allocated."""
+    arrived = sum(one.arrived)
+    if cohorts is None or not arrived:
+        return 0.0, 0.0
+    enough = cohorts >= float(cohorts.mean()) * _EVEN
+    return (min(float(cohorts.sum()) / arrived, 1.0),
+            float(np.count_nonzero(enough & (cohorts > 0))) / len(cohorts))
+
+
+def _steady_steps(settled: NDArray[np.float64]) -> float:
+    """Where pages have no ages: the share of equal parts of the time in which their number rose by
+    a quarter of the mean rise or more."""
+    marks = np.linspace(0, len(settled) - 1, min(_COHORTS // 2, len(settled) - 1) + 1)
+    rises = np.diff(np.interp(marks, np.arange(len(settled)), settled))
+    return float(np.count_nonzero(rises >= rises.mean() * _EVEN)) / len(rises)
+
+
+def _per_hour(found: Trend) -> dict[str, float]:
+    return {"rate": found.slope * _HOUR_NS, "rate_low": found.low * _HOUR_NS,
+            "rate_high": found.high * _HOUR_NS}
+
+
+_COLUMNS: dict[str, pa.DataType] = {
+    "note": pa.string(), "kind": pa.string(), "reclaimable": pa.bool_(), "pages": pa.int64(),
+    "gained": pa.int64(), "rate": pa.float64(), "rate_low": pa.float64(),
+    "rate_high": pa.float64(), "p": pa.float64(), "tau": pa.float64(), "survival": pa.float64(),
+    "steady": pa.float64(), "confidence": pa.float64(), "series": pa.list_(pa.int64())}
+
+
+def settling_ns(window_ns: int) -> int:
+    """The age from which pages count as settled: a sixth of the time that is watched."""
+    return window_ns // 6
+
+
+def rows_of(snapshot: Snapshot, names: Sequence[str]) -> Rows:
+    """A snapshot's rows with the keys ``names``; pages without an owner are noted by what their
+    flags say they are."""
+    from pageowner.analysis.subsystems import subsystems
+
+    keys = [key(snapshot, name) for name in names]
+    state = key(snapshot, "state")
+    owned = np.array([label in (None, "owned") for label in state.labels.to_pylist()],
+                     bool)[state.codes]
+    use = key(snapshot, "subsystem")
+    ts, _ = times(snapshot)
+    stacks = key(snapshot, "stack")
+    cache = np.array([label in RECLAIMABLE for label in
+                      subsystems(stacks.labels).to_pylist()], bool)[stacks.codes]
+    kind = key(snapshot, "migratetype")
+    cache |= np.array([label == "Reclaimable" for label in kind.labels.to_pylist()],
+                      bool)[kind.codes]
+    labels = [*use.labels.to_pylist(), None]
+    note = Key("note", np.where(owned, len(labels) - 1, use.codes), pa.array(labels, pa.string()))
+    return Rows(keys, blocks_pages(snapshot), ts, cache & owned, note)
+
+
+def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],
+                 window_ns: int) -> Watch:
+    """What a series of snapshots shows, oldest first, over ``window_ns`` in all.
+
+    Raises UsageError if they are of different boots, or do not follow one another.
+    """
+    from pageowner.analysis.select import newest_ns
+
+    watch = Watch(by, settling_ns(window_ns))
+    boot = None
+    for snapshot in snapshots:
+        now, meta = newest_ns(snapshot), snapshot.meta
+        if watch.times and meta.boot_id != boot:
+            raise UsageError("the snapshots are of different machines or boots; 'pageowner diff'"
+                             " compares such")
+        boot = meta.boot_id
+        if watch.times and now <= watch.times[-1]:
+            raise UsageError(f"{meta.source}: not later than the snapshot before it")
+        watch.add(now, rows_of(snapshot, watch.names))
+    return watch
+
+
+def available_pages(snapshot: Snapshot) -> int | None:
+    """Free pages and page cache, where the source sees all of memory, else None."""
+    free = snapshot.meta.frames.get("free")
+    if free is None:
+        return None
+    use = key(snapshot, "subsystem")
+    cache = np.array([str(label).startswith("page cache") for label in use.labels.to_pylist()],
+                     bool)[use.codes]
+    return free + int(blocks_pages(snapshot)[cache].sum())

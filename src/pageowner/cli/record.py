@@ -1,0 +1,62 @@
+"""``pageowner record``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from pageowner.errors import PageownerError, UsageError
+from pageowner.report.text import printable, size
+
+__all__ = ["command"]
+
+
+@click.command("record")
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--every", default="10m", show_default=True, metavar="TIME",
+              help="How often to capture.")
+@click.option("--keep", default="7d", show_default=True, metavar="TIME",
+              help="Remove what is older.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N captures.")
+def command(folder: Path, every: str, keep: str, count: int | None) -> None:
+    """Capture this machine again and again into DIR, until Ctrl-C.
+
+    \b
+    pageowner record /var/lib/pageowner                   every 10 minutes, for 7 days
+    pageowner record --every 1m --keep 1d DIR
+    pageowner report DIR --at 14:30                       as it was then, in any verb
+    pageowner leaks DIR
+
+    What changed little takes little room. A full disk, or an end by force, loses no capture but the
+    one that is being written.
+    """
+    from pageowner.analysis.words import duration_ns
+
+    step, kept = duration_ns(every) / 1e9, duration_ns(keep) / 1e9
+    if step < 1 or kept < step:
+        raise UsageError("--every must be a second at least, and --keep no shorter than --every")
+    from pageowner.recording import Recorder, owned_folder
+    from pageowner.source import read
+
+    with owned_folder(folder):
+        recorder = Recorder(folder, step, kept)
+        number, due = 0, time.monotonic()
+        while True:
+            try:
+                path = recorder.add(read())
+            except PageownerError as error:
+                if number == 0:
+                    raise  # wrong from the beginning: tracking is off, or the folder is not ours
+                print(f"pageowner: this capture is lost: {printable(str(error))}", file=sys.stderr)
+            else:
+                if sys.stderr.isatty():
+                    print(f"{printable(str(path))}: {size(path.stat().st_size)}", file=sys.stderr)
+            recorder.forget()
+            number += 1
+            if count is not None and number >= count:
+                return
+            due = max(due + step, time.monotonic() - step)
+            time.sleep(max(due - time.monotonic(), 0))

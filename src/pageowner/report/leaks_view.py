@@ -1,0 +1,158 @@
+"""What leaks, as a table for people, or as JSON for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pageowner.report.grid import Column, grid, prose
+from pageowner.report.text import age, count_of, printable, size
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pageowner.report.terminal import Paper
+
+__all__ = ["Watched", "draw", "to_json"]
+
+_UNKNOWN = "-"
+_WIDE, _WIDER = 100, 140
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was looked at: ``looks`` in ``seconds``, ``owners`` by ``by``; ``page_size`` in bytes,
+    ``available`` pages of memory at last (None: unknown)."""
+
+    name: str
+    seconds: float
+    looks: int
+    owners: int
+    by: Sequence[str]
+    page_size: int
+    available: int | None = None
+    untracked: dict[str, int] | None = None
+
+
+def _full_in(row: dict[str, Any], watched: Watched) -> float | None:
+    """Hours until memory is exhausted at this rate."""
+    if watched.available is None or row["rate"] <= 0:
+        return None
+    return float(watched.available / row["rate"])
+
+
+def _name(row: dict[str, Any], name: str) -> str:
+    value = row[name]
+    if value is None:
+        return f"({row['note']})" if row["note"] else _UNKNOWN
+    if name == "stack":
+        from pageowner.analysis.subsystems import short_stack
+
+        value = short_stack(value, 6)
+    return printable(str(value))
+
+
+def _what(row: dict[str, Any]) -> str:
+    from pageowner.analysis.subsystems import subsystem
+
+    return _UNKNOWN if row["stack"] is None else printable(subsystem(row["stack"]))
+
+
+def _table(rows: list[dict[str, Any]], watched: Watched, paper: Paper, full: bool) -> None:
+    unit = watched.page_size
+    columns = [
+        Column("PER HOUR", [size(row["rate"] * unit) for row in rows]),
+        Column("GAINED", [size(row["gained"] * unit) for row in rows]),
+        Column("SURE", [f"{100 * row['confidence']:.0f} %" for row in rows])]
+    if paper.width >= _WIDER:
+        columns.insert(1, Column("95 % BETWEEN", [
+            f"{size(row['rate_low'] * unit)} and {size(row['rate_high'] * unit)}" for row in rows]))
+    if paper.width >= _WIDE:
+        columns += [
+            Column("STAYS", [_UNKNOWN if row["survival"] is None else
+                             f"{100 * row['survival']:.0f} %" for row in rows]),
+            Column("SIZE", [size(row["pages"] * unit) for row in rows])]
+    if watched.available is not None and rows[0]["kind"] == "leak":
+        full_in = [_full_in(row, watched) for row in rows]
+        columns.append(Column("FULL IN", [
+            _UNKNOWN if hours is None else _far(hours) for hours in full_in]))
+    if "stack" in watched.by and "subsystem" not in watched.by:
+        columns.append(Column("WHAT", [_what(row) for row in rows], True))
+    columns += [Column(name.upper(), [_name(row, name) for row in rows], True)
+                for name in watched.by]
+    grid(paper, columns)
+    if not full or "stack" not in watched.by:
+        return
+    for row in rows:
+        if row["stack"] is not None:
+            paper.line()
+            paper.line(f"{size(row['rate'] * unit)} an hour, {_what(row)}", "bold")
+            for frame in row["stack"].split("\n"):
+                paper.line(f"    {printable(frame)}")
+
+
+def _far(hours: float) -> str:
+    return "years" if hours > 24 * 365 else age(hours * 3600e9)
+
+
+def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, paper: Paper) -> None:
+    """Leaks; then what grows likewise and can be reclaimed; then how much else grew."""
+    unit = watched.page_size
+    prose(paper, f"{printable(watched.name)}: {count_of(watched.looks, 'look')} in"
+                 f" {age(watched.seconds * 1e9)}, {count_of(watched.owners, 'owner')} by"
+                 f" {', '.join(watched.by)}" + ("" if watched.available is None else
+                                                f"; {size(watched.available * unit)} available"))
+    paper.line()
+    leaks = [row for row in rows if row["kind"] == "leak"]
+    if not leaks:
+        paper.line("No leak: nobody's pages grew steadily and stayed.", "bold")
+    else:
+        _table(leaks[:top], watched, paper, full)
+        if len(leaks) > top:
+            paper.line(f"and {count_of(len(leaks) - top, 'more owner')}:"
+                       f" {size(sum(row['rate'] for row in leaks[top:]) * unit)} an hour", "dim")
+        if len(leaks) > 1:
+            together = {"rate": sum(row["rate"] for row in leaks)}
+            hours = _full_in(together, watched)
+            paper.line(f"Together {size(together['rate'] * unit)} an hour"
+                       + ("" if hours is None else f"; memory is full in {_far(hours)}"))
+    if watched.untracked and any(row["note"] for row in leaks):
+        said = ", ".join(f"{what} {size(pages * unit)}" for what, pages in
+                         sorted(watched.untracked.items(), key=lambda one: -one[1])[:4] if pages)
+        prose(paper, f"Untracked pages by their flags now: {said}", "dim")
+    cache = [row for row in rows if row["kind"] == "reclaimable"]
+    if cache:
+        paper.line()
+        paper.line("Grows likewise, but is cache that the kernel takes back when memory is short:",
+                   "bold")
+        _table(cache[:top], watched, paper, False)
+    rest = [row for row in rows if row["kind"] == "grows"]
+    if rest:
+        paper.line()
+        gained = max(sum(row["gained"] for row in rest), 0)
+        prose(paper, f"{count_of(len(rest), 'owner')} grew by {size(gained * unit)} together, but"
+                     " not steadily, or with pages that do not stay", "dim")
+
+
+def to_json(rows: list[dict[str, Any]], watched: Watched) -> dict[str, Any]:
+    """The same facts, and the series, for programs: sizes in bytes, rates per hour."""
+    owners = []
+    for row in rows:
+        owner = {name: row[name] for name in watched.by}
+        if owner.get("stack") is not None:
+            owner["stack"] = owner["stack"].split("\n")
+        for name in ("pages", "gained"):
+            owner[name] = row[name]
+        owner["bytes"] = row["pages"] * watched.page_size
+        for name in ("rate", "rate_low", "rate_high"):
+            owner[f"bytes_per_hour{name[4:]}"] = row[name] * watched.page_size
+        hours = _full_in(row, watched)
+        owner["exhausted_in_s"] = None if hours is None else hours * 3600
+        for name in ("kind", "note", "p", "tau", "survival", "steady", "confidence", "series"):
+            owner[name] = row[name]
+        owners.append(owner)
+    return {"source": watched.name, "seconds": watched.seconds, "looks": watched.looks,
+            "by": list(watched.by), "page_size": watched.page_size,
+            "available": None if watched.available is None else
+            watched.available * watched.page_size,
+            "untracked": watched.untracked, "owners": owners}

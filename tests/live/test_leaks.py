@@ -1,0 +1,96 @@
+"""`leaks` and `record` on this machine, beneath whatever else it does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pageowner.analysis.keys import blocks_pages
+from pageowner.tracker.capture import capture
+from pageowner.tracker.maps import open_store
+from pageowner.tracker.watch import Sampler
+
+pytestmark = pytest.mark.usefixtures("bpf", "tracking")
+
+_LEAKING = Path(__file__).parents[2] / "benchmarks/leaking.py"
+_RATE = 4 << 20
+
+
+@pytest.fixture
+def leaking(request: pytest.FixtureRequest) -> Iterator[None]:
+    with subprocess.Popen([sys.executable, _LEAKING, request.param, str(_RATE)],
+                          stdin=subprocess.PIPE) as program:
+        time.sleep(2)  # it leaks since before somebody watches
+        yield
+        program.communicate()
+
+
+def leaks(*words: str) -> list[str]:
+    return [sys.executable, "-m", "pageowner", "leaks", "--json", *words]
+
+
+def found(out: bytes) -> list[dict[str, object]]:
+    return [one for one in json.loads(out)["owners"] if one["kind"] == "leak"]
+
+
+@pytest.mark.parametrize("leaking", ["pipes"], indirect=True)
+@pytest.mark.usefixtures("leaking")
+def test_a_leak_is_named_with_its_rate() -> None:
+    done = subprocess.run(leaks("--for", "12s", "--every", "1s"), capture_output=True, check=True)
+    assert done.stderr == b"pageowner: watching for 12.0 s\n"
+    # a program that builds up its own memory for these seconds may stand beside it
+    (leak,) = [one for one in found(done.stdout) if "pipe_write" in str(one["stack"])]
+    assert leak["bytes_per_hour"] == pytest.approx(_RATE * 3600, rel=0.3)
+
+
+@pytest.mark.parametrize("leaking", ["tmpfs"], indirect=True)
+@pytest.mark.usefixtures("leaking")
+def test_ctrl_c_gives_the_result_so_far() -> None:
+    with subprocess.Popen(leaks("--for", "1h", "--every", "1s"),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
+        assert watching.stderr
+        assert watching.stderr.readline()
+        time.sleep(10)
+        watching.send_signal(signal.SIGINT)
+        out, _ = watching.communicate()
+    assert watching.returncode == 0
+    assert json.loads(out)["seconds"] < 60
+    assert json.loads(out)["looks"] >= 4
+
+
+def test_a_look_counts_what_a_capture_counts() -> None:
+    with open_store() as store:
+        sampler = Sampler(store, ["stack"])
+        _, before, others = sampler.look()
+        snapshot = capture(store)
+        _, after, _ = sampler.look()
+    owned = int(blocks_pages(snapshot)[snapshot.table["state"].combine_chunks()
+                                       .dictionary_decode().to_numpy(False) == "owned"].sum())
+    # this process itself is left out of a look, and others work meanwhile
+    mine = snapshot.select(tgid=os.getpid()).pages
+    looks = sorted(int(rows.pages.sum()) for rows in (before, after))
+    slack = 0.1 * owned + 8192
+    assert looks[0] - slack <= owned - mine <= looks[1] + slack
+    assert abs(sum(others.values()) - snapshot.meta.frames["untracked"]) < slack
+    assert np.all(before.ts > 0)
+
+
+def test_record_fills_a_folder_that_verbs_read(tmp_path: Path) -> None:
+    folder = tmp_path / "series"
+    subprocess.run([sys.executable, "-m", "pageowner", "record", folder, "--every", "1s",
+                    "--count", "3"], check=True)
+    files = sorted(folder.iterdir())
+    assert len(files) == 3
+    assert files[1].stat().st_size < files[0].stat().st_size
+    done = subprocess.run([sys.executable, "-m", "pageowner", "report", folder, "--json", "--by",
+                           "state"], capture_output=True, check=True)
+    assert {one["state"] for one in json.loads(done.stdout)["owners"]} >= {"owned", "early"}

@@ -1,0 +1,335 @@
+"""Series of captures: each comes back as it was, small where little changed, whatever ends the
+writer."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pageowner.errors import PageownerError, UsageError
+from pageowner.formats import series
+from pageowner.moments import moment
+from pageowner.recording import Recorder, owned_folder
+from pageowner.snapshot import SCHEMA, Metadata, Snapshot
+from pageowner.source import Moment, read
+
+BEGAN = 1_790_000_000.0
+PAGES = 20_000
+
+
+class Machine:
+    """Rows of a machine that changes a little from capture to capture."""
+
+    def __init__(self, seed: int = 3) -> None:
+        self.random = np.random.default_rng(seed)
+        self.pfn = np.sort(self.random.choice(4 * PAGES, PAGES, replace=False)).astype(np.uint64)
+        self.ts = self.random.integers(0, 10**12, PAGES).astype(np.uint64)
+        self.stack = self.random.integers(0, 300, PAGES)
+        self.flags = self.random.integers(0, 9, PAGES).astype(np.uint64)
+        self.clock = 10**12
+        self.boot = "one"
+
+    def step(self, part: float) -> None:
+        """A part of the pages is freed, others are taken, of more the flags change."""
+        self.clock += 10**10
+        stay = self.random.random(len(self.pfn)) > part
+        number = int(PAGES * part)
+        fresh = self.random.choice(4 * PAGES, number, replace=False).astype(np.uint64)
+        fresh = fresh[~np.isin(fresh, self.pfn[stay])]
+        pfn = np.concatenate([self.pfn[stay], fresh])
+        order = np.argsort(pfn)
+        self.pfn = pfn[order]
+        self.ts = np.concatenate([self.ts[stay], self.clock - np.sort(self.random.integers(
+            0, 10**9, len(fresh))).astype(np.uint64)])[order]
+        self.stack = np.concatenate([self.stack[stay], self.random.integers(
+            0, 320, len(fresh))])[order]
+        self.flags = np.concatenate([self.flags[stay], np.zeros(len(fresh), np.uint64)])[order]
+        other = self.random.random(len(self.pfn)) < part
+        self.flags[other] ^= np.uint64(1 << 20)  # unevictable
+
+    def now(self) -> Snapshot:
+        early = self.stack % 7 == 0
+        texts = [f"alloc_{number}+0x1/0x9\ncaller_{number % 9}+0x2/0x8" for number in range(320)]
+        # The order of a dictionary's texts is nobody's promise.
+        turn = self.random.permutation(320)
+        place = np.argsort(turn)
+        stack = pa.DictionaryArray.from_arrays(
+            pa.array(place[self.stack].astype(np.int32), mask=early),
+            pa.array([texts[number] for number in turn]))
+        return Snapshot.from_columns({
+            "pfn": self.pfn, "order": (self.stack % 3).astype(np.uint8),
+            "ts_ns": pa.array(self.ts // np.uint64(1000) * np.uint64(1000), mask=early),
+            "stack": stack,
+            "state": ["early" if one else "owned" for one in early],
+            "comm": [f"task{number % 5}" for number in self.stack],
+            "page_flags": self.flags.copy()}, Metadata(kind="tracker", boot_id=self.boot,
+                                                clock_ns=self.clock, counters={"at": self.clock}))
+
+
+def same(one: Snapshot, other: Snapshot) -> None:
+    assert one.meta == other.meta
+    for name in SCHEMA.names:
+        assert one.table[name].to_pylist() == other.table[name].to_pylist(), name
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> tuple[Path, list[Snapshot]]:
+    machine, made = Machine(), []
+    recorder = Recorder(tmp_path, 600, 7 * 86400)
+    for number in range(8):
+        machine.step(0.02)
+        if number == 5:
+            machine.boot = "two"
+        made.append(machine.now())
+        recorder.add(made[-1], BEGAN + number * 600)
+    return tmp_path, made
+
+
+def test_every_capture_comes_back_as_it_was(recorded: tuple[Path, list[Snapshot]]) -> None:
+    folder, made = recorded
+    paths = [one.path for one in series.captures(folder)]
+    for path, snapshot in zip(paths, made, strict=True):
+        same(series.read(path), snapshot)
+    for got, snapshot in zip(series.each(paths), made, strict=True):
+        same(got, snapshot)
+
+
+def test_what_changed_little_takes_little(recorded: tuple[Path, list[Snapshot]]) -> None:
+    folder, _ = recorded
+    sizes = [one.path.stat().st_size for one in series.captures(folder)]
+    # the first, and the first of the second boot, are whole
+    assert all(size < sizes[0] / 6 for number, size in enumerate(sizes) if number not in (0, 5))
+    assert sizes[5] > sizes[0] / 2
+
+
+def test_a_capture_that_is_all_new_is_whole(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, 600, 86400)
+    first, second = Machine(1), Machine(2)
+    recorder.add(first.now(), BEGAN)
+    path = recorder.add(second.now(), BEGAN + 1)
+    assert read(path).table.num_rows == PAGES
+
+
+def test_flags_of_a_moment_are_no_change(tmp_path: Path) -> None:
+    recorder, machine = Recorder(tmp_path, 600, 86400), Machine()
+    recorder.add(machine.now(), BEGAN)
+    machine.flags ^= np.uint64(1 << 2 | 1 << 6 | 1 << 25)  # referenced, active, idle
+    path = recorder.add(machine.now(), BEGAN + 1)
+    assert path.stat().st_size < 5000
+    machine.flags[7] ^= np.uint64(1 << 20)
+    last = series.read(recorder.add(machine.now(), BEGAN + 2)).table["page_flags"]
+    assert last[7].as_py() == machine.flags[7]
+
+
+def test_at_gives_the_newest_capture_before(recorded: tuple[Path, list[Snapshot]]) -> None:
+    folder, made = recorded
+    same(read(folder), made[-1])
+    same(read(Moment(str(folder), BEGAN + 1799)), made[2])
+    same(read(Moment(str(folder), BEGAN + 1800)), made[3])
+    with pytest.raises(PageownerError, match="oldest capture is of"):
+        read(Moment(str(folder), BEGAN - 1))
+
+
+def test_every_verb_takes_the_folder_and_a_time(
+        recorded: tuple[Path, list[Snapshot]], cli: Callable[..., tuple[int, bytes, bytes]],
+        tmp_path: Path) -> None:
+    folder, made = recorded
+    when = datetime.fromtimestamp(BEGAN + 1300, UTC).isoformat()
+    status, out, _ = cli("report", folder, "--at", when, "--json")
+    assert status == 0
+    assert f'"pages": {made[2].pages},'.encode() in out
+    for words in (("stacks", folder), ("frag", folder), ("dump", folder),
+                  ("who", str(int(made[2].table["pfn"][0].as_py())), "--source", folder),
+                  ("report", folder, "--comm", "task1")):
+        status, _, err = cli(*words, "--at", when)
+        assert (status, err) == (0, b"")
+    target = tmp_path / "saved" / "one.parquet"
+    target.parent.mkdir()
+    assert cli("save", target, folder, "--at", when)[0] == 0
+    same(read(target), made[2])
+
+
+def test_a_time_that_is_none_is_said(recorded: tuple[Path, list[Snapshot]],
+                                     cli: Callable[..., tuple[int, bytes, bytes]],
+                                     some_records: Path) -> None:
+    folder, _ = recorded
+    for words in ((folder, "--at", "teatime"), ("--at", "2h")):
+        status, _, err = cli("report", *words)
+        assert status == 2
+        assert err.count(b"\n") == 1
+    status, _, err = cli("report", some_records, "--at", "2h")
+    assert status == 1
+    assert b"is no folder" in err
+
+
+def test_leaks_reads_what_was_recorded_since_the_last_boot(
+        tmp_path: Path, cli: Callable[..., tuple[int, bytes, bytes]]) -> None:
+    machine = Machine()
+    recorder = Recorder(tmp_path, 600, 86400)
+    recorder.add(machine.now(), BEGAN)
+    machine.boot = "two"
+    for number in range(6):
+        machine.step(0.01)
+        recorder.add(machine.now(), BEGAN + 600 + number)
+    status, out, err = cli("leaks", tmp_path)
+    assert (status, err) == (0, b"")
+    assert b"6 looks" in out
+
+
+def test_a_file_of_changes_alone_says_what_it_is(
+        recorded: tuple[Path, list[Snapshot]]) -> None:
+    folder, _ = recorded
+    path = series.captures(folder)[1].path
+    with pytest.raises(PageownerError, match="--at"):
+        read(path)
+
+
+def test_damage_is_said_in_a_line(recorded: tuple[Path, list[Snapshot]]) -> None:
+    folder, _ = recorded
+    first, second, third = [one.path for one in series.captures(folder)][:3]
+    text = second.read_bytes()
+    for spoilt in (text[:len(text) // 2], text[:200] + b"\xff" * 50 + text[250:], b""):
+        second.write_bytes(spoilt)
+        with pytest.raises(PageownerError, match=second.name):
+            series.read(third)
+    second.unlink()
+    with pytest.raises(PageownerError, match="gone from its folder"):
+        series.read(third)
+    same(series.read(first), series.read(first))
+
+
+def test_old_groups_go_and_what_stays_can_be_read(tmp_path: Path) -> None:
+    machine = Machine()
+    recorder = Recorder(tmp_path, 600, 7 * 600)  # groups of one capture and its changes
+    for number in range(30):
+        machine.step(0.01)
+        recorder.add(machine.now(), BEGAN + number * 600)
+        recorder.forget(BEGAN + number * 600)
+        there = series.captures(tmp_path)
+        assert series.read(there[0].path).table.num_rows
+        assert len(there) <= 9
+    assert series.captures(tmp_path)[0].taken >= BEGAN + 21 * 600
+
+
+def test_two_do_not_record_into_one_folder(tmp_path: Path) -> None:
+    with owned_folder(tmp_path), pytest.raises(PageownerError, match="already"), \
+            owned_folder(tmp_path):
+        pass
+
+
+def test_what_a_killed_recorder_left_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / ".pageowner.abcd").write_bytes(b"half")
+    with owned_folder(tmp_path):
+        assert list(tmp_path.iterdir()) == []
+
+
+_WRITER = """
+import sys
+sys.path[:0] = [sys.argv[2]]
+from pathlib import Path
+from test_series import BEGAN, Machine
+from pageowner.recording import Recorder
+machine, recorder = Machine(), Recorder(Path(sys.argv[1]), 600, 7 * 86400)
+number = 0
+while True:
+    machine.step(0.02)
+    print(recorder.add(machine.now(), BEGAN + number * 600).name, flush=True)
+    number += 1
+"""
+
+
+@pytest.mark.parametrize("after", [0.0, 0.013, 0.03, 0.05])
+def test_kill_9_loses_no_capture_that_was_written(tmp_path: Path, after: float) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", _WRITER, tmp_path, Path(__file__).parent],
+                              stdout=subprocess.PIPE, text=True)
+    assert writer.stdout
+    written = [writer.stdout.readline().strip() for _ in range(4)]
+    time.sleep(after)
+    writer.send_signal(signal.SIGKILL)
+    written += writer.stdout.read().split()
+    writer.wait()
+    there = series.captures(tmp_path)
+    names = [one.path.name for one in there]
+    assert names[:len(written)] == written
+    assert len(names) <= len(written) + 1  # one may be written and not told
+    for one in there:
+        assert series.read(one.path).table.num_rows
+    machine = Machine()
+    for one in there:
+        machine.step(0.02)
+        same(series.read(one.path), machine.now())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Path:
+    """A file system in memory of 1 MiB, in a mount namespace of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small file system")
+    return tmp_path
+
+
+_ON_A_SMALL_DISK = """
+import sys
+sys.path[:0] = [sys.argv[2]]
+from pathlib import Path
+from test_series import BEGAN, Machine, same
+from pageowner.errors import PageownerError
+from pageowner.formats import series
+from pageowner.recording import Recorder
+folder = Path(sys.argv[1])
+machine, recorder, made, lost = Machine(), Recorder(folder, 600, 7 * 86400), {}, 0
+for number in range(60):
+    machine.step(0.05)
+    now = machine.now()
+    try:
+        made[recorder.add(now, BEGAN + number * 600)] = now
+    except PageownerError as error:
+        assert "No space left" in str(error), error
+        assert not list(folder.glob(".pageowner.*"))
+        lost += 1
+    if lost == 3:
+        (folder / "ballast").unlink(missing_ok=True)
+assert lost == 3, lost
+assert len(series.captures(folder)) == 57
+for path, snapshot in made.items():
+    same(series.read(path), snapshot)
+print("ok")
+"""
+
+
+def test_a_full_disk_loses_only_what_does_not_fit(small_disk: Path) -> None:
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c",
+         'mount -t tmpfs -o size=4m none "$1" && dd if=/dev/zero of="$1/ballast" bs=64k count=57'
+         ' 2>/dev/null && exec "$2" -c "$3" "$1" "$4"', "sh", small_disk, sys.executable,
+         _ON_A_SMALL_DISK, Path(__file__).parent], capture_output=True, text=True, check=False)
+    if "Operation not permitted" in done.stderr:
+        pytest.skip(f"this machine lets nobody mount: {os.strerror(errno.EPERM)}")
+    assert (done.stdout, done.stderr) == ("ok\n", "")
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("14:30", "2026-11-23T14:30:00+00:00"), ("16:00", "2026-11-22T16:00:00+00:00"),
+    ("2h", "2026-11-23T13:00:00+00:00"), ("90 min ago", "2026-11-23T13:30:00+00:00"),
+    ("2026-11-20", "2026-11-20T00:00:00"), ("2026-11-20 10:11:12Z", "2026-11-20T10:11:12+00:00"),
+    ("14:30:05.25", "2026-11-23T14:30:05.250+00:00")])
+def test_moments_are_understood(text: str, expected: str) -> None:
+    now = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
+    assert moment(text, now) == datetime.fromisoformat(expected).timestamp()
+
+
+@pytest.mark.parametrize("text", ["", "25:00", "12:61", "soon", "2026-13-01", "5 parsecs"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        moment(text)
