@@ -189,8 +189,8 @@ def rounded(snapshot: Snapshot) -> Snapshot:
 def add(folder: Path, snapshot: Snapshot, taken: float, before: tuple[Path, Snapshot] | None,
         whole: int = 0) -> tuple[Path, bool]:
     """Write a capture, `rounded`: its changes since ``before`` (path and rows of the capture before
-    it), or the whole of it if there is none, or the changes take more than half of ``whole``, the bytes of
-    the last whole one. Returns its path, and whether it is whole.
+    it), or the whole of it if there is none, or the changes take more than half of ``whole``, the
+    bytes of the last whole one. Returns its path, and whether it is whole.
 
     Raises PageownerError if it cannot be written; nothing is left then.
     """
