@@ -1,0 +1,256 @@
+"""The live pages counted by kind, again and again, for the live view.
+
+The records are read in place and counted by stack and task before anything is looked up, so that a
+look costs what reading the records costs. Page flags are read for a small part of memory at each
+look, which goes round: what it finds stale is a sample of what a capture would find.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from pageowner.analysis.live import Look
+from pageowner.analysis.words import duration_ns
+from pageowner.formats.names import to_text
+from pageowner.kernel import gfp, kallsyms, pageflags, zones
+from pageowner.tracker.capture import stack_texts
+from pageowner.tracker.charges import Charges
+from pageowner.tracker.maps import EARLY, FILTERED, OWNED, TASK_SLOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from pageowner.analysis.words import Filter
+    from pageowner.tracker.maps import Span, Store
+
+__all__ = ["Health", "Tally"]
+
+_ACTIVE = "active"
+_PATROL = 1 << 16
+_SELDOM_NS = 10 * 10**9
+_MANY_TASKS = 1 << 16
+_LOST = ("out_of_range", "stacks_full", "stacks_failed", "tasks_full", "bulk_missed", "contended",
+         "overwritten")
+
+
+@dataclass
+class Health:
+    """How memory and the tracker stand: base ``pages`` by state (``owned``, ``early``,
+    ``untracked``, ``free``, and ``filtered`` where a filter is on); ``hooks`` active of
+    ``all_hooks``; events ``missed``, and ``lost`` for other reasons (see `maps.COUNTERS`); records
+    found ``stale`` among ``checked`` by page flags so far; bytes of kernel ``memory``; all
+    allocations and frees per second, counted by the tracker."""
+
+    pages: dict[str, int] = field(default_factory=dict)
+    hooks: int = 0
+    all_hooks: int = 0
+    missed: int = 0
+    lost: int = 0
+    stale: int = 0
+    checked: int = 0
+    memory: int = 0
+    allocs: float = 0.0
+    frees: float = 0.0
+    since_ns: int = 0
+
+
+class Tally:
+    """Counts the live pages of a running tracker."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.symbols = kallsyms.load()
+        self.gfp = gfp.running()
+        self.zones = zones.running()
+        self.health = Health(since_ns=int(store.facts.get("since_ns") or 0))
+        self._managed = sum(zone.managed for zone in self.zones.zones)
+        self._stacks: dict[int, str | None] = {0: None}
+        self._tasks: dict[int, tuple[str, int, int] | None] = {0: None}
+        self._charges: Charges | None = None
+        self._last_ns = 0
+        self._seldom_ns = 0
+        self._events: tuple[int, int, int] | None = None
+        self._patrolled: tuple[int, int] = (0, 0)
+
+    def look(self, fields: Iterable[str], chosen: Filter | None = None) -> Look:
+        """Count what is live now, with these fields; of ``chosen`` the ages alone are heeded.
+
+        Raises PageownerError if tracking was turned off.
+        """
+        self.store.check_on()
+        free = zones.free_pages(zones.read_text("/proc/zoneinfo"))
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        known = {"early": 0, "filtered": 0}
+        places, parts = [], []
+        for span in self.store.spans:
+            at = _owned(span, known)
+            if len(at):
+                parts.append(span.records[at])
+                places.append(at + span.first)
+        free = (free + zones.free_pages(zones.read_text("/proc/zoneinfo"))) // 2
+        records = np.concatenate(parts) if parts else np.zeros(0, self.store.spans[0].records.dtype)
+        pfns = np.concatenate(places) if places else np.zeros(0, np.int64)
+        pages = np.int64(1) << records["order"].astype(np.int64)
+        self._account(known | {"owned": int(pages.sum())}, free, now)
+        # What came after the clock was read is left to the next look.
+        keep = records["ts"] <= now
+        if chosen is not None and chosen.older is not None:
+            keep &= records["ts"] + np.uint64(duration_ns(chosen.older)) <= now
+        if chosen is not None and chosen.newer is not None:
+            keep &= records["ts"] + np.uint64(duration_ns(chosen.newer)) >= now
+        if not keep.all():
+            records, pfns, pages = records[keep], pfns[keep], pages[keep]
+        found = self._count(now, records, pfns, pages, frozenset(fields))
+        self._last_ns = now
+        return found
+
+    def _count(self, now: int, records: NDArray[np.void], pfns: NDArray[np.int64],
+               pages: NDArray[np.int64], fields: frozenset[str]) -> Look:
+        words = records.view("u8").reshape(-1, 3)
+        codes, owners = _distinct(np.ascontiguousarray(words[:, 1]))
+        columns = {"stack": (owners & np.uint64(0xFFFFFFFF)).astype(np.uint32),
+                   "task": (owners >> np.uint64(32)).astype(np.uint32)}
+        for name in sorted(fields - {"stack", "task"}):
+            one, distinct = _distinct(self._column(name, now, records, pfns))
+            # Numbers of pairs that occur, not of all that could.
+            codes, pairs = _distinct(codes * len(distinct) + one)
+            kind, value = np.divmod(pairs, max(len(distinct), 1))
+            columns = {had: column[kind] for had, column in columns.items()}
+            columns[name] = distinct[value]
+        size = len(columns["stack"])
+        new = records["ts"] > self._last_ns if self._last_ns else np.zeros(len(records), bool)
+        counted = (np.bincount(codes, pages, size), np.bincount(codes, minlength=size),
+                   np.bincount(codes[new], minlength=size))
+        return Look(now, {name: self._labelled(name, column) for name, column in columns.items()},
+                    *(column.astype(np.int64) for column in counted))
+
+    def _column(self, name: str, now: int, records: NDArray[np.void],
+                pfns: NDArray[np.int64]) -> NDArray[Any]:
+        if name == "order":
+            return np.ascontiguousarray(records["order"])
+        if name == "gfp":
+            return np.ascontiguousarray(records["gfp_mask"])
+        if name == "migratetype":
+            return self.gfp.migratetype(np.ascontiguousarray(records["gfp_mask"]))
+        if name == "memcg":
+            if self._charges is None:
+                self._charges = Charges(self.store.spans)
+            return self._charges.of(pfns, records["ts"], now)
+        return self.zones.locate(pfns.astype(np.uint64))
+
+    def _labelled(self, name: str, column: NDArray[Any]) -> tuple[NDArray[np.int32], list[Any]]:
+        codes, distinct = _distinct(column)
+        values = distinct.tolist()
+        if name == "stack":
+            self._learn_stacks(values)
+            labels: list[Any] = [self._stacks.get(one) for one in values]
+        elif name == "task":
+            self._learn_tasks(values)
+            labels = [self._tasks.get(one) for one in values]
+        elif name == "gfp":
+            labels = [self.gfp.decode(one) for one in values]
+        elif name == "migratetype":
+            labels = [gfp.MIGRATETYPES[one] for one in values]
+        elif name == "memcg":
+            assert self._charges is not None
+            labels = [self._charges.path(one) for one in values]
+        elif name in ("zone", "node"):
+            labels = [None if one < 0 else getattr(
+                self.zones.zones[one], "name" if name == "zone" else "node") for one in values]
+        else:
+            labels = values
+        return codes.astype(np.int32), labels
+
+    def _learn_stacks(self, ids: list[int]) -> None:
+        table = self.store.stacks
+        new = [one for one in ids if one not in self._stacks and 0 < one < len(table)]
+        if not new:
+            return
+        entries = table[new]
+        depth = np.arange(self.store.depth)
+        frames = np.where(depth[None, :] < entries["n"][:, None], entries["frames"], 0)
+        # A slot that is still being filled is looked up again.
+        self._stacks.update((one, text) for one, text in zip(
+            new, stack_texts(self.symbols, frames), strict=True) if text is not None)
+
+    def _learn_tasks(self, ids: list[int]) -> None:
+        if len(self._tasks) > _MANY_TASKS:
+            self._tasks = {one: self._tasks[one] for one in ids if one in self._tasks}
+        new = np.array([one for one in ids if one not in self._tasks], np.uint32)
+        if not len(new):
+            return
+        table = self.store.tasks
+        entries = table[np.minimum(new & np.uint32(TASK_SLOT), len(table) - 1)]
+        for one, entry in zip(new.tolist(), entries, strict=True):
+            if entry["id"] == one:
+                self._tasks[one] = (to_text(bytes(entry["comm"])), int(entry["tgid"]),
+                                    int(entry["pid"]))
+
+    def _account(self, known: dict[str, int], free: int, now: int) -> None:
+        health = self.health
+        free = min(free, self._managed)
+        untracked = max(self._managed - free - sum(known.values()), 0)
+        health.pages = {"owned": known["owned"], "early": known["early"], "untracked": untracked,
+                        "free": free}
+        if known["filtered"]:
+            health.pages["filtered"] = known["filtered"]
+        counters = self.store.counters()
+        health.lost = sum(counters[name] for name in _LOST)
+        allocs = counters["allocs"] + counters["nested_allocs"] + counters["bulk"]
+        frees = counters["frees"] + counters["nested_frees"]
+        if self._events is not None and now > self._events[0]:
+            seconds = (now - self._events[0]) / 1e9
+            health.allocs = (allocs - self._events[1]) / seconds
+            health.frees = (frees - self._events[2]) / seconds
+        self._events = now, allocs, frees
+        if now - self._seldom_ns >= _SELDOM_NS:
+            self._seldom_ns = now
+            hooks = self.store.facts.get("hooks", {})
+            health.hooks = sum(why == _ACTIVE for why in hooks.values())
+            health.all_hooks = len(hooks)
+            health.missed = self.store.missed()
+            health.memory = health.memory or self.store.memory()
+        self._patrol()
+
+    def _patrol(self) -> None:
+        """Check the next part of memory: a record that is the same before and after its page was
+        seen in the free lists is stale, for it is cleared before the page gets there."""
+        number, start = self._patrolled
+        spans = self.store.spans
+        if number >= len(spans):
+            number = start = 0
+        span = spans[number]
+        part = span.records[start:start + _PATROL]
+        at = np.flatnonzero(part["state"] == OWNED)
+        if len(at):
+            before = part[at]
+            flags = pageflags.read(pageflags.KPAGEFLAGS, span.first + start, len(part))
+            after = part[at]
+            inside = at < len(flags)
+            freed = pageflags.is_free(flags[at[inside]])
+            stale = freed & (before[inside] == after[inside])
+            self.health.stale += int(np.count_nonzero(stale))
+            self.health.checked += len(at)
+        start += _PATROL
+        self._patrolled = (number + 1, 0) if start >= len(span.records) else (number, start)
+
+
+def _owned(span: Span, known: dict[str, int]) -> NDArray[np.int64]:
+    """Where owned blocks begin in a span; what else is known is added up."""
+    state = span.records["state"].copy()  # side by side, they are compared many at a time
+    known["early"] += int(np.count_nonzero(state == EARLY))
+    filtered = span.records["order"][state == FILTERED]
+    known["filtered"] += int((np.int64(1) << filtered.astype(np.int64)).sum())
+    return np.flatnonzero(state == OWNED)
+
+
+def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    encoded = pa.array(values).dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_numpy()
