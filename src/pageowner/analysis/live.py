@@ -311,13 +311,13 @@ class Live:
     def _series(self, label: Any) -> list[int]:
         return [sums.get(label, (0,))[0] for _, sums in self._looks]
 
-    def total(self) -> Row:
-        """All owners together."""
-        whole = Live(self.by)
-        whole._looks.extend((look, _together(sums)) for look, sums in self._looks)
-        whole._first = self._first and (self._first[0], _together(self._first[1]))
-        rows, _ = whole.rows()
-        return rows[0] if rows else Row("", 0, 0, 0, 0.0, 0.0, 0.0, [])
+    def total(self) -> tuple[int, int]:
+        """Pages of all owners together now, and their change as that of a `Row`."""
+        if not self._looks or self._first is None:
+            return 0, 0
+        now, then = (sum(pages for pages, _, _ in sums.values())
+                     for sums in (self._looks[-1][1], self._first[1]))
+        return now, now - then
 
     def parts(self, label: Any, limit: int) -> tuple[list[Part], int]:
         """Through which stacks an owner took what it has now, the largest first, and how many
@@ -345,11 +345,6 @@ def _passing(labels: Sequence[Any], good: Callable[[Any], bool]) -> NDArray[np.b
 
 def _has(text: str, label: Any) -> bool:
     return text in str(label[0] if isinstance(label, tuple) else label).lower()
-
-
-def _together(sums: _Sums) -> _Sums:
-    pages, blocks, born = (sum(one[place] for one in sums.values()) for place in range(3))
-    return {"": (pages, blocks, born)}
 
 
 def _key(look: Look, name: str) -> tuple[NDArray[np.int32], list[Any]]:

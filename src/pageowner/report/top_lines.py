@@ -113,16 +113,16 @@ def _bar(pages: dict[str, int], cells: int) -> Line:
     return parts
 
 
-def state_line(total: Row, owners: int, by: str, order: str, filter_text: str, seconds: float,
-               width: int, page_size: int) -> Line:
-    """What is shown: how many owners by what, their sum, the filter."""
+def state_line(total: tuple[int, int], owners: int, by: str, order: str, filter_text: str,
+               seconds: float, width: int, page_size: int) -> Line:
+    """What is shown: how many owners by what, their sum (`Live.total`), the filter."""
     noun = {"comm": "task name"}.get(by, by)
     line: Line = [(count_of(owners, "owner"), "bold"), (" by ", "dim"), (noun, "bold"),
                   (", most " if order in ("size", "allocs", "frees") else ", largest ", "dim"),
                   ({"size": "memory", "allocs": "allocations"}.get(order, order), ""),
-                  (" first: ", "dim"), (size(total.pages * page_size), "bold"),
-                  (f" ({_signed(total.change * page_size)} in {age(seconds * 1e9)})",
-                   _growth(total.change))]
+                  (" first: ", "dim"), (size(total[0] * page_size), "bold"),
+                  (f" ({_signed(total[1] * page_size)} in {age(seconds * 1e9)})",
+                   _growth(total[1]))]
     if filter_text:
         line.append((f"  filter: {printable(filter_text)}", "warn"))
     return _fitting(line, width)
@@ -168,7 +168,7 @@ def _columns(by: str, width: int) -> tuple[int, int, int]:
     """Cells of the history, of what a stack is for (0: not shown), and of the owner's name."""
     history = 8 if width < _WIDE else 16 if width < _WIDER else 30
     what = 0 if by != "stack" or width < _WIDE else 22 if width < _WIDER else 28
-    name = width - 45 - history - (what + 2 if what else 0)
+    name = width - 46 - history - (what + 2 if what else 0)
     return history, what, max(name, 4)
 
 
@@ -187,13 +187,17 @@ def titles(by: str, order: str, width: int) -> Line:
     return line
 
 
-def _cut(text: str, cells: int) -> str:
+def _cut(text: str, cells: int, keep_end: bool = False) -> str:
     from rich.cells import cell_len, set_cell_size
 
     wide = cell_len(text)
     if wide <= cells:
         return text + " " * (cells - wide)
-    return set_cell_size(text, max(cells - 1, 0)) + "…"
+    if not keep_end:
+        return set_cell_size(text, max(cells - 1, 0)) + "…"
+    while cell_len(text) > max(cells - 1, 0):
+        text = text[1:]
+    return ("…" + text).ljust(cells)
 
 
 def name_of(label: Any, by: str) -> str:
@@ -222,7 +226,8 @@ def owner(row: Row, by: str, width: int, page_size: int) -> Line:
 
         line.append((_cut("-" if row.label is None else printable(subsystem(row.label)), what)
                      + "  ", ""))
-    line.append((_cut(name_of(row.label, by), name), "name"))
+    # of a path the end says most
+    line.append((_cut(name_of(row.label, by), name, by == "memcg"), "name"))
     return line
 
 
@@ -239,6 +244,8 @@ def details(row: Row, by: str, parts: Sequence[Part], number: int, width: int,
             lines += [[(f"      {printable(frame)}", "dim")] for frame in row.label.split("\n")]
     else:
         lines = [[(f"      {about} through {count_of(number, 'stack')}", "bold")]]
+        if by == "memcg" and row.label is not None:
+            lines.insert(0, [(f"      {name_of(row.label, by)}", "bold")])
         for part in parts:
             text = "(no stack)" if part.stack is None else printable(
                 f"{subsystem(part.stack)}: {short_stack(part.stack, 6)}")

@@ -114,7 +114,7 @@ class TopApp(App[None]):
     CSS = "Input { dock: bottom; height: 1; border: none; padding: 0; display: none; }"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q,ctrl+c,ctrl+q", "quit", priority=False),
+        Binding("q", "quit"), Binding("ctrl+c,ctrl+q", "quit", priority=True),
         Binding("question_mark,f1", "about"), Binding("slash", "filter"),
         Binding("g", "group('')"), Binding("s", "group('stack')"), Binding("t", "group('comm')"),
         Binding("u", "group('subsystem')"), Binding("m", "group('memcg')"),
@@ -126,7 +126,8 @@ class TopApp(App[None]):
 
     def __init__(self, look: Callable[[frozenset[str], Filter], Look],
                  health: Callable[[], Health], model: Live, every: float, name: str,
-                 filter_text: str = "", wall: Callable[[], float] = time.time) -> None:
+                 filter_text: str = "", wall: Callable[[], float] = time.time,
+                 page_size: int | None = None) -> None:
         super().__init__(ansi_color=True)
         self.animation_level = "none"
         self.error: PageownerError | None = None
@@ -134,7 +135,7 @@ class TopApp(App[None]):
         self._every, self._machine, self._wall = every, name, wall
         self._given = model.asked.chosen
         self._given_text, self._typed = filter_text, ""
-        self._page_size = os.sysconf("SC_PAGE_SIZE")
+        self._page_size = page_size or os.sysconf("SC_PAGE_SIZE")
         self._order = live.ORDERS[0]
         self._paused = self._looking = False
         self._message = ""
@@ -333,7 +334,8 @@ class TopApp(App[None]):
     def action_filter(self) -> None:
         self._field.value = self._typed
         self._field.display = True
-        self._field.focus()
+        # at once, for the next key may be here already
+        self.screen.set_focus(self._field)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         text = " ".join(event.value.split("\n")).strip()
@@ -358,4 +360,4 @@ class TopApp(App[None]):
 
     def _close_field(self) -> None:
         self._field.display = False
-        self._board.focus()
+        self.screen.set_focus(self._board)
