@@ -31,8 +31,7 @@ def test_every_line_fits_and_is_inert(width: int, by: str) -> None:
     live = model(by)
     rows, number = live.rows()
     lines = [*top_lines.header(HEALTH, "a\x1bhost" * 20, 4 * 10**9, 0.0, 2.0, True, width, 4096),
-             top_lines.state_line(live.total(), number, by, "size", "comm=[b]\x1b", 3.0, width,
-                                  4096)]
+             top_lines.state_line(live.total(), number, by, "comm=[b]\x1b", 3.0, width, 4096)]
     for row in rows:
         lines += top_lines.details(row, by, *live.parts(row.label, 3), width, 4096)
     if width >= 80:
@@ -94,4 +93,4 @@ def test_an_owner_without_a_stack_unfolds() -> None:
         "3 pages in 3 blocks"]
     row = Row(PIPE, 1, 1, 0, 0.0, 0.0, 0.0, [1])
     assert [text(line).strip() for line in top_lines.details(row, "stack", [], 0, 80, 4096)] == [
-        "pipe buffers: 1 page in 1 block", *PIPE.split("\n")]
+        "pipes: 1 page in 1 block", *PIPE.split("\n")]

@@ -113,14 +113,12 @@ def _bar(pages: dict[str, int], cells: int) -> Line:
     return parts
 
 
-def state_line(total: tuple[int, int], owners: int, by: str, order: str, filter_text: str,
-               seconds: float, width: int, page_size: int) -> Line:
+def state_line(total: tuple[int, int], owners: int, by: str, filter_text: str, seconds: float,
+               width: int, page_size: int) -> Line:
     """What is shown: how many owners by what, their sum (`Live.total`), the filter."""
     noun = {"comm": "task name"}.get(by, by)
     line: Line = [(count_of(owners, "owner"), "bold"), (" by ", "dim"), (noun, "bold"),
-                  (", most " if order in ("size", "allocs", "frees") else ", largest ", "dim"),
-                  ({"size": "memory", "allocs": "allocations"}.get(order, order), ""),
-                  (" first: ", "dim"), (size(total[0] * page_size), "bold"),
+                  (": ", "dim"), (size(total[0] * page_size), "bold"),
                   (f" ({_signed(total[1] * page_size)} in {age(seconds * 1e9)})",
                    _growth(total[1]))]
     if filter_text:
@@ -197,7 +195,7 @@ def _cut(text: str, cells: int, keep_end: bool = False) -> str:
         return set_cell_size(text, max(cells - 1, 0)) + "…"
     while cell_len(text) > max(cells - 1, 0):
         text = text[1:]
-    return ("…" + text).ljust(cells)
+    return "…" + text + " " * (cells - 1 - cell_len(text))
 
 
 def name_of(label: Any, by: str) -> str:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.segment import Segment
@@ -23,6 +24,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from pageowner.analysis import live
+from pageowner.analysis.live import Row
 from pageowner.errors import PageownerError, UsageError
 from pageowner.report import top_lines
 from pageowner.report.text import printable
@@ -58,7 +60,8 @@ class _Board(Widget):
     def __init__(self) -> None:
         super().__init__()
         self.above: list[Line] = []
-        self.lines: list[Line] = []
+        self.lines: list[Line | Row] = []
+        self.line_of: Callable[[Row], Line] = lambda row: []
         self.below: Line = []
         self.cursor = -1
         self.top = 0
@@ -85,7 +88,9 @@ class _Board(Widget):
         elif y == self.size.height - 1:
             line = self.below
         else:
-            line = self.lines[place] if place < len(self.lines) else []
+            found = self.lines[place] if place < len(self.lines) else []
+            # what is out of sight is never made
+            line = self.line_of(found) if isinstance(found, Row) else found
             style = _CURSOR if place == self.cursor and line else None
         segments = [Segment(text, style or _STYLES[name]) for text, name in line]
         return Strip(segments).adjust_cell_length(self.size.width, style)
@@ -217,13 +222,15 @@ class TopApp(App[None]):
         board.above = [
             *top_lines.header(self._health(), self._machine, self._now_ns, self._seen_at,
                               self._every, self._paused, width, unit),
-            top_lines.state_line(model.total(), number, model.by, self._order,
+            top_lines.state_line(model.total(), number, model.by,
                                  " ".join(filter(None, (self._given_text, self._typed))),
                                  model.seconds, width, unit),
             top_lines.titles(model.by, self._order, width)]
-        lines, places = [], []
+        lines: list[Line | Row] = []
+        places: list[tuple[Any, int]] = []
+        board.line_of = partial(top_lines.owner, by=model.by, width=width, page_size=unit)
         for row in rows:
-            lines.append(top_lines.owner(row, model.by, width, unit))
+            lines.append(row)
             places.append((row.label, 0))
             if row.label in self._open:
                 parts, many = ([], 0) if model.by == "stack" else model.parts(row.label, _PARTS)
