@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from looks import series
@@ -282,3 +283,17 @@ def test_odd_sizes_do_not_break_it(size: tuple[int, int]) -> None:
         assert len(screen(app)) == 24
 
     run(play, size)
+
+
+def test_wrong_words_are_told_before_anything_is_drawn(cli: Callable[..., Any]) -> None:
+    done = cli("top")
+    assert done.status == 2
+    assert b"pageowner report" in done.err
+    assert cli("top", "--every", "0.01").status == 2
+    assert cli("top", "--every", "often").status == 2
+    assert cli("top", "--state", "early").status == 2
+    done = cli("top", "--by", "colour")
+    assert done.status == 2
+    assert b"cannot group by 'colour'" in done.err
+    done = cli("top", "--by", "block")
+    assert b"report --by block" in done.err

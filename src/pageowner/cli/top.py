@@ -45,16 +45,17 @@ def command(chosen: Filter, every: str, by: str) -> None:
     if chosen.state is not None:
         raise UsageError("top shows pages that have an owner, and sums the others up; by state:"
                          " pageowner report --by state")
+    from pageowner.analysis.live import Live, Question
+
+    model = Live(by, Question(chosen))
     # The screen library writes to standard error.
     if not all(file is not None and file.isatty() for file in (
             sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("top draws on a terminal; for a file or a pipe there is: pageowner report"
                          " (and pageowner leaks for what grows)")
-    from pageowner.analysis.live import Live, Question
     from pageowner.tracker.maps import open_store
     from pageowner.tracker.tally import Tally
 
-    model = Live(by, Question(chosen))
     with open_store() as store:
         tally = Tally(store)
         from pageowner.report.top_view import TopApp

@@ -99,7 +99,7 @@ class _Board(Widget):
 class _Help(ModalScreen[None]):
     """What the keys do, until the next key."""
 
-    DEFAULT_CSS = "_Help { align: center middle; } _Help Static { width: 76; height: auto; }"
+    DEFAULT_CSS = "_Help Static { width: 1fr; height: 1fr; }"
 
     def compose(self) -> ComposeResult:
         yield Static(Text(top_lines.HELP), markup=False)
