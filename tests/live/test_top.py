@@ -60,6 +60,7 @@ def holder(name: bytes = b"holder") -> Iterator[int]:
         os._exit(len(memory) & 1)
     try:
         os.read(ready, 1)
+        time.sleep(0.5)  # until it sleeps
         yield child
     finally:
         os.close(ready)
@@ -221,12 +222,14 @@ def test_the_screen_needs_all_of_the_terminal(tracking: None, tmp_path: object) 
         assert "pageowner report" in file.read()
 
 
-def test_off_while_it_runs_is_told_in_one_line(off: None) -> None:
-    lifecycle.on()
+def test_off_while_it_runs_is_told_in_one_line(tracking: None) -> None:
     terminal = Terminal("--every", "0.3")
     assert terminal.until(b"owned")
     lifecycle.off()
-    assert terminal.ended() == 1
+    try:
+        assert terminal.ended() == 1
+    finally:
+        lifecycle.on()
     told = terminal.shown.partition(RESTORED)[2]
     assert b"tracking was turned off" in told
     assert told.count(b"\n") == 1

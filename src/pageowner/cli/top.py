@@ -66,7 +66,7 @@ def command(chosen: Filter, every: str, by: str) -> None:
         if app.error is not None:
             raise app.error
     if app.return_code:
-        raise SystemExit(app.return_code)
+        raise click.exceptions.Exit(app.return_code)
 
 
 def _words(chosen: Filter) -> str:
