@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from looks import series
+from textual import events
 from textual.pilot import Pilot
 from textual.worker import WorkerCancelled
 
@@ -160,6 +161,18 @@ def test_a_wrong_filter_is_told_and_can_be_mended() -> None:
     run(play)
 
 
+def test_what_is_typed_fast_after_the_slash_reaches_the_field() -> None:
+    async def play(pilot: Pilot[None], app: TopApp) -> None:
+        for key in ("slash", *"tar", "enter"):  # all at once, as a terminal may deliver them
+            app.post_message(events.Key(key, {"slash": "/", "enter": "\r"}.get(key, key)))
+        await pilot.pause()
+        await settled(pilot, app)
+        assert screen(app)[3].endswith("filter: tar")
+        assert "by stack" in screen(app)[3]
+
+    run(play)
+
+
 def test_keys_are_letters_while_a_filter_is_typed() -> None:
     async def play(pilot: Pilot[None], app: TopApp) -> None:
         await pilot.press("slash", *"qstumgopz")
@@ -174,6 +187,14 @@ def test_keys_are_letters_while_a_filter_is_typed() -> None:
 def test_ctrl_c_quits_even_then() -> None:
     async def play(pilot: Pilot[None], app: TopApp) -> None:
         await pilot.press("slash", "ctrl+c")
+        await pilot.pause()
+
+    assert run(play).return_code == 0
+
+
+def test_ctrl_c_quits_from_the_help() -> None:
+    async def play(pilot: Pilot[None], app: TopApp) -> None:
+        await pilot.press("question_mark", "ctrl+c")
         await pilot.pause()
 
     assert run(play).return_code == 0

@@ -99,7 +99,7 @@ class _Board(Widget):
 class _Help(ModalScreen[None]):
     """What the keys do, until the next key."""
 
-    DEFAULT_CSS = "_Help Static { width: 1fr; height: 1fr; }"
+    DEFAULT_CSS = "_Help Static { width: 1fr; height: 1fr; text-wrap: nowrap; }"
 
     def compose(self) -> ComposeResult:
         yield Static(Text(top_lines.HELP), markup=False)
@@ -118,16 +118,17 @@ class TopApp(App[None]):
 
     CSS = "Input { dock: bottom; height: 1; border: none; padding: 0; display: none; }"
     ENABLE_COMMAND_PALETTE = False
+    # With priority, that is before the next key is handed to a widget: what is typed fast after
+    # a slash must reach the field.
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "quit"), Binding("ctrl+c,ctrl+q", "quit", priority=True),
-        Binding("question_mark,f1", "about"), Binding("slash", "filter"),
-        Binding("g", "group('')"), Binding("s", "group('stack')"), Binding("t", "group('comm')"),
-        Binding("u", "group('subsystem')"), Binding("m", "group('memcg')"),
-        Binding("o", "order"), Binding("p", "pause"), Binding("z", "zero"),
-        Binding("enter,space", "unfold"), Binding("down,j", "move(1)"),
-        Binding("up,k", "move(-1)"), Binding("pagedown", "page(1)"), Binding("pageup", "page(-1)"),
-        Binding("home", "end(0)"), Binding("end", "end(1)"), Binding("escape", "leave"),
-        Binding("ctrl+z", "suspend_process")]
+        Binding(keys, action, priority=True) for keys, action in (
+            ("ctrl+c,ctrl+q", "stop"), ("q", "quit"), ("question_mark,f1", "about"),
+            ("slash", "filter"), ("g", "group('')"), ("s", "group('stack')"),
+            ("t", "group('comm')"), ("u", "group('subsystem')"), ("m", "group('memcg')"),
+            ("o", "order"), ("p", "pause"), ("z", "zero"), ("enter,space", "unfold"),
+            ("down,j", "move(1)"), ("up,k", "move(-1)"), ("pagedown", "page(1)"),
+            ("pageup", "page(-1)"), ("home", "end(0)"), ("end", "end(1)"), ("escape", "leave"),
+            ("ctrl+z", "suspend_process"))]
 
     def __init__(self, look: Callable[[frozenset[str], Filter], Look],
                  health: Callable[[], Health], model: Live, every: float, name: str,
@@ -266,8 +267,14 @@ class TopApp(App[None]):
     # keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """While a filter is typed, letters are letters."""
-        return not self._field.has_focus or action in ("leave", "quit")
+        """While a filter is typed, letters are letters; any key closes the help."""
+        if len(self.screen_stack) > 1:
+            return action in ("stop", "suspend_process")
+        return self.screen.focused is not self._field or action in (
+            "stop", "leave", "suspend_process")
+
+    def action_stop(self) -> None:
+        self.exit()
 
     def action_about(self) -> None:
         self.push_screen(_Help())
@@ -357,7 +364,7 @@ class TopApp(App[None]):
         self._ask(asked=asked)
 
     def action_leave(self) -> None:
-        if self._field.has_focus:
+        if self.screen.focused is self._field:
             self._close_field()
         elif self._typed:
             self._typed = ""
