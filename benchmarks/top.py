@@ -1,10 +1,10 @@
 """The share of one CPU that the live view takes, beside other live views at the same pace.
 
-    sudo pageowner on; python benchmarks/top.py [--seconds 60] [--every 2] [--by stack]
+    python benchmarks/top.py [--seconds 60] [--every 2] [--by stack]
 
 All run at once, each on a terminal of its own of 80 by 24, so that they see the same machine. CPU
 time is that of the process and its threads from ten seconds after the start on; what the start
-costs is said beside.
+costs is said beside. Tracking is turned on for it, unless it is.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import termios
 import time
 
 from common import BIN
+from pageowner.errors import PageownerError
+from pageowner.tracker import lifecycle
 
 
 def started(command: list[str], width: int, height: int) -> tuple[int, int]:
@@ -49,12 +51,7 @@ def drain(terminals: dict[int, str], seconds: float, written: dict[str, int]) ->
             written[terminals[terminal]] += len(os.read(terminal, 1 << 16))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--every", type=float, default=2)
-    parser.add_argument("--by", default="stack")
-    args = parser.parse_args()
+def measure(args: argparse.Namespace) -> None:
     commands = {"pageowner top": [str(BIN / "pageowner"), "top", "--every", str(args.every),
                                   "--by", args.by]}
     if shutil.which("top"):
@@ -81,6 +78,25 @@ def main() -> None:
         while not os.waitpid(pid, os.WNOHANG)[0]:
             with contextlib.suppress(OSError):  # it has ended
                 drain(terminals, 0.1, written)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--every", type=float, default=2)
+    parser.add_argument("--by", default="stack")
+    args = parser.parse_args()
+    try:
+        was_on = lifecycle.is_on()
+        if not was_on:
+            lifecycle.on()
+    except PageownerError as error:
+        raise SystemExit(f"top: {error}") from error
+    try:
+        measure(args)
+    finally:
+        if not was_on:
+            lifecycle.off()
 
 
 if __name__ == "__main__":

@@ -30,17 +30,15 @@ class Charges:
     """The charges of the pages that spans speak for."""
 
     def __init__(self, spans: list[Span]) -> None:
+        """Raises PageownerError where the kernel does not tell."""
         end = max((span.first + len(span.records) for span in spans), default=0)
         self._known = np.zeros(end, np.uint64)
         self._asked_ns = 0
         self._cgroups = cgroups.memory()
+        pageflags.read(pageflags.KPAGECGROUP, 0, 1)
 
-    def of(self, pfns: NDArray[np.int64], ts: NDArray[np.uint64],
-           now: int) -> NDArray[np.uint64]:
-        """The cgroup's number for each page, 0 for none; ``ts`` is when each was allocated.
-
-        Raises PageownerError where the kernel does not tell.
-        """
+    def of(self, pfns: NDArray[np.int64], ts: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """The cgroup's number for each page, 0 for none; ``ts`` is when each was allocated."""
         new = pfns[ts > max(self._asked_ns - _SETTLED_NS, 0)]
         chunks = np.unique(new // _CHUNK)
         # neighbours in one read
@@ -48,12 +46,10 @@ class Charges:
         if len(chunks):
             self._read(chunks[np.concatenate([[0], breaks])] * _CHUNK,
                        (chunks[np.concatenate([breaks - 1, [len(chunks) - 1]])] + 1) * _CHUNK)
-        self._asked_ns = now
         found: NDArray[np.uint64] = self._known[pfns]
         return found
 
     def _read(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
-        pageflags.read(pageflags.KPAGECGROUP, int(starts[0]), 1)  # says why where it cannot be
         words = self._known.data.cast("B")
         file = os.open(pageflags.KPAGECGROUP, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -61,6 +57,10 @@ class Charges:
                 os.preadv(file, [words[start:stop]], start)
         finally:
             os.close(file)
+
+    def asked(self, now: int) -> None:
+        """All pages were asked for that were allocated until ``now`` (ns since boot)."""
+        self._asked_ns = now
 
     def path(self, number: int) -> str | None:
         """The path of a cgroup; None for 0."""

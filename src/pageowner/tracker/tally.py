@@ -20,7 +20,7 @@ from pageowner.formats.names import to_text
 from pageowner.kernel import gfp, kallsyms, pageflags, zones
 from pageowner.tracker.capture import stack_texts
 from pageowner.tracker.charges import Charges
-from pageowner.tracker.maps import EARLY, FILTERED, OWNED, RECORD, TASK_SLOT
+from pageowner.tracker.maps import EARLY, FILTERED, OWNED, TASK_SLOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,6 +61,20 @@ class Health:
     since_ns: int = 0
 
 
+class _Asked:
+    """What to count: further ``fields``, blocks allocated ``since`` and ``until``; those after
+    ``last`` are born since the last look."""
+
+    def __init__(self, fields: frozenset[str], last: int, now: int, chosen: Filter | None) -> None:
+        self.fields = fields
+        self.last = np.uint64(last or now)
+        self.since, self.until = np.uint64(0), np.uint64(now)
+        if chosen is not None and chosen.older is not None:
+            self.until = np.uint64(max(now - duration_ns(chosen.older), 0))
+        if chosen is not None and chosen.newer is not None:
+            self.since = np.uint64(max(now - duration_ns(chosen.newer), 0))
+
+
 class Tally:
     """Counts the live pages of a running tracker."""
 
@@ -87,64 +101,80 @@ class Tally:
         self.store.check_on()
         free = zones.free_pages(zones.read_text("/proc/zoneinfo"))
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        known = {"early": 0, "filtered": 0}
-        places, parts = [], []
-        for span in self.store.spans:
-            at = _owned(span, known)
-            if len(at):
-                # as whole numbers, since copying field by field takes several times as long
-                parts.append(span.records.view("u8").reshape(-1, 3).take(at, axis=0))
-                places.append(at + span.first)
+        known = {"owned": 0, "early": 0, "filtered": 0}
+        asked = _Asked(frozenset(fields) - {"stack", "task"}, self._last_ns, now, chosen)
+        parts = [self._runs(span, asked, known) for span in self.store.spans]
         free = (free + zones.free_pages(zones.read_text("/proc/zoneinfo"))) // 2
-        taken = np.concatenate(parts) if parts else np.zeros((0, 3), np.uint64)
-        records = taken.view(RECORD).reshape(-1)
-        pfns = np.concatenate(places) if places else np.zeros(0, np.int64)
-        pages = np.int64(1) << records["order"].astype(np.int64)
-        self._account(known | {"owned": int(pages.sum())}, free, now)
-        # What came after the clock was read is left to the next look.
-        keep = records["ts"] <= now
-        if chosen is not None and chosen.older is not None:
-            keep &= records["ts"] + np.uint64(duration_ns(chosen.older)) <= now
-        if chosen is not None and chosen.newer is not None:
-            keep &= records["ts"] + np.uint64(duration_ns(chosen.newer)) >= now
-        if not keep.all():
-            records, pfns, pages = records[keep], pfns[keep], pages[keep]
-        found = self._count(now, records, pfns, pages, frozenset(fields))
+        self._account(known, free, now)
+        if self._charges is not None and "memcg" in asked.fields:
+            self._charges.asked(now)
         self._last_ns = now
-        return found
+        return self._joined(now, parts)
 
-    def _count(self, now: int, records: NDArray[np.void], pfns: NDArray[np.int64],
-               pages: NDArray[np.int64], fields: frozenset[str]) -> Look:
-        words = records.view("u8").reshape(-1, 3)
-        codes, owners = _distinct(np.ascontiguousarray(words[:, 1]))
+    def _runs(self, span: Span, asked: _Asked, known: dict[str, int]) -> dict[str, NDArray[Any]]:
+        """The owned blocks of a span, side by side ones of one kind together: neighbours are most
+        often taken by one owner, and so what is left to be counted is much less. What is known is
+        added up."""
+        state = span.records["state"].copy()  # side by side, they are compared many at a time
+        known["early"] += int(np.count_nonzero(state == EARLY))
+        filtered = span.records["order"][state == FILTERED]
+        known["filtered"] += int((np.int64(1) << filtered.astype(np.int64)).sum())
+        at = np.flatnonzero(state == OWNED)
+        words = span.records.view("u8").reshape(-1, 3)
+        ts, order = words[at, 0], span.records["order"][at]
+        # What came after the clock was read is left to the next look.
+        if len(ts) and (asked.since or ts.max() > asked.until):
+            known["owned"] += int((np.int64(1) << order.astype(np.int64)).sum())
+            keep = (ts <= asked.until) & (ts >= asked.since)
+            at, ts, order = at[keep], ts[keep], order[keep]
+        else:
+            large = order[order > 0].astype(np.int64)
+            known["owned"] += len(order) - len(large) + int((np.int64(1) << large).sum())
+        columns = {"owner": words[at, 1]}
+        columns |= {name: self._column(name, span, at, ts) for name in sorted(asked.fields)}
+        change = np.zeros(max(len(at) - 1, 0), bool)
+        for column in columns.values():
+            change |= column[1:] != column[:-1]
+        starts = np.concatenate([[0], np.flatnonzero(change) + 1]) if len(at) else at
+        blocks = np.diff(starts, append=len(at))
+        # Few are larger than a page, few are new.
+        large, new = np.flatnonzero(order), np.flatnonzero(ts > asked.last)
+        more = (np.int64(1) << order[large].astype(np.int64)) - 1
+        return {name: column[starts] for name, column in columns.items()} | {
+            "pages": blocks + _added(large, more, starts), "blocks": blocks,
+            "born": _added(new, np.ones(len(new), np.int64), starts)}
+
+    def _joined(self, now: int, parts: list[dict[str, NDArray[Any]]]) -> Look:
+        """All runs of a kind together."""
+        runs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        counted = [runs.pop(name) for name in ("pages", "blocks", "born")]
+        codes, owners = _distinct(runs.pop("owner"))
         columns = {"stack": (owners & np.uint64(0xFFFFFFFF)).astype(np.uint32),
                    "task": (owners >> np.uint64(32)).astype(np.uint32)}
-        for name in sorted(fields - {"stack", "task"}):
-            one, distinct = _distinct(self._column(name, now, records, pfns))
+        for name, column in runs.items():
+            one, distinct = _distinct(column)
             # Numbers of pairs that occur, not of all that could.
             codes, pairs = _distinct(codes * len(distinct) + one)
             kind, value = np.divmod(pairs, max(len(distinct), 1))
-            columns = {had: column[kind] for had, column in columns.items()}
+            columns = {had: values[kind] for had, values in columns.items()}
             columns[name] = distinct[value]
         size = len(columns["stack"])
-        new = records["ts"] > self._last_ns if self._last_ns else np.zeros(len(records), bool)
-        counted = (np.bincount(codes, pages, size), np.bincount(codes, minlength=size),
-                   np.bincount(codes[new], minlength=size))
         return Look(now, {name: self._labelled(name, column) for name, column in columns.items()},
-                    *(column.astype(np.int64) for column in counted))
+                    *(np.bincount(codes, weights, size).astype(np.int64) for weights in counted))
 
-    def _column(self, name: str, now: int, records: NDArray[np.void],
-                pfns: NDArray[np.int64]) -> NDArray[Any]:
+    def _column(self, name: str, span: Span, at: NDArray[np.int64],
+                ts: NDArray[np.uint64]) -> NDArray[Any]:
         if name == "order":
-            return np.ascontiguousarray(records["order"])
+            return np.ascontiguousarray(span.records["order"][at])
         if name == "gfp":
-            return np.ascontiguousarray(records["gfp_mask"])
+            return np.ascontiguousarray(span.records["gfp_mask"][at])
         if name == "migratetype":
-            return self.gfp.migratetype(np.ascontiguousarray(records["gfp_mask"]))
+            return self.gfp.migratetype(np.ascontiguousarray(span.records["gfp_mask"][at]))
+        pfns = at + span.first
         if name == "memcg":
             if self._charges is None:
                 self._charges = Charges(self.store.spans)
-            return self._charges.of(pfns, records["ts"], now)
+            return self._charges.of(pfns, ts)
         return self.zones.locate(pfns.astype(np.uint64))
 
     def _labelled(self, name: str, column: NDArray[Any]) -> tuple[NDArray[np.int32], list[Any]]:
@@ -245,13 +275,11 @@ class Tally:
             return
 
 
-def _owned(span: Span, known: dict[str, int]) -> NDArray[np.int64]:
-    """Where owned blocks begin in a span; what else is known is added up."""
-    state = span.records["state"].copy()  # side by side, they are compared many at a time
-    known["early"] += int(np.count_nonzero(state == EARLY))
-    filtered = span.records["order"][state == FILTERED]
-    known["filtered"] += int((np.int64(1) << filtered.astype(np.int64)).sum())
-    return np.flatnonzero(state == OWNED)
+def _added(places: NDArray[np.int64], values: NDArray[np.int64],
+           starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sums of values at some places by run, where runs start."""
+    runs = np.searchsorted(starts, places, "right") - 1
+    return np.bincount(runs, values, len(starts)).astype(np.int64)
 
 
 def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
