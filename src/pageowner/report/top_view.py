@@ -102,7 +102,7 @@ class _Help(ModalScreen[None]):
     DEFAULT_CSS = "_Help Static { width: 1fr; height: 1fr; text-wrap: nowrap; }"
 
     def compose(self) -> ComposeResult:
-        yield Static(Text(top_lines.HELP), markup=False)
+        yield Static(Text(top_lines.HELP, no_wrap=True, overflow="ellipsis"), markup=False)
 
     def on_key(self, event: events.Key) -> None:
         event.stop()
