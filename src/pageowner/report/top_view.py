@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
-from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
@@ -99,10 +98,10 @@ class _Board(Widget):
 class _Help(ModalScreen[None]):
     """What the keys do, until the next key."""
 
-    DEFAULT_CSS = "_Help Static { width: 1fr; height: 1fr; text-wrap: nowrap; }"
+    DEFAULT_CSS = "_Help Static { width: 1fr; height: 1fr; }"
 
     def compose(self) -> ComposeResult:
-        yield Static(Text(top_lines.HELP, no_wrap=True, overflow="ellipsis"), markup=False)
+        yield Static(top_lines.HELP, markup=False)
 
     def on_key(self, event: events.Key) -> None:
         event.stop()
