@@ -64,6 +64,11 @@ def some_records(dump_text: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-screens", action="store_true",
+                     help="write what is drawn now to tests/data/screens instead of comparing")
+
+
 class Done(NamedTuple):
     """How a command ended, and what it wrote."""
 

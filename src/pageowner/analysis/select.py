@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pageowner.snapshot import Snapshot
 
-__all__ = ["Filter", "duration_ns", "newest_ns", "select"]
+__all__ = ["Filter", "conditions", "duration_ns", "newest_ns", "select"]
 
 _NEEDS = {
     "pid": ("pid", "which threads allocated"), "tgid": ("tgid", "which processes allocated"),
@@ -58,21 +58,30 @@ def select(snapshot: Snapshot, chosen: Filter) -> pa.Table:
     _check_known(snapshot, chosen)
     known.check(snapshot, chosen, _any_pattern)
     keep = np.ones(snapshot.table.num_rows, bool)
-    for name in ("pid", "tgid", "node", "order"):
-        wanted = getattr(chosen, name)
-        if wanted is not None:
-            keep &= _by_label(snapshot, name, set(wanted).__contains__)
-    for name in ("comm", "module", "subsystem", "memcg", "zone", "migratetype", "state"):
-        wanted = getattr(chosen, name)
-        if wanted is not None:
-            keep &= _by_label(snapshot, name, _any_pattern(wanted))
-    if chosen.stack is not None:
-        keep &= _by_label(snapshot, "stack", _any_frame(chosen.stack))
-    if chosen.gfp is not None:
-        keep &= _by_label(snapshot, "gfp", _all_flags(chosen.gfp))
+    for name, good in conditions(chosen).items():
+        keep &= _by_label(snapshot, name, good)
     if chosen.older is not None or chosen.newer is not None:
         keep &= _by_age(snapshot, chosen)
     return snapshot.table.filter(pa.array(keep))
+
+
+def conditions(chosen: Filter) -> dict[str, Callable[[object], bool]]:
+    """What each word that is given, but for the ages, asks of the labels of the key of its name; a
+    label that is unknown never matches."""
+    asked: dict[str, Callable[[object], bool]] = {}
+    for name in ("pid", "tgid", "node", "order"):
+        wanted = getattr(chosen, name)
+        if wanted is not None:
+            asked[name] = set(wanted).__contains__
+    for name in ("comm", "module", "subsystem", "memcg", "zone", "migratetype", "state"):
+        wanted = getattr(chosen, name)
+        if wanted is not None:
+            asked[name] = _any_pattern(wanted)
+    if chosen.stack is not None:
+        asked["stack"] = _any_frame(chosen.stack)
+    if chosen.gfp is not None:
+        asked["gfp"] = _all_flags(chosen.gfp)
+    return asked
 
 
 def _check_known(snapshot: Snapshot, chosen: Filter) -> None:

@@ -22,6 +22,7 @@ VERBS = {
     "report": "Who owns the memory: by stack, task, subsystem, cgroup, …",
     "diff": "What grew, shrank, came and went between two snapshots.",
     "leaks": "Who leaks: whose pages grow steadily and stay.",
+    "top": "Who owns memory now, and how it changes: the live view.",
     "frag": "What fragments memory, and what it would take to get a huge page.",
     "map": "A picture of physical memory.",
     "query": "Ask by SQL about one snapshot or several.",

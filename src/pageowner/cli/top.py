@@ -1,0 +1,80 @@
+"""``pageowner top``."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import click
+
+from pageowner.cli.options import filters
+from pageowner.errors import UsageError
+
+if TYPE_CHECKING:
+    from pageowner.analysis.words import Filter
+
+__all__ = ["command"]
+
+_LEAST_NS = 200 * 10**6
+
+
+@click.command("top")
+@click.option("--every", default="2s", show_default=True, metavar="SECONDS",
+              help="How often to look.")
+@click.option("--by", default="stack", show_default=True, metavar="KEY",
+              help="Begin with owners by stack, comm, subsystem, memcg, module, frame, tgid, pid,"
+                   " order, gfp, migratetype, zone or node.")
+@filters
+def command(chosen: Filter, every: str, by: str) -> None:
+    """Who owns memory now, and how it changes: the live view.
+
+    \b
+    pageowner top                        by stack, most memory first
+    pageowner top --by comm --every 1    by task, each second
+    pageowner top --subsystem 'slab*'    slab pages alone
+
+    Keys: q quit, ? help, / filter, g s t u m group, o order, enter unfold.
+    """
+    from pageowner.analysis.words import duration_ns
+
+    step = duration_ns(every)
+    if step < _LEAST_NS:
+        raise UsageError(f"--every {every}: not more often than every 0.2 seconds")
+    if chosen.state is not None:
+        raise UsageError("top shows pages that have an owner, and sums the others up; by state:"
+                         " pageowner report --by state")
+    from pageowner.analysis.live import Live, Question
+
+    model = Live(by, Question(chosen))
+    # The screen library writes to standard error.
+    if not all(file is not None and file.isatty() for file in (
+            sys.stdin, sys.stdout, sys.stderr)):
+        raise UsageError("top draws on a terminal; for a file or a pipe there is: pageowner report"
+                         " (and pageowner leaks for what grows)")
+    from pageowner.tracker.maps import open_store
+    from pageowner.tracker.tally import Tally
+
+    with open_store() as store:
+        tally = Tally(store)
+        from pageowner.report.top_view import TopApp
+
+        app = TopApp(tally.look, lambda: tally.health, model, step / 1e9, socket.gethostname(),
+                     _words(chosen))
+        app.run()
+        if app.error is not None:
+            raise app.error
+    if app.return_code:
+        raise click.exceptions.Exit(app.return_code)
+
+
+def _words(chosen: Filter) -> str:
+    """The filter as one would type it."""
+    words = []
+    for one in fields(chosen):
+        value = getattr(chosen, one.name)
+        if value is not None:
+            text = value if isinstance(value, str) else ",".join(map(str, value))
+            words.append(f"{one.name}={text}")
+    return " ".join(words)

@@ -1,0 +1,236 @@
+"""`top` on the running tracker: it counts what a capture counts, and ends as it should."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import pty
+import select
+import signal
+import struct
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from pageowner.analysis.live import Live, Look, question
+from pageowner.analysis.owners import owners
+from pageowner.analysis.words import Filter
+from pageowner.kernel import pageflags
+from pageowner.tracker import lifecycle
+from pageowner.tracker.capture import capture
+from pageowner.tracker.maps import open_store
+from pageowner.tracker.tally import Tally
+
+MIB = 1 << 20
+SIZE = 64 * MIB
+
+
+@pytest.fixture
+def tally(tracking: None) -> Iterator[Tally]:
+    with open_store() as store:
+        yield Tally(store)
+
+
+def mapped(size: int = SIZE) -> mmap.mmap:
+    """Memory of this process alone, page by page in use."""
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    for at in range(0, size, mmap.PAGESIZE):
+        memory[at] = 1
+    return memory
+
+
+@contextmanager
+def holder(name: bytes = b"holder") -> Iterator[int]:
+    """A process that holds such memory and does nothing; its pid. (This one takes more while it
+    looks.)"""
+    ready, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        with open("/proc/self/comm", "wb") as file:
+            file.write(name)
+        memory = mapped()
+        os.write(tell, b"1")
+        signal.pause()
+        os._exit(len(memory) & 1)
+    try:
+        os.read(ready, 1)
+        time.sleep(0.5)  # until it sleeps
+        yield child
+    finally:
+        os.close(ready)
+        os.close(tell)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def pages_of(look: Look, text: str, by: str) -> dict[object, int]:
+    live = Live(by, question(text))
+    live.add(look)
+    return {row.label: row.pages for row in live.rows()[0]}
+
+
+def test_what_a_process_takes_and_gives_back_is_seen(tally: Tally) -> None:
+    live = Live("tgid", question(f"tgid={os.getpid()} subsystem='anonymous memory'"))
+    live.add(tally.look(live.needs()))
+    memory = mapped()
+    live.add(tally.look(live.needs()))
+    (row,) = live.rows()[0]
+    pages = SIZE // mmap.PAGESIZE
+    assert row.label == os.getpid()
+    assert pages <= row.change < pages + 512
+    seconds = live.seconds
+    assert row.allocs * seconds >= pages
+    memory.close()
+    live.add(tally.look(live.needs()))
+    rows = live.rows("change")[0]
+    assert not rows or abs(rows[0].change) < 512
+
+
+def test_it_counts_what_a_capture_counts(tally: Tally) -> None:
+    fields = {"order", "gfp", "migratetype", "zone", "node"}
+    with holder() as child:
+        chosen = f"tgid={child} subsystem='anonymous memory'"
+        found = tally.look({"stack", "task", *fields})
+        mine = capture().select(tgid=child, subsystem="anonymous memory")
+    for by in ("stack", "comm", "pid", *fields):
+        seen = pages_of(found, chosen, by)
+        expected = {row[by]: row["pages"] for row in owners(mine, by).to_pylist()}
+        assert seen == expected, by
+        assert sum(seen.values()) >= SIZE // mmap.PAGESIZE
+
+
+def test_ages_are_filters_of_a_look(tally: Tally) -> None:
+    with holder() as child:
+        time.sleep(1.1)
+        young = tally.look({"stack", "task"}, Filter(newer="1s"))
+        old = tally.look({"stack", "task"}, Filter(older="1s"))
+    chosen = f"tgid={child} subsystem='anonymous memory'"
+    assert pages_of(old, chosen, "tgid")[child] >= SIZE // mmap.PAGESIZE
+    assert pages_of(young, chosen, "tgid") == {}
+
+
+def test_charges_are_those_of_kpagecgroup(tally: Tally) -> None:
+    if not os.path.exists(pageflags.KPAGECGROUP):
+        pytest.skip("this kernel has no memory cgroups")
+    fields = {"stack", "task", "memcg"}
+    tally.look(fields)
+    with holder() as child:
+        tally.look(fields)
+        time.sleep(2)
+        again = tally.look(fields)  # from what was kept
+        mine = capture().select(tgid=child, subsystem="anonymous memory")
+    seen = pages_of(again, f"tgid={child} subsystem='anonymous memory'", "memcg")
+    assert seen == {row["memcg"]: row["pages"] for row in owners(mine, "memcg").to_pylist()}
+    assert sum(seen.values()) >= SIZE // mmap.PAGESIZE
+
+
+def test_the_header_accounts_for_all_memory(tally: Tally) -> None:
+    tally.look({"stack", "task"})
+    time.sleep(0.3)
+    tally.look({"stack", "task"})
+    health = tally.health
+    managed = sum(zone.managed for zone in tally.zones.zones)
+    assert sum(health.pages.values()) == pytest.approx(managed, rel=0.01)
+    status = lifecycle.status()
+    assert health.hooks == sum(why == "active" for why in status.hooks.values())
+    assert health.memory == status.memory_bytes
+    assert health.allocs > 0
+    for _ in range(20):
+        tally.look({"stack", "task"})
+    assert health.checked > 0
+    assert health.stale <= health.checked / 1000
+
+
+class Terminal:
+    """`pageowner top` on a terminal of its own."""
+
+    def __init__(self, *words: str, errors_to: str | None = None) -> None:
+        self.pid, self.file = pty.fork()
+        if not self.pid:
+            os.environ["TERM"] = "xterm-256color"
+            if errors_to:
+                os.dup2(os.open(errors_to, os.O_WRONLY | os.O_CREAT), 2)
+            os.execv(sys.executable, [sys.executable, "-m", "pageowner", "top", *words])
+        fcntl.ioctl(self.file, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.shown = b""
+
+    def until(self, text: bytes, seconds: float = 60) -> bool:
+        """Whether it is shown in time."""
+        end = time.monotonic() + seconds
+        while text not in self.shown and time.monotonic() < end:
+            if select.select([self.file], [], [], 0.2)[0]:
+                try:
+                    self.shown += os.read(self.file, 1 << 16)
+                except OSError:
+                    break
+        return text in self.shown
+
+    def press(self, keys: bytes) -> None:
+        os.write(self.file, keys)
+
+    def ended(self) -> int:
+        """Exit status, once it has ended."""
+        self.until(b"\0never", 60)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+RESTORED = b"\x1b[?1049l"
+
+
+def test_q_quits_and_puts_the_terminal_back(tracking: None) -> None:
+    terminal = Terminal("--every", "0.5")
+    assert terminal.until(b"frees/s")
+    assert terminal.until(b"MiB")
+    terminal.press(b"t")
+    assert terminal.until(b"task name")
+    terminal.press(b"q")
+    assert terminal.ended() == 0
+    assert RESTORED in terminal.shown
+    assert b"Traceback" not in terminal.shown
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_puts_the_terminal_back(tracking: None, number: int) -> None:
+    terminal = Terminal()
+    assert terminal.until(b"owned")
+    os.kill(terminal.pid, number)
+    assert terminal.ended() == 128 + number
+    assert RESTORED in terminal.shown
+    assert b"Traceback" not in terminal.shown
+
+
+def test_what_a_task_calls_itself_does_not_reach_the_terminal(tracking: None) -> None:
+    with holder(b"\x1b[2J[bold]x") as child:
+        terminal = Terminal("--by", "comm", "--tgid", str(child), "--every", "0.5")
+        assert terminal.until(b"[bold]")
+        assert b"\\x1b[2J[bold]x" in terminal.shown
+        terminal.press(b"q")
+        assert terminal.ended() == 0
+        assert b"\x1b[2J[bold]" not in terminal.shown
+
+
+def test_the_screen_needs_all_of_the_terminal(tracking: None, tmp_path: object) -> None:
+    terminal = Terminal(errors_to=f"{tmp_path}/errors")
+    assert terminal.ended() == 2
+    with open(f"{tmp_path}/errors") as file:
+        assert "pageowner report" in file.read()
+
+
+def test_off_while_it_runs_is_told_in_one_line(tracking: None) -> None:
+    terminal = Terminal("--every", "0.3")
+    assert terminal.until(b"owned")
+    lifecycle.off()
+    try:
+        assert terminal.ended() == 1
+    finally:
+        lifecycle.on()
+    told = terminal.shown.partition(RESTORED)[2]
+    assert b"tracking was turned off" in told
+    assert told.count(b"\n") == 1
+    assert b"Traceback" not in terminal.shown

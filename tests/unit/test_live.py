@@ -1,0 +1,178 @@
+"""The model behind `top`: a row says what was counted, by any key and through any filter."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from looks import ANON, CACHE, DENTRY, HOSTILE, KINDS, PIPE, look, series
+
+from pageowner.analysis.live import GROUPS, ORDERS, Live, Look, Question, field_of, question
+from pageowner.analysis.words import Filter
+from pageowner.errors import UsageError
+
+
+def shown(by: str = "stack", asked: Question | None = None, looks: list[Look] | None = None
+          ) -> Live:
+    live = Live(by, asked)
+    for one in looks or series():
+        live.add(one)
+    return live
+
+
+def test_rows_are_sums_of_the_last_look_the_largest_first() -> None:
+    rows, number = shown().rows()
+    assert number == 5
+    assert [(row.label, row.pages) for row in rows] == [
+        (CACHE, 4300 + 1200), (PIPE, 100 + 256 * 11), (ANON, 2000 + 7), (DENTRY, 790 * 2),
+        (None, 3)]
+    assert [row.blocks for row in rows] == [4600, 2916, 2007, 790, 3]
+
+
+def test_the_same_pages_by_every_key() -> None:
+    expected = sum(int(pages) for pages in series()[-1].pages)
+    for by in (*GROUPS, "module", "frame", "tgid", "pid", "order"):
+        rows, _ = shown(by).rows()
+        assert sum(row.pages for row in rows) == expected, by
+        assert shown(by).total()[0] == expected
+
+
+def test_change_counts_from_the_first_look_or_from_zero() -> None:
+    live = shown()
+    by_stack = {row.label: row for row in live.rows()[0]}
+    assert by_stack[PIPE].change == 256 * 11
+    assert by_stack[DENTRY].change == -220
+    assert live.total()[1] == 256 * 11 - 220 + 300 - 500
+    live.begin_anew()
+    assert {row.change for row in live.rows()[0]} == {0}
+    assert live.seconds == 0
+    live.add(look(24, [0, 0, 0, 0, 3000, 0, 0]))
+    assert {row.label: row.change for row in live.rows()[0]} == {PIPE: 3000 - 2916}
+
+
+def test_rate_is_over_ten_seconds_and_allocations_since_the_last_look() -> None:
+    rows = {row.label: row for row in shown().rows()[0]}
+    assert rows[PIPE].rate == 128  # 256 pages each 2 s
+    assert rows[PIPE].allocs == 128
+    assert rows[PIPE].frees == 0
+    # 600 blocks came and the sum rose from 2,000 to 2,000: as many went
+    assert rows[ANON].allocs == 300
+    assert rows[ANON].frees == 300
+    assert rows[DENTRY].frees == 5
+    assert rows[CACHE].rate == (4300 - 4300) / 10
+
+
+def test_one_look_alone_claims_no_rates() -> None:
+    live = shown(looks=series(1))
+    assert {(row.change, row.rate, row.allocs, row.frees) for row in live.rows()[0]} == {
+        (0, 0, 0, 0)}
+    assert Live().rows() == ([], 0)
+    assert Live().total() == (0, 0)
+
+
+def test_series_holds_the_last_looks_and_zero_where_an_owner_was_not_there() -> None:
+    live = Live("comm", looks=3)
+    for n in range(5):
+        live.add(look(n, [0, 0, 0, 0, n if n > 2 else 0, 0, 1]))
+    rows = {row.label: row.series for row in live.rows()[0]}
+    assert rows == {"leaker": [0, 3, 4], None: [1, 1, 1]}
+
+
+@pytest.mark.parametrize(("order", "first"), [
+    ("size", CACHE), ("change", PIPE), ("rate", PIPE), ("allocs", ANON), ("frees", ANON)])
+def test_orders(order: str, first: str) -> None:
+    assert order in ORDERS
+    assert shown().rows(order)[0][0].label == first
+
+
+def test_an_owner_that_gave_all_back_is_among_the_largest_changes() -> None:
+    live = shown(looks=[look(0, [5000, 0, 0, 0, 1, 0, 0]), look(2, [0, 0, 0, 0, 9, 0, 0])])
+    assert [(row.label, row.change) for row in live.rows("change")[0]] == [
+        (CACHE, -5000), (PIPE, 8)]
+    assert [row.label for row in live.rows("size")[0]] == [PIPE]
+
+
+def test_another_key_has_its_history_at_once() -> None:
+    live = shown()
+    live.ask(by="comm")
+    rows = {row.label: row for row in live.rows()[0]}
+    assert rows["leaker"].series == [100 + 256 * n for n in range(12)]
+    assert rows["leaker"].change == 2816
+
+
+def test_a_field_that_older_looks_lack_begins_anew() -> None:
+    live = Live()
+    for one in series(3):
+        live.add(dataclasses.replace(one, fields={
+            name: one.fields[name] for name in ("stack", "task")}))
+    live.ask(by="memcg")
+    assert live.needs() == {"stack", "task", "memcg"}
+    assert live.looks == 0
+    assert live.rows() == ([], 0)
+    live.add(series()[3])
+    assert live.looks == 1
+    assert live.rows()[0][0].label == "/build.slice"
+
+
+def test_filters_mean_what_they_mean_in_report() -> None:
+    def labels(text: str, by: str = "stack") -> list[object]:
+        return [row.label for row in shown(by, question(text)).rows()[0]]
+
+    assert labels("comm=tar") == [DENTRY, CACHE]
+    assert labels("comm=TA*") == [DENTRY, CACHE]
+    assert labels("comm=tar,leaker") == []  # a name with a comma is a name
+    assert labels("comm=tar comm=leaker", "comm") == ["leaker", "tar"]
+    assert labels("stack=anon_pipe_*") == [PIPE]
+    assert labels("subsystem='page cache'") == [CACHE]
+    assert labels("tgid=100,0x190", "comm") == ["cc1", "leaker"]
+    assert labels("order=1,2") == [DENTRY, CACHE]
+    assert labels("--order=1 cgroup=/") == [DENTRY]
+    assert labels("pipe") == [PIPE]
+    assert labels("PAGE CACHE") == [CACHE]  # both texts are there
+    assert labels("'page cache' tar") == [CACHE]
+    assert labels("build", "memcg") == ["/build.slice"]
+    assert labels("nobody") == []
+
+
+def test_typed_words_come_on_top_of_the_options() -> None:
+    asked = question("order=0", Filter(comm="tar"))
+    assert asked.chosen == Filter(comm="tar", order=0)
+    assert question("").chosen == Filter()
+
+
+@pytest.mark.parametrize("text", ["colour=red", "order=x", "order=1,", "comm=", "older=soon",
+                                  "state=early", "=1"])
+def test_a_wrong_filter_says_so(text: str) -> None:
+    with pytest.raises(UsageError):
+        question(text)
+
+
+def test_ages_are_for_the_next_look() -> None:
+    live = shown()
+    live.ask(asked=question("older=5m"))
+    assert live.looks == 0  # what was counted before is not of that age
+
+
+def test_parts_are_the_stacks_of_an_owner() -> None:
+    parts, number = shown("comm").parts("tar", 1)
+    assert number == 2
+    assert [(part.stack, part.pages, part.blocks) for part in parts] == [(DENTRY, 1580, 790)]
+    assert shown("comm").parts("nobody", 8) == ([], 0)
+    assert sum(part.pages for part in shown("comm").parts(None, 8)[0]) == 3
+    assert shown("comm", question("order=2")).parts("tar", 8)[1] == 1
+
+
+def test_keys_that_records_do_not_tell_are_refused() -> None:
+    assert field_of("task") == "task"
+    assert field_of("cgroup") == "memcg"
+    for wrong in ("reason", "block", "state"):
+        with pytest.raises(UsageError, match="report --by"):
+            field_of(wrong)
+    with pytest.raises(UsageError, match="choose from"):
+        Live("colour")
+
+
+def test_hostile_names_are_labels_like_others() -> None:
+    rows = {row.label: row.pages for row in shown("comm").rows()[0]}
+    assert rows[HOSTILE] == 7
+    assert len(KINDS) == 7
