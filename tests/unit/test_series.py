@@ -4,6 +4,7 @@ writer."""
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -158,6 +159,43 @@ def test_every_verb_takes_the_folder_and_a_time(
     target.parent.mkdir()
     assert cli("save", target, folder, "--at", when)[0] == 0
     same(read(target), made[2])
+
+
+def test_verbs_of_several_sources_take_a_time_for_each_folder(
+        recorded: tuple[Path, list[Snapshot]], cli: Callable[..., tuple[int, bytes, bytes]],
+        some_records: Path, tmp_path: Path) -> None:
+    folder, made = recorded
+    early, late = [datetime.fromtimestamp(BEGAN + 600 * number, UTC).isoformat()
+                   for number in (1, 3)]
+
+    def pages(*words: object) -> list[int]:
+        status, out, _ = cli("diff", *words, "--json")
+        assert status == 0
+        said = json.loads(out)
+        return [said["before"]["pages"], said["after"]["pages"]]
+
+    one, two, last = made[1].pages, made[3].pages, made[-1].pages
+    assert len({one, two, last}) == 3
+    assert pages(folder, folder, "--at", early, "--at", late) == [one, two]
+    assert pages(folder, folder, "--at", late, "--at", early) == [two, one]
+    assert pages(folder, folder, "--at", early) == [one, last]
+    # a file is no folder, and takes no time
+    assert pages(some_records, folder, "--at", early)[1] == one
+    status, out, _ = cli("query", "SELECT source, sum(pages) p FROM pages GROUP BY 1 ORDER BY 1",
+                         folder, folder, "--at", early, "--at", late, "--json")
+    assert status == 0
+    assert [row["p"] for row in json.loads(out)] == [one, two]
+    page = tmp_path.parent / "flame.html"
+    assert cli("flame", folder, folder, "--at", early, "--at", late, "--html", page)[0] == 0
+    about = json.loads(page.read_text().split('id="about">')[1].split("</script>")[0])
+    assert [sum(about["before"]), sum(about["after"])] == [one, two]
+    for words in (("diff", some_records, some_records, "--at", "2h"),
+                  ("diff", folder, some_records, "--at", "2h", "--at", "1h"),
+                  ("query", "SELECT 1", "--at", "2h"), ("flame", "--svg", "x", "--at", "2h"),
+                  ("diff", folder, folder, "--at", "teatime")):
+        status, _, err = cli(*words)
+        assert status == 2
+        assert err.count(b"\n") == 1
 
 
 def test_a_time_that_is_none_is_said(recorded: tuple[Path, list[Snapshot]],
