@@ -198,6 +198,54 @@ def test_verbs_of_several_sources_take_a_time_for_each_folder(
         assert err.count(b"\n") == 1
 
 
+def test_a_capture_that_fails_ends_no_recording(
+        tmp_path: Path, cli: Callable[..., tuple[int, bytes, bytes]],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    # what the kernel and Python say when tracking is turned off, or memory is short, meanwhile
+    happens: list[Snapshot | BaseException] = [
+        machine.now(), OSError(errno.ENOENT, "the map is gone"), MemoryError(), machine.now()]
+
+    def read_now() -> Snapshot:
+        one = happens.pop(0)
+        if isinstance(one, BaseException):
+            raise one
+        return one
+
+    monkeypatch.setattr("pageowner.source.read", read_now)
+    folder = tmp_path / "kept"
+    status, out, err = cli("record", folder, "--every", "1s", "--count", "4")
+    assert (status, out) == (0, b"")
+    assert err.count(b"this capture is lost: ") == err.count(b"\n") == 2
+    assert b"the map is gone" in err
+    assert b"out of memory" in err
+    assert len(series.captures(folder)) == 2
+    happens[:] = [OSError(errno.ENOENT, "the map is gone")]
+    assert cli("record", folder, "--every", "1s", "--count", "2")[0] == 1
+
+
+def test_each_file_is_opened_once_to_forget_the_old(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, recorder = Machine(), Recorder(tmp_path, 600, 7 * 86400)
+    opened: list[Path] = []
+    monkeypatch.setattr("pageowner.formats.parquet.is_snapshot", _noting(opened))
+    for number in range(5):
+        machine.step(0.01)
+        recorder.add(machine.now(), BEGAN + number * 600)
+        recorder.forget(BEGAN + number * 600)
+    assert opened == [one.path for one in series.captures(tmp_path)]
+
+
+def _noting(opened: list[Path]) -> Callable[[Path], bool]:
+    from pageowner.formats.parquet import is_snapshot
+
+    def noted(path: Path) -> bool:
+        opened.append(path)
+        return is_snapshot(path)
+
+    return noted
+
+
 def test_a_time_that_is_none_is_said(recorded: tuple[Path, list[Snapshot]],
                                      cli: Callable[..., tuple[int, bytes, bytes]],
                                      some_records: Path) -> None:
