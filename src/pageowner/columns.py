@@ -20,7 +20,7 @@ SAVED = {
     "free_ts_ns": "time of the free before it, ns since boot",
     "stack": "frames, innermost first, one a line: func+0x1f/0x90 [module]",
     "state": "owned; early: allocated before tracking began; untracked: since, but seen by no hook",
-    "block_migratetype": "of the pageblock; null in a live capture",
+    "block_migratetype": "of the pageblock; null in a live capture where it cannot be read",
     "zone": "of the page; a dump knows the zone's number only",
     "node": "NUMA node of the page",
     "page_flags": "bits of /proc/kpageflags",

@@ -60,6 +60,7 @@ class Recorder:
         self._longest = int(min(max(keep_s / max(every_s, 1e-3) / _GROUPS, 1), _LONGEST))
         self._before: tuple[Path, Snapshot] | None = None
         self._whole = self._since = 0
+        self._begins: dict[str, bool] = {}
 
     def add(self, snapshot: Snapshot, taken: float | None = None) -> Path:
         """Write one capture, taken at ``taken`` (seconds since 1970; now); returns its file.
@@ -81,8 +82,13 @@ class Recorder:
         """Remove groups of which no capture is younger than asked for; returns their files."""
         oldest = (time.time() if now is None else now) - self.keep_s
         groups: list[list[series.Capture]] = []
-        for one in series.captures(self.folder):
-            if not groups or parquet.is_snapshot(one.path):
+        there = series.captures(self.folder)
+        # each file is opened once: they may be tens of thousands, and this comes with each capture
+        self._begins = {one.path.name: self._begins[one.path.name]
+                        if one.path.name in self._begins else parquet.is_snapshot(one.path)
+                        for one in there}
+        for one in there:
+            if not groups or self._begins[one.path.name]:
                 groups.append([])
             groups[-1].append(one)
         removed = []

@@ -128,7 +128,8 @@ def test_a_dump_without_stacks_is_not_called_untracked(cli: Cli, tmp_path: Path)
     ["report", "--newer", "-5s"], ["report", "--older", "9" * 400 + "d"],
     ["who"], ["who", "x"], ["who", "-1"], ["who", "0x" + "f" * 20],
     ["stacks", "--threshold", "-1"], ["stacks", "--threshold", "x"], ["save"], ["save", "-"],
-    ["dump", "--json"],
+    ["dump", "--json"], ["export"], ["export", "--format", "nosuch"],
+    ["flame", "--html", "-"], ["flame", "--svg", "-"], ["flame", "--svg", "x", "--html", "x"],
 ])
 def test_wrong_words_are_said_in_one_line_with_status_2_before_anything_is_read(
         cli: Cli, words: list[str]) -> None:

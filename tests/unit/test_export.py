@@ -262,8 +262,18 @@ def test_a_file_is_written_whole_or_not_at_all(text61: Path, tmp_path: Path,
     assert old.read_bytes() == b"as it was"
 
 
+def test_a_dash_is_standard_output(text61: Path, tmp_path: Path, cli: Callable[..., Done],
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = cli("export", text61, "--format", "folded", "-o", "-")
+    assert done == cli("export", text61, "--format", "folded")
+    assert done.out
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wrong_words(text61: Path, cli: Callable[..., Done]) -> None:
     for words, why in (([], b"--format"), (["--format", "svg"], b"svg"),
+                       ([], b"Choose from: pprof, folded, speedscope, json, csv, parquet; see"),
                        (["--format", "csv", "--unit", "pages"], b"--unit is for folded"),
                        (["--format", "csv", "--by", "x"], b"cannot group by")):
         done = cli("export", text61, *words)

@@ -249,6 +249,29 @@ def test_what_cannot_be_asked_is_said_in_a_line(cli: Callable[..., tuple[int, by
     assert err.count(b"\n") == 1
 
 
+def test_looks_too_slow_for_a_trend_are_said() -> None:
+    from pageowner.cli.leaks import _too_few
+
+    assert _too_few(1, 6 * 10**9, False) == (
+        "a look takes so long here that 6.0 s had 1 look; a trend takes at least 4: watch longer,"
+        " with --for")
+    assert _too_few(2, 6 * 10**9, True) == "stopped after 2 looks; a trend takes at least 4"
+
+
+def test_a_folder_without_captures_and_standard_input_make_no_series(
+        cli: Callable[..., tuple[int, bytes, bytes]], saved: list[Path], tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for words, expected, why in (((empty, *saved), 1, b"without captures"),
+                                 ((*saved, empty), 1, b"without captures"),
+                                 (("-", *saved), 2, b"standard input"),
+                                 (("-", "-", "-", "-"), 2, b"standard input")):
+        status, out, err = cli("leaks", *words)
+        assert (status, out) == (expected, b"")
+        assert why in err
+        assert err.count(b"\n") == 1
+
+
 def test_ctrl_c_gives_the_result_so_far() -> None:
     from pageowner.cli.leaks import watch_for
 

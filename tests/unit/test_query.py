@@ -226,3 +226,13 @@ def test_a_question_without_end_is_ended_by_a_signal(hostile: Path) -> None:
             started.kill()
             started.wait()
         assert (started.returncode, out, err.strip()) == (status, b"", b"")
+
+
+def test_a_question_leaves_memory_to_the_machine(sample61: Snapshot) -> None:
+    meminfo = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text().splitlines())
+    ((limit,),) = query("SELECT current_setting('memory_limit')", {"a": sample61}).rows()
+    number, unit = re.fullmatch(r"([\d.]+) ([MG])iB", limit).groups()  # type: ignore[union-attr]
+    mib = float(number) * (1024 if unit == "G" else 1)
+    available = int(meminfo["MemAvailable:"]) / 1024
+    # others take and give while this runs
+    assert mib == pytest.approx(max(available / 2, 256), rel=0.3)

@@ -4,6 +4,7 @@ writer."""
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -158,6 +159,91 @@ def test_every_verb_takes_the_folder_and_a_time(
     target.parent.mkdir()
     assert cli("save", target, folder, "--at", when)[0] == 0
     same(read(target), made[2])
+
+
+def test_verbs_of_several_sources_take_a_time_for_each_folder(
+        recorded: tuple[Path, list[Snapshot]], cli: Callable[..., tuple[int, bytes, bytes]],
+        some_records: Path, tmp_path: Path) -> None:
+    folder, made = recorded
+    early, late = [datetime.fromtimestamp(BEGAN + 600 * number, UTC).isoformat()
+                   for number in (1, 3)]
+
+    def pages(*words: object) -> list[int]:
+        status, out, _ = cli("diff", *words, "--json")
+        assert status == 0
+        said = json.loads(out)
+        return [said["before"]["pages"], said["after"]["pages"]]
+
+    one, two, last = made[1].pages, made[3].pages, made[-1].pages
+    assert len({one, two, last}) == 3
+    assert pages(folder, folder, "--at", early, "--at", late) == [one, two]
+    assert pages(folder, folder, "--at", late, "--at", early) == [two, one]
+    assert pages(folder, folder, "--at", early) == [one, last]
+    # a file is no folder, and takes no time
+    assert pages(some_records, folder, "--at", early)[1] == one
+    status, out, _ = cli("query", "SELECT source, sum(pages) p FROM pages GROUP BY 1 ORDER BY 1",
+                         folder, folder, "--at", early, "--at", late, "--json")
+    assert status == 0
+    assert [row["p"] for row in json.loads(out)] == [one, two]
+    page = tmp_path.parent / "flame.html"
+    assert cli("flame", folder, folder, "--at", early, "--at", late, "--html", page)[0] == 0
+    about = json.loads(page.read_text().split('id="about">')[1].split("</script>")[0])
+    assert [sum(about["before"]), sum(about["after"])] == [one, two]
+    for words in (("diff", some_records, some_records, "--at", "2h"),
+                  ("diff", folder, some_records, "--at", "2h", "--at", "1h"),
+                  ("query", "SELECT 1", "--at", "2h"), ("flame", "--svg", "x", "--at", "2h"),
+                  ("diff", folder, folder, "--at", "teatime")):
+        status, _, err = cli(*words)
+        assert status == 2
+        assert err.count(b"\n") == 1
+
+
+def test_a_capture_that_fails_ends_no_recording(
+        tmp_path: Path, cli: Callable[..., tuple[int, bytes, bytes]],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    # what the kernel and Python say when tracking is turned off, or memory is short, meanwhile
+    happens: list[Snapshot | BaseException] = [
+        machine.now(), OSError(errno.ENOENT, "the map is gone"), MemoryError(), machine.now()]
+
+    def read_now() -> Snapshot:
+        one = happens.pop(0)
+        if isinstance(one, BaseException):
+            raise one
+        return one
+
+    monkeypatch.setattr("pageowner.source.read", read_now)
+    folder = tmp_path / "kept"
+    status, out, err = cli("record", folder, "--every", "1s", "--count", "4")
+    assert (status, out) == (0, b"")
+    assert err.count(b"this capture is lost: ") == err.count(b"\n") == 2
+    assert b"the map is gone" in err
+    assert b"out of memory" in err
+    assert len(series.captures(folder)) == 2
+    happens[:] = [OSError(errno.ENOENT, "the map is gone")]
+    assert cli("record", folder, "--every", "1s", "--count", "2")[0] == 1
+
+
+def test_each_file_is_opened_once_to_forget_the_old(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, recorder = Machine(), Recorder(tmp_path, 600, 7 * 86400)
+    opened: list[Path] = []
+    monkeypatch.setattr("pageowner.formats.parquet.is_snapshot", _noting(opened))
+    for number in range(5):
+        machine.step(0.01)
+        recorder.add(machine.now(), BEGAN + number * 600)
+        recorder.forget(BEGAN + number * 600)
+    assert opened == [one.path for one in series.captures(tmp_path)]
+
+
+def _noting(opened: list[Path]) -> Callable[[Path], bool]:
+    from pageowner.formats.parquet import is_snapshot
+
+    def noted(path: Path) -> bool:
+        opened.append(path)
+        return is_snapshot(path)
+
+    return noted
 
 
 def test_a_time_that_is_none_is_said(recorded: tuple[Path, list[Snapshot]],

@@ -44,6 +44,7 @@ _HOUR_NS = 3600 * 10**9
 _MOST_POINTS = 60  # of a trend; pairs go by the square
 _COHORTS = 12
 
+# The first is the custom; the others were set by trials (docs/leaks.md), as is `settling_ns`.
 _P = 0.05
 """Above this a trend may be chance (four values that rise have 0.042)."""
 _SURVIVAL = 0.6

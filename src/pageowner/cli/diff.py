@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli.options import as_json, filters, load, load_counted
+from pageowner.cli.options import as_json, at_times, filters, load, load_counted
 from pageowner.report.text import count_of, printable, source_name
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _TOP = 20
 @click.option("--full", is_flag=True, help="Show whole stacks.")
 @click.option("--fail-over", metavar="SIZE",
               help=f"Exit with status {GREW} if any one owner gained more than this: 10MiB.")
+@at_times("before", "after")
 @filters
 @as_json
 def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, reverse: bool,
@@ -50,6 +51,7 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
     pageowner diff before.parquet                      since then, on this machine
     pageowner diff old.txt new.txt --by subsystem      dumps, also of different kernels
     pageowner diff A B --by comm --fail-over 10MiB     for a test suite
+    pageowner diff DIR DIR --at 9:00 --at 14:30        of what 'pageowner record' keeps
 
     A and B are snapshots or dumps. Stacks meet if they are of the same functions, whatever the
     build of the kernel. Exit status: 0, 1 if it failed, 2 for wrong usage, 3 if an owner gained

@@ -28,7 +28,8 @@ _FORMATS = ("pprof", "folded", "speedscope", "json", "csv", "parquet")
 @click.option("--format", "kind", type=click.Choice(_FORMATS), required=True,
               help="pprof and speedscope for those viewers, folded stacks for flame graph tools,"
                    " owners as JSON, CSV or Parquet.")
-@click.option("-o", "--output", metavar="FILE", help="Write FILE instead of standard output.")
+@click.option("-o", "--output", metavar="FILE",
+              help="Write FILE; - is standard output, as without.")
 @click.option("--by", metavar="KEY[,KEY…]",
               help="Tell apart by these keys of report. In pprof they are labels, in folded and"
                    " speedscope frames around the stack, else columns.")
@@ -47,6 +48,8 @@ def command(source: str | None, kind: str, output: str | None, by: str | None, u
     """  # noqa: E501
     if unit is not None and kind != "folded":
         raise click.UsageError(f"--unit is for folded; {kind} has bytes, pages and blocks")
+    if output == "-":
+        output = None
     if kind in _BINARY and output is None and sys.stdout.isatty():
         raise click.UsageError(f"{kind} is not text; name a file: -o FILE")
     from pageowner.analysis.words import key_names

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli.options import filters, load, load_counted
+from pageowner.cli.options import at_times, filters, load, load_counted
 from pageowner.report.text import source_name
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = ["command"]
 @click.option("--icicle", is_flag=True, help="Hang from the top instead of standing.")
 @click.option("--reverse", is_flag=True,
               help="Begin with the innermost function: who allocates, called by whom.")
+@at_times("first", "second")
 @filters
 def command(first: str | None, second: str | None, html: str | None, svg: str | None,
             by: str | None, icicle: bool, reverse: bool, chosen: Filter) -> None:
@@ -40,6 +41,10 @@ def command(first: str | None, second: str | None, html: str | None, svg: str | 
     """
     if html is None and svg is None:
         raise click.UsageError("name a file to write: --html FILE or --svg FILE")
+    if "-" in (html, svg):
+        raise click.UsageError("a flame graph is written to a file; name one")
+    if html is not None and html == svg:
+        raise click.UsageError("the page and the image cannot be one file")
     if first == second == "-":
         raise click.UsageError("only one of A and B can be standard input")
     from pageowner.analysis.words import key_names

@@ -82,7 +82,8 @@ def run(argv: Sequence[str] | None) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "pageowner"
-        raise UsageError(f"{error.format_message().rstrip('.')}; see '{path} --help'") from error
+        said = " ".join(error.format_message().split()).rstrip(".")  # some are of many lines
+        raise UsageError(f"{said}; see '{path} --help'") from error
     except click.Abort as error:
         # click makes it of Ctrl-C, and of what else ends us
         raise (error.__cause__ or KeyboardInterrupt()) from error

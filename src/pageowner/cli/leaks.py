@@ -82,7 +82,13 @@ def _saved(sources: tuple[str, ...], chosen: Filter,
     from pageowner.formats import series
     from pageowner.report.leaks_view import Watched
 
+    if "-" in sources:
+        raise UsageError("a series is of files and folders; standard input can be read once")
     parts = [series.last_boot(Path(name)) if os.path.isdir(name) else name for name in sources]
+    for name, part in zip(sources, parts, strict=True):
+        if not part:
+            raise PageownerError(f"{name}: is a folder without captures, which 'pageowner record'"
+                                 " makes; name a dump or a snapshot")
     number = sum(1 if isinstance(part, str) else len(part) for part in parts)
     if number < LEAST_SAMPLES:
         raise UsageError(f"a trend takes at least {LEAST_SAMPLES} snapshots of one boot, here"
@@ -124,18 +130,28 @@ def _live(chosen: Filter, names: list[str], length: int, step: int) -> tuple[Wat
         sampler = Sampler(store, names) if cheap else CaptureSampler(names, chosen)
         watch = Watch(names, settling_ns(length))
         interrupted = watch_for(watch, sampler.look, length, step)
-        if interrupted and len(watch.times) < LEAST_SAMPLES:
-            raise PageownerError(f"stopped after {len(watch.times)} looks; a trend takes at least"
-                                 f" {LEAST_SAMPLES}")
+        if len(watch.times) < LEAST_SAMPLES:
+            raise PageownerError(_too_few(len(watch.times), length, interrupted))
         store.check_on()
         found = watch.leaks(1)
         told = [note for note, kind in zip(found["note"].to_pylist(), found["kind"].to_pylist(),
                                            strict=True) if kind == "leak" and note]
         by_kind = untracked_by_kind(store) if told else None
+    page_size = os.sysconf("SC_PAGE_SIZE")
     return watch, Watched(
         socket.gethostname(), (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
-        watch.owners, names, os.sysconf("SC_PAGE_SIZE"),
-        zones.meminfo_pages(zones.read_text("/proc/meminfo"), "MemAvailable"), by_kind)
+        watch.owners, names, page_size,
+        zones.meminfo_pages(zones.read_text("/proc/meminfo"), "MemAvailable", page_size), by_kind)
+
+
+def _too_few(looks: int, length: int, interrupted: bool) -> str:
+    """Why there is no result after so few looks in ``length`` ns."""
+    from pageowner.analysis.leaks import LEAST_SAMPLES
+    from pageowner.report.text import age, count_of
+
+    said = f"{count_of(looks, 'look')}; a trend takes at least {LEAST_SAMPLES}"
+    return f"stopped after {said}" if interrupted else (
+        f"a look takes so long here that {age(length)} had {said}: watch longer, with --for")
 
 
 def watch_for(watch: Watch, look: Callable[[], tuple[int, Rows, dict[str, int]]], length: int,

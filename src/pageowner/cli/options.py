@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from pageowner.metadata import Metadata
     from pageowner.snapshot import Snapshot
 
-__all__ = ["as_json", "at_time", "filters", "load", "load_counted", "output_encoding", "page_flags",
-           "source"]
+__all__ = ["as_json", "at_time", "at_times", "filters", "load", "load_counted", "output_encoding",
+           "page_flags", "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -97,6 +98,43 @@ def at_time(command: Callable[..., Any]) -> Callable[..., Any]:
 
     return click.option("--at", metavar="TIME", help="Of a folder of captures the one at this time:"
                         " 14:30, 2026-11-23T14:30, or 2h (ago); else the newest.")(wrapped)
+
+
+def at_times(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds ``--at`` for several sources, the command's arguments ``names`` or, where it is one
+    name, a tuple of them: each in turn is for the next that is a folder."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def wrapped(at: tuple[str, ...], **words: Any) -> Any:
+            if at:
+                whole = words[names[0]] if len(names) == 1 else tuple(words[one] for one in names)
+                placed = _placed(whole, at)
+                words.update({names[0]: placed} if len(names) == 1 else
+                             dict(zip(names, placed, strict=True)))
+            return command(**words)
+
+        return click.option("--at", metavar="TIME", multiple=True, help="Of a folder of captures"
+                            " the one at this time: 14:30, 2026-11-23T14:30, or 2h (ago); else the"
+                            " newest. Of two folders the first --at is for the first.")(wrapped)
+
+    return decorate
+
+
+def _placed(sources: tuple[str | None, ...], at: tuple[str, ...]) -> tuple[str | None, ...]:
+    from pageowner.moments import moment
+    from pageowner.source import Moment
+
+    times = [moment(one) for one in at]
+    folders = [place for place, one in enumerate(sources) if one is not None and os.path.isdir(one)]
+    if len(times) > len(folders):
+        raise click.UsageError("--at goes with a folder that 'pageowner record' fills" + (
+            f"; {count_of(len(times), 'time')} for {count_of(len(folders), 'folder')}"
+            if folders else ""))
+    placed = list(sources)
+    for place, when in zip(folders, times, strict=False):
+        placed[place] = Moment(str(sources[place]), when)
+    return tuple(placed)
 
 
 def source(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -177,8 +215,6 @@ def page_flags(snapshot: Snapshot, path: str | None) -> NDArray[Any] | None:
 
 def _copied(path: str) -> NDArray[Any]:
     """The flags in a copy of /proc/kpageflags, also a packed one, or from a pipe."""
-    import os
-
     from pageowner.formats.opening import open_source, reading
     from pageowner.kernel import pageflags
 

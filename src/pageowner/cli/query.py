@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli.options import as_json, load
+from pageowner.cli.options import as_json, at_times, load
 from pageowner.report.text import printable
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _ROWS = 100
               help=f"Show N rows ({_ROWS} by default); the table only.")
 @click.option("--all", "everything", is_flag=True, help="Show all rows.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print all rows as CSV.")
+@at_times("sources")
 @as_json
 def command(sql: str | None, sources: tuple[str, ...], columns: bool, top: int | None,
             everything: bool, as_csv: bool, as_json: bool) -> None:

@@ -47,10 +47,12 @@ def command(folder: Path, every: str, keep: str, count: int | None) -> None:
         while True:
             try:
                 path = recorder.add(read())
-            except PageownerError as error:
+            except (PageownerError, OSError, MemoryError) as error:
+                # OSError: tracking was turned off and on while it was read
                 if number == 0:
                     raise  # wrong from the beginning: tracking is off, or the folder is not ours
-                print(f"pageowner: this capture is lost: {printable(str(error))}", file=sys.stderr)
+                why = str(error) or "out of memory"
+                print(f"pageowner: this capture is lost: {printable(why)}", file=sys.stderr)
             else:
                 if sys.stderr.isatty():
                     print(f"{printable(str(path))}: {size(path.stat().st_size)}", file=sys.stderr)

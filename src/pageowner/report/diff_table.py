@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pageowner.analysis.diff import BECAME
 from pageowner.report.columns import Column, key_columns, lay_out
+from pageowner.report.grid import prose
 from pageowner.report.text import count, count_of, printable, size
 
 if TYPE_CHECKING:
@@ -54,9 +55,9 @@ def draw(changes: pa.Table, top: int | None, by: Sequence[str], before: Side, af
         paper.line(f"no owner has more or fewer pages, by {', '.join(by)}")
         return
     fates = ", ".join(f"{count(every[one])} {one}" for one in BECAME if every[one])
-    paper.line(f"change: {signed(every['gained'] - every['lost'], page_size)}:"
-               f" {size(every['gained'] * page_size)} gained, {size(every['lost'] * page_size)}"
-               f" lost; {count_of(every['owners'], 'owner')} by {', '.join(by)}: {fates}")
+    prose(paper, f"change: {signed(every['gained'] - every['lost'], page_size)}:"
+          f" {size(every['gained'] * page_size)} gained, {size(every['lost'] * page_size)}"
+          f" lost; {count_of(every['owners'], 'owner')} by {', '.join(by)}: {fates}")
     paper.line()
     shown = {name: column[:top] for name, column in table.items()}
     (_draw_full if full else _draw_rows)(shown, by, after.meta, paper)

@@ -100,8 +100,9 @@ class Sampler:
         if self.store.facts["hooks"].get("alloc_pages_bulk") == "active":
             return {}
         meminfo = zones.read_text("/proc/meminfo")
-        stacks = zones.meminfo_pages(meminfo, "KernelStack") or 0
-        areas = zones.meminfo_pages(meminfo, "VmallocUsed") or 0
+        page_size = os.sysconf("SC_PAGE_SIZE")
+        stacks = zones.meminfo_pages(meminfo, "KernelStack", page_size) or 0
+        areas = zones.meminfo_pages(meminfo, "VmallocUsed", page_size) or 0
         return {UNTRACKED_STACKS: stacks, UNTRACKED_VMALLOC: max(areas - stacks, 0)}
 
     def _own(self, ids: NDArray[np.uint32]) -> NDArray[np.bool_]:
