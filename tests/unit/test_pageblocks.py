@@ -41,3 +41,11 @@ def test_what_cannot_be_what_the_kernel_counts_is_not_believed() -> None:
                   {"Unmovable": 0, "Movable": 1000, "Reclaimable": 0}):
         assert "the kernel counts" in disagreement({(0, "Normal"): wrong}, kernels)
     assert disagreement({}, kernels)
+
+
+def test_a_zone_within_another_is_no_disagreement() -> None:
+    """Memory that was put into zone Movable in the midst of DMA32: some of what lies in the span of
+    the one belongs to the other."""
+    ours = {(0, "DMA32"): {"Unmovable": 10, "Movable": 50}, (0, "Movable"): {"Movable": 100}}
+    kernels = {(0, "DMA32"): {"Unmovable": 10, "Movable": 90}, (0, "Movable"): {"Movable": 60}}
+    assert not disagreement(ours, kernels)

@@ -11,6 +11,7 @@ pageblock-flags.h, mm/page_alloc.c (get_pfnblock_migratetype), mm/vmstat.c
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -95,19 +96,23 @@ def disagreement(ours: dict[tuple[int, str], dict[str, int]],
                  kernels: dict[tuple[int, str], dict[str, int]]) -> str:
     """What is wrong if ours cannot be what the kernel counts; empty if it can be.
 
-    Blocks change their type while both are read, a few in a thousand. Of Movable ones ours may be
-    more: memory that is offline has that type, and the kernel does not count it.
+    By type over all zones: where memory was put into another zone in the midst of one, to which of
+    them a block belongs stands in its struct page only. Blocks change their type while both are
+    read, a few in a thousand. Of Movable ones ours may be more: memory that is offline has that
+    type, and the kernel does not count it.
     """
-    total = sum(sum(counts.values()) for counts in kernels.values())
-    allowed = 2 + total // 200
-    names = {name for counts in kernels.values() for name in counts}
-    for zone, counts in kernels.items():
-        for name in names - {"Movable"}:
-            if abs(ours.get(zone, {}).get(name, 0) - counts.get(name, 0)) > allowed:
-                return (f"what was read of mem_section has {ours.get(zone, {}).get(name, 0):,}"
-                        f" {name} pageblocks in node {zone[0]}, zone {zone[1]}, the kernel counts"
-                        f" {counts.get(name, 0):,}")
-        if ours.get(zone, {}).get("Movable", 0) + allowed < counts.get("Movable", 0):
-            return (f"what was read of mem_section has fewer Movable pageblocks in node {zone[0]},"
-                    f" zone {zone[1]}, than the kernel counts")
+    read, said = _by_type(ours), _by_type(kernels)
+    allowed = 2 + sum(said.values()) // 200
+    for name, number in said.items():
+        if (abs(read[name] - number) > allowed if name != "Movable"
+                else read[name] + allowed < number):
+            return (f"what was read of mem_section has {read[name]:,} {name} pageblocks, the kernel"
+                    f" counts {number:,}")
     return ""
+
+
+def _by_type(zones: dict[tuple[int, str], dict[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for counts in zones.values():
+        total.update(counts)
+    return total
