@@ -32,9 +32,10 @@ class Row:
     seconds: float = 0
 
 
-def run(kernel: Kernel, job: Job) -> Row:
-    """Run one job on one kernel."""
+def run(kernel: Kernel, job: Job, limit: float | None = None) -> Row:
+    """Run one job on one kernel; a guest that takes longer than ``limit`` seconds is left out."""
     out = RESULTS / kernel.name / job.name
+    start = time.monotonic()
     try:
         done = boot(
             kernel.folder,
@@ -44,10 +45,12 @@ def run(kernel: Kernel, job: Job) -> Row:
             nodes=job.nodes,
             hotplug=job.hotplug,
             append=kernel.words(job.page_owner, job.memcg),
-            timeout=job.timeout,
+            timeout=min(job.timeout, limit or job.timeout),
         )
     except GuestError as error:
         print(f"vmtest: {error}", flush=True)
+        if limit and time.monotonic() - start >= limit:
+            return Row(kernel.name, job.name, f"skipped (not done in {limit:.0f} s)", seconds=limit)
         return Row(kernel.name, job.name, "FAILED", seconds=job.timeout)
     sys.stdout.write(done.log)
     for line in done.complaints:
@@ -81,6 +84,7 @@ def main() -> int:
     parser.add_argument("--kernels", help=f"some of {','.join(KERNELS)}")
     parser.add_argument("--jobs", help=f"some of {','.join(job.name for job in JOBS)}")
     parser.add_argument("--cached", action="store_true", help="only kernels that are in the cache")
+    parser.add_argument("--limit", type=float, help="leave out guests that take more seconds")
     parser.add_argument("--table", type=Path, help="write what all jobs found so far as Markdown")
     parser.add_argument("--within", type=float, help="start no guest after this many seconds")
     args = parser.parse_args()
@@ -108,7 +112,7 @@ def main() -> int:
                 rows.append(Row(name, job.name, "skipped (out of time)"))
                 continue
             print(f"\n== {name} ({kernel.release}): {job.name}: {job.says}", flush=True)
-            rows.append(run(kernel, job))
+            rows.append(run(kernel, job, args.limit))
     print(f"\n{'kernel':<12} {'job':<12} {'to job':>7} {'in all':>7}  result")
     for row in rows:
         times = f"{row.boot_seconds:>6.0f}s {row.seconds:>6.0f}s"
