@@ -564,3 +564,26 @@ def test_pages_before_tracking_are_no_owner_to_be_shown_in_full(cli: Cli, tmp_pa
     text = cli("report", path, "--full", "--by", "subsystem").out.decode()
     assert "2 pages (50.0 %) in 2 blocks, subsystem slab (early)\n  no stack: allocated" in text
     assert "have no stack" not in text
+
+
+def test_pages_before_tracking_have_records_as_in_the_kernels_text(cli: Cli,
+                                                                   tmp_path: Path) -> None:
+    snapshot = pageowner.Snapshot.from_columns({
+        "pfn": [16, 18, 19, 20], "order": [1, 0, 0, 0],
+        "state": ["early", "early", "untracked", "owned"], "pid": [None, None, None, 7],
+        "tgid": [None, None, None, 7], "comm": [None, None, None, "dd"],
+        "stack": [None, None, None, "alloc_pages+0x1/0x2"], "gfp_mask": [None, None, None, 0xcc0],
+        "memcg": [None, "/system.slice", None, None], "page_flags": [1 << 7, 0, 0, 0],
+        "ts_ns": [None, None, None, 5]}, pageowner.snapshot.Metadata(kind="tracker"))
+    snapshot.save(live := tmp_path / "live.parquet")
+    cli("dump", live, "-o", text := tmp_path / "page_owner.txt")
+    records = text.read_text().split("\n\n")
+    assert records[0] == ("Page allocated via order 1, mask 0x0\nPFN 0x10 type Unmovable Block 0 "
+                          "type Unknown Flags 0x80(slab)\n register_early_stack")
+    assert records[1].endswith("\n register_early_stack\nCharged to memcg /system.slice")
+    assert len(records) == 4  # the last is empty: nobody is known to own page frame 19
+    again = pageowner.read(text)
+    assert again.table["pfn"].to_pylist() == [16, 18, 20]
+    assert again.table["state"].to_pylist() == ["early", "early", "owned"]
+    assert cli("dump", text).out == text.read_bytes()
+    assert b"register_early" not in cli("dump", live, "--state", "owned").out

@@ -23,8 +23,9 @@ def command(source: str | None, chosen: Filter, output: str | None) -> None:
     """Print the text of the kernel's page_owner, for tools that know it.
 
     A dump of Linux 4.6 or newer comes out as it went in, but for what was damaged; an older one
-    in the words of 4.6. On a terminal, what it would act on in the names of tasks is shown as
-    escapes.
+    in the words of 4.6. Pages from before tracking began have records as in the kernel's own,
+    whose stack is register_early_stack (--state owned leaves them out). On a terminal, what it
+    would act on in the names of tasks is shown as escapes.
     """
     snapshot = load(source, chosen)
     from pageowner.formats.page_owner_text import write

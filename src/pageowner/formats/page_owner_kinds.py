@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     Line = tuple[str | None, str, str, bool | None]
     Kind = tuple[Header, Line, Body]
 
-__all__ = ["columns", "metadata"]
+__all__ = ["EARLY", "columns", "metadata"]
 
 _ZONE = re.compile(r"\bzone=(\d+)")
 _NODE = re.compile(r"\bnode=(\d+)")
-_EARLY = ("register_early_stack", "init_early_allocated_pages", "init_pages_in_zone")
+# The frame that tells a page of before tracking (mm/page_owner.c, 6.12); older kernels have others.
+EARLY = "register_early_stack"
+_EARLY = (EARLY, "init_early_allocated_pages", "init_pages_in_zone")
 # include/linux/gfp_types.h: these two bits tell the migratetype; since 4.4 they stand side by side.
 _MOVABLE, _RECLAIMABLE, _RECLAIMABLE_BEFORE_4_4 = 0x08, 0x10, 0x80000
 _NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")

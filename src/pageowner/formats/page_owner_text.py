@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 
 from pageowner.formats.names import to_bytes
+from pageowner.formats.page_owner_kinds import EARLY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +36,10 @@ def write(snapshot: Snapshot, file: BinaryIO,
     ``encode`` makes bytes of names and other texts: those of the dump, or, for a terminal, some
     that it does not act on.
 
-    Pages that nobody is known to own (state ``untracked``, and ``early`` ones without a stack)
-    have no record, as in the kernel's file.
+    A page that was in use before tracking began has a record as in the kernel's file: mask 0, and
+    for a stack the function that registers it (`page_owner_kinds.EARLY`). Its task and its time are
+    left out, since nobody saw them; the kernel gives those of its own start. Pages that nobody
+    is known to own (state ``untracked``) have no record.
     """
     shift = snapshot.meta.pageblock_order
     shift = _DEFAULT_PAGEBLOCK_ORDER if shift is None else shift
@@ -60,8 +63,7 @@ def write(snapshot: Snapshot, file: BinaryIO,
                  for names in (_HEAD, _TAIL, _BODY, _ROW))
         out = []
         for h, t, b, (pfn, ts, free_ts, kind, state) in zip(*parts, strict=True):
-            if states[state] == "untracked" or (
-                    states[state] == "early" and b[0] == -1 and b[1] is None):
+            if states[state] == "untracked":
                 continue
             head = heads.get(h)
             if head is None:
@@ -78,9 +80,10 @@ def write(snapshot: Snapshot, file: BinaryIO,
                 if tail is None:
                     tail = tails[t] = _tail(encode, *said(_TAIL, t))
                 out.append(tail)
-            body = bodies.get(b)
+            early = states[state] == "early"
+            body = bodies.get((early, *b))
             if body is None:
-                body = bodies[b] = _body(encode, *said(_BODY, b))
+                body = bodies[early, *b] = _body(encode, early, *said(_BODY, b))
             out.append(body)
         file.write(b"".join(out))
 
@@ -124,9 +127,11 @@ def _tail(encode: Callable[[str], bytes], block_type: str | None, flags: str | N
     return b"type %s Flags %s" % (encode(block_type or "Unknown"), encode(flags))
 
 
-def _body(encode: Callable[[str], bytes], stack: str | None, handle: int | None,
+def _body(encode: Callable[[str], bytes], early: bool, stack: str | None, handle: int | None,
           notes: str | None, reason: str | None, memcg: str | None) -> bytes:
     text = b"\n"
+    if early and stack is None and handle is None:
+        stack = EARLY
     if stack is not None:
         text += b"".join(b" %s\n" % encode(frame) for frame in stack.split("\n"))
     if handle is not None:
