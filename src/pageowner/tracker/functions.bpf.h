@@ -167,16 +167,31 @@ GLOBAL int own_range(u64 start, u64 end, u32 gfp_mask, u32 stack, u32 task)
 	return 0;
 }
 
-/* undo_isolate_page_range(start, end): what alloc_contig_range() does once the pages are its own.
- * It takes milliseconds, and the kernel's page owner has the time from before. */
-SEC("fentry")
-int on_contig_taken(u64 *context)
+/* The kernel's page owner has the time at which alloc_contig_range() makes pages of the free blocks
+ * that it took; what it gives back of them, and the end of the isolation, take milliseconds more. */
+INLINE void note_taken(void)
 {
 	u32 pid = bpf_get_current_pid_tgid();
 	u64 ts = bpf_ktime_get_ns();
 
-	(void)context;
 	bpf_map_update_elem(&taken, &pid, &ts, BPF_ANY);
+}
+
+/* isolate_freepages_range(control, start, end): the free blocks were taken, 0 if they were not */
+SEC("fexit")
+int on_contig_isolated(u64 *context)
+{
+	if (argument(context, 3))
+		note_taken();
+	return 0;
+}
+
+/* undo_isolate_page_range(start, end): only where the one above cannot be seen */
+SEC("fentry")
+int on_contig_taken(u64 *context)
+{
+	(void)context;
+	note_taken();
 	return 0;
 }
 

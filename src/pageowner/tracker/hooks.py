@@ -37,13 +37,15 @@ FEXIT_HOOKS = ("bulk", "contig")
 class _Hook:
     """A kernel function (the first of ``functions`` that BTF knows) and the programs on it;
     ``arguments`` gives their parameters from the names of its parameters; ``needs`` is a
-    parameter without whose value they can do nothing."""
+    parameter without whose value they can do nothing; ``instead_of`` is a hook that does better:
+    where that one is active this one is left out."""
 
     name: str
     programs: tuple[str, ...]
     functions: tuple[str, ...]
     arguments: Callable[[list[str]], dict[str, int]] = lambda _: {}
     needs: str = ""
+    instead_of: str = ""
 
 
 def _bulk_arguments(names: list[str]) -> dict[str, int]:
@@ -81,7 +83,9 @@ _FUNCTIONS = (
           _split_arguments),
     _Hook("alloc_contig_range", ("on_contig",),
           ("alloc_contig_range_noprof", "alloc_contig_range")),
-    _Hook("undo_isolate_page_range", ("on_contig_taken",), ("undo_isolate_page_range",)),
+    _Hook("isolate_freepages_range", ("on_contig_isolated",), ("isolate_freepages_range",)),
+    _Hook("undo_isolate_page_range", ("on_contig_taken",), ("undo_isolate_page_range",),
+          instead_of="isolate_freepages_range"),
     _Hook("alloc_pages_exact", ("on_exact",),
           ("alloc_pages_exact_noprof", "alloc_pages_exact"), needs="direct_map"),
     _Hook("alloc_pages_exact_nid", ("on_exact_nid",),
@@ -94,6 +98,7 @@ LOST = {
     "split_page": "blocks that are split stay one record until a part of them is freed",
     "split_folio": "huge pages that are split stay one record until a part of them is freed",
     "alloc_contig_range": "pages of CMA and gigantic huge pages are untracked",
+    "isolate_freepages_range": "pages of CMA may have a time some milliseconds late",
     "undo_isolate_page_range": "pages of CMA have the time of a moment later",
     "alloc_pages_exact": "such blocks stay one record until a part of them is freed",
     "alloc_pages_exact_nid": "such blocks stay one record until a part of them is freed",
@@ -148,7 +153,10 @@ def attach_optional(tracker: Tracker, directory: str | None) -> dict[str, str]:
 
     Without a directory nothing is pinned: the hooks end with ``tracker``.
     """
-    hooks = {hook.name: _attach_function(tracker, hook, directory) for hook in _FUNCTIONS}
+    hooks: dict[str, str] = {}
+    for hook in _FUNCTIONS:
+        if hooks.get(hook.instead_of) != "active":
+            hooks[hook.name] = _attach_function(tracker, hook, directory)
     for name, program in _TRACEPOINTS:
         if program.startswith("on_migrate_") and hooks["folio_migrate_flags"] != "active":
             continue  # it would say why of a migration that no hook sees
