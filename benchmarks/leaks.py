@@ -89,6 +89,16 @@ def place(rows: list[dict[str, Any]], pattern: str) -> int | None:
     return None
 
 
+def by_stack(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each stack, as the peers have it: of all programs together."""
+    sums: dict[tuple[str | None, str | None], dict[str, Any]] = {}
+    for row in rows:
+        one = sums.setdefault((row["stack"], row["note"]), row)
+        if one is not row:
+            one["series"] = [a + b for a, b in zip(one["series"], row["series"], strict=True)]
+    return list(sums.values())
+
+
 def run(what: str, arguments: argparse.Namespace) -> dict[str, Any]:
     program = leaking.start(what, arguments.rate * leaking.MIB) if what != "none" else None
     pattern = leaking.PROGRAMS[what][1] if program else r"^$"
@@ -110,7 +120,7 @@ def run(what: str, arguments: argparse.Namespace) -> dict[str, Any]:
         if program:
             program.communicate()
     leaks = [row for row in watched.leaks().to_pylist() if row["kind"] == "leak"]
-    everyone = watched.table().to_pylist()
+    everyone = by_stack(watched.table().to_pylist())
     by_size = sorted(everyone, key=lambda row: -row["series"][-1])
     by_gain = sorted(everyone, key=lambda row: row["series"][0] - row["series"][-1])
     mine = place(leaks, pattern)

@@ -73,6 +73,41 @@ class Machine:
         return [self.at(EVERY * look) for look in range(LOOKS)]
 
 
+def programs(live: Callable[[str, int], np.ndarray], names: dict[str, int],
+             by: str = "stack") -> list[dict[str, Any]]:
+    """What is found where each program takes its memory through the same stack: ``live`` gives the
+    times of allocation, in seconds, of the pages that one has at a second."""
+    series = []
+    for second in range(0, EVERY * LOOKS, EVERY):
+        born = {name: live(name, second) for name in names}
+        rows = [(name, at) for name, times in born.items() for at in times]
+        series.append(Snapshot.from_columns({
+            "pfn": np.arange(len(rows)), "order": np.zeros(len(rows), np.uint8),
+            "stack": [BREATHES] * len(rows), "comm": [name for name, _ in rows],
+            "tgid": [names[name] for name, _ in rows], "pid": [names[name] for name, _ in rows],
+            "ts_ns": np.array([START + at * S for _, at in rows], np.uint64)},
+            Metadata(kind="tracker", boot_id="b", clock_ns=START + second * S)))
+    return of_snapshots(series, by, 60 * S).leaks().to_pylist()
+
+
+def test_programs_are_told_apart_in_their_own_memory() -> None:
+    def live(name: str, second: int) -> np.ndarray:
+        if name == "leaky":
+            return np.arange(-30, second, 0.05)
+        # gives all back every 25 s: as one with the other it would not be even
+        return np.arange(second // 25 * 25, second, 0.002)
+
+    found = programs(live, {"leaky": 7, "busy": 8})
+    assert [row["program"] for row in found if row["kind"] == "leak"] == ["leaky (tgid 7)"]
+    leak = next(row for row in found if row["kind"] == "leak")
+    assert leak["stack"] == BREATHES
+    assert leak["rate"] == pytest.approx(72_000, rel=0.02)
+    # keys of tasks tell them apart anyway
+    found = programs(live, {"leaky": 7, "busy": 8}, "comm")
+    assert [(row["comm"], row["program"]) for row in found if row["kind"] == "leak"] == [
+        ("leaky", None)]
+
+
 def judged(machine: Machine, by: str = "stack", least: int = 256) -> dict[object, Any]:
     rows = of_snapshots(machine.series(), by, 60 * S).leaks(least).to_pylist()
     return {row[by] if row[by] is not None else row["note"]: row for row in rows}

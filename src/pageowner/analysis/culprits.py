@@ -12,6 +12,7 @@ from pageowner.analysis.blocks import BLOCKED, in_the_way
 from pageowner.analysis.keys import key
 from pageowner.analysis.memory import NO_ROW
 from pageowner.analysis.owners import groups
+from pageowner.analysis.subsystems import PRIVATE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["Owners", "blockers", "cheapest", "hopeless", "owners_of", "pages_going", "polluters"]
 
 _NAMES = 5
-_OWN = ("anonymous memory", "huge pages (THP)")
 _GOES, _NAMELESS, _KERNEL, _ENDED = range(4)
 _CANDIDATES = 200
 
@@ -127,7 +127,7 @@ def _living(snapshot: Snapshot) -> set[int] | None:
     if snapshot.meta.kind == "tracker":
         return None
     uses, tasks = key(snapshot, "subsystem"), key(snapshot, "tgid")
-    own = np.array([label in _OWN for label in uses.labels.to_pylist()] or [False], bool)
+    own = np.array([label in PRIVATE for label in uses.labels.to_pylist()] or [False], bool)
     codes = np.unique(tasks.codes[own[uses.codes]]) if len(tasks.codes) else tasks.codes
     labels = tasks.labels.to_pylist()
     return {labels[code] for code in codes.tolist()} - {None} or None

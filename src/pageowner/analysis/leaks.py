@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pageowner.snapshot import Snapshot
 
 __all__ = ["KINDS", "LEAST_SAMPLES", "RECLAIMABLE", "Rows", "Watch",
-           "available_pages", "of_snapshots", "rows_of", "settling_ns"]
+           "available_pages", "of_snapshots", "programs", "rows_of", "settling_ns"]
 
 KINDS = ("leak", "reclaimable", "grows")
 """What a growing owner is: it leaks; so would it, but the kernel can take the pages back (page
@@ -54,14 +54,17 @@ _EVEN = 0.25
 
 class Rows(NamedTuple):
     """The live blocks at one moment: ``keys`` (one code a row each), base ``pages`` (int64),
-    ``ts`` (uint64 ns since boot; 0 where unknown, that is older than all), ``reclaimable`` (bool)
-    and ``note``, what is said of rows without an owner (a `Key`; null for the others)."""
+    ``ts`` (uint64 ns since boot; 0 where unknown, that is older than all), ``reclaimable`` (bool),
+    ``note``, what is said of rows without an owner (a `Key`; null for the others), and
+    ``program``, whose memory it is where it is a process's own and keys do not say (`programs`).
+    """
 
     keys: list[Key]
     pages: NDArray[np.int64]
     ts: NDArray[np.uint64]
     reclaimable: NDArray[np.bool_]
     note: Key
+    program: Key
 
 
 @dataclass
@@ -91,7 +94,7 @@ class Watch:
     def add(self, time_ns: int, rows: Rows, others: dict[str, int] | None = None) -> None:
         """The live blocks at ``time_ns`` (ns since boot, later than the last), and the pages of
         ``others``, of which only the number is known, by what they are."""
-        keys = [*rows.keys, rows.note]
+        keys = [*rows.keys, rows.note, rows.program]
         flag = Key("reclaimable", rows.reclaimable.astype(np.int64), pa.array([False, True]))
         group, number, codes = groups([*keys, flag], len(rows.pages))
         labels = []
@@ -111,7 +114,7 @@ class Watch:
             self._append(owner, place, *counted[:3])
             self._series[owner].aged &= counted[3] > 0 or not counted[0]
         for note, pages in (others or {}).items():
-            owner = (*(None for _ in rows.keys), note, False)
+            owner = (*(None for _ in rows.keys), note, None, False)
             self._append(owner, place, pages, pages, 0)
             self._series[owner].aged = False
         self._last = owners, group, rows
@@ -135,7 +138,8 @@ class Watch:
         """A row for each owner whose settled pages grew by ``min_pages`` or more in the time that
         was watched, by its trend, leaks first and the fastest of them first.
 
-        Columns: the keys; ``note``, what pages without an owner are; ``kind``, one of `KINDS`;
+        Columns: the keys; ``note``, what pages without an owner are; ``program``, whose private
+        memory it is; ``kind``, one of `KINDS`;
         ``pages``, live at last; ``gained`` of these since the first sample; ``rate``, ``rate_low``
         and ``rate_high``, the trend of settled pages and its 95 % interval in pages per hour;
         ``p``, of Mann-Kendall; ``tau``; ``survival``, of the pages that settled the share that
@@ -158,9 +162,10 @@ class Watch:
                          for name in names})
 
     def table(self) -> pa.Table:
-        """What was seen of every owner, unjudged: the keys, ``note``, ``reclaimable``, and by
-        sample ``series``, its live pages, and ``settled``, those settled."""
-        names = [*self.names, "note", "reclaimable"]
+        """What was seen of every owner, unjudged: the keys, ``note``, ``program``,
+        ``reclaimable``, and by sample ``series``, its live pages, and ``settled``, those settled.
+        """
+        names = [*self.names, "note", "program", "reclaimable"]
         columns: dict[str, Any] = {
             name: [owner[place] for owner in self._series] for place, name in enumerate(names)}
         columns["series"] = [self._full(one.pages, one.since).astype(np.int64).tolist()
@@ -209,7 +214,7 @@ class Watch:
         kind = "grows" if not (grows and stays) else "reclaimable" if reclaimable else "leak"
         sure = (1 - found.p) * (1 if survival is None else survival) * steady
         return dict(zip(self.names, owner, strict=False)) | {
-            "note": owner[-2], "kind": kind, "reclaimable": reclaimable,
+            "note": owner[-3], "program": owner[-2], "kind": kind, "reclaimable": reclaimable,
             "pages": int(pages[-1]), "gained": int(pages[-1] - pages[0]),
             **_per_hour(found), "p": found.p, "tau": found.tau, "survival": survival,
             "steady": steady, "confidence": sure, "series": pages.astype(np.int64).tolist()}
@@ -239,8 +244,8 @@ def _per_hour(found: Trend) -> dict[str, float]:
 
 
 _COLUMNS: dict[str, pa.DataType] = {
-    "note": pa.string(), "kind": pa.string(), "reclaimable": pa.bool_(), "pages": pa.int64(),
-    "gained": pa.int64(), "rate": pa.float64(), "rate_low": pa.float64(),
+    "note": pa.string(), "program": pa.string(), "kind": pa.string(), "reclaimable": pa.bool_(),
+    "pages": pa.int64(), "gained": pa.int64(), "rate": pa.float64(), "rate_low": pa.float64(),
     "rate_high": pa.float64(), "p": pa.float64(), "tau": pa.float64(), "survival": pa.float64(),
     "steady": pa.float64(), "confidence": pa.float64(), "series": pa.list_(pa.int64())}
 
@@ -253,7 +258,7 @@ def settling_ns(window_ns: int) -> int:
 def rows_of(snapshot: Snapshot, names: Sequence[str]) -> Rows:
     """A snapshot's rows with the keys ``names``; pages without an owner are noted by what their
     flags say they are."""
-    from pageowner.analysis.subsystems import subsystems
+    from pageowner.analysis.subsystems import PRIVATE, subsystems
 
     keys = [key(snapshot, name) for name in names]
     state = key(snapshot, "state")
@@ -262,14 +267,37 @@ def rows_of(snapshot: Snapshot, names: Sequence[str]) -> Rows:
     use = key(snapshot, "subsystem")
     ts, _ = times(snapshot)
     stacks = key(snapshot, "stack")
-    cache = np.array([label in RECLAIMABLE for label in
-                      subsystems(stacks.labels).to_pylist()], bool)[stacks.codes]
+    of_stacks = subsystems(stacks.labels).to_pylist()
+    cache = np.array([label in RECLAIMABLE for label in of_stacks], bool)[stacks.codes]
+    private = np.array([label in PRIVATE for label in of_stacks], bool)[stacks.codes] & owned
     kind = key(snapshot, "migratetype")
     cache |= np.array([label == "Reclaimable" for label in kind.labels.to_pylist()],
                       bool)[kind.codes]
     labels = [*use.labels.to_pylist(), None]
     note = Key("note", np.where(owned, len(labels) - 1, use.codes), pa.array(labels, pa.string()))
-    return Rows(keys, blocks_pages(snapshot), ts, cache & owned, note)
+    program = programs(names, private, key(snapshot, "comm"), key(snapshot, "tgid"))
+    return Rows(keys, blocks_pages(snapshot), ts, cache & owned, note, program)
+
+
+def programs(names: Sequence[str], private: NDArray[np.bool_], comm: Key, tgid: Key) -> Key:
+    """Of the rows that are ``private``, the memory of processes, each's process as text; null for
+    others, and for all where the keys ``names`` tell tasks apart already.
+
+    All programs take their memory through the same few stacks. As one owner, the many that come
+    and go would hide the one that leaks, and one that grows would make them all look so.
+    """
+    nobody = Key("program", np.zeros(len(private), np.int64), pa.nulls(1, pa.string()))
+    if {"comm", "pid", "tgid"} & set(names) or not private.any():
+        return nobody
+    width = len(comm.labels)
+    pairs, inverse = np.unique(tgid.codes[private] * width + comm.codes[private],
+                               return_inverse=True)
+    comms, tgids = comm.labels.to_pylist(), tgid.labels.to_pylist()
+    labels = [None if tgids[pair // width] is None else
+              f"{comms[pair % width] or '?'} (tgid {tgids[pair // width]})"
+              for pair in pairs.tolist()]
+    nobody.codes[private] = inverse + 1
+    return Key("program", nobody.codes, pa.array([None, *labels], pa.string()))
 
 
 def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],

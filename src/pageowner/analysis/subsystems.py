@@ -32,6 +32,7 @@ __all__ = [
     "BUILT_IN",
     "NO_STACK",
     "OTHER",
+    "PRIVATE",
     "distinctive_frame",
     "distinctive_frames",
     "functions",
@@ -50,6 +51,9 @@ OTHER = "other"
 
 NO_STACK = "no stack"
 """The label of an empty or missing stack."""
+
+PRIVATE = frozenset({"anonymous memory", "huge pages (THP)"})
+"""The labels of what processes take for themselves, and lose when they end."""
 
 BUILT_IN = "vmlinux"
 """The module of a stack that touches no module."""

@@ -41,7 +41,7 @@ def _full_in(row: dict[str, Any], watched: Watched) -> float | None:
     return float(watched.available / row["rate"])
 
 
-def _name(row: dict[str, Any], name: str) -> str:
+def _name(row: dict[str, Any], name: str, tell_program: str | None = None) -> str:
     value = row[name]
     if value is None:
         return f"({row['note']})" if row["note"] else _UNKNOWN
@@ -49,13 +49,19 @@ def _name(row: dict[str, Any], name: str) -> str:
         from pageowner.analysis.subsystems import short_stack
 
         value = short_stack(value, 6)
-    return printable(str(value))
+    return printable(str(value) + (_of_program(row) if name == tell_program else ""))
 
 
 def _what(row: dict[str, Any]) -> str:
     from pageowner.analysis.subsystems import subsystem
 
-    return _UNKNOWN if row["stack"] is None else printable(subsystem(row["stack"]))
+    if row["stack"] is None:
+        return _UNKNOWN
+    return printable(subsystem(row["stack"]) + _of_program(row))
+
+
+def _of_program(row: dict[str, Any]) -> str:
+    return f" of {row['program']}" if row["program"] else ""
 
 
 def _table(rows: list[dict[str, Any]], watched: Watched, paper: Paper, full: bool) -> None:
@@ -76,9 +82,13 @@ def _table(rows: list[dict[str, Any]], watched: Watched, paper: Paper, full: boo
         full_in = [_full_in(row, watched) for row in rows]
         columns.append(Column("FULL IN", [
             _UNKNOWN if hours is None else _far(hours) for hours in full_in]))
+    # Whose memory it is stands with what it is, else with the last key.
     if "stack" in watched.by and "subsystem" not in watched.by:
         columns.append(Column("WHAT", [_what(row) for row in rows], True))
-    columns += [Column(name.upper(), [_name(row, name) for row in rows], True)
+        tell = None
+    else:
+        tell = watched.by[-1]
+    columns += [Column(name.upper(), [_name(row, name, tell) for row in rows], True)
                 for name in watched.by]
     grid(paper, columns)
     if not full or "stack" not in watched.by:
@@ -148,7 +158,8 @@ def to_json(rows: list[dict[str, Any]], watched: Watched) -> dict[str, Any]:
             owner[f"bytes_per_hour{name[4:]}"] = row[name] * watched.page_size
         hours = _full_in(row, watched)
         owner["exhausted_in_s"] = None if hours is None else hours * 3600
-        for name in ("kind", "note", "p", "tau", "survival", "steady", "confidence", "series"):
+        for name in ("kind", "note", "program", "p", "tau", "survival", "steady", "confidence",
+                     "series"):
             owner[name] = row[name]
         owners.append(owner)
     return {"source": watched.name, "seconds": watched.seconds, "looks": watched.looks,

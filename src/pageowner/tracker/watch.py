@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis.keys import Key, blocks_pages, key
-from pageowner.analysis.leaks import RECLAIMABLE, Rows, rows_of
-from pageowner.analysis.subsystems import distinctive_frame, module_of, subsystem
+from pageowner.analysis.leaks import RECLAIMABLE, Rows, programs, rows_of
+from pageowner.analysis.subsystems import PRIVATE, distinctive_frame, module_of, subsystem
 from pageowner.formats.names import to_text
 from pageowner.kernel import gfp, kallsyms, zones
 from pageowner.snapshot import Snapshot
@@ -114,12 +114,15 @@ class Sampler:
     def _rows(self, records: NDArray[np.void], pages: NDArray[np.int64]) -> Rows:
         stack, texts = self._stacks(records["stack_id"])
         migratetype = gfp.MIGRATETYPES.index("Reclaimable")
-        cache = np.array([text is not None and subsystem(text) in RECLAIMABLE for text in texts],
-                         bool)[stack]
+        uses = [None if text is None else subsystem(text) for text in texts]
+        cache = np.array([use in RECLAIMABLE for use in uses], bool)[stack]
+        private = np.array([use in PRIVATE for use in uses], bool)[stack]
         kinds = self.gfp.migratetype(records["gfp_mask"])
         keys = [self._key(name, records, stack, texts, kinds) for name in self.names]
         nothing = Key("note", np.zeros(len(records), np.int64), pa.nulls(1, pa.string()))
-        return Rows(keys, pages, records["ts"], cache | (kinds == migratetype), nothing)
+        program = programs(self.names, private, self._task("comm", records["task_id"]),
+                           self._task("tgid", records["task_id"]))
+        return Rows(keys, pages, records["ts"], cache | (kinds == migratetype), nothing, program)
 
     def _key(self, name: str, records: NDArray[np.void], stack: NDArray[np.int64],
              texts: list[str | None], kinds: NDArray[np.uint8]) -> Key:

@@ -148,6 +148,27 @@ def to_be_had() -> int:
     return most
 
 
+def settled() -> None:
+    """Until what was freed has come back: sockets after a grace period, by kernel threads."""
+    before, same = -1, 0
+    for _ in range(120):
+        time.sleep(0.5)
+        now = spare()
+        same = same + 1 if abs(now - before) < 256 else 0
+        before = now
+        if same == 6:
+            return
+
+
+def reachable(found: dict) -> int:
+    """Blocks that can be had as it is: free, or once what can be moved or dropped is."""
+    return found["states"]["free"] + found["reachable"]["reclaim"]
+
+
+def asked() -> dict:
+    return json.loads(pageowner("frag", "--order", str(ORDER), "--want", "50", "--json"))
+
+
 def main() -> int:
     total = int(Path("/proc/meminfo").read_text().split()[1]) // 1024
     print(f"{total} MiB")
@@ -167,7 +188,7 @@ def main() -> int:
     had = to_be_had()
     print(f"{had} huge pages can be had")
     for who in ("others", "named"):
-        found = json.loads(pageowner("frag", "--order", str(ORDER), "--want", "50", "--json"))
+        found = asked()
         plan = found["plan"]
         named = {one["tgid"] for one in plan["owners"]}
         print(pageowner("frag", "--order", str(ORDER), "--want", "50"))
@@ -175,11 +196,12 @@ def main() -> int:
                  if (task.pid in named if who == "named" else task in others)]
         for task in going:
             task.end()
-        time.sleep(3)  # sockets are freed after a grace period
+        settled()
+        left = asked()
         now = to_be_had()
         rounds.append({"who": who, "ended": [task.name for task in going],
                        "named": [one["comm"] for one in plan["owners"]],
-                       "said_now": found["states"]["free"] + found["reachable"]["reclaim"],
+                       "said_now": reachable(found), "said_then": reachable(left),
                        "said_gain": plan["gain"], "had": had, "now": now, "gained": now - had})
         print(json.dumps(rounds[-1]))
         had = now
