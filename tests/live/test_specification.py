@@ -101,11 +101,21 @@ def _aligned(rng: random.Random, order: int) -> int:
     return FIRST + (rng.randrange(PAGES >> order) << order)
 
 
+def _some_block(rng: random.Random, spec: PageOwner) -> tuple[int, Block] | None:
+    """Any block is as likely as any other; a list of all for each event would take the most time
+    of all here."""
+    for _ in range(1000):
+        pfn = FIRST + rng.randrange(PAGES)
+        if pfn in spec.blocks:
+            return pfn, spec.blocks[pfn]
+    return None
+
+
 def _event(rng: random.Random, pair: Pair) -> None:
     spec = pair.spec
     order = rng.choice((0, 0, 0, 0, 1, 1, 2, 3, 3, 4, 5, 6, 8, 9, 10))
     pfn = _aligned(rng, order)
-    live = rng.choice(list(spec.blocks.items())) if spec.blocks and rng.random() < 0.9 else None
+    live = _some_block(rng, spec) if rng.random() < 0.9 else None
     what = rng.random()
     if what < 0.36:
         pair.alloc(pfn, order, rng.random() < 0.5)
