@@ -66,12 +66,27 @@ def test_the_direct_map_is_where_two_pages_agree() -> None:
 def test_without_the_direct_map_its_hooks_say_so() -> None:
     tracker = Tracker(None, sizes_for([(1, 2)]), 16, {"direct_map": 0})
     needing = [hook for hook in hooks._FUNCTIONS if hook.needs]
-    assert len(needing) == 2
+    assert [hook.name for hook in needing if not hook.instead_of] == ["make_alloc_exact"]
+    assert len(needing) == 3
     for hook in needing:
-        assert hook.name in hooks.LOST
+        assert (hook.name in hooks.LOST) == (not hook.instead_of)
         said = hooks._attach_function(tracker, hook, None)
         assert said.startswith("missing: ")
         assert "direct map" in said
+
+
+@pytest.mark.parametrize("refused", [set(), {"make_alloc_exact"},
+                                     {"make_alloc_exact", "alloc_pages_exact_nid"}])
+def test_a_stand_in_is_told_of_only_where_it_stands_in(monkeypatch: pytest.MonkeyPatch,
+                                                       refused: set[str]) -> None:
+    monkeypatch.setattr(hooks, "_attach_function", lambda _tracker, hook, _directory: (
+        "refused: no" if hook.name in refused else "active"))
+    monkeypatch.setattr(hooks, "_attach", lambda *_: "active")
+    said = hooks.attach_optional(Tracker(None, sizes_for([(1, 2)]), 16, {}), None)
+    assert said["make_alloc_exact"] == ("refused: no" if refused else "active")
+    assert ("alloc_pages_exact" in said) == bool(refused)
+    assert ("alloc_pages_exact_nid" in said) == (refused == {"make_alloc_exact"})
+    assert "undo_isolate_page_range" not in said
 
 
 def test_fields_of_a_tracepoint() -> None:

@@ -281,6 +281,14 @@ INLINE void split_exact(u64 size, u64 address, u32 splitter)
 		split_until(pfn, pfn + pages, 0, splitter);
 }
 
+/* make_alloc_exact(address, order, size), which both of them end with */
+SEC("fexit")
+int on_made_exact(u64 *context)
+{
+	split_exact(argument(context, 2), argument(context, 3), SPLIT_EXACT);
+	return 0;
+}
+
 SEC("fexit")
 int on_exact(u64 *context)
 {

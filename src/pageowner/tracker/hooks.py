@@ -38,7 +38,7 @@ class _Hook:
     """A kernel function (the first of ``functions`` that BTF knows) and the programs on it;
     ``arguments`` gives their parameters from the names of its parameters; ``needs`` is a
     parameter without whose value they can do nothing; ``instead_of`` is a hook that does better:
-    where that one is active this one is left out."""
+    this one is for where that one is not to be had, and is told of only if it is active then."""
 
     name: str
     programs: tuple[str, ...]
@@ -86,10 +86,13 @@ _FUNCTIONS = (
     _Hook("isolate_freepages_range", ("on_contig_isolated",), ("isolate_freepages_range",)),
     _Hook("undo_isolate_page_range", ("on_contig_taken",), ("undo_isolate_page_range",),
           instead_of="isolate_freepages_range"),
+    _Hook("make_alloc_exact", ("on_made_exact",), ("make_alloc_exact",), needs="direct_map"),
     _Hook("alloc_pages_exact", ("on_exact",),
-          ("alloc_pages_exact_noprof", "alloc_pages_exact"), needs="direct_map"),
+          ("alloc_pages_exact_noprof", "alloc_pages_exact"), needs="direct_map",
+          instead_of="make_alloc_exact"),
     _Hook("alloc_pages_exact_nid", ("on_exact_nid",),
-          ("alloc_pages_exact_nid_noprof", "alloc_pages_exact_nid"), needs="direct_map"),
+          ("alloc_pages_exact_nid_noprof", "alloc_pages_exact_nid"), needs="direct_map",
+          instead_of="make_alloc_exact"),
 )
 
 LOST = {
@@ -99,9 +102,7 @@ LOST = {
     "split_folio": "huge pages that are split stay one record until a part of them is freed",
     "alloc_contig_range": "pages of CMA and gigantic huge pages are untracked",
     "isolate_freepages_range": "pages of CMA may have a time some milliseconds late",
-    "undo_isolate_page_range": "pages of CMA have the time of a moment later",
-    "alloc_pages_exact": "such blocks stay one record until a part of them is freed",
-    "alloc_pages_exact_nid": "such blocks stay one record until a part of them is freed",
+    "make_alloc_exact": "blocks of alloc_pages_exact() may stay one record until a part is freed",
     "mm_page_alloc_extfrag": "no fragmentation events",
     "mm_migrate_pages_start": "no reasons of migrations",
     "mm_migrate_pages": "no reasons of migrations",
@@ -155,8 +156,11 @@ def attach_optional(tracker: Tracker, directory: str | None) -> dict[str, str]:
     """
     hooks: dict[str, str] = {}
     for hook in _FUNCTIONS:
-        if hooks.get(hook.instead_of) != "active":
-            hooks[hook.name] = _attach_function(tracker, hook, directory)
+        if hooks.get(hook.instead_of) == "active":
+            continue
+        said = _attach_function(tracker, hook, directory)
+        if said == "active" or not hook.instead_of:
+            hooks[hook.name] = said
     for name, program in _TRACEPOINTS:
         if program.startswith("on_migrate_") and hooks["folio_migrate_flags"] != "active":
             continue  # it would say why of a migration that no hook sees

@@ -159,6 +159,9 @@ INLINE u32 task_id(u32 hook)
 	}
 	key->pid_tgid = pid_tgid;
 	key->cgroup_id = cgroup_id;
+	/* The helper leaves what is behind the name as it was (strscpy, seen on 6.1). */
+	key->comm[0] = 0;
+	key->comm[1] = 0;
 	bpf_get_current_comm(key->comm, COMM_LEN);
 	id = find_task(hook);
 	*cached = *key;
