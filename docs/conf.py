@@ -7,9 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import verbs  # noqa: E402
+import verbs
 
-import pageowner  # noqa: E402
+import pageowner
 
 project = "pageowner"
 author = "the authors of pageowner"
