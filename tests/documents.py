@@ -16,8 +16,13 @@ import subprocess
 import sys
 import termios
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TREE = Path(__file__).parents[1]
 DOCUMENTS = [TREE / "README.md", *sorted(TREE.glob("docs/**/*.md"))]
@@ -117,9 +122,27 @@ def is_shown(shown: list[str], printed: list[str]) -> bool:
     return re.fullmatch(pattern + r"\n*", text) is not None
 
 
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """Its socket, for SHOWN_SERVER, while it runs."""
+    path = folder / "socket"
+    process = subprocess.Popen([sys.executable, TREE / "tests/shown.py", "--serve", path])
+    try:
+        for _ in range(600):
+            if path.exists():
+                break
+            assert process.poll() is None
+            time.sleep(0.1)
+        yield str(path)
+    finally:
+        process.kill()
+        process.wait()
+
+
 class Shell:
     """bash on a terminal of 80 columns without colours, in a folder, that runs one command after
-    another. ``sudo`` is nothing, and ``pageowner`` is tests/shown.py with ``settings``."""
+    another. ``sudo`` is nothing, and ``pageowner`` is tests/shown.py with ``settings``: of the server
+    at SHOWN_SERVER, if that is among them."""
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self._script = folder / ".command"
@@ -131,8 +154,10 @@ class Shell:
         # The program that is tried comes first; what a document takes for granted is there.
         tools = folder / ".tools"
         tools.mkdir()
+        shown = "-I -S" + f' "{TREE}/tests/shown_client.py"' if "SHOWN_SERVER" in settings else (
+            f'"{TREE}/tests/shown.py"')
         for name, text in {
-            "pageowner": f'exec "{sys.executable}" "{TREE}/tests/shown.py" "$@"',
+            "pageowner": f'exec "{sys.executable}" {shown} "$@"',
             "page_owner_sort": f'exec "{sys.executable}" -m pageowner.page_owner_sort "$@"',
             "sudo": 'exec "$@"',
             "run-the-tests": "exec true",

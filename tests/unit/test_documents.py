@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
-from documents import DOCUMENTS, TREE, Shell, commands, inline, is_shown
+from documents import DOCUMENTS, TREE, Shell, commands, inline, is_shown, server
 from shown import check
 
 from pageowner.recording import Recorder, owned_folder
@@ -22,6 +22,8 @@ from pageowner.tracker.memo import MEMO_COUNTERS
 from pageowner.tracker.survey import SEEN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pageowner import Snapshot
 
 
@@ -45,10 +47,16 @@ def recorded(sample61: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with server(tmp_path_factory.mktemp("server")) as path:
+        yield path
+
+
 @pytest.mark.parametrize("document", SHOWING, ids=name_of)
 def test_commands_shown_do_what_is_shown(document: Path, dump_text: Path, some_records: Path,
-                                         sample61: Snapshot, recorded: Path, tmp_path: Path
-                                         ) -> None:
+                                         sample61: Snapshot, recorded: Path, served: str,
+                                         tmp_path: Path) -> None:
     todo = commands(document)
     whole = any(command.shown and "dump.txt" in command.text for command in todo)
     (tmp_path / "dump.txt").symlink_to(dump_text if whole else some_records)
@@ -62,7 +70,7 @@ def test_commands_shown_do_what_is_shown(document: Path, dump_text: Path, some_r
         (tmp_path / f"{day}.txt").write_bytes(later + b"".join(lines[1:]))
     (tmp_path / "leak.py").write_text("import time; time.sleep(60)")
     shell = Shell(tmp_path, {"SHOWN_SOURCE": str(tmp_path / "now.parquet"),
-                             "SHOWN_RECORDED": str(recorded)})
+                             "SHOWN_RECORDED": str(recorded), "SHOWN_SERVER": served})
     try:
         for command in todo:
             status, printed = shell.run(command.text)
