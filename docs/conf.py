@@ -20,11 +20,11 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 nitpicky = False
 default_role = "code"  # `x` in docstrings
+smartquotes = False  # two dashes begin an option
 
 myst_heading_anchors = 3
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-autodoc_class_signature = "separated"
 
 html_theme = "furo"  # all that a reader's browser wants is in the pages
 html_title = f"pageowner {version}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
+
 import click
 
 from pageowner.cli import group
@@ -35,16 +37,12 @@ def _section(name: str) -> str:
 def _paragraphs(text: str) -> str:
     """The help: paragraphs that begin with \\b are examples, line by line."""
     parts = []
-    for paragraph in _clean(text).split("\n\n"):
+    for paragraph in cleandoc(text).split("\n\n"):
         if paragraph.startswith("\b"):
             parts.append(_code(paragraph.removeprefix("\b").strip("\n")))
         else:
             parts.append(_escaped(" ".join(paragraph.split())))
     return "\n\n".join(parts)
-
-
-def _clean(text: str) -> str:
-    return "\n".join(line.rstrip() for line in text.strip().splitlines())
 
 
 def _code(text: str) -> str:

@@ -141,8 +141,8 @@ def server(folder: Path) -> Iterator[str]:
 
 class Shell:
     """bash on a terminal of 80 columns without colours, in a folder, that runs one command after
-    another. ``sudo`` is nothing, and ``pageowner`` is tests/shown.py with ``settings``: of the server
-    at SHOWN_SERVER, if that is among them."""
+    another. ``sudo`` is nothing, and ``pageowner`` is tests/shown.py with ``settings``: of the
+    server at SHOWN_SERVER, if that is among them."""
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         self._script = folder / ".command"

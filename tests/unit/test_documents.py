@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
-from documents import DOCUMENTS, TREE, Shell, commands, inline, is_shown, server
-from shown import check
 
+from documents import DOCUMENTS, TREE, Shell, commands, inline, is_shown, server
 from pageowner.recording import Recorder, owned_folder
 from pageowner.tracker.accounts import CLASSES
 from pageowner.tracker.maps import COUNTERS
 from pageowner.tracker.memo import MEMO_COUNTERS
 from pageowner.tracker.survey import SEEN
+from shown import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
