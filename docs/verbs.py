@@ -27,7 +27,8 @@ def _section(name: str) -> str:
         return "\n\n".join(parts)
     words = command.collect_usage_pieces(context)
     parts += [_code(" ".join(["pageowner", name, *words])), _paragraphs(command.help or "")]
-    records = [found for one in command.params if (found := one.get_help_record(context))]
+    options = (one for one in command.params if isinstance(one, click.Option))
+    records = [found for one in options if (found := one.get_help_record(context))]
     if records:
         parts.append("\n".join(["| option | |", "| --- | --- |", *(
             f"| `{_cell(option)}` | {_cell(told)} |" for option, told in records)]))
