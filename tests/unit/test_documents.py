@@ -105,3 +105,9 @@ def test_every_counter_is_explained(sample61: Snapshot) -> None:
     names = {*COUNTERS, *MEMO_COUNTERS, *SEEN, *sample61.meta.counters, "missed_in_interrupts",
              *(name for name in CLASSES if name != "absent")}
     assert not {name for name in names if f"`{name}`" not in page}
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\(\s*([^)#]+)", (TREE / "README.md").read_text())
+    assert links
+    assert not [link for link in links if "://" not in link and not (TREE / link).exists()]
