@@ -109,7 +109,7 @@ class Snapshot:
                                         self.table["order"].cast(pa.uint64()))).as_py() or 0)
 
     def select(self, **words: Any) -> Snapshot:
-        """The rows that match all of the filter words (see `analysis.select.Filter`)."""
+        """The rows that match all of the filter words (see `analysis.words.Filter`)."""
         from pageowner.analysis.words import Filter
 
         return self.where(Filter(**words))

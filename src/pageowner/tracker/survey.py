@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from pageowner.kernel import zones
 
-__all__ = ["COLUMNS", "STATES", "Survey", "not_given", "survey"]
+__all__ = ["COLUMNS", "SEEN", "STATES", "Survey", "not_given", "survey"]
 
 COLUMNS: dict[str, str] = {
     "pfn": "u8", "order": "u1", "state": "u1", "ts": "u8", "stack_id": "u4", "task_id": "u4",
@@ -47,6 +47,9 @@ COLUMNS: dict[str, str] = {
 from a record is 0 for rows that have none."""
 
 STATES = ("owned", "early", "untracked")
+
+SEEN = ("stale_pages", "split_blocks", "reread_pages", "changed_pages")
+"""What is counted on the way: see `Survey`."""
 
 _FROM_RECORD = ("ts", "stack_id", "task_id", "gfp_mask", "migrate_reason")
 _BUDDY = pageflags.bit("buddy")
@@ -117,8 +120,7 @@ class _Walk:
         self.size = 1 << store.span_shift
         self.spans = {span.first: span.records for span in store.spans}
         self.totals = np.zeros(len(CLASSES), np.int64)
-        self.seen = dict.fromkeys(
-            ("stale_pages", "split_blocks", "reread_pages", "changed_pages"), 0)
+        self.seen = dict.fromkeys(SEEN, 0)
         self.result = Survey(seen=self.seen)
         self.flags_file: int | None = None
         self.cgroup_file: int | None = None
