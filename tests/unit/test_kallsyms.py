@@ -107,7 +107,7 @@ def test_addresses_of_names() -> None:
 
 def test_hidden_addresses_are_an_error_that_says_what_to_do() -> None:
     hidden = re.sub(rb"^[0-9a-f]{16}", b"0" * 16, SMALL, flags=re.MULTILINE)
-    with pytest.raises(PageownerError, match=r"hidden; run as root.*kptr_restrict=0"):
+    with pytest.raises(PageownerError, match=r"hidden; run as root.*CAP_SYSLOG.*restrict=1"):
         kallsyms.parse(hidden)
 
 

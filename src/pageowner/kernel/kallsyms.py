@@ -21,9 +21,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Kallsyms", "load", "parse"]
+__all__ = ["HIDDEN", "Kallsyms", "load", "parse"]
 
 KALLSYMS = "/proc/kallsyms"
+
+# kallsyms_show_value(), kernel/ksyms_common.c of 6.12
+HIDDEN = ("all addresses are hidden; run as root with CAP_SYSLOG (containers seldom have it), and"
+          " if that is not enough: sysctl kernel.kptr_restrict=1")
+"""What to say where the kernel shows zeros for addresses."""
 
 _PAGE = np.uint64(4096)
 
@@ -63,9 +68,7 @@ class Kallsyms:
         self._known: dict[int, str] = {}
         address, self._kind, self._name, self._stop = _columns(text, origin)
         if not address.any():
-            raise PageownerError(
-                f"{origin}: all addresses are hidden; run as root, and if that is not enough:"
-                " sysctl kernel.kptr_restrict=0")
+            raise PageownerError(f"{origin}: {HIDDEN}")
         module = self._in_module(text)
         self._groups = self._make_groups(address, module)
 

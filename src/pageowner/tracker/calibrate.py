@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.errors import PageownerError
+from pageowner.kernel.kallsyms import HIDDEN
 from pageowner.tracker.libbpf import BpfError
 from pageowner.tracker.maps import MAX_DEPTH
 
@@ -180,10 +181,7 @@ def tracing_ranges(path: str = "/proc/kallsyms", shared: bool = False) -> list[t
     text = Path(path).read_bytes()
     found = [(int(start, 16), int(end or b"0", 16)) for start, end in pattern.findall(text)]
     if not any(start for start, _ in found):
-        raise PageownerError(
-            f"{path} hides addresses from this process, so stacks would have no names;"
-            " run: sysctl kernel.kptr_restrict=1"
-        )
+        raise PageownerError(f"{path}: {HIDDEN}")
     # Programs and trampolines come last and not in order: take 16 KiB where the end is unclear.
     return [(start, end if start < end <= start + (1 << 14) else start + (1 << 14))
             for start, end in found]

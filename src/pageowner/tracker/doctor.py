@@ -110,7 +110,7 @@ def _reading() -> Iterator[Finding]:
             ("kpagecgroup", False, "no memcg is shown")):
         yield _tried(f"/proc/{name}", needed, partial(_read, f"/proc/{name}"), lost)
     yield _tried("pageblock types", False, _pageblocks)
-    yield _tried("memory", False, _cost)
+    yield _tried("memory", True, _cost)
 
 
 def _tried(name: str, needed: bool, test: Callable[[], str], follows: str = "") -> Finding:
