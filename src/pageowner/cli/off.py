@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import click
+from pageowner.cli.verb import verb
 
 __all__ = ["command"]
 
+_EXAMPLES = (
+    ("sudo pageowner off", "stop tracking now"),
+)
 
-@click.command("off")
+
+@verb("off", *_EXAMPLES)
 def command() -> None:
     """Stop tracking and leave nothing behind, also after a crash."""
     from pageowner.tracker import lifecycle

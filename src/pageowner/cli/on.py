@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import click
 
+from pageowner.cli.verb import verb
+
 __all__ = ["command"]
 
+_EXAMPLES = (
+    ("sudo pageowner on", "every page of this machine"),
+    ("sudo pageowner on --kernel-only --free", "the kernel's own memory, and who freed it"),
+    ("sudo pageowner on --pid 4711 --min-order 2", "larger blocks of one process"),
+)
 
-@click.command("on")
+
+@verb("on", *_EXAMPLES)
 @click.option("--kernel-only", is_flag=True,
               help="Leave out the memory of user space: anonymous memory, page cache, tmpfs.")
 @click.option("--min-order", type=click.IntRange(min=0), default=0, metavar="N",

@@ -28,7 +28,7 @@ __all__ = ["as_json", "at_time", "at_times", "filters", "load", "load_counted", 
 class _Numbers(click.ParamType[Any]):
     """One number or several: ``1,2,7``."""
 
-    name = "N[,N…]"
+    name = "N[,N...]"
 
     def convert(self, value: Any, param: click.Parameter | None,
                 ctx: click.Context | None) -> tuple[int, ...]:
@@ -49,7 +49,7 @@ _FILTERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--node", {"type": _Numbers(), "help": "On these NUMA nodes."}),
     ("--zone", {"metavar": "NAME", "help": "In this zone."}),
     ("--order", {"type": _Numbers(), "help": "Blocks of these orders."}),
-    ("--gfp", {"metavar": "FLAG[,FLAG…]", "help": "With all of these gfp flags."}),
+    ("--gfp", {"metavar": "FLAG[,FLAG...]", "help": "With all of these gfp flags."}),
     ("--migratetype", {"metavar": "TYPE", "help": "Unmovable, Movable or Reclaimable."}),
     ("--state", {"metavar": "STATE", "help": "owned, early or untracked."}),
     ("--older", {"metavar": "AGE", "help": "At least this old: 30s, 5m, 2h, 1d."}),
@@ -190,7 +190,10 @@ def output_encoding() -> Callable[[str], bytes]:
     from pageowner.formats.names import to_bytes
     from pageowner.report.terminal import is_terminal
 
-    return (lambda text: printable(text).encode()) if is_terminal() else to_bytes
+    if not is_terminal():
+        return to_bytes
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors or "strict"
+    return lambda text: printable(text).encode(encoding, errors)
 
 
 def page_flags(snapshot: Snapshot, path: str | None) -> NDArray[Any] | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pageowner.cli.options import as_json, filters, load, load_counted, source
+from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
     from pageowner.analysis.words import Filter
@@ -16,10 +17,17 @@ __all__ = ["command"]
 
 _TOP = 20
 
+_EXAMPLES = (
+    ("pageowner report dump.txt", "by stack, most pages first"),
+    ("pageowner report dump.txt --by subsystem", "what the memory is used for"),
+    ("pageowner report --by comm,order --gfp ZERO", "tasks and block sizes, zeroed pages only"),
+    ("pageowner report --older 1h --full", "whole stacks of what is old"),
+)
 
-@click.command("report")
+
+@verb("report", *_EXAMPLES)
 @source
-@click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY…]",
+@click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
               help="Group by any of: stack, comm, pid, tgid, order, gfp, migratetype, block,"
                    " module, subsystem, frame, memcg, zone, node, state, reason.")
 @click.option("--sort", default="pages", show_default=True, metavar="HOW",
@@ -33,14 +41,7 @@ _TOP = 20
 @as_json
 def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: bool,
             top: int | None, everyone: bool, full: bool, as_json: bool) -> None:
-    """Who owns the memory.
-
-    \b
-    pageowner report dump.txt                     by stack, most pages first
-    pageowner report dump.txt --by subsystem      what the memory is used for
-    pageowner report --by comm,order --gfp ZERO   tasks and block sizes, zeroed pages only
-    pageowner report --older 1h --full            whole stacks of what is old
-    """
+    """Who owns the memory."""
     if everyone and top is not None:
         raise click.UsageError("--all and --top contradict each other")
     from pageowner.analysis.words import check_sort, key_names

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import click
-
 from pageowner.cli.options import as_json
+from pageowner.cli.verb import verb
 
 __all__ = ["command"]
 
+_EXAMPLES = (
+    ("sudo pageowner status", "since when, how complete, at what price"),
+    ("sudo pageowner status --json", "the same for programs"),
+)
 
-@click.command("status")
+
+@verb("status", *_EXAMPLES)
 @as_json
 def command(as_json: bool) -> None:
     """What is tracked, what it costs, what was missed."""

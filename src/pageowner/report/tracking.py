@@ -52,7 +52,7 @@ def _memo(status: Status) -> list[tuple[str, str, str]]:
     """Lines on the memo: title, text, style."""
     if status.memo not in ("on", "stopped"):
         why = "" if status.memo == "off" else f": {status.memo}"
-        return [("stacks", f"each one unwound{why}", "yellow" if why else "")]
+        return [("stacks", f"each one unwound{why}", "warn" if why else "")]
     counters = status.memo_counters
     stacks = counters["hits"] + counters["misses"]
     share = f"{100 * counters['hits'] / stacks:.1f} % recognised, " if stacks else ""
@@ -61,7 +61,7 @@ def _memo(status: Status) -> list[tuple[str, str, str]]:
                         f" different {count(counters['differences'])}", "")]
     if status.memo == "stopped":
         lines.append(("", "one was recognised wrongly, so each one is unwound since then;"
-                          " please report this kernel", "red"))
+                          " please report this kernel", "bad"))
     why = ", ".join(f"{count(counters[name])} {text}" for name, text in _UNREMEMBERED.items()
                     if counters[name])
     if why:
@@ -80,7 +80,7 @@ def draw_start(status: Status, paper: Paper) -> None:
     line(f"tracking {count_of(status.frames, 'page frame')} through {active} of"
          f" {count_of(len(status.hooks), 'hook')}, {size(status.memory_bytes)} of kernel memory")
     if status.memo not in ("on", "off"):
-        line(f"each stack is unwound anew: {status.memo}", "yellow")
+        line(f"each stack is unwound anew: {status.memo}", "warn")
     missing = [name for name, why in _hooks(status) if why != _ACTIVE]
     if missing:
         line(f"not hooked here: {', '.join(missing)}; pages that only these see count as"
@@ -95,7 +95,7 @@ def draw_status(status: Status, paper: Paper) -> None:
     if not status.on:
         if status.left:
             line("tracking", "neither on nor off: an on or off is at work, or was killed and left"
-                             " programs running; to remove them: sudo pageowner off", "yellow")
+                             " programs running; to remove them: sudo pageowner off", "warn")
         else:
             line("tracking", "off; start it with: sudo pageowner on")
         return
@@ -128,11 +128,11 @@ def draw_status(status: Status, paper: Paper) -> None:
     title = "missed"
     if status.missed:
         line(title, f"{count_of(status.missed, 'event')} of interrupts that found the tracker's"
-                    " programs at work", "yellow")
+                    " programs at work", "warn")
         title = ""
     for name, what in _MISSED.items():
         if counters.get(name):
-            line(title, f"{count(counters[name])} {what}", "yellow")
+            line(title, f"{count(counters[name])} {what}", "warn")
             title = ""
     if title:
         line(title, "nothing")
@@ -145,8 +145,8 @@ _NO_GAP = ("pageblock types", "/proc/kpagecount", "/proc/kpagecgroup", "memory")
 def draw_findings(found: list[Finding], paper: Paper) -> None:
     """What `doctor` says: each finding in a line, and what follows from those that are not well."""
     for finding in found:
-        mark, style = ("ok", "green") if finding.ok else (
-            ("no", "bold red") if finding.needed else ("--", "yellow"))
+        mark, style = ("ok", "good") if finding.ok else (
+            ("no", "bad") if finding.needed else ("--", "warn"))
         entry(paper, f"{mark}  {finding.name:<24}", printable(finding.detail), "", style)
         if finding.follows:
             entry(paper, " " * 28, f"so {printable(finding.follows)}", "dim")
@@ -155,12 +155,12 @@ def draw_findings(found: list[Finding], paper: Paper) -> None:
                and finding.name not in _NO_GAP]
     paper.line()
     if broken:
-        prose(paper, f"Tracking is not possible here: {', '.join(broken)}.", "bold red")
+        prose(paper, f"Tracking is not possible here: {', '.join(broken)}.", "bad")
     elif lacking:
         prose(paper, "Tracking works here, with gaps: they are counted as untracked, never hidden.",
               "bold")
     else:
-        prose(paper, "Tracking works here without gaps.", "bold green")
+        prose(paper, "Tracking works here without gaps.", "well")
 
 
 def to_json(status: Status) -> dict[str, Any]:
