@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import as_json, at_times, filters, load, load_counted
 from pageowner.cli.verb import verb
 from pageowner.report.text import count_of, printable, source_name
@@ -34,11 +35,13 @@ _EXAMPLES = (
 
 
 @verb("diff", *_EXAMPLES)
-@click.argument("before", metavar="A")
-@click.argument("after", required=False, metavar="[B]")
+@click.argument("before", metavar="A", shell_complete=completing.files)
+@click.argument("after", required=False, metavar="[B]", shell_complete=completing.files)
 @click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
+              shell_complete=completing.keys,
               help="Compare by any of report's keys: stack, comm, module, subsystem, memcg, ...")
 @click.option("--sort", default="change", show_default=True, metavar="HOW",
+              shell_complete=completing.changes,
               help="change (gained or lost), gained, lost, before, after, name, or a key.")
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import filters, load, output_encoding, source
 from pageowner.cli.verb import verb
 
@@ -25,7 +26,8 @@ _EXAMPLES = (
 @verb("dump", *_EXAMPLES)
 @source
 @filters
-@click.option("-o", "--output", metavar="FILE", help="Write here, whole or not at all.")
+@click.option("-o", "--output", metavar="FILE", shell_complete=completing.files,
+              help="Write here, whole or not at all.")
 def command(source: str | None, chosen: Filter, output: str | None) -> None:
     """Print the text of the kernel's page_owner, for tools that know it.
 

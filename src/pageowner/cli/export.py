@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import filters, load, load_counted, output_encoding, source
 from pageowner.cli.verb import verb
 
@@ -38,9 +39,9 @@ _EXAMPLES = (
 @click.option("--format", "kind", type=click.Choice(_FORMATS), required=True,
               help="pprof and speedscope for those viewers, folded stacks for flame graph tools,"
                    " owners as JSON, CSV or Parquet.")
-@click.option("-o", "--output", metavar="FILE",
+@click.option("-o", "--output", metavar="FILE", shell_complete=completing.files,
               help="Write FILE; - is standard output, as without.")
-@click.option("--by", metavar="KEY[,KEY...]",
+@click.option("--by", metavar="KEY[,KEY...]", shell_complete=completing.keys,
               help="Tell apart by these keys of report. In pprof they are labels, in folded and"
                    " speedscope frames around the stack, else columns.")
 @click.option("--unit", type=click.Choice(["bytes", "pages", "blocks"]),

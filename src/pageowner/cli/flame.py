@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import at_times, filters, load, load_counted
 from pageowner.cli.verb import verb
 from pageowner.report.text import source_name
@@ -23,11 +24,12 @@ _EXAMPLES = (
 
 
 @verb("flame", *_EXAMPLES)
-@click.argument("first", required=False, metavar="[A]")
-@click.argument("second", required=False, metavar="[B]")
-@click.option("--html", metavar="FILE", help="Write a page to zoom into and search.")
-@click.option("--svg", metavar="FILE", help="Write an image.")
-@click.option("--by", metavar="KEY[,KEY...]",
+@click.argument("first", required=False, metavar="[A]", shell_complete=completing.files)
+@click.argument("second", required=False, metavar="[B]", shell_complete=completing.files)
+@click.option("--html", metavar="FILE", shell_complete=completing.files,
+              help="Write a page to zoom into and search.")
+@click.option("--svg", metavar="FILE", shell_complete=completing.files, help="Write an image.")
+@click.option("--by", metavar="KEY[,KEY...]", shell_complete=completing.keys,
               help="Frames around the stack: comm gives a tower for each task.")
 @click.option("--icicle", is_flag=True, help="Hang from the top instead of standing.")
 @click.option("--reverse", is_flag=True,

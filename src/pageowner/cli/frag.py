@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import as_json, load, page_flags, source
 from pageowner.cli.verb import verb
 
@@ -27,14 +28,14 @@ _EXAMPLES = (
 
 @verb("frag", *_EXAMPLES)
 @source
-@click.option("--by", metavar="KEY[,KEY...]",
+@click.option("--by", metavar="KEY[,KEY...]", shell_complete=completing.keys,
               help="Name owners by any of report's keys: stack (the default), subsystem, comm,"
                    " memcg, ...; with --order by comm,tgid.")
 @click.option("--order", type=click.IntRange(1, _LARGEST), metavar="N",
               help="What is in the way of blocks of 2^N pages: 9 a huge page, 18 a gigantic one.")
 @click.option("--want", type=click.IntRange(min=1), metavar="N",
               help="Whose going would give N such blocks more.")
-@click.option("--kpageflags", metavar="FILE",
+@click.option("--kpageflags", metavar="FILE", shell_complete=completing.files,
               help="A copy of /proc/kpageflags made with the dump, which tells what is free.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
               help=f"Show N owners ({_TOP} by default).")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ VERBS = {
     "export": "Owners for other programs: pprof, folded, speedscope, JSON, CSV, Parquet.",
     "record": "Capture again and again, into a small folder.",
     "doctor": "What this kernel allows, and so how exact tracking can be here.",
+    "completion": "What lets Tab complete verbs, options and values in a shell.",
     "sort": "Drop-in for the kernel's page_owner_sort.",
 }
 """Every verb and its line in the help; the module is ``pageowner.cli.VERB``."""
@@ -84,11 +86,23 @@ def _said(error: click.ClickException) -> str:
     return " ".join(error.format_message().split()).rstrip(".")  # some are of many lines
 
 
+def _complete(asked: str) -> int:
+    """Answer a shell that wants to complete a line."""
+    from click.shell_completion import shell_complete
+
+    from pageowner.cli.completing import VARIABLE, register
+
+    register()
+    return shell_complete(program, {}, "pageowner", VARIABLE, asked)
+
+
 def run(argv: Sequence[str] | None) -> int:
     """Run what the words say; returns the exit status.
 
     Raises UsageError for words that are none, and KeyboardInterrupt as it came.
     """
+    if asked := os.environ.get("_PAGEOWNER_COMPLETE"):
+        return _complete(asked)
     try:
         status = program.main(args=None if argv is None else list(argv), prog_name="pageowner",
                            standalone_mode=False)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import as_json, filters, load
 from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError, UsageError
@@ -36,12 +37,13 @@ _EXAMPLES = (
 
 
 @verb("leaks", *_EXAMPLES)
-@click.argument("sources", nargs=-1, metavar="[SOURCE...]")
+@click.argument("sources", nargs=-1, metavar="[SOURCE...]", shell_complete=completing.files)
 @click.option("--for", "window", default="60s", show_default=True, metavar="TIME",
               help="How long to watch this machine; Ctrl-C gives the result so far.")
 @click.option("--every", default="5s", show_default=True, metavar="TIME",
               help="How often to look.")
 @click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
+              shell_complete=completing.keys,
               help="Owners by any of report's keys.")
 @click.option("--min", "least", default="1MiB", show_default=True, metavar="SIZE",
               help="Leave out who grew by less in the time that was watched.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import as_json, load, page_flags, source
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError, near
@@ -32,17 +33,19 @@ _EXAMPLES = (
 @verb("map", *_EXAMPLES)
 @source
 @click.option("--by", default="subsystem", show_default=True, metavar="KEY",
+              shell_complete=completing.colourings,
               help="Colour by age, or by any of report's keys: state, subsystem, migratetype, task,"
                    " memcg, ...")
 @click.option("--order", type=click.Choice(["row", "hilbert"]), default="row", show_default=True,
               help="Line by line, or along a Hilbert curve, which keeps together what lies"
                    " together.")
-@click.option("--png", metavar="FILE", help="Write an image: a pixel a page, or for more of them.")
-@click.option("--html", metavar="FILE",
+@click.option("--png", metavar="FILE", shell_complete=completing.files,
+              help="Write an image: a pixel a page, or for more of them.")
+@click.option("--html", metavar="FILE", shell_complete=completing.files,
               help="Write a page to look around in: zoom down to single pages, who owns them.")
-@click.option("--beside", metavar="SOURCE",
+@click.option("--beside", metavar="SOURCE", shell_complete=completing.files,
               help="A second snapshot or dump, side by side with the first on the page of --html.")
-@click.option("--kpageflags", metavar="FILE",
+@click.option("--kpageflags", metavar="FILE", shell_complete=completing.files,
               help="A copy of /proc/kpageflags made with the dump, which tells what is free.")
 @as_json
 def command(source: str | None, by: str, order: str, png: str | None,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError, UsageError
 from pageowner.report.text import printable, size
@@ -23,7 +24,8 @@ _EXAMPLES = (
 
 
 @verb("record", *_EXAMPLES)
-@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", metavar="DIR", shell_complete=completing.folders,
+                type=click.Path(file_okay=False, path_type=Path))
 @click.option("--every", default="10m", show_default=True, metavar="TIME",
               help="How often to capture.")
 @click.option("--keep", default="7d", show_default=True, metavar="TIME",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import as_json, filters, load, load_counted, source
 from pageowner.cli.verb import verb
 
@@ -28,9 +29,11 @@ _EXAMPLES = (
 @verb("report", *_EXAMPLES)
 @source
 @click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
+              shell_complete=completing.keys,
               help="Group by any of: stack, comm, pid, tgid, order, gfp, migratetype, block,"
                    " module, subsystem, frame, memcg, zone, node, state, reason.")
 @click.option("--sort", default="pages", show_default=True, metavar="HOW",
+              shell_complete=completing.sorts,
               help="pages, blocks, name, age (oldest first), or a key.")
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N",

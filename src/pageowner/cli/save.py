@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import at_time, filters, load
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError
@@ -26,8 +27,8 @@ _EXAMPLES = (
 
 
 @verb("save", *_EXAMPLES)
-@click.argument("file")
-@click.argument("source", required=False)
+@click.argument("file", shell_complete=completing.files)
+@click.argument("source", required=False, shell_complete=completing.files)
 @at_time
 @filters
 def command(file: str, source: str | None, chosen: Filter) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import filters
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError
@@ -31,6 +32,7 @@ _EXAMPLES = (
 @click.option("--every", default="2s", show_default=True, metavar="SECONDS",
               help="How often to look.")
 @click.option("--by", default="stack", show_default=True, metavar="KEY",
+              shell_complete=completing.live_keys,
               help="Begin with owners by stack, comm, subsystem, memcg, module, frame, tgid, pid,"
                    " order, gfp, migratetype, zone or node.")
 @filters

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import as_json, at_time, load
 from pageowner.cli.verb import verb
 
@@ -38,7 +39,8 @@ _EXAMPLES = (
 
 @verb("who", *_EXAMPLES)
 @click.argument("pfns", nargs=-1, required=True, type=_Pfn(), metavar="PFN...")
-@click.option("-s", "--source", metavar="SOURCE", help="A dump or a snapshot, not this machine.")
+@click.option("-s", "--source", metavar="SOURCE", shell_complete=completing.files,
+              help="A dump or a snapshot, not this machine.")
 @at_time
 @as_json
 def command(pfns: tuple[int, ...], source: str | None, as_json: bool) -> None:
