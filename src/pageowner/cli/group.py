@@ -14,7 +14,7 @@ from pageowner.errors import UsageError, near
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["VERBS", "program", "run"]
+__all__ = ["EPILOG", "VERBS", "program", "run"]
 
 VERBS = {
     "on": "Start tracking: from now on the kernel keeps the owner of every page.",
@@ -39,6 +39,12 @@ VERBS = {
     "sort": "Drop-in for the kernel's page_owner_sort.",
 }
 """Every verb and its line in the help; the module is ``pageowner.cli.VERB``."""
+
+
+EPILOG = ("SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), a saved snapshot, a"
+          " folder of 'record' (with --at TIME), or - for standard input; left out, it is this"
+          " machine. 'pageowner VERB --help' tells more.")
+"""What the help says below the verbs."""
 
 
 class _Verbs(click.Group):
@@ -69,10 +75,7 @@ class _Verbs(click.Group):
 
 @click.command(cls=_Verbs, subcommand_metavar="VERB [SOURCE] [OPTIONS]", options_metavar="",
                context_settings={"help_option_names": ["-h", "--help"]},
-               epilog="SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), a saved"
-                      " snapshot, a folder of 'record' (with --at TIME), or - for standard input;"
-                      " left out, it is this machine."
-                      " 'pageowner VERB --help' tells more.")
+               epilog=EPILOG)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def program() -> None:
     """Who owns every page of this machine's memory."""
