@@ -19,12 +19,15 @@ def command(as_json: bool) -> None:
     """What is tracked, what it costs, what was missed."""
     from pageowner.report import tracking
     from pageowner.report.terminal import paper
-    from pageowner.tracker import lifecycle
+    from pageowner.tracker import at_boot, lifecycle
 
     status = lifecycle.status()
     if as_json:
         import json
 
-        print(json.dumps(tracking.to_json(status), indent=1))
-    else:
-        tracking.draw_status(status, paper())
+        print(json.dumps({**tracking.to_json(status), "at_boot": at_boot.is_installed()}, indent=1))
+        return
+    sheet = paper()
+    tracking.draw_status(status, sheet)
+    if at_boot.is_installed():
+        tracking.draw_at_boot(at_boot.UNIT, at_boot.WORD, at_boot.is_wanted(), sheet)

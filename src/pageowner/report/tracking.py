@@ -11,11 +11,13 @@ from pageowner.report.grid import entry, prose
 from pageowner.report.text import age, count, count_of, printable, size
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pageowner.report.terminal import Paper
     from pageowner.tracker.doctor import Finding
     from pageowner.tracker.lifecycle import Status
 
-__all__ = ["draw_findings", "draw_start", "draw_status", "to_json"]
+__all__ = ["draw_at_boot", "draw_findings", "draw_start", "draw_status", "early_share", "to_json"]
 
 _ACTIVE = "active"
 
@@ -69,6 +71,13 @@ def _memo(status: Status) -> list[tuple[str, str, str]]:
     return lines
 
 
+def early_share(pages: dict[str, int], at_start: int) -> str:
+    """How much of the pages in use were allocated before tracking began, now and at its start."""
+    used = sum(pages.values())
+    share = 100 * pages.get("early", 0) / used if used else 0
+    return f"{share:.1f} % of the pages in use; {count_of(at_start, 'page')} when tracking began"
+
+
 def draw_start(status: Status, paper: Paper) -> None:
     """What `on` says."""
     def line(text: str, style: str = "") -> None:
@@ -79,6 +88,10 @@ def draw_start(status: Status, paper: Paper) -> None:
     active = sum(why == _ACTIVE for why in status.hooks.values())
     line(f"tracking {count_of(status.frames, 'page frame')} through {active} of"
          f" {count_of(len(status.hooks), 'hook')}, {size(status.memory_bytes)} of kernel memory")
+    if not status.already_on:
+        early = status.facts["early_pages"]
+        line(f"{count_of(early, 'page')} ({size(early * os.sysconf('SC_PAGE_SIZE'))}) in use since"
+             " before are early: without an owner")
     if status.memo not in ("on", "off"):
         line(f"each stack is unwound anew: {status.memo}", "warn")
     missing = [name for name, why in _hooks(status) if why != _ACTIVE]
@@ -108,6 +121,7 @@ def draw_status(status: Status, paper: Paper) -> None:
     pages = " ".join(f"{name} {count(number)} ({size(number * page)})"
                      for name, number in status.pages.items() if number or name == "owned")
     line("pages", pages)
+    line("early", early_share(status.pages, status.facts["early_pages"]))
     line("memory", f"{size(status.memory_bytes)} of kernel memory:"
                    f" {status.memory_bytes / max(status.frames, 1):.1f} bytes a page frame,"
                    f" {count_of(status.frames, 'frame')} covered")
@@ -136,6 +150,12 @@ def draw_status(status: Status, paper: Paper) -> None:
             title = ""
     if title:
         line(title, "nothing")
+
+
+def draw_at_boot(unit: Path, word: str, wanted: bool, paper: Paper) -> None:
+    """What `status` says of a unit that is installed; ``wanted``: this boot had the word."""
+    entry(paper, f"{'at boot':<10}", f"by {unit.name}, with {word} on the kernel's command line"
+                                     f" ({'as in' if wanted else 'not in'} this boot)")
 
 
 _NO_GAP = ("pageblock types", "/proc/kpagecount", "/proc/kpagecgroup", "memory")
