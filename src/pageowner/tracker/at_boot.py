@@ -75,6 +75,9 @@ def unit(options: Options, program: Sequence[str] | None = None) -> str:
                          " when the machine boots")
     options.check()
     words = _program() if program is None else list(program)
+    if set(words[0]) & set("'\"\\"):
+        raise PageownerError(f"{words[0]}: systemd runs nothing whose path has a quote or a"
+                             " backslash; install pageowner elsewhere")
     # an option and its value come as one text
     more = [part for word in options.words() for part in word.split(" ", 1)]
     body = _BODY.format(word=WORD, folders=" ".join(map(_quoted, _folders(words))),
@@ -179,15 +182,16 @@ def _folders(program: Sequence[str]) -> list[str]:
 
 
 def _quoted(word: str) -> str:
-    """A word as a unit's file takes it (systemd.syntax(7), "Quoting"; systemd.unit(5),
-    "Specifiers"; systemd.service(5), "Command lines")."""
+    """A path or a plain word as a unit's file takes it (systemd.syntax(7), "Quoting";
+    systemd.unit(5), "Specifiers"). ``$`` stands for itself in the path of what is run
+    (systemd.service(5), "Command lines"); no option has one."""
     if "\n" in word:
         raise PageownerError(f"{word!r} cannot be part of a systemd unit")
     word = word.replace("%", "%%")
     plain = word.replace("/", "").replace("-", "").replace(".", "").replace("_", "")
     if plain.isalnum() and plain.isascii():
         return word
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 

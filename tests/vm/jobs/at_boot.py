@@ -79,8 +79,9 @@ def with_the_word() -> None:
     assert status["options"]["depth"] == 20
     text = run("status")
     assert re.search(r"^early +[0-9.]+ % of the pages in use", text, re.MULTILINE)
-    sysinit = subprocess.run(["systemctl", "show", "sysinit.target", "-pActiveEnterTimestampMonotonic",
-                              "--value"], capture_output=True, text=True, check=True).stdout
+    sysinit = subprocess.run(
+        ["systemctl", "show", "sysinit.target", "-pActiveEnterTimestampMonotonic", "--value"],
+        capture_output=True, text=True, check=True).stdout
     assert int(found["ExecMainExitTimestampMonotonic"]) <= int(sysinit)
     pages, early = status["pages"], status["facts"]["early_pages"]
     Path("at_boot.json").write_text(json.dumps({
