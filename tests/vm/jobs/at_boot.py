@@ -45,7 +45,6 @@ def shown(*names: str) -> dict[str, str]:
 
 def install() -> None:
     """Round 1: nothing is there; then the unit is, and enabled, and only that."""
-    shutil.rmtree(KEPT, ignore_errors=True)
     before = set(UNITS.rglob("*"))
     assert not state()["on"]
     assert "tracking did not begin at boot" in run("off", "--at-boot")
