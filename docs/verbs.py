@@ -7,6 +7,7 @@ from inspect import cleandoc
 import click
 
 from pageowner.cli import group
+from pageowner.cli.verb import Verb
 from pageowner.sorting.options import USAGE
 
 __all__ = ["reference"]
@@ -18,8 +19,8 @@ def reference() -> str:
 
 
 def _section(name: str) -> str:
-    context = click.Context(group._cli, info_name="pageowner")
-    command = group._cli.get_command(context, name)
+    context = click.Context(group.program, info_name="pageowner")
+    command = group.program.get_command(context, name)
     assert command is not None
     parts = [f"## {name}"]
     if name == "sort":
@@ -32,18 +33,16 @@ def _section(name: str) -> str:
     if records:
         parts.append("\n".join(["| option | |", "| --- | --- |", *(
             f"| `{_cell(option)}` | {_cell(told)} |" for option, told in records)]))
+    if isinstance(command, Verb):
+        parts.append(_code("\n".join(
+            f"{line}    {says}" if says else line for line, says in command.examples)))
     return "\n\n".join(parts)
 
 
 def _paragraphs(text: str) -> str:
-    """The help: paragraphs that begin with \\b are examples, line by line."""
-    parts = []
-    for paragraph in cleandoc(text).split("\n\n"):
-        if paragraph.startswith("\b"):
-            parts.append(_code(paragraph.removeprefix("\b").strip("\n")))
-        else:
-            parts.append(_escaped(" ".join(paragraph.split())))
-    return "\n\n".join(parts)
+    """The help, as paragraphs."""
+    return "\n\n".join(_escaped(" ".join(paragraph.split()))
+                       for paragraph in cleandoc(text).split("\n\n"))
 
 
 def _code(text: str) -> str:

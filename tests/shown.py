@@ -53,7 +53,7 @@ def rewritten(words: list[str]) -> list[str] | None:
 
 def check(words: list[str]) -> dict[str, object]:
     """What click makes of a verb's words."""
-    command = group._cli.get_command(click.Context(group._cli), words[0])
+    command = group.program.get_command(click.Context(group.program), words[0])
     if command is None:
         raise click.UsageError(f"there is no verb {words[0]}")
     return command.make_context(words[0], words[1:]).params

@@ -31,6 +31,9 @@ class Job:
     hotplug: bool = False
     timeout: float = 600
     """Seconds for the whole guest."""
+    rounds: tuple[str, ...] = ("",)
+    """Words for the kernel's command line, of each boot in turn: the command runs in each. With
+    ``po_systemd`` the guest is booted by systemd."""
     then: tuple[str, ...] = ()
     """Runs on the host afterwards, with the folder of the results as its last word."""
 
@@ -77,6 +80,14 @@ JOBS = (
         nodes=2,
         hotplug=True,
         timeout=900,
+    ),
+    Job(
+        "boot",
+        "with page_owner=on, and only then, tracking is on once systemd has booted",
+        (PYTHON, str(HERE / "jobs" / "at_boot.py")),
+        kernels=("stock-6.12",),
+        rounds=("po_systemd po_round=1", "po_systemd po_round=2 page_owner=on",
+                "po_systemd po_round=3"),
     ),
     Job(
         "promise",

@@ -34,6 +34,19 @@ class Row:
 
 def run(kernel: Kernel, job: Job, limit: float | None = None) -> Row:
     """Run one job on one kernel; a guest that takes longer than ``limit`` seconds is left out."""
+    row = Row(kernel.name, job.name, "passed")
+    for number, words in enumerate(job.rounds):
+        if len(job.rounds) > 1:
+            print(f"-- boot {number + 1} of {len(job.rounds)}: {words}", flush=True)
+        last = _run(kernel, job, words, limit)
+        row = Row(row.kernel, row.job, last.result, row.boot_seconds or last.boot_seconds,
+                  row.seconds + last.seconds)
+        if row.result != "passed":
+            break
+    return row
+
+
+def _run(kernel: Kernel, job: Job, words: str, limit: float | None) -> Row:
     out = RESULTS / kernel.name / job.name
     start = time.monotonic()
     try:
@@ -44,7 +57,7 @@ def run(kernel: Kernel, job: Job, limit: float | None = None) -> Row:
             memory=job.memory,
             nodes=job.nodes,
             hotplug=job.hotplug,
-            append=kernel.words(job.page_owner, job.memcg),
+            append=f"{kernel.words(job.page_owner, job.memcg)} {words}".strip(),
             timeout=min(job.timeout, limit or job.timeout),
         )
     except GuestError as error:

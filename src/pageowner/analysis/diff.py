@@ -13,7 +13,7 @@ import pyarrow as pa
 from pageowner.analysis.ranking import ranked
 from pageowner.analysis.subsystems import functions
 from pageowner.analysis.words import ALIASES, COLUMNS, key_names
-from pageowner.errors import PageownerError, UsageError
+from pageowner.errors import PageownerError, UsageError, near
 from pageowner.snapshot import SCHEMA, TEXT
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _SUMS = ("pages_before", "pages_after", "blocks_before", "blocks_after")
 def check_sort(sort: str, names: Sequence[str]) -> None:
     """Raises UsageError if ``sort`` is neither one of `SORTS` nor one of the keys ``names``."""
     if sort not in SORTS and ALIASES.get(sort, sort) not in names:
-        raise UsageError(f"cannot sort by {sort!r}; choose from {', '.join(SORTS)} or a key")
+        raise UsageError(f"cannot sort by {sort!r}; {near(sort, (*SORTS, *names))}")
 
 
 def check_page_sizes(before: int, after: int) -> None:

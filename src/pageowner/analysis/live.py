@@ -17,7 +17,7 @@ import numpy as np
 from pageowner.analysis.select import conditions
 from pageowner.analysis.subsystems import distinctive_frame, module_of, subsystem
 from pageowner.analysis.words import ALIASES, KEYS, Filter
-from pageowner.errors import UsageError
+from pageowner.errors import UsageError, near
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,8 +89,7 @@ def field_of(name: str) -> str:
     if name in KEYS:
         raise UsageError(f"the live view cannot group by {name}; a whole capture can:"
                          f" pageowner report --by {name}")
-    raise UsageError(f"cannot group by {name!r}; choose from"
-                     f" {', '.join([*_DERIVED, *_FIELDS])}")
+    raise UsageError(f"cannot group by {name!r}; {near(name, (*_DERIVED, *_FIELDS))}")
 
 
 def question(text: str, chosen: Filter | None = None) -> Question:
@@ -108,8 +107,8 @@ def question(text: str, chosen: Filter | None = None) -> Question:
         if not equals:
             texts.append(word.lower())
         elif name not in known or name == "state":
-            raise UsageError(f"no filter is called {name!r}; choose from"
-                             f" {', '.join(sorted(known - {'state'}))}")
+            raise UsageError(f"no filter is called {name!r};"
+                             f" {near(name, sorted(known - {'state'}))}")
         elif not value:
             raise UsageError(f"{name}= of what?")
         elif name in ("pid", "tgid", "node", "order"):

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from pageowner.errors import UsageError
+from pageowner.errors import UsageError, near
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def key_names(words: str | list[str] | tuple[str, ...]) -> list[str]:
     names = [ALIASES.get(part.strip(), part.strip()) for part in parts]
     for name in names:
         if name not in KEYS:
-            raise UsageError(f"cannot group by {name!r}; choose from {', '.join(KEYS)}")
+            raise UsageError(f"cannot group by {name!r}; {near(name, KEYS)}")
     if not names:
         raise UsageError(f"nothing to group by; choose from {', '.join(KEYS)}")
     return list(dict.fromkeys(names))
@@ -54,7 +54,7 @@ def key_names(words: str | list[str] | tuple[str, ...]) -> list[str]:
 def check_sort(sort: str, names: Sequence[str]) -> None:
     """Raises UsageError if ``sort`` is neither one of `SORTS` nor one of the keys ``names``."""
     if sort not in SORTS and ALIASES.get(sort, sort) not in names:
-        raise UsageError(f"cannot sort by {sort!r}; choose from {', '.join(SORTS)} or a key")
+        raise UsageError(f"cannot sort by {sort!r}; {near(sort, (*SORTS, *names))}")
 
 
 @dataclass(frozen=True)

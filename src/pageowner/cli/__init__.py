@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from pageowner import ahead
 from pageowner.errors import PageownerError
+from pageowner.report import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,9 +88,9 @@ def _prepare_streams() -> None:
         sys.stdout = io.TextIOWrapper(
             io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding=sys.stdout.encoding,
             line_buffering=sys.stdout.isatty())
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # In a locale without UTF-8 an arrow must not end the report.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    # In a locale without UTF-8 an arrow must not end the report.
+    plain.prepare(sys.stdout)
+    plain.prepare(sys.stderr)
 
 
 def _catch_signals() -> None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import as_json, at_times, filters, load, load_counted
+from pageowner.cli.verb import verb
 from pageowner.report.text import count_of, printable, source_name
 
 if TYPE_CHECKING:
@@ -23,13 +25,23 @@ GREW = 3
 
 _TOP = 20
 
+_EXAMPLES = (
+    ("pageowner diff before.parquet after.parquet", "by stack, largest change first"),
+    ("pageowner diff before.parquet", "since then, on this machine"),
+    ("pageowner diff old.txt new.txt --by subsystem", "dumps, also of different kernels"),
+    ("pageowner diff A B --by comm --fail-over 10MiB", "for a test suite"),
+    ("pageowner diff DIR DIR --at 9:00 --at 14:30", "of what 'pageowner record' keeps"),
+)
 
-@click.command("diff")
-@click.argument("before", metavar="A")
-@click.argument("after", required=False, metavar="[B]")
-@click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY…]",
-              help="Compare by any of report's keys: stack, comm, module, subsystem, memcg, …")
+
+@verb("diff", *_EXAMPLES)
+@click.argument("before", metavar="A", shell_complete=completing.files)
+@click.argument("after", required=False, metavar="[B]", shell_complete=completing.files)
+@click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
+              shell_complete=completing.keys,
+              help="Compare by any of report's keys: stack, comm, module, subsystem, memcg, ...")
 @click.option("--sort", default="change", show_default=True, metavar="HOW",
+              shell_complete=completing.changes,
               help="change (gained or lost), gained, lost, before, after, name, or a key.")
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
@@ -45,13 +57,6 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
             top: int | None, everyone: bool, full: bool, fail_over: str | None,
             as_json: bool) -> int:
     """What grew, shrank, came and went from A to B, or to now.
-
-    \b
-    pageowner diff before.parquet after.parquet        by stack, largest change first
-    pageowner diff before.parquet                      since then, on this machine
-    pageowner diff old.txt new.txt --by subsystem      dumps, also of different kernels
-    pageowner diff A B --by comm --fail-over 10MiB     for a test suite
-    pageowner diff DIR DIR --at 9:00 --at 14:30        of what 'pageowner record' keeps
 
     A and B are snapshots or dumps. Stacks meet if they are of the same functions, whatever the
     build of the kernel. Exit status: 0, 1 if it failed, 2 for wrong usage, 3 if an owner gained

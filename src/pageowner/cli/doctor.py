@@ -5,11 +5,17 @@ from __future__ import annotations
 import click
 
 from pageowner.cli.options import as_json
+from pageowner.cli.verb import verb
 
 __all__ = ["command"]
 
+_EXAMPLES = (
+    ("sudo pageowner doctor", "before the first 'on', or when something is missing"),
+    ("sudo pageowner doctor --json", "the same for programs"),
+)
 
-@click.command("doctor")
+
+@verb("doctor", *_EXAMPLES)
 @as_json
 def command(as_json: bool) -> None:
     """What this kernel allows, and so how exact tracking can be here.

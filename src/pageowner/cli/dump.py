@@ -7,18 +7,27 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import filters, load, output_encoding, source
+from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
     from pageowner.analysis.words import Filter
 
 __all__ = ["command"]
 
+_EXAMPLES = (
+    ("pageowner dump >page_owner.txt", "of this machine, for the kernel's tools"),
+    ("pageowner dump now.parquet", "of a snapshot, the text it was made of"),
+    ("pageowner dump --older 1h -o old.txt", "what has been there for an hour"),
+)
 
-@click.command("dump")
+
+@verb("dump", *_EXAMPLES)
 @source
 @filters
-@click.option("-o", "--output", metavar="FILE", help="Write here, whole or not at all.")
+@click.option("-o", "--output", metavar="FILE", shell_complete=completing.files,
+              help="Write here, whole or not at all.")
 def command(source: str | None, chosen: Filter, output: str | None) -> None:
     """Print the text of the kernel's page_owner, for tools that know it.
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import filters, load, load_counted, output_encoding, source
+from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,15 +24,24 @@ __all__ = ["command"]
 _BINARY = ("pprof", "parquet")
 _FORMATS = ("pprof", "folded", "speedscope", "json", "csv", "parquet")
 
+_EXAMPLES = (
+    ("pageowner export --format pprof -o memory.pb.gz dump.txt",
+     "then: go tool pprof -http : memory.pb.gz"),
+    ("pageowner export --format folded dump.txt >stacks.folded",
+     "for flamegraph.pl --countname bytes"),
+    ("pageowner export --format speedscope -o memory.json", "open it in speedscope"),
+    ("pageowner export --format csv --by comm,subsystem dump.txt", ""),
+)
 
-@click.command("export")
+
+@verb("export", *_EXAMPLES)
 @source
 @click.option("--format", "kind", type=click.Choice(_FORMATS), required=True,
               help="pprof and speedscope for those viewers, folded stacks for flame graph tools,"
                    " owners as JSON, CSV or Parquet.")
-@click.option("-o", "--output", metavar="FILE",
+@click.option("-o", "--output", metavar="FILE", shell_complete=completing.files,
               help="Write FILE; - is standard output, as without.")
-@click.option("--by", metavar="KEY[,KEY…]",
+@click.option("--by", metavar="KEY[,KEY...]", shell_complete=completing.keys,
               help="Tell apart by these keys of report. In pprof they are labels, in folded and"
                    " speedscope frames around the stack, else columns.")
 @click.option("--unit", type=click.Choice(["bytes", "pages", "blocks"]),
@@ -38,14 +49,7 @@ _FORMATS = ("pprof", "folded", "speedscope", "json", "csv", "parquet")
 @filters
 def command(source: str | None, kind: str, output: str | None, by: str | None, unit: str | None,
             chosen: Filter) -> None:
-    """Owners for other programs.
-
-    \b
-    pageowner export --format pprof -o memory.pb.gz dump.txt    then: go tool pprof -http : memory.pb.gz
-    pageowner export --format folded dump.txt | flamegraph.pl --countname bytes >memory.svg
-    pageowner export --format speedscope -o memory.json         open it in speedscope
-    pageowner export --format csv --by comm,subsystem dump.txt
-    """  # noqa: E501
+    """Owners for other programs."""
     if unit is not None and kind != "folded":
         raise click.UsageError(f"--unit is for folded; {kind} has bytes, pages and blocks")
     if output == "-":

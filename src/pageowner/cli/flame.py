@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import at_times, filters, load, load_counted
+from pageowner.cli.verb import verb
 from pageowner.report.text import source_name
 
 if TYPE_CHECKING:
@@ -14,13 +16,20 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_EXAMPLES = (
+    ("pageowner flame --html now.html", "this machine"),
+    ("pageowner flame dump.txt --svg dump.svg --by comm", "a dump, a tower for each task"),
+    ("pageowner flame before.parquet after.parquet --html change.html", "what changed"),
+)
 
-@click.command("flame")
-@click.argument("first", required=False, metavar="[A]")
-@click.argument("second", required=False, metavar="[B]")
-@click.option("--html", metavar="FILE", help="Write a page to zoom into and search.")
-@click.option("--svg", metavar="FILE", help="Write an image.")
-@click.option("--by", metavar="KEY[,KEY…]",
+
+@verb("flame", *_EXAMPLES)
+@click.argument("first", required=False, metavar="[A]", shell_complete=completing.files)
+@click.argument("second", required=False, metavar="[B]", shell_complete=completing.files)
+@click.option("--html", metavar="FILE", shell_complete=completing.files,
+              help="Write a page to zoom into and search.")
+@click.option("--svg", metavar="FILE", shell_complete=completing.files, help="Write an image.")
+@click.option("--by", metavar="KEY[,KEY...]", shell_complete=completing.keys,
               help="Frames around the stack: comm gives a tower for each task.")
 @click.option("--icicle", is_flag=True, help="Hang from the top instead of standing.")
 @click.option("--reverse", is_flag=True,
@@ -30,11 +39,6 @@ __all__ = ["command"]
 def command(first: str | None, second: str | None, html: str | None, svg: str | None,
             by: str | None, icicle: bool, reverse: bool, chosen: Filter) -> None:
     """A flame graph of who owns the memory, or of what changed from A to B.
-
-    \b
-    pageowner flame --html now.html                     this machine
-    pageowner flame dump.txt --svg dump.svg --by comm
-    pageowner flame before.parquet after.parquet --html change.html
 
     A box is a function, as wide as the memory allocated through it; below it stands who called it.
     Of two sources, red has more pages than before, blue fewer.

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import as_json, load, page_flags, source
+from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
     from pageowner.snapshot import Snapshot
@@ -16,17 +18,24 @@ __all__ = ["command"]
 _TOP = 10
 _LARGEST = 30
 
+_EXAMPLES = (
+    ("pageowner frag dump.txt", "mixed pageblocks, and who mixes them"),
+    ("pageowner frag --by subsystem", "by what memory is used for, of this machine"),
+    ("pageowner frag --order 9", "what stands in the way of huge pages"),
+    ("pageowner frag --order 9 --want 50", "whose going would give 50 more"),
+)
 
-@click.command("frag")
+
+@verb("frag", *_EXAMPLES)
 @source
-@click.option("--by", metavar="KEY[,KEY…]",
+@click.option("--by", metavar="KEY[,KEY...]", shell_complete=completing.keys,
               help="Name owners by any of report's keys: stack (the default), subsystem, comm,"
-                   " memcg, …; with --order by comm,tgid.")
+                   " memcg, ...; with --order by comm,tgid.")
 @click.option("--order", type=click.IntRange(1, _LARGEST), metavar="N",
               help="What is in the way of blocks of 2^N pages: 9 a huge page, 18 a gigantic one.")
 @click.option("--want", type=click.IntRange(min=1), metavar="N",
               help="Whose going would give N such blocks more.")
-@click.option("--kpageflags", metavar="FILE",
+@click.option("--kpageflags", metavar="FILE", shell_complete=completing.files,
               help="A copy of /proc/kpageflags made with the dump, which tells what is free.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
               help=f"Show N owners ({_TOP} by default).")
@@ -35,12 +44,6 @@ _LARGEST = 30
 def command(source: str | None, by: str | None, order: int | None, want: int | None,
             kpageflags: str | None, top: int | None, everyone: bool, as_json: bool) -> None:
     """What fragments memory, and what it would take to get a huge page.
-
-    \b
-    pageowner frag dump.txt                      mixed pageblocks, and who mixes them
-    pageowner frag --by subsystem                by what memory is used for, of this machine
-    pageowner frag --order 9                     what stands in the way of huge pages
-    pageowner frag --order 9 --want 50           whose going would give 50 more
 
     What a source does not know is said, not guessed.
     """

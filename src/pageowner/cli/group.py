@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from pageowner import __version__
-from pageowner.errors import UsageError
+from pageowner.errors import UsageError, near
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["VERBS", "run"]
+__all__ = ["EPILOG", "VERBS", "program", "run"]
 
 VERBS = {
     "on": "Start tracking: from now on the kernel keeps the owner of every page.",
     "off": "Stop tracking and leave nothing behind.",
     "status": "What is tracked, what it costs, what was missed.",
-    "report": "Who owns the memory: by stack, task, subsystem, cgroup, …",
+    "report": "Who owns the memory: by stack, task, subsystem, cgroup, ...",
     "diff": "What grew, shrank, came and went between two snapshots.",
     "leaks": "Who leaks: whose pages grow steadily and stay.",
     "top": "Who owns memory now, and how it changes: the live view.",
@@ -34,9 +35,16 @@ VERBS = {
     "export": "Owners for other programs: pprof, folded, speedscope, JSON, CSV, Parquet.",
     "record": "Capture again and again, into a small folder.",
     "doctor": "What this kernel allows, and so how exact tracking can be here.",
+    "completion": "What lets Tab complete verbs, options and values in a shell.",
     "sort": "Drop-in for the kernel's page_owner_sort.",
 }
 """Every verb and its line in the help; the module is ``pageowner.cli.VERB``."""
+
+
+EPILOG = ("SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), a saved snapshot, a"
+          " folder of 'record' (with --at TIME), or - for standard input; left out, it is this"
+          " machine. 'pageowner VERB --help' tells more.")
+"""What the help says below the verbs."""
 
 
 class _Verbs(click.Group):
@@ -44,6 +52,13 @@ class _Verbs(click.Group):
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(VERBS)
+
+    def resolve_command(
+            self, ctx: click.Context, args: list[str],
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in VERBS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise UsageError(f"there is no verb {args[0]!r}; {near(args[0], VERBS)}")
+        return super().resolve_command(ctx, args)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
@@ -58,14 +73,30 @@ class _Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]},
-               epilog="SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), a saved"
-                      " snapshot, a folder of 'record' (with --at TIME), or - for standard input;"
-                      " left out, it is this machine."
-                      " 'pageowner VERB --help' tells more.")
+@click.command(cls=_Verbs, subcommand_metavar="VERB [SOURCE] [OPTIONS]", options_metavar="",
+               context_settings={"help_option_names": ["-h", "--help"]},
+               epilog=EPILOG)
 @click.version_option(__version__, message="%(prog)s %(version)s")
-def _cli() -> None:
+def program() -> None:
     """Who owns every page of this machine's memory."""
+
+
+def _said(error: click.ClickException) -> str:
+    if isinstance(error, click.NoSuchOption):
+        hint = near(error.option_name, error.possibilities or ())
+        return f"there is no option {error.option_name}" + (
+            f"; {hint}" if error.possibilities else "")
+    return " ".join(error.format_message().split()).rstrip(".")  # some are of many lines
+
+
+def _complete(asked: str) -> int:
+    """Answer a shell that wants to complete a line."""
+    from click.shell_completion import shell_complete
+
+    from pageowner.cli.completing import VARIABLE, register
+
+    register()
+    return shell_complete(program, {}, "pageowner", VARIABLE, asked)
 
 
 def run(argv: Sequence[str] | None) -> int:
@@ -73,8 +104,10 @@ def run(argv: Sequence[str] | None) -> int:
 
     Raises UsageError for words that are none, and KeyboardInterrupt as it came.
     """
+    if asked := os.environ.get("_PAGEOWNER_COMPLETE"):
+        return _complete(asked)
     try:
-        status = _cli.main(args=None if argv is None else list(argv), prog_name="pageowner",
+        status = program.main(args=None if argv is None else list(argv), prog_name="pageowner",
                            standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show(sys.stderr)
@@ -82,8 +115,7 @@ def run(argv: Sequence[str] | None) -> int:
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "pageowner"
-        said = " ".join(error.format_message().split()).rstrip(".")  # some are of many lines
-        raise UsageError(f"{said}; see '{path} --help'") from error
+        raise UsageError(f"{_said(error)}; see '{path} --help'") from error
     except click.Abort as error:
         # click makes it of Ctrl-C, and of what else ends us
         raise (error.__cause__ or KeyboardInterrupt()) from error

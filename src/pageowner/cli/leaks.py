@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import as_json, filters, load
+from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError, UsageError
 
 if TYPE_CHECKING:
@@ -25,14 +27,23 @@ __all__ = ["command", "watch_for"]
 
 _TOP = 10
 
+_EXAMPLES = (
+    ("pageowner leaks", "watch this machine for a minute"),
+    ("pageowner leaks --for 1h --every 1m", "find slower leaks"),
+    ("pageowner leaks --by comm,subsystem", "by task and use"),
+    ("pageowner leaks mon.parquet tue.parquet wed.parquet thu.parquet", ""),
+    ("pageowner leaks DIR", "all captures of 'pageowner record'"),
+)
 
-@click.command("leaks")
-@click.argument("sources", nargs=-1, metavar="[SOURCE…]")
+
+@verb("leaks", *_EXAMPLES)
+@click.argument("sources", nargs=-1, metavar="[SOURCE...]", shell_complete=completing.files)
 @click.option("--for", "window", default="60s", show_default=True, metavar="TIME",
               help="How long to watch this machine; Ctrl-C gives the result so far.")
 @click.option("--every", default="5s", show_default=True, metavar="TIME",
               help="How often to look.")
-@click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY…]",
+@click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
+              shell_complete=completing.keys,
               help="Owners by any of report's keys.")
 @click.option("--min", "least", default="1MiB", show_default=True, metavar="SIZE",
               help="Leave out who grew by less in the time that was watched.")
@@ -44,13 +55,6 @@ _TOP = 10
 def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str, by: str, least: str,
             top: int, full: bool, as_json: bool) -> None:
     """Who leaks: whose pages grow steadily and stay, while others' come and go.
-
-    \b
-    pageowner leaks                              watch this machine for a minute
-    pageowner leaks --for 1h --every 1m          find slower leaks
-    pageowner leaks --by comm,subsystem          by task and use
-    pageowner leaks mon.parquet tue.parquet wed.parquet thu.parquet
-    pageowner leaks DIR                          all captures of 'pageowner record'
 
     At least four snapshots of one boot make a series; two are compared by 'pageowner diff'.
     """

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import as_json, load, page_flags, source
-from pageowner.errors import UsageError
+from pageowner.cli.verb import verb
+from pageowner.errors import UsageError, near
 from pageowner.report.text import printable, size
 
 if TYPE_CHECKING:
@@ -19,33 +21,36 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_EXAMPLES = (
+    ("pageowner map", "this machine, in the terminal"),
+    ("pageowner map dump.txt --by task", "who has memory where"),
+    ("pageowner map --png memory.png --order hilbert", "as an image"),
+    ("pageowner map --html memory.html", "to zoom into and search"),
+    ("pageowner map old.parquet --beside new.parquet --html both.html", ""),
+)
 
-@click.command("map")
+
+@verb("map", *_EXAMPLES)
 @source
 @click.option("--by", default="subsystem", show_default=True, metavar="KEY",
+              shell_complete=completing.colourings,
               help="Colour by age, or by any of report's keys: state, subsystem, migratetype, task,"
-                   " memcg, …")
+                   " memcg, ...")
 @click.option("--order", type=click.Choice(["row", "hilbert"]), default="row", show_default=True,
               help="Line by line, or along a Hilbert curve, which keeps together what lies"
                    " together.")
-@click.option("--png", metavar="FILE", help="Write an image: a pixel a page, or for more of them.")
-@click.option("--html", metavar="FILE",
+@click.option("--png", metavar="FILE", shell_complete=completing.files,
+              help="Write an image: a pixel a page, or for more of them.")
+@click.option("--html", metavar="FILE", shell_complete=completing.files,
               help="Write a page to look around in: zoom down to single pages, who owns them.")
-@click.option("--beside", metavar="SOURCE",
+@click.option("--beside", metavar="SOURCE", shell_complete=completing.files,
               help="A second snapshot or dump, side by side with the first on the page of --html.")
-@click.option("--kpageflags", metavar="FILE",
+@click.option("--kpageflags", metavar="FILE", shell_complete=completing.files,
               help="A copy of /proc/kpageflags made with the dump, which tells what is free.")
 @as_json
 def command(source: str | None, by: str, order: str, png: str | None,
             html: str | None, beside: str | None, kpageflags: str | None, as_json: bool) -> None:
     """A picture of physical memory.
-
-    \b
-    pageowner map                        this machine, in the terminal
-    pageowner map dump.txt --by task     who has memory where
-    pageowner map --png memory.png --order hilbert
-    pageowner map --html memory.html     to zoom into and search
-    pageowner map old.parquet --beside new.parquet --html both.html
 
     Each cell stands for so many pages, and shows what most of them are; the less of it that is,
     the darker. Nodes and zones begin on lines of their own, with the address at the left.
@@ -108,16 +113,18 @@ def _colouring(by: str) -> str:
 
     name = ALIASES.get(by, by)
     if name != "age" and name not in KEYS:
-        raise UsageError(f"cannot colour by {by!r}; choose from age, {', '.join(KEYS)}")
+        raise UsageError(f"cannot colour by {by!r}; {near(by, ('age', *KEYS))}")
     return name
 
 
 def _console() -> Console | None:
     """A terminal with colours; None where characters have to do."""
+    from pageowner.report.plain import is_ascii
     from pageowner.report.terminal import console, is_terminal
 
     coloured = is_terminal() or bool(os.environ.get("FORCE_COLOR"))
-    if not coloured or os.environ.get("NO_COLOR"):
+    # a cell's two halves are drawn with signs that ASCII has not
+    if not coloured or os.environ.get("NO_COLOR") or is_ascii(sys.stdout):
         return None
     screen = console(shutil.get_terminal_size().columns)
     return screen if screen.color_system else None

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import click
 
+from pageowner.cli.verb import verb
+
 __all__ = ["command"]
 
+_EXAMPLES = (
+    ("sudo pageowner off", "stop tracking now"),
+    ("sudo pageowner off --at-boot", "and begin no more at boot"),
+)
 
-@click.command("off")
-def command() -> None:
+
+@verb("off", *_EXAMPLES)
+@click.option("--at-boot", is_flag=True,
+              help="Remove what 'pageowner on --at-boot' installed, and leave tracking as it is.")
+def command(at_boot: bool) -> None:
     """Stop tracking and leave nothing behind, also after a crash."""
+    if at_boot:
+        from pageowner.tracker import at_boot as unit
+
+        print(f"{unit.UNIT} is removed; tracking does not begin at boot" if unit.remove()
+              else "tracking did not begin at boot")
+        return
     from pageowner.tracker import lifecycle
 
     print("tracking is off" if lifecycle.off() else "tracking was not on")

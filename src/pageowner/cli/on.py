@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+from pageowner.cli.verb import verb
+
+if TYPE_CHECKING:
+    from pageowner.tracker.lifecycle import Options
 
 __all__ = ["command"]
 
+_EXAMPLES = (
+    ("sudo pageowner on", "every page of this machine"),
+    ("sudo pageowner on --kernel-only --free", "the kernel's own memory, and who freed it"),
+    ("sudo pageowner on --pid 4711 --min-order 2", "larger blocks of one process"),
+    ("sudo pageowner on --at-boot --kernel-only", "from each boot with page_owner=on"),
+)
 
-@click.command("on")
+
+@verb("on", *_EXAMPLES)
 @click.option("--kernel-only", is_flag=True,
               help="Leave out the memory of user space: anonymous memory, page cache, tmpfs.")
 @click.option("--min-order", type=click.IntRange(min=0), default=0, metavar="N",
@@ -27,9 +41,13 @@ __all__ = ["command"]
 @click.option("--check", type=click.FloatRange(0, 1), default=1 / 1024, metavar="FRACTION",
               help="How many of the recognised stacks to unwind too and compare, 0 to 1;"
                    " 1/1024 if not given.")
+@click.option("--at-boot", is_flag=True,
+              help="Not now, but early in each boot with page_owner=on on the kernel's command"
+                   " line: writes and enables a systemd unit.")
 @click.option("--debug", is_flag=True, help="Show the verifier's log if the kernel refuses.")
 def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: int,
-            free_side: bool, depth: int, plain: bool, check: float, debug: bool) -> None:
+            free_side: bool, depth: int, plain: bool, check: float, at_boot: bool,
+            debug: bool) -> None:
     """Start tracking: from now on the kernel keeps the owner of every page.
 
     No reboot, no daemon: BPF programs on the kernel's own tracepoints, and maps that hold the
@@ -39,8 +57,21 @@ def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: i
     from pageowner.report.terminal import paper
     from pageowner.tracker import lifecycle
 
-    status = lifecycle.on(lifecycle.Options(
+    options = lifecycle.Options(
         kernel_only=kernel_only, min_order=min_order, tgid=tgid, cgroup=cgroup, sample=sample,
-        free_side=free_side, depth=depth, memo=not plain,
-        memo_check=check), debug=debug)
-    tracking.draw_start(status, paper())
+        free_side=free_side, depth=depth, memo=not plain, memo_check=check)
+    if at_boot:
+        _install(options)
+        return
+    tracking.draw_start(lifecycle.on(options, debug=debug), paper())
+
+
+def _install(options: Options) -> None:
+    from pageowner.tracker import at_boot
+
+    path = at_boot.install(options)
+    print(f"{path}: tracking begins early in each boot with {at_boot.WORD} on the kernel's command"
+          " line")
+    if not at_boot.is_wanted():
+        print(f"{at_boot.WORD} is not there now; the boot loader's configuration adds it (GRUB:"
+              " GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub)")

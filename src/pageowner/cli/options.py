@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pageowner.cli import completing
 from pageowner.errors import PageownerError
 from pageowner.report.text import count_of, printable
 
@@ -28,7 +29,7 @@ __all__ = ["as_json", "at_time", "at_times", "filters", "load", "load_counted", 
 class _Numbers(click.ParamType[Any]):
     """One number or several: ``1,2,7``."""
 
-    name = "N[,N…]"
+    name = "N[,N...]"
 
     def convert(self, value: Any, param: click.Parameter | None,
                 ctx: click.Context | None) -> tuple[int, ...]:
@@ -42,16 +43,22 @@ _FILTERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--pid", {"type": _Numbers(), "help": "Allocated by these threads."}),
     ("--tgid", {"type": _Numbers(), "help": "Allocated by these processes."}),
     ("--comm", {"metavar": "GLOB", "help": "By tasks of this name."}),
-    ("--module", {"metavar": "GLOB", "help": "Through this kernel module."}),
-    ("--subsystem", {"metavar": "GLOB", "help": "For this use, such as 'page cache'."}),
+    ("--module", {"metavar": "GLOB", "help": "Through this kernel module.",
+     "shell_complete": completing.modules}),
+    ("--subsystem", {"metavar": "GLOB", "help": "For this use, such as 'page cache'.",
+     "shell_complete": completing.subsystems}),
     ("--stack", {"metavar": "GLOB", "help": "Through a function of this name."}),
     ("--memcg", {"metavar": "GLOB", "help": "Charged to this cgroup."}),
     ("--node", {"type": _Numbers(), "help": "On these NUMA nodes."}),
-    ("--zone", {"metavar": "NAME", "help": "In this zone."}),
+    ("--zone", {"metavar": "NAME", "help": "In this zone.",
+     "shell_complete": completing.zones}),
     ("--order", {"type": _Numbers(), "help": "Blocks of these orders."}),
-    ("--gfp", {"metavar": "FLAG[,FLAG…]", "help": "With all of these gfp flags."}),
-    ("--migratetype", {"metavar": "TYPE", "help": "Unmovable, Movable or Reclaimable."}),
-    ("--state", {"metavar": "STATE", "help": "owned, early or untracked."}),
+    ("--gfp", {"metavar": "FLAG[,FLAG...]", "help": "With all of these gfp flags.",
+     "shell_complete": completing.gfp_flags}),
+    ("--migratetype", {"metavar": "TYPE", "help": "Unmovable, Movable or Reclaimable.",
+     "shell_complete": completing.migratetypes}),
+    ("--state", {"metavar": "STATE", "help": "owned, early or untracked.",
+     "shell_complete": completing.states}),
     ("--older", {"metavar": "AGE", "help": "At least this old: 30s, 5m, 2h, 1d."}),
     ("--newer", {"metavar": "AGE", "help": "At most this old."}),
 )
@@ -139,7 +146,8 @@ def _placed(sources: tuple[str | None, ...], at: tuple[str, ...]) -> tuple[str |
 
 def source(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds SOURCE and ``--at``."""
-    argument = click.argument("source", required=False, metavar="[SOURCE]")
+    argument = click.argument("source", required=False, metavar="[SOURCE]",
+                              shell_complete=completing.files)
     return argument(at_time(command))
 
 
@@ -190,7 +198,10 @@ def output_encoding() -> Callable[[str], bytes]:
     from pageowner.formats.names import to_bytes
     from pageowner.report.terminal import is_terminal
 
-    return (lambda text: printable(text).encode()) if is_terminal() else to_bytes
+    if not is_terminal():
+        return to_bytes
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors or "strict"
+    return lambda text: printable(text).encode(encoding, errors)
 
 
 def page_flags(snapshot: Snapshot, path: str | None) -> NDArray[Any] | None:

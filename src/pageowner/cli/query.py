@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import as_json, at_times, load
+from pageowner.cli.verb import verb
 from pageowner.report.text import printable
 
 if TYPE_CHECKING:
@@ -19,10 +21,16 @@ __all__ = ["command"]
 
 _ROWS = 100
 
+_EXAMPLES = (
+    ('pageowner query "SELECT comm, sum(pages) FROM pages GROUP BY comm" dump.txt', ""),
+    ('pageowner query "SELECT source, sum(bytes) FROM pages GROUP BY ALL" A.parquet B.parquet', ""),
+    ("pageowner query --columns", "what can be asked for"),
+)
 
-@click.command("query")
+
+@verb("query", *_EXAMPLES)
 @click.argument("sql", required=False, metavar="SQL")
-@click.argument("sources", nargs=-1, metavar="[SOURCE]…")
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...", shell_complete=completing.files)
 @click.option("--columns", is_flag=True, help="List the columns and what they mean.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
               help=f"Show N rows ({_ROWS} by default); the table only.")
@@ -33,11 +41,6 @@ _ROWS = 100
 def command(sql: str | None, sources: tuple[str, ...], columns: bool, top: int | None,
             everything: bool, as_csv: bool, as_json: bool) -> None:
     """Ask by SQL (DuckDB's) about one SOURCE or several.
-
-    \b
-    pageowner query "SELECT comm, sum(pages) FROM pages GROUP BY comm" dump.txt
-    pageowner query "SELECT source, subsystem, sum(bytes) AS b FROM pages GROUP BY ALL
-                     ORDER BY b DESC" before.parquet after.parquet
 
     The table 'pages' has a row for each allocation of all sources, and each source is a table of
     its file's name too (before, after). Nothing else can be read or written by the SQL.
@@ -97,9 +100,10 @@ def _names(sources: list[str] | list[None]) -> list[tuple[str, str | None]]:
 
 def _list_columns() -> None:
     from pageowner.columns import DERIVED, SAVED
-    from pageowner.report.columns import lay_out
+    from pageowner.report.grid import entry
     from pageowner.report.terminal import paper
 
-    both = {**SAVED, **DERIVED}
-    lay_out([("COLUMN", "left", list(both)), ("MEANING", "left", list(both.values()))],
-            ["meaning"], paper())
+    sheet, both = paper(), {"COLUMN": "MEANING", **SAVED, **DERIVED}
+    widest = max(map(len, both))
+    for name, meaning in both.items():
+        entry(sheet, f"{name:<{widest}}  ", meaning)

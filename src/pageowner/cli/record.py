@@ -8,14 +8,24 @@ from pathlib import Path
 
 import click
 
+from pageowner.cli import completing
+from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError, UsageError
 from pageowner.report.text import printable, size
 
 __all__ = ["command"]
 
+_EXAMPLES = (
+    ("pageowner record /var/lib/pageowner", "every 10 minutes, for 7 days"),
+    ("pageowner record --every 1m --keep 1d DIR", "more often, for a day"),
+    ("pageowner report DIR --at 14:30", "as it was then, in any verb"),
+    ("pageowner leaks DIR", "what grew all the time"),
+)
 
-@click.command("record")
-@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+
+@verb("record", *_EXAMPLES)
+@click.argument("folder", metavar="DIR", shell_complete=completing.folders,
+                type=click.Path(file_okay=False, path_type=Path))
 @click.option("--every", default="10m", show_default=True, metavar="TIME",
               help="How often to capture.")
 @click.option("--keep", default="7d", show_default=True, metavar="TIME",
@@ -23,12 +33,6 @@ __all__ = ["command"]
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N captures.")
 def command(folder: Path, every: str, keep: str, count: int | None) -> None:
     """Capture this machine again and again into DIR, until Ctrl-C.
-
-    \b
-    pageowner record /var/lib/pageowner                   every 10 minutes, for 7 days
-    pageowner record --every 1m --keep 1d DIR
-    pageowner report DIR --at 14:30                       as it was then, in any verb
-    pageowner leaks DIR
 
     What changed little takes little room. A full disk, or an end by force, loses no capture but the
     one that is being written.

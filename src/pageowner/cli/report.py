@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import as_json, filters, load, load_counted, source
+from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
     from pageowner.analysis.words import Filter
@@ -16,13 +18,22 @@ __all__ = ["command"]
 
 _TOP = 20
 
+_EXAMPLES = (
+    ("pageowner report dump.txt", "by stack, most pages first"),
+    ("pageowner report dump.txt --by subsystem", "what the memory is used for"),
+    ("pageowner report --by comm,order --gfp ZERO", "tasks and block sizes, zeroed pages only"),
+    ("pageowner report --older 1h --full", "whole stacks of what is old"),
+)
 
-@click.command("report")
+
+@verb("report", *_EXAMPLES)
 @source
-@click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY…]",
+@click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
+              shell_complete=completing.keys,
               help="Group by any of: stack, comm, pid, tgid, order, gfp, migratetype, block,"
                    " module, subsystem, frame, memcg, zone, node, state, reason.")
 @click.option("--sort", default="pages", show_default=True, metavar="HOW",
+              shell_complete=completing.sorts,
               help="pages, blocks, name, age (oldest first), or a key.")
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
@@ -33,14 +44,7 @@ _TOP = 20
 @as_json
 def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: bool,
             top: int | None, everyone: bool, full: bool, as_json: bool) -> None:
-    """Who owns the memory.
-
-    \b
-    pageowner report dump.txt                     by stack, most pages first
-    pageowner report dump.txt --by subsystem      what the memory is used for
-    pageowner report --by comm,order --gfp ZERO   tasks and block sizes, zeroed pages only
-    pageowner report --older 1h --full            whole stacks of what is old
-    """
+    """Who owns the memory."""
     if everyone and top is not None:
         raise click.UsageError("--all and --top contradict each other")
     from pageowner.analysis.words import check_sort, key_names

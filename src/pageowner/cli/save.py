@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import at_time, filters, load
+from pageowner.cli.verb import verb
 from pageowner.errors import UsageError
 from pageowner.report.text import count_of, size
 
@@ -17,10 +19,16 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_EXAMPLES = (
+    ("pageowner save now.parquet", "this machine as it is now"),
+    ("pageowner save small.parquet dump.txt.gz", "a dump, in a hundredth of the room"),
+    ("pageowner save ext4.parquet dump.txt --module ext4", "a part of it"),
+)
 
-@click.command("save")
-@click.argument("file")
-@click.argument("source", required=False)
+
+@verb("save", *_EXAMPLES)
+@click.argument("file", shell_complete=completing.files)
+@click.argument("source", required=False, shell_complete=completing.files)
 @at_time
 @filters
 def command(file: str, source: str | None, chosen: Filter) -> None:

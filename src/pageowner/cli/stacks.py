@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli.options import as_json, filters, load, output_encoding, source
+from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
     from pageowner.analysis.words import Filter
 
 __all__ = ["command"]
 
+_EXAMPLES = (
+    ("pageowner stacks dump.txt", "all stacks, most pages first"),
+    ("pageowner stacks --threshold 1000", "of this machine, large owners only"),
+    ("pageowner stacks --comm 'nginx*' --json", "of some tasks, for programs"),
+)
 
-@click.command("stacks")
+
+@verb("stacks", *_EXAMPLES)
 @source
 @filters
 @click.option("--threshold", type=click.IntRange(min=0), default=0, metavar="PAGES",

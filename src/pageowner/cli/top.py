@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import filters
+from pageowner.cli.verb import verb
 from pageowner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,21 +21,23 @@ __all__ = ["command"]
 
 _LEAST_NS = 200 * 10**6
 
+_EXAMPLES = (
+    ("pageowner top", "by stack, most memory first"),
+    ("pageowner top --by comm --every 1", "by task, each second"),
+    ("pageowner top --subsystem 'slab*'", "slab pages alone"),
+)
 
-@click.command("top")
+
+@verb("top", *_EXAMPLES)
 @click.option("--every", default="2s", show_default=True, metavar="SECONDS",
               help="How often to look.")
 @click.option("--by", default="stack", show_default=True, metavar="KEY",
+              shell_complete=completing.live_keys,
               help="Begin with owners by stack, comm, subsystem, memcg, module, frame, tgid, pid,"
                    " order, gfp, migratetype, zone or node.")
 @filters
 def command(chosen: Filter, every: str, by: str) -> None:
     """Who owns memory now, and how it changes: the live view.
-
-    \b
-    pageowner top                        by stack, most memory first
-    pageowner top --by comm --every 1    by task, each second
-    pageowner top --subsystem 'slab*'    slab pages alone
 
     Keys: q quit, ? help, / filter, g s t u m group, o order, enter unfold.
     """

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pageowner.cli import completing
 from pageowner.cli.options import as_json, at_time, load
+from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
     from pageowner.tracker.last_free import LastFree
@@ -29,18 +31,20 @@ class _Pfn(click.ParamType[int]):
             self.fail(f"{value!r} is not a page frame number; write 1234 or 0x4d2", param, ctx)
         return pfn
 
+_EXAMPLES = (
+    ("pageowner who 0x1a2b3", "of this machine"),
+    ("pageowner who 6699 6700 -s dump.txt", "of a dump"),
+)
 
-@click.command("who")
-@click.argument("pfns", nargs=-1, required=True, type=_Pfn(), metavar="PFN…")
-@click.option("-s", "--source", metavar="SOURCE", help="A dump or a snapshot, not this machine.")
+
+@verb("who", *_EXAMPLES)
+@click.argument("pfns", nargs=-1, required=True, type=_Pfn(), metavar="PFN...")
+@click.option("-s", "--source", metavar="SOURCE", shell_complete=completing.files,
+              help="A dump or a snapshot, not this machine.")
 @at_time
 @as_json
 def command(pfns: tuple[int, ...], source: str | None, as_json: bool) -> None:
     """All that is known of page frames.
-
-    \b
-    pageowner who 0x1a2b3                  of this machine
-    pageowner who 6699 6700 -s dump.txt    of a dump
 
     With 'pageowner on --free' it says too who freed the page last; of a free page, too.
     """

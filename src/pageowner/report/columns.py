@@ -41,7 +41,7 @@ def key_columns(table: Mapping[str, list[Any]], by: Sequence[str], kind: str) ->
 def lay_out(columns: Sequence[Column], by: Sequence[str], paper: Paper) -> None:
     """The titles and every row; what does not fit is cut where it is longest."""
     widths = _widths(columns, by, paper.width)
-    paper.line(_line([title for title, _, _ in columns], columns, widths), "bold underline")
+    paper.line(_line([title for title, _, _ in columns], columns, widths), "columns")
     for row in zip(*(cells for _, _, cells in columns), strict=True):
         paper.line(_line(row, columns, widths))
 

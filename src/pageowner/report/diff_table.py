@@ -65,9 +65,9 @@ def draw(changes: pa.Table, top: int | None, by: Sequence[str], before: Side, af
     if rest["owners"]:
         if full:
             paper.line()
-        paper.line(f"and {count_of(rest['owners'], 'more owner')}:"
-                   f" {size(rest['gained'] * page_size)} gained,"
-                   f" {size(rest['lost'] * page_size)} lost", "dim")
+        prose(paper, f"and {count_of(rest['owners'], 'more owner')}:"
+                     f" {size(rest['gained'] * page_size)} gained,"
+                     f" {size(rest['lost'] * page_size)} lost", "dim")
 
 
 def _draw_rows(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,
@@ -105,7 +105,7 @@ def _draw_full(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,
         paper.line(f"  {printable(subsystem(row['stack']))}")
         telling = distinctive_frame(row["stack"])
         for frame in row["stack"].split("\n"):
-            paper.line(f"    {printable(frame)}", "bold yellow" if frame == telling else "")
+            paper.line(f"    {printable(frame)}", "telling" if frame == telling else "")
 
 
 def to_json(changes: pa.Table, top: int | None, by: Sequence[str], before: Side,

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pageowner.report.palette import ROLE_COLOURS, VALUE_COLOURS
+from pageowner.report.palette import FEWER, MORE, ROLE_COLOURS, SAME, VALUE_COLOURS
 
 if TYPE_CHECKING:
     from pageowner.analysis.flame import Chains
 
 __all__ = ["FEWER", "MORE", "OTHERS", "SAME", "blend", "changed", "subsystem_colours"]
-
-MORE, FEWER, SAME = "#e0342b", "#3b7dd8", "#d9d9d9"
-"""Of what has more pages, what has fewer, and what has as many."""
 
 OTHERS = ROLE_COLOURS["other"]
 """Of all subsystems but the largest."""

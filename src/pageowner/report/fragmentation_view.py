@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["draw", "draw_huge", "to_json"]
 
 _UNKNOWN = "-"
-_HEADING = "bold cyan"
+_HEADING = "heading"
 _WIDE = 120
 _KINDS = {"Unmovable": "unmovable", "Reclaimable": "reclaimable", "Movable": "movable",
           "unknown": "type unknown", "free": "free",
@@ -208,7 +208,7 @@ def _blocks(number: int, order: int, meta: Metadata) -> str:
 
 def _notes(notes: Sequence[str], paper: Paper) -> None:
     for note in notes:
-        prose(paper, f"note: {printable(note)}", "yellow")
+        prose(paper, f"note: {printable(note)}", "warn")
 
 
 def _states(states: Mapping[str, int]) -> str:

@@ -115,7 +115,7 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
     paper.line()
     leaks = [row for row in rows if row["kind"] == "leak"]
     if not leaks:
-        paper.line("No leak: nobody's pages grew steadily and stayed.", "bold")
+        prose(paper, "No leak: nobody's pages grew steadily and stayed.", "bold")
     else:
         _table(leaks[:top], watched, paper, full)
         if len(leaks) > top:

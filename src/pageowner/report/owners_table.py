@@ -53,7 +53,8 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
     lay_out(columns, by, paper)
     if shown.rest_owners:
         share = 100 * shown.rest_pages / all_pages if all_pages else 0.0
-        paper.line(
+        prose(
+            paper,
             f"and {count_of(shown.rest_owners, 'more owner')}:"
             f" {size(shown.rest_pages * meta.page_size)},"
             f" {count_of(shown.rest_pages, 'page')}, {share:.1f} %", "dim")
@@ -81,7 +82,7 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
         paper.line()
         prose(paper, f"{size(without.pages * meta.page_size)}, {count_of(without.pages, 'page')}"
               f" ({100 * without.pages / total:.1f} %) in {count_of(without.blocks, 'block')} have"
-              f" no stack{why}{more}", "yellow")
+              f" no stack{why}{more}", "warn")
     for row in shown.rows():
         paper.line()
         times = "" if row["oldest_ns"] is None or now_ns is None else (
@@ -101,7 +102,7 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
         telling = distinctive_frame(stack)
         for frame in stack.split("\n"):
             here = distinctive_frame(frame)  # of one frame: it itself, in the same words
-            paper.line(f"    {printable(frame)}", "bold yellow" if here == telling else "")
+            paper.line(f"    {printable(frame)}", "telling" if here == telling else "")
     if shown.rest_owners:
         paper.line()
         paper.line(f"and {count_of(shown.rest_owners, 'more owner')}:"

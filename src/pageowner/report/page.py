@@ -48,7 +48,7 @@ def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
             telling = distinctive_frame(row["stack"])
             for frame in row["stack"].split("\n"):
                 line(f"    {frame}",
-                     "bold yellow" if distinctive_frame(frame) == telling else "")
+                     "telling" if distinctive_frame(frame) == telling else "")
         if row["notes"] is not None:
             for note in row["notes"].split("\n"):
                 line(f"  {note}")

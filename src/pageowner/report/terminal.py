@@ -7,6 +7,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from pageowner.report.palette import STYLES
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -42,7 +44,7 @@ class Paper:
         self.width = width
 
     def line(self, text: str = "", style: str = "") -> None:
-        """One line; plain text has no style."""
+        """One line in one of `palette.STYLES`; plain text has none."""
         print(text)
 
     def parts(self, parts: Sequence[tuple[str, str]]) -> None:
@@ -60,12 +62,13 @@ class _Screen(Paper):
     def line(self, text: str = "", style: str = "") -> None:
         from rich.text import Text
 
-        self._console.print(Text(text, style=style), soft_wrap=True)
+        self._console.print(Text(text, style=STYLES[style]), soft_wrap=True)
 
     def parts(self, parts: Sequence[tuple[str, str]]) -> None:
         from rich.text import Text
 
-        self._console.print(Text.assemble(*parts), soft_wrap=True)
+        styled = [(text, STYLES[style]) for text, style in parts]
+        self._console.print(Text.assemble(*styled), soft_wrap=True)
 
 
 def paper() -> Paper:

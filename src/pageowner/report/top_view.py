@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -26,6 +27,8 @@ from pageowner.analysis import live
 from pageowner.analysis.live import Row
 from pageowner.errors import PageownerError, UsageError
 from pageowner.report import top_lines
+from pageowner.report.palette import CURSOR, STYLES
+from pageowner.report.plain import ascii_only, is_ascii
 from pageowner.report.text import printable
 
 if TYPE_CHECKING:
@@ -40,12 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TopApp"]
 
-_STYLES = {
-    "": Style(), "bold": Style(bold=True), "dim": Style(dim=True), "name": Style(),
-    "good": Style(color="green"), "warn": Style(color="yellow", bold=True),
-    "grows": Style(color="red"), "shrinks": Style(color="green"), "bars": Style(color="cyan"),
-    "title": Style(reverse=True), "title_chosen": Style(reverse=True, bold=True, underline=True)}
-_CURSOR = Style(bold=True, color="black", bgcolor="cyan")
+_STYLES = {name: Style.parse(words) for name, words in STYLES.items()}
+_CURSOR = Style.parse(CURSOR)
 _ROWS = 200
 _PARTS = 8
 
@@ -91,6 +90,8 @@ class _Board(Widget):
             # what is out of sight is never made
             line = self.line_of(found) if isinstance(found, Row) else found
             style = _CURSOR if place == self.cursor and line else None
+        if is_ascii(sys.__stderr__):  # where the screen library writes
+            line = [(ascii_only(text), name) for text, name in line]
         segments = [Segment(text, style or _STYLES[name]) for text, name in line]
         return Strip(segments).adjust_cell_length(self.size.width, style)
 

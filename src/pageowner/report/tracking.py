@@ -11,11 +11,13 @@ from pageowner.report.grid import entry, prose
 from pageowner.report.text import age, count, count_of, printable, size
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pageowner.report.terminal import Paper
     from pageowner.tracker.doctor import Finding
     from pageowner.tracker.lifecycle import Status
 
-__all__ = ["draw_findings", "draw_start", "draw_status", "to_json"]
+__all__ = ["draw_at_boot", "draw_findings", "draw_start", "draw_status", "early_share", "to_json"]
 
 _ACTIVE = "active"
 
@@ -52,7 +54,7 @@ def _memo(status: Status) -> list[tuple[str, str, str]]:
     """Lines on the memo: title, text, style."""
     if status.memo not in ("on", "stopped"):
         why = "" if status.memo == "off" else f": {status.memo}"
-        return [("stacks", f"each one unwound{why}", "yellow" if why else "")]
+        return [("stacks", f"each one unwound{why}", "warn" if why else "")]
     counters = status.memo_counters
     stacks = counters["hits"] + counters["misses"]
     share = f"{100 * counters['hits'] / stacks:.1f} % recognised, " if stacks else ""
@@ -61,12 +63,19 @@ def _memo(status: Status) -> list[tuple[str, str, str]]:
                         f" different {count(counters['differences'])}", "")]
     if status.memo == "stopped":
         lines.append(("", "one was recognised wrongly, so each one is unwound since then;"
-                          " please report this kernel", "red"))
+                          " please report this kernel", "bad"))
     why = ", ".join(f"{count(counters[name])} {text}" for name, text in _UNREMEMBERED.items()
                     if counters[name])
     if why:
         lines.append(("", f"not to be remembered: {why}", "dim"))
     return lines
+
+
+def early_share(pages: dict[str, int], at_start: int) -> str:
+    """How much of the pages in use were allocated before tracking began, now and at its start."""
+    used = sum(pages.values())
+    share = 100 * pages.get("early", 0) / used if used else 0
+    return f"{share:.1f} % of the pages in use; {count_of(at_start, 'page')} when tracking began"
 
 
 def draw_start(status: Status, paper: Paper) -> None:
@@ -79,8 +88,12 @@ def draw_start(status: Status, paper: Paper) -> None:
     active = sum(why == _ACTIVE for why in status.hooks.values())
     line(f"tracking {count_of(status.frames, 'page frame')} through {active} of"
          f" {count_of(len(status.hooks), 'hook')}, {size(status.memory_bytes)} of kernel memory")
+    if not status.already_on:
+        early = status.facts["early_pages"]
+        line(f"{count_of(early, 'page')} ({size(early * os.sysconf('SC_PAGE_SIZE'))}) in use since"
+             " before are early: without an owner")
     if status.memo not in ("on", "off"):
-        line(f"each stack is unwound anew: {status.memo}", "yellow")
+        line(f"each stack is unwound anew: {status.memo}", "warn")
     missing = [name for name, why in _hooks(status) if why != _ACTIVE]
     if missing:
         line(f"not hooked here: {', '.join(missing)}; pages that only these see count as"
@@ -95,7 +108,7 @@ def draw_status(status: Status, paper: Paper) -> None:
     if not status.on:
         if status.left:
             line("tracking", "neither on nor off: an on or off is at work, or was killed and left"
-                             " programs running; to remove them: sudo pageowner off", "yellow")
+                             " programs running; to remove them: sudo pageowner off", "warn")
         else:
             line("tracking", "off; start it with: sudo pageowner on")
         return
@@ -108,6 +121,7 @@ def draw_status(status: Status, paper: Paper) -> None:
     pages = " ".join(f"{name} {count(number)} ({size(number * page)})"
                      for name, number in status.pages.items() if number or name == "owned")
     line("pages", pages)
+    line("early", early_share(status.pages, status.facts["early_pages"]))
     line("memory", f"{size(status.memory_bytes)} of kernel memory:"
                    f" {status.memory_bytes / max(status.frames, 1):.1f} bytes a page frame,"
                    f" {count_of(status.frames, 'frame')} covered")
@@ -128,14 +142,20 @@ def draw_status(status: Status, paper: Paper) -> None:
     title = "missed"
     if status.missed:
         line(title, f"{count_of(status.missed, 'event')} of interrupts that found the tracker's"
-                    " programs at work", "yellow")
+                    " programs at work", "warn")
         title = ""
     for name, what in _MISSED.items():
         if counters.get(name):
-            line(title, f"{count(counters[name])} {what}", "yellow")
+            line(title, f"{count(counters[name])} {what}", "warn")
             title = ""
     if title:
         line(title, "nothing")
+
+
+def draw_at_boot(unit: Path, word: str, wanted: bool, paper: Paper) -> None:
+    """What `status` says of a unit that is installed; ``wanted``: this boot had the word."""
+    entry(paper, f"{'at boot':<10}", f"by {unit.name}, with {word} on the kernel's command line"
+                                     f" ({'as in' if wanted else 'not in'} this boot)")
 
 
 _NO_GAP = ("pageblock types", "/proc/kpagecount", "/proc/kpagecgroup", "memory")
@@ -145,8 +165,8 @@ _NO_GAP = ("pageblock types", "/proc/kpagecount", "/proc/kpagecgroup", "memory")
 def draw_findings(found: list[Finding], paper: Paper) -> None:
     """What `doctor` says: each finding in a line, and what follows from those that are not well."""
     for finding in found:
-        mark, style = ("ok", "green") if finding.ok else (
-            ("no", "bold red") if finding.needed else ("--", "yellow"))
+        mark, style = ("ok", "good") if finding.ok else (
+            ("no", "bad") if finding.needed else ("--", "warn"))
         entry(paper, f"{mark}  {finding.name:<24}", printable(finding.detail), "", style)
         if finding.follows:
             entry(paper, " " * 28, f"so {printable(finding.follows)}", "dim")
@@ -155,12 +175,12 @@ def draw_findings(found: list[Finding], paper: Paper) -> None:
                and finding.name not in _NO_GAP]
     paper.line()
     if broken:
-        prose(paper, f"Tracking is not possible here: {', '.join(broken)}.", "bold red")
+        prose(paper, f"Tracking is not possible here: {', '.join(broken)}.", "bad")
     elif lacking:
         prose(paper, "Tracking works here, with gaps: they are counted as untracked, never hidden.",
               "bold")
     else:
-        prose(paper, "Tracking works here without gaps.", "bold green")
+        prose(paper, "Tracking works here without gaps.", "well")
 
 
 def to_json(status: Status) -> dict[str, Any]:

@@ -1,0 +1,38 @@
+"""``pageowner completion``."""
+
+from __future__ import annotations
+
+import click
+
+from pageowner.cli.verb import verb
+
+__all__ = ["SHELLS", "command", "script"]
+
+SHELLS = ("bash", "zsh", "fish")
+
+_EXAMPLES = (
+    ("pageowner completion bash >>~/.bashrc", "for bash; then open a new shell"),
+    ("pageowner completion zsh >>~/.zshrc", "for zsh, after its compinit"),
+    ("pageowner completion fish >~/.config/fish/completions/pageowner.fish", "for fish"),
+)
+
+
+@verb("completion", *_EXAMPLES)
+@click.argument("shell", type=click.Choice(SHELLS), metavar="SHELL")
+def command(shell: str) -> None:
+    """Print what lets Tab complete verbs, options and their values: for bash, zsh or fish."""
+    print(script(shell), end="")
+
+
+def script(shell: str) -> str:
+    """The script of one of `SHELLS`."""
+    from click.shell_completion import ShellComplete, get_completion_class
+
+    from pageowner.cli.completing import VARIABLE, register
+    from pageowner.cli.group import program
+
+    register()
+    kind = get_completion_class(shell)
+    assert kind is not None
+    # not through the class of bash, which runs bash for its version and complains where it is old
+    return ShellComplete.source(kind(program, {}, "pageowner", VARIABLE)).lstrip("\n")

@@ -1,0 +1,46 @@
+"""A verb as click's command whose help ends with examples, laid out for the terminal's width."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Example", "Verb", "verb"]
+
+Example = tuple[str, str]
+"""A command as one types it, and what it does (or nothing)."""
+
+
+class Verb(click.Command):
+    """A verb. ``examples`` are at the end of its help and in its manual page."""
+
+    def __init__(self, *args: Any, examples: tuple[Example, ...] = (), **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if not self.examples:
+            return
+        with formatter.section("Examples"):
+            widest = max(len(command) for command, _ in self.examples)
+            for command, says in self.examples:
+                margin = " " * formatter.current_indent
+                line = f"{margin}{command:<{widest}}  {says}".rstrip()
+                if len(line) <= formatter.width:
+                    formatter.write(f"{line}\n")
+                    continue
+                # a command is never broken, so that it can be copied
+                formatter.write(f"{margin}{command}\n")
+                if says:
+                    formatter.indent()
+                    formatter.write_text(says)
+                    formatter.dedent()
+
+
+def verb(name: str, *examples: Example, **settings: Any) -> Callable[[Callable[..., Any]], Verb]:
+    """Makes a function the verb ``name``, with examples."""
+    return click.command(name, cls=Verb, examples=examples, **settings)

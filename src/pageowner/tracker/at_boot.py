@@ -1,0 +1,203 @@
+"""Tracking from early in each boot: a systemd unit that runs `pageowner on`.
+
+The unit heeds ``page_owner=on`` on the kernel's command line, the word that turns on the kernel's
+own page owner. It is one file, and one link that enables it. Whoever changes the file makes it
+theirs: it carries a fingerprint of its own text, and is neither replaced nor removed once that is
+no longer right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pageowner.errors import PageownerError, UsageError
+from pageowner.tracker import requirements
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pageowner.tracker.lifecycle import Options
+
+__all__ = ["UNIT", "WORD", "install", "is_installed", "is_ours", "is_wanted", "remove", "unit"]
+
+UNIT = Path("/etc/systemd/system/pageowner.service")
+"""Where the machine's own units are (systemd.unit(5))."""
+
+WORD = "page_owner=on"
+"""On the kernel's command line: what the unit asks for."""
+
+_LINK = UNIT.parent / "sysinit.target.wants" / UNIT.name
+_RUNNING = "/run/systemd/system"  # there while systemd is the init (sd_booted(3))
+_MARK = "# fingerprint "
+_HEAD = """\
+# Written by 'pageowner on --at-boot'; 'pageowner off --at-boot' removes it, unless it was changed.
+"""
+_BODY = """\
+[Unit]
+Description=Page owner of this machine: who allocated every page
+Documentation=man:pageowner-on(1)
+ConditionKernelCommandLine={word}
+# As early as its files and the kernel's tracepoints are there; nothing waits for it but the end
+# of the early boot.
+DefaultDependencies=no
+RequiresMountsFor={folders}
+Wants=sys-kernel-tracing.mount
+After=sys-kernel-tracing.mount
+Conflicts=shutdown.target
+Before=sysinit.target shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart={program} on{options}
+ExecStop={program} off
+TimeoutStartSec=5min
+
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+def unit(options: Options, program: Sequence[str] | None = None) -> str:
+    """The text of the unit that turns tracking on with these options.
+
+    ``program`` are the words that run pageowner, absolute; this process's own if left out. Raises
+    UsageError for options that mean something of this moment.
+    """
+    if options.tgid or options.cgroup:
+        raise UsageError("--at-boot goes with neither --pid nor --cgroup, which are not there yet"
+                         " when the machine boots")
+    options.check()
+    words = _program() if program is None else list(program)
+    if set(words[0]) & set("'\"\\"):
+        raise PageownerError(f"{words[0]}: systemd runs nothing whose path has a quote or a"
+                             " backslash; install pageowner elsewhere")
+    # an option and its value come as one text
+    more = [part for word in options.words() for part in word.split(" ", 1)]
+    body = _BODY.format(word=WORD, folders=" ".join(map(_quoted, _folders(words))),
+                        program=" ".join(map(_quoted, words)),
+                        options="".join(f" {_quoted(one)}" for one in more))
+    return f"{_HEAD}{_MARK}{_fingerprint(body)}\n{body}"
+
+
+def install(options: Options) -> Path:
+    """Write the unit and enable it; its path. What runs now is left as it is.
+
+    Raises PageownerError without root or systemd, or if a unit of that name is another's.
+    """
+    text = unit(options)
+    requirements.require_root()
+    if not os.path.isdir(_RUNNING) or not shutil.which("systemctl"):
+        raise PageownerError("this machine was not booted by systemd, so no unit of it can begin"
+                             " tracking; let its own init run 'pageowner on', as early as it can")
+    _check_ours("replaced")
+    UNIT.parent.mkdir(parents=True, exist_ok=True)
+    new = UNIT.with_name(f".{UNIT.name}.new")
+    try:
+        new.write_text(text)
+        new.chmod(0o644)
+        new.replace(UNIT)
+    finally:
+        new.unlink(missing_ok=True)
+    try:
+        _systemctl("daemon-reload")
+        _systemctl("enable", UNIT.name)
+    except PageownerError:
+        UNIT.unlink(missing_ok=True)
+        raise
+    return UNIT
+
+
+def remove() -> bool:
+    """Disable and remove the unit; whether there was one. Tracking itself goes on.
+
+    Raises PageownerError without root, or if the unit is another's.
+    """
+    requirements.require_root()
+    if not is_installed():
+        return False
+    _check_ours("removed")
+    _LINK.unlink(missing_ok=True)
+    UNIT.unlink()
+    if os.path.isdir(_RUNNING) and shutil.which("systemctl"):
+        _systemctl("daemon-reload")
+    return True
+
+
+def is_installed() -> bool:
+    """Whether there is a unit of that name, be it ours or another's."""
+    return os.path.lexists(UNIT)
+
+
+def is_ours(text: str) -> bool:
+    """Whether this is the text of a unit that `unit` wrote and nobody changed."""
+    head, mark, rest = text.partition(_MARK)
+    said, _, body = rest.partition("\n")
+    return head == _HEAD and bool(mark) and said == _fingerprint(body)
+
+
+def is_wanted(command_line: str | None = None) -> bool:
+    """Whether the kernel was booted with `WORD`."""
+    if command_line is None:
+        command_line = Path("/proc/cmdline").read_text()
+    return WORD in command_line.split()
+
+
+def _check_ours(what: str) -> None:
+    if not is_installed():
+        return
+    try:
+        ours = not UNIT.is_symlink() and is_ours(UNIT.read_text(errors="replace"))
+    except OSError:
+        ours = False
+    if not ours:
+        raise PageownerError(
+            f"{UNIT} is not as pageowner wrote it, so it is not {what}; look at it, then: systemctl"
+            f" disable {UNIT.name}; rm {UNIT}")
+
+
+def _fingerprint(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()[:32]
+
+
+def _program() -> list[str]:
+    """What runs this pageowner again, by absolute paths."""
+    found = shutil.which(sys.argv[0]) if sys.argv and sys.argv[0] else None
+    if found and os.path.basename(found) == "pageowner":
+        return [os.path.abspath(found)]
+    return [os.path.abspath(sys.executable), "-m", "pageowner"]
+
+
+def _folders(program: Sequence[str]) -> list[str]:
+    """Where what runs lies: the program, Python, and the package."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    folders = [os.path.dirname(program[0]), sys.prefix, sys.base_prefix, package]
+    return list(dict.fromkeys(folders))
+
+
+def _quoted(word: str) -> str:
+    """A path or a plain word as a unit's file takes it (systemd.syntax(7), "Quoting";
+    systemd.unit(5), "Specifiers"). ``$`` stands for itself in the path of what is run
+    (systemd.service(5), "Command lines"); no option has one."""
+    if "\n" in word:
+        raise PageownerError(f"{word!r} cannot be part of a systemd unit")
+    word = word.replace("%", "%%")
+    plain = word.replace("/", "").replace("-", "").replace(".", "").replace("_", "")
+    if plain.isalnum() and plain.isascii():
+        return word
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _systemctl(*words: str) -> None:
+    done = subprocess.run(["systemctl", "--quiet", *words], capture_output=True, text=True,
+                          check=False)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise PageownerError(f"systemctl {' '.join(words)}: {said[-1] if said else 'failed'}")

@@ -1,0 +1,109 @@
+"""The unit that begins tracking at boot, and what is refused. The guests' job boot runs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pageowner.errors import PageownerError, UsageError
+from pageowner.tracker import at_boot
+from pageowner.tracker.lifecycle import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Cli = Callable[..., Any]
+
+BOOTED = os.path.isdir("/run/systemd/system")
+
+
+def lines(text: str, name: str) -> list[str]:
+    return [line.partition("=")[2] for line in text.splitlines() if line.startswith(f"{name}=")]
+
+
+def test_the_unit_has_the_same_options_and_absolute_words() -> None:
+    text = at_boot.unit(Options(kernel_only=True, min_order=2, free_side=True, memo=False,
+                                memo_check=0.5, sample=3, depth=20), ["/opt/po/bin/pageowner"])
+    assert lines(text, "ExecStart") == ["/opt/po/bin/pageowner on --kernel-only --free --plain"
+                                        " --min-order 2 --sample 3 --depth 20 --check 0.5"]
+    assert lines(text, "ExecStop") == ["/opt/po/bin/pageowner off"]
+    assert lines(text, "ConditionKernelCommandLine") == ["page_owner=on"]
+    assert "/opt/po/bin" in lines(text, "RequiresMountsFor")[0].split()
+
+
+def test_the_unit_runs_this_very_pageowner() -> None:
+    (start,) = lines(at_boot.unit(Options()), "ExecStart")
+    program = start.removesuffix(" on").split()
+    done = subprocess.run([*program, "--version"], capture_output=True, text=True, check=True,
+                          cwd="/", env={})
+    assert done.stdout.startswith("pageowner ")
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+def test_systemd_reads_paths_with_anything_in_them_as_they_are(tmp_path: Path) -> None:
+    place = tmp_path / "a b%h$HOME"
+    place.mkdir()
+    program = place / "pageowner"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    unit = tmp_path / "pageowner.service"
+    unit.write_text(at_boot.unit(Options(depth=20), [str(program)]).replace(
+        "Documentation=", "# Documentation="))  # the manual page is not installed here
+    done = subprocess.run(["systemd-analyze", "verify", "--recursive-errors=one", unit],
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_paths_that_systemd_does_not_run_are_refused() -> None:
+    with pytest.raises(PageownerError, match="install pageowner elsewhere"):
+        at_boot.unit(Options(), ['/a"b/pageowner'])
+
+
+def test_a_unit_that_somebody_changed_is_known() -> None:
+    text = at_boot.unit(Options())
+    assert at_boot.is_ours(text)
+    for other in (text.replace("5min", "9min"), text + "#", text.removeprefix("#"), "", "[Unit]\n"):
+        assert not at_boot.is_ours(other)
+
+
+@pytest.mark.parametrize("words", [["--pid", "1"], ["--cgroup", "/x"]])
+def test_what_is_of_this_moment_alone_cannot_be_asked_for_at_boot(
+        cli: Cli, words: list[str]) -> None:
+    done = cli("on", "--at-boot", *words)
+    assert (done.status, done.out) == (2, b"")
+    assert b"--at-boot goes with neither" in done.err
+    with pytest.raises(UsageError, match="depth"):
+        at_boot.unit(Options(depth=99))
+
+
+@pytest.mark.skipif(BOOTED or os.geteuid() != 0,
+                    reason="for root of a machine that systemd did not boot")
+def test_without_systemd_one_line_says_what_to_do_instead(cli: Cli) -> None:
+    done = cli("on", "--at-boot")
+    assert (done.status, done.out) == (1, b"")
+    assert b"not booted by systemd" in done.err
+    assert not at_boot.is_installed()
+    assert cli("off", "--at-boot").out == b"tracking did not begin at boot\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_who_is_not_root_is_told_so() -> None:
+    os.seteuid(65534)
+    try:
+        for act in (lambda: at_boot.install(Options()), at_boot.remove):
+            with pytest.raises(PageownerError, match="needs root"):
+                act()
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize(("line", "wanted"), [
+    ("quiet page_owner=on ro\n", True), ("page_owner=off", False), ("xpage_owner=on", False),
+    ("page_owner=on,x", False), ("", False)])
+def test_the_word_is_looked_for_as_systemd_does(line: str, wanted: bool) -> None:
+    assert at_boot.is_wanted(line) is wanted

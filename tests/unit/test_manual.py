@@ -1,0 +1,40 @@
+"""Manual pages: one for each verb, with every option that its help has."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from pageowner.cli import manual
+from pageowner.cli.group import VERBS, program
+
+
+def test_there_is_a_page_for_every_verb_with_all_its_options() -> None:
+    pages = manual.pages()
+    assert set(pages) == {"pageowner.1", "page_owner_sort.1",
+                          *(f"pageowner-{verb}.1" for verb in VERBS)}
+    context = click.Context(program)
+    for verb in VERBS:
+        if verb == "sort":
+            continue
+        assert f"\\fB{verb}\\fR" in pages["pageowner.1"]
+        command = program.get_command(context, verb)
+        assert command is not None
+        for option in command.params:
+            if isinstance(option, click.Option):
+                for word in option.opts:
+                    assert word.replace("-", "\\-") in pages[f"pageowner-{verb}.1"]
+
+
+@pytest.mark.skipif(not shutil.which("groff"), reason="groff is not installed")
+def test_a_formatter_has_nothing_to_say_against_them(tmp_path: Path) -> None:
+    pages = [path for path in manual.write(tmp_path) if path.name != "pageowner-sort.1"]
+    done = subprocess.run(["groff", "-man", "-Tascii", "-ww", "-rLL=80n", *pages],
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "pageowner report --by comm,order --gfp ZERO" in re.sub(".\x08", "", done.stdout)
