@@ -21,8 +21,7 @@ ROOT = Path("/run/cgroup2")
 GROUPS = {"kept-by-first": 2048, "kept-by-second": 512}
 HOLD = """
 import mmap, sys
-open(sys.argv[1], "w").write("0")
-area = mmap.mmap(-1, int(sys.argv[2]) * mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+area = mmap.mmap(-1, int(sys.argv[1]) * mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 area.madvise(15)
 for at in range(0, len(area), mmap.PAGESIZE): area[at] = 1
 print(flush=True)
@@ -42,8 +41,10 @@ def main() -> int:
     children = {}
     for name, pages in GROUPS.items():
         (ROOT / name).mkdir()
+        # Python is in the group from its first page on.
         child = subprocess.Popen(
-            [sys.executable, "-c", HOLD, ROOT / name / "cgroup.procs", str(pages)],
+            ["sh", "-c", 'echo 0 >"$1" && shift && exec "$@"', "sh", ROOT / name / "cgroup.procs",
+             sys.executable, "-c", HOLD, str(pages)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert child.stdout is not None
         child.stdout.readline()
@@ -52,7 +53,7 @@ def main() -> int:
     snapshot = read("memcg.parquet")
     found: dict[str, dict[str, int]] = {}
     for name, child in children.items():
-        mine = snapshot.select(tgid=(child.pid,), stack=("do_anonymous_page",))
+        mine = snapshot.select(tgid=(child.pid,), subsystem=("anonymous memory",))
         counts = pc.value_counts(mine.table["memcg"]).to_pylist()
         found[name] = {str(one["values"]): one["counts"] for one in counts}
         child.communicate()
