@@ -97,9 +97,13 @@ def qemu_command(
     nodes: int,
     append: str,
     accel: str,
+    counted: bool,
     monitor: Path | None,
 ) -> list[str]:
     """The QEMU command line of a guest; `nodes` NUMA nodes share memory and CPUs evenly.
+
+    `counted`: the guest's clock counts instructions, a nanosecond each, so that it does not matter
+    what else the machine does (and no CPU's caches or pipelines count, either).
 
     With `monitor`, a path for a socket, the guest has a serial port that is QEMU's own monitor
     (QMP) and four empty slots, so that it can plug memory into itself.
@@ -112,7 +116,8 @@ def qemu_command(
     )
     command = [
         *(QEMU, "-nographic", "-no-reboot", "-nic", "none"),
-        *("-accel", "tcg,thread=multi" if accel == "tcg" else accel),
+        *(("-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off") if counted else
+          ("-accel", "tcg,thread=multi" if accel == "tcg" else accel)),
         # as most machines are: 5-level page tables lay out the whole address space otherwise
         *("-cpu", "max,la57=off"),
         *("-smp", str(cpus), "-m", f"{megabytes(memory)}M"),
@@ -152,13 +157,15 @@ def boot(
     nodes: int = 1,
     append: str = "",
     hotplug: bool = False,
+    counted: bool = False,
     timeout: float = 600,
 ) -> Boot:
     """Boot `kernel`, run `command` in it, wait for the end.
 
     `append` is added to the kernel's command line; `hotplug` lets the guest plug memory into
-    itself, through a serial port named MONITOR that speaks QMP; `timeout` is in seconds. The
-    accelerator is QEMU's software emulation unless PAGEOWNER_ACCEL names another (``kvm``).
+    itself, through a serial port named MONITOR that speaks QMP; `counted`: see `qemu_command`;
+    `timeout` is in seconds. The accelerator is QEMU's software emulation unless PAGEOWNER_ACCEL
+    names another (``kvm``).
 
     Raises CannotBoot without QEMU, GuestError when the guest does not reach or end the command.
     """
@@ -181,6 +188,7 @@ def boot(
                 nodes=nodes,
                 append=append,
                 accel=os.environ.get("PAGEOWNER_ACCEL", "tcg"),
+                counted=counted,
                 monitor=Path(run) / "monitor" if hotplug else None,
             ),
             stdin=subprocess.DEVNULL,

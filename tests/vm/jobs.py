@@ -29,6 +29,9 @@ class Job:
     memory: str = "2G"
     nodes: int = 1
     hotplug: bool = False
+    counted: bool = False
+    """Its clock counts instructions (`boot.qemu_command`)."""
+    cpus: int = 2
     timeout: float = 600
     """Seconds for the whole guest."""
     rounds: tuple[str, ...] = ("",)
@@ -57,14 +60,18 @@ JOBS = (
     Job(
         "price",
         "what tracking adds to a page fault",
-        (PYTHON, str(HERE / "jobs" / "price.py")),
+        (PYTHON, str(HERE / "jobs" / "price.py"), "4", "2"),
         page_owner=False,
+        counted=True,
+        cpus=1,
     ),
     Job(
         "price-own",
         "the same with the kernel's own page owner on",
-        (PYTHON, str(HERE / "jobs" / "price.py")),
+        (PYTHON, str(HERE / "jobs" / "price.py"), "4", "2"),
         kernels=("built",),
+        counted=True,
+        cpus=1,
     ),
     Job(
         "memcg",

@@ -57,6 +57,8 @@ def _run(kernel: Kernel, job: Job, words: str, limit: float | None) -> Row:
             memory=job.memory,
             nodes=job.nodes,
             hotplug=job.hotplug,
+            counted=job.counted,
+            cpus=job.cpus,
             append=f"{kernel.words(job.page_owner, job.memcg)} {words}".strip(),
             timeout=min(job.timeout, limit or job.timeout),
         )

@@ -41,6 +41,9 @@ def main() -> int:
             if words:
                 status = json.loads(pageowner("status", "--json"))
                 memory = status["memory_bytes"] / status["frames"]
+                memo = {one: number for one, number in status["memo_counters"].items() if number}
+                print(f"turn {turn}, {name}: {min(measured):.0f} to {max(measured):.0f} ns a page,"
+                      f" {statistics.median(measured):.0f} in the median; memo {memo}", flush=True)
                 pageowner("off")
     medians = {name: statistics.median(values) for name, values in times.items()}
     base = medians["nothing"]
