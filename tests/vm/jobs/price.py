@@ -3,8 +3,9 @@
     price.py [ROUNDS] [TURNS]
 
 In turns, so that all see the same machine; writes price.json, in ns per page (median of all
-rounds), and the bytes a page frame that the tracker takes. Booted with page_owner=on, what is
-measured with nothing of ours has the kernel's own page owner in it.
+rounds; the guest's clock counts an instruction as one), and the bytes a page frame that the tracker
+takes. Booted with page_owner=on, what is measured with nothing of ours has the kernel's own page
+owner in it.
 """
 
 from __future__ import annotations
