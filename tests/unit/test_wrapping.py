@@ -32,7 +32,8 @@ STATUS = Status(
     hooks={"mm_page_alloc": "active", "alloc_contig_range": REFUSED, "split_page": REFUSED},
     pages={"owned": 12345678, "early": 987654321, "filtered": 5},
     counters=dict.fromkeys(COUNTERS, 12345678), memo="on",
-    memo_counters=dict.fromkeys(MEMO_COUNTERS, 12345678), memory_bytes=1 << 30, frames=1 << 28)
+    memo_counters=dict.fromkeys(MEMO_COUNTERS, 12345678), memory_bytes=1 << 30, frames=1 << 28,
+    facts={"early_pages": 987654321})
 FINDINGS = [
     Finding("root", True, True, "user id 0"),
     Finding("alloc_contig_range", False, False, REFUSED,
