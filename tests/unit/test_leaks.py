@@ -108,6 +108,18 @@ def test_programs_are_told_apart_in_their_own_memory() -> None:
         ("leaky", None)]
 
 
+def test_programs_that_come_and_go_take_no_memory() -> None:
+    watch = Watch("stack", S)
+    for look in range(200):
+        rows = Snapshot.from_columns({
+            "pfn": [1, 2], "order": np.zeros(2, np.uint8), "stack": [BREATHES] * 2,
+            "comm": ["cc1", "stays"], "tgid": [100 + look, 7], "pid": [100 + look, 7],
+            "ts_ns": np.array([START + look * S, START], np.uint64)}, Metadata(kind="tracker"))
+        watch.add(START + (look + 1) * S, rows_of(rows, watch.names))
+    assert watch.table()["program"].to_pylist() == ["stays (tgid 7)", "cc1 (tgid 299)"]
+    assert watch.owners == 201
+
+
 def judged(machine: Machine, by: str = "stack", least: int = 256) -> dict[object, Any]:
     rows = of_snapshots(machine.series(), by, 60 * S).leaks(least).to_pylist()
     return {row[by] if row[by] is not None else row["note"]: row for row in rows}

@@ -89,6 +89,7 @@ class Watch:
         self.settle_ns = settle_ns
         self.times: list[int] = []
         self._series: dict[tuple[Any, ...], _Series] = {}
+        self._forgotten = 0
         self._last: tuple[list[tuple[Any, ...]], NDArray[np.int64], Rows] | None = None
 
     def add(self, time_ns: int, rows: Rows, others: dict[str, int] | None = None) -> None:
@@ -118,6 +119,21 @@ class Watch:
             self._append(owner, place, pages, pages, 0)
             self._series[owner].aged = False
         self._last = owners, group, rows
+        self._forget(place)
+
+    def _forget(self, place: int) -> None:
+        """Drop the owners that are tasks and have nothing at this sample: those that come and go
+        have no end, and would fill memory.
+
+        That changes no judgement. Who has no page now has at last none that was allocated before
+        now, and so is not steady, unless now is in the first tenth of the time.
+        """
+        of_tasks = bool({"comm", "pid", "tgid"} & set(self.names))
+        gone = [owner for owner, one in self._series.items()
+                if (of_tasks or owner[-2] is not None) and one.since + len(one.pages) <= place]
+        for owner in gone:
+            del self._series[owner]
+        self._forgotten += len(gone)
 
     def _append(self, owner: tuple[Any, ...], place: int, pages: int, settled: int,
                 arrived: int) -> None:
@@ -131,8 +147,8 @@ class Watch:
 
     @property
     def owners(self) -> int:
-        """How many owners were seen."""
-        return len(self._series)
+        """How many owners were seen; a task's that had nothing for a while counts anew."""
+        return len(self._series) + self._forgotten
 
     def leaks(self, min_pages: int = 256) -> pa.Table:
         """A row for each owner whose settled pages grew by ``min_pages`` or more in the time that
@@ -162,8 +178,9 @@ class Watch:
                          for name in names})
 
     def table(self) -> pa.Table:
-        """What was seen of every owner, unjudged: the keys, ``note``, ``program``,
-        ``reclaimable``, and by sample ``series``, its live pages, and ``settled``, those settled.
+        """What was seen of every owner but for tasks that had nothing at last, unjudged: the keys,
+        ``note``, ``program``, ``reclaimable``, and by sample ``series``, its live pages, and
+        ``settled``, those settled.
         """
         names = [*self.names, "note", "program", "reclaimable"]
         columns: dict[str, Any] = {
