@@ -85,7 +85,7 @@ def test_the_object_has_every_parameter_that_is_set() -> None:
     for name in ("vmemmap", "span_shift", "depth", "stack_mask", "task_mask", "free_side",
                  "user_gfp", "min_order", "only_tgid", "only_cgroup", "cgroup_level", "sample",
                  "bulk_array", "split_new_order", "split_at", "split_uniform",
-                 "split_uniform_value", "split_arguments", "only_pid", "memo", "direct",
+                 "split_uniform_value", "split_arguments", "only_pid", "memo", "reading", "filters",
                  "thread_size", "memo_mask", "check_every", "entry_text", "entry_text_end",
                  "anchors", "trampolines", "comp_gfp", "contig_gfp", "direct_map", "page_shift"):
         assert name in symbols

@@ -47,6 +47,7 @@ static long (*const bpf_get_func_arg)(void *context, u32 n, u64 *value) = (void 
 /* CO-RE: questions that libbpf answers from the running kernel's BTF when it loads the object
  * (the second argument is an enum of clang's and libbpf's, bpf_type_info_kind and so on). */
 #define core_type_size(type) __builtin_preserve_type_info(*(__typeof__(type) *)0, 1)
+#define core_type_id(type) __builtin_btf_type_id(*(__typeof__(type) *)0, 1)
 #define core_enum_value(type, value) \
 	__builtin_preserve_enum_value(*(__typeof__(type) *)value, 1)
 #define core_enum_value_exists(type, value) \

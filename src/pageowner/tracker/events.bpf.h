@@ -25,17 +25,25 @@ INLINE int passes(u64 pfn, u32 order, u32 gfp_mask)
 	return 1;
 }
 
-INLINE void allocated(void *context, u64 pfn, u32 order, u32 gfp_mask, u32 hook)
+INLINE void allocated(void *context, struct scratch *scratch, u64 pfn, u32 order, u32 gfp_mask,
+		      u32 hook)
 {
+	struct task_struct *current;
+	struct record *record;
 	u32 stack, task;
 
-	if (!passes(pfn, order, gfp_mask)) {
+	if (filters && !passes(pfn, order, gfp_mask)) {
 		own_filtered(pfn, order, gfp_mask);
 		return;
 	}
-	stack = stack_id(context, hook, (u64)order << 32 | gfp_mask);
-	task = task_id(hook);
-	if (order || !own_page(pfn, gfp_mask, stack, task))
+	/* The record is in no cache, as a rule: asked for now it is there when it is needed. */
+	record = order ? NULL : record_at(pfn);
+	if (record)
+		(void)RECORD_WORD(record);
+	current = bpf_get_current_task_btf();
+	stack = stack_id_of(context, scratch, current, hook, (u64)order << 32 | gfp_mask);
+	task = task_id_of(scratch, current, hook);
+	if (!record || !own_page(record, gfp_mask, stack, task))
 		own(pfn, order, gfp_mask, stack, task);
 }
 

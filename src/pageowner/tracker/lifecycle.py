@@ -354,10 +354,10 @@ def _plan_memo(bpf: Libbpf, options: Options) -> memo.Plan:
     if not options.memo:
         return memo.Plan("off")
     small = Sizes(span_shift=0, spans=1, tasks=1, stacks=1)
-    for direct in (True, False):
-        with Tracker(bpf, small, 1, {"direct": int(direct)}) as tracker:
+    for reading in memo.READING:
+        with Tracker(bpf, small, 1, {"reading": reading}) as tracker:
             try:
-                return memo.plan(bpf, tracker.load("measure_stack"), direct, options.depth,
+                return memo.plan(bpf, tracker.load("measure_stack"), reading, options.depth,
                                  options.memo_check)
             except BpfError as error:
                 why = error.strerror
@@ -373,6 +373,8 @@ def _filters(options: Options) -> dict[str, int]:
     }
     if options.cgroup:
         values["only_cgroup"], values["cgroup_level"] = _cgroup(options.cgroup)
+    left_out = values["user_gfp"] or values["min_order"] or values["only_tgid"]
+    values["filters"] = int(bool(left_out or options.sample > 1 or options.cgroup))
     return values
 
 

@@ -33,13 +33,27 @@
 #define MEMO_WAYS 16
 #define ANCHORS 4
 
+/* How this kernel lets us read words of the stack. */
+enum reading {
+	COPIED,                    /* the window is copied first */
+	IN_PLACE,                  /* task->stack is a pointer to read from at any distance (6.17) */
+	BY_CAST,                   /* a number becomes a pointer to a structure (6.2) */
+};
+
 static u64 (*const bpf_get_prandom_u32)(void) = (void *)7;
 static void *(*const bpf_task_pt_regs)(struct task_struct *task) = (void *)175; /* 5.15 */
+/* 6.2; from then on the verifier puts nothing but a move in its place */
+extern void *bpf_rdonly_cast(const void *number, u32 type)
+	__attribute__((weak, section(".ksyms")));
+/* Of the structures that every kernel has one whose first word is read as a number. */
+struct rb_node {
+	unsigned long __rb_parent_color;
+} CORE;
 
 /* ---- parameters ---- */
 
 const volatile u8 memo;            /* 0: unwind each time */
-const volatile u8 direct;          /* the verifier lets us read the stack in place (6.17) */
+const volatile u8 reading;         /* how words of the stack are read: enum reading */
 const volatile u32 thread_size = 16384;
 const volatile u32 memo_mask;      /* sets - 1, a power of two */
 const volatile u32 check_every;    /* unwind one hit of so many and compare; 0: none */
@@ -99,12 +113,11 @@ enum { FROM_BOTTOM, FROM_TOP, ON_STACK };
  * or (ON_STACK) an address on this stack, as its distance from the window's first word. */
 struct memo_check {
 	u32 value;
-	u16 place;                 /* in the window; FROM_TOP: words below the top */
+	u16 place;                 /* bytes above the window's first; FROM_TOP: below the top */
 	u16 kind;
 };
 
 struct memo_chain {
-	u32 tag;                   /* of the key; 0: the place is free */
 	u32 version;               /* odd while being written */
 	u32 stack_id;
 	u16 near;                  /* checks in use */
@@ -115,11 +128,13 @@ struct memo_chain {
 	struct memo_check checks[MAX_DEPTH]; /* all FROM_BOTTOM; as many as the depth */
 };
 
-/* A set of MEMO_WAYS chains; value size and number are set when loading. */
+/* A set: the tags of MEMO_WAYS chains' keys (0: the place is free), which are looked through in one
+ * cache line, and the chains. Value size and number are set when loading. */
+#define MEMO_TAGS (MEMO_WAYS * sizeof(u32))
 struct {
 	FIELD_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	FIELD_NUMBER(key_size, sizeof(u32));
-	FIELD_NUMBER(value_size, MEMO_WAYS * sizeof(struct memo_chain));
+	FIELD_NUMBER(value_size, MEMO_TAGS + MEMO_WAYS * sizeof(struct memo_chain));
 	FIELD_NUMBER(max_entries, 1);
 } memo_chains SEC(".maps");
 
@@ -162,18 +177,34 @@ INLINE struct memo_state *memo_state_of(u32 hook)
 	return memo ? bpf_map_lookup_elem(&memo_states, &hook) : NULL;
 }
 
+INLINE u64 memo_chain_size(void)
+{
+	return __builtin_offsetof(struct memo_chain, checks) + depth * sizeof(struct memo_check);
+}
+
+INLINE char *memo_set_at(u32 set)
+{
+	return memo ? bpf_map_lookup_elem(&memo_chains, &set) : NULL;
+}
+
+INLINE u32 *memo_tag_at(u32 set, u32 way)
+{
+	u32 *tags = (u32 *)memo_set_at(set);
+
+	return tags ? tags + (way & (MEMO_WAYS - 1)) : NULL;
+}
+
 INLINE struct memo_chain *memo_chain_at(u32 set, u32 way)
 {
-	u64 at = way & (MEMO_WAYS - 1);
-	u64 size = __builtin_offsetof(struct memo_chain, checks) + depth * sizeof(struct memo_check);
-	char *chains = memo ? bpf_map_lookup_elem(&memo_chains, &set) : NULL;
+	u64 at = way & (MEMO_WAYS - 1), size = memo_chain_size();
+	char *chains = memo_set_at(set);
 
 	/* Verifiers of before 6.10 lose the bounds of a product unless the second factor is the one
 	 * that they know (adjust_scalar_min_max_vals in kernel/bpf/verifier.c). */
 	if (!chains)
 		return NULL;
 	asm volatile("%0 *= %1" : "+r"(at) : "r"(size));
-	return (void *)(chains + at);
+	return (void *)(chains + MEMO_TAGS + at);
 }
 
 /* A word of the window; what is outside it is 0, which is no return address. */
@@ -186,9 +217,8 @@ INLINE u64 memo_word(struct memo_state *state, u32 at)
 /* ---- looking ---- */
 
 /* Where the window is. 0, or the counter of why there is none. */
-INLINE u32 memo_look(struct memo_state *state, void *context)
+INLINE u32 memo_look(struct memo_state *state, struct task_struct *task, void *context)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	u64 stack, bottom;
 
 	state->plain[0] = (u64)task->stack;
@@ -227,108 +257,119 @@ GLOBAL int memo_copy(u32 hook)
 	return 0;
 }
 
-/* The stack in place, for kernels whose verifier reads it so: the window's first word. */
-INLINE char *memo_in_place(struct memo_state *state)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
+/* What words of the window are read with, in whichever way. */
+struct memo_reader {
+	struct memo_state *state;
+	char *place;               /* IN_PLACE: the window's first word */
+	u64 bottom, size;          /* of the window, in bytes; size of the copy, if it is copied */
+	u32 type;                  /* BY_CAST: of struct rb_node, in the kernel's BTF */
+	u8 how;
+};
 
-	return (char *)task->stack + (thread_size - (state->after - state->bottom));
+INLINE struct memo_reader memo_reader(struct memo_state *state, struct task_struct *task)
+{
+	struct memo_reader reader = {.state = state, .bottom = state->bottom, .how = reading};
+
+	reader.size = state->after - state->bottom;
+	if (reader.how == IN_PLACE)
+		reader.place = (char *)task->stack + (thread_size - reader.size);
+	else if (reader.how == BY_CAST)
+		reader.type = core_type_id(struct rb_node);
+	else
+		reader.size = state->top * 8;
+	return reader;
+}
+
+/* The word so many bytes above the window's first. */
+INLINE u64 memo_read(struct memo_reader *reader, u64 at)
+{
+	struct rb_node *word;
+
+	if (reader->how == IN_PLACE)
+		return *(volatile u64 *)(reader->place + at);
+	if (reader->how == BY_CAST) {
+		word = bpf_rdonly_cast((void *)(reader->bottom + at), reader->type);
+		return *(volatile unsigned long *)&word->__rb_parent_color;
+	}
+	return memo_word(reader->state, at / 8);
 }
 
 /* Separates chains; that two have one key only costs a comparison. Of system calls the word 6
  * below the top of the stack is the number (orig_ax), and the one 22 below tells them from
  * exceptions. The size of the gap that system calls begin with is left out. */
-INLINE u64 memo_key(struct memo_state *state, u32 hook, u64 salt)
+INLINE u64 memo_key(struct memo_reader *reader, u32 hook, u64 salt)
 {
-	u64 size = state->after - state->bottom;
+	u64 size = reader->state->after - reader->bottom;
 	u64 hash = hash_step(salt, hook | memo_epoch << 8 | size >> 9 << 40);
-	char *place;
 
-	if (direct) {
-		place = memo_in_place(state) + size;
-		hash = hash_step(hash, *(volatile u64 *)(place - 6 * 8));
-		return hash_step(hash, *(volatile u64 *)(place - 22 * 8));
-	}
-	hash = hash_step(hash, memo_word(state, state->top - 6));
-	return hash_step(hash, memo_word(state, state->top - 22));
+	hash = hash_step(hash, memo_read(reader, reader->size - 6 * 8));
+	return hash_step(hash, memo_read(reader, reader->size - 22 * 8));
 }
 
-/* Whether every word that this chain depends on is what it was: in place, or in the copy. */
-GLOBAL int memo_same(u32 hook, u32 set, u32 way)
+#define CODE 0xffffffff00000000ULL /* the high half of addresses of code */
+
+/* Whether every word that this chain depends on is what it was. */
+INLINE int memo_same(struct memo_reader *reader, struct memo_chain *chain, u32 most)
 {
-	struct memo_state *state = memo_state_of(hook);
-	struct memo_chain *chain = memo_chain_at(set, way);
 	struct memo_check *check;
-	u64 word, size;
-	char *place = NULL;
+	u64 at, expected;
 	u32 i, n;
 
-	if (!state || !chain)
-		return 0;
-	if (direct)
-		place = memo_in_place(state);
-	size = state->after - state->bottom;
-	if (chain->size && chain->size != size)
+	if (chain->size && chain->size != reader->state->after - reader->bottom)
 		return 0;
 	n = chain->near;
-	for (i = 0; i < MAX_DEPTH && i < depth; i++) {
-		if (i >= n)
-			break;
+	if (n > most)
+		return 0;
+	asm volatile("" : "+r"(n)); /* what is compared is what bounds the loop */
+	for (i = 0; i < n; i++) {
 		check = &chain->checks[i];
-		if (direct)
-			word = *(volatile u64 *)(place + check->place * 8);
-		else
-			word = state->window[check->place & (WINDOW_WORDS - 1)];
-		if (word != (check->value | 0xffffffff00000000ULL))
+		if (memo_read(reader, check->place) != (check->value | CODE))
 			return 0;
 	}
 	n = chain->special;
-	for (i = 0; i < SPECIAL_CHECKS; i++) {
-		if (i >= n)
-			break;
+	if (n > SPECIAL_CHECKS)
+		return 0;
+	asm volatile("" : "+r"(n));
+	for (i = 0; i < n; i++) {
 		check = &chain->specials[i];
-		if (check->kind == FROM_TOP) {
-			if (direct)
-				word = *(volatile u64 *)(place + size - check->place * 8);
-			else
-				word = memo_word(state, state->top - check->place);
-			if (word != (check->value | 0xffffffff00000000ULL))
-				return 0;
-		} else {
-			if (direct)
-				word = *(volatile u64 *)(place + check->place * 8);
-			else
-				word = memo_word(state, check->place);
-			if (word != (check->kind == ON_STACK
-				     ? state->bottom + check->value
-				     : (check->value | 0xffffffff00000000ULL)))
-				return 0;
-		}
+		at = check->place;
+		expected = check->value | CODE;
+		if (check->kind == FROM_TOP)
+			at = reader->size - at;
+		else if (check->kind == ON_STACK)
+			expected = reader->bottom + check->value;
+		if (memo_read(reader, at) != expected)
+			return 0;
 	}
 	return 1;
 }
 
 /* The id of the stack if it is known, else 0. */
-INLINE u32 memo_find(u32 hook, u64 key)
+INLINE u32 memo_find(struct memo_reader *reader, u64 key)
 {
-	u32 set = key & memo_mask, tag = key >> 32 | 1, way, id, version;
+	u32 set = key & memo_mask, tag = key >> 32 | 1, most = depth, way, id, version;
+	u64 size = memo_chain_size(), at;
+	char *tags = memo_set_at(set);
 	struct memo_chain *chain;
 
+	if (!tags)
+		return 0;
 	for (way = 0; way < MEMO_WAYS; way++) {
-		chain = memo_chain_at(set, way);
-		if (!chain)
-			return 0;
-		if (*(volatile u32 *)&chain->tag != tag)
+		if (((volatile u32 *)tags)[way] != tag)
 			continue;
+		at = way;
+		asm volatile("" : "+r"(at)); /* no sums on the way to it */
+		asm volatile("%0 *= %1" : "+r"(at) : "r"(size));
+		chain = (struct memo_chain *)(tags + MEMO_TAGS + at);
 		/* An interrupt's program may write it meanwhile: then it is not this chain. */
 		version = *(volatile u32 *)&chain->version;
 		id = *(volatile u32 *)&chain->stack_id;
 		barrier();
-		if (!memo_same(hook, set, way))
+		if (!memo_same(reader, chain, most))
 			continue;
 		barrier();
 		if (version & 1 || *(volatile u32 *)&chain->version != version ||
-		    *(volatile u32 *)&chain->tag != tag)
+		    ((volatile u32 *)tags)[way] != tag)
 			continue;
 		if (!chain->used)
 			chain->used = 1;
@@ -386,16 +427,21 @@ int measure_stack(u64 *context)
 	struct task_struct *task = bpf_get_current_task_btf();
 	u32 first = 0; /* without a memo yet */
 	struct memo_state *state = bpf_map_lookup_elem(&memo_states, &first);
+	struct memo_reader reader;
 
 	(void)context;
 	if (!state)
 		return 0;
 	state->plain[0] = (u64)task->stack;
-	if (direct)
-		state->counters[2] = *(volatile u64 *)task->stack;
 	state->plain[1] = (u64)bpf_task_pt_regs(task);
 	barrier();
 	state->counters[0] = *(volatile u64 *)&state->plain[0];
+	if (reading != COPIED) { /* at a distance that the verifier does not know */
+		state->bottom = state->counters[0];
+		state->after = state->bottom + thread_size;
+		reader = memo_reader(state, task);
+		state->counters[2] = memo_read(&reader, state->counters[3] & 8);
+	}
 	state->counters[1] = *(volatile u64 *)&state->plain[1];
 	return 0;
 }

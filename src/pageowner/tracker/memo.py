@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from pageowner.tracker.libbpf import Libbpf, Object
 
-__all__ = ["MAPS", "MEMO_COUNTERS", "REASONS", "Plan", "plan", "read_counters", "sets_for"]
+__all__ = ["MAPS", "MEMO_COUNTERS", "READING", "REASONS", "Plan", "plan", "read_counters",
+           "sets_for"]
 
 MAPS = ("memo_states", "memo_chains", "memo_frames", "memo_difference")
 """The memo's maps, which are pinned with the tracker's."""
@@ -34,7 +35,11 @@ REASONS = MEMO_COUNTERS[5:]
 """Counters of stacks that were unwound and could not be remembered."""
 
 WAYS = 16
-_CHAIN_HEAD = 20 + 8 * 24
+_TAGS = 4 * WAYS
+READING = (1, 2, 0)
+"""How programs may read the stack (enum reading), the cheapest first."""
+
+_CHAIN_HEAD = 16 + 8 * 24
 _BYTES_A_CPU = 1 << 20
 _BYTES_IN_ALL = 64 << 20
 _FRAMES = 1 << 14
@@ -61,7 +66,7 @@ class Plan:
 
 def set_bytes(depth: int) -> int:
     """Bytes of a set of chains of at most ``depth`` frames (struct memo_chain)."""
-    return WAYS * (_CHAIN_HEAD + 8 * depth)
+    return _TAGS + WAYS * (_CHAIN_HEAD + 8 * depth)
 
 
 def sets_for(depth: int, cpus: int) -> int:
@@ -71,13 +76,12 @@ def sets_for(depth: int, cpus: int) -> int:
     return max(32, 1 << max(0, room.bit_length() - 1))
 
 
-def plan(bpf: Libbpf, measure: Object | None, direct: bool, depth: int, check: float,
+def plan(bpf: Libbpf, measure: Object | None, reading: int, depth: int, check: float,
          kallsyms: str = "/proc/kallsyms") -> Plan:
     """What the memo needs to know of this kernel, or why it stays off.
 
-    ``measure`` is a loaded object with the program measure_stack, ``direct`` whether the verifier
-    let it read the stack in place; ``check`` the fraction of hits
-    that are unwound too.
+    ``measure`` is a loaded object with the program measure_stack, ``reading`` how the verifier
+    let it read the stack (`READING`); ``check`` the fraction of hits that are unwound too.
     """
     if platform.machine() != "x86_64":
         return Plan(f"its rules are those of x86-64, not of {platform.machine()}")
@@ -95,7 +99,7 @@ def plan(bpf: Libbpf, measure: Object | None, direct: bool, depth: int, check: f
     return Plan(
         values={
             "memo": 1,
-            "direct": int(direct),
+            "reading": reading,
             "thread_size": size,
             "memo_mask": sets_for(depth, possible_cpus()) - 1,
             "check_every": round(1 / check) if check else 0,

@@ -231,7 +231,7 @@ INLINE int memo_special(struct memo_walk *walk, struct memo_chain *chain, u32 ki
 		return 0;
 	check = &chain->specials[at];
 	check->kind = kind;
-	check->place = place;
+	check->place = place * 8;
 	check->value = value;
 	walk->special = at + 1;
 	return 1;
@@ -252,7 +252,7 @@ GLOBAL int memo_also(u32 hook, u32 set, u32 way, u32 i, u32 at)
 	if (state->walk.near == i + 1)
 		return memo_special(&state->walk, chain, FROM_BOTTOM, at, word);
 	chain->checks[i].kind = FROM_BOTTOM;
-	chain->checks[i].place = at;
+	chain->checks[i].place = at * 8;
 	chain->checks[i].value = word;
 	state->walk.near = i + 1;
 	return 1;
@@ -325,7 +325,7 @@ GLOBAL s32 memo_step(u32 hook, u32 set, u32 way, u32 i)
 			return -MEMO_LOST;
 	} else {
 		chain->checks[i].kind = FROM_BOTTOM;
-		chain->checks[i].place = at;
+		chain->checks[i].place = at * 8;
 		chain->checks[i].value = address;
 		walk->near = i + 1;
 		memo_mark(state->placed, at, state->stamp);
@@ -465,10 +465,12 @@ INLINE u32 memo_way(u32 set)
 {
 	u32 way, any = bpf_get_prandom_u32() & (MEMO_WAYS - 1), unused = MEMO_WAYS;
 	struct memo_chain *chain;
+	u32 *tag;
 
 	for (way = 0; way < MEMO_WAYS; way++) {
 		chain = memo_chain_at(set, way);
-		if (!chain || !chain->tag)
+		tag = memo_tag_at(set, way);
+		if (!chain || !tag || !*tag)
 			return way;
 		if (!chain->used)
 			unused = way;
@@ -489,22 +491,24 @@ GLOBAL int memo_remember(u32 hook, u64 key, u32 n, u32 stack_id)
 	u32 set = key & memo_mask, tag = key >> 32 | 1, way, version;
 	struct memo_state *state = memo_state_of(hook);
 	struct memo_chain *chain;
+	u32 *held;
 	s32 why;
 
-	if (direct)
+	if (reading != COPIED)
 		memo_copy(hook);
 	way = memo_way(set);
 	chain = memo_chain_at(set, way);
-	if (!state || !chain || !stack_id)
+	held = memo_tag_at(set, way);
+	if (!state || !chain || !held || !stack_id)
 		return 0;
 	/* Programs that interrupt each other leave a chain to whoever began first. */
 	version = *(volatile u32 *)&chain->version;
 	if (version & 1 || __sync_val_compare_and_swap(&chain->version, version, version + 1) !=
 			   version)
 		return 0;
-	if (chain->tag)
+	if (*held)
 		state->counters[MEMO_REPLACED]++;
-	*(volatile u32 *)&chain->tag = 0;
+	*(volatile u32 *)held = 0;
 	barrier();
 	why = memo_checks(hook, set, way, n);
 	if (why < 0) {
@@ -513,7 +517,7 @@ GLOBAL int memo_remember(u32 hook, u64 key, u32 n, u32 stack_id)
 		chain->stack_id = stack_id;
 		chain->used = 1;
 		barrier();
-		*(volatile u32 *)&chain->tag = tag;
+		*(volatile u32 *)held = tag;
 	}
 	barrier();
 	*(volatile u32 *)&chain->version = version + 2;

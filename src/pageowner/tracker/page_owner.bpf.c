@@ -81,7 +81,7 @@ int on_alloc(u64 *context)
 	if (!scratch)
 		return 0;
 	count(COUNT_ALLOCS, 1);
-	allocated(context, page_to_pfn(context[0]), context[1], context[2], HOOK_ALLOC);
+	allocated(context, scratch, page_to_pfn(context[0]), context[1], context[2], HOOK_ALLOC);
 	end(scratch, context[0]);
 	return 0;
 }
@@ -108,7 +108,7 @@ int on_nested_alloc(u64 *context)
 	if (!scratch)
 		return 0;
 	count(COUNT_NESTED_ALLOCS, 1);
-	allocated(context, pfn, context[1], context[2], HOOK_NESTED_ALLOC);
+	allocated(context, scratch, pfn, context[1], context[2], HOOK_NESTED_ALLOC);
 	end(scratch, 0);
 	return 0;
 }

@@ -65,6 +65,7 @@ const volatile u32 top_block = 10; /* MAX_PAGE_ORDER */
 const volatile u8 free_side;       /* keep who freed */
 
 /* Filters: what does not pass is recorded as STATE_FILTERED. */
+const volatile u8 filters;         /* whether there is any */
 const volatile u32 user_gfp;       /* leave out masks with all of these bits; 0: none */
 const volatile u32 min_order;
 const volatile u32 only_tgid;      /* 0: all */

@@ -102,24 +102,24 @@ INLINE u32 unwind(void *context, u32 hook, struct scratch *scratch)
  * The id of the current stack: the only place that knows how stacks are found. What tells the
  * chains of this hook apart beforehand, if anything, is the salt.
  */
-INLINE u32 stack_id(void *context, u32 hook, u64 salt)
+INLINE u32 stack_id_of(void *context, struct scratch *scratch, struct task_struct *current, u32 hook,
+		       u64 salt)
 {
-	struct scratch *scratch = scratch_of(hook);
 	struct memo_state *state = NULL;
+	struct memo_reader reader;
 	u64 hash = 0, key = 0;
 	u32 n, i, id, why;
 
-	if (!scratch)
-		return 0;
 	if (memo && !memo_off && hook < MEMO_HOOKS)
 		state = memo_state_of(hook);
 	if (state) {
-		why = memo_look(state, context);
+		why = memo_look(state, current, context);
 		if (!why) {
-			if (!direct)
+			if (reading == COPIED)
 				memo_copy(hook);
-			key = memo_key(state, hook, salt);
-			id = memo_find(hook, key);
+			reader = memo_reader(state, current);
+			key = memo_key(&reader, hook, salt);
+			id = memo_find(&reader, key);
 			if (id) {
 				state->counters[MEMO_HITS]++;
 				if (!memo_due(state))
@@ -146,6 +146,13 @@ INLINE u32 stack_id(void *context, u32 hook, u64 salt)
 	if (state)
 		memo_remember(hook, key, n, id);
 	return id;
+}
+
+INLINE u32 stack_id(void *context, u32 hook, u64 salt)
+{
+	struct scratch *scratch = scratch_of(hook);
+
+	return scratch ? stack_id_of(context, scratch, bpf_get_current_task_btf(), hook, salt) : 0;
 }
 
 #endif

@@ -193,11 +193,9 @@ GLOBAL int own(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
 }
 
 /* The same for a single page whose record is free for it, in place: nearly all are. 0: it is not. */
-INLINE int own_page(u64 pfn, u32 gfp_mask, u32 stack, u32 task)
+INLINE int own_page(struct record *record, u32 gfp_mask, u32 stack, u32 task)
 {
-	struct record *record = record_at(pfn);
-
-	if (!record || is_block(RECORD_WORD(record)))
+	if (is_block(RECORD_WORD(record)))
 		return 0;
 	RECORD_WORD(record) = 0;
 	barrier();

@@ -133,18 +133,14 @@ INLINE u64 current_cgroup_id(struct task_struct *current)
 }
 
 /* The id of the current task, with one reference. */
-INLINE u32 task_id(u32 hook)
+INLINE u32 task_id_of(struct scratch *scratch, struct task_struct *current, u32 hook)
 {
-	struct scratch *scratch = scratch_of(hook);
-	struct task_struct *current = bpf_get_current_task_btf();
 	u64 pid_tgid = (u64)(u32)current->tgid << 32 | (u32)current->pid;
 	u64 comm[COMM_LEN / sizeof(u64)], cgroup_id;
 	struct task_key *key, *cached;
 	struct task *task;
 	u32 id;
 
-	if (!scratch)
-		return 0;
 	key = &scratch->key;
 	cached = &scratch->cached;
 	cgroup_id = current_cgroup_id(current);
@@ -169,6 +165,13 @@ INLINE u32 task_id(u32 hook)
 	scratch->comm[1] = comm[1];
 	scratch->cached_id = id;
 	return id;
+}
+
+INLINE u32 task_id(u32 hook)
+{
+	struct scratch *scratch = scratch_of(hook);
+
+	return scratch ? task_id_of(scratch, bpf_get_current_task_btf(), hook) : 0;
 }
 
 #endif
