@@ -64,6 +64,14 @@ def some_records(dump_text: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side, those on the running kernel are one row, which begins first,
+    since there is one tracker; of others each file is one, which shares what its tests have read."""
+    for item in items:
+        live = "live" in item.path.parts
+        item.add_marker(pytest.mark.xdist_group("live" if live else item.path.name))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-screens", action="store_true",
                      help="write what is drawn now to tests/data/screens instead of comparing")
