@@ -116,8 +116,29 @@ def test_programs_that_come_and_go_take_no_memory() -> None:
             "comm": ["cc1", "stays"], "tgid": [100 + look, 7], "pid": [100 + look, 7],
             "ts_ns": np.array([START + look * S, START], np.uint64)}, Metadata(kind="tracker"))
         watch.add(START + (look + 1) * S, rows_of(rows, watch.names))
-    assert watch.table()["program"].to_pylist() == ["stays (tgid 7)", "cc1 (tgid 299)"]
+    assert set(watch.table()["program"].to_pylist()) == {
+        "cc1 (tgid 100)", "stays (tgid 7)", "cc1 (tgid 299)"}
     assert watch.owners == 201
+
+
+@pytest.mark.parametrize("by", ["stack", "comm"])
+def test_who_is_away_for_one_look_has_not_grown_since(by: str) -> None:
+    watch = Watch(by, 10 * S)
+    for look in range(LOOKS):
+        there = {"stays": 7} if look == 3 else {"stays": 7, "pauses": 8}
+        rows = [name for name in there for _ in range(1000)]
+        tgids = [there[name] for name in rows]
+        watch.add(START + (look * EVERY + 60) * S, rows_of(Snapshot.from_columns({
+            "pfn": np.arange(len(rows)), "order": np.zeros(len(rows), np.uint8),
+            "stack": [BREATHES] * len(rows), "comm": rows, "tgid": tgids, "pid": tgids,
+            "ts_ns": np.full(len(rows), START, np.uint64)}, Metadata(kind="tracker")),
+            watch.names))
+    assert watch.leaks().num_rows == 0
+    table = watch.table()
+    column = "comm" if by == "comm" else "program"
+    series = dict(zip(table[column].to_pylist(), table["series"].to_pylist(), strict=True))
+    assert series["pauses" if by == "comm" else "pauses (tgid 8)"] == [
+        1000] * 3 + [0] + [1000] * (LOOKS - 4)
 
 
 def judged(machine: Machine, by: str = "stack", least: int = 256) -> dict[object, Any]:

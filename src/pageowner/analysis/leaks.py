@@ -122,15 +122,17 @@ class Watch:
         self._forget(place)
 
     def _forget(self, place: int) -> None:
-        """Drop the owners that are tasks and have nothing at this sample: those that come and go
-        have no end, and would fill memory.
+        """Drop the owners that are tasks, had nothing at the first sample and have nothing at this
+        one: those that come and go have no end, and would fill memory.
 
-        That changes no judgement. Who has no page now has at last none that was allocated before
-        now, and so is not steady, unless now is in the first tenth of the time.
+        That changes neither what one that comes again has gained since the first sample nor
+        whether it leaks. Who has no page now has at last none that was allocated before now, and so
+        is not steady, unless now is in the first tenth of the time. Its series alone begins anew.
         """
         of_tasks = bool({"comm", "pid", "tgid"} & set(self.names))
         gone = [owner for owner, one in self._series.items()
-                if (of_tasks or owner[-2] is not None) and one.since + len(one.pages) <= place]
+                if one.since and (of_tasks or owner[-2] is not None)
+                and one.since + len(one.pages) <= place]
         for owner in gone:
             del self._series[owner]
         self._forgotten += len(gone)
@@ -178,9 +180,9 @@ class Watch:
                          for name in names})
 
     def table(self) -> pa.Table:
-        """What was seen of every owner but for tasks that had nothing at last, unjudged: the keys,
-        ``note``, ``program``, ``reclaimable``, and by sample ``series``, its live pages, and
-        ``settled``, those settled.
+        """What was seen of every owner but for tasks that had nothing at first nor at last,
+        unjudged: the keys, ``note``, ``program``, ``reclaimable``, and by sample ``series``, its
+        live pages, and ``settled``, those settled.
         """
         names = [*self.names, "note", "program", "reclaimable"]
         columns: dict[str, Any] = {
