@@ -108,6 +108,23 @@ def test_programs_are_told_apart_in_their_own_memory() -> None:
         ("leaky", None)]
 
 
+@pytest.mark.parametrize(("first", "called"), [(7, "pool-0"), (99, "pool-3")])
+def test_threads_with_names_of_their_own_leak_as_one_program(first: int, called: str) -> None:
+    """40 threads that leak a page in two seconds each, and whose names tell them apart."""
+    watch = Watch("stack", 10 * S)
+    for look in range(LOOKS):
+        born = np.arange(-30, look * EVERY, 0.05)
+        thread = np.append(np.arange(len(born) - 9) % 40, [3] * 9)  # the last made, by its third
+        watch.add(START + look * EVERY * S, rows_of(Snapshot.from_columns({
+            "pfn": np.arange(len(born)), "order": np.zeros(len(born), np.uint8),
+            "stack": [BREATHES] * len(born), "comm": [f"pool-{one}" for one in thread],
+            "tgid": [7] * len(born), "pid": first + thread,
+            "ts_ns": (START + born * S).astype(np.uint64)}, Metadata(kind="tracker")),
+            watch.names))
+    assert [(row["kind"], row["program"]) for row in watch.leaks().to_pylist()] == [
+        ("leak", f"{called} (tgid 7)")]
+
+
 def test_programs_that_come_and_go_take_no_memory() -> None:
     watch = Watch("stack", S)
     for look in range(200):
