@@ -357,6 +357,47 @@ def test_a_folder_without_captures_and_standard_input_make_no_series(
         assert err.count(b"\n") == 1
 
 
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_ctrl_c_in_the_midst_of_a_look_leaves_the_others_whole(
+        monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    machine, watch, append = Machine(), Watch("stack", 10 * S), Watch._append
+    machine.noise()
+    machine.add(BURST, np.arange(58, 60, 0.1), 1e9)  # an owner that this look is the first to see
+    machine.add(LEAK, np.arange(-30, 60, 0.1), 1e9)
+    snapshots = machine.series()
+    for one in snapshots[:-1]:
+        assert one.meta.clock_ns
+        watch.add(one.meta.clock_ns, rows_of(one, watch.names))
+    seen, found = watch.table(), watch.leaks()
+    left = [after]
+
+    def interrupted(*words: Any) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        append(*words)
+
+    monkeypatch.setattr(Watch, "_append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        watch.add(START + 60 * S, rows_of(snapshots[-1], watch.names), {"untracked": 5})
+    assert len(watch.times) == LOOKS - 1
+    assert watch.table() == seen
+    assert watch.leaks() == found
+    assert LEAK in found["stack"].to_pylist()
+
+
+def test_only_ctrl_c_gives_a_result() -> None:
+    """SIGTERM and SIGHUP end leaks as they end all else."""
+    from pageowner.cli import _Ended
+    from pageowner.cli.leaks import watch_for
+
+    def look() -> Any:
+        raise _Ended(signal.SIGTERM)
+
+    with pytest.raises(_Ended):
+        watch_for(Watch("stack", S), look, 3600 * S, S)
+
+
 def test_ctrl_c_gives_the_result_so_far() -> None:
     from pageowner.cli.leaks import watch_for
 

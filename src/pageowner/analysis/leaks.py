@@ -97,7 +97,18 @@ class Watch:
 
     def add(self, time_ns: int, rows: Rows, others: dict[str, int] | None = None) -> None:
         """The live blocks at ``time_ns`` (ns since boot, later than the last), and the pages of
-        ``others``, of which only the number is known, by what they are."""
+        ``others``, of which only the number is known, by what they are. If it is interrupted, it is
+        as if it had not been called."""
+        place, last = len(self.times), self._last
+        try:
+            self._add(time_ns, rows, others or {})
+        except BaseException:
+            self._take_back(place)
+            self._last = last
+            raise
+        self._forget(place)
+
+    def _add(self, time_ns: int, rows: Rows, others: dict[str, int]) -> None:
         keys = [*rows.keys, rows.note, rows.program]
         flag = Key("reclaimable", rows.reclaimable.astype(np.int64), pa.array([False, True]))
         group, number, codes = groups([*keys, flag], len(rows.pages))
@@ -120,12 +131,19 @@ class Watch:
             series.aged &= counted[3] > 0 or not counted[0]
             if owner[-2] is not None:
                 series.called = rows.called[owner[-2]]
-        for note, pages in (others or {}).items():
+        for note, pages in others.items():
             owner = (*(None for _ in rows.keys), note, None, False)
             self._append(owner, place, pages, pages, 0)
             self._series[owner].aged = False
         self._last = owners, group, rows
-        self._forget(place)
+
+    def _take_back(self, place: int) -> None:
+        """What of sample ``place`` was added."""
+        del self.times[place:]
+        self._series = {owner: one for owner, one in self._series.items() if one.since < place}
+        for one in self._series.values():
+            for column in (one.pages, one.settled, one.arrived):
+                del column[place - one.since:]
 
     def _forget(self, place: int) -> None:
         """Drop the owners that are tasks, had nothing at the first sample and have nothing at this
