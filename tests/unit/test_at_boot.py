@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pageowner.errors import PageownerError, UsageError
+from pageowner.report.terminal import paper
+from pageowner.report.tracking import draw_at_boot
 from pageowner.tracker import at_boot
 from pageowner.tracker.lifecycle import Options
 
@@ -62,6 +64,77 @@ def test_systemd_reads_paths_with_anything_in_them_as_they_are(tmp_path: Path) -
 def test_paths_that_systemd_does_not_run_are_refused() -> None:
     with pytest.raises(PageownerError, match="install pageowner elsewhere"):
         at_boot.unit(Options(), ['/a"b/pageowner'])
+
+
+@pytest.mark.parametrize("program", ["/a\rExecStartPre=b/pageowner", "/a\nb/pageowner",
+                                     os.fsdecode(b"/caf\xe9/pageowner")])
+def test_paths_that_a_unit_cannot_hold_are_refused(program: str) -> None:
+    with pytest.raises(PageownerError, match="install pageowner elsewhere") as said:
+        at_boot.unit(Options(), [program])
+    assert str(said.value).isprintable()
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of units of a systemd that does what the file ``systemctl`` says."""
+    tool = tmp_path / "bin" / "systemctl"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\nexit 0\n")
+    tool.chmod(0o755)
+    units = tmp_path / "system"
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(at_boot, "_RUNNING", str(tmp_path))
+    monkeypatch.setattr(at_boot, "UNIT", units / "pageowner.service")
+    monkeypatch.setattr(at_boot, "_LINK", units / "sysinit.target.wants" / "pageowner.service")
+    return tool
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for root")
+def test_where_systemd_refuses_there_is_what_was_there_before(systemd: Path) -> None:
+    working, failing = systemd.read_text(), (
+        "#!/bin/sh\n[ $2 != enable ] || { echo no such luck >&2; exit 1; }\n")
+    systemd.write_text(failing)
+    with pytest.raises(PageownerError, match="no such luck"):
+        at_boot.install(Options())
+    assert list(at_boot.UNIT.parent.iterdir()) == []
+    systemd.write_text(working)
+    at_boot.install(Options(depth=20))
+    assert at_boot.UNIT.stat().st_mode & 0o777 == 0o644
+    before = at_boot.UNIT.read_text()
+    systemd.write_text(failing)
+    with pytest.raises(PageownerError, match="no such luck"):
+        at_boot.install(Options(depth=30))
+    assert at_boot.UNIT.read_text() == before
+    assert at_boot.is_unchanged()
+    assert [one.name for one in at_boot.UNIT.parent.iterdir()] == ["pageowner.service"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for root")
+def test_what_runs_only_in_this_shell_is_not_installed(
+        systemd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "pageowner"
+    program.write_text('#!/bin/sh\n[ "$SET_HERE" ]\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("SET_HERE", "1")
+    monkeypatch.setattr("sys.argv", [str(program)])
+    with pytest.raises(PageownerError, match="would not at boot"):
+        at_boot.install(Options())
+    assert not at_boot.is_installed()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for root")
+def test_status_does_not_take_another_unit_for_ours(
+        systemd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said() -> str:
+        draw_at_boot(at_boot.UNIT, at_boot.is_unchanged(), at_boot.WORD, False, paper())
+        return " ".join(capsys.readouterr().out.split())
+
+    at_boot.install(Options())
+    assert said() == ("at boot by pageowner.service, with page_owner=on on the kernel's command"
+                      " line (not in this boot)")
+    # such as the one that docs/howto/service.md has
+    at_boot.UNIT.write_text("[Service]\nExecStart=/usr/local/bin/pageowner on\n")
+    assert "is not as 'pageowner on --at-boot' writes it" in said()
 
 
 def test_a_unit_that_somebody_changed_is_known() -> None:

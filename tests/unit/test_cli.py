@@ -130,6 +130,7 @@ def test_a_dump_without_stacks_is_not_called_untracked(cli: Cli, tmp_path: Path)
     ["stacks", "--threshold", "-1"], ["stacks", "--threshold", "x"], ["save"], ["save", "-"],
     ["dump", "--json"], ["export"], ["export", "--format", "nosuch"],
     ["flame", "--html", "-"], ["flame", "--svg", "-"], ["flame", "--svg", "x", "--html", "x"],
+    ["flame", "--svg", "x", "--html", "./x"],
 ])
 def test_wrong_words_are_said_in_one_line_with_status_2_before_anything_is_read(
         cli: Cli, words: list[str]) -> None:

@@ -268,6 +268,9 @@ def test_a_dash_is_standard_output(text61: Path, tmp_path: Path, cli: Callable[.
     done = cli("export", text61, "--format", "folded", "-o", "-")
     assert done == cli("export", text61, "--format", "folded")
     assert done.out
+    done = cli("dump", text61, "-o", "-")
+    assert done == cli("dump", text61)
+    assert done.out
     assert list(tmp_path.iterdir()) == []
 
 

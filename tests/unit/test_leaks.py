@@ -108,6 +108,23 @@ def test_programs_are_told_apart_in_their_own_memory() -> None:
         ("leaky", None)]
 
 
+@pytest.mark.parametrize(("first", "called"), [(7, "pool-0"), (99, "pool-3")])
+def test_threads_with_names_of_their_own_leak_as_one_program(first: int, called: str) -> None:
+    """40 threads that leak a page in two seconds each, and whose names tell them apart."""
+    watch = Watch("stack", 10 * S)
+    for look in range(LOOKS):
+        born = np.arange(-30, look * EVERY, 0.05)
+        thread = np.append(np.arange(len(born) - 9) % 40, [3] * 9)  # the last made, by its third
+        watch.add(START + look * EVERY * S, rows_of(Snapshot.from_columns({
+            "pfn": np.arange(len(born)), "order": np.zeros(len(born), np.uint8),
+            "stack": [BREATHES] * len(born), "comm": [f"pool-{one}" for one in thread],
+            "tgid": [7] * len(born), "pid": first + thread,
+            "ts_ns": (START + born * S).astype(np.uint64)}, Metadata(kind="tracker")),
+            watch.names))
+    assert [(row["kind"], row["program"]) for row in watch.leaks().to_pylist()] == [
+        ("leak", f"{called} (tgid 7)")]
+
+
 def test_programs_that_come_and_go_take_no_memory() -> None:
     watch = Watch("stack", S)
     for look in range(200):
@@ -116,8 +133,29 @@ def test_programs_that_come_and_go_take_no_memory() -> None:
             "comm": ["cc1", "stays"], "tgid": [100 + look, 7], "pid": [100 + look, 7],
             "ts_ns": np.array([START + look * S, START], np.uint64)}, Metadata(kind="tracker"))
         watch.add(START + (look + 1) * S, rows_of(rows, watch.names))
-    assert watch.table()["program"].to_pylist() == ["stays (tgid 7)", "cc1 (tgid 299)"]
+    assert set(watch.table()["program"].to_pylist()) == {
+        "cc1 (tgid 100)", "stays (tgid 7)", "cc1 (tgid 299)"}
     assert watch.owners == 201
+
+
+@pytest.mark.parametrize("by", ["stack", "comm"])
+def test_who_is_away_for_one_look_has_not_grown_since(by: str) -> None:
+    watch = Watch(by, 10 * S)
+    for look in range(LOOKS):
+        there = {"stays": 7} if look == 3 else {"stays": 7, "pauses": 8}
+        rows = [name for name in there for _ in range(1000)]
+        tgids = [there[name] for name in rows]
+        watch.add(START + (look * EVERY + 60) * S, rows_of(Snapshot.from_columns({
+            "pfn": np.arange(len(rows)), "order": np.zeros(len(rows), np.uint8),
+            "stack": [BREATHES] * len(rows), "comm": rows, "tgid": tgids, "pid": tgids,
+            "ts_ns": np.full(len(rows), START, np.uint64)}, Metadata(kind="tracker")),
+            watch.names))
+    assert watch.leaks().num_rows == 0
+    table = watch.table()
+    column = "comm" if by == "comm" else "program"
+    series = dict(zip(table[column].to_pylist(), table["series"].to_pylist(), strict=True))
+    assert series["pauses" if by == "comm" else "pauses (tgid 8)"] == [
+        1000] * 3 + [0] + [1000] * (LOOKS - 4)
 
 
 def judged(machine: Machine, by: str = "stack", least: int = 256) -> dict[object, Any]:
@@ -317,6 +355,47 @@ def test_a_folder_without_captures_and_standard_input_make_no_series(
         assert (status, out) == (expected, b"")
         assert why in err
         assert err.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_ctrl_c_in_the_midst_of_a_look_leaves_the_others_whole(
+        monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    machine, watch, append = Machine(), Watch("stack", 10 * S), Watch._append
+    machine.noise()
+    machine.add(BURST, np.arange(58, 60, 0.1), 1e9)  # an owner that this look is the first to see
+    machine.add(LEAK, np.arange(-30, 60, 0.1), 1e9)
+    snapshots = machine.series()
+    for one in snapshots[:-1]:
+        assert one.meta.clock_ns
+        watch.add(one.meta.clock_ns, rows_of(one, watch.names))
+    seen, found = watch.table(), watch.leaks()
+    left = [after]
+
+    def interrupted(*words: Any) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        append(*words)
+
+    monkeypatch.setattr(Watch, "_append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        watch.add(START + 60 * S, rows_of(snapshots[-1], watch.names), {"untracked": 5})
+    assert len(watch.times) == LOOKS - 1
+    assert watch.table() == seen
+    assert watch.leaks() == found
+    assert LEAK in found["stack"].to_pylist()
+
+
+def test_only_ctrl_c_gives_a_result() -> None:
+    """SIGTERM and SIGHUP end leaks as they end all else."""
+    from pageowner.cli import _Ended
+    from pageowner.cli.leaks import watch_for
+
+    def look() -> Any:
+        raise _Ended(signal.SIGTERM)
+
+    with pytest.raises(_Ended):
+        watch_for(Watch("stack", S), look, 3600 * S, S)
 
 
 def test_ctrl_c_gives_the_result_so_far() -> None:

@@ -31,6 +31,13 @@ def test_there_is_a_page_for_every_verb_with_all_its_options() -> None:
                     assert word.replace("-", "\\-") in pages[f"pageowner-{verb}.1"]
 
 
+def test_signs_of_the_shell_stay_what_they_are() -> None:
+    """groff 1.23 makes accents and quotation marks of these."""
+    for name, text in manual.pages().items():
+        assert not re.search("[~^`]|(?<!\\\\)'", text), name
+    assert ">>\\(ti/.bashrc" in manual.pages()["pageowner-completion.1"]
+
+
 @pytest.mark.skipif(not shutil.which("groff"), reason="groff is not installed")
 def test_a_formatter_has_nothing_to_say_against_them(tmp_path: Path) -> None:
     pages = [path for path in manual.write(tmp_path) if path.name != "pageowner-sort.1"]

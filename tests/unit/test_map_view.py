@@ -187,6 +187,7 @@ def test_the_json_sums_up_to_all_frames(saved: Path) -> None:
     (["--by", "shoe"], "cannot colour by 'shoe'; choose from age, stack"),
     (["--png", "-"], "a picture is written to a file"),
     (["--html", "-"], "a picture is written to a file"),
+    (["--html", "x", "--png", "./x"], "cannot be one file"),
     (["--json", "--png", "x.png"], "neither --png nor --html"),
     (["--beside", "x"], "--beside goes with --html"),
 ])

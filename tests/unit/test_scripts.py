@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -26,3 +27,14 @@ def test_without_a_browser_to_install_one_line_says_what_is_left_out(
     assert done.stderr.splitlines()[1:] == [
         "browser: chromium could not be installed: tests of the map's page in a browser are left"
         " out"]
+
+
+@pytest.mark.parametrize("script", [path for path in sorted(SCRIPTS.iterdir())
+                                    if path.read_text().startswith("#!/bin/sh")],
+                         ids=lambda path: path.name)
+def test_what_fails_in_a_script_ends_it(script: Path) -> None:
+    """POSIX shells leave out `set -e` in all of ``(…) || …``, and in functions called so: of the
+    checks there only the last could fail."""
+    text = script.read_text()
+    assert re.search(r"^set -eu$", text, re.MULTILINE)
+    assert not re.search(r"^\s*[)}] *(\|\||&&)", text, re.MULTILINE)

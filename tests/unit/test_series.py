@@ -224,6 +224,19 @@ def test_a_capture_that_fails_ends_no_recording(
     assert cli("record", folder, "--every", "1s", "--count", "2")[0] == 1
 
 
+def test_what_cannot_be_removed_ends_no_recording(
+        tmp_path: Path, cli: Callable[..., tuple[int, bytes, bytes]],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, folder = Machine(), tmp_path / "kept"
+    monkeypatch.setattr("pageowner.source.read", machine.now)
+    # no rights keep root from a file, but nobody unlinks a folder
+    (folder / series.file_name(BEGAN - 30 * 86400)).mkdir(parents=True)
+    status, out, err = cli("record", folder, "--every", "1s", "--keep", "7d", "--count", "2")
+    assert (status, out) == (0, b"")
+    assert err.count(b"old captures stay: ") == err.count(b"\n") == 2
+    assert len(series.captures(folder)) == 3
+
+
 def test_each_file_is_opened_once_to_forget_the_old(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine, recorder = Machine(), Recorder(tmp_path, 600, 7 * 86400)

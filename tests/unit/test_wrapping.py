@@ -85,6 +85,13 @@ def test_what_follows_stands_below_the_words_not_the_title() -> None:
     assert paper.lines == ["title     one two three four", "          five six seven"]
 
 
+def test_a_title_without_words_is_one_line() -> None:
+    for width in (30, PIPE_WIDTH):
+        paper = Kept(width)
+        entry(paper, "title     ", "")
+        assert paper.lines == ["title"]
+
+
 def test_options_are_named_as_on_the_command_line() -> None:
     assert STATUS.options.words() == [
         "--free", "--pid 12", "--cgroup /a b", "--check 0.25"]

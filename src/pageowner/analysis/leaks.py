@@ -55,8 +55,9 @@ _EVEN = 0.25
 class Rows(NamedTuple):
     """The live blocks at one moment: ``keys`` (one code a row each), base ``pages`` (int64),
     ``ts`` (uint64 ns since boot; 0 where unknown, that is older than all), ``reclaimable`` (bool),
-    ``note``, what is said of rows without an owner (a `Key`; null for the others), and
-    ``program``, whose memory it is where it is a process's own and keys do not say (`programs`).
+    ``note``, what is said of rows without an owner (a `Key`; null for the others), ``program``,
+    the tgid of whose memory it is where it is a process's own and keys do not say, and ``called``,
+    the names of these processes (`programs`).
     """
 
     keys: list[Key]
@@ -65,14 +66,16 @@ class Rows(NamedTuple):
     reclaimable: NDArray[np.bool_]
     note: Key
     program: Key
+    called: dict[int, str]
 
 
 @dataclass
 class _Series:
     """Of one owner, by sample: its live pages, those settled, and those that settled since the
-    sample before."""
+    sample before; what its process is called, if it is one."""
 
     since: int
+    called: str = ""
     pages: list[int] = field(default_factory=list)
     settled: list[int] = field(default_factory=list)
     arrived: list[int] = field(default_factory=list)
@@ -94,7 +97,18 @@ class Watch:
 
     def add(self, time_ns: int, rows: Rows, others: dict[str, int] | None = None) -> None:
         """The live blocks at ``time_ns`` (ns since boot, later than the last), and the pages of
-        ``others``, of which only the number is known, by what they are."""
+        ``others``, of which only the number is known, by what they are. If it is interrupted, it is
+        as if it had not been called."""
+        place, last = len(self.times), self._last
+        try:
+            self._add(time_ns, rows, others or {})
+        except BaseException:
+            self._take_back(place)
+            self._last = last
+            raise
+        self._forget(place)
+
+    def _add(self, time_ns: int, rows: Rows, others: dict[str, int]) -> None:
         keys = [*rows.keys, rows.note, rows.program]
         flag = Key("reclaimable", rows.reclaimable.astype(np.int64), pa.array([False, True]))
         group, number, codes = groups([*keys, flag], len(rows.pages))
@@ -113,24 +127,36 @@ class Watch:
         self.times.append(time_ns)
         for owner, *counted in zip(owners, *sums, strict=True):
             self._append(owner, place, *counted[:3])
-            self._series[owner].aged &= counted[3] > 0 or not counted[0]
-        for note, pages in (others or {}).items():
+            series = self._series[owner]
+            series.aged &= counted[3] > 0 or not counted[0]
+            if owner[-2] is not None:
+                series.called = rows.called[owner[-2]]
+        for note, pages in others.items():
             owner = (*(None for _ in rows.keys), note, None, False)
             self._append(owner, place, pages, pages, 0)
             self._series[owner].aged = False
         self._last = owners, group, rows
-        self._forget(place)
+
+    def _take_back(self, place: int) -> None:
+        """What of sample ``place`` was added."""
+        del self.times[place:]
+        self._series = {owner: one for owner, one in self._series.items() if one.since < place}
+        for one in self._series.values():
+            for column in (one.pages, one.settled, one.arrived):
+                del column[place - one.since:]
 
     def _forget(self, place: int) -> None:
-        """Drop the owners that are tasks and have nothing at this sample: those that come and go
-        have no end, and would fill memory.
+        """Drop the owners that are tasks, had nothing at the first sample and have nothing at this
+        one: those that come and go have no end, and would fill memory.
 
-        That changes no judgement. Who has no page now has at last none that was allocated before
-        now, and so is not steady, unless now is in the first tenth of the time.
+        That changes neither what one that comes again has gained since the first sample nor
+        whether it leaks. Who has no page now has at last none that was allocated before now, and so
+        is not steady, unless now is in the first tenth of the time. Its series alone begins anew.
         """
         of_tasks = bool({"comm", "pid", "tgid"} & set(self.names))
         gone = [owner for owner, one in self._series.items()
-                if (of_tasks or owner[-2] is not None) and one.since + len(one.pages) <= place]
+                if one.since and (of_tasks or owner[-2] is not None)
+                and one.since + len(one.pages) <= place]
         for owner in gone:
             del self._series[owner]
         self._forgotten += len(gone)
@@ -178,13 +204,14 @@ class Watch:
                          for name in names})
 
     def table(self) -> pa.Table:
-        """What was seen of every owner but for tasks that had nothing at last, unjudged: the keys,
-        ``note``, ``program``, ``reclaimable``, and by sample ``series``, its live pages, and
-        ``settled``, those settled.
+        """What was seen of every owner but for tasks that had nothing at first nor at last,
+        unjudged: the keys, ``note``, ``program``, ``reclaimable``, and by sample ``series``, its
+        live pages, and ``settled``, those settled.
         """
         names = [*self.names, "note", "program", "reclaimable"]
         columns: dict[str, Any] = {
             name: [owner[place] for owner in self._series] for place, name in enumerate(names)}
+        columns["program"] = [_program(owner, one) for owner, one in self._series.items()]
         columns["series"] = [self._full(one.pages, one.since).astype(np.int64).tolist()
                              for one in self._series.values()]
         columns["settled"] = [self._full(one.settled, one.since).astype(np.int64).tolist()
@@ -231,10 +258,15 @@ class Watch:
         kind = "grows" if not (grows and stays) else "reclaimable" if reclaimable else "leak"
         sure = (1 - found.p) * (1 if survival is None else survival) * steady
         return dict(zip(self.names, owner, strict=False)) | {
-            "note": owner[-3], "program": owner[-2], "kind": kind, "reclaimable": reclaimable,
+            "note": owner[-3], "program": _program(owner, one), "kind": kind,
+            "reclaimable": reclaimable,
             "pages": int(pages[-1]), "gained": int(pages[-1] - pages[0]),
             **_per_hour(found), "p": found.p, "tau": found.tau, "survival": survival,
             "steady": steady, "confidence": sure, "series": pages.astype(np.int64).tolist()}
+
+
+def _program(owner: tuple[Any, ...], one: _Series) -> str | None:
+    return None if owner[-2] is None else f"{one.called} (tgid {owner[-2]})"
 
 
 def _ages(one: _Series, cohorts: NDArray[np.int64] | None) -> tuple[float, float]:
@@ -292,29 +324,39 @@ def rows_of(snapshot: Snapshot, names: Sequence[str]) -> Rows:
                       bool)[kind.codes]
     labels = [*use.labels.to_pylist(), None]
     note = Key("note", np.where(owned, len(labels) - 1, use.codes), pa.array(labels, pa.string()))
-    program = programs(names, private, key(snapshot, "comm"), key(snapshot, "tgid"))
-    return Rows(keys, blocks_pages(snapshot), ts, cache & owned, note, program)
+    program, called = programs(names, private, *(key(snapshot, one)
+                                                 for one in ("comm", "pid", "tgid")))
+    return Rows(keys, blocks_pages(snapshot), ts, cache & owned, note, program, called)
 
 
-def programs(names: Sequence[str], private: NDArray[np.bool_], comm: Key, tgid: Key) -> Key:
-    """Of the rows that are ``private``, the memory of processes, each's process as text; null for
-    others, and for all where the keys ``names`` tell tasks apart already.
+def programs(names: Sequence[str], private: NDArray[np.bool_], comm: Key, pid: Key,
+             tgid: Key) -> tuple[Key, dict[int, str]]:
+    """Of the rows that are ``private``, the memory of processes, each's tgid; null for others, and
+    for all where the keys ``names`` tell tasks apart already. And what each process is called: as
+    its first thread is, or, if that has no page, as the thread with most rows.
 
     All programs take their memory through the same few stacks. As one owner, the many that come
     and go would hide the one that leaks, and one that grows would make them all look so.
     """
-    nobody = Key("program", np.zeros(len(private), np.int64), pa.nulls(1, pa.string()))
+    nobody = Key("program", np.zeros(len(private), np.int64), pa.nulls(1, pa.int64()))
     if {"comm", "pid", "tgid"} & set(names) or not private.any():
-        return nobody
+        return nobody, {}
     width = len(comm.labels)
-    pairs, inverse = np.unique(tgid.codes[private] * width + comm.codes[private],
-                               return_inverse=True)
-    comms, tgids = comm.labels.to_pylist(), tgid.labels.to_pylist()
-    labels = [None if tgids[pair // width] is None else
-              f"{comms[pair % width] or '?'} (tgid {tgids[pair // width]})"
-              for pair in pairs.tolist()]
-    nobody.codes[private] = inverse + 1
-    return Key("program", nobody.codes, pa.array([None, *labels], pa.string()))
+    tgids = np.array([-1 if one is None else one for one in tgid.labels.to_pylist()], np.int64)
+    pids = np.array([-2 if one is None else one for one in pid.labels.to_pylist()], np.int64)
+    first = pids[pid.codes[private]] == tgids[tgid.codes[private]]
+    kinds, inverse, rows = np.unique(
+        (tgid.codes[private] * width + comm.codes[private]) * 2 + first,
+        return_inverse=True, return_counts=True)
+    of_kind = tgids[kinds // 2 // width]
+    order = np.lexsort((rows, kinds % 2))  # the last of a process names it
+    comms = comm.labels.to_pylist()
+    called = {int(of_kind[one]): comms[int(kinds[one]) // 2 % width] or "?" for one in order}
+    called.pop(-1, None)
+    found, place = np.unique(of_kind, return_inverse=True)
+    nobody.codes[private] = place[inverse] + 1
+    labels = [None, *(None if one < 0 else one for one in found.tolist())]
+    return Key("program", nobody.codes, pa.array(labels, pa.int64())), called
 
 
 def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],

@@ -103,7 +103,8 @@ def _migratetypes() -> tuple[str, ...]:
 def _gfp_flags() -> list[str]:
     from pageowner.kernel.gfp import known_names
 
-    return sorted(name.removeprefix("__GFP_").removeprefix("GFP_") for name in known_names())
+    # some are both, such as __GFP_DMA and GFP_DMA
+    return sorted({name.removeprefix("__GFP_").removeprefix("GFP_") for name in known_names()})
 
 
 def _modules() -> list[str]:

@@ -27,7 +27,7 @@ _EXAMPLES = (
 @source
 @filters
 @click.option("-o", "--output", metavar="FILE", shell_complete=completing.files,
-              help="Write here, whole or not at all.")
+              help="Write here, whole or not at all; - is standard output, as without.")
 def command(source: str | None, chosen: Filter, output: str | None) -> None:
     """Print the text of the kernel's page_owner, for tools that know it.
 
@@ -40,7 +40,7 @@ def command(source: str | None, chosen: Filter, output: str | None) -> None:
     from pageowner.formats.page_owner_text import write
     from pageowner.formats.whole_file import whole_file
 
-    if output is None:
+    if output in (None, "-"):
         sys.stdout.flush()
         write(snapshot, sys.stdout.buffer, output_encoding())
         sys.stdout.buffer.flush()

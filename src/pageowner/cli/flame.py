@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli import completing
-from pageowner.cli.options import at_times, filters, load, load_counted
+from pageowner.cli.options import at_times, check_two_files, filters, load, load_counted
 from pageowner.cli.verb import verb
 from pageowner.report.text import source_name
 
@@ -47,8 +47,7 @@ def command(first: str | None, second: str | None, html: str | None, svg: str | 
         raise click.UsageError("name a file to write: --html FILE or --svg FILE")
     if "-" in (html, svg):
         raise click.UsageError("a flame graph is written to a file; name one")
-    if html is not None and html == svg:
-        raise click.UsageError("the page and the image cannot be one file")
+    check_two_files(html, svg)
     if first == second == "-":
         raise click.UsageError("only one of A and B can be standard input")
     from pageowner.analysis.words import key_names

@@ -159,7 +159,7 @@ def _too_few(looks: int, length: int, interrupted: bool) -> str:
 
 
 def watch_for(watch: Watch, look: Callable[[], tuple[int, Rows, dict[str, int]]], length: int,
-           step: int) -> bool:
+              step: int) -> bool:
     """Look every ``step`` ns for ``length`` ns; whether Ctrl-C ended it."""
     began = time.monotonic_ns()
     with _Progress(length) as progress:
@@ -181,7 +181,9 @@ def watch_for(watch: Watch, look: Callable[[], tuple[int, Rows, dict[str, int]]]
                     time.sleep(min(left / 1e9, 1))
                     progress.show(time.monotonic_ns() - began, len(watch.times))
                     left = began + number * step - time.monotonic_ns()
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
+            if type(error) is not KeyboardInterrupt:
+                raise  # SIGTERM or SIGHUP
             return True
 
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["pages", "write"]
 
+_SIGNS = str.maketrans({"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha",
+                        "~": "\\(ti"})
+
 _HELP = ["-h", "--help"]
 
 _STATUSES = (("0", "It went well."), ("1", "It failed; one line on standard error says why."),
@@ -121,6 +124,8 @@ def _line(parts: list[tuple[str, str]]) -> str:
 
 
 def _escape(text: str) -> str:
-    """The text as man(7) shows it as it is: a line must not begin with a command of its own."""
-    text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
+    """The text as man(7) shows it as it is: a line must not begin with a command of its own, and
+    signs that shells know are not to become typographic ones (groff_man_style(7), "Portability").
+    """
+    text = text.translate(_SIGNS)
     return re.sub(r"^([.])", r"\\&\1", text, flags=re.MULTILINE)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli import completing
-from pageowner.cli.options import as_json, load, page_flags, source
+from pageowner.cli.options import as_json, check_two_files, load, page_flags, source
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError, near
 from pageowner.report.text import printable, size
@@ -59,6 +59,7 @@ def command(source: str | None, by: str, order: str, png: str | None,
         raise click.UsageError("--beside goes with --html")
     if "-" in (png, html):
         raise click.UsageError("a picture is written to a file; name one")
+    check_two_files(html, png)
     if as_json and (png or html):
         raise click.UsageError("--json prints sums, and goes with neither --png nor --html")
     by = _colouring(by)  # before the source is read, which may take a while

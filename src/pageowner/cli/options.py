@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pageowner.metadata import Metadata
     from pageowner.snapshot import Snapshot
 
-__all__ = ["as_json", "at_time", "at_times", "filters", "load", "load_counted", "output_encoding",
-           "page_flags", "source"]
+__all__ = ["as_json", "at_time", "at_times", "check_two_files", "filters", "load", "load_counted",
+           "output_encoding", "page_flags", "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -152,6 +152,12 @@ def source(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def check_two_files(page: str | None, image: str | None) -> None:
+    """Raises UsageError if both are the same file, by whatever names."""
+    if page and image and os.path.realpath(page) == os.path.realpath(image):
+        raise click.UsageError("the page and the image cannot be one file")
 
 
 def load(name: str | None, chosen: Any = None) -> Snapshot:

@@ -60,7 +60,10 @@ def command(folder: Path, every: str, keep: str, count: int | None) -> None:
             else:
                 if sys.stderr.isatty():
                     print(f"{printable(str(path))}: {size(path.stat().st_size)}", file=sys.stderr)
-            recorder.forget()
+            try:
+                recorder.forget()
+            except (PageownerError, OSError) as error:
+                print(f"pageowner: old captures stay: {printable(str(error))}", file=sys.stderr)
             number += 1
             if count is not None and number >= count:
                 return

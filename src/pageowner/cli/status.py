@@ -30,4 +30,5 @@ def command(as_json: bool) -> None:
     sheet = paper()
     tracking.draw_status(status, sheet)
     if at_boot.is_installed():
-        tracking.draw_at_boot(at_boot.UNIT, at_boot.WORD, at_boot.is_wanted(), sheet)
+        tracking.draw_at_boot(at_boot.UNIT, at_boot.is_unchanged(), at_boot.WORD,
+                              at_boot.is_wanted(), sheet)

@@ -49,6 +49,7 @@ def entry(paper: Paper, title: str, text: str, style: str = "", title_style: str
     title_style = style if title_style is None else title_style
     if not text:
         paper.line(title.rstrip(), title_style)
+        return
     for line in _broken(text, paper.width, len(title), len(title)):
         paper.parts([(title, title_style), (line, style)])
         title = " " * len(title)

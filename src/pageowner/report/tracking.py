@@ -152,10 +152,13 @@ def draw_status(status: Status, paper: Paper) -> None:
         line(title, "nothing")
 
 
-def draw_at_boot(unit: Path, word: str, wanted: bool, paper: Paper) -> None:
-    """What `status` says of a unit that is installed; ``wanted``: this boot had the word."""
-    entry(paper, f"{'at boot':<10}", f"by {unit.name}, with {word} on the kernel's command line"
-                                     f" ({'as in' if wanted else 'not in'} this boot)")
+def draw_at_boot(unit: Path, ours: bool, word: str, wanted: bool, paper: Paper) -> None:
+    """What `status` says of a unit that is installed; ``ours``: it is as `on --at-boot` wrote it;
+    ``wanted``: this boot had the word."""
+    says = (f"with {word} on the kernel's command line ({'as in' if wanted else 'not in'} this"
+            " boot)" if ours else "which is not as 'pageowner on --at-boot' writes it; see:"
+            f" systemctl cat {unit.name}")
+    entry(paper, f"{'at boot':<10}", f"by {unit.name}, {says}")
 
 
 _NO_GAP = ("pageblock types", "/proc/kpagecount", "/proc/kpagecgroup", "memory")

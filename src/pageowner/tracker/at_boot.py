@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError, UsageError
+from pageowner.formats.whole_file import whole_file
 from pageowner.tracker import requirements
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from pageowner.tracker.lifecycle import Options
 
-__all__ = ["UNIT", "WORD", "install", "is_installed", "is_ours", "is_wanted", "remove", "unit"]
+__all__ = ["UNIT", "WORD", "install", "is_installed", "is_ours", "is_unchanged", "is_wanted",
+           "remove", "unit"]
 
 UNIT = Path("/etc/systemd/system/pageowner.service")
 """Where the machine's own units are (systemd.unit(5))."""
@@ -89,27 +91,29 @@ def unit(options: Options, program: Sequence[str] | None = None) -> str:
 def install(options: Options) -> Path:
     """Write the unit and enable it; its path. What runs now is left as it is.
 
-    Raises PageownerError without root or systemd, or if a unit of that name is another's.
+    Raises PageownerError without root or systemd, if a unit of that name is another's, or if this
+    pageowner runs only by what is set in this shell; there is then what was there before.
     """
-    text = unit(options)
+    program = _program()
+    text = unit(options, program)
     requirements.require_root()
     if not os.path.isdir(_RUNNING) or not shutil.which("systemctl"):
         raise PageownerError("this machine was not booted by systemd, so no unit of it can begin"
                              " tracking; let its own init run 'pageowner on', as early as it can")
     _check_ours("replaced")
+    _check_runs(program)
+    before = UNIT.read_text() if is_installed() else None
     UNIT.parent.mkdir(parents=True, exist_ok=True)
-    new = UNIT.with_name(f".{UNIT.name}.new")
-    try:
-        new.write_text(text)
-        new.chmod(0o644)
-        new.replace(UNIT)
-    finally:
-        new.unlink(missing_ok=True)
+    _write(text)
     try:
         _systemctl("daemon-reload")
         _systemctl("enable", UNIT.name)
     except PageownerError:
-        UNIT.unlink(missing_ok=True)
+        if before is None:
+            _LINK.unlink(missing_ok=True)
+            UNIT.unlink(missing_ok=True)
+        else:
+            _write(before)
         raise
     return UNIT
 
@@ -135,6 +139,14 @@ def is_installed() -> bool:
     return os.path.lexists(UNIT)
 
 
+def is_unchanged() -> bool:
+    """Whether there is a unit of that name and it is as `install` wrote it."""
+    try:
+        return not UNIT.is_symlink() and is_ours(UNIT.read_text(errors="replace"))
+    except OSError:
+        return False
+
+
 def is_ours(text: str) -> bool:
     """Whether this is the text of a unit that `unit` wrote and nobody changed."""
     head, mark, rest = text.partition(_MARK)
@@ -150,16 +162,25 @@ def is_wanted(command_line: str | None = None) -> bool:
 
 
 def _check_ours(what: str) -> None:
-    if not is_installed():
-        return
-    try:
-        ours = not UNIT.is_symlink() and is_ours(UNIT.read_text(errors="replace"))
-    except OSError:
-        ours = False
-    if not ours:
+    if is_installed() and not is_unchanged():
         raise PageownerError(
             f"{UNIT} is not as pageowner wrote it, so it is not {what}; look at it, then: systemctl"
             f" disable {UNIT.name}; rm {UNIT}")
+
+
+def _check_runs(program: Sequence[str]) -> None:
+    """At boot there is nothing of this shell: no PYTHONPATH, no folder that it is in."""
+    done = subprocess.run([*program, "--version"], env={"PATH": os.defpath}, cwd="/",
+                          capture_output=True, check=False)
+    if done.returncode:
+        raise PageownerError(f"{' '.join(program)}: does not run without what is set in this shell,"
+                             " so it would not at boot; install pageowner, then call that one")
+
+
+def _write(text: str) -> None:
+    with whole_file(UNIT) as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(text.encode())
 
 
 def _fingerprint(body: str) -> str:
@@ -185,8 +206,10 @@ def _quoted(word: str) -> str:
     """A path or a plain word as a unit's file takes it (systemd.syntax(7), "Quoting";
     systemd.unit(5), "Specifiers"). ``$`` stands for itself in the path of what is run
     (systemd.service(5), "Command lines"); no option has one."""
-    if "\n" in word:
-        raise PageownerError(f"{word!r} cannot be part of a systemd unit")
+    # the file is UTF-8, and a line of it ends at more than \n
+    if not word.isprintable():
+        raise PageownerError(f"{word!r} cannot be part of a systemd unit; install pageowner"
+                             " elsewhere")
     word = word.replace("%", "%%")
     plain = word.replace("/", "").replace("-", "").replace(".", "").replace("_", "")
     if plain.isalnum() and plain.isascii():

@@ -48,9 +48,7 @@ _OF_STACK: dict[str, Callable[[str], str]] = {
 
 
 class Sampler:
-    """Looks at the live pages of a running tracker, but for those of this process itself.
-
-    """
+    """Looks at the live pages of a running tracker, but for those of this process itself."""
 
     @staticmethod
     def answers(names: Sequence[str]) -> bool:
@@ -120,9 +118,10 @@ class Sampler:
         kinds = self.gfp.migratetype(records["gfp_mask"])
         keys = [self._key(name, records, stack, texts, kinds) for name in self.names]
         nothing = Key("note", np.zeros(len(records), np.int64), pa.nulls(1, pa.string()))
-        program = programs(self.names, private, self._task("comm", records["task_id"]),
-                           self._task("tgid", records["task_id"]))
-        return Rows(keys, pages, records["ts"], cache | (kinds == migratetype), nothing, program)
+        program, called = programs(self.names, private, *(self._task(one, records["task_id"])
+                                                          for one in ("comm", "pid", "tgid")))
+        return Rows(keys, pages, records["ts"], cache | (kinds == migratetype), nothing, program,
+                    called)
 
     def _key(self, name: str, records: NDArray[np.void], stack: NDArray[np.int64],
              texts: list[str | None], kinds: NDArray[np.uint8]) -> Key:
