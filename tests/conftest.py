@@ -65,8 +65,8 @@ def some_records(dump_text: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those on the running kernel are one row, which begins first,
-    since there is one tracker; of others each file is one, which shares what its tests have read."""
+    """Where tests run side by side, those on the running kernel are one row, since there is one
+    tracker, which begins first; of others each file is one, which shares what it has read."""
     for item in items:
         live = "live" in item.path.parts
         item.add_marker(pytest.mark.xdist_group("live" if live else item.path.name))

@@ -84,6 +84,14 @@ struct memo_walk {
 	u32 found[CANDIDATES];     /* and where, at first */
 };
 
+/* Of a return address (or hook + 1: the context), where the next one is: words above the stack
+ * pointer after the return, of anchored functions words below the top. While several places are
+ * possible they are all kept: the true one is among them each time. */
+struct memo_frame {
+	s32 size;                  /* or one of these */
+	s32 maybe[CANDIDATES];     /* -1: none */
+};
+
 /* Per hook and CPU. */
 struct memo_state {
 	u64 plain[2];              /* pointers go through here and come out as numbers */
@@ -94,6 +102,7 @@ struct memo_state {
 	u32 spare;
 	u64 bottom, after;         /* addresses: of the window, and where the stack ends */
 	struct memo_walk walk;
+	struct memo_frame fresh;   /* before it is in the table: programs have little stack */
 	u64 window[WINDOW_WORDS + TOP_WORDS];
 	u32 pointed[WINDOW_WORDS + TOP_WORDS]; /* the stamp: a word of the window points here */
 	u32 placed[WINDOW_WORDS + TOP_WORDS];  /* the stamp: a return address of the chain */
@@ -138,13 +147,6 @@ struct {
 	FIELD_NUMBER(max_entries, 1);
 } memo_chains SEC(".maps");
 
-/* Of a return address (or hook + 1: the context), where the next one is: words above the stack
- * pointer after the return, of anchored functions words below the top. While several places are
- * possible they are all kept: the true one is among them each time. */
-struct memo_frame {
-	s32 size;                  /* or one of these */
-	s32 maybe[CANDIDATES];     /* -1: none */
-};
 #define VARIES (-1)
 #define UNSURE (-2)
 #define INTERRUPTED (1ULL << 62)   /* the address was found in saved registers */

@@ -140,7 +140,7 @@ GLOBAL u32 memo_realigned(u32 hook)
 GLOBAL s32 memo_next(u32 hook, u64 address)
 {
 	struct memo_state *state = memo_state_of(hook);
-	struct memo_frame *known, frame = {};
+	struct memo_frame *known, *frame;
 	s32 at, base, size;
 	int anchored;
 	u32 times, i;
@@ -149,6 +149,7 @@ GLOBAL s32 memo_next(u32 hook, u64 address)
 	if (!state)
 		return -MEMO_LOST;
 	key = state->walk.key;
+	frame = &state->fresh;
 	base = state->walk.base;
 	anchored = memo_is_anchor(key);
 	state->walk.by_pointer = 0;
@@ -188,9 +189,10 @@ GLOBAL s32 memo_next(u32 hook, u64 address)
 	if (state->walk.times > 1 && !anchored) {
 		at = memo_realigned(hook);
 		if (at) {
-			frame.size = VARIES;
+			__builtin_memset(frame, 0, sizeof(*frame));
+			frame->size = VARIES;
 			if (!known)
-				bpf_map_update_elem(&memo_frames, &key, &frame, BPF_NOEXIST);
+				bpf_map_update_elem(&memo_frames, &key, frame, BPF_NOEXIST);
 			return at;
 		}
 		state->walk.by_pointer = !!known;
@@ -204,11 +206,11 @@ GLOBAL s32 memo_next(u32 hook, u64 address)
 		return -MEMO_AMBIGUOUS;
 	for (i = 0; i < CANDIDATES; i++) {
 		at = state->walk.found[i];
-		frame.maybe[i] = i >= times ? -1 : anchored ? (s32)state->top - at : at - base;
+		frame->maybe[i] = i >= times ? -1 : anchored ? (s32)state->top - at : at - base;
 	}
 	at = state->walk.found[0];
-	frame.size = times == 1 ? frame.maybe[0] : UNSURE;
-	bpf_map_update_elem(&memo_frames, &key, &frame, BPF_NOEXIST);
+	frame->size = times == 1 ? frame->maybe[0] : UNSURE;
+	bpf_map_update_elem(&memo_frames, &key, frame, BPF_NOEXIST);
 	return times == 1 ? at : -MEMO_AMBIGUOUS;
 }
 
@@ -430,13 +432,13 @@ GLOBAL s32 memo_checks(u32 hook, u32 set, u32 way, u32 n)
 {
 	struct memo_state *state = memo_state_of(hook);
 	struct memo_chain *chain = memo_chain_at(set, way);
-	struct memo_walk start = {.key = hook + 1};
 	s32 why;
 	u32 i;
 
 	if (!state || !chain)
 		return -MEMO_LOST;
-	state->walk = start;
+	__builtin_memset(&state->walk, 0, sizeof(state->walk));
+	state->walk.key = hook + 1;
 	if (!++state->stamp)
 		state->stamp = 1;
 	memo_pointers(hook);
