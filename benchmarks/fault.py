@@ -1,6 +1,6 @@
 """What tracking adds to a page: a loop of page faults with nothing, with the tracker (recognising
-stacks, and unwinding each one), and with a bpftrace one-liner that keeps the kernel stack of every
-page.
+stacks, and unwinding each one), with programs that do nothing in its place, and with a bpftrace
+one-liner that keeps the kernel stack of every page.
 
 Each round measures all in turn and gives differences to nothing in the same round; the best of 12
 passes stands for a round, since everything that disturbs only adds. Needs root, cc and bpftrace.
@@ -8,15 +8,18 @@ passes stands for a round, since everything that disturbs only adds. Needs root,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from common import ROOT, folder, may_track, median
 from pageowner.tracker import lifecycle
+from pageowner.tracker.libbpf import libbpf
 from pageowner.tracker.maps import RECORD
 
 ROUNDS = 7
@@ -48,6 +51,21 @@ def with_bpftrace(program: str) -> float:
         tracer.communicate()
 
 
+@contextlib.contextmanager
+def nothing_attached(image: bytes, programs: Iterable[str]) -> Iterator[None]:
+    """Programs that do nothing, where the tracker's are."""
+    with libbpf().open(image, "nothing") as empty:
+        empty.load()
+        for name in programs:
+            empty.attach(name)
+        yield
+
+
+def with_empty(program: str, image: bytes, *programs: str) -> float:
+    with nothing_attached(image, programs):
+        return measure(program)
+
+
 def with_tracker(program: str, options: lifecycle.Options) -> float:
     with lifecycle.tracking(options):
         return measure(program)
@@ -71,6 +89,15 @@ def main() -> None:
     with folder() as place:
         program = str(Path(place, "fault"))
         subprocess.run(["cc", "-O2", "-o", program, ROOT / "benchmarks/fault.c"], check=True)
+        subprocess.run([ROOT / "scripts/build-bpf", Path(place, "nothing.o"),
+                        ROOT / "benchmarks/nothing.bpf.c"], check=True)
+        image = Path(place, "nothing.o").read_bytes()
+        ways |= {
+            "two programs that do nothing": lambda program: with_empty(
+                program, image, "on_alloc", "on_free"),
+            "four programs that do nothing": lambda program: with_empty(
+                program, image, "on_alloc", "on_nested_alloc", "on_free", "on_nested_free"),
+        }
         measure(program)
         nothing: list[float] = []
         added: dict[str, list[float]] = {name: [] for name in ways}

@@ -11,6 +11,7 @@
 #define SEC(name) __attribute__((section(name), used))
 #define INLINE static inline __attribute__((always_inline))
 #define GLOBAL __attribute__((noinline))
+#define APART static __attribute__((noinline)) /* for its stack: looked at by the verifier in place */
 #define NULL ((void *)0)
 
 /* Maps are declared as libbpf reads them: from the types of the members of a struct. */

@@ -100,6 +100,7 @@ struct memo_state {
 	u32 top;                   /* words: index in window just after the highest word */
 	u32 stamp;                 /* of the chain that is being remembered */
 	u32 spare;
+	u64 key;                   /* of the chain that was looked for */
 	u64 bottom, after;         /* addresses: of the window, and where the stack ends */
 	struct memo_walk walk;
 	struct memo_frame fresh;   /* before it is in the table: programs have little stack */
@@ -320,19 +321,17 @@ INLINE int memo_same(struct memo_reader *reader, struct memo_chain *chain, u32 m
 	if (chain->size && chain->size != reader->state->after - reader->bottom)
 		return 0;
 	n = chain->near;
-	if (n > most)
-		return 0;
-	asm volatile("" : "+r"(n)); /* what is compared is what bounds the loop */
-	for (i = 0; i < n; i++) {
+	for (i = 0; i < most; i++) { /* (i < n is no bound to verifiers before 6.8) */
+		if (i >= n)
+			break;
 		check = &chain->checks[i];
 		if (memo_read(reader, check->place) != (check->value | CODE))
 			return 0;
 	}
 	n = chain->special;
-	if (n > SPECIAL_CHECKS)
-		return 0;
-	asm volatile("" : "+r"(n));
-	for (i = 0; i < n; i++) {
+	for (i = 0; i < SPECIAL_CHECKS; i++) {
+		if (i >= n)
+			break;
 		check = &chain->specials[i];
 		at = check->place;
 		expected = check->value | CODE;
@@ -378,6 +377,15 @@ INLINE u32 memo_find(struct memo_reader *reader, u64 key)
 		return id;
 	}
 	return 0;
+}
+
+/* The id of the current stack if it is known, else 0: from the window to the chain. */
+APART u32 memo_recall(struct memo_state *state, struct task_struct *task, u32 hook, u64 salt)
+{
+	struct memo_reader reader = memo_reader(state, task);
+
+	state->key = memo_key(&reader, hook, salt);
+	return memo_find(&reader, state->key);
 }
 
 /* ---- checking ---- */

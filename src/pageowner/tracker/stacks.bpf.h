@@ -106,8 +106,7 @@ INLINE u32 stack_id_of(void *context, struct scratch *scratch, struct task_struc
 		       u64 salt)
 {
 	struct memo_state *state = NULL;
-	struct memo_reader reader;
-	u64 hash = 0, key = 0;
+	u64 hash = 0;
 	u32 n, i, id, why;
 
 	if (memo && !memo_off && hook < MEMO_HOOKS)
@@ -117,9 +116,7 @@ INLINE u32 stack_id_of(void *context, struct scratch *scratch, struct task_struc
 		if (!why) {
 			if (reading == COPIED)
 				memo_copy(hook);
-			reader = memo_reader(state, current);
-			key = memo_key(&reader, hook, salt);
-			id = memo_find(&reader, key);
+			id = memo_recall(state, current, hook, salt);
 			if (id) {
 				state->counters[MEMO_HITS]++;
 				if (!memo_due(state))
@@ -144,7 +141,7 @@ INLINE u32 stack_id_of(void *context, struct scratch *scratch, struct task_struc
 		hash = hash_step(hash, scratch->frames[i]);
 	id = find_stack(hook, n, hash ? hash : 1);
 	if (state)
-		memo_remember(hook, key, n, id);
+		memo_remember(hook, state->key, n, id);
 	return id;
 }
 
