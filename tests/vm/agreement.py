@@ -18,7 +18,7 @@ from bisect import bisect_right
 from collections import Counter
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import same_tables
 
@@ -31,6 +31,7 @@ DEPTH = 16
 MILLISECOND = 1_000_000
 ENOUGH = 0.9999
 _ENTRY = re.compile(r"(asm_(exc|sysvec|common)_|__irqentry|error_entry)")
+_TIME_ALONE = re.compile(r"differs \S+ in time:")
 _FRAME = re.compile(r"([^+\s]+)\+(0x[0-9a-f]+)/0x[0-9a-f]+(?: \[([^\]]+)\])?")
 
 
@@ -145,6 +146,7 @@ def compare(folder: Path, limit: int = 200) -> int:
     tally: Counter[str] = Counter()
     fields: Counter[str] = Counter()
     rest: list[str] = []
+    late: list[dict[str, Any]] = []  # of those that differ in time alone
     agreed: list[int] = []
     for pfn, theirs in kernels.items():
         if theirs.ts_ns is None or theirs.ts_ns - distance < since:
@@ -178,6 +180,10 @@ def compare(folder: Path, limit: int = 200) -> int:
         fields.update(wrong)
         if not set(wrong) - {"time"}:
             agreed.append(pfn)
+        if wrong == ["time"]:
+            late.append({"pfn": pfn, "order": mine.order, "comm": mine.comm,
+                         "ms": ((mine.ts_ns or 0) + distance - theirs.ts_ns) / 1e6,
+                         "stack": short(mine.stack)})
         if wrong:
             rest.append(f"differs {pfn:#x} in {', '.join(wrong)}: "
                         + "; ".join(f"{name} {getattr(mine, name)} / {getattr(theirs, name)}"
@@ -207,13 +213,16 @@ def compare(folder: Path, limit: int = 200) -> int:
     print(f"{'stale':<24}{stale:>9,}\n{'untracked':<24}{untracked:>9,}")
     for line in rest[:limit]:
         print(line)
+    (folder / "rest.txt").write_text("".join(line + "\n" for line in rest))
     if len(rest) > limit:
-        print(f"and {len(rest) - limit} more")
+        print(f"and {len(rest) - limit} more, all in rest.txt")
     tables = same_tables.compare(folder, agreed, symbols.address)
     for name, said in tables.items():
         print(f"{name}: {said}")
     result = {"kernel": meta.kernel, "tally": dict(tally), "differing": dict(fields),
-              "share": share, "stale": stale, "untracked": untracked, "tables": tables}
+              "share": share, "stale": stale, "untracked": untracked, "tables": tables,
+              "late": late,
+              "rest": [line for line in rest if not _TIME_ALONE.match(line)]}
     (folder / "agree.json").write_text(json.dumps(result, indent=1))
     return int(share < ENOUGH or stale > 0 or untracked > 0
                or not all(said.startswith("same") for said in tables.values()))

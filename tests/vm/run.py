@@ -7,6 +7,7 @@ A machine that cannot boot guests says so in one line and passes.
 from __future__ import annotations
 
 import argparse
+import platform
 import subprocess
 import sys
 import time
@@ -80,6 +81,21 @@ def _run(kernel: Kernel, job: Job, words: str, limit: float | None) -> Row:
     return Row(kernel.name, job.name, result, done.boot_seconds, done.seconds)
 
 
+def here() -> Row:
+    """The job ``track`` on the running kernel, with the loads that it has in a guest."""
+    job = next(job for job in JOBS if job.name == "track")
+    out = RESULTS / "running" / job.name
+    out.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with (out / "job.log").open("w") as log:
+        status = subprocess.run(job.command, cwd=out, stdout=log, stderr=subprocess.STDOUT,
+                                check=False).returncode
+    (out / "job.status").write_text(f"{status}\n")
+    sys.stdout.write((out / "job.log").read_text())
+    return Row("running", job.name, f"FAILED ({status})" if status else "passed",
+               seconds=time.monotonic() - start)
+
+
 def chosen(text: str | None, known: tuple[str, ...], what: str) -> tuple[str, ...]:
     """The names in a list separated by commas, all if there is none. Exits if one is unknown."""
     names = tuple(text.split(",")) if text else known
@@ -102,12 +118,17 @@ def main() -> int:
     parser.add_argument("--limit", type=float, help="leave out guests that take more seconds")
     parser.add_argument("--table", type=Path, help="write what all jobs found so far as Markdown")
     parser.add_argument("--within", type=float, help="start no guest after this many seconds")
+    parser.add_argument("--here", action="store_true",
+                        help="run the job track on the running kernel first; needs root")
     args = parser.parse_args()
     names = chosen(args.kernels, KERNELS, "kernel")
     wanted = chosen(args.jobs, tuple(job.name for job in JOBS), "job")
     start = time.monotonic()
     rows: list[Row] = []
-    for name in names:
+    if args.here:
+        print(f"\n== running ({platform.release()}): track", flush=True)
+        rows.append(here())
+    for name in names if args.kernels or not args.here else ():
         try:
             kernel = obtain(name, cached_only=args.cached)
         except NoKernel as error:

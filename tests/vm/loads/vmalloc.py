@@ -34,7 +34,11 @@ def load(held: ExitStack) -> str:
 
     highest = int(Path("/proc/sys/fs/nr_open").read_text())
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))
+    except ValueError:  # not even root may, as in a container
+        highest = limits[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))
     high = fcntl.fcntl(1, fcntl.F_DUPFD, highest - 1)
     held.callback(os.close, high)
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
