@@ -64,6 +64,7 @@ def some_records(dump_text: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side, those on the running kernel are one row, since there is one
     tracker, which begins first; of others each file is one, which shares what it has read."""

@@ -160,6 +160,7 @@ class Shell:
             "pageowner": f'exec "{sys.executable}" {shown} "$@"',
             "page_owner_sort": f'exec "{sys.executable}" -m pageowner.page_owner_sort "$@"',
             "sudo": 'exec "$@"',
+            "kill": 'kill "$@"',  # the shell's own: a bare Debian has no other for sudo to run
             "run-the-tests": "exec true",
             "less": "exec cat",
         }.items():

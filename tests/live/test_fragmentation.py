@@ -26,8 +26,8 @@ TRIES = 20
 
 
 def test_indices_are_those_that_the_kernel_prints() -> None:
-    if not EXTFRAG.is_dir():
-        pytest.skip("this kernel shows no indices: no debugfs, or no compaction")
+    if not os.path.isdir(EXTFRAG):
+        pytest.skip("no indices are shown here: no debugfs, no compaction, or not to this user")
     for _ in range(TRIES):
         before = zones.parse_buddyinfo(zones.read_text("/proc/buddyinfo"))
         told = {name: (EXTFRAG / name).read_text() for name in ("unusable_index", "extfrag_index")}

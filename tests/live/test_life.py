@@ -339,7 +339,7 @@ def test_other_namespaces_are_refused_in_words(
               f' exec "{sys.executable}" -m pageowner.cli "$@"\' sh "$@"')
     try:
         done = subprocess.run(["sh", "-c", script, "sh", *words], capture_output=True, text=True)
-        if done.returncode == 77:
+        if done.returncode == 77 or done.stderr.startswith("unshare: "):
             pytest.skip("no cgroup v2 in a namespace of its own")
         assert says in done.stdout + done.stderr
         assert done.returncode == 1
@@ -362,6 +362,6 @@ def test_a_missing_bpffs_is_mounted(bpf: Libbpf) -> None:
         ["unshare", "--mount", "sh", "-c",
          f'while umount /sys/fs/bpf 2>/dev/null; do :; done; exec "{sys.executable}" -c "{code}"'],
         capture_output=True, text=True)
-    if "unshare failed" in done.stderr:
-        pytest.skip("no mount namespace can be made here")
+    if done.stderr.startswith("unshare: "):  # in a chroot, too, which is no mount
+        pytest.skip(f"no mount namespace can be made here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr

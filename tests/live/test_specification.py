@@ -180,7 +180,8 @@ def _event(rng: random.Random, pair: Pair) -> None:
 
 def _tracker(bpf: Libbpf, **values: int) -> Tracker:
     tracker = Tracker(bpf, Sizes(span_shift=12, spans=64, tasks=64, stacks=256, spares=SPARES), 16,
-                      {"vmemmap": VMEMMAP, "direct_map": DIRECT_MAP, **values})
+                      {"vmemmap": VMEMMAP, "direct_map": DIRECT_MAP,
+                       "filters": int(bool(values)), **values})
     tracker.load(*PROGRAMS)
     tracker.cover([(FIRST, FIRST + PAGES)])
     return tracker

@@ -214,8 +214,10 @@ def _on_a_disk() -> bool:
     kinds = {line.split()[1]: line.split()[2]
              for line in Path("/proc/mounts").read_text().splitlines()}
     place = Path(tempfile.gettempdir()).resolve()
-    at = next(part for part in (place, *place.parents) if str(part) in kinds)
-    return kinds[str(at)] not in ("tmpfs", "ramfs")
+    for part in (place, *place.parents):
+        if str(part) in kinds:
+            return kinds[str(part)] not in ("tmpfs", "ramfs")
+    return os.major(place.stat().st_dev) != 0  # in a chroot, whose own mount is not to be seen
 
 
 _COUNTED = [name for name in PROGRAMS if name != "threads"]

@@ -29,6 +29,31 @@ def test_without_a_browser_to_install_one_line_says_what_is_left_out(
         " out"]
 
 
+@pytest.mark.parametrize(("sudo", "apt_get"), [
+    (None, None),
+    ("#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n", None),
+    ('#!/bin/sh\nshift\nexec "$@"\n', "#!/bin/sh\necho noise\necho noise >&2\nexit 100\n"),
+])
+@pytest.mark.parametrize("python", ["python3", "python3.12"])
+def test_where_setup_cannot_make_environments_it_names_the_package_and_no_more(
+        tmp_path: Path, python: str, sudo: str | None, apt_get: str | None) -> None:
+    """As on a bare Debian, whose Python comes without ``ensurepip``."""
+    for name in ("sh", "id", "env", "dirname"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    for name, text in {"sudo": sudo, "apt-get": apt_get, python:
+                       '#!/bin/sh\ncase $2 in *ensurepip*) exit 1;; esac\n'}.items():
+        if text:
+            (tmp_path / name).write_text(text)
+            (tmp_path / name).chmod(0o755)
+    done = subprocess.run([SCRIPTS / "setup"], env={"PATH": str(tmp_path)}, text=True,
+                          capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        f"setup: installing {python}-venv",
+        f"setup: {python}-venv is missing and could not be installed;"
+        f" as root: apt-get install {python}-venv"]
+
+
 @pytest.mark.parametrize("script", [path for path in sorted(SCRIPTS.iterdir())
                                     if path.read_text().startswith("#!/bin/sh")],
                          ids=lambda path: path.name)

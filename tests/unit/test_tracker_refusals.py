@@ -125,6 +125,10 @@ def test_no_libbpf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with pytest.raises(libbpf.LibbpfMissing, match="apt install libbpf1"):
         libbpf.libbpf()
+    for user, told in ((0, "apt install libbpf1"), (1000, "sudo")):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        with pytest.raises(PageownerError, match=told):
+            maps.open_store()
 
 
 def test_a_library_without_what_we_need_is_too_old() -> None:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.errors import PageownerError
-from pageowner.tracker.libbpf import BpfError, Libbpf, libbpf
+from pageowner.tracker.libbpf import BpfError, Libbpf, LibbpfMissing, libbpf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -488,18 +488,24 @@ def _memlock(fd: int) -> int:
     return 0
 
 
+_ROOTS = "the tracker's maps are root's; run with sudo"
+
+
 def open_store(directory: str = PIN_DIRECTORY) -> Store:
     """The running tracker's maps.
 
-    Raises PageownerError if tracking is off, or this process may not open the maps.
+    Raises PageownerError if tracking is off, this process may not open the maps, or libbpf is not
+    installed.
     """
     try:
         return Store(libbpf(), directory)
+    except LibbpfMissing as error:
+        raise PageownerError(str(error) if os.geteuid() == 0 else _ROOTS) from error
     except (BpfError, PermissionError) as error:
         if error.errno == errno.ENOENT:
             raise PageownerError(
                 "tracking is off; start it with: sudo pageowner on"
             ) from error
         if error.errno in (errno.EPERM, errno.EACCES):
-            raise PageownerError("the tracker's maps are root's; run with sudo") from error
+            raise PageownerError(_ROOTS) from error
         raise PageownerError(f"the tracker's maps cannot be read: {error}") from error
