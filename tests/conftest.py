@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import lzma
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -20,23 +21,29 @@ if TYPE_CHECKING:
 _DATA = Path(__file__).parent / "data"
 
 
-def _unpacked(folder: Path, kernel: str) -> Path:
+def _unpacked(temporary: pytest.TempPathFactory, kernel: str) -> Path:
+    """The text of a dump, which all that run side by side share."""
+    base = temporary.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     path = folder / f"{kernel}.txt"
-    with lzma.open(_DATA / kernel / "page_owner.txt.xz") as packed:
-        path.write_bytes(packed.read())
+    with (folder / f"{kernel}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            with lzma.open(_DATA / kernel / "page_owner.txt.xz") as packed:
+                path.write_bytes(packed.read())
     return path
 
 
 @pytest.fixture(scope="session")
 def dump_text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole dump of a 6.12 kernel: 179,605 records, 118 MB."""
-    return _unpacked(tmp_path_factory.mktemp("dump"), "6.12-fragmented")
+    return _unpacked(tmp_path_factory, "6.12-fragmented")
 
 
 @pytest.fixture(scope="session")
 def text61(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every 40th record of the dump of a 6.1 kernel."""
-    return _unpacked(tmp_path_factory.mktemp("dump"), "6.1-sample")
+    return _unpacked(tmp_path_factory, "6.1-sample")
 
 
 @pytest.fixture(scope="session")
@@ -64,13 +71,23 @@ def some_records(dump_text: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return path
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Where tests run side by side, those on the running kernel are one row, since there is one
-    tracker, which begins first; of others each file is one, which shares what it has read."""
-    for item in items:
-        live = "live" in item.path.parts
-        item.add_marker(pytest.mark.xdist_group("live" if live else item.path.name))
+    tracker, which begins first; of others each file is one, which shares what it has read.
+
+    (Groups by mark, ``--dist loadgroup``, are none with pytest 9.2: xdist 3.8 adds their names to
+    an attribute of tests that is no longer read.)
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Rows(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", maxsplit=1)[0]
+            return "live" if file.startswith("tests/live/") else file
+
+    config.option.loadscopereorder = False
+    return Rows(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
