@@ -28,7 +28,7 @@ from pageowner.cli import group, main
 RECORDED = "/var/lib/pageowner"
 OF_THE_MACHINE = ("on", "off", "status", "doctor")
 WITHOUT_END = ("record", "top")
-SECONDS = ("--for", "6s", "--every", "1s")
+SECONDS = ("--for", "15s", "--every", "1s")
 
 
 def rewritten(words: list[str]) -> list[str] | None:
