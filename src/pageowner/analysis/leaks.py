@@ -43,6 +43,7 @@ RECLAIMABLE = frozenset({"page cache"})
 _HOUR_NS = 3600 * 10**9
 _MOST_POINTS = 60  # of a trend; pairs go by the square
 _COHORTS = 12
+_TASKS = 3
 
 # The first is the custom; the others were set by trials (docs/leaks.md), as is `settling_ns`.
 _P = 0.05
@@ -57,7 +58,7 @@ class Rows(NamedTuple):
     ``ts`` (uint64 ns since boot; 0 where unknown, that is older than all), ``reclaimable`` (bool),
     ``note``, what is said of rows without an owner (a `Key`; null for the others), ``program``,
     the tgid of whose memory it is where it is a process's own and keys do not say, and ``called``,
-    the names of these processes (`programs`).
+    the names of these processes (`programs`); ``comm`` and ``tgid``, by whom each was allocated.
     """
 
     keys: list[Key]
@@ -67,6 +68,8 @@ class Rows(NamedTuple):
     note: Key
     program: Key
     called: dict[int, str]
+    comm: Key | None = None
+    tgid: Key | None = None
 
 
 @dataclass
@@ -187,7 +190,8 @@ class Watch:
         ``p``, of Mann-Kendall; ``tau``; ``survival``, of the pages that settled the share that
         lives at last (null where ages are unknown); ``steady``, the share of the time in which
         pages were added that live at last; ``confidence``: (1 - p) x survival x steady; ``series``,
-        the pages by sample.
+        the pages by sample; ``tasks``, of a leak who allocated most of what came since the first
+        sample and lives at last: comm, tgid and pages.
 
         Raises UsageError if there were fewer than `LEAST_SAMPLES` samples.
         """
@@ -199,9 +203,26 @@ class Watch:
                  for owner, one in self._series.items()]
         rows = [row for row in found if row is not None]
         rows.sort(key=lambda row: (KINDS.index(row["kind"]), -row["rate_low"], -row["rate"]))
+        for row in rows:
+            row["tasks"] = self._tasks(row.pop("owner")) if row["kind"] == "leak" else []
         names = [*self.names, *_COLUMNS]
         return pa.table({name: pa.array([row[name] for row in rows], _COLUMNS.get(name))
                          for name in names})
+
+    def _tasks(self, owner: tuple[Any, ...]) -> list[dict[str, Any]]:
+        if self._last is None:
+            return []
+        owners, group, rows = self._last
+        if rows.comm is None or rows.tgid is None or owner not in owners:
+            return []
+        new = (group == owners.index(owner)) & (rows.ts > np.uint64(self.times[0]))
+        width = max(len(rows.tgid.labels), 1)
+        pairs, at = np.unique(rows.comm.codes[new] * width + rows.tgid.codes[new],
+                              return_inverse=True)
+        pages = np.bincount(at, rows.pages[new], len(pairs)).astype(np.int64)
+        return [{"comm": rows.comm.labels[int(pairs[one]) // width].as_py(),
+                 "tgid": rows.tgid.labels[int(pairs[one]) % width].as_py(),
+                 "pages": int(pages[one])} for one in np.argsort(-pages, kind="stable")[:_TASKS]]
 
     def table(self) -> pa.Table:
         """What was seen of every owner but for tasks that had nothing at first nor at last,
@@ -258,7 +279,7 @@ class Watch:
         kind = "grows" if not (grows and stays) else "reclaimable" if reclaimable else "leak"
         sure = (1 - found.p) * (1 if survival is None else survival) * steady
         return dict(zip(self.names, owner, strict=False)) | {
-            "note": owner[-3], "program": _program(owner, one), "kind": kind,
+            "owner": owner, "note": owner[-3], "program": _program(owner, one), "kind": kind,
             "reclaimable": reclaimable,
             "pages": int(pages[-1]), "gained": int(pages[-1] - pages[0]),
             **_per_hour(found), "p": found.p, "tau": found.tau, "survival": survival,
@@ -296,7 +317,8 @@ _COLUMNS: dict[str, pa.DataType] = {
     "note": pa.string(), "program": pa.string(), "kind": pa.string(), "reclaimable": pa.bool_(),
     "pages": pa.int64(), "gained": pa.int64(), "rate": pa.float64(), "rate_low": pa.float64(),
     "rate_high": pa.float64(), "p": pa.float64(), "tau": pa.float64(), "survival": pa.float64(),
-    "steady": pa.float64(), "confidence": pa.float64(), "series": pa.list_(pa.int64())}
+    "steady": pa.float64(), "confidence": pa.float64(), "series": pa.list_(pa.int64()),
+    "tasks": pa.list_(pa.struct({"comm": pa.string(), "tgid": pa.int64(), "pages": pa.int64()}))}
 
 
 def settling_ns(window_ns: int) -> int:
@@ -324,9 +346,9 @@ def rows_of(snapshot: Snapshot, names: Sequence[str]) -> Rows:
                       bool)[kind.codes]
     labels = [*use.labels.to_pylist(), None]
     note = Key("note", np.where(owned, len(labels) - 1, use.codes), pa.array(labels, pa.string()))
-    program, called = programs(names, private, *(key(snapshot, one)
-                                                 for one in ("comm", "pid", "tgid")))
-    return Rows(keys, blocks_pages(snapshot), ts, cache & owned, note, program, called)
+    comm, tgid = key(snapshot, "comm"), key(snapshot, "tgid")
+    program, called = programs(names, private, comm, key(snapshot, "pid"), tgid)
+    return Rows(keys, blocks_pages(snapshot), ts, cache & owned, note, program, called, comm, tgid)
 
 
 def programs(names: Sequence[str], private: NDArray[np.bool_], comm: Key, pid: Key,

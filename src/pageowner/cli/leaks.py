@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["command", "watch_for"]
 
 _TOP = 10
+_COMMAND = 120  # bytes of a command line
 
 _EXAMPLES = (
     ("pageowner leaks", "watch this machine for a minute"),
@@ -141,11 +142,23 @@ def _live(chosen: Filter, names: list[str], length: int, step: int) -> tuple[Wat
         told = [note for note, kind in zip(found["note"].to_pylist(), found["kind"].to_pylist(),
                                            strict=True) if kind == "leak" and note]
         by_kind = untracked_by_kind(store) if told else None
+        tgids = {task["tgid"] for tasks in found["tasks"].to_pylist() for task in tasks}
+        commands = {tgid: said for tgid in tgids - {None, 0} if (said := _command_line(tgid))}
     page_size = os.sysconf("SC_PAGE_SIZE")
     return watch, Watched(
         socket.gethostname(), (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
         watch.owners, names, page_size,
-        zones.meminfo_pages(zones.read_text("/proc/meminfo"), "MemAvailable", page_size), by_kind)
+        zones.meminfo_pages(zones.read_text("/proc/meminfo"), "MemAvailable", page_size), by_kind,
+        commands)
+
+
+def _command_line(tgid: int) -> str:
+    """Of a process that runs yet; empty for others, and for kernel threads."""
+    try:
+        words = Path(f"/proc/{tgid}/cmdline").read_bytes()[:_COMMAND]
+    except OSError:
+        return ""
+    return words.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
 def _too_few(looks: int, length: int, interrupted: bool) -> str:

@@ -17,6 +17,9 @@ __all__ = ["Watched", "draw", "to_json"]
 
 _UNKNOWN = "-"
 _WIDE, _WIDER = 100, 140
+_FRAMES = 8
+_SHARE = 5
+"""Per cent: who has less of a leak is not named."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Watched:
     page_size: int
     available: int | None = None
     untracked: dict[str, int] | None = None
+    commands: dict[int, str] | None = None
+    """Command lines of processes that run yet, by tgid."""
 
 
 def _full_in(row: dict[str, Any], watched: Watched) -> float | None:
@@ -64,7 +69,7 @@ def _of_program(row: dict[str, Any]) -> str:
     return f" of {row['program']}" if row["program"] else ""
 
 
-def _table(rows: list[dict[str, Any]], watched: Watched, paper: Paper, full: bool) -> None:
+def _table(rows: list[dict[str, Any]], watched: Watched, paper: Paper) -> None:
     unit = watched.page_size
     columns = [
         Column("PER HOUR", [size(row["rate"] * unit) for row in rows]),
@@ -91,14 +96,44 @@ def _table(rows: list[dict[str, Any]], watched: Watched, paper: Paper, full: boo
     columns += [Column(name.upper(), [_name(row, name, tell) for row in rows], True)
                 for name in watched.by]
     grid(paper, columns)
-    if not full or "stack" not in watched.by:
-        return
+
+
+def _each(rows: list[dict[str, Any]], watched: Watched, paper: Paper, full: bool) -> None:
+    """Below the table: who allocated what leaks, and from where, as far as columns have no room."""
+    from pageowner.analysis.subsystems import short_stack
+
     for row in rows:
-        if row["stack"] is not None:
-            paper.line()
-            paper.line(f"{size(row['rate'] * unit)} an hour, {_what(row)}", "bold")
-            for frame in row["stack"].split("\n"):
+        stack = row.get("stack")
+        tasks = _by_whom(row, watched)
+        if stack is None and not tasks:
+            continue
+        paper.line()
+        what = f", {_what(row)}" if "stack" in watched.by else ""
+        prose(paper, f"{size(row['rate'] * watched.page_size)} an hour{what}", "bold")
+        if tasks:
+            prose(paper, tasks, indent=4)
+        if stack is not None and full:
+            for frame in stack.split("\n"):
                 paper.line(f"    {printable(frame)}")
+        elif stack is not None:
+            prose(paper, printable(short_stack(stack, _FRAMES)), indent=4)
+
+
+def _by_whom(row: dict[str, Any], watched: Watched) -> str:
+    """The tasks that allocated what came since, with their share of it."""
+    if {"comm", "pid", "tgid"} & set(watched.by):
+        return ""
+    said = []
+    for task in row["tasks"]:
+        if task["tgid"] is None:
+            continue
+        share = 100 * task["pages"] / max(row["gained"], task["pages"], 1)
+        if share < _SHARE:
+            continue
+        command = (watched.commands or {}).get(task["tgid"])
+        said.append(f"{printable(task['comm'] or '?')} (tgid {task['tgid']}"
+                    + (f": {printable(command)}" if command else "") + f") {share:.0f} %")
+    return f"by {', '.join(said)}" if said else ""
 
 
 def _far(hours: float) -> str:
@@ -117,7 +152,7 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
     if not leaks:
         prose(paper, "No leak: nobody's pages grew steadily and stayed.", "bold")
     else:
-        _table(leaks[:top], watched, paper, full)
+        _table(leaks[:top], watched, paper)
         if len(leaks) > top:
             paper.line(f"and {count_of(len(leaks) - top, 'more owner')}:"
                        f" {size(sum(row['rate'] for row in leaks[top:]) * unit)} an hour", "dim")
@@ -126,6 +161,12 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
             hours = _full_in(together, watched)
             paper.line(f"Together {size(together['rate'] * unit)} an hour"
                        + ("" if hours is None else f"; memory is full in {_far(hours)}"))
+        _each(leaks[:top], watched, paper, full)
+        if any(row["program"] for row in leaks):
+            paper.line()
+            prose(paper, "What grows in a process's own memory may be wanted: a program that builds"
+                         " up all the time looks like one that leaks. Watch longer than it builds"
+                         " up.", "dim")
     if watched.untracked and any(row["note"] for row in leaks):
         said = ", ".join(f"{what} {size(pages * unit)}" for what, pages in
                          sorted(watched.untracked.items(), key=lambda one: -one[1])[:4] if pages)
@@ -135,7 +176,7 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
         paper.line()
         paper.line("Grows likewise, but is cache that the kernel takes back when memory is short:",
                    "bold")
-        _table(cache[:top], watched, paper, False)
+        _table(cache[:top], watched, paper)
     rest = [row for row in rows if row["kind"] == "grows"]
     if rest:
         paper.line()
@@ -158,8 +199,8 @@ def to_json(rows: list[dict[str, Any]], watched: Watched) -> dict[str, Any]:
             owner[f"bytes_per_hour{name[4:]}"] = row[name] * watched.page_size
         hours = _full_in(row, watched)
         owner["exhausted_in_s"] = None if hours is None else hours * 3600
-        for name in ("kind", "note", "program", "p", "tau", "survival", "steady", "confidence",
-                     "series"):
+        for name in ("kind", "note", "program", "tasks", "p", "tau", "survival", "steady",
+                     "confidence", "series"):
             owner[name] = row[name]
         owners.append(owner)
     return {"source": watched.name, "seconds": watched.seconds, "looks": watched.looks,

@@ -118,10 +118,10 @@ class Sampler:
         kinds = self.gfp.migratetype(records["gfp_mask"])
         keys = [self._key(name, records, stack, texts, kinds) for name in self.names]
         nothing = Key("note", np.zeros(len(records), np.int64), pa.nulls(1, pa.string()))
-        program, called = programs(self.names, private, *(self._task(one, records["task_id"])
-                                                          for one in ("comm", "pid", "tgid")))
+        comm, pid, tgid = (self._task(one, records["task_id"]) for one in ("comm", "pid", "tgid"))
+        program, called = programs(self.names, private, comm, pid, tgid)
         return Rows(keys, pages, records["ts"], cache | (kinds == migratetype), nothing, program,
-                    called)
+                    called, comm, tgid)
 
     def _key(self, name: str, records: NDArray[np.void], stack: NDArray[np.int64],
              texts: list[str | None], kinds: NDArray[np.uint8]) -> Key:
