@@ -410,6 +410,9 @@ def test_filters_are_the_same_words_on_the_command_line(
         assert said["pages"] == few.select(**chosen).pages
     nothing = cli("report", saved, "--comm", "nobody")
     assert (nothing.status, nothing.err) == (0, b"pageowner: nothing of 1,852 blocks matches\n")
+    part = cli("report", saved, "--stack", "handle_mm", "--json")
+    assert part.err.startswith(b"pageowner: nothing of 1,852 blocks matches; names are matched"
+                               b" whole, and '*handle_mm*' is in ")
     assert b"0 pages" in nothing.out
     assert cli("dump", saved, "--comm", "nobody").out == b""
     assert cli("stacks", saved, "--comm", "nobody").out == b""

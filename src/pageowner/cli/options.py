@@ -171,9 +171,25 @@ def load(name: str | None, chosen: Any = None) -> Snapshot:
     found = snapshot.where(chosen)
     rows = snapshot.table.num_rows
     if rows and not found.table.num_rows:
-        print(f"pageowner: nothing of {count_of(rows, 'block')} matches{_oldest(snapshot, chosen)}",
-              file=sys.stderr)
+        print(f"pageowner: nothing of {count_of(rows, 'block')} matches{_oldest(snapshot, chosen)}"
+              f"{_parts(snapshot, chosen)}", file=sys.stderr)
     return found
+
+
+def _parts(snapshot: Snapshot, chosen: Any) -> str:
+    """Names are matched whole: what would match if words were looked for within them."""
+    from pageowner.analysis.keys import key
+
+    for name in ("comm", "module", "subsystem", "memcg", "stack"):
+        for word in getattr(chosen, name) or ():
+            if set("*?[") & set(word):
+                continue
+            number = sum(label is not None and word in str(label)
+                         for label in key(snapshot, name).labels.to_pylist())
+            if number:
+                return (f"; names are matched whole, and '*{printable(word)}*' is in"
+                        f" {count_of(number, 'stack' if name == 'stack' else 'name')}")
+    return ""
 
 
 def _oldest(snapshot: Snapshot, chosen: Any) -> str:
