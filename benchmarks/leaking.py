@@ -139,7 +139,7 @@ def epoll() -> int:
 
 def bpf() -> int:
     """A BPF array of 28 KiB."""
-    attributes = struct.pack("IIII", 2, 4, 7 * 1024 - 128, 1).ljust(128, b"\0")
+    attributes = struct.pack("IIII", 2, 4, 7 * PAGE - 128, 1).ljust(128, b"\0")
     buffer = ctypes.create_string_buffer(attributes)
     held.append(_checked(libc.syscall(_SYS_BPF, 0, buffer, 128), "bpf"))
     return 32 << 10
