@@ -239,7 +239,11 @@ def test_the_task_and_the_system_call_are_right(held: Held, name: str) -> None:
     assert set(rows.table["comm"].to_pylist()) <= {f"hold {name}"}
     assert set(rows.table["pid"].to_pylist()) == {program.process.pid}
     assert set(rows.table["state"].to_pylist()) == {"owned"}
-    for stack in rows.table["stack"].unique().to_pylist():
+    taken = rows.table
+    if name == "populate":  # by a system call; the interpreter faults pages of its own in, as ever
+        taken = taken.filter(np.isin(taken["pfn"].to_numpy(), program.frames))
+        assert taken.num_rows >= 0.99 * PAGES
+    for stack in taken["stack"].unique().to_pylist():
         names = [frame.name for frame in frames(stack)]
         assert fnmatch.filter(names, expected.entry), stack
     assert set(rows.table["order"].to_pylist()) <= set(expected.order)
