@@ -8,13 +8,11 @@ passes stands for a round, since everything that disturbs only adds. Needs root,
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from common import ROOT, folder, may_track, median
@@ -51,18 +49,12 @@ def with_bpftrace(program: str) -> float:
         tracer.communicate()
 
 
-@contextlib.contextmanager
-def nothing_attached(image: bytes, programs: Iterable[str]) -> Iterator[None]:
-    """Programs that do nothing, where the tracker's are."""
+def with_empty(program: str, image: bytes, *names: str) -> float:
+    """With programs that do nothing, where the tracker's are."""
     with libbpf().open(image, "nothing") as empty:
         empty.load()
-        for name in programs:
+        for name in names:
             empty.attach(name)
-        yield
-
-
-def with_empty(program: str, image: bytes, *programs: str) -> float:
-    with nothing_attached(image, programs):
         return measure(program)
 
 
