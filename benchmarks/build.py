@@ -4,9 +4,13 @@ tracker as it is turned on by default, and with plain unwinding.
     build.py [ROUNDS] [FOLDER…]
 
 Each of ROUNDS (5) compiles FOLDERs (mm fs/ext4 net/ipv4) of Debian's linux-source with as
-many compilers as there are CPUs, once each way, in an order that changes; objects are
-removed between. Medians of the ratios to nothing in the same round are printed. The source is
-unpacked and configured once, in the cache; see `prepared` for what must be installed. Needs root.
+many compilers as there are CPUs, once each way; objects are removed between. A machine that is
+shared changes its speed within a minute by more than tracking costs. So the ways take turns at
+each PARTth part of a folder, in an order that changes, and what stands here is the sum of the
+parts: what disturbs for longer than a part disturbs all ways alike. `on` itself is not timed, and
+one object is compiled after it, so that all ways begin alike. Medians of the ratios to nothing in
+the same round are printed. The source is unpacked and configured once, in the cache; see
+`prepared` for what must be installed. Needs root.
 """
 
 from __future__ import annotations
@@ -18,17 +22,20 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from common import may_track, median
 from pageowner.tracker import lifecycle, memo
 from pageowner.tracker.lifecycle import Options
+from pageowner.tracker.maps import Store
 
 VERSION = "6.12"
 ARCHIVE = Path(f"/usr/src/linux-source-{VERSION}.tar.xz")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pageowner/peers"
 FOLDERS = ["mm", "fs/ext4", "net/ipv4"]
 TOOLS = ("make", "cc", "flex", "bison", "bc", "xz")
+PARTS = 4
 NOTHING, MEMO, PLAIN = "nothing", "memo", "plain unwinding"
 
 
@@ -59,20 +66,39 @@ def _make(tree: Path, *targets: str) -> None:
                    stdout=subprocess.DEVNULL)
 
 
-def compile_once(tree: Path, folders: list[str]) -> tuple[float, float]:
-    """Seconds by the clock and of CPU time, objects removed before."""
-    for folder in folders:
-        for made in (*tree.joinpath(folder).rglob("*.o"), *tree.joinpath(folder).rglob("*.a")):
-            made.unlink()
-    used = _cpu()
-    started = time.perf_counter()
+@dataclass
+class Taken:
+    """Seconds by the clock, of CPU time, and of CPU time in the kernel."""
+
+    clock: float = 0
+    cpu: float = 0
+    system: float = 0
+
+    def __add__(self, other: Taken) -> Taken:
+        return Taken(self.clock + other.clock, self.cpu + other.cpu, self.system + other.system)
+
+
+def compiled(tree: Path, objects: list[str]) -> Taken:
+    """What it takes to make these, removed before."""
+    for made in objects:
+        (tree / made).unlink(missing_ok=True)
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    _make(tree, *objects)
+    ended, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    system = after.ru_stime - before.ru_stime
+    return Taken(ended - started, after.ru_utime - before.ru_utime + system, system)
+
+
+def parts_of(tree: Path, folders: list[str]) -> list[list[str]]:
+    """The objects of these folders, which are compiled once to see which there are."""
     _make(tree, *(f"{folder}/" for folder in folders))
-    return time.perf_counter() - started, _cpu() - used
-
-
-def _cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+    parts = []
+    for folder in folders:
+        objects = sorted(str(made.with_suffix(".o").relative_to(tree))
+                         for made in tree.joinpath(folder).glob("*.c")
+                         if made.with_suffix(".o").exists())
+        parts += [objects[first::PARTS] for first in range(PARTS)]
+    return parts
 
 
 def tracked(way: str) -> contextlib.AbstractContextManager[object]:
@@ -89,31 +115,40 @@ def main() -> None:
         return
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     folders = sys.argv[2:] or FOLDERS
-    compile_once(tree, folders)  # what it reads is then in the page cache
+    parts = parts_of(tree, folders)
     ways = [NOTHING, MEMO, PLAIN]
-    taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    taken = {way: [Taken() for _ in range(rounds)] for way in ways}
+    stacks = hits = 0
     for turn in range(rounds):
-        for way in ways[turn % 3:] + ways[: turn % 3]:
-            with tracked(way) as store:
-                taken[way].append(compile_once(tree, folders))
-                if way == MEMO:
-                    said = memo.read_counters(store.bpf, store.fd("memo_states"))  # type: ignore[attr-defined]
-    print(f"{', '.join(folders)} of Linux {VERSION}, {os.cpu_count()} compilers; medians of"
-          f" {rounds} rounds")
-    print("| tracking | s | against nothing | CPU s | against nothing |")
-    print("| --- | --- | --- | --- | --- |")
+        for number, part in enumerate(parts):
+            first = (turn + number) % len(ways)
+            for way in ways[first:] + ways[:first]:
+                with tracked(way) as store:
+                    compiled(tree, part[:1])
+                    taken[way][turn] += compiled(tree, part)
+                    if isinstance(store, Store) and way == MEMO:
+                        said = memo.read_counters(store.bpf, store.fd("memo_states"))
+                        stacks += said["hits"] + said["misses"]
+                        hits += said["hits"]
+    print(f"{', '.join(folders)} of Linux {VERSION}, {os.cpu_count()} compilers, {len(parts)} parts"
+          f" in turn; medians of {rounds} rounds, against nothing by the round")
+    print("| tracking | s | | CPU s | | of these in the kernel | added |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for way, runs in taken.items():
-        cells = []
-        for what in (0, 1):
-            ratios = [run[what] / base[what]
-                      for run, base in zip(runs, taken[NOTHING], strict=True)]
-            cells += [f"{median([run[what] for run in runs]):.1f}",
-                      f"{100 * (median(ratios) - 1):+.1f} %"
-                      f" ({', '.join(f'{100 * (ratio - 1):+.1f}' for ratio in ratios)})"]
+        both = list(zip(runs, taken[NOTHING], strict=True))
+        cells = [f"{median([run.clock for run in runs]):.1f}",
+                 _against([run.clock / base.clock for run, base in both]),
+                 f"{median([run.cpu for run in runs]):.1f}",
+                 _against([run.cpu / base.cpu for run, base in both]),
+                 f"{median([run.system for run in runs]):.2f}",
+                 f"{median([run.system - base.system for run, base in both]):+.2f}"]
         print(f"| {way} | {' | '.join(cells)} |")
-    stacks = said["hits"] + said["misses"]
-    print(f"\nThe last build with the memo: {stacks:,} stacks,"
-          f" {100 * said['hits'] / stacks:.2f} % recognised.")
+    print(f"\nWith the memo: {stacks:,} stacks, {100 * hits / stacks:.2f} % recognised.")
+
+
+def _against(ratios: list[float]) -> str:
+    return (f"{100 * (median(ratios) - 1):+.1f} %"
+            f" ({', '.join(f'{100 * (ratio - 1):+.1f}' for ratio in ratios)})")
 
 
 if __name__ == "__main__":

@@ -2,39 +2,71 @@
 stacks, and unwinding each one), with programs that do nothing in its place, and with a bpftrace
 one-liner that keeps the kernel stack of every page.
 
-Each round measures all in turn and gives differences to nothing in the same round; the best of 12
-passes stands for a round, since everything that disturbs only adds. Needs root, cc and bpftrace.
+    fault.py [ROUNDS]
+
+The page cache is dropped and memory compacted first, so that free pages, and with them their
+records, lie together as after boot. One process, on one CPU, faults throughout, so that all ways
+meet the same memory: each is measured in turn in each round, as the difference to nothing just
+before and just after it. The best of 12 passes stands for a measurement, since everything that
+disturbs only adds; medians of the rounds (9) are printed, with the quarters of them. Needs root, cc
+and bpftrace.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import statistics
 import subprocess
 import sys
-import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-from common import ROOT, folder, may_track, median
+from common import ROOT, folder, may_track
 from pageowner.tracker import lifecycle
 from pageowner.tracker.libbpf import libbpf
+from pageowner.tracker.lifecycle import Options
 from pageowner.tracker.maps import RECORD
 
-ROUNDS = 7
+ROUNDS = 9
 PASSES = 12
+MEMO = "tracker"
 ONE_LINER = ("tracepoint:kmem:mm_page_alloc { @owner[args->pfn] = kstack(16); }"
              " tracepoint:kmem:mm_page_free { delete(@owner[args->pfn]); }")
 PAGE_EXT_BYTES = 64 + 8
 """The kernel's own page owner: struct page_owner and struct page_ext's flags, each page."""
 
-
-def measure(program: str) -> float:
-    """Best ns a page of `PASSES`."""
-    out = subprocess.run([program, str(PASSES)], capture_output=True, text=True, check=True)
-    return min(map(float, out.stdout.split()))
+Way = Callable[[], AbstractContextManager[object]]
 
 
-def with_bpftrace(program: str) -> float:
+class Loop:
+    """`fault.c`, running on the last CPU."""
+
+    def __init__(self, place: str) -> None:
+        program = str(Path(place, "fault"))
+        subprocess.run(["cc", "-O2", "-o", program, ROOT / "benchmarks/fault.c"], check=True)
+        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True)
+        os.sched_setaffinity(self.process.pid, {max(os.sched_getaffinity(0))})
+
+    def best(self, passes: int) -> float:
+        """ns a page of the fastest of ``passes``."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(f"{passes}\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
+
+    def end(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+@contextmanager
+def bpftrace() -> Iterator[None]:
     environment = {**os.environ, "BPFTRACE_MAP_KEYS_MAX": "2000000"}
     program_text = f'BEGIN {{ printf("ready\\n"); }} {ONE_LINER} END {{ clear(@owner); }}'
     tracer = subprocess.Popen(["bpftrace", "-q", "-e", program_text],
@@ -43,67 +75,86 @@ def with_bpftrace(program: str) -> float:
         assert tracer.stdout
         if tracer.stdout.readline() != b"ready\n":
             raise SystemExit("bpftrace did not start")
-        return measure(program)
+        yield
     finally:
         tracer.terminate()
         tracer.communicate()
 
 
-def with_empty(program: str, image: bytes, *names: str) -> float:
-    """With programs that do nothing, where the tracker's are."""
+@contextmanager
+def programs_of_nothing(image: bytes, names: tuple[str, ...]) -> Iterator[None]:
+    """Programs that do nothing, where the tracker's are."""
     with libbpf().open(image, "nothing") as empty:
         empty.load()
         for name in names:
             empty.attach(name)
-        return measure(program)
+        yield
 
 
-def with_tracker(program: str, options: lifecycle.Options) -> float:
-    with lifecycle.tracking(options):
-        return measure(program)
+def ways_to_measure(place: str) -> dict[str, Way]:
+    ways: dict[str, Way] = {
+        MEMO: partial(lifecycle.tracking, Options()),
+        "tracker, --plain": partial(lifecycle.tracking, Options(memo=False)),
+        "tracker, 64 frames": partial(lifecycle.tracking, Options(depth=64)),
+        "tracker, --kernel-only": partial(lifecycle.tracking, Options(kernel_only=True)),
+        "tracker, --free": partial(lifecycle.tracking, Options(free_side=True)),
+    }
+    if shutil.which("bpftrace"):
+        ways["bpftrace, kstack by pfn"] = bpftrace
+    subprocess.run([ROOT / "scripts/build-bpf", Path(place, "nothing.o"),
+                    ROOT / "benchmarks/nothing.bpf.c"], check=True)
+    image = Path(place, "nothing.o").read_bytes()
+    alloc_and_free = ("on_alloc", "on_free")
+    return ways | {
+        "two programs that do nothing": partial(programs_of_nothing, image, alloc_and_free),
+        "four programs that do nothing": partial(
+            programs_of_nothing, image, (*alloc_and_free, "on_nested_alloc", "on_nested_free")),
+    }
+
+
+def compact() -> None:
+    """Free pages together, as after boot, where the kernel can (CONFIG_COMPACTION)."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("1")
+    with suppress(FileNotFoundError):
+        Path("/proc/sys/vm/compact_memory").write_text("1")
+
+
+def measure(rounds: int) -> tuple[list[float], dict[str, list[float]]]:
+    """ns a page with nothing, and what each way adds, round by round."""
+    with folder() as place:
+        ways = ways_to_measure(place)
+        compact()
+        loop = Loop(place)
+        loop.best(PASSES)
+        nothing: list[float] = []
+        added: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, way in ways.items():
+                before = loop.best(PASSES // 2)
+                with way():
+                    with_it = loop.best(PASSES)
+                nothing.append(min(before, loop.best(PASSES // 2)))
+                added[name].append(with_it - nothing[-1])
+        loop.end()
+    return nothing, added
 
 
 def main() -> None:
     if not may_track():
         return
-    ways = {
-        "tracker": lambda program: with_tracker(program, lifecycle.Options()),
-        "tracker, --plain": lambda program: with_tracker(
-            program, lifecycle.Options(memo=False)),
-        "tracker, 64 frames": lambda program: with_tracker(program, lifecycle.Options(depth=64)),
-        "tracker, --kernel-only": lambda program: with_tracker(
-            program, lifecycle.Options(kernel_only=True)),
-        "tracker, --free": lambda program: with_tracker(
-            program, lifecycle.Options(free_side=True)),
-    }
-    if shutil.which("bpftrace"):
-        ways["bpftrace, kstack by pfn"] = with_bpftrace
-    with folder() as place:
-        program = str(Path(place, "fault"))
-        subprocess.run(["cc", "-O2", "-o", program, ROOT / "benchmarks/fault.c"], check=True)
-        subprocess.run([ROOT / "scripts/build-bpf", Path(place, "nothing.o"),
-                        ROOT / "benchmarks/nothing.bpf.c"], check=True)
-        image = Path(place, "nothing.o").read_bytes()
-        ways |= {
-            "two programs that do nothing": lambda program: with_empty(
-                program, image, "on_alloc", "on_free"),
-            "four programs that do nothing": lambda program: with_empty(
-                program, image, "on_alloc", "on_nested_alloc", "on_free", "on_nested_free"),
-        }
-        measure(program)
-        nothing: list[float] = []
-        added: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS):
-            for name, way in ways.items():
-                time.sleep(0.2)
-                before = measure(program)
-                nothing.append(before)
-                added[name].append(way(program) - before)
-    base = median(nothing)
-    print(f"| | added ns a page (alloc and free) | of {base:.0f} ns with nothing |")
-    print("| --- | --- | --- |")
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    if rounds < 2:
+        raise SystemExit("at least 2 rounds: quarters of them are told")
+    nothing, added = measure(rounds)
+    base, ours = statistics.median(nothing), statistics.median(added[MEMO])
+    print(f"| | added ns a page (alloc and free) | quarters | of {base:.0f} ns with nothing |"
+          " to tracker |")
+    print("| --- | --- | --- | --- | --- |")
     for name, values in added.items():
-        print(f"| {name} | {median(values):.0f} | +{100 * median(values) / base:.0f} % |")
+        low, cost, high = statistics.quantiles(values, n=4)
+        print(f"| {name} | {cost:.0f} | {low:.0f} to {high:.0f} | {100 * cost / base:+.0f} % |"
+              f" {cost / ours:.1f} : 1 |")
     with lifecycle.tracking() as store:
         frames = sum(end - start for start, end in store.facts["ranges"])
         print(f"\nMemory: {RECORD.itemsize} bytes a page in records,"
