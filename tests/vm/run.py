@@ -59,7 +59,7 @@ def _run(kernel: Kernel, job: Job, words: str, limit: float | None) -> Row:
             nodes=job.nodes,
             hotplug=job.hotplug,
             counted=job.counted,
-            cpus=job.cpus,
+            cpus=job.cpus_on(kernel.name),
             append=f"{kernel.words(job.page_owner, job.memcg)} {words}".strip(),
             timeout=min(job.timeout, limit or job.timeout),
         )

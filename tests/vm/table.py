@@ -154,6 +154,7 @@ def _agreement(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
             "All loads of tests/vm/loads at once, both read while quiet. Equal is: order, gfp mask,"
             " pid, tgid, comm, stack, and the time within a millisecond. Raced: changed between"
             " our two readings around the kernel's. Ours is never earlier: the kernel's page owner"
-            " takes the time first, the tracepoint comes after it, and an emulated CPU may rest for"
-            " milliseconds in between when the host is busy.\n\n"
+            " takes the time first, the tracepoint comes after it. The guest's clock counts"
+            " instructions: else an emulated CPU may rest for milliseconds in between when the host"
+            " is busy (by the host's clock 99.99 % on a quiet one, 99.96 % on a busy one).\n\n"
             + text)
