@@ -6,6 +6,7 @@ hold their pages, one when they are gone.
 
 from __future__ import annotations
 
+import ctypes
 import fnmatch
 import json
 import mmap
@@ -82,11 +83,13 @@ class Program:
 @dataclass
 class Held:
     """The programs; the machine while they hold their pages (``during``), when they have ended
-    (``after``), and at last without the file that one of them read (``end``)."""
+    (``after``; ``resident`` pages of the file that one of them read were in the page cache then),
+    and at last without that file (``end``)."""
 
     programs: dict[str, Program]
     during: Snapshot
     after: Snapshot
+    resident: int
     end: Snapshot
 
     def pages(self, snapshot: Snapshot, name: str) -> int:
@@ -197,9 +200,23 @@ def held(tracking: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
             after = read()
             if not what_stays(after, pids):
                 break
+        resident = _resident(path)
         path.unlink()
         end = read()
-        yield Held(programs, during, after, end)
+        yield Held(programs, during, after, resident, end)
+
+
+def _resident(path: Path) -> int:
+    """Pages of a file in the page cache (mincore(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        view = np.frombuffer(mapped, np.uint8)
+        there = np.zeros(-(-len(view) // mmap.PAGESIZE), np.uint8)
+        failed = libc.mincore(ctypes.c_void_p(view.ctypes.data), ctypes.c_size_t(len(view)),
+                              ctypes.c_void_p(there.ctypes.data))
+        del view  # or the mapping cannot be closed
+    assert not failed, os.strerror(ctypes.get_errno())
+    return int(np.count_nonzero(there & 1))
 
 
 def _program(name: str, held: Held) -> Program:
@@ -305,7 +322,10 @@ def test_what_stays_of_programs_that_ended_is_the_kernels_own(held: Held) -> Non
 
 def test_the_page_cache_stays_until_the_file_is_gone(held: Held) -> None:
     _program("file", held)
-    assert held.pages(held.after, "file") >= 0.99 * PAGES
+    # Some machines page out what nobody reads, however much is free (DAMON): the kernel says what
+    # is still there.
+    assert held.resident > PAGES // 2
+    assert held.resident <= held.pages(held.after, "file") <= PAGES
     assert held.pages(held.end, "file") == 0
 
 

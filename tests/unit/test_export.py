@@ -251,7 +251,8 @@ def test_a_file_is_written_whole_or_not_at_all(text61: Path, tmp_path: Path,
     for kind in FORMATS:
         path = tmp_path / kind
         done = cli("export", text61, "--format", kind, "-o", path)
-        assert done == (0, b"", b"")
+        assert (done.status, done.out) == (0, b"")
+        assert done.err.startswith(f"{path}: ".encode())
         assert path.read_bytes() == cli("export", text61, "--format", kind).out
         done = cli("export", text61, "--format", kind, "-o", tmp_path / "no" / kind)
         assert done.status == 1

@@ -159,7 +159,9 @@ def test_the_words_of_the_command(text61: Path, some_records: Path, tmp_path: Pa
     page, image = tmp_path / "a.html", tmp_path / "a.svg"
     done = cli("flame", text61, some_records, "--html", page, "--svg", image, "--by", "comm",
                "--icicle", "--reverse", "--order", "0")
-    assert done == (0, b"", b"")
+    assert (done.status, done.out) == (0, b"")
+    assert [line.split(": ")[0] for line in done.err.decode().splitlines()] == [
+        str(page), str(image)]
     about = json.loads(re.search(r'id="about">(.*?)</script>', page.read_text(), re.DOTALL)[1])  # type: ignore[index]
     assert (about["icicle"], about["reverse"], about["difference"]) == (True, True, True)
     assert about["title"] == f"{text61} → {some_records}"
@@ -182,7 +184,9 @@ def test_nothing_at_all_is_drawn_too(tmp_path: Path, cli: Callable[..., Done]) -
     path = tmp_path / "none"
     pageowner.Snapshot.from_columns({"order": []}, Metadata()).save(path)
     done = cli("flame", path, "--svg", tmp_path / "a.svg", "--html", tmp_path / "a.html")
-    assert done == (0, b"", b"")
+    assert (done.status, done.out) == (0, b"")
+    assert [line.split(": ")[0] for line in done.err.decode().splitlines()] == [
+        str(tmp_path / "a.html"), str(tmp_path / "a.svg")]
     assert len(ET.parse(tmp_path / "a.svg").getroot().findall(f"{SVG}g")) == 1
 
 

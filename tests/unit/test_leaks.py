@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pageowner.analysis.leaks import Watch, available_pages, of_snapshots, rows_of
+from pageowner.analysis.leaks import (
+    LEAST_SAMPLES,
+    Rows,
+    Watch,
+    available_pages,
+    of_snapshots,
+    rows_of,
+)
 from pageowner.errors import UsageError
 from pageowner.kernel import zones
 from pageowner.snapshot import Metadata, Snapshot
@@ -373,13 +381,20 @@ def test_what_cannot_be_asked_is_said_in_a_line(cli: Callable[..., tuple[int, by
     assert err.count(b"\n") == 1
 
 
-def test_looks_too_slow_for_a_trend_are_said() -> None:
-    from pageowner.cli.leaks import _too_few
+def test_slow_looks_are_awaited_until_there_are_enough_for_a_trend() -> None:
+    from pageowner.cli.leaks import watch_for
 
-    assert _too_few(1, 6 * 10**9, False) == (
-        "a look takes so long here that 6.0 s had 1 look; a trend takes at least 4: watch longer,"
-        " with --for")
-    assert _too_few(2, 6 * 10**9, True) == "stopped after 2 looks; a trend takes at least 4"
+    watched = Watch("stack", S)
+    series = iter(Machine().series())
+
+    def look() -> tuple[int, Rows, dict[str, int]]:
+        time.sleep(0.05)
+        snapshot = next(series)
+        assert snapshot.meta.clock_ns is not None
+        return snapshot.meta.clock_ns, rows_of(snapshot, ["stack"]), {}
+
+    assert watch_for(watched, look, 60_000_000, 20_000_000) is False
+    assert len(watched.times) == LEAST_SAMPLES
 
 
 def test_a_folder_without_captures_and_standard_input_make_no_series(

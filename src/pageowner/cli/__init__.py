@@ -111,7 +111,7 @@ def _drop_output() -> None:
 
 
 def _fail(message: str, status: int) -> int:
-    from pageowner.report.text import printable
+    from pageowner.cli.saying import say
 
-    print(f"pageowner: {printable(message)}", file=sys.stderr)
+    say(message)
     return status

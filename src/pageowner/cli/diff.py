@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from pageowner.cli import completing
 from pageowner.cli.options import as_json, at_times, filters, load, load_counted
+from pageowner.cli.saying import say
 from pageowner.cli.verb import verb
-from pageowner.report.text import count_of, printable, source_name
+from pageowner.report.text import count_of, source_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -97,8 +97,7 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
     over = [pages for pages in changes["gained"].to_pylist()
             if pages * second.meta.page_size > limit]
     if over:
-        print(f"pageowner: {count_of(len(over), 'owner')} gained more than"
-              f" {printable(str(fail_over))}", file=sys.stderr)
+        say(f"{count_of(len(over), 'owner')} gained more than {fail_over}")
     return GREW if over else 0
 
 

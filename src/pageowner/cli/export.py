@@ -10,6 +10,7 @@ import click
 
 from pageowner.cli import completing
 from pageowner.cli.options import filters, load, load_counted, output_encoding, source
+from pageowner.cli.saying import written
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ def command(source: str | None, kind: str, output: str | None, by: str | None, u
     found = load(source, chosen) if chosen else load_counted(source)
     write = _writer(kind, found, names, unit or "bytes")
     if output is None:
-        written = io.BytesIO()
-        write(written)
-        raw = written.getvalue()
+        inner = io.BytesIO()
+        write(inner)
+        raw = inner.getvalue()
         if kind not in _BINARY and sys.stdout.isatty():
             encoded = output_encoding()
             raw = b"\n".join(encoded(line) for line in raw.decode().split("\n"))
@@ -76,6 +77,7 @@ def command(source: str | None, kind: str, output: str | None, by: str | None, u
 
     with whole_file(output) as file:
         write(file)
+    written(output)
 
 
 def _writer(kind: str, found: Counted | Snapshot, by: list[str] | None,

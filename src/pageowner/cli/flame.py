@@ -8,6 +8,7 @@ import click
 
 from pageowner.cli import completing
 from pageowner.cli.options import at_times, check_two_files, filters, load, load_counted
+from pageowner.cli.saying import written
 from pageowner.cli.verb import verb
 from pageowner.report.text import source_name
 
@@ -73,4 +74,5 @@ def command(first: str | None, second: str | None, html: str | None, svg: str | 
             with whole_file(path) as file:
                 draw(file, merged, new.meta.page_size, title, difference=bool(old), icicle=icicle,
                      reverse=reverse)
+            written(path, ", to be opened in a browser")
 

@@ -12,6 +12,7 @@ import click
 
 from pageowner.cli import completing
 from pageowner.cli.options import as_json, filters, load
+from pageowner.cli.saying import say
 from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError, UsageError
 
@@ -124,19 +125,22 @@ def _live(chosen: Filter, names: list[str], length: int, step: int) -> tuple[Wat
     from pageowner.analysis.leaks import LEAST_SAMPLES, Watch, settling_ns
     from pageowner.kernel import zones
     from pageowner.report.leaks_view import Watched
+    from pageowner.report.text import age, count_of
     from pageowner.tracker.maps import open_store
     from pageowner.tracker.watch import CaptureSampler, Sampler, untracked_by_kind
 
     if step <= 0 or length < step * (LEAST_SAMPLES - 1):
-        raise UsageError(f"--for must be at least {LEAST_SAMPLES - 1} times --every: a trend takes"
-                         f" {LEAST_SAMPLES} looks")
+        raise UsageError(f"--every must be more than 0 and --for at least"
+                         f" {LEAST_SAMPLES - 1} times that, here {age(step * (LEAST_SAMPLES - 1))}:"
+                         f" a trend takes {LEAST_SAMPLES} looks")
     with open_store() as store:
         cheap = not chosen and Sampler.answers(names)
         sampler = Sampler(store, names) if cheap else CaptureSampler(names, chosen)
         watch = Watch(names, settling_ns(length))
-        interrupted = watch_for(watch, sampler.look, length, step)
+        watch_for(watch, sampler.look, length, step)
         if len(watch.times) < LEAST_SAMPLES:
-            raise PageownerError(_too_few(len(watch.times), length, interrupted))
+            raise PageownerError(f"stopped after {count_of(len(watch.times), 'look')}; a trend"
+                                 f" takes at least {LEAST_SAMPLES}")
         store.check_on()
         found = watch.leaks(1)
         told = [note for note, kind in zip(found["note"].to_pylist(), found["kind"].to_pylist(),
@@ -161,19 +165,12 @@ def _command_line(tgid: int) -> str:
     return words.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
-def _too_few(looks: int, length: int, interrupted: bool) -> str:
-    """Why there is no result after so few looks in ``length`` ns."""
-    from pageowner.analysis.leaks import LEAST_SAMPLES
-    from pageowner.report.text import age, count_of
-
-    said = f"{count_of(looks, 'look')}; a trend takes at least {LEAST_SAMPLES}"
-    return f"stopped after {said}" if interrupted else (
-        f"a look takes so long here that {age(length)} had {said}: watch longer, with --for")
-
-
 def watch_for(watch: Watch, look: Callable[[], tuple[int, Rows, dict[str, int]]], length: int,
               step: int) -> bool:
-    """Look every ``step`` ns for ``length`` ns; whether Ctrl-C ended it."""
+    """Look every ``step`` ns for ``length`` ns, or longer where looks are so slow that there are
+    too few for a trend by then; whether Ctrl-C ended it."""
+    from pageowner.analysis.leaks import LEAST_SAMPLES
+
     began = time.monotonic_ns()
     with _Progress(length) as progress:
         try:
@@ -183,12 +180,10 @@ def watch_for(watch: Watch, look: Callable[[], tuple[int, Rows, dict[str, int]]]
                 watch.add(now, rows, others)
                 progress.show(time.monotonic_ns() - began, len(watch.times))
                 number += 1
-                if number * step > length:
-                    return False
                 # looks that take longer than a step leave some out
                 while (left := began + number * step - time.monotonic_ns()) < 0:
                     number += 1
-                if number * step > length:
+                if number * step > length and len(watch.times) >= LEAST_SAMPLES:
                     return False
                 while left > 0:
                     time.sleep(min(left / 1e9, 1))
@@ -220,7 +215,7 @@ class _Progress:
         else:
             from pageowner.report.text import age
 
-            print(f"pageowner: watching for {age(self._length)}", file=sys.stderr)
+            say(f"watching for {age(self._length)}")
         return self
 
     def show(self, done: int, looks: int) -> None:

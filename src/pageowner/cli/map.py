@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
 
 from pageowner.cli import completing
 from pageowner.cli.options import as_json, check_two_files, load, page_flags, source
+from pageowner.cli.saying import say, written
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError, near
-from pageowner.report.text import printable, size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,11 +77,9 @@ def command(source: str | None, by: str, order: str, png: str | None,
         return
     width, height = shutil.get_terminal_size()
     for note in drawn.notes:
-        lines = [f"pageowner: note: {printable(note)}"]
+        lines = say(f"note: {note}")
         if sys.stderr.isatty():
-            lines = wrap(lines[0], max(width, 20), subsequent_indent="  ")
-            height -= len(lines)  # the picture is to fit below
-        print(*lines, sep="\n", file=sys.stderr)
+            height -= lines  # the picture is to fit below
     if html is not None:
         from pageowner.report import map_html
 
@@ -92,8 +89,7 @@ def command(source: str | None, by: str, order: str, png: str | None,
             shown.append((other, memory(other, page_flags(other, None))))
         with whole_file(html) as file:
             map_html.write(file, shown, by, order)
-        print(f"{printable(html)}: {size(os.path.getsize(html))}, to be opened in a browser",
-              file=sys.stderr)
+        written(html, ", to be opened in a browser")
     if png is not None:
         from pageowner.report import map_png
 
@@ -101,8 +97,8 @@ def command(source: str | None, by: str, order: str, png: str | None,
             made = map_png.write(file, drawn, snapshot.meta, order)
         high, wide = made.pixels.shape
         each = "pixel" if made.scale == 1 else f"square of {made.scale} x {made.scale} pixels"
-        print(f"{printable(png)}: {wide} x {high} pixels, each {each} is"
-              f" {map_view.frames_of(made.frames, snapshot.meta)}", file=sys.stderr)
+        written(png, about=f"{wide} x {high} pixels, each {each} is"
+                           f" {map_view.frames_of(made.frames, snapshot.meta)}")
         map_view.draw_legend(drawn, snapshot.meta, width, _console())
     if png is None and html is None:
         map_view.draw(drawn, snapshot.meta, order, width, height, _console())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pageowner.cli import completing
+from pageowner.cli.saying import say
 from pageowner.errors import PageownerError
 from pageowner.report.text import count_of, printable
 
@@ -171,8 +172,8 @@ def load(name: str | None, chosen: Any = None) -> Snapshot:
     found = snapshot.where(chosen)
     rows = snapshot.table.num_rows
     if rows and not found.table.num_rows:
-        print(f"pageowner: nothing of {count_of(rows, 'block')} matches{_oldest(snapshot, chosen)}"
-              f"{_parts(snapshot, chosen)}", file=sys.stderr)
+        say(f"nothing of {count_of(rows, 'block')} matches{_oldest(snapshot, chosen)}"
+            f"{_parts(snapshot, chosen)}")
     return found
 
 
@@ -270,7 +271,7 @@ def _copied(path: str) -> NDArray[Any]:
 
 def _warn(meta: Metadata) -> None:
     for line in _warnings(meta):
-        print(f"pageowner: {printable(line)}", file=sys.stderr)
+        say(line)
 
 
 def _warnings(meta: Metadata) -> list[str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from pageowner.cli import completing
+from pageowner.cli.saying import say, written
 from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError, UsageError
-from pageowner.report.text import printable, size
 
 __all__ = ["command"]
 
@@ -56,14 +56,14 @@ def command(folder: Path, every: str, keep: str, count: int | None) -> None:
                 if number == 0:
                     raise  # wrong from the beginning: tracking is off, or the folder is not ours
                 why = str(error) or "out of memory"
-                print(f"pageowner: this capture is lost: {printable(why)}", file=sys.stderr)
+                say(f"this capture is lost: {why}")
             else:
                 if sys.stderr.isatty():
-                    print(f"{printable(str(path))}: {size(path.stat().st_size)}", file=sys.stderr)
+                    written(str(path))
             try:
                 recorder.forget()
             except (PageownerError, OSError) as error:
-                print(f"pageowner: old captures stay: {printable(str(error))}", file=sys.stderr)
+                say(f"old captures stay: {error}")
             number += 1
             if count is not None and number >= count:
                 return

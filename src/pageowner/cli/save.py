@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from pageowner.cli import completing
 from pageowner.cli.options import at_time, filters, load
+from pageowner.cli.saying import written
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError
 from pageowner.report.text import count_of, size
@@ -41,8 +41,8 @@ def command(file: str, source: str | None, chosen: Filter) -> None:
     _spare(file, source)
     snapshot = load(source, chosen)
     snapshot.save(file)
-    print(f"{file}: {count_of(snapshot.table.num_rows, 'block')},"
-          f" {count_of(snapshot.pages, 'page')}, {size(os.path.getsize(file))}", file=sys.stderr)
+    written(file, about=f"{count_of(snapshot.table.num_rows, 'block')},"
+                        f" {count_of(snapshot.pages, 'page')}, {size(os.path.getsize(file))}")
 
 
 def _spare(file: str, source: str | None) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pageowner.report.alike import cut, one_line_each
+from pageowner.report.terminal import PIPE_WIDTH
 from pageowner.report.text import printable
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ Column = tuple[str, str, list[str]]
 """A title, the side that its cells stand at (``left``, ``right``), and the cells."""
 
 UNKNOWN = "-"
+_STACK = "STACK"
 _WHAT = "WHAT"
 _NARROW = ("pid", "tgid", "order", "zone", "node", "state", "migratetype", "block")
 
@@ -34,38 +37,40 @@ def key_columns(table: Mapping[str, list[Any]], by: Sequence[str], kind: str) ->
             UNKNOWN if stack is None else printable(subsystem(stack))
             for stack in table["stack"]]))
     columns += [(name.upper(), "right" if name in ("pid", "tgid", "order", "node") else "left",
-                 _cells(table[name], name, kind)) for name in by]
+                 one_line_each(table[name], _missing(kind), PIPE_WIDTH) if name == "stack" else
+                 [UNKNOWN if value is None else printable(str(value)) for value in table[name]])
+                for name in by]
     return columns
 
 
-def lay_out(columns: Sequence[Column], by: Sequence[str], paper: Paper) -> None:
-    """The titles and every row; what does not fit is cut where it is longest."""
+def lay_out(columns: Sequence[Column], by: Sequence[str], paper: Paper,
+            stacks: Sequence[str | None] | None = None) -> None:
+    """The titles and every row; what does not fit is cut where it is longest, yet not so that
+    different ``stacks``, those behind the cells of that title, look the same."""
     widths = _widths(columns, by, paper.width)
+    if stacks is not None and paper.width < PIPE_WIDTH:
+        columns = [
+            (title, side, [cell if stack is None else line for cell, stack, line in zip(
+                cells, stacks, one_line_each(stacks, "", wide), strict=True)]
+             if title == _STACK else cells)
+            for (title, side, cells), wide in zip(columns, widths, strict=True)]
     paper.line(_line([title for title, _, _ in columns], columns, widths), "columns")
     for row in zip(*(cells for _, _, cells in columns), strict=True):
         paper.line(_line(row, columns, widths))
 
 
-def _cells(values: list[Any], name: str, kind: str) -> list[str]:
-    if name == "stack":
-        # A stack in one line: the frame that explains it, then who called that.
-        missing = ("(no stack: allocated before tracking, or past every hook)"
-                   if kind == "tracker" else "(no stack in the dump)")
-        from pageowner.analysis.subsystems import short_stack
-
-        values = [missing if stack is None else short_stack(stack, 6) for stack in values]
-    return [UNKNOWN if value is None else printable(str(value)) for value in values]
+def _missing(kind: str) -> str:
+    return "(no stack)" if kind == "tracker" else "(no stack in the dump)"
 
 
 def _line(cells: Sequence[str], columns: Sequence[Column],
           widths: Sequence[int]) -> str:
     """One row, every cell cut or filled to its column's width in terminal cells."""
-    from rich.cells import cell_len, set_cell_size
+    from rich.cells import cell_len
 
     parts = []
     for cell, (_, side, _), wide in zip(cells, columns, widths, strict=True):
-        if cell_len(cell) > wide:
-            cell = set_cell_size(cell, max(wide - 1, 0)) + "…"
+        cell = cut(cell, wide)
         space = " " * (wide - cell_len(cell))
         parts.append(space + cell if side == "right" else cell + space)
     return "  ".join(parts).rstrip()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pageowner.analysis.diff import BECAME
 from pageowner.report.columns import Column, key_columns, lay_out
-from pageowner.report.grid import prose
+from pageowner.report.grid import entry, prose
 from pageowner.report.text import count, count_of, printable, size
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def draw(changes: pa.Table, top: int | None, by: Sequence[str], before: Side, af
     """The first ``top`` owners that changed (all if None) and the sum of the others."""
     table, page_size = changes.to_pydict(), after.meta.page_size
     for title, side in (("before", before), ("after", after)):
-        paper.line(f"{title + ':':7} {side.name}: {size(side.pages * page_size)} in"
-                   f" {count_of(side.pages, 'page')}, {count_of(side.blocks, 'block')}")
+        entry(paper, f"{title + ':':8}", f"{side.name}: {size(side.pages * page_size)} in"
+              f" {count_of(side.pages, 'page')}, {count_of(side.blocks, 'block')}")
     every = _sums(table, slice(None))
     if not every["owners"]:
         paper.line(f"no owner has more or fewer pages, by {', '.join(by)}")
@@ -82,7 +82,7 @@ def _draw_rows(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,
         columns.append(("BLOCKS", "right", [f"{new - old:+,}" for old, new in zip(
             table["blocks_before"], table["blocks_after"], strict=True)]))
     columns.append(("NOW", "left", table["became"]))
-    lay_out([*columns, *key_columns(table, by, meta.kind)], by, paper)
+    lay_out([*columns, *key_columns(table, by, meta.kind)], by, paper, table.get("stack"))
 
 
 def _draw_full(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,

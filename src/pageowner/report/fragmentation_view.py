@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.blocks import STATES
 from pageowner.kernel.free_area import NO_INDEX
+from pageowner.report.alike import one_line_each
 from pageowner.report.grid import Column, grid, prose
+from pageowner.report.terminal import PIPE_WIDTH
 from pageowner.report.text import age, count, count_of, printable, size
 
 if TYPE_CHECKING:
@@ -233,8 +235,7 @@ def _mixed(found: Mapping[str, Any], paper: Paper) -> None:
         _aside(paper, "the types of pageblocks are not known here: the kernel may count more")
     elif found["mixed_unjudged"]:
         _aside(paper, f"{count(found['mixed_unjudged'])} pages are left out, as their own type is"
-                      " not known (allocated before tracking began, or untracked): the kernel may"
-                      " count more")
+                      " not known (early or untracked): the kernel may count more")
 
 
 def _free(zones: Sequence[Mapping[str, Any]], wanted: int, meta: Metadata, paper: Paper) -> None:
@@ -273,11 +274,11 @@ def _who(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
     for name in by:
         values = [one[name] for one in owners]
         if name == "stack":
-            from pageowner.analysis.subsystems import short_stack, subsystem
+            from pageowner.analysis.subsystems import subsystem
 
             columns.append(Column("WHAT", [
                 _UNKNOWN if one is None else printable(subsystem(one)) for one in values], True))
-            values = ["(no stack)" if one is None else short_stack(one, 6) for one in values]
+            values = one_line_each(values, "(no stack)", PIPE_WIDTH)
         columns.append(Column(name.upper(), [
             unknown if one is None else printable(str(one)) for one in values],
             name not in ("pid", "tgid", "order", "node")))
@@ -308,8 +309,7 @@ def _no_stack(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Meta
               paper: Paper) -> None:
     if meta.kind == "tracker" and "subsystem" not in by and any(
             all(one[name] is None for name in by) for one in owners):
-        _aside(paper, "What was allocated before tracking is told apart by what it is: --by"
-                      " subsystem")
+        _aside(paper, "What early and untracked pages are: --by subsystem")
 
 
 def _events(events: Sequence[Mapping[str, Any]], by: Sequence[str], now_ns: int | None,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pageowner.report.alike import one_line_each
 from pageowner.report.grid import Column, grid, prose
+from pageowner.report.terminal import PIPE_WIDTH
 from pageowner.report.text import age, count_of, printable, size
 
 if TYPE_CHECKING:
@@ -46,15 +48,13 @@ def _full_in(row: dict[str, Any], watched: Watched) -> float | None:
     return float(watched.available / row["rate"])
 
 
-def _name(row: dict[str, Any], name: str, tell_program: str | None = None) -> str:
-    value = row[name]
-    if value is None:
-        return f"({row['note']})" if row["note"] else _UNKNOWN
-    if name == "stack":
-        from pageowner.analysis.subsystems import short_stack
-
-        value = short_stack(value, 6)
-    return printable(str(value) + (_of_program(row) if name == tell_program else ""))
+def _names(rows: list[dict[str, Any]], name: str, tell_program: bool) -> list[str]:
+    values = [row[name] for row in rows]
+    said = one_line_each(values, "", PIPE_WIDTH) if name == "stack" else [
+        printable(str(value)) for value in values]
+    return [(printable(f"({row['note']})") if row["note"] else _UNKNOWN) if value is None else
+            one + (printable(_of_program(row)) if tell_program else "")
+            for row, value, one in zip(rows, values, said, strict=True)]
 
 
 def _what(row: dict[str, Any]) -> str:
@@ -93,16 +93,15 @@ def _table(rows: list[dict[str, Any]], watched: Watched, paper: Paper) -> None:
         tell = None
     else:
         tell = watched.by[-1]
-    columns += [Column(name.upper(), [_name(row, name, tell) for row in rows], True)
+    columns += [Column(name.upper(), _names(rows, name, name == tell), True)
                 for name in watched.by]
     grid(paper, columns)
 
 
 def _each(rows: list[dict[str, Any]], watched: Watched, paper: Paper, full: bool) -> None:
     """Below the table: who allocated what leaks, and from where, as far as columns have no room."""
-    from pageowner.analysis.subsystems import short_stack
-
-    for row in rows:
+    paths = one_line_each([row.get("stack") for row in rows], "", PIPE_WIDTH, _FRAMES)
+    for row, path in zip(rows, paths, strict=True):
         stack = row.get("stack")
         tasks = _by_whom(row, watched)
         if stack is None and not tasks:
@@ -116,12 +115,12 @@ def _each(rows: list[dict[str, Any]], watched: Watched, paper: Paper, full: bool
             for frame in stack.split("\n"):
                 paper.line(f"    {printable(frame)}")
         elif stack is not None:
-            prose(paper, printable(short_stack(stack, _FRAMES)), indent=4)
+            prose(paper, path, indent=4)
 
 
 def _by_whom(row: dict[str, Any], watched: Watched) -> str:
     """The tasks that allocated what came since, with their share of it."""
-    if {"comm", "pid", "tgid"} & set(watched.by):
+    if {"pid", "tgid"} & set(watched.by):
         return ""
     said = []
     for task in row["tasks"]:

@@ -50,7 +50,7 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
     columns += key_columns(table, by, meta.kind)
     prose(paper, summary(meta, all_pages, all_blocks, shown.number + shown.rest_owners, by))
     paper.line()
-    lay_out(columns, by, paper)
+    lay_out(columns, by, paper, table.get("stack"))
     if shown.rest_owners:
         share = 100 * shown.rest_pages / all_pages if all_pages else 0.0
         prose(
@@ -58,11 +58,10 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
             f"and {count_of(shown.rest_owners, 'more owner')}:"
             f" {size(shown.rest_pages * meta.page_size)},"
             f" {count_of(shown.rest_pages, 'page')}, {share:.1f} %", "dim")
-
-
     if meta.kind == "tracker" and None in table.get("stack", ()):
-        prose(paper, "Pages without a stack by what they are: --by subsystem; without them:"
-              " --state owned", "dim")
+        prose(paper, "No stack: early pages (in use before tracking began), untracked ones (since,"
+              " past every hook), and those whose stack was lost (status counts them). What they"
+              " are: --by subsystem; without the first two: --state owned", "dim")
 
 
 def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
@@ -75,8 +74,7 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
     blocks = sum(table["blocks"]) + shown.rest_blocks + without.blocks
     owners = shown.number + shown.rest_owners + without.owners
     prose(paper, summary(meta, total, blocks, owners, by))
-    why = (": allocated before tracking, or past every hook" if meta.kind == "tracker" else
-           " in the dump")
+    why = ": early, untracked, or lost" if meta.kind == "tracker" else " in the dump"
     if without.pages:
         more = "; what they are: --by subsystem" if meta.kind == "tracker" else ""
         paper.line()

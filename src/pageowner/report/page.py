@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["draw", "to_json"]
 
 
-_STATES = {"early": "allocated before tracking began",
-           "untracked": "allocated through a path that no hook saw"}
+_STATES = {"early": "in use before tracking began",
+           "untracked": "allocated since, past every hook"}
 
 
 def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
