@@ -76,10 +76,12 @@ def test_pages_stay_with_a_task_that_has_ended() -> None:
     with lifecycle.tracking() as store:
         try:
             pid = write_file(name)
-            assert pages_of(store, owned(store), pid) == pytest.approx(PAGES, rel=0.01)
+            held = pages_of(store, owned(store), pid)
         finally:
             os.unlink(name)
-        assert pages_of(store, owned(store), pid) < PAGES * 0.01
+        # What else a task allocates stays with it too: libraries it read first, slabs.
+        assert held >= PAGES
+        assert held - pages_of(store, owned(store), pid) == pytest.approx(PAGES, rel=0.02)
 
 
 def test_pages_in_use_before_are_early_and_leave_that_state_when_freed() -> None:
