@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from machine import mapped_frames
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.memory_ranges import ram_ranges
@@ -244,11 +246,16 @@ def _killed(word: str, seconds: float) -> Ids:
 @pytest.mark.usefixtures("off", "bpf")
 def test_memory_added_since_is_covered_by_the_next_capture(
         monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last half of the memory is not there yet when tracking begins."""
+    """A half of the memory is not there yet when tracking begins: that which is taken now."""
     ranges = ram_ranges()
-    first, after = max(ranges, key=lambda one: one[1] - one[0])
+    largest = first, after = max(ranges, key=lambda one: one[1] - one[0])
     middle = (first + (after - first) // 2) & ~0xfffff or first + 1
-    fewer = [one for one in ranges if one[1] <= first] + [(first, middle)]
+    with mmap.mmap(-1, 1 << 24) as taken_now:
+        taken_now.write(bytes(1 << 24))
+        start = np.frombuffer(taken_now, "u1").ctypes.data
+        low = np.median(mapped_frames(os.getpid(), [(start, 1 << 24)])) < middle
+    left, added = ((middle, after), (first, middle)) if low else ((first, middle), (middle, after))
+    fewer = sorted([*(one for one in ranges if one != largest), left])
     with monkeypatch.context() as patch:
         patch.setattr(lifecycle, "ram_ranges", lambda: fewer)
         before = lifecycle.on()
@@ -270,7 +277,8 @@ def test_memory_added_since_is_covered_by_the_next_capture(
         one.write(bytes(1 << 20))
     outside = lifecycle.status().counters["out_of_range"]
     rows = capture().select(tgid=os.getpid(), state="owned")
-    assert (rows.table["pfn"].to_numpy() >= middle).any()
+    pfn = rows.table["pfn"].to_numpy()
+    assert ((pfn >= added[0]) & (pfn < added[1])).any()
     assert lifecycle.status().counters["out_of_range"] == outside
 
 
@@ -352,15 +360,20 @@ def test_other_namespaces_are_refused_in_words(
                 time.sleep(0.05)
 
 
-def test_a_missing_bpffs_is_mounted(bpf: Libbpf) -> None:
+@pytest.mark.parametrize(("place", "there", "mount"), [
+    ("/sys/fs/bpf", "is_mounted", "mount_bpffs"),
+    ("/sys/kernel/tracing /sys/kernel/debug/tracing", "has_tracefs", "mount_tracefs"),
+])
+def test_what_is_not_mounted_is_mounted(bpf: Libbpf, place: str, there: str, mount: str) -> None:
     """In a mount namespace of its own, where there is none."""
     assert bpf
     code = ("from pageowner.tracker import lifecycle, requirements as r;"
-            "assert not r.is_mounted(); assert r.mount_bpffs(); assert r.is_mounted();"
-            "assert lifecycle.off() is False")
+            f"assert not r.{there}(); assert r.{mount}(); assert r.{there}();"
+            f"assert not r.{mount}(); assert lifecycle.off() is False")
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c",
-         f'while umount /sys/fs/bpf 2>/dev/null; do :; done; exec "{sys.executable}" -c "{code}"'],
+         f'for place in {place}; do while umount "$place" 2>/dev/null; do :; done; done;'
+         f' exec "{sys.executable}" -c "{code}"'],
         capture_output=True, text=True)
     if done.stderr.startswith("unshare: "):  # in a chroot, too, which is no mount
         pytest.skip(f"no mount namespace can be made here: {done.stderr.strip()}")

@@ -86,6 +86,9 @@ def test_no_bpffs_and_none_can_be_mounted(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(requirements.subprocess, "run", lambda *_, **__: failed)
     assert re.search(r"no BPF file system at /sys/fs/bpf.*unknown filesystem.*try: mount -t bpf",
                      refusal())
+    monkeypatch.setattr(requirements, "is_mounted", lambda: True)
+    monkeypatch.setattr(requirements, "has_tracefs", lambda: False)
+    assert re.search(r"no tracefs at /sys/kernel/tracing.*try: mount -t tracefs", refusal())
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])

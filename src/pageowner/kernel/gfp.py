@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.errors import PageownerError
+from pageowner.kernel.tracefs import TRACEFS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,10 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT_FILES", "MIGRATETYPES", "Contiguous", "GfpFlags", "contiguous", "for_release",
            "from_format", "known_names", "running"]
 
-FORMAT_FILES = (
-    "/sys/kernel/tracing/events/kmem/mm_page_alloc/format",
-    "/sys/kernel/debug/tracing/events/kmem/mm_page_alloc/format",
-)
+FORMAT_FILES = tuple(f"{root}/events/kmem/mm_page_alloc/format" for root in TRACEFS)
 
 MIGRATETYPES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic")
 """What a mask can ask for, by index (mm/page_alloc.c, migratetype_names, since 4.4)."""

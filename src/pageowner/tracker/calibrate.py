@@ -28,6 +28,7 @@ import numpy as np
 
 from pageowner.errors import PageownerError
 from pageowner.kernel.kallsyms import HIDDEN
+from pageowner.kernel.tracefs import TRACEFS, event
 from pageowner.tracker.libbpf import BpfError
 from pageowner.tracker.maps import MAX_DEPTH
 
@@ -47,7 +48,6 @@ _PAGE_SHIFT = mmap.PAGESIZE.bit_length() - 1
 _LARGE, _LARGE_BYTES = 4, 1 << 14
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
 """PROC_PID_INIT_INO in include/linux/proc_ns.h."""
-_TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "loongarch64": 241,
                     "ppc64le": 319, "s390x": 331}
 _PERF_TYPE_TRACEPOINT = 2
@@ -72,15 +72,12 @@ class Calibration:
     direct_map: int = 0
 
 
-def tracefs(event: str) -> Path:
-    """The directory of a tracepoint in tracefs. Raises PageownerError where it is not mounted."""
-    for root in _TRACEFS:
-        path = Path(root, "events", event)
-        if (path / "id").exists():
-            return path
-    raise PageownerError(
-        f"no tracepoint {event} in tracefs; mount it: mount -t tracefs tracefs /sys/kernel/tracing"
-    )
+def tracefs(name: str) -> Path:
+    """The directory of a tracepoint in tracefs. Raises PageownerError where there is none."""
+    if (path := event(name)) is None:
+        raise PageownerError(f"no tracepoint {name} in tracefs: the kernel needs CONFIG_TRACING=y,"
+                             f" and tracefs at {TRACEFS[0]}")
+    return path
 
 
 def fields_of(text: str) -> dict[str, tuple[int, int]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pageowner.errors import PageownerError
 from pageowner.kernel import kallsyms
 from pageowner.kernel.memory_ranges import ram_ranges
+from pageowner.kernel.tracefs import TRACEFS
 from pageowner.tracker import pageblocks, requirements
 from pageowner.tracker.calibrate import Calibration, tracing_ranges
 from pageowner.tracker.hooks import LOST, attach_optional, attach_required
@@ -76,10 +77,12 @@ def _machine() -> Iterator[Finding]:
     locked = requirements.lockdown()
     yield Finding("lockdown", locked is None, True, "confidentiality" if locked else "not in force",
                   locked or "")
-    mounted = requirements.is_mounted()
-    yield Finding("bpffs", True, True, f"{requirements.BPFFS}: "
-                  + ("mounted" if mounted else "not mounted yet"),
-                  "" if mounted else "`on` mounts it")
+    for name, place, mounted in (("bpffs", requirements.BPFFS, requirements.is_mounted()),
+                                 ("tracefs", TRACEFS[0], requirements.has_tracefs())):
+        if root or mounted:
+            yield Finding(name, True, True,
+                          f"{place}: {'mounted' if mounted else 'not mounted yet'}",
+                          "" if mounted else "`on` mounts it")
 
 
 def _programs(bpf: Libbpf) -> Iterator[Finding]:
@@ -125,7 +128,8 @@ def _tried(name: str, needed: bool, test: Callable[[], str], follows: str = "") 
 
 
 def _calibration(bpf: Libbpf) -> str:
-    return f"{find_vmemmap(bpf, bpf.type_size('page')).events} events agree"
+    with requirements.tracefs_meanwhile():
+        return f"{find_vmemmap(bpf, bpf.type_size('page')).events} events agree"
 
 
 def _pageblocks() -> str:

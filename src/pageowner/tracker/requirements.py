@@ -6,14 +6,20 @@ import os
 import platform
 import re
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
+from pageowner.kernel.tracefs import TRACEFS, event
 from pageowner.tracker.libbpf import Libbpf, LibbpfMissing, libbpf
 from pageowner.tracker.maps import PIN_DIRECTORY
 
-__all__ = ["BPFFS", "OLDEST", "is_mounted", "kernel_version", "lockdown", "mount_bpffs", "require",
-           "require_root"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["BPFFS", "OLDEST", "has_tracefs", "is_mounted", "kernel_version", "lockdown",
+           "mount_bpffs", "mount_tracefs", "require", "require_root", "tracefs_meanwhile"]
 
 BPFFS = os.path.dirname(PIN_DIRECTORY)
 """Where the tracker pins."""
@@ -24,7 +30,8 @@ OLDEST = (5, 15)
 
 
 def require(debug: bool = False) -> Libbpf:
-    """Everything that `lifecycle.on` cannot do without; bpffs is mounted if it is not.
+    """Everything that `lifecycle.on` cannot do without; bpffs and tracefs are mounted if they are
+    not.
 
     Raises PageownerError with what is missing and what to do.
     """
@@ -46,6 +53,7 @@ def require(debug: bool = False) -> Libbpf:
     if why:
         raise PageownerError(why)
     mount_bpffs()
+    mount_tracefs()
     bpf.debug = debug
     return bpf
 
@@ -85,12 +93,40 @@ def mount_bpffs() -> bool:
     """Mount bpffs if need be; whether that was done. Raises PageownerError if it cannot be."""
     if is_mounted():
         return False
-    done = subprocess.run(["mount", "-t", "bpf", "bpf", BPFFS], capture_output=True, text=True,
+    _mount("bpf", BPFFS, "BPF file system")
+    return True
+
+
+def has_tracefs() -> bool:
+    """Whether the tracepoints of memory can be seen, in any of the places of tracefs."""
+    return event("kmem/mm_page_alloc") is not None
+
+
+def mount_tracefs() -> bool:
+    """Mount tracefs if need be, as `mount_bpffs` does."""
+    if has_tracefs():
+        return False
+    _mount("tracefs", TRACEFS[0], "tracefs")
+    return True
+
+
+@contextmanager
+def tracefs_meanwhile() -> Iterator[None]:
+    """With tracefs; without it again afterwards, if it was not there."""
+    mounted = mount_tracefs()
+    try:
+        yield
+    finally:
+        if mounted:
+            subprocess.run(["umount", TRACEFS[0]], capture_output=True, check=False)
+
+
+def _mount(kind: str, place: str, what: str) -> None:
+    done = subprocess.run(["mount", "-t", kind, kind, place], capture_output=True, text=True,
                           check=False)
     if done.returncode:
         why = done.stderr.strip().splitlines()
         raise PageownerError(
-            f"no BPF file system at {BPFFS} and it cannot be mounted"
-            f" ({why[-1] if why else done.returncode}); try: mount -t bpf bpf {BPFFS}"
+            f"no {what} at {place} and it cannot be mounted"
+            f" ({why[-1] if why else done.returncode}); try: mount -t {kind} {kind} {place}"
         )
-    return True
