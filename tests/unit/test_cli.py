@@ -313,6 +313,7 @@ def test_json_is_valid_and_adds_up_for_every_verb(cli: Cli, saved: Path, few: Sn
         assert len(said["owners"]) + said["rest"]["owners"] == few.report(by=by).num_rows
         assert len(said["owners"]) <= 3
     stacks = json.loads(cli("stacks", saved, "--json", "--threshold", "10").out)
+    assert json.loads(cli("stacks", saved, "--json", "--top", "2").out) == stacks[:2]
     assert stacks
     assert all(one["nr_base_pages"] >= 10 and isinstance(one["stack"], list) for one in stacks)
     first = few.table["pfn"][500].as_py()

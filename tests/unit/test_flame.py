@@ -178,6 +178,11 @@ def test_the_words_of_the_command(text61: Path, some_records: Path, tmp_path: Pa
     before = page.read_bytes()
     assert cli("flame", tmp_path / "missing", "--html", page).status == 1
     assert page.read_bytes() == before
+    for name, start in (("b.SVG", b"<svg"), ("b.html", b"<!doctype html>"), ("b", b"<!doctype")):
+        assert cli("flame", text61, "-o", tmp_path / name).status == 0
+        assert (tmp_path / name).read_bytes().lower().startswith(start), name
+    done = cli("flame", text61, "-o", "c.svg", "--svg", "d.svg")
+    assert (done.status, b"two files of the same kind" in done.err) == (2, True)
 
 
 def test_nothing_at_all_is_drawn_too(tmp_path: Path, cli: Callable[..., Done]) -> None:

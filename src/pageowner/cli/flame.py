@@ -30,6 +30,8 @@ _EXAMPLES = (
 @click.option("--html", metavar="FILE", shell_complete=completing.files,
               help="Write a page to zoom into and search.")
 @click.option("--svg", metavar="FILE", shell_complete=completing.files, help="Write an image.")
+@click.option("-o", "--output", metavar="FILE", shell_complete=completing.files,
+              help="Write an image if the name of FILE ends in .svg, else a page.")
 @click.option("--by", metavar="KEY[,KEY...]", shell_complete=completing.keys,
               help="Frames around the stack: comm gives a tower for each task.")
 @click.option("--icicle", is_flag=True, help="Hang from the top instead of standing.")
@@ -38,14 +40,21 @@ _EXAMPLES = (
 @at_times("first", "second")
 @filters
 def command(first: str | None, second: str | None, html: str | None, svg: str | None,
-            by: str | None, icicle: bool, reverse: bool, chosen: Filter) -> None:
+            output: str | None, by: str | None, icicle: bool, reverse: bool, chosen: Filter) -> None:
     """A flame graph of who owns the memory, or of what changed from A to B.
 
     A box is a function, as wide as the memory allocated through it; below it stands who called it.
     Of two sources, red has more pages than before, blue fewer.
     """
+    if output is not None:
+        if output.lower().endswith(".svg"):
+            svg, output = output, svg
+        else:
+            html, output = output, html
+        if output is not None:
+            raise click.UsageError("two files of the same kind to write; name one")
     if html is None and svg is None:
-        raise click.UsageError("name a file to write: --html FILE or --svg FILE")
+        raise click.UsageError("name a file to write: -o FILE, --html FILE or --svg FILE")
     if "-" in (html, svg):
         raise click.UsageError("a flame graph is written to a file; name one")
     check_two_files(html, svg)

@@ -27,4 +27,4 @@ def command(at_boot: bool) -> None:
         return
     from pageowner.tracker import lifecycle
 
-    print("tracking is off" if lifecycle.off() else "tracking was not on")
+    print("tracking is off" if lifecycle.off() else "tracking was off already")
