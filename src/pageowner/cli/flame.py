@@ -40,7 +40,8 @@ _EXAMPLES = (
 @at_times("first", "second")
 @filters
 def command(first: str | None, second: str | None, html: str | None, svg: str | None,
-            output: str | None, by: str | None, icicle: bool, reverse: bool, chosen: Filter) -> None:
+            output: str | None, by: str | None, icicle: bool, reverse: bool,
+            chosen: Filter) -> None:
     """A flame graph of who owns the memory, or of what changed from A to B.
 
     A box is a function, as wide as the memory allocated through it; below it stands who called it.

@@ -39,7 +39,7 @@ _EXAMPLES = (
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
               help=f"Show N owners ({_TOP} by default); the others are summed up.")
 @click.option("--all", "everyone", is_flag=True, help="Show all owners.")
-@click.option("--full", is_flag=True, help="Show whole stacks.")
+@click.option("--full", is_flag=True, help="Show whole stacks, each an owner of its own.")
 @filters
 @as_json
 def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: bool,
