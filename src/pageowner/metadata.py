@@ -16,6 +16,10 @@ SCHEMA_VERSION = 1
 STATES = ("owned", "early", "untracked")
 """What a row can be: allocated while tracked; before tracking began; since, but seen by no hook."""
 
+_FILTERS: dict[str, tuple[str, Any]] = {
+    "kernel_only": ("--kernel-only", False), "min_order": ("--min-order", 0), "tgid": ("--pid", 0),
+    "cgroup": ("--cgroup", ""), "sample": ("--sample", 1)}
+
 
 @dataclass
 class Metadata:
@@ -43,6 +47,14 @@ class Metadata:
     frames: dict[str, int] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+
+    def left_out(self) -> str:
+        """Which pages were not tracked, as the words of `pageowner on` for that; empty if none."""
+        options = self.extra.get("options")
+        options = options if isinstance(options, dict) else {}
+        return " ".join(word if options[name] is True else f"{word} {options[name]}"
+                        for name, (word, default) in _FILTERS.items()
+                        if options.get(name, default) != default)
 
     def to_json(self) -> bytes:
         """These fields and the schema's version as one JSON object."""
@@ -73,6 +85,10 @@ class Metadata:
             raise PageownerError("the snapshot's metadata is damaged: no kernel has these sizes")
         if not 0 <= (meta.clock_ns or 0) < 1 << 63:
             raise PageownerError("the snapshot's metadata is damaged: no clock shows this time")
+        if not all(isinstance(one, dict) and all(
+                type(one.get(name)) is int for name in ("start_pfn", "spanned"))
+                for one in meta.zones):
+            raise PageownerError("the snapshot's metadata is damaged: zones are no list of zones")
         if not _are_places(meta.extra.get("damage", [])):
             raise PageownerError("the snapshot's metadata is damaged: places of damage are no list"
                                  " of bytes and reasons")

@@ -263,6 +263,15 @@ def test_text_behind_the_last_record_does_not_cost_it(read: Read) -> None:
     assert snapshot.meta.counters["damaged"] == 1
 
 
+@pytest.mark.parametrize("node", [b"99999", b"616447786", b"9" * 5000])
+def test_a_node_that_no_kernel_has_costs_its_record_alone(read: Read, node: bytes) -> None:
+    spoilt = CURRENT.replace(b"node=0", b"node=" + node)
+    assert spoilt != CURRENT
+    snapshot = read(CURRENT + spoilt + CURRENT)
+    assert snapshot.table.num_rows == 2
+    assert snapshot.meta.counters["damaged"] == 1
+
+
 def test_a_shell_prompt_before_the_first_record_does_not_cost_it(read: Read) -> None:
     snapshot = read(b"# cat /sys/kernel/debug/page_owner\n" + CURRENT * 2)
     assert snapshot.table.num_rows == 2

@@ -188,7 +188,7 @@ def test_another_programs_parquet_is_named_as_such(small: Path, tmp_path: Path) 
 @pytest.mark.parametrize("change", [
     {"schema": "one"}, {"schema": None}, {"page_size": "4096"}, {"page_size": 0},
     {"page_size": True}, {"pageblock_order": -1}, {"pageblock_order": 99}, {"source": None},
-    {"source": 5}, {"counters": []}, {"counters": {"damaged": "many"}}, {"zones": {}},
+    {"source": 5}, {"counters": []}, {"counters": {"damaged": "many"}}, {"zones": {}}, {"zones": [{"name": "Normal"}]}, {"zones": [1]},
     {"clock_ns": "now"}, {"frames": {"free": 1.5}}, {"clock_ns": 1 << 63}, {"clock_ns": -1},
     {"page_size": 10**400}, {"extra": {"damage": 5}}, {"extra": {"damage": [5]}},
     {"extra": {"damage": "ab"}}, {"extra": {"damage": [["0", "cut"]]}},
@@ -412,6 +412,17 @@ def test_a_dump_is_not_written_over_by_a_snapshot(
     assert dump.read_bytes() == some_records.read_bytes()
     new = tmp_path / "new.parquet"
     assert cli("save", new, dump).status == cli("save", new, dump).status == 0
+
+
+def test_a_pipe_that_somebody_reads_is_written(
+        some_records: Path, tmp_path: Path, cli: Callable[..., Done]) -> None:
+    pipe, whole = tmp_path / "pipe", tmp_path / "whole.parquet"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        assert cli("save", pipe, some_records).status == 0
+        assert reader.stdout is not None
+        whole.write_bytes(reader.stdout.read())
+    assert pageowner.read(whole).table.equals(pageowner.read(some_records).table)
 
 
 def test_page_owner_sort_refuses_a_saved_snapshot(

@@ -77,6 +77,8 @@ _ADDRESS = re.compile(rb"\[<(?:0x)?[0-9a-f]+>\] ")
 _MEMCG = re.compile(rb"Charged (?:\(via objcg\) )?to (?:offline )?memcg (.*)\Z")
 _MIGRATED = b"Page has been migrated, last migrate reason: "
 _HANDLE = re.compile(rb"handle: (\d{1,10})\Z")
+_NODE = re.compile(rb"\bnode=([0-9]+)")
+_NODE_DIGITS = 4  # there are 1024 nodes at most (CONFIG_NODES_SHIFT)
 _HIGHEST_ORDER = 30  # gigantic pages go up to 22 (16 GiB in pages of 4 KiB)
 
 
@@ -128,7 +130,14 @@ def parse_tail(tail: bytes) -> tuple[str, str]:
     found = _TAIL.match(tail)
     if not found:
         raise ValueError("the PFN line is cut")
-    return to_text(found[1]), to_text(found[2])
+    return to_text(found[1]), to_text(_flags(found[2]))
+
+
+def _flags(text: bytes) -> bytes:
+    """As they are. Raises ValueError if they name a node that no kernel has."""
+    if any(len(node) > _NODE_DIGITS for node in _NODE.findall(text)):
+        raise ValueError("the node is out of range")
+    return text
 
 
 def parse_pfn_line(line: bytes) -> PfnLine:
@@ -143,7 +152,7 @@ def parse_pfn_line(line: bytes) -> PfnLine:
         if not found:
             raise ValueError("the PFN line is cut or not a page_owner's")
         result = PfnLine(int(found[1]), int(found[2]), None, found[3].decode(),
-                         to_text(found[5].strip()), found[4] is not None)
+                         to_text(_flags(found[5].strip())), found[4] is not None)
     if result.pfn >> 52 or result.block > result.pfn:
         raise ValueError("the pfn is out of range")
     return result

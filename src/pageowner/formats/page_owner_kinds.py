@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EARLY", "columns", "metadata"]
 
-_ZONE = re.compile(r"\bzone=(\d+)")
-_NODE = re.compile(r"\bnode=(\d+)")
+_ZONE = re.compile(r"\bzone=([0-9]+)")
+_NODE = re.compile(r"\bnode=([0-9]+)")
 # The frame that tells a page of before tracking (mm/page_owner.c, 6.12); older kernels have others.
 EARLY = "register_early_stack"
 _EARLY = (EARLY, "init_early_allocated_pages", "init_pages_in_zone")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["CHANGES_KEY", "ORDER_KEY", "is_snapshot", "read",
+__all__ = ["CHANGES_KEY", "ORDER_KEY", "check", "is_snapshot", "read",
            "read_metadata", "write"]
 
 ORDER_KEY = b"pageowner.order"
@@ -150,17 +150,22 @@ def read(source: str | os.PathLike[str] | object, name: str | None = None) -> Sn
         if about.get(ORDER_KEY) == b"pfn":
             _sort_by_pfn(columns)
         snapshot = Snapshot.from_columns(columns, meta)
-        orders = snapshot.table["order"]
-        if orders.null_count or (len(orders) and pc.max(orders).as_py() > _HIGHEST_ORDER):
-            raise ValueError("no order, or one that no kernel has")
-        if (pc.max(snapshot.table["ts_ns"]).as_py() or 0) >> 63:
-            raise ValueError("a time of more than 292 years")
+        check(snapshot)
     except PageownerError as error:
         raise PageownerError(f"{label}: {error}") from error
     except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
         first = str(error).split("\n", 1)[0]
         raise PageownerError(f"{label}: a column is not what a snapshot has: {first}") from error
     return snapshot
+
+
+def check(snapshot: Snapshot) -> None:
+    """Raises ValueError for numbers in a file's columns that no kernel has."""
+    orders = snapshot.table["order"]
+    if orders.null_count or (len(orders) and pc.max(orders).as_py() > _HIGHEST_ORDER):
+        raise ValueError("no order, or one that no kernel has")
+    if (pc.max(snapshot.table["ts_ns"]).as_py() or 0) >> 63:
+        raise ValueError("a time of more than 292 years")
 
 
 def is_snapshot(path: str | os.PathLike[str]) -> bool:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pageowner.errors import PageownerError
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["TRANSIENT", "Capture", "Changes", "add", "at", "captures", "each", "file_name",
-           "last_boot", "read", "rounded"]
+__all__ = ["TRANSIENT", "Capture", "Changes", "add", "at", "builds_on", "captures", "each",
+           "file_name", "is_name", "last_boot", "read", "rounded"]
 
 TRANSIENT = ("locked", "error", "referenced", "dirty", "active", "writeback", "reclaim", "mmap",
              "idle")
@@ -52,6 +53,7 @@ TRANSIENT = ("locked", "error", "referenced", "dirty", "active", "writeback", "r
 _MICRO = pa.field("ts_us", pa.uint64())
 _FORMAT = 1
 _ROWS = 1 << 20
+_LARGEST_META = 256 << 20  # bytes that metadata may unpack to
 _NAME = re.compile(r"(\d{8}T\d{6})\.(\d{3})Z\.parquet")
 _LARGEST = 0.5
 """Changes larger than this share of the last whole snapshot are not worth their trouble."""
@@ -86,6 +88,21 @@ def file_name(taken: float) -> str:
     return f"{stamp}.{thousandths % 1000:03}Z.parquet"
 
 
+def is_name(name: str) -> bool:
+    """Whether a file of this name is a capture."""
+    return _NAME.fullmatch(name) is not None
+
+
+def builds_on(path: Path) -> str | None:
+    """The name of the file that a capture builds on; None for a whole one, and one that says
+    nothing."""
+    try:
+        said = (pq.read_metadata(path).metadata or {}).get(parquet.CHANGES_KEY)
+        return None if said is None else str(json.loads(said)["before"])
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
 def captures(folder: Path) -> list[Capture]:
     """The captures in a folder, oldest first.
 
@@ -108,7 +125,8 @@ def captures(folder: Path) -> list[Capture]:
 
 
 def last_boot(folder: Path) -> list[Path]:
-    """The captures of a folder since the machine was started last, oldest first.
+    """The captures of a folder since the machine was started last, oldest first by the machine's
+    clock since then, which nobody sets.
 
     Raises PageownerError if the folder or one of its files cannot be read.
     """
@@ -123,7 +141,17 @@ def last_boot(folder: Path) -> list[Path]:
         if found and here != boot:
             break
         boot, group, found = here, [], found + group
-    return found[::-1]
+    return sorted(found, key=lambda path: (_clock(path), path.name))
+
+
+def _clock(path: Path) -> int:
+    try:
+        about = pq.read_metadata(path).metadata or {}
+        if parquet.CHANGES_KEY not in about:
+            return parquet.read_metadata(path).clock_ns or 0
+        return _meta(json.loads(about[parquet.CHANGES_KEY])).clock_ns or 0
+    except _DAMAGED as error:
+        raise _damaged(path, error) from error
 
 
 def at(folder: Path, when: float | None = None) -> Snapshot:
@@ -348,24 +376,50 @@ def _changes(path: Path) -> Changes | None:
         table = pq.read_table(path, memory_map=False, page_checksum_verification=True,
                               read_dictionary=[field.name for field in SCHEMA
                                                if pa.types.is_dictionary(field.type)])
-        meta = Metadata.from_json(zlib.decompress(base64.b64decode(said["meta"])))
+        meta = _meta(said)
         if _MICRO.name in table.column_names:
             micro = table[_MICRO.name]
             exact = pa.array(micro.fill_null(0).to_numpy() * np.uint64(1000),
                              mask=micro.is_null().to_numpy())
             table = table.drop_columns(_MICRO.name).append_column("ts_ns", exact)
+        table.validate(full=True)
+        if table["pfn"].null_count or table["pfn"].type != pa.uint64():
+            raise ValueError("a row without a pfn")
         row = table["state"].is_valid().to_numpy()
         patch = ~row & table["page_flags"].is_valid().to_numpy()
         patches = table.filter(pa.array(patch))
         gone: NDArray[np.uint64] = table["pfn"].to_numpy()[~row & ~patch]
-        return Changes(table.filter(pa.array(row)), patches["pfn"].to_numpy(),
-                       patches["page_flags"].to_numpy(), gone, str(said["before"]), meta)
-    except PageownerError:
-        raise
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, zlib.error,
-            MemoryError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise PageownerError(f"{path}: a damaged file of changes: {reason}") from error
+        rows = table.filter(pa.array(row))
+        # of the types that rows have, and of numbers that kernels have
+        found = Snapshot.from_columns({name: rows[name] for name in rows.column_names}, meta)
+        parquet.check(found)
+        if len(pc.unique(table["pfn"])) < table.num_rows:
+            raise ValueError("two rows with one pfn")
+        return Changes(found.table, patches["pfn"].to_numpy(), patches["page_flags"].to_numpy(),
+                       gone, str(said["before"]), meta)
+    except PageownerError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise PageownerError(f"{path}: {error}") from error
+    except _DAMAGED as error:
+        raise _damaged(path, error) from error
+
+
+def _meta(said: dict[str, Any]) -> Metadata:
+    opener = zlib.decompressobj()
+    text = opener.decompress(base64.b64decode(said["meta"]), _LARGEST_META)
+    if opener.unconsumed_tail:
+        raise ValueError("its metadata is too large")
+    return Metadata.from_json(text)
+
+
+_DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, zlib.error, MemoryError,
+            RecursionError)
+
+
+def _damaged(path: Path, error: BaseException) -> PageownerError:
+    reason = str(error).split("\n", 1)[0]
+    return PageownerError(f"{path}: a damaged file of changes: {reason}")
 
 
 def _apply(whole: Snapshot, chain: Sequence[Changes]) -> Snapshot:
