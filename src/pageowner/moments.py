@@ -18,14 +18,17 @@ def moment(text: str, now: datetime | None = None) -> float:
     """
     from pageowner.analysis.words import duration_ns
 
-    now = now or datetime.now().astimezone()
+    now = (now or datetime.now()).astimezone()
     text = text.strip()
     try:
         if re.fullmatch(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?", text):
             hour, minute, second = (float(part) for part in (text + ":0").split(":")[:3])
+            # By the clock on the wall, whose day may be an hour longer or shorter.
             found = now.replace(hour=int(hour), minute=int(minute), second=int(second),
-                                microsecond=round(second % 1 * 1e6))
-            return (found if found <= now else found - timedelta(days=1)).timestamp()
+                                microsecond=round(second % 1 * 1e6), tzinfo=None)
+            if found.timestamp() > now.timestamp():
+                found -= timedelta(days=1)
+            return found.timestamp()
         ago = text.removesuffix("ago").strip()
         if re.fullmatch(r"[\d.]+\s*[a-z]+", ago):
             return now.timestamp() - duration_ns(ago) / 1e9

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
-from pageowner.formats import parquet, series
+from pageowner.formats import series
+from pageowner.formats.whole_file import TEMPORARY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,9 @@ _LONGEST = 144
 _GROUPS = 7
 """A whole snapshot begins a group, which is kept or removed as one: so many groups at least make
 the time that is kept."""
+
+_JUMP = 60
+"""Seconds that a clock runs away from the one that nobody sets, and is still believed."""
 
 
 @contextmanager
@@ -43,9 +47,11 @@ def owned_folder(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise PageownerError(f"{folder}: somebody records into this folder already") from error
-        for left in folder.glob(".pageowner.*"):
-            with suppress(OSError):
-                left.unlink()
+        for left in folder.glob(f"{TEMPORARY}*"):
+            # another's, or what 'pageowner save' is writing into this folder, stays
+            if series.is_name(left.name.removeprefix(TEMPORARY).rpartition(".")[0]):
+                with suppress(OSError):
+                    left.unlink()
         yield
     finally:
         os.close(lock)
@@ -60,7 +66,9 @@ class Recorder:
         self._longest = int(min(max(keep_s / max(every_s, 1e-3) / _GROUPS, 1), _LONGEST))
         self._before: tuple[Path, Snapshot] | None = None
         self._whole = self._since = 0
-        self._begins: dict[str, bool] = {}
+        self._builds_on: dict[str, str | None] = {}
+        self._clock = time.time() - _since_boot()
+        self._jumped: float | None = None
 
     def add(self, snapshot: Snapshot, taken: float | None = None) -> Path:
         """Write one capture, taken at ``taken`` (seconds since 1970; now); returns its file.
@@ -79,24 +87,54 @@ class Recorder:
         return path
 
     def forget(self, now: float | None = None) -> list[Path]:
-        """Remove groups of which no capture is younger than asked for; returns their files."""
-        oldest = (time.time() if now is None else now) - self.keep_s
-        groups: list[list[series.Capture]] = []
+        """Remove groups of which no capture is younger than asked for; returns their files.
+
+        A group is a whole snapshot and what builds on it: where the clock was set back, others lie
+        in between.
+        """
+        oldest = (self._now() if now is None else now) - self.keep_s
         there = series.captures(self.folder)
         # each file is opened once: they may be tens of thousands, and this comes with each capture
-        self._begins = {one.path.name: self._begins[one.path.name]
-                        if one.path.name in self._begins else parquet.is_snapshot(one.path)
-                        for one in there}
+        self._builds_on = {one.path.name: self._builds_on[one.path.name]
+                           if one.path.name in self._builds_on else series.builds_on(one.path)
+                           for one in there}
+        groups: dict[str, list[series.Capture]] = {}
+        roots: dict[str, str] = {}
         for one in there:
-            if not groups or self._begins[one.path.name]:
-                groups.append([])
-            groups[-1].append(one)
+            before = self._builds_on[one.path.name]
+            root = one.path.name if before is None else roots.get(before, before)
+            roots[one.path.name] = root
+            groups.setdefault(root, []).append(one)
+        kept = {roots[there[-1].path.name]} if there else set()
+        if self._before is not None:
+            kept.add(roots.get(self._before[0].name, ""))
         removed = []
-        for group in groups[:-1]:
-            if group[-1].taken < oldest:
+        for root, group in groups.items():
+            if root not in kept and group[-1].taken < oldest:
                 # the last first: what is left at any time can be read
                 for one in reversed(group):
                     with suppress(FileNotFoundError):
                         one.path.unlink()
                     removed.append(one.path)
         return removed
+
+    def _now(self) -> float:
+        """The time by which captures are old. A clock that was set forward is not believed before
+        it has been so for as long as captures are kept: it may be set right again."""
+        now, boot = time.time(), _since_boot()
+        expected = self._clock + boot
+        if now - expected <= _JUMP:
+            self._jumped = None
+            self._clock = min(self._clock, now - boot)
+            return now
+        if self._jumped is None:
+            self._jumped = boot
+        if boot - self._jumped < self.keep_s:
+            return expected
+        self._clock, self._jumped = now - boot, None
+        return now
+
+
+def _since_boot() -> float:
+    """Seconds, with those that the machine slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,36 @@ def test_where_systemd_refuses_there_is_what_was_there_before(systemd: Path) -> 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="for root")
+def test_ctrl_c_leaves_no_unit_that_is_not_enabled(
+        systemd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*words: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(at_boot, "_systemctl", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        at_boot.install(Options())
+    assert list(at_boot.UNIT.parent.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for root")
+def test_a_program_on_a_file_system_of_the_network_is_refused(
+        systemd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = os.path.dirname(os.path.realpath(sys.prefix))
+    mounts = f"1 0 0:1 / / rw - 9p root rw\n2 1 0:2 / {place} rw shared:1 - nfs4 srv:/x rw\n"
+    real = Path.read_text
+
+    def read_text(path: Path, *words: Any, **named: Any) -> str:
+        return mounts if str(path) == "/proc/self/mountinfo" else real(path, *words, **named)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    with pytest.raises(PageownerError, match=r"\(nfs4\).*on a local disk"):
+        at_boot.install(Options())
+    assert not at_boot.is_installed()
+    mounts = mounts.replace("nfs4", "ext4")
+    at_boot.install(Options())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for root")
 def test_what_runs_only_in_this_shell_is_not_installed(
         systemd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "pageowner"
@@ -126,10 +157,14 @@ def test_what_runs_only_in_this_shell_is_not_installed(
 def test_status_does_not_take_another_unit_for_ours(
         systemd: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said() -> str:
-        draw_at_boot(at_boot.UNIT, at_boot.is_unchanged(), at_boot.WORD, False, paper())
+        draw_at_boot(at_boot.UNIT, at_boot.is_unchanged(), at_boot.is_enabled(), at_boot.WORD,
+                     False, paper())
         return " ".join(capsys.readouterr().out.split())
 
     at_boot.install(Options())
+    assert said().startswith("at boot no: pageowner.service is there, but not enabled")
+    at_boot._LINK.parent.mkdir()
+    at_boot._LINK.symlink_to(at_boot.UNIT)
     assert said() == ("at boot by pageowner.service, with page_owner=on on the kernel's command"
                       " line (not in this boot)")
     # such as the one that docs/howto/service.md has

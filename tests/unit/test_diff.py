@@ -231,6 +231,25 @@ def test_pages_of_two_sizes_are_not_compared(tmp_path: Path, cli: Callable[..., 
     assert b"pages of 4 KiB cannot be compared with pages of 64 KiB" in done.err
 
 
+def test_what_was_tracked_differently_decides_nothing(
+        tmp_path: Path, cli: Callable[..., Done]) -> None:
+    names = []
+    for name, options in (("few", {"min_order": 3, "kernel_only": True}), ("all", {"sample": 1})):
+        found = made(1)
+        meta = Metadata(kind="tracker", source=name, extra={"options": options},
+                        frames={"filtered": 500} if name == "few" else {})
+        names.append(tmp_path / f"{name}.parquet")
+        pageowner.Snapshot(found.table, meta).save(names[-1])
+    said = cli("diff", *names, "--fail-over", "1MiB")
+    assert (said.status, said.out) == (1, b"")
+    assert b"A was tracked with '--kernel-only --min-order 3', B for all pages" in said.err
+    said = cli("diff", *names)
+    assert said.status == 0
+    assert b"500 pages (2.0 MiB) left out: tracked with --kernel-only --min-order 3" in said.err
+    assert b"may seem to come or go" in said.err
+    assert cli("diff", names[0], names[0], "--fail-over", "1MiB").status == 0
+
+
 def test_hostile_names_do_nothing(tmp_path: Path, cli: Callable[..., Done]) -> None:
     made(1).save(tmp_path / "a")
     made(2).save(tmp_path / "b")

@@ -404,7 +404,8 @@ def test_a_folder_without_captures_and_standard_input_make_no_series(
     for words, expected, why in (((empty, *saved), 1, b"without captures"),
                                  ((*saved, empty), 1, b"without captures"),
                                  (("-", *saved), 2, b"standard input"),
-                                 (("-", "-", "-", "-"), 2, b"standard input")):
+                                 (("-", "-", "-", "-"), 2, b"standard input"),
+                                 ((*saved[:3], "/dev/null"), 2, b"can be read once")):
         status, out, err = cli("leaks", *words)
         assert (status, out) == (expected, b"")
         assert why in err

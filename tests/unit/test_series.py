@@ -3,6 +3,7 @@ writer."""
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import os
@@ -10,16 +11,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.formats import series
+from pageowner.formats.whole_file import whole_file
 from pageowner.moments import moment
 from pageowner.recording import Recorder, owned_folder
 from pageowner.snapshot import SCHEMA, Metadata, Snapshot
@@ -241,7 +246,7 @@ def test_each_file_is_opened_once_to_forget_the_old(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine, recorder = Machine(), Recorder(tmp_path, 600, 7 * 86400)
     opened: list[Path] = []
-    monkeypatch.setattr("pageowner.formats.parquet.is_snapshot", _noting(opened))
+    monkeypatch.setattr("pageowner.formats.series.builds_on", _noting(opened))
     for number in range(5):
         machine.step(0.01)
         recorder.add(machine.now(), BEGAN + number * 600)
@@ -249,12 +254,12 @@ def test_each_file_is_opened_once_to_forget_the_old(
     assert opened == [one.path for one in series.captures(tmp_path)]
 
 
-def _noting(opened: list[Path]) -> Callable[[Path], bool]:
-    from pageowner.formats.parquet import is_snapshot
+def _noting(opened: list[Path]) -> Callable[[Path], str | None]:
+    builds_on = series.builds_on
 
-    def noted(path: Path) -> bool:
+    def noted(path: Path) -> str | None:
         opened.append(path)
-        return is_snapshot(path)
+        return builds_on(path)
 
     return noted
 
@@ -321,6 +326,76 @@ def test_old_groups_go_and_what_stays_can_be_read(tmp_path: Path) -> None:
     assert series.captures(tmp_path)[0].taken >= BEGAN + 21 * 600
 
 
+def test_a_clock_that_is_set_back_makes_no_capture_unreadable(
+        tmp_path: Path, cli: Callable[..., tuple[int, bytes, bytes]]) -> None:
+    machine, recorder = Machine(), Recorder(tmp_path, 50, 1500)
+    for moment_ in (0, 300, 600, -1000, -700, -400, -100, 200, 500):
+        machine.step(0.01)
+        recorder.add(machine.now(), BEGAN + moment_)
+    builds_on = [series.builds_on(one.path) for one in series.captures(tmp_path)]
+    # a whole one lies between another and what builds on that
+    first, second = series.file_name(BEGAN), series.file_name(BEGAN + 200)
+    assert builds_on[4:8] == [None, None, first, second]
+    status, _, err = cli("leaks", tmp_path)
+    assert (status, err) == (0, b"")
+    for now in range(1000, 4000, 250):
+        recorder.forget(BEGAN + now)
+        there = series.captures(tmp_path)
+        assert there
+        for one in there:
+            assert series.read(one.path).table.num_rows
+
+
+def test_a_clock_that_runs_away_removes_nothing_at_once(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = {"wall": BEGAN, "boot": 1000.0}
+    monkeypatch.setattr("pageowner.recording.time.time", lambda: clocks["wall"])
+    monkeypatch.setattr("pageowner.recording._since_boot", lambda: clocks["boot"])
+    machine, recorder = Machine(), Recorder(tmp_path, 600, 6000)
+
+    def capture(passed: float) -> list[Path]:
+        clocks["wall"] += passed
+        clocks["boot"] += passed
+        machine.step(0.01)
+        recorder.add(machine.now())
+        return recorder.forget()
+
+    assert not any(capture(600) for _ in range(4))
+    clocks["wall"] += 365 * 86400
+    assert capture(600) == []
+    clocks["wall"] -= 365 * 86400
+    assert capture(600) == []
+    # what came from the future is the newest by its name until then; nothing else is lost
+    assert len(series.captures(tmp_path)) == 6
+    clocks["wall"] += 30 * 86400  # and now it stays so
+    removed = [capture(600) for _ in range(12)]
+    assert removed[0] == []
+    assert any(removed)
+
+
+@pytest.mark.parametrize(("spoil", "why"), [
+    (lambda table, about: (table, b"[" * 100_000), "damaged"),
+    (lambda table, about: (table.set_column(0, "pfn", table["pfn"].cast(pa.string())), about),
+     "pfn"),
+    (lambda table, about: (table.set_column(0, "pfn", pa.nulls(len(table), pa.uint64())), about),
+     "pfn"),
+    (lambda table, about: (pa.concat_tables([table, table]), about), "two rows"),
+    (lambda table, about: (table.set_column(
+        table.column_names.index("order"), "order", pa.array([200] * len(table), pa.uint8())),
+        about), "no kernel has"),
+    (lambda table, about: (table, json.dumps({**json.loads(about), "meta": base64.b64encode(
+        zlib.compress(b" " * (300 << 20))).decode()}).encode()), "too large")])
+def test_changes_that_nobody_wrote_so_are_refused(
+        recorded: tuple[Path, list[Snapshot]], spoil: Any, why: str) -> None:
+    folder, _ = recorded
+    path = series.captures(folder)[1].path
+    about = pq.read_metadata(path).metadata[b"pageowner.changes"]
+    table, about = spoil(pq.read_table(path), about)
+    pq.write_table(table.replace_schema_metadata({b"pageowner.changes": about}), path)
+    with pytest.raises(PageownerError, match=f"{path.name}.*{why}"):
+        series.read(path)
+
+
 def test_two_do_not_record_into_one_folder(tmp_path: Path) -> None:
     with owned_folder(tmp_path), pytest.raises(PageownerError, match="already"), \
             owned_folder(tmp_path):
@@ -328,9 +403,15 @@ def test_two_do_not_record_into_one_folder(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_recorder_left_is_cleared(tmp_path: Path) -> None:
-    (tmp_path / ".pageowner.abcd").write_bytes(b"half")
+    path = tmp_path / series.file_name(BEGAN)
+    with whole_file(path):
+        [left] = tmp_path.iterdir()
+    path.rename(left)
+    foreign = {tmp_path / ".pageowner.conf", tmp_path / ".pageowner.mine.parquet.abcdefgh"}
+    for one in foreign:
+        one.write_bytes(b"mine")
     with owned_folder(tmp_path):
-        assert list(tmp_path.iterdir()) == []
+        assert set(tmp_path.iterdir()) == foreign
 
 
 _WRITER = """
@@ -418,12 +499,35 @@ def test_a_full_disk_loses_only_what_does_not_fit(small_disk: Path) -> None:
     assert (done.stdout, done.stderr) == ("ok\n", "")
 
 
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets the zone of time."""
+    def put(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield put
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(("now", "text", "expected"), [
+    ("2026-03-29T08:00+02:00", "01:30", "2026-03-29T01:30+01:00"),
+    ("2026-03-29T08:00+02:00", "14:30", "2026-03-28T14:30+01:00"),
+    ("2026-10-25T08:00+01:00", "14:30", "2026-10-24T14:30+02:00")])
+def test_a_time_of_day_is_the_walls_also_where_the_clock_was_changed(
+        now: str, text: str, expected: str, zone: Callable[[str], None]) -> None:
+    zone("CET-1CEST,M3.5.0,M10.5.0/3")
+    assert moment(text, datetime.fromisoformat(now)) == datetime.fromisoformat(expected).timestamp()
+
+
 @pytest.mark.parametrize(("text", "expected"), [
     ("14:30", "2026-11-23T14:30:00+00:00"), ("16:00", "2026-11-22T16:00:00+00:00"),
     ("2h", "2026-11-23T13:00:00+00:00"), ("90 min ago", "2026-11-23T13:30:00+00:00"),
     ("2026-11-20", "2026-11-20T00:00:00"), ("2026-11-20 10:11:12Z", "2026-11-20T10:11:12+00:00"),
     ("14:30:05.25", "2026-11-23T14:30:05.250+00:00")])
-def test_moments_are_understood(text: str, expected: str) -> None:
+def test_moments_are_understood(text: str, expected: str, zone: Callable[[str], None]) -> None:
+    zone("UTC")
     now = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
     assert moment(text, now) == datetime.fromisoformat(expected).timestamp()
 

@@ -398,7 +398,8 @@ def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],
                              " compares such")
         boot = meta.boot_id
         if watch.times and now <= watch.times[-1]:
-            raise UsageError(f"{meta.source}: not later than the snapshot before it")
+            raise UsageError(f"{meta.source or 'the snapshot'} of {meta.taken_at}: not later than"
+                             " the snapshot before it")
         watch.add(now, rows_of(snapshot, watch.names))
     return watch
 

@@ -7,6 +7,7 @@ no network, no extension, no variable of this process, and no setting can be cha
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,7 +94,10 @@ class Answer:
                 pass
         except BaseException:
             self._connection.interrupt()
-            ended.wait()
+            # a thread that is left at work takes the process down with it: a second signal waits
+            while not ended.is_set():
+                with suppress(KeyboardInterrupt):
+                    ended.wait(_LOOK)
             raise
         with _errors():
             for error in failed:

@@ -10,12 +10,14 @@ from pageowner.cli import completing
 from pageowner.cli.options import as_json, at_times, filters, load, load_counted
 from pageowner.cli.saying import say
 from pageowner.cli.verb import verb
+from pageowner.errors import PageownerError
 from pageowner.report.text import count_of, source_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from pageowner.analysis.words import Filter
+    from pageowner.metadata import Metadata
     from pageowner.report.diff_table import Side
 
 __all__ = ["GREW", "command"]
@@ -81,6 +83,7 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
     second, new = _side(after, chosen, names)
     first, old = _side(before, chosen, names)
     check_page_sizes(first.meta.page_size, second.meta.page_size)
+    _check_alike(first.meta, second.meta, fail_over is not None)
     changes = difference(old, new, names, sort=sort, reverse=reverse)
     from pageowner.report import diff_table
     from pageowner.report.terminal import paper
@@ -99,6 +102,22 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
     if over:
         say(f"{count_of(len(over), 'owner')} gained more than {fail_over}")
     return GREW if over else 0
+
+
+def _check_alike(first: Metadata, second: Metadata, decides: bool) -> None:
+    """Say that the sides were tracked with different filters, which then make the difference.
+
+    Raises PageownerError if the exit status is to tell growth.
+    """
+    was, now = (f"'{said}'" if (said := meta.left_out()) else "all pages"
+                for meta in (first, second))
+    if was == now:
+        return
+    text = f"A was tracked with {was}, B with {now}, which differ in what they leave out".replace(
+        "with all pages", "for all pages")
+    if decides:
+        raise PageownerError(f"{text}; --fail-over takes two that were tracked alike")
+    say(f"{text}: owners may seem to come or go")
 
 
 def _side(source: str | None, chosen: Filter, names: list[str]) -> tuple[Side, pa.Table]:

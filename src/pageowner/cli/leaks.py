@@ -88,8 +88,10 @@ def _saved(sources: tuple[str, ...], chosen: Filter,
     from pageowner.formats import series
     from pageowner.report.leaks_view import Watched
 
-    if "-" in sources:
-        raise UsageError("a series is of files and folders; standard input can be read once")
+    if any(name == "-" or (os.path.exists(name) and not os.path.isfile(name)
+                           and not os.path.isdir(name)) for name in sources):
+        raise UsageError("a series is of files and folders; standard input and pipes can be read"
+                         " once")
     parts = [series.last_boot(Path(name)) if os.path.isdir(name) else name for name in sources]
     for name, part in zip(sources, parts, strict=True):
         if not part:

@@ -276,6 +276,12 @@ def _warn(meta: Metadata) -> None:
 
 def _warnings(meta: Metadata) -> list[str]:
     counters, lines = meta.counters, []
+    if filtered := meta.frames.get("filtered"):
+        from pageowner.report.text import size
+
+        with_what = meta.left_out()
+        lines.append(f"{count_of(filtered, 'page')} ({size(filtered * meta.page_size)}) left out:"
+                     f" tracked with {with_what or 'a filter'}")
     if damaged := counters.get("damaged"):
         places = meta.extra.get("damage") or []
         where = f"; the first at byte {places[0][0]}: {places[0][1]}" if places else ""

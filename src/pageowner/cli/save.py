@@ -47,11 +47,13 @@ def command(file: str, source: str | None, chosen: Filter) -> None:
 
 def _spare(file: str, source: str | None) -> None:
     """Refuse to write over what is no snapshot: a dump, named first by mistake."""
+    if not os.path.isfile(file):
+        return  # a pipe is not opened: its reader waits for what is written
     try:
         with open(file, "rb") as there:
-            head = there.read(4) if os.path.isfile(file) else b""
+            head = there.read(4)
     except OSError:
-        return  # not there; or said when it is written
+        return  # said when it is written
     if head and head != b"PAR1":
         raise UsageError(
             f"{file} is there and no snapshot, so it is not written over; the snapshot's name comes"

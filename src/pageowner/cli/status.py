@@ -25,10 +25,10 @@ def command(as_json: bool) -> None:
     if as_json:
         import json
 
-        print(json.dumps({**tracking.to_json(status), "at_boot": at_boot.is_installed()}, indent=1))
+        print(json.dumps({**tracking.to_json(status), "at_boot": at_boot.is_enabled()}, indent=1))
         return
     sheet = paper()
     tracking.draw_status(status, sheet)
     if at_boot.is_installed():
-        tracking.draw_at_boot(at_boot.UNIT, at_boot.is_unchanged(), at_boot.WORD,
-                              at_boot.is_wanted(), sheet)
+        tracking.draw_at_boot(at_boot.UNIT, at_boot.is_unchanged(), at_boot.is_enabled(),
+                              at_boot.WORD, at_boot.is_wanted(), sheet)

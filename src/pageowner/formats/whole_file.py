@@ -16,7 +16,12 @@ from pageowner.errors import PageownerError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["whole_file"]
+__all__ = ["TEMPORARY", "whole_file"]
+
+TEMPORARY = ".pageowner."
+"""What the name of a temporary file begins with; the name of its target follows."""
+
+_LONGEST = 100  # bytes of that: a name has 255 bytes at most
 
 
 @contextmanager
@@ -36,7 +41,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             return
         target = os.path.realpath(name)
         handle, temporary = tempfile.mkstemp(
-            prefix=".pageowner.", dir=os.path.dirname(target))
+            prefix=f"{TEMPORARY}{os.fsdecode(os.fsencode(os.path.basename(target))[:_LONGEST])}.",
+            dir=os.path.dirname(target))
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file

@@ -152,9 +152,14 @@ def draw_status(status: Status, paper: Paper) -> None:
         line(title, "nothing")
 
 
-def draw_at_boot(unit: Path, ours: bool, word: str, wanted: bool, paper: Paper) -> None:
+def draw_at_boot(unit: Path, ours: bool, enabled: bool, word: str, wanted: bool,
+                 paper: Paper) -> None:
     """What `status` says of a unit that is installed; ``ours``: it is as `on --at-boot` wrote it;
-    ``wanted``: this boot had the word."""
+    ``enabled``: systemd starts it; ``wanted``: this boot had the word."""
+    if not enabled:
+        entry(paper, f"{'at boot':<10}", f"no: {unit.name} is there, but not enabled; to enable it:"
+                                         f" systemctl enable {unit.name}", "warn")
+        return
     says = (f"with {word} on the kernel's command line ({'as in' if wanted else 'not in'} this"
             " boot)" if ours else "which is not as 'pageowner on --at-boot' writes it; see:"
             f" systemctl cat {unit.name}")

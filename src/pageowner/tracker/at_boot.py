@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from pageowner.tracker.lifecycle import Options
 
-__all__ = ["UNIT", "WORD", "install", "is_installed", "is_ours", "is_unchanged", "is_wanted",
-           "remove", "unit"]
+__all__ = ["UNIT", "WORD", "install", "is_enabled", "is_installed", "is_ours", "is_unchanged",
+           "is_wanted", "remove", "unit"]
 
 UNIT = Path("/etc/systemd/system/pageowner.service")
 """Where the machine's own units are (systemd.unit(5))."""
@@ -35,6 +35,10 @@ WORD = "page_owner=on"
 """On the kernel's command line: what the unit asks for."""
 
 _LINK = UNIT.parent / "sysinit.target.wants" / UNIT.name
+# What systemd mounts after the network (fstype_is_network() in src/basic/mountpoint-util.c), also
+# as FUSE; with their versions: nfs4, smb3.
+_NETWORK = ("afs", "ceph", "cifs", "davfs", "gfs", "glusterfs", "lustre", "ncp", "nfs", "ocfs2",
+            "pvfs2", "smb", "sshfs")
 _RUNNING = "/run/systemd/system"  # there while systemd is the init (sd_booted(3))
 _MARK = "# fingerprint "
 _HEAD = """\
@@ -100,6 +104,7 @@ def install(options: Options) -> Path:
     if not os.path.isdir(_RUNNING) or not shutil.which("systemctl"):
         raise PageownerError("this machine was not booted by systemd, so no unit of it can begin"
                              " tracking; let its own init run 'pageowner on', as early as it can")
+    _check_local(_folders(program))
     _check_ours("replaced")
     _check_runs(program)
     before = UNIT.read_text() if is_installed() else None
@@ -108,7 +113,7 @@ def install(options: Options) -> Path:
     try:
         _systemctl("daemon-reload")
         _systemctl("enable", UNIT.name)
-    except PageownerError:
+    except BaseException:  # Ctrl-C too
         if before is None:
             _LINK.unlink(missing_ok=True)
             UNIT.unlink(missing_ok=True)
@@ -137,6 +142,11 @@ def remove() -> bool:
 def is_installed() -> bool:
     """Whether there is a unit of that name, be it ours or another's."""
     return os.path.lexists(UNIT)
+
+
+def is_enabled() -> bool:
+    """Whether systemd starts the unit of that name when it boots."""
+    return os.path.lexists(_LINK)
 
 
 def is_unchanged() -> bool:
@@ -175,6 +185,23 @@ def _check_runs(program: Sequence[str]) -> None:
     if done.returncode:
         raise PageownerError(f"{' '.join(program)}: does not run without what is set in this shell,"
                              " so it would not at boot; install pageowner, then call that one")
+
+
+def _check_local(folders: Sequence[str]) -> None:
+    """A unit before sysinit.target that waits for a mount over the network, which waits for
+    sysinit.target, is a cycle, and systemd breaks one by leaving out some unit of it, any unit."""
+    mounts = {}
+    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+        before, _, after = line.partition(" - ")  # proc_pid_mountinfo(5)
+        mounts[before.split()[4].replace("\\040", " ")] = after.split()[0]
+    for folder in folders:
+        real = Path(os.path.realpath(folder))
+        place = next((str(one) for one in (real, *real.parents) if str(one) in mounts), "/")
+        kind = mounts.get(place, "")
+        # the root is there before systemd is, whatever it is
+        if place != "/" and kind.removeprefix("fuse.").startswith(_NETWORK):
+            raise PageownerError(f"{folder} lies on a file system of the network ({kind}), which is"
+                                 " not there so early in boot; install pageowner on a local disk")
 
 
 def _write(text: str) -> None:

@@ -214,7 +214,7 @@ class Tally:
 
     def _learn_tasks(self, ids: list[int]) -> None:
         if len(self._tasks) > _MANY_TASKS:
-            self._tasks = {one: self._tasks[one] for one in ids if one in self._tasks}
+            self._tasks = {0: None, **{one: self._tasks[one] for one in ids if one in self._tasks}}
         new = np.array([one for one in ids if one not in self._tasks], np.uint32)
         if not len(new):
             return
