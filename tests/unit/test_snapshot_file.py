@@ -188,7 +188,8 @@ def test_another_programs_parquet_is_named_as_such(small: Path, tmp_path: Path) 
 @pytest.mark.parametrize("change", [
     {"schema": "one"}, {"schema": None}, {"page_size": "4096"}, {"page_size": 0},
     {"page_size": True}, {"pageblock_order": -1}, {"pageblock_order": 99}, {"source": None},
-    {"source": 5}, {"counters": []}, {"counters": {"damaged": "many"}}, {"zones": {}}, {"zones": [{"name": "Normal"}]}, {"zones": [1]},
+    {"source": 5}, {"counters": []}, {"counters": {"damaged": "many"}}, {"zones": {}},
+    {"zones": [{"name": "Normal"}]}, {"zones": [1]},
     {"clock_ns": "now"}, {"frames": {"free": 1.5}}, {"clock_ns": 1 << 63}, {"clock_ns": -1},
     {"page_size": 10**400}, {"extra": {"damage": 5}}, {"extra": {"damage": [5]}},
     {"extra": {"damage": "ab"}}, {"extra": {"damage": [["0", "cut"]]}},
