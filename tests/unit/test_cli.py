@@ -593,3 +593,19 @@ def test_pages_before_tracking_have_records_as_in_the_kernels_text(cli: Cli,
     assert again.table["state"].to_pylist() == ["early", "early", "owned"]
     assert cli("dump", text).out == text.read_bytes()
     assert b"register_early" not in cli("dump", live, "--state", "owned").out
+
+
+def test_a_capture_that_was_saved_is_not_called_live(
+        saved: Path, tmp_path: Path, cli: Cli) -> None:
+    path = tmp_path / "capture.parquet"
+    meta = pageowner.Metadata(kind="tracker", host="there", kernel="6.1",
+                              taken_at="2026-11-24T10:33:00Z")
+    pageowner.Snapshot(pageowner.read(saved).table, meta).save(path)
+    for words in (["report"], ["report", "--full"]):
+        first = cli(*words, path).out.decode().split(": ")[0]
+        assert first == f"{path} (there, kernel 6.1, 2026-11-24T10:33:00Z)"
+    # nor is this machine asked what a page of that one is
+    said = cli("who", "0x7fffffff", "-s", path).out.decode()
+    assert f"no owner known to {path}" in said
+    assert cli("save", tmp_path / "again.parquet", path).status == 0
+    assert pageowner.read(tmp_path / "again.parquet").meta.source == ""

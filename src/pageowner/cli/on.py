@@ -24,13 +24,13 @@ _EXAMPLES = (
 @verb("on", *_EXAMPLES)
 @click.option("--kernel-only", is_flag=True,
               help="Leave out the memory of user space: anonymous memory, page cache, tmpfs.")
-@click.option("--min-order", type=click.IntRange(min=0), default=0, metavar="N",
+@click.option("--min-order", type=click.IntRange(0, 18), default=0, metavar="N",
               help="Only blocks of at least 2**N pages.")
 @click.option("--pid", "tgid", type=click.IntRange(min=0), default=0, metavar="TGID",
               help="Only what this process allocates.")
 @click.option("--cgroup", default="", metavar="PATH",
               help="Only what tasks of this cgroup v2, or below it, allocate.")
-@click.option("--sample", type=click.IntRange(min=1), default=1, metavar="N",
+@click.option("--sample", type=click.IntRange(1, 1 << 20), default=1, metavar="N",
               help="Only one page in N, by pfn.")
 @click.option("--free", "free_side", is_flag=True,
               help="Also keep who freed each page last: 16 bytes more a page.")

@@ -166,6 +166,7 @@ def load(name: str | None, chosen: Any = None) -> Snapshot:
     from pageowner.source import read
 
     snapshot = read(name)
+    _name(snapshot.meta, name)
     _warn(snapshot.meta)
     if not chosen:
         return snapshot
@@ -175,6 +176,12 @@ def load(name: str | None, chosen: Any = None) -> Snapshot:
         say(f"nothing of {count_of(rows, 'block')} matches{_oldest(snapshot, chosen)}"
             f"{_parts(snapshot, chosen)}")
     return found
+
+
+def _name(meta: Metadata, source: str | None) -> None:
+    """A capture that was read from somewhere is not this machine's live state."""
+    if source is not None and meta.kind == "tracker":
+        meta.source = "standard input" if source == "-" else str(source)
 
 
 def _parts(snapshot: Snapshot, chosen: Any) -> str:
@@ -203,7 +210,10 @@ def _oldest(snapshot: Snapshot, chosen: Any) -> str:
     found, known = times(snapshot)
     if not known.any():
         return ""
-    return f"; the oldest is {age(newest_ns(snapshot) - int(found[known].min()))} old"
+    unknown = int((~known).sum())
+    without = f", and of {count_of(unknown, 'block')} the age is not known" if unknown else ""
+    return (f"; the oldest of known age is"
+            f" {age(newest_ns(snapshot) - int(found[known].min()))} old{without}")
 
 
 def load_counted(name: str | None) -> Counted | Snapshot:
@@ -211,6 +221,7 @@ def load_counted(name: str | None) -> Counted | Snapshot:
     from pageowner.source import count
 
     found = count(name)
+    _name(found.meta, name)
     _warn(found.meta)
     return found
 

@@ -40,6 +40,8 @@ def command(file: str, source: str | None, chosen: Filter) -> None:
         raise click.UsageError("a snapshot is written to a file; name one")
     _spare(file, source)
     snapshot = load(source, chosen)
+    if snapshot.meta.kind == "tracker":
+        snapshot.meta.source = ""  # where a capture was read is nothing that it says
     snapshot.save(file)
     written(file, about=f"{count_of(snapshot.table.num_rows, 'block')},"
                         f" {count_of(snapshot.pages, 'page')}, {size(os.path.getsize(file))}")

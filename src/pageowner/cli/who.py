@@ -25,8 +25,10 @@ class _Pfn(click.ParamType[int]):
                 ctx: click.Context | None) -> int:
         try:
             pfn = int(str(value), 0)
-            if not 0 <= pfn < 1 << 52:
+            if pfn < 0:
                 raise ValueError
+            if pfn >> 52:
+                self.fail(f"{value} is beyond the page frames that a machine can have", param, ctx)
         except ValueError:
             self.fail(f"{value!r} is not a page frame number; write 1234 or 0x4d2", param, ctx)
         return pfn

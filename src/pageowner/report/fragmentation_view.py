@@ -9,7 +9,7 @@ from pageowner.kernel.free_area import NO_INDEX
 from pageowner.report.alike import one_line_each
 from pageowner.report.grid import Column, grid, prose
 from pageowner.report.terminal import PIPE_WIDTH
-from pageowner.report.text import age, count, count_of, printable, size
+from pageowner.report.text import age, count, count_of, printable, size, titled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -193,10 +193,7 @@ def _aside(paper: Paper, text: str) -> None:
 
 
 def _named(meta: Metadata) -> str:
-    what = {"page_owner": "page_owner dump", "tracker": "live"}.get(meta.kind, meta.kind)
-    kernel = f", kernel {meta.kernel}" if meta.kernel else ""
-    named = meta.source if meta.kind != "tracker" else (meta.host or "this machine")
-    return printable(f"{named} ({what}{kernel})")
+    return titled(meta)
 
 
 def _size(pages: int, meta: Metadata) -> str:

@@ -179,9 +179,10 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
     rest = [row for row in rows if row["kind"] == "grows"]
     if rest:
         paper.line()
-        gained = max(sum(row["gained"] for row in rest), 0)
-        prose(paper, f"{count_of(len(rest), 'owner')} grew by {size(gained * unit)} together, but"
-                     " not steadily, or with pages that do not stay", "dim")
+        gained = sum(row["gained"] for row in rest)
+        much = f"by {size(gained * unit)} together" if gained > 0 else "for a while"
+        prose(paper, f"{count_of(len(rest), 'owner')} grew {much}, but not steadily, or with pages"
+                     " that do not stay", "dim")
 
 
 def to_json(rows: list[dict[str, Any]], watched: Watched) -> dict[str, Any]:

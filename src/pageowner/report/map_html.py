@@ -22,7 +22,7 @@ from pageowner.analysis.picture import AGE, AGES, disjoint
 from pageowner.analysis.select import newest_ns
 from pageowner.errors import PageownerError
 from pageowner.report.palette import AGE_COLOURS, BACKGROUND, ROLE_COLOURS, VALUE_COLOURS
-from pageowner.report.text import printable
+from pageowner.report.text import printable, source_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,8 +113,9 @@ def _side(snapshot: Snapshot, seen: Memory, prefix: str, names: Sequence[str],
         columns.add(f"{prefix}key.{one.name}", places, "<u4")
     meta = snapshot.meta
     return {
-        "source": printable(meta.source if meta.kind != "tracker" else
-                            f"{meta.host or 'this machine'}, {meta.taken_at or 'live'}"),
+        "source": (printable(meta.source) if meta.kind != "tracker" else
+                   source_name(meta.source, meta) if meta.source else
+                   printable(f"{meta.host or 'this machine'}, {meta.taken_at or 'live'}")),
         "kernel": printable(meta.kernel or ""), "page_size": meta.page_size,
         "sees_free": seen.sees_free, "notes": [printable(note) for note in seen.notes],
         "owners": number, "rows": int(blocks_pages(snapshot).sum()),

@@ -169,7 +169,7 @@ def frames_of(frames: int, meta: Metadata) -> str:
 
 
 def _title(drawn: Picture, meta: Metadata, frames: int, width: int) -> str:
-    named = meta.source if meta.kind != "tracker" else (meta.host or "this machine")
+    named = meta.source or meta.host or "this machine"
     end = (f": {size(drawn.frames * meta.page_size)} by {_TITLES.get(drawn.by, drawn.by)},"
            f" a cell is {frames_of(frames, meta)}")
     return _cut(printable(named), max(width - len(end), 8)).rstrip() + end

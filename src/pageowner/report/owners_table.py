@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.report.columns import UNKNOWN, Column, key_columns, lay_out
 from pageowner.report.grid import prose
-from pageowner.report.text import age, count, count_of, printable, size
+from pageowner.report.text import age, count, count_of, printable, size, titled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +22,7 @@ _WIDE, _WIDER = 100, 130
 
 def summary(meta: Metadata, pages: int, blocks: int, owners: int, by: Sequence[str]) -> str:
     """One line on what is shown: where from, how much, by what."""
-    what = {"page_owner": "page_owner dump", "tracker": "live"}.get(meta.kind, meta.kind)
-    kernel = f", kernel {meta.kernel}" if meta.kernel else ""
-    named = meta.source if meta.kind != "tracker" else (meta.host or "this machine")
-    return (f"{printable(f'{named} ({what}{kernel})')}: {size(pages * meta.page_size)} in"
+    return (f"{titled(meta)}: {size(pages * meta.page_size)} in"
             f" {count_of(pages, 'page')}, {count_of(blocks, 'block')};"
             f" {count_of(owners, 'owner')} by {', '.join(by)}")
 
@@ -52,16 +49,18 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
     paper.line()
     lay_out(columns, by, paper, table.get("stack"))
     if shown.rest_owners:
-        share = 100 * shown.rest_pages / all_pages if all_pages else 0.0
-        prose(
-            paper,
-            f"and {count_of(shown.rest_owners, 'more owner')}:"
-            f" {size(shown.rest_pages * meta.page_size)},"
-            f" {count_of(shown.rest_pages, 'page')}, {share:.1f} %", "dim")
+        _rest(shown, all_pages, meta, paper)
     if meta.kind == "tracker" and None in table.get("stack", ()):
         prose(paper, "No stack: early pages (in use before tracking began), untracked ones (since,"
               " past every hook), and those whose stack was lost (status counts them). What they"
               " are: --by subsystem; without the first two: --state owned", "dim")
+
+
+def _rest(shown: Shown, all_pages: int, meta: Metadata, paper: Paper) -> None:
+    share = 100 * shown.rest_pages / all_pages if all_pages else 0.0
+    prose(paper, f"and {count_of(shown.rest_owners, 'more owner')}:"
+                 f" {size(shown.rest_pages * meta.page_size)},"
+                 f" {count_of(shown.rest_pages, 'page')}, {share:.1f} %", "dim")
 
 
 def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
@@ -103,8 +102,7 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
             paper.line(f"    {printable(frame)}", "telling" if here == telling else "")
     if shown.rest_owners:
         paper.line()
-        paper.line(f"and {count_of(shown.rest_owners, 'more owner')}:"
-                   f" {count_of(shown.rest_pages, 'page')}")
+        _rest(shown, total, meta, paper)
 
 
 def to_json(shown: Shown, by: Sequence[str], meta: Metadata) -> dict[str, Any]:

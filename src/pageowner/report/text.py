@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pageowner.metadata import Metadata
 
-__all__ = ["age", "count", "count_of", "printable", "size", "source_name"]
+__all__ = ["age", "count", "count_of", "printable", "size", "source_name",
+           "titled"]
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DAY = 86400
@@ -79,3 +80,13 @@ def source_name(source: str | None, meta: Metadata) -> str:
             f"kernel {meta.kernel}" if meta.kernel else None, meta.taken_at]
     known = ", ".join(one for one in said if one)
     return printable(f"{source or here} ({known})" if known else source or here)
+
+
+def titled(meta: Metadata) -> str:
+    """What was read, and what that is: the live state, a dump, or a capture with its moment."""
+    if meta.kind == "tracker" and meta.source:
+        return source_name(meta.source, meta)
+    what = {"page_owner": "page_owner dump", "tracker": "live"}.get(meta.kind, meta.kind)
+    kernel = f", kernel {meta.kernel}" if meta.kernel else ""
+    named = meta.source if meta.kind != "tracker" else (meta.host or "this machine")
+    return printable(f"{named} ({what}{kernel})")
