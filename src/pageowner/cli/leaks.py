@@ -118,7 +118,8 @@ def _saved(sources: tuple[str, ...], chosen: Filter,
     meta = last[0].meta
     return watch, Watched(
         meta.host or sources[-1], (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
-        watch.owners, names, meta.page_size, None if chosen else available_pages(last[0]))
+        watch.owners, names, meta.page_size, None if chosen else available_pages(last[0]),
+        room="free or page cache")
 
 
 def _live(chosen: Filter, names: list[str], length: int, step: int) -> tuple[Watch, Watched]:

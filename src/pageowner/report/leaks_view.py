@@ -39,6 +39,8 @@ class Watched:
     untracked: dict[str, int] | None = None
     commands: dict[int, str] | None = None
     """Command lines of processes that run yet, by tgid."""
+    room: str = "available"
+    """What ``available`` is: MemAvailable, or of a snapshot what it knows."""
 
 
 def _full_in(row: dict[str, Any], watched: Watched) -> float | None:
@@ -142,10 +144,11 @@ def _far(hours: float) -> str:
 def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, paper: Paper) -> None:
     """Leaks; then what grows likewise and can be reclaimed; then how much else grew."""
     unit = watched.page_size
+    room = ("" if watched.available is None else
+            f"; {size(watched.available * unit)} {watched.room}")
     prose(paper, f"{printable(watched.name)}: {count_of(watched.looks, 'look')} in"
                  f" {age(watched.seconds * 1e9)}, {count_of(watched.owners, 'owner')} by"
-                 f" {', '.join(watched.by)}" + ("" if watched.available is None else
-                                                f"; {size(watched.available * unit)} available"))
+                 f" {', '.join(watched.by)}{room}")
     paper.line()
     leaks = [row for row in rows if row["kind"] == "leak"]
     if not leaks:
