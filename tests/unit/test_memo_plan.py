@@ -28,7 +28,7 @@ ffffffff81229000 T return_to_handler
 @pytest.fixture
 def on_x86(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(memo, "thread_size", lambda bpf, measure: 16384)
+    monkeypatch.setattr(memo, "stack_size", lambda bpf, measure: (16384, 0))
 
 
 def plan(tmp_path: Path, symbols: str) -> memo.Plan:
@@ -51,6 +51,27 @@ def test_what_the_programs_need_comes_from_the_symbols(tmp_path: Path) -> None:
         (0xFFFFFFFF821ED040, 0xFFFFFFFF821ED210), (0, 0)}
     assert values["trampolines"] == 0xFFFFFFFF81229000
     assert values["check_every"] == 1024
+    assert (values["fred_text"], values["fred_text_end"], values["stack_padding"]) == (0, 0, 0)
+
+
+@pytest.mark.usefixtures("on_x86")
+def test_the_entries_of_fred_are_entry_code_too(tmp_path: Path) -> None:
+    lines = """ffffffff82201000 T asm_fred_entrypoint_user
+ffffffff82201048 T asm_fred_exit_user
+ffffffff82201100 T asm_fred_entrypoint_kernel
+ffffffff82201180 T asm_fred_entry_from_kvm
+"""
+    values = plan(tmp_path, SYMBOLS + lines).values
+    assert (values["fred_text"], values["fred_text_end"]) == (0xFFFFFFFF82201000,
+                                                              0xFFFFFFFF82201180)
+
+
+def test_a_stack_leaves_two_words_above_the_registers_of_userspace_with_fred() -> None:
+    assert memo.stack_of(0xFFFFC90000100000, 16384) == (16384, 0)
+    assert memo.stack_of(0xFFFFC90000100000, 16384 - 16) == (16384, 16)
+    assert memo.stack_of(0xFFFFC90000100000, 16384 - 24) == (0, 0)
+    assert memo.stack_of(0xFFFFC90000100000, 12288) == (0, 0)
+    assert memo.stack_of(0, 16384) == (0, 0)
 
 
 @pytest.mark.usefixtures("on_x86")

@@ -55,10 +55,12 @@ struct rb_node {
 const volatile u8 memo;            /* 0: unwind each time */
 const volatile u8 reading;         /* how words of the stack are read: enum reading */
 const volatile u32 thread_size = 16384;
+const volatile u32 stack_padding;  /* bytes above the registers of userspace: TOP_OF_KERNEL_STACK_PADDING */
 const volatile u32 memo_mask;      /* sets - 1, a power of two */
 const volatile u32 check_every;    /* unwind one hit of so many and compare; 0: none */
 /* The entry code: above its frames stand saved registers. */
 const volatile u64 entry_text, entry_text_end;
+const volatile u64 fred_text, fred_text_end; /* that of FRED, which lies elsewhere (6.9) */
 /* Functions with a gap of random size: from, to; unused ones are 0. */
 const volatile u64 anchors[2 * ANCHORS];
 /* What tracers put in place of a return address, which the unwinder sees through. */
@@ -298,15 +300,15 @@ INLINE u64 memo_read(struct memo_reader *reader, u64 at)
 }
 
 /* Separates chains; that two have one key only costs a comparison. Of system calls the word 6
- * below the top of the stack is the number (orig_ax), and the one 22 below tells them from
- * exceptions. The size of the gap that system calls begin with is left out. */
+ * below the end of the registers of userspace is the number (orig_ax), and the one 22 below, under
+ * them, tells them from exceptions. The size of the gap that system calls begin with is left out. */
 INLINE u64 memo_key(struct memo_reader *reader, u32 hook, u64 salt)
 {
 	u64 size = reader->state->after - reader->bottom;
 	u64 hash = hash_step(salt, hook | memo_epoch << 8 | size >> 9 << 40);
 
-	hash = hash_step(hash, memo_read(reader, reader->size - 6 * 8));
-	return hash_step(hash, memo_read(reader, reader->size - 22 * 8));
+	hash = hash_step(hash, memo_read(reader, reader->size - stack_padding - 6 * 8));
+	return hash_step(hash, memo_read(reader, reader->size - stack_padding - 22 * 8));
 }
 
 #define CODE 0xffffffff00000000ULL /* the high half of addresses of code */

@@ -45,12 +45,18 @@ _BYTES_IN_ALL = 64 << 20
 _FRAMES = 1 << 14
 _HOOKS = 7
 
+_MOST_PADDING = 16
+
 _ANCHORS = ("do_syscall_64", "do_int80_emulation", "do_int80_syscall_32", "__do_fast_syscall_32")
 """Functions with add_random_kstack_offset() (arch/x86/entry/common.c, from 6.16 syscall_32.c and
 syscall_64.c), whose frame ends at the registers of userspace, on top of the stack."""
 
 _TRAMPOLINES = ("return_to_handler", "arch_rethook_trampoline", "__kretprobe_trampoline")
 _ENTRY = ("__entry_text_start", "__entry_text_end")
+_FRED = ("asm_fred_entrypoint_user", "asm_fred_entrypoint_kernel")
+"""The first and the last of FRED's entries, which lie one behind the other
+(arch/x86/entry/entry_64_fred.S, 6.9), on a CPU with FRED in place of all others."""
+
 
 
 @dataclass(frozen=True)
@@ -91,20 +97,24 @@ def plan(bpf: Libbpf, measure: Object | None, reading: int, depth: int, check: f
         return Plan("this kernel does not unwind by ORC (CONFIG_UNWINDER_ORC)")
     if not all(symbols.get(name) for name in _ENTRY):
         return Plan("the bounds of the entry code are not in /proc/kallsyms")
-    size = thread_size(bpf, measure) if measure is not None else 0
+    size, padding = stack_size(bpf, measure) if measure is not None else (0, 0)
     if not size:
         return Plan("the size of kernel stacks could not be measured")
     ends = _ends(kallsyms, [name for name in _ANCHORS if name in symbols])
+    fred = _ends(kallsyms, [_FRED[1]]) if all(symbols.get(name) for name in _FRED) else {}
     trampolines = [symbols[name] for name in _TRAMPOLINES if name in symbols][:2]
     return Plan(
         values={
             "memo": 1,
             "reading": reading,
             "thread_size": size,
+            "stack_padding": padding,
             "memo_mask": sets_for(depth, possible_cpus()) - 1,
             "check_every": round(1 / check) if check else 0,
             "entry_text": symbols[_ENTRY[0]],
             "entry_text_end": symbols[_ENTRY[1]],
+            "fred_text": symbols[_FRED[0]] if fred else 0,
+            "fred_text_end": fred.get(_FRED[1], 0),
             "anchors": _array([edge for name, end in ends.items()
                                for edge in (symbols[name], end)]),
             "trampolines": _array(trampolines),
@@ -114,17 +124,27 @@ def plan(bpf: Libbpf, measure: Object | None, reading: int, depth: int, check: f
     )
 
 
-def thread_size(bpf: Libbpf, measure: Object) -> int:
-    """THREAD_SIZE: from where the stack of this task begins to the end of the registers of
-    userspace, which lie on its top (arch/x86/include/asm/processor.h, task_pt_regs), rounded up
-    to a page for TOP_OF_KERNEL_STACK_PADDING; 0 if the kernel does not say."""
+def stack_size(bpf: Libbpf, measure: Object) -> tuple[int, int]:
+    """THREAD_SIZE and what it leaves free above the registers of userspace, in bytes; 0, 0 if the
+    kernel does not say.
+
+    Measured from where the stack of this task begins to the end of those registers
+    (task_pt_regs in arch/x86/include/asm/processor.h), and rounded up to a page: above them are
+    TOP_OF_KERNEL_STACK_PADDING bytes, 16 with CONFIG_X86_FRED (arch/x86/include/asm/thread_info.h,
+    6.9), else none.
+    """
     bpf.run(measure.program_fd("measure_stack"), 0)
     measured = _states(bpf, measure.map_fd("memo_states"), 0)
     stack, registers = measured[:, :2].max(axis=0).tolist()
     size = int(registers) + bpf.type_size("pt_regs") - int(stack)
+    return stack_of(int(stack), size)
+
+
+def stack_of(stack: int, size: int) -> tuple[int, int]:
+    """The same from the address where a stack begins and how far the registers reach."""
     rounded = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-    good = stack and rounded in (8192, 16384, 32768, 65536) and rounded - size <= 16
-    return rounded if good else 0
+    good = stack and rounded in (8192, 16384, 32768, 65536) and rounded - size <= _MOST_PADDING
+    return (rounded, rounded - size) if good else (0, 0)
 
 
 def read_counters(bpf: Libbpf, fd: int) -> dict[str, int]:
@@ -147,7 +167,8 @@ def _states(bpf: Libbpf, fd: int, hook: int) -> NDArray[np.uint64]:
 
 
 def _symbols(path: str) -> dict[str, int]:
-    wanted = "|".join(re.escape(name) for name in (*_ANCHORS, *_TRAMPOLINES, *_ENTRY))
+    wanted = "|".join(re.escape(name) for name in (*_ANCHORS, *_TRAMPOLINES, *_ENTRY,
+                                                       *_FRED))
     pattern = re.compile(rf"^([0-9a-f]+) \w ({wanted}|_?_?orc_find\S*|__start_orc_unwind)$",
                          re.MULTILINE)
     return {name: int(address, 16) for address, name in pattern.findall(Path(path).read_text())}

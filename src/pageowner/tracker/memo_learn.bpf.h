@@ -19,7 +19,8 @@ INLINE int memo_is_anchor(u64 address)
 
 INLINE int memo_is_entry(u64 address)
 {
-	return address > entry_text && address <= entry_text_end;
+	return (address > entry_text && address <= entry_text_end) ||
+	       (address > fred_text && address <= fred_text_end);
 }
 
 INLINE int memo_is_trampoline(u64 word)
