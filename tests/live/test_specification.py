@@ -93,7 +93,8 @@ class Pair:
         self.nested += refused
 
     def made_up(self, hook: str, *arguments: int) -> None:
-        number = HOOK_NUMBERS.get(hook, len(HOOK_NUMBERS) + 2 * (hook == "exact"))
+        others = {"isolate": 0, "exact": 2, "around": 3}
+        number = HOOK_NUMBERS[hook] if hook in HOOK_NUMBERS else len(HOOK_NUMBERS) + others[hook]
         self.run("made_up", *[number, *arguments, 0, 0, 0][:5])
 
 
@@ -174,7 +175,12 @@ def _event(rng: random.Random, pair: Pair) -> None:
             start, end, mask = pfn, pfn + (1 << order), mask | COMPOUND
         if pair.filtered(order if compound else 0, mask):
             return
-        pair.made_up("contig", start, end, mask)
+        # Seen from inside, from inside and from around, or (over what is not this task's) only so.
+        owned = start in spec.blocks
+        seen = ["contig", *rng.choice(([], ["around"]))] if owned else [rng.choice(
+            ("contig", "around"))]
+        for hook in seen:
+            pair.made_up(hook, start, end, mask)
         spec.contig(start, end, (mask, comm), compound)
 
 

@@ -87,7 +87,8 @@ def test_the_object_has_every_parameter_that_is_set() -> None:
                  "bulk_array", "split_new_order", "split_at", "split_uniform",
                  "split_uniform_value", "split_arguments", "only_pid", "memo", "reading", "filters",
                  "thread_size", "memo_mask", "check_every", "entry_text", "entry_text_end",
-                 "fred_text", "fred_text_end", "stack_padding", "anchors", "trampolines", "comp_gfp", "contig_gfp", "direct_map", "page_shift"):
+                 "fred_text", "fred_text_end", "stack_padding", "anchors", "trampolines",
+                 "comp_gfp", "contig_gfp", "direct_map", "page_shift"):
         assert name in symbols
 
 

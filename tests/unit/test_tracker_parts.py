@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pageowner.errors import PageownerError
@@ -82,11 +84,40 @@ def test_a_stand_in_is_told_of_only_where_it_stands_in(monkeypatch: pytest.Monke
     monkeypatch.setattr(hooks, "_attach_function", lambda _tracker, hook, _directory: (
         "refused: no" if hook.name in refused else "active"))
     monkeypatch.setattr(hooks, "_attach", lambda *_: "active")
+    monkeypatch.setattr(hooks, "_known", lambda _bpf, names: names[-1])
     said = hooks.attach_optional(Tracker(None, sizes_for([(1, 2)]), 16, {}), None)
     assert said["make_alloc_exact"] == ("refused: no" if refused else "active")
     assert ("alloc_pages_exact" in said) == bool(refused)
     assert ("alloc_pages_exact_nid" in said) == (refused == {"make_alloc_exact"})
     assert "undo_isolate_page_range" not in said
+
+
+@pytest.mark.parametrize("known", ["alloc_contig_frozen_range_noprof", ""])
+def test_ranges_are_seen_by_the_function_that_others_call(monkeypatch: pytest.MonkeyPatch,
+                                                          known: str) -> None:
+    programs = {}
+
+    def attach(_tracker: Tracker, hook: hooks._Hook, _directory: None) -> str:
+        programs[hook.name] = hook.programs
+        return "active"
+
+    monkeypatch.setattr(hooks, "_attach_function", attach)
+    monkeypatch.setattr(hooks, "_attach", lambda *_: "active")
+    monkeypatch.setattr(hooks, "_known", lambda _bpf, names: (
+        known if "alloc_contig_frozen_range_noprof" in names else names[-1]))
+    said = hooks.attach_optional(Tracker(None, sizes_for([(1, 2)]), 16, {}), None)
+    assert ("alloc_contig_frozen" in said) == bool(known)
+    assert programs.get("alloc_contig_frozen", ("on_contig",)) == ("on_contig",)
+    assert programs["alloc_contig_range"] == ("on_contig_around" if known else "on_contig",)
+
+
+def test_a_function_with_copies_is_not_called_active(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "_attach_function", lambda *_: "active")
+    monkeypatch.setattr(hooks, "_attach", lambda *_: "active")
+    monkeypatch.setattr(hooks, "_known", lambda _bpf, names: names[-1])
+    monkeypatch.setattr(hooks, "copies_of", lambda _: {"split_page": ["split_page.part.0"]})
+    said = hooks.attach_optional(Tracker(None, sizes_for([(1, 2)]), 16, {}), None)
+    assert said["split_page"] == ("partly: BPF cannot trace split_page.part.0, made of split_page")
 
 
 def test_fields_of_a_tracepoint() -> None:
@@ -171,3 +202,19 @@ def test_lockdown_confidentiality_is_refused_in_words(tmp_path) -> None:
     state.write_text("none [integrity] confidentiality\n")
     assert requirements.lockdown(str(state)) is None
     assert requirements.lockdown(str(tmp_path / "not there")) is None
+
+
+def test_copies_of_a_function_for_some_of_its_callers_are_told(tmp_path: Path) -> None:
+    kallsyms = tmp_path / "kallsyms"
+    kallsyms.write_text("""\
+ffffffff81615910 T split_page
+ffffffff81615990 t split_page.part.0
+ffffffff81615a00 t split_page.cold
+ffffffff81615b00 t split_page_owner.isra.0
+ffffffff81616000 t __folio_split.constprop.0.isra.1
+ffffffff81617000 T alloc_contig_range_noprof
+""")
+    assert hooks.copies_of(("split_page", "__folio_split", "alloc_contig_range_noprof"),
+                           str(kallsyms)) == {
+        "split_page": ["split_page.part.0"],
+        "__folio_split": ["__folio_split.constprop.0.isra.1"]}

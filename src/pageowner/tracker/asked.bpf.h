@@ -71,9 +71,7 @@ int made_up(u64 *context)
 		drop_task(task, 1);
 		break;
 	case HOOK_CONTIG:
-		task = task_id(HOOK_CONTIG);
-		own_range(context[1], context[2], context[3], stack_id(context, HOOK_CONTIG, 0), task);
-		drop_task(task, 1);
+		took_range(context, context[1], context[2], context[3]);
 		break;
 	case HOOK_MIGRATE:
 		move_owner(context[1], context[2], context[3], context[4]);
@@ -88,6 +86,9 @@ int made_up(u64 *context)
 		return order_of(vmemmap + context[1] * core_type_size(struct page));
 	case HOOKS + 2: /* alloc_pages_exact() */
 		split_exact(context[1], context[2], SPLIT_MADE_UP);
+		break;
+	case HOOKS + 3: /* a contiguous range, from the function around */
+		took_range_around(context, context[1], context[2], context[3]);
 		break;
 	}
 	return 0;

@@ -195,21 +195,51 @@ int on_contig_taken(u64 *context)
 	return 0;
 }
 
-/* alloc_contig_range(start, end, flags, gfp_mask): CMA, gigantic pages */
+INLINE void took_range(void *context, u64 start, u64 end, u32 gfp_mask)
+{
+	u32 task = task_id(HOOK_CONTIG);
+
+	own_range(start, end, gfp_mask, stack_id(context, HOOK_CONTIG, 0), task);
+	drop_task(task, 1);
+}
+
+/* The same, seen from the function around: what the hook inside has seen is there already, as this
+ * task's; what it has not, the compiler may have put in here. */
+INLINE void took_range_around(void *context, u64 start, u64 end, u32 gfp_mask)
+{
+	struct record *record = record_at(start);
+	u32 task = task_id(HOOK_CONTIG), word = record ? RECORD_WORD(record) : 0;
+
+	if (!is_block(word) || (state_in(word) == STATE_OWNED && record->task_id != task))
+		took_range(context, start, end, gfp_mask);
+	drop_task(task, 1);
+}
+
+INLINE void range_is_done(void)
+{
+	u32 pid = bpf_get_current_pid_tgid();
+
+	bpf_map_delete_elem(&taken, &pid);
+}
+
+/* alloc_contig_range(start, end, flags, gfp_mask): CMA, gigantic pages. From 7.0 on they call
+ * alloc_contig_frozen_range(), with the same arguments, and so does alloc_contig_range(). */
 SEC("fexit")
 int on_contig(u64 *context)
 {
-	u32 task, pid = bpf_get_current_pid_tgid();
+	if (!(u32)argument(context, 4))
+		took_range(context, argument(context, 0), argument(context, 1), argument(context, 3));
+	range_is_done();
+	return 0;
+}
 
-	if ((u32)argument(context, 4)) {
-		bpf_map_delete_elem(&taken, &pid);
-		return 0;
-	}
-	task = task_id(HOOK_CONTIG);
-	own_range(argument(context, 0), argument(context, 1), argument(context, 3),
-		  stack_id(context, HOOK_CONTIG, 0), task);
-	bpf_map_delete_elem(&taken, &pid);
-	drop_task(task, 1);
+SEC("fexit")
+int on_contig_around(u64 *context)
+{
+	if (!(u32)argument(context, 4))
+		took_range_around(context, argument(context, 0), argument(context, 1),
+				  argument(context, 3));
+	range_is_done();
 	return 0;
 }
 

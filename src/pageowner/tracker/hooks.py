@@ -2,14 +2,17 @@
 
 Functions are tried by name, newest first; where their arguments are comes from the running
 kernel's BTF, not from its version. Sources: mm/page_alloc.c, mm/migrate.c, mm/huge_memory.c of
-5.15 to 6.18.
+5.15 to 7.3.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,13 +22,14 @@ from pageowner.tracker.libbpf import BpfError
 from pageowner.tracker.maps import NESTED, map_array, stack_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pageowner.tracker.calibrate import Calibration
     from pageowner.tracker.libbpf import Libbpf
     from pageowner.tracker.loading import Tracker
 
-__all__ = ["FEXIT_HOOKS", "LOST", "attach_optional", "attach_required", "skip_of_fexit"]
+__all__ = ["FEXIT_HOOKS", "LOST", "attach_optional", "attach_required", "copies_of",
+           "skip_of_fexit"]
 
 _NOT_THERE = 255
 
@@ -38,7 +42,11 @@ class _Hook:
     """A kernel function (the first of ``functions`` that BTF knows) and the programs on it;
     ``arguments`` gives their parameters from the names of its parameters; ``needs`` is a
     parameter without whose value they can do nothing; ``instead_of`` is a hook that does better:
-    this one is for where that one is not to be had, and is told of only if it is active then."""
+    this one is for where that one is not to be had, and is told of only if it is active then.
+
+    ``newer``: older kernels have no such function and miss nothing, so it is not told of there.
+    ``around`` is a hook on a function that this one calls, and ``programs_around`` take the place
+    of the programs where that one is active: they leave alone what it has seen."""
 
     name: str
     programs: tuple[str, ...]
@@ -46,6 +54,9 @@ class _Hook:
     arguments: Callable[[list[str]], dict[str, int]] = lambda _: {}
     needs: str = ""
     instead_of: str = ""
+    newer: bool = False
+    around: str = ""
+    programs_around: tuple[str, ...] = ()
 
 
 def _bulk_arguments(names: list[str]) -> dict[str, int]:
@@ -81,8 +92,13 @@ _FUNCTIONS = (
     _Hook("split_folio", ("on_split_enter", "on_split_exit"),
           ("__folio_split", "split_huge_page_to_list_to_order", "split_huge_page_to_list"),
           _split_arguments),
+    # From 7.0 on (mm/page_alloc.c, mm/cma.c, mm/hugetlb.c of 7.3) CMA and gigantic pages call this
+    # one, and alloc_contig_range() is a wrapper of it that they pass by.
+    _Hook("alloc_contig_frozen", ("on_contig",), ("alloc_contig_frozen_range_noprof",),
+          newer=True),
     _Hook("alloc_contig_range", ("on_contig",),
-          ("alloc_contig_range_noprof", "alloc_contig_range")),
+          ("alloc_contig_range_noprof", "alloc_contig_range"),
+          around="alloc_contig_frozen", programs_around=("on_contig_around",)),
     _Hook("isolate_freepages_range", ("on_contig_isolated",), ("isolate_freepages_range",)),
     _Hook("undo_isolate_page_range", ("on_contig_taken",), ("undo_isolate_page_range",),
           instead_of="isolate_freepages_range"),
@@ -100,6 +116,7 @@ LOST = {
     "folio_migrate_flags": "pages moved by compaction become untracked, or owned by who moved them",
     "split_page": "blocks that are split stay one record until a part of them is freed",
     "split_folio": "huge pages that are split stay one record until a part of them is freed",
+    "alloc_contig_frozen": "pages of CMA and gigantic huge pages are untracked",
     "alloc_contig_range": "pages of CMA and gigantic huge pages are untracked",
     "isolate_freepages_range": "pages of CMA may have a time some milliseconds late",
     "make_alloc_exact": "blocks of alloc_pages_exact() may stay one record until a part is freed",
@@ -155,10 +172,16 @@ def attach_optional(tracker: Tracker, directory: str | None) -> dict[str, str]:
     Without a directory nothing is pinned: the hooks end with ``tracker``.
     """
     hooks: dict[str, str] = {}
+    copies = copies_of(function for hook in _FUNCTIONS for function in hook.functions)
     for hook in _FUNCTIONS:
-        if hooks.get(hook.instead_of) == "active":
+        function = _known(tracker.bpf, hook.functions)
+        if hooks.get(hook.instead_of) == "active" or (hook.newer and not function):
             continue
+        if hooks.get(hook.around) == "active":
+            hook = replace(hook, programs=hook.programs_around)
         said = _attach_function(tracker, hook, directory)
+        if said == "active" and function in copies:
+            said = f"partly: BPF cannot trace {' and '.join(copies[function])}, made of {function}"
         if said == "active" or not hook.instead_of:
             hooks[hook.name] = said
     for name, program in _TRACEPOINTS:
@@ -168,24 +191,41 @@ def attach_optional(tracker: Tracker, directory: str | None) -> dict[str, str]:
     return hooks
 
 
+def copies_of(functions: Iterable[str],
+              kallsyms: str = "/proc/kallsyms") -> dict[str, list[str]]:
+    """Of these functions those that the compiler has made copies of for some of their callers
+    (``.constprop``, ``.isra``, ``.part``), which BPF cannot trace and a hook does not see; not
+    ``.cold``, which is jumped to from inside."""
+    names = "|".join(map(re.escape, functions))
+    pattern = re.compile(rf" [tT] (({names})\.(?:constprop|isra|part)\.[.\w]+)$", re.MULTILINE)
+    found: dict[str, list[str]] = defaultdict(list)
+    for copy, function in pattern.findall(Path(kallsyms).read_text()):
+        found[function].append(copy)
+    return dict(found)
+
+
+def _known(bpf: Libbpf, functions: Iterable[str]) -> str:
+    """The first of these functions that the running kernel's BTF has, or nothing."""
+    return next((name for name in functions if bpf.function_parameters(name) is not None), "")
+
+
 def _attach_function(tracker: Tracker, hook: _Hook, directory: str | None) -> str:
     if hook.needs and not tracker.values.get(hook.needs):
         return f"missing: {_NOT_FOUND[hook.needs]}"
-    for function in hook.functions:
-        names = tracker.bpf.function_parameters(function)
-        if names is None:
-            continue
-        # What looks at the end of a function is there before what notes its beginning.
-        for program in reversed(hook.programs):
-            pin = hook.name if program == hook.programs[0] else f"{hook.name}_end"
-            said = _attach(tracker, pin, program, directory, function, hook.arguments(names))
-            if said != "active":
-                end = f"{directory}/link_{hook.name}_end"
-                if os.path.exists(end):
-                    os.unlink(end)
-                return said
-        return "active"
-    return f"missing: this kernel has no {' or '.join(hook.functions)} to trace"
+    function = _known(tracker.bpf, hook.functions)
+    if not function:
+        return f"missing: this kernel has no {' or '.join(hook.functions)} to trace"
+    values = hook.arguments(tracker.bpf.function_parameters(function) or [])
+    # What looks at the end of a function is there before what notes its beginning.
+    for program in reversed(hook.programs):
+        pin = hook.name if program == hook.programs[0] else f"{hook.name}_end"
+        said = _attach(tracker, pin, program, directory, function, values)
+        if said != "active":
+            end = f"{directory}/link_{hook.name}_end"
+            if os.path.exists(end):
+                os.unlink(end)
+            return said
+    return "active"
 
 
 def _attach(tracker: Tracker, name: str, program: str, directory: str | None,
