@@ -6,8 +6,9 @@ there under their own paths. The command runs as root in ``/mnt/out``, which is 
 the host, writable. Afterwards OUT holds ``job.log`` (what the command printed), ``job.status``,
 ``console.log`` (what the kernel printed) and whatever the command wrote.
 
-KERNEL is a folder made by ``build-kernel`` or ``stock-kernel``. Exit status: that of the command;
-1 when the guest failed; 77 when this machine cannot boot guests at all (one line says why).
+KERNEL is a folder made by ``build-kernel`` or ``stock_kernel.py``. Exit status: that of the
+command; 1 when the guest failed; 77 when this machine cannot boot guests at all (one line says
+why).
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ def boot(
     require_qemu()
     kernel, out = kernel.resolve(), out.resolve()
     if not (kernel / "release").exists():
-        raise GuestError(f"{kernel}: no kernel there; make one with build-kernel or stock-kernel")
+        raise GuestError(f"{kernel}: no kernel there; see build-kernel and stock_kernel.py")
     out.mkdir(parents=True, exist_ok=True)
     for name in ("job.log", "job.status", "boot-seconds"):
         (out / name).unlink(missing_ok=True)
@@ -229,7 +230,7 @@ def boot(
 def main() -> int:
     """The command line: boot, show what the job printed, exit as it did."""
     parser = argparse.ArgumentParser(description="Boot a kernel and run one command in it.")
-    parser.add_argument("kernel", type=Path, help="folder made by build-kernel or stock-kernel")
+    parser.add_argument("kernel", type=Path, help="folder made by build-kernel or stock_kernel.py")
     parser.add_argument("out", type=Path, help="folder the guest can write: its /mnt/out")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="and its arguments; comes last")
     parser.add_argument("--memory", default="2G")

@@ -19,7 +19,8 @@ class Kernel:
     """A kernel to boot."""
 
     name: str
-    """``built-6.12`` or ``stock-6.1``: built by us with page owner, or Debian's own package."""
+    """``built-6.12``, ``stock-6.1`` or ``stock-7.3-rt-amd64``: built by us with page owner, or
+    Debian's own package, with its flavour unless that is amd64."""
     folder: Path
     """Holds bzImage, System.map, config, release, lib/modules, perhaps initrd."""
 
@@ -46,15 +47,16 @@ class Kernel:
         return " ".join(words)
 
 
-KERNELS = ("built-6.12", "built-6.1", "stock-6.12", "stock-6.1")
+KERNELS = ("built-6.12", "built-6.1", "stock-7.3", "stock-7.2", "stock-6.18", "stock-6.12",
+           "stock-6.1", "stock-5.10", "stock-7.3-rt-amd64")
 
 
 def obtain(name: str, *, cached_only: bool = False) -> Kernel:
     """Find a kernel in the cache, or build or fetch it. Raises NoKernel."""
-    kind, version = name.split("-")
-    tool = HERE / ("build-kernel" if kind == "built" else "stock-kernel")
+    kind, version, *flavour = name.split("-", 2)
+    tool = HERE / ("build-kernel" if kind == "built" else "stock_kernel.py")
     done = subprocess.run(
-        [tool, *(["--cached"] if cached_only else []), version],
+        [tool, *(["--cached"] if cached_only else []), version, *flavour],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE if cached_only else None,
         text=True,
