@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import re
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
+from pageowner.errors import PageownerError
 from pageowner.kernel import cgroups
 from pageowner.snapshot import STATES, Snapshot
-from pageowner.tracker import calibrate
 from pageowner.tracker.maps import open_store
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -81,82 +78,41 @@ def pages_by_state(snapshot: Snapshot) -> dict[str, int]:
         for code, name in enumerate(states.dictionary.to_pylist())}
 
 
-class EventCount:
-    """How often a tracepoint fired on all CPUs since this was made, counted by perf."""
-
-    def __init__(self, event: str) -> None:
-        """Raises PageownerError or OSError where this machine does not allow it."""
-        number = int((calibrate.tracefs(event) / "id").read_text())
-        # struct perf_event_attr: type, size, config; a tracepoint is only counted
-        attribute = struct.pack("=IIQ", 2, 128, number).ljust(128, b"\0")
-        libc = ctypes.CDLL(None, use_errno=True)
-        self._files: list[int] = []
-        for cpu in sorted(os.sched_getaffinity(0)):
-            file = libc.syscall(ctypes.c_long(calibrate._PERF_EVENT_OPEN[platform.machine()]),
-                                attribute, -1, cpu, -1, ctypes.c_ulong(8))
-            if file < 0:
-                self.close()
-                raise OSError(ctypes.get_errno(), f"perf refuses to count {event}")
-            self._files.append(file)
-
-    def read(self) -> int:
-        return sum(int.from_bytes(os.read(file, 8), "little") for file in self._files)
-
-    def close(self) -> None:
-        for file in self._files:
-            os.close(file)
-
-
-_READINGS = 8
-
-
 class Frees:
-    """How many frees the kernel has announced to perf but to no program of the tracker that is on.
+    """Bounds on the stale pages of captures, from the frees that the tracker was not told of, by
+    the kernel's own count of them (`Store.unseen_frees`).
 
-    There are some: a kernel may run no BPF program while certain tasks are current, nor in the
-    interrupts that come over them.
+    There are some: a kernel may announce nothing of what certain tasks free, to whomever, and run
+    no BPF program in the interrupts that come over them.
     """
 
     def __init__(self) -> None:
-        """Raises PageownerError or OSError where perf does not count."""
-        self._count = EventCount("kmem/mm_page_free")
-        self._stale = 0
-        self._begun = self._least()
-        self._last = self._now = (self._begun, 0)
+        """Raises PageownerError where the kernel does not count."""
+        self._stale = self._last = self._now = 0
+        self._unseen()
 
-    def _known(self) -> int:
+    def _unseen(self) -> tuple[int, int]:
         with open_store() as store:
-            counters = store.counters()
-            return counters["frees"] + counters["nested_frees"] + store.missed()
-
-    def _least(self) -> int:
-        """At least so many more has perf counted: who is read last may have got on meanwhile. The
-        closest of some readings, since as many frees as come between the two are in it."""
-        return max(self._count.read() - self._known() for _ in range(_READINGS))
-
-    def _most(self) -> int:
-        return min(-self._known() + self._count.read() for _ in range(_READINGS))
+            least, most = store.unseen_frees()
+        if least is None or most is None:
+            raise PageownerError("this kernel does not count the pages that are freed")
+        return least, most
 
     def unseen(self) -> int:
-        """Since this was made, at most."""
-        return self._most() - self._begun
+        """Pages freed unseen since tracking began; at most."""
+        return self._unseen()[1]
 
     def capture_begins(self) -> None:
         """To be called before each capture."""
-        with open_store() as store:
-            self._now = (self._least(), store.missed())
+        self._now = self._unseen()[0]
 
-    def most_stale(self, stale: int, missed: int) -> int:
-        """How many pages may be ``stale`` in a capture just taken, that counted so many events as
-        missed: those of the one before, and one for each free that was lost since that one began:
-        a page that it had passed by then was not stale in it."""
-        unseen, missed_before = self._last
-        most = self._stale + max(self._most() - unseen, 0) + max(missed - missed_before, 0)
+    def most_stale(self, stale: int) -> int:
+        """How many pages may be ``stale`` in a capture just taken: those of the one before, and one
+        for each page that was freed unseen since that one began: a page that it had passed by then
+        was not stale in it."""
+        most = self._stale + self.unseen() - self._last
         self._stale, self._last = stale, self._now
         return most
-
-    def close(self) -> None:
-        self._count.close()
 
 
 class KernelLog:

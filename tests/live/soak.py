@@ -97,7 +97,7 @@ def _check(minute: int, folder: Path, cgroup: Path | None, known: int, log: Kern
     frees.capture_begins()
     snapshot, took = capture(folder / "now.parquet")
     frames, counters = snapshot.meta.frames, snapshot.meta.counters
-    most_stale = frees.most_stale(counters["stale_pages"], counters["missed_in_interrupts"])
+    most_stale = frees.most_stale(counters["stale_pages"])
     closes = sum(frames.values()) == known
     agree = pages_by_state(snapshot) == {name: frames[name] for name in STATES}
     drops = {name: counters[name] for name in _DROPS if counters.get(name)}

@@ -50,7 +50,7 @@ class Pair:
         self.fd = {name: tracker.main.program_fd(name)
                    for name in PROGRAMS}
         self.comm = b""
-        self.serial = self.nested = 0
+        self.serial = self.nested = self.freed_pages = 0
         self.libc = ctypes.CDLL(None)
 
     def run(self, program: str, *arguments: int) -> None:
@@ -79,6 +79,7 @@ class Pair:
 
     def free(self, pfn: int, order: int) -> None:
         # Whether a part was freed is not to be seen at its own record.
+        self.freed_pages += 1 << order
         self.event("free", pfn in self.spec.blocks or pfn in self.spec.early, self.page(pfn), order)
         self.spec.free(pfn, order)
 
@@ -251,6 +252,7 @@ def test_random_events_leave_the_same_store(bpf: Libbpf, filters: dict[str, int]
         counters = store.counters()
         assert {name: counters[name] for name in pair.spec.counts} == pair.spec.counts
         assert counters["nested_allocs"] + counters["nested_frees"] == pair.nested > 0
+        assert counters["freed_pages"] == pair.freed_pages > counters["frees"]
         holds = Counter(int(record["task_id"]) & TASK_SLOT for record in records)
         refs = {slot: int(n) for slot, n in enumerate(store.tasks["refs"]) if n}
         assert refs == dict(holds), "references of tasks are the records that name them"

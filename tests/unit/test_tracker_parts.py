@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pageowner.errors import PageownerError
+from pageowner.kernel import vmstat
 from pageowner.kernel.memory_ranges import parse_iomem
 from pageowner.tracker import calibrate, hooks, maps, requirements
 from pageowner.tracker.loading import Tracker, sizes_for
@@ -169,6 +170,29 @@ def test_missed_is_what_no_program_dealt_with(
         maps.Hook(name, 1, 1, missed) for name, missed in refused.items()])
     monkeypatch.setattr(store, "counters", lambda: dict.fromkeys(maps.COUNTERS, 0) | counters)
     assert store.missed() == expected
+
+
+def test_pages_freed_are_the_kernels_own_count(tmp_path) -> None:
+    text = tmp_path / "vmstat"
+    text.write_text("pgalloc_normal 7\npgfree 123456\npgfree_other 5\n")
+    assert vmstat.pages_freed(str(text)) == 123456
+    text.write_text("nr_free_pages 7\n")
+    assert vmstat.pages_freed(str(text)) is None
+
+
+def test_unseen_frees_are_bounded_by_what_went_on_while_they_were_counted(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracking began between 1,000 and 1,010 pages freed; 200 were seen and 7 were not."""
+    store = maps.Store.__new__(maps.Store)
+    store.facts = {"freed_before": (1000, 1010)}
+    kernel = iter([1205, 1215, 1207, 1207, 1190, 1230, 1200, 1208])
+    monkeypatch.setattr(maps, "pages_freed", lambda: next(kernel))
+    monkeypatch.setattr(store, "counters", lambda: {"freed_pages": 200})
+    assert store.unseen_frees() == (0, 7)
+    kernel = iter([1300] * 8)
+    assert store.unseen_frees() == (90, 100)
+    store.facts = {}
+    assert store.unseen_frees() == (None, None)
 
 
 @pytest.mark.parametrize(("names", "expected"), [

@@ -144,6 +144,11 @@ def draw_status(status: Status, paper: Paper) -> None:
         line(title, f"{count_of(status.missed, 'event')} of interrupts that found the tracker's"
                     " programs at work", "warn")
         title = ""
+    if status.unseen_frees:
+        line(title, f"{count_of(status.unseen_frees, 'page')} freed unseen, by the kernel's own"
+                    " count; those that had an owner keep it until they are seen allocated again",
+             "warn")
+        title = ""
     for name, what in _MISSED.items():
         if counters.get(name):
             line(title, f"{count(counters[name])} {what}", "warn")

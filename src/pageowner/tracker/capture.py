@@ -212,6 +212,9 @@ def _metadata(store: Store, zone_map: zones.ZoneMap, found: Survey, symbols: kal
     facts = store.facts
     counters = store.counters() | found.seen
     counters["missed_in_interrupts"] = store.missed()
+    unseen = store.unseen_frees()[0]
+    if unseen is not None:
+        counters["unseen_frees"] = unseen
     return Metadata(
         source="", kind="tracker", host=socket.gethostname(), kernel=platform.release(),
         boot_id=str(facts.get("boot_id") or "") or None,

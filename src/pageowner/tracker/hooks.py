@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageowner.kernel.vmstat import pages_freed
 from pageowner.tracker.calibrate import leading_frames, tracing_ranges
 from pageowner.tracker.libbpf import BpfError
 from pageowner.tracker.maps import NESTED, map_array, stack_type
@@ -162,7 +163,9 @@ def attach_required(tracker: Tracker, directory: str | None,
         hooks[f"mm_page_{kind}{NESTED}"] = said
         skip[kind] = found.skip_shared if said == "active" else found.skip
         skip[f"nested_{kind}"] = found.skip_shared
+    freed = pages_freed()
     tracker.skip_frames(skip)
+    tracker.freed_before = freed, pages_freed()
     return hooks
 
 

@@ -131,6 +131,7 @@ class Status:
     - ``since_wall``: seconds since 1970; ``since_ns``: CLOCK_MONOTONIC, as the records' ``ts``
     - ``hooks``: name to ``active`` or the reason why not; ``attached``: those that are
     - ``missed``: events that no program dealt with, since one was busy on that CPU
+    - ``unseen_frees``: see `maps.Store.unseen_frees`; None where the kernel does not count
     - ``pages``: base pages that the records speak for: ``owned``, ``early``, ``filtered``
     - ``memo``: whether stacks are recognised: ``on``, ``off`` (asked for), ``stopped`` (a stack
       was recognised wrongly), or why it stays off; ``memo_counters``: `memo.MEMO_COUNTERS`
@@ -147,6 +148,7 @@ class Status:
     hooks: dict[str, str] = field(default_factory=dict)
     attached: list[Hook] = field(default_factory=list)
     missed: int = 0
+    unseen_frees: int | None = None
     pages: dict[str, int] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     memo: str = "off"
@@ -220,6 +222,7 @@ def status() -> Status:
             hooks=facts["hooks"],
             attached=store.hooks(),
             missed=store.missed(),
+            unseen_frees=store.unseen_frees()[0],
             pages=store.pages_by_state(),
             counters=store.counters(),
             memo="stopped" if memo_counters["differences"] else facts["memo"],
@@ -327,6 +330,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
         for name, fd in fds.items() if directory else ():
             bpf.pin(fd, f"{directory}/{name}")
         facts["hooks"].update(attach_required(tracker, directory, found))
+        facts["freed_before"] = tracker.freed_before
         facts["hooks"].update(attach_optional(tracker, directory))
         # What the first hooks saw while the last were attached is there too, but not all of it.
         facts |= {"since_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),

@@ -127,7 +127,10 @@ def _symbols(elf: bytes, section: str) -> dict[str, tuple[int, int]]:
 @dataclass
 class Tracker:
     """A loaded tracker that is not pinned: the object with the required hooks, and the links of
-    what was attached beside it, on the same maps. Closed, it is gone."""
+    what was attached beside it, on the same maps. Closed, it is gone.
+
+    ``freed_before``: what `vmstat.pages_freed` gave just before the hooks on frees began, and just
+    after."""
 
     bpf: Libbpf
     sizes: Sizes
@@ -137,6 +140,7 @@ class Tracker:
     memo: Plan = field(default_factory=Plan)
     main: Object | None = None
     links: dict[str, Link] = field(default_factory=dict)
+    freed_before: tuple[int | None, int | None] = (None, None)
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Tracker:

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.errors import PageownerError
+from pageowner.kernel.vmstat import pages_freed
 from pageowner.tracker.libbpf import BpfError, Libbpf, LibbpfMissing, libbpf
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ COUNTERS = (
     "allocs", "frees", "bulk", "contig", "migrated", "splits", "extfrag", "filtered", "carves",
     "merges", "early_freed", "unknown_frees", "overwritten", "out_of_range", "stacks_full",
     "stacks_failed", "stack_collisions", "tasks_full", "tasks_taken", "bulk_missed",
-    "extfrag_full", "contended", "nested_allocs", "nested_frees", "reentered",
+    "extfrag_full", "contended", "nested_allocs", "nested_frees", "reentered", "freed_pages",
 )
 """Names of the counters, in the order of enum counter (records.h, which explains each)."""
 
@@ -174,6 +175,8 @@ def map_array(fd: int, dtype: np.dtype[Any], entries: int, write: bool = False) 
     return array
 
 
+_READINGS = 4
+
 _ENDED = "tracking was turned off while it was being read; start it with: sudo pageowner on"
 
 
@@ -183,9 +186,9 @@ class Store:
     Made by `open_store`. ``facts`` are those of `lifecycle.on`: ``options``, ``hooks`` (name to
     ``active`` or why not), ``since_ns`` (CLOCK_MONOTONIC), ``since_wall`` (seconds since 1970),
     ``boot_id``, ``kernel``, ``vmemmap``, ``page_struct_size``, ``span_shift``, ``depth``,
-    ``early_pages``, ``ranges`` (page frames covered, ``[first, after]``), ``spans`` (span numbers
-    are below) and ``spares``, ``other_spans`` (their numbers, where there is or was memory beside
-    the ranges).
+    ``early_pages``, ``freed_before`` (see `loading.Tracker`), ``ranges`` (page frames covered,
+    ``[first, after]``), ``spans`` (span numbers are below) and ``spares``, ``other_spans`` (their
+    numbers, where there is or was memory beside the ranges).
     """
 
     def __init__(self, bpf: Libbpf, directory: str, fds: dict[str, int] | None = None,
@@ -390,6 +393,26 @@ class Store:
         lost += hooks.pop("mm_page_alloc", 0) + hooks.pop("mm_page_free", 0)
         return max(lost, 0) + sum(missed for name, missed in hooks.items()
                                   if not name.endswith(NESTED))
+
+    def unseen_frees(self) -> tuple[int | None, int | None]:
+        """Base pages freed since `on` of which no program was told: at least, and at most, by the
+        kernel's own count (`vmstat.pages_freed`); None where it does not count.
+
+        They are frees that found the programs busy, and those that the kernel announces to
+        nobody. Each such page keeps its record until it is allocated again: it is stale while it is
+        free, and wrong if it was taken past every hook.
+        """
+        began, begun = self.facts.get("freed_before") or (None, None)
+        if began is None or begun is None:
+            return None, None
+        # Frees go on while this reads; the closest of some readings.
+        least, most = [], []
+        for _ in range(_READINGS):
+            before = pages_freed() or 0
+            seen = self.counters()["freed_pages"]
+            least.append(before - begun - seen)
+            most.append((pages_freed() or 0) - began - seen)
+        return max(0, *least), max(0, min(most))
 
     def look(self, pfns: NDArray[np.uint64]) -> NDArray[np.void]:
         """Ask the kernel about pages: a `QUESTION` for each pfn, with page->flags, the reference

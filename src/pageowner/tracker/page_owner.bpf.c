@@ -113,6 +113,18 @@ int on_nested_alloc(u64 *context)
 	return 0;
 }
 
+/* The pages are counted to be held against the kernel's own count of them (kernel/vmstat.py). */
+INLINE void count_free(enum counter which, u32 order)
+{
+	u32 zero = 0;
+	struct counters *all = bpf_map_lookup_elem(&counters, &zero);
+
+	if (!all)
+		return;
+	all->value[which]++;
+	all->value[COUNT_FREED_PAGES] += 1ULL << (order & 31);
+}
+
 /* mm_page_free(page, order) */
 SEC("raw_tp/mm_page_free")
 int on_free(u64 *context)
@@ -122,7 +134,7 @@ int on_free(u64 *context)
 
 	if (!scratch)
 		return 0;
-	count(COUNT_FREES, 1);
+	count_free(COUNT_FREES, context[1]);
 	was_freed(pfn, context[1]);
 	if (free_side)
 		keep_free_side(context, pfn, HOOK_FREE);
@@ -145,7 +157,7 @@ int on_nested_free(u64 *context)
 	scratch = begin(HOOK_NESTED_FREE);
 	if (!scratch)
 		return 0;
-	count(COUNT_NESTED_FREES, 1);
+	count_free(COUNT_NESTED_FREES, context[1]);
 	was_freed(pfn, context[1]);
 	if (free_side)
 		keep_free_side(context, pfn, HOOK_NESTED_FREE);

@@ -120,6 +120,7 @@ enum counter {
 	COUNT_NESTED_ALLOCS,   /* blocks seen allocated by the second program, the first being busy */
 	COUNT_NESTED_FREES,    /* blocks seen freed by the second program, the first being busy */
 	COUNT_REENTERED,       /* the first program ran inside itself, on kernels that allow it */
+	COUNT_FREED_PAGES,     /* base pages of the blocks seen freed, nested ones too */
 	COUNTERS
 };
 
