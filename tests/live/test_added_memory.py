@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from pageowner.tracker import reading
 from pageowner.tracker.libbpf import Libbpf
 from pageowner.tracker.loading import HOOK_NUMBERS, Sizes, Tracker, add_memory
 from pageowner.tracker.maps import OWNED, SPARES, Store
@@ -86,7 +87,7 @@ def test_a_spare_keeps_what_is_seen_of_added_memory(machine: Machine) -> None:
     assert machine.out_of_range() == 0
     with machine.store() as store:
         assert store.spares_in_use()
-        assert store.pages_by_state()["owned"] == 9
+        assert reading.pages_by_state(store.spans)["owned"] == 9
         if store.facts["options"]["free_side"]:
             freed = next(span for span in store.freed if span.first == one)
             assert freed.records["ts"][5] > freed.records["ts"][0] > 0

@@ -224,7 +224,7 @@ def _read(store: Store) -> tuple[dict[int, Block], set[int], list[Any]]:
                 owner = (int(record["gfp_mask"]), bytes(task["comm"]))
                 records.append(record)
             blocks[pfn] = Block(int(record["order"]), owner, record["state"] == FILTERED,
-                                int(record["migrate_reason"]), int(record["moves"]))
+                                int(record["moved"]) & 15, int(record["moved"]) >> 4)
     return blocks, early, records
 
 

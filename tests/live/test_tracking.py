@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pageowner.kernel.memory_ranges import ram_ranges
-from pageowner.tracker import lifecycle
+from pageowner.tracker import lifecycle, reading
 from pageowner.tracker.early import read_flags
 from pageowner.tracker.lifecycle import Options
 from pageowner.tracker.loading import HOOK_NUMBERS, Tracker, add_spans, sizes_for
@@ -87,11 +87,11 @@ def test_pages_stay_with_a_task_that_has_ended() -> None:
 def test_pages_in_use_before_are_early_and_leave_that_state_when_freed() -> None:
     memory = touch(PAGES)
     with lifecycle.tracking() as store:
-        before = store.pages_by_state()["early"]
+        before = reading.pages_by_state(store.spans)["early"]
         freed = store.counters()["early_freed"]
         memory.close()
         assert store.counters()["early_freed"] - freed >= PAGES * 0.99
-        assert store.pages_by_state()["early"] <= before - PAGES * 0.9
+        assert reading.pages_by_state(store.spans)["early"] <= before - PAGES * 0.9
 
 
 def test_a_fork_storm_reuses_the_task_table_and_misattributes_nothing() -> None:
@@ -129,7 +129,7 @@ def test_kernel_only_leaves_out_user_memory_but_keeps_the_account() -> None:
     with lifecycle.tracking(Options(kernel_only=True)) as store:
         memory = touch(PAGES)
         assert not (owned(store)["gfp_mask"] & USER == USER).any()
-        assert store.pages_by_state()["filtered"] >= PAGES
+        assert reading.pages_by_state(store.spans)["filtered"] >= PAGES
         memory.close()
         assert store.counters()["filtered"] >= PAGES
 
@@ -140,7 +140,7 @@ def test_min_order_and_sample_choose_by_block() -> None:
         assert owned(store)["order"].min(initial=9) >= 1
     with lifecycle.tracking(Options(sample=8)) as store:
         memory = touch(PAGES * 4)
-        states = store.pages_by_state()
+        states = reading.pages_by_state(store.spans)
         share = states["owned"] / (states["owned"] + states["filtered"])
         memory.close()
         assert 1 / 16 < share < 1 / 4

@@ -131,7 +131,7 @@ class PageOwner:
             return
         self.early.discard(to)
         self.clear(range(to + 1, to + (1 << order)))
-        self.blocks[to] = replace(block, reason=reason, moves=min(block.moves + 1, 255))
+        self.blocks[to] = replace(block, reason=reason, moves=min(block.moves + 1, 15))
 
     def bulk(self, pfn: int, owner: object) -> None:
         """One page of a bulk allocation, unless something is known of it."""

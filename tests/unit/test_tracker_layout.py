@@ -72,8 +72,9 @@ def test_numbers_have_the_same_names() -> None:
     assert [f"MEMO_{name.upper()}" for name in memo.MEMO_COUNTERS] == enum("memo_counter")[:-1]
     assert len(memo.MEMO_COUNTERS) <= define("MEMO_SLOTS")
     assert enum("state") == [f"STATE_{name}" for name in
-                             ("NONE", "OWNED", "EARLY", "FILTERED", "DIVIDED")]
-    assert list(range(5)) == [maps.NONE, maps.OWNED, maps.EARLY, maps.FILTERED, maps.DIVIDED]
+                             ("NONE", "OWNED", "EARLY", "FILTERED", "DIVIDED", "WRITTEN")]
+    assert list(range(6)) == [maps.NONE, maps.OWNED, maps.EARLY, maps.FILTERED, maps.DIVIDED,
+                              maps.WRITTEN]
     assert define("MAX_DEPTH") == maps.MAX_DEPTH
     assert define("QUESTIONS") == maps.QUESTIONS
     assert define("SIGHTINGS") == calibrate.SIGHTINGS

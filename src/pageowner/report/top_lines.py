@@ -25,7 +25,8 @@ Line = list[tuple[str, str]]
 _BARS = "▁▂▃▄▅▆▇█"
 _FLAT = 0.01
 _WIDE, _WIDER = 110, 150
-_STATES = {"owned": "good", "early": "", "untracked": "", "free": "dim", "filtered": "dim"}
+_STATES = {"owned": "good", "early": "", "untracked": "", "free": "dim", "filtered": "dim",
+           "in_motion": "warn"}
 _NAMES = {"comm": "TASK", "memcg": "MEMCG"}
 
 KEYS_LINE = "q quit  ? help  / filter  g group  o order  enter unfold  p pause  z zero"
@@ -102,7 +103,7 @@ def _bar(pages: dict[str, int], cells: int) -> Line:
     """Shares of memory side by side."""
     total = max(sum(pages.values()), 1)
     marks = {"owned": ("█", "good"), "early": ("▓", ""), "untracked": ("▒", "warn"),
-             "filtered": ("▒", "dim"), "free": ("░", "dim")}
+             "filtered": ("▒", "dim"), "free": ("░", "dim"), "in_motion": ("▒", "warn")}
     parts: Line = []
     done = drawn = 0
     for state, number in pages.items():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.kernel import pageflags
-from pageowner.tracker.maps import EARLY, FILTERED, OWNED
+from pageowner.tracker.maps import EARLY, FILTERED, OWNED, WRITTEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CLASSES", "Account", "Blocks", "account", "in_blocks", "last_end", "spoken_for"]
 
-CLASSES = ("absent", "free", "owned", "early", "untracked", "reserved", "filtered")
+CLASSES = ("absent", "free", "owned", "early", "untracked", "reserved", "filtered", "in_motion")
 """What a frame can be; ``absent`` frames do not exist, ``reserved`` ones were never given to the
-page allocator, ``filtered`` ones were left out by a filter of ``on``."""
-ABSENT, FREE, IS_OWNED, IS_EARLY, UNTRACKED, RESERVED, IS_FILTERED = range(len(CLASSES))
+page allocator, ``filtered`` ones were left out by a filter of ``on``; ``in_motion`` are those whose
+record never stood still."""
+ABSENT, FREE, IS_OWNED, IS_EARLY, UNTRACKED, RESERVED, IS_FILTERED, IN_MOTION = range(
+    len(CLASSES))
+_OF_STATE = {OWNED: IS_OWNED, FILTERED: IS_FILTERED, WRITTEN: IN_MOTION}
+"""The classes of pages in a block, by the state of its record."""
 
 _NOPAGE = pageflags.bit("nopage")
 _BUDDY = pageflags.bit("buddy")
@@ -80,7 +84,7 @@ def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArra
     free_before, free_after = (before & _BUDDY) != 0, (after & _BUDDY) != 0
     free_twice = free_before & free_after
 
-    heads = np.flatnonzero((state == OWNED) | (state == FILTERED))
+    heads = _heads(state)
     heads, overlapped = _without_overlaps(records, heads)
     orders = records["order"][heads]
     result = Account(np.zeros(size, np.uint8), Blocks(heads, orders, heads))
@@ -97,8 +101,8 @@ def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArra
     for start, stop in deferred:
         part = classes[start:stop]
         part[(part == UNTRACKED) | (part == IS_EARLY)] = RESERVED
-    classes[covered == OWNED] = IS_OWNED
-    classes[covered == FILTERED] = IS_FILTERED
+    for kind, name in _OF_STATE.items():
+        classes[covered == kind] = name
     classes[absent] = ABSENT
     return result
 
@@ -125,9 +129,12 @@ def last_end(records: NDArray[np.void]) -> int:
 
 
 def _bounds(records: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    state = records["state"]
-    heads = np.flatnonzero((state == OWNED) | (state == FILTERED))
+    heads = _heads(records["state"])
     return heads, heads + (np.int64(1) << records["order"][heads].astype(np.int64))
+
+
+def _heads(state: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return np.flatnonzero((state == OWNED) | (state == FILTERED) | (state == WRITTEN))
 
 
 def _without_overlaps(records: NDArray[np.void],
@@ -195,7 +202,7 @@ def _cover(result: Account, state: NDArray[np.uint8], size: int,
     ends = place + (np.int64(1) << result.blocks.order.astype(np.int64))
     kinds = state[result.blocks.record]
     covered = np.zeros(size, np.uint8)
-    for kind in (OWNED, FILTERED):
+    for kind in _OF_STATE:
         mine = kinds == kind
         edges = np.zeros(size + 1, np.int32)
         np.add.at(edges, place[mine], 1)

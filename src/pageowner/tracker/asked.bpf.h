@@ -16,8 +16,8 @@ int settle(u64 *context)
 {
 	u64 pfn = context[0], bits = 0;
 	struct record *record;
-	u32 i, early = record_word(0, STATE_EARLY, 0, 0);
-	u32 from = context[9] ? 0 : early, to = context[9] ? early : 0;
+	u32 i, word, from = context[9] ? STATE_NONE : STATE_EARLY;
+	u32 to = context[9] ? STATE_EARLY : STATE_NONE;
 
 	for (i = 0; i < 512; i++) {
 		if (i == 0)
@@ -38,8 +38,11 @@ int settle(u64 *context)
 			bits = context[8];
 		if (bits >> (i & 63) & 1) {
 			record = record_at(pfn + i);
-			if (record)
-				__sync_val_compare_and_swap((u32 *)&record->order, from, to);
+			if (!record)
+				continue;
+			word = RECORD_WORD(record);
+			if (state_in(word) == from)
+				replace_word(record, word, next_word(word, record_word(0, to, 0)));
 		}
 	}
 	return 0;

@@ -19,9 +19,9 @@ from pageowner.formats.names import to_text
 from pageowner.kernel import cgroups, gfp, kallsyms, zones
 from pageowner.runs import joined, pack
 from pageowner.snapshot import Metadata, Snapshot
-from pageowner.tracker import extfrag, last_free, lifecycle, pageblocks
+from pageowner.tracker import extfrag, last_free, lifecycle, pageblocks, reading
 from pageowner.tracker.libbpf import BpfError
-from pageowner.tracker.maps import TASK_SLOT, TRACING_SYMBOLS, Store, open_store
+from pageowner.tracker.maps import TRACING_SYMBOLS, Store, open_store
 from pageowner.tracker.survey import STATES, Survey, survey
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: 
     columns |= _tasks(store, found.take("task_id"), unknown)
     columns |= _masks(found.take("gfp_mask"), unknown, names)
     columns["stack"] = _stacks(store, found.take("stack_id"), unknown, symbols)
-    reason = found.take("migrate_reason").astype(np.int32) - 1
+    reason = (found.take("moved") & 15).astype(np.int32) - 1
     columns["migrate_reason"] = _text(np.minimum(reason, len(MIGRATE_REASONS) - 1),
                                       MIGRATE_REASONS, unknown | (reason < 0))
     del reason
@@ -142,18 +142,13 @@ def _coded(values: Iterable[str | None], index: NDArray[np.int32],
 
 def _tasks(store: Store, ids: NDArray[np.uint32], unknown: NDArray[np.bool_]) -> dict[str, Any]:
     """The columns of each row's task; null where the slot no longer carries the record's id."""
-    table = store.tasks.copy()
-    slot = (ids & np.uint32(TASK_SLOT)).astype(np.int32)
-    slot[slot >= len(table)] = 0
-    missing = unknown | (ids == 0) | (table["id"][slot] != ids)
-    slot[missing] = 0
-    used = np.flatnonzero(np.bincount(slot[~missing], minlength=1)).astype(np.int32)
-    place = np.zeros(len(table), np.int32)
-    place[used] = np.arange(len(used))
-    names = [to_text(bytes(comm)) for comm in table["comm"][used].tolist()]
-    return {"pid": pa.array(table["pid"].astype(np.int32)[slot], mask=missing),
-            "tgid": pa.array(table["tgid"].astype(np.int32)[slot], mask=missing),
-            "comm": _coded(names or [None], place[slot], missing)}
+    codes, distinct = _distinct(ids)
+    entries, known = reading.known_tasks(store.tasks, distinct)
+    missing = unknown | ~known[codes] if len(known) else unknown
+    names = [to_text(bytes(comm)) for comm in entries["comm"].tolist()]
+    return {"pid": pa.array(entries["pid"].astype(np.int32)[codes], mask=missing),
+            "tgid": pa.array(entries["tgid"].astype(np.int32)[codes], mask=missing),
+            "comm": _coded(names, codes, missing)}
 
 
 def _stacks(store: Store, ids: NDArray[np.uint32], unknown: NDArray[np.bool_],

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.kernel import pageflags
+from pageowner.tracker import reading
 from pageowner.tracker.accounts import NEVER_GIVEN, in_blocks, last_end, spoken_for
 from pageowner.tracker.maps import EARLY
 
@@ -81,13 +82,15 @@ def _mark_again(store: Store) -> None:
         lost = np.zeros(length, bool)
         lost[: len(flags)] = (flags & _NOT_ALLOCATED) == 0
         lost[: max(reach - span.first, 0)] = False
-        lost &= ~spoken_for(span.records)
+        records = reading.whole(span.records)
+        lost &= ~spoken_for(records)
         silent = np.flatnonzero(lost[: len(flags)] & (flags == 0))
         lost[silent[store.unused(silent.astype("u8") + np.uint64(span.first))]] = False
         if lost.any():
             _settle(store, span.first, lost, mark=True)
-            _settle(store, span.first, lost & in_blocks(span.records))
-        reach = max(reach, span.first + last_end(span.records))
+            records = reading.whole(span.records)
+            _settle(store, span.first, lost & in_blocks(records))
+        reach = max(reach, span.first + last_end(records))
 
 
 def _settle(store: Store, first: int, chosen: NDArray[np.bool_], mark: bool = False) -> None:

@@ -53,7 +53,8 @@ INLINE void keep_free_side(void *context, u64 pfn, u32 hook)
 	u32 key = span, slot = pfn & ((1U << span_shift) - 1);
 	struct freed *freed;
 	void *inner;
-	u32 task;
+	u32 task, stack;
+	u64 was;
 
 	if (span >= span_count)
 		return;
@@ -70,9 +71,18 @@ INLINE void keep_free_side(void *context, u64 pfn, u32 hook)
 	if (!freed)
 		return;
 	task = task_id(hook);
-	freed->ts = bpf_ktime_get_ns();
-	freed->stack_id = stack_id(context, hook, 0);
-	freed->task_id = task;
+	stack = stack_id(context, hook, 0);
+	was = *(volatile u64 *)&freed->ts;
+	if (was != FREED_WRITTEN &&
+	    __sync_val_compare_and_swap(&freed->ts, was, FREED_WRITTEN) == was) {
+		in_order();
+		freed->stack_id = stack;
+		freed->task_id = task;
+		in_order();
+		*(volatile u64 *)&freed->ts = bpf_ktime_get_ns();
+	} else {
+		count(COUNT_CONTENDED, 1);
+	}
 	drop_task(task, 1);
 }
 
@@ -86,9 +96,7 @@ INLINE void was_freed(u64 pfn, u32 order)
 		return;
 	}
 	word = RECORD_WORD(record);
-	if (is_block(word) && order_in(word) == order)
-		forget(record);
-	else
+	if (!is_block(word) || order_in(word) != order || !forget(record, word))
 		free_part(pfn, order);
 }
 

@@ -59,7 +59,7 @@ GLOBAL int own_bulk(u64 pfn, u32 gfp_mask, u32 stack, u32 task)
 {
 	struct record *record = record_at(pfn);
 
-	if (record && RECORD_WORD(record))
+	if (record && state_in(RECORD_WORD(record)) != STATE_NONE)
 		return 0;
 	count(COUNT_BULK, 1);
 	if (!passes(pfn, 0, gfp_mask))
@@ -112,17 +112,13 @@ INLINE u64 *taken_at(void)
 /* (A function of its own: in a loop the verifier would follow each filter of passes() each time.) */
 GLOBAL int own_one_more(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
 {
-	struct record *record;
 	u64 *ts;
 
 	if (!passes(pfn, order, gfp_mask))
 		return own_filtered(pfn, order, gfp_mask);
 	hold_more(task, 1);
-	own(pfn, order, gfp_mask, stack, task);
 	ts = taken_at();
-	record = ts ? record_at(pfn) : NULL;
-	if (record)
-		record->ts = *ts;
+	own_since(pfn, order, gfp_mask, stack, task, ts ? *ts : bpf_ktime_get_ns());
 	return 0;
 }
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.formats.names import to_text
-from pageowner.tracker.maps import TASK_SLOT
+from pageowner.tracker import reading
+from pageowner.tracker.maps import FREED_WRITTEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +45,8 @@ def times(store: Store, pfns: NDArray[np.uint64]) -> NDArray[np.uint64]:
         low, high = np.searchsorted(
             pfns, np.array([span.first, span.first + len(span.records)], np.uint64))
         place = (pfns[low:high] - np.uint64(span.first)).astype(np.int64)
-        found[low:high] = span.records["ts"][place]
+        found[low:high] = span.records["ts"][place]  # one word each
+    found[found == FREED_WRITTEN] = 0
     return found
 
 
@@ -71,17 +73,13 @@ def last_frees(store: Store, pfns: Iterable[int]) -> dict[int, LastFree]:
 def _entry(store: Store, pfn: int) -> Any:
     for span in store.freed:
         if span.first <= pfn < span.first + len(span.records):
-            for _ in range(100):
-                entry = span.records[pfn - span.first].copy()
-                if entry == span.records[pfn - span.first]:
-                    return entry if entry["ts"] else None
+            entry = reading.whole_freed_at(span.records, np.array([pfn - span.first]))[0]
+            return entry if entry["ts"] not in (0, FREED_WRITTEN) else None
     return None
 
 
 def _task(store: Store, number: int) -> tuple[int | None, int | None, str | None]:
-    slot = number & TASK_SLOT
-    if number and slot < len(store.tasks):
-        task = store.tasks[slot].copy()
-        if task["id"] == number:
-            return int(task["pid"]), int(task["tgid"]), to_text(bytes(task["comm"]))
-    return None, None, None
+    (task,), (known,) = reading.known_tasks(store.tasks, np.array([number], np.uint32))
+    if not known:
+        return None, None, None
+    return int(task["pid"]), int(task["tgid"]), to_text(bytes(task["comm"]))

@@ -45,6 +45,7 @@ from pageowner.tracker.maps import (
     Store,
     open_store,
 )
+from pageowner.tracker.reading import pages_by_state
 from pageowner.tracker.survey import not_given
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ def status() -> Status:
             attached=store.hooks(),
             missed=store.missed(),
             unseen_frees=store.unseen_frees()[0],
-            pages=store.pages_by_state(),
+            pages=pages_by_state(store.spans),
             counters=store.counters(),
             memo="stopped" if memo_counters["differences"] else facts["memo"],
             memo_counters=memo_counters,

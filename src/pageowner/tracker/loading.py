@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import resources
@@ -35,6 +36,9 @@ HOOK_NUMBERS = {"alloc": 0, "free": 1, "extfrag": 2, "bulk": 3, "contig": 4, "mi
 
 _STATE_WORD = RECORD.fields["order"][1] // 4 if RECORD.fields else 0
 
+
+_STORES_IN_ORDER = frozenset({"x86_64"})
+"""Machines that show a CPU's stores to others in their order: the programs need no barriers."""
 
 _AT_ONCE = 256
 """Spans that are put into the table together: each time waits for a grace period of RCU, and until
@@ -205,6 +209,7 @@ class Tracker:
             "stack_mask": self.sizes.stacks - 1,
             "task_mask": self.sizes.tasks - 1,
             "free_side": int(self.free_side),
+            "weak_order": int(platform.machine() not in _STORES_IN_ORDER),
             **self.memo.values,
             **self.values,
             **(more or {}),

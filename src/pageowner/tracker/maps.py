@@ -3,11 +3,12 @@
 `open_store` maps what `lifecycle.on` pinned; nothing is copied, so what an array says may change
 while it is read. How to read it truly:
 
-- A record is whole if its 24 bytes are the same before and after; its state word (``order`` to
-  ``moves``) is cleared first and written last.
+- Records, the free side and tasks are read through `reading`, whole or not at all; records.h says
+  how that goes.
 - A record's task is ``tasks[task_id & TASK_SLOT]`` if that entry's ``id`` equals the whole
   ``task_id``: else the record was replaced meanwhile. Task 0 and stack 0 are unknown.
-- Two stacks with the same frames may have two ids: compare stacks by frames.
+- A stack that a record names is whole: it was written before. Two stacks with the same frames may
+  have two ids: compare stacks by frames.
 - A record that overlaps a younger one (larger ``ts``) is stale: its free was missed.
 - The first frames of a stack may still be the tracing's own, when another tracer sits on the same
   tracepoint: cut leading frames whose symbol begins with one of `TRACING_SYMBOLS`.
@@ -41,9 +42,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COUNTERS",
+    "DIVIDED",
     "EARLY",
     "FILTERED",
     "FREED",
+    "FREED_WRITTEN",
     "NESTED",
     "NONE",
     "OWNED",
@@ -52,6 +55,7 @@ __all__ = [
     "TASK",
     "TASK_SLOT",
     "TRACING_SYMBOLS",
+    "WRITTEN",
     "Hook",
     "Span",
     "Store",
@@ -61,19 +65,23 @@ __all__ = [
 PIN_DIRECTORY = "/sys/fs/bpf/pageowner"
 """Where all that keeps tracking alive is pinned."""
 
-NONE, OWNED, EARLY, FILTERED, DIVIDED = range(5)
+NONE, OWNED, EARLY, FILTERED, DIVIDED, WRITTEN = range(6)
 """``record.state``: no block begins here; whole record; one page (order 0) in use since before
-tracking; left out by a filter (order and gfp_mask only); being divided just now, look again."""
+tracking; left out by a filter (order and gfp_mask only). From ``DIVIDED`` on a CPU is at work on
+the record: `reading` looks again, and gives ``WRITTEN`` for what never stood still."""
 
 RECORD = np.dtype([
     ("ts", "u8"), ("stack_id", "u4"), ("task_id", "u4"), ("gfp_mask", "u4"), ("order", "u1"),
-    ("state", "u1"), ("migrate_reason", "u1"), ("moves", "u1"),
+    ("state", "u1"), ("moved", "u1"), ("generation", "u1"),
 ])
-"""struct record: 24 bytes a page frame. ``ts`` is CLOCK_MONOTONIC ns; ``migrate_reason`` is the
-kernel's enum migrate_reason + 1, 0 if never migrated."""
+"""struct record: 24 bytes a page frame. ``ts`` is CLOCK_MONOTONIC ns; the low 4 bits of ``moved``
+are the kernel's enum migrate_reason + 1, 0 if never migrated, the high 4 how often it was."""
 
 FREED = np.dtype([("ts", "u8"), ("stack_id", "u4"), ("task_id", "u4")])
 """struct freed: the last free of a block that began here, with ``--free``."""
+
+FREED_WRITTEN = 0xFFFFFFFFFFFFFFFF
+"""``ts`` of struct freed while a CPU writes it."""
 
 TASK = np.dtype([
     ("id", "u4"), ("refs", "u4"), ("tgid", "u4"), ("pid", "u4"), ("comm", "S16"),
@@ -475,17 +483,6 @@ class Store:
         free: NDArray[np.bool_] = (answers["refcount"] == 0) & (
             (answers["type"] == 0xFFFFFFFF) | never)
         return free
-
-    def pages_by_state(self) -> dict[str, int]:
-        """Base pages that the records speak for: ``owned``, ``early``, ``filtered``."""
-        pages = dict.fromkeys(("owned", "early", "filtered"), 0)
-        for span in self.spans:
-            state = span.records["state"]
-            pages["early"] += int(np.count_nonzero(state == EARLY))
-            for name, number in (("owned", OWNED), ("filtered", FILTERED)):
-                orders = np.bincount(span.records["order"][state == number], minlength=1)
-                pages[name] += int((orders << np.arange(len(orders))).sum())
-        return pages
 
     def memory(self) -> int:
         """Bytes of kernel memory that the maps take, as the kernel accounts them."""

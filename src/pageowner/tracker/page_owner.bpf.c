@@ -152,7 +152,7 @@ int on_nested_free(u64 *context)
 	if (was_seen(HOOK_FREE, context[0]))
 		return 0;
 	record = record_at(pfn);
-	if (!record || (!RECORD_WORD(record) && !is_busy(HOOK_FREE)))
+	if (!record || (state_in(RECORD_WORD(record)) == STATE_NONE && !is_busy(HOOK_FREE)))
 		return 0;
 	scratch = begin(HOOK_NESTED_FREE);
 	if (!scratch)

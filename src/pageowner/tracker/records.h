@@ -17,6 +17,7 @@ typedef long long s64;
 
 #define COMM_LEN 16    /* TASK_COMM_LEN, include/linux/sched.h */
 #define MAX_DEPTH 64   /* frames of a stack at most; the depth in use is set when loading */
+#define MAX_CLEARED 13 /* the largest MAX_PAGE_ORDER: arm64 with pages of 64 KiB */
 #define MAX_BLOCK 20   /* the largest order a record may have: gigantic pages pass MAX_PAGE_ORDER */
 #define TASK_SLOT_BITS 20
 #define SPARES 4       /* spans for memory that is added, a power of two */
@@ -30,12 +31,33 @@ enum state {
 	STATE_EARLY = 2,    /* this one page (order 0) was in use before tracking began */
 	STATE_FILTERED = 3, /* allocated while tracked, left out by a filter: order and gfp only */
 	STATE_DIVIDED = 4,  /* a CPU is dividing this block just now; look again */
+	STATE_WRITTEN = 5,  /* a CPU is writing this record just now; look again */
 };
 
 /*
  * One for each page frame; it speaks for a block at the block's first page.
- * order to spare are one aligned word, written last and cleared first: a reader that finds
- * the same word before and after has a whole record.
+ *
+ * How it is written (store.bpf.h) and read (reading.py):
+ *
+ * - order to generation are one aligned word. The generation counts up with every change of the word,
+ *   also while no block begins here, and is never reset.
+ * - Who writes the other fields takes the record first: it exchanges the word that it has read for one
+ *   of STATE_WRITTEN, the order to be and the next generation, by compare and exchange, so that there
+ *   is one writer at a time.
+ *   Then come the fields, and last the word of the new state, of that same generation. Where a machine
+ *   may show stores in another order there is a barrier before the fields and one after them
+ *   (in_order()). What changes the word alone does that by one compare and exchange. STATE_DIVIDED is
+ *   taken in the same way; the fields stay what they are.
+ * - Who finds a record taken looks again, TRIES times; then it leaves the record as it is and counts
+ *   COUNT_CONTENDED.
+ * - A reader copies all 24 bytes, and after a barrier reads all of them once more. If they are the
+ *   same, and the state is not STATE_DIVIDED or above, it has a record that was whole in between.
+ *   Else it looks again; a record that never stands still is counted and said to be in motion.
+ *
+ * Why that is enough though the generation comes round after 256 changes: of two writers that both
+ * left this word, one wrote another ts, since two allocations that begin at one page differ in time.
+ * The fields of a block left out by a filter are all 0, but for gfp_mask, which is read in one with
+ * the word.
  */
 struct record {
 	u64 ts;             /* of the allocation, CLOCK_MONOTONIC ns, as the kernel's page owner */
@@ -44,13 +66,18 @@ struct record {
 	u32 gfp_mask;
 	u8 order;
 	u8 state;           /* enum state */
-	u8 migrate_reason;  /* of the last migration + 1 (enum migrate_reason); 0: never migrated */
-	u8 moves;           /* how often it was migrated, up to 255 */
+	u8 moved;           /* low 4 bits: why it was migrated last, enum migrate_reason + 1, 0: never;
+			     * high 4: how often it was, up to 15 */
+	u8 generation;
 };
 
-/* The free side, one for each page frame, when asked for. */
+/*
+ * The free side, one for each page frame, when asked for. Its ts is what the word is of a record:
+ * FREED_WRITTEN while it is being written, taken by compare and exchange; no two frees have the same.
+ */
+#define FREED_WRITTEN 0xffffffffffffffffULL
 struct freed {
-	u64 ts;             /* of the last free of a block beginning here */
+	u64 ts;             /* of the last free of a block beginning here; 0: none was seen */
 	u32 stack_id;
 	u32 task_id;        /* holds no reference: right only while tasks[slot].id is still the same */
 };
@@ -116,7 +143,7 @@ enum counter {
 	COUNT_TASKS_TAKEN,     /* slots of the task table that were given to a new task */
 	COUNT_BULK_MISSED,     /* pages of a bulk allocation past the end of what one event handles */
 	COUNT_EXTFRAG_FULL,    /* fragmentation events that found no slot */
-	COUNT_CONTENDED,       /* parts freed whose block another CPU was dividing too long */
+	COUNT_CONTENDED,       /* what could not be written since another CPU had the record too long */
 	COUNT_NESTED_ALLOCS,   /* blocks seen allocated by the second program, the first being busy */
 	COUNT_NESTED_FREES,    /* blocks seen freed by the second program, the first being busy */
 	COUNT_REENTERED,       /* the first program ran inside itself, on kernels that allow it */

@@ -61,7 +61,8 @@ const volatile u8 has_spares;
 const volatile u32 depth = 16;     /* frames of a stack */
 const volatile u32 stack_mask;     /* slots of stacks - 1, a power of two */
 const volatile u32 task_mask;      /* slots of tasks - 1, a power of two */
-const volatile u32 top_block = 10; /* MAX_PAGE_ORDER */
+const volatile u32 max_order = 10; /* MAX_PAGE_ORDER */
+const volatile u8 weak_order = 1;  /* stores may be seen in another order: all but x86 */
 const volatile u8 free_side;       /* keep who freed */
 
 /* Filters: what does not pass is recorded as STATE_FILTERED. */
@@ -94,8 +95,8 @@ u32 skip_frames[HOOKS] SEC(".data.skip");
  * free. A span can have one of them only, so that no two become the same. SPARE_HELD: userspace is
  * at work on them. */
 u32 spare_spans[SPARES] SEC(".data.spares");
-/* The largest order that any record has had: how far up to look for a containing block. */
-u32 top_order;
+/* A bit for each order that a record has had: how far up to look for a containing block. */
+u32 orders_seen;
 
 /* ---- maps ---- */
 
@@ -210,6 +211,20 @@ struct {
 u32 sighted;
 
 /* ---- small things ---- */
+
+/* What was read and written before this is so for every CPU before what follows. BPF has no barriers,
+ * but its atomic operations that return a value are full ones (arch/arm64/net/bpf_jit_comp.c:
+ * swpal, or ldxr and stlxr with dmb ish behind): here on a word of the program's own stack. Between
+ * two of our own accesses an operation on the word in question would not do: its store may be late. */
+INLINE void in_order(void)
+{
+	u32 nothing = 0;
+
+	barrier();
+	if (weak_order)
+		asm volatile("" : : "r"(__sync_lock_test_and_set(&nothing, 1)));
+	barrier();
+}
 
 INLINE void count(enum counter which, u64 n)
 {

@@ -58,7 +58,7 @@ GLOBAL u32 find_stack(u32 hook, u32 n, u64 hash)
 			held = __sync_val_compare_and_swap(&stack->hash, 0, hash);
 		if (!held) {
 			write_stack(slot, hook);
-			barrier();
+			in_order();
 			*(volatile u32 *)&stack->n = n;
 			return slot;
 		}
@@ -66,7 +66,7 @@ GLOBAL u32 find_stack(u32 hook, u32 n, u64 hash)
 		 * our own; readers compare stacks by their frames. */
 		if (held != hash || *(volatile u32 *)&stack->n != n)
 			continue;
-		barrier();
+		in_order();
 		if (same_stack(slot, hook))
 			return slot;
 		count(COUNT_STACK_COLLISIONS, 1);

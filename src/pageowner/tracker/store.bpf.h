@@ -72,14 +72,24 @@ INLINE struct record *record_for(u64 pfn)
 	return record;
 }
 
-/* order, state, migrate_reason and moves are one word, so that readers see all or nothing. */
-#define RECORD_WORD(record) (*(volatile u32 *)&(record)->order)
+/* ---- a record's word, and the protocol of records.h ---- */
 
-INLINE u32 record_word(u8 order, u8 state, u8 migrate_reason, u8 moves)
+#define RECORD_WORD(record) (*(volatile u32 *)&(record)->order)
+#define WORD_WITHOUT_GENERATION 0x00ffffffU
+#define TRIES 32 /* how often a record that another CPU has is looked at again: some 100 ns */
+
+/* A word but for its generation. */
+INLINE u32 record_word(u8 order, u8 state, u8 moved)
 {
-	return order | state << 8 | migrate_reason << 16 | (u32)moves << 24;
+	return order | state << 8 | moved << 16;
 }
 
+/* The word that follows another one: what it says, in the next generation. */
+INLINE u32 next_word(u32 was, u32 what)
+{
+	return ((was & ~WORD_WITHOUT_GENERATION) + WORD_WITHOUT_GENERATION + 1) |
+	       (what & WORD_WITHOUT_GENERATION);
+}
 
 INLINE u8 state_in(u32 word)
 {
@@ -97,147 +107,249 @@ INLINE int is_block(u32 word)
 	return state_in(word) == STATE_OWNED || state_in(word) == STATE_FILTERED;
 }
 
-/* ---- what an event does to the store ---- */
-
-INLINE void forget(struct record *record)
+/* Whether a CPU has this record to itself just now. */
+INLINE int is_held(u32 word)
 {
-	u32 id = record->task_id;
-	u32 word = RECORD_WORD(record);
-
-	RECORD_WORD(record) = 0;
-	if (state_in(word) == STATE_OWNED)
-		drop_task(id, 1);
+	return state_in(word) >= STATE_DIVIDED;
 }
 
-/* No block begins at pfn: it gets the word 0, or that of an early page. */
-GLOBAL int clear_one(u64 pfn, u32 word)
+INLINE int replace_word(struct record *record, u32 was, u32 word)
+{
+	return __sync_val_compare_and_swap((u32 *)&record->order, was, word) == was;
+}
+
+/* Take a record to write it, if its word is still this one. What it will say tells its order. */
+INLINE int mark(struct record *record, u32 was, u32 what)
+{
+	if (!replace_word(record, was, next_word(was, (what & 0xff) | STATE_WRITTEN << 8)))
+		return 0;
+	in_order();
+	return 1;
+}
+
+/* Let go of a record that had this word when it was taken. */
+INLINE void publish(struct record *record, u32 was, u32 what)
+{
+	in_order();
+	RECORD_WORD(record) = next_word(was, what);
+}
+
+INLINE void fill(struct record *to, u64 ts, u32 stack, u32 task, u32 gfp_mask)
+{
+	to->ts = ts;
+	to->stack_id = stack;
+	to->task_id = task;
+	to->gfp_mask = gfp_mask;
+}
+
+/* Copy a record whole; its word, which is_held() if no try was lucky. */
+INLINE u32 copy_whole(struct record *from, struct record *copy)
+{
+	u32 i, word;
+
+	for (i = 0; i < TRIES; i++) {
+		word = RECORD_WORD(from);
+		if (is_held(word))
+			continue;
+		in_order();
+		*copy = *from;
+		in_order();
+		if (RECORD_WORD(from) == word)
+			return word;
+	}
+	count(COUNT_CONTENDED, 1);
+	return record_word(0, STATE_WRITTEN, 0);
+}
+
+/* ---- what an event does to the store ---- */
+
+/* No block begins here any more, if the word is still this one. */
+INLINE int forget(struct record *record, u32 word)
+{
+	u32 id = *(volatile u32 *)&record->task_id;
+
+	if (!replace_word(record, word, next_word(word, record_word(0, STATE_NONE, 0))))
+		return 0;
+	if (state_in(word) == STATE_OWNED)
+		drop_task(id, 1);
+	return 1;
+}
+
+/* No block begins at pfn: its state is none, or early. */
+GLOBAL int clear_one(u64 pfn, u32 state)
 {
 	struct record *record = record_at(pfn);
-	u32 was;
+	u32 i, id, was;
 
 	if (!record)
 		return 0;
-	was = RECORD_WORD(record);
-	if (was == word)
+	for (i = 0; i < TRIES; i++) {
+		was = RECORD_WORD(record);
+		if (state_in(was) == state)
+			return 0;
+		id = *(volatile u32 *)&record->task_id;
+		if (is_held(was) ||
+		    !replace_word(record, was, next_word(was, record_word(0, state, 0))))
+			continue;
+		if (state_in(was) == STATE_OWNED)
+			drop_task(id, 1);
+		if (state_in(was) != STATE_NONE)
+			count(state_in(was) == STATE_EARLY ? COUNT_EARLY_FREED : COUNT_MERGES, 1);
 		return 0;
-	if (was)
-		count(state_in(was) == STATE_EARLY ? COUNT_EARLY_FREED : COUNT_MERGES, 1);
-	forget(record);
-	if (word)
-		RECORD_WORD(record) = word;
+	}
+	count(COUNT_CONTENDED, 1);
 	return 0;
 }
 
-/* The same for page frames first .. 2**order - 1 after pfn. Of blocks beyond 1024 pages only the
- * beginning is looked at: their pages come from free memory, where no block begins.
- * (What loops many times calls functions that the verifier checks once.) */
-GLOBAL int clear_range(u64 pfn, u32 order, u32 first, u32 word)
-{
-	u32 i, end = order < 10 ? 1U << (order & 15) : 1024;
+#define CLEARED_AT_ONCE 512
 
-	for (i = 0; i < 1024; i++) {
-		if (first + i >= end)
+/* (What loops many times calls functions that the verifier checks once.) */
+GLOBAL int clear_some(u64 pfn, u64 end, u32 state)
+{
+	u32 i;
+
+	for (i = 0; i < CLEARED_AT_ONCE; i++) {
+		if (pfn + i >= end)
 			break;
-		clear_one(pfn + first + i, word);
+		clear_one(pfn + i, state);
 	}
 	return 0;
 }
 
-INLINE void put(struct record *to, struct record *from, u32 word)
+/* The same for page frames first .. 2**order - 1 after pfn. Of blocks larger than the page
+ * allocator has, which were put together of free memory, where no block begins, only the beginning
+ * is looked at: no more than 2**MAX_CLEARED pages, some 5 ns each. */
+INLINE int clear_range(u64 pfn, u32 order, u32 first, u32 state)
 {
-	RECORD_WORD(to) = 0;
-	barrier();
-	to->ts = from->ts;
-	to->stack_id = from->stack_id;
-	to->task_id = from->task_id;
-	to->gfp_mask = from->gfp_mask;
-	barrier();
-	RECORD_WORD(to) = word;
+	u64 end = pfn + (1ULL << ((order < max_order ? order : max_order) & 31));
+	u32 i;
+
+	pfn += first;
+	for (i = 0; i < (1 << MAX_CLEARED) / CLEARED_AT_ONCE; i++) {
+		if (pfn >= end)
+			break;
+		clear_some(pfn, end, state);
+		pfn += CLEARED_AT_ONCE;
+	}
+	return 0;
+}
+
+/* Note that there are blocks of this order. */
+INLINE void seen_order(u32 order)
+{
+	u32 bit = 1U << (order & 31);
+
+	if (!(*(volatile u32 *)&orders_seen & bit))
+		__sync_fetch_and_or(&orders_seen, bit);
+}
+
+/* Write a record whatever it said; the word that it had, which is_held() if another CPU did not let
+ * go of it. */
+INLINE u32 put(struct record *to, struct record *from, u32 what)
+{
+	u32 i, was;
+
+	for (i = 0; i < TRIES; i++) {
+		was = RECORD_WORD(to);
+		if (is_held(was) || !mark(to, was, what))
+			continue;
+		if (state_in(was) == STATE_OWNED)
+			drop_task(to->task_id, 1);
+		fill(to, from->ts, from->stack_id, from->task_id, from->gfp_mask);
+		publish(to, was, what);
+		return was;
+	}
+	count(COUNT_CONTENDED, 1);
+	return record_word(0, STATE_WRITTEN, 0);
 }
 
 /* A piece of a divided block, which holds a reference to its task. Where there is a record already
  * it is younger, and the block was stale there: it stays. */
-INLINE void put_piece(struct record *to, struct record *from, u32 word)
+INLINE void put_piece(struct record *to, struct record *from, u32 what)
 {
-	if (!is_block(RECORD_WORD(to)))
-		put(to, from, word);
-	else if (state_in(word) == STATE_OWNED)
+	u32 was = RECORD_WORD(to);
+
+	if (!is_block(was) && !is_held(was) && mark(to, was, what)) {
+		fill(to, from->ts, from->stack_id, from->task_id, from->gfp_mask);
+		publish(to, was, what);
+	} else if (state_in(what) == STATE_OWNED) {
 		drop_task(from->task_id, 1);
+	}
 }
 
-/* A block begins at pfn; its task's reference passes to the record. */
-GLOBAL int own(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
+/* A block begins at pfn, with what fresh says of it; its task's reference passes to the record. */
+INLINE void begin_block(u64 pfn, u32 order, u32 state, struct record *fresh)
 {
 	struct record *record = record_for(pfn);
-	struct record fresh = {};
+	u32 was;
 
 	if (!record) {
-		drop_task(task, 1);
+		drop_task(fresh->task_id, 1);
 		count(COUNT_OUT_OF_RANGE, 1);
-		return 0;
-	}
-	if (is_block(RECORD_WORD(record))) {
-		forget(record);
-		count(COUNT_OVERWRITTEN, 1);
+		return;
 	}
 	if (order)
-		clear_range(pfn, order, 1, 0);
-	if (order > top_order)
-		top_order = order;
-	fresh.ts = bpf_ktime_get_ns();
-	fresh.stack_id = stack;
-	fresh.task_id = task;
-	fresh.gfp_mask = gfp_mask;
-	put(record, &fresh, record_word(order, STATE_OWNED, 0, 0));
+		clear_range(pfn, order, 1, STATE_NONE);
+	seen_order(order);
+	was = put(record, fresh, record_word(order, state, 0));
+	if (is_held(was))
+		drop_task(fresh->task_id, 1);
+	else if (is_block(was))
+		count(COUNT_OVERWRITTEN, 1);
+}
+
+INLINE void own_since(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task, u64 ts)
+{
+	struct record fresh = {};
+
+	fill(&fresh, ts, stack, task, gfp_mask);
+	begin_block(pfn, order, STATE_OWNED, &fresh);
+}
+
+GLOBAL int own(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
+{
+	own_since(pfn, order, gfp_mask, stack, task, bpf_ktime_get_ns());
 	return 0;
 }
 
 /* The same for a single page whose record is free for it, in place: nearly all are. 0: it is not. */
 INLINE int own_page(struct record *record, u32 gfp_mask, u32 stack, u32 task)
 {
-	if (is_block(RECORD_WORD(record)))
+	u32 was = RECORD_WORD(record), what = record_word(0, STATE_OWNED, 0);
+
+	if (is_block(was) || is_held(was) || !mark(record, was, what))
 		return 0;
-	RECORD_WORD(record) = 0;
-	barrier();
-	record->ts = bpf_ktime_get_ns();
-	record->stack_id = stack;
-	record->task_id = task;
-	record->gfp_mask = gfp_mask;
-	barrier();
-	RECORD_WORD(record) = record_word(0, STATE_OWNED, 0, 0);
+	fill(record, bpf_ktime_get_ns(), stack, task, gfp_mask);
+	publish(record, was, what);
 	return 1;
 }
 
 /* A block begins at pfn that a filter leaves out. */
 GLOBAL int own_filtered(u64 pfn, u32 order, u32 gfp_mask)
 {
-	struct record *record = record_for(pfn);
 	struct record fresh = {};
 
 	count(COUNT_FILTERED, 1);
-	if (!record) {
-		count(COUNT_OUT_OF_RANGE, 1);
-		return 0;
-	}
-	if (is_block(RECORD_WORD(record))) {
-		forget(record);
-		count(COUNT_OVERWRITTEN, 1);
-	}
-	if (order)
-		clear_range(pfn, order, 1, 0);
-	if (order > top_order)
-		top_order = order;
-	fresh.gfp_mask = gfp_mask;
-	put(record, &fresh, record_word(order, STATE_FILTERED, 0, 0));
+	fill(&fresh, 0, 0, 0, gfp_mask);
+	begin_block(pfn, order, STATE_FILTERED, &fresh);
 	return 0;
 }
 
 /* Take the right to divide the block of this record; its word, or 0 if another CPU was first. */
 INLINE u32 claim(struct record *record, u32 word)
 {
-	u32 divided = (word & ~0xff00U) | STATE_DIVIDED << 8;
+	u32 divided = next_word(word, (word & ~0xff00U) | STATE_DIVIDED << 8);
 
-	return __sync_val_compare_and_swap((u32 *)&record->order, word, divided) == word ? word : 0;
+	if (!replace_word(record, word, divided))
+		return 0;
+	in_order();
+	return word;
+}
+
+/* What a word says, of a block of another order. */
+INLINE u32 resized(u32 word, u32 order)
+{
+	return (word & WORD_WITHOUT_GENERATION & ~0xffU) | order;
 }
 
 /*
@@ -270,13 +382,13 @@ GLOBAL int carve(u64 head, u32 word, u64 pfn, u32 order, u32 keep)
 			continue; /* last, since others wait until it is no longer divided */
 		to = record_at(piece);
 		if (to)
-			put_piece(to, &copy, (word & ~0xffU) | size);
+			put_piece(to, &copy, resized(word, size));
 	}
 	if (pfn != head) {
 		if (keep) {
 			to = record_at(pfn);
 			if (to)
-				put_piece(to, &copy, (word & ~0xffU) | order);
+				put_piece(to, &copy, resized(word, order));
 		}
 		/* The head's piece: the largest that holds head and not pfn. */
 		size = order_in(word);
@@ -285,11 +397,11 @@ GLOBAL int carve(u64 head, u32 word, u64 pfn, u32 order, u32 keep)
 			if ((pfn ^ head) >> (size & 31) & 1)
 				break;
 		}
-		RECORD_WORD(from) = (word & ~0xffU) | size;
+		publish(from, word, resized(word, size));
 	} else if (keep) {
-		RECORD_WORD(from) = (word & ~0xffU) | order;
+		publish(from, word, resized(word, order));
 	} else {
-		RECORD_WORD(from) = 0;
+		publish(from, word, record_word(0, STATE_NONE, 0));
 	}
 	count(COUNT_CARVES, 1);
 	return 0;
@@ -301,12 +413,12 @@ GLOBAL int carve(u64 head, u32 word, u64 pfn, u32 order, u32 keep)
 /* One try of isolate(). */
 GLOBAL int isolate_once(u64 pfn, u32 order, u32 keep)
 {
-	u32 size, word, top = top_order;
+	u32 size, word, seen = orders_seen;
 	struct record *record;
 	u64 head;
 
 	for (size = 0; size <= MAX_BLOCK; size++) {
-		if (size > top)
+		if (!(seen >> (size & 31)))
 			break;
 		head = pfn & ~((1ULL << size) - 1);
 		if (size && head == (pfn & ~((1ULL << (size - 1)) - 1)))
@@ -315,7 +427,7 @@ GLOBAL int isolate_once(u64 pfn, u32 order, u32 keep)
 		if (!record)
 			break;
 		word = RECORD_WORD(record);
-		if (state_in(word) == STATE_DIVIDED)
+		if (is_held(word))
 			return CONTENDED;
 		if (!is_block(word) || order_in(word) <= order ||
 		    head + (1ULL << (order_in(word) & 31)) <= pfn)
@@ -334,7 +446,7 @@ GLOBAL int isolate(u64 pfn, u32 order, u32 keep)
 {
 	int tries, result;
 
-	for (tries = 0; tries < 32; tries++) {
+	for (tries = 0; tries < TRIES; tries++) {
 		result = isolate_once(pfn, order, keep);
 		if (result != CONTENDED)
 			return result;
@@ -357,7 +469,7 @@ GLOBAL int free_part(u64 pfn, u32 order)
 			return 0;
 		count(COUNT_UNKNOWN_FREES, 1);
 	}
-	return clear_range(pfn, order, 0, 0);
+	return clear_range(pfn, order, 0, STATE_NONE);
 }
 
 struct split {
@@ -368,7 +480,7 @@ struct split {
 	u32 word;           /* of each piece */
 	u32 left;
 	u32 to;
-	u32 spare;
+	u32 head_word;      /* as it was taken */
 };
 
 /* One for each program that splits: on a function of the kernel a program may be preempted, and
@@ -401,7 +513,7 @@ GLOBAL int split_step(u32 splitter)
 		if (--split->left == 0) {
 			record = record_at(split->head);
 			if (record)
-				RECORD_WORD(record) = split->word;
+				publish(record, split->head_word, split->word);
 		}
 		return 1;
 	}
@@ -410,14 +522,15 @@ GLOBAL int split_step(u32 splitter)
 		split->at += 1ULL << (split->to & 31);
 		return 1;
 	}
-	if (order_in(word) <= split->to || order_in(word) - split->to > 10 ||
+	if (order_in(word) <= split->to || order_in(word) - split->to > MAX_CLEARED ||
 	    !claim(record, word)) {
 		split->at += 1ULL << (order_in(word) & 31);
 		return 1;
 	}
 	split->head = split->at;
+	split->head_word = word;
 	split->copy = *record;
-	split->word = (word & ~0xffU) | split->to;
+	split->word = resized(word, split->to);
 	split->left = (1U << ((order_in(word) - split->to) & 15)) - 1;
 	if (state_in(word) == STATE_OWNED)
 		hold_more(split->copy.task_id, split->left);
@@ -425,7 +538,19 @@ GLOBAL int split_step(u32 splitter)
 	return 1;
 }
 
-/* All blocks of more than 2**to pages that begin in this range become blocks of 2**to. */
+/* Up to so many steps; 0 when all is done. */
+GLOBAL int split_steps(u32 splitter)
+{
+	u32 i;
+
+	for (i = 0; i < CLEARED_AT_ONCE; i++)
+		if (!split_step(splitter))
+			return 0;
+	return 1;
+}
+
+/* All blocks of more than 2**to pages that begin in this range become blocks of 2**to: in a block of
+ * 2**MAX_CLEARED pages that many pieces, some 20 ns each. */
 GLOBAL int split_until(u64 pfn, u64 end, u32 to, u32 splitter)
 {
 	struct split *split = bpf_map_lookup_elem(&split_now, &splitter);
@@ -437,8 +562,8 @@ GLOBAL int split_until(u64 pfn, u64 end, u32 to, u32 splitter)
 	split->end = end;
 	split->left = 0;
 	split->to = to;
-	for (i = 0; i < 1024; i++)
-		if (!split_step(splitter))
+	for (i = 0; i <= (1 << MAX_CLEARED) / CLEARED_AT_ONCE; i++)
+		if (!split_steps(splitter))
 			break;
 	count(COUNT_SPLITS, 1);
 	return 0;
@@ -462,8 +587,8 @@ GLOBAL int split_range(u64 pfn, u32 order, u32 to, u32 splitter)
 GLOBAL int move_owner(u64 to, u64 from, u32 order, u32 reason)
 {
 	struct record *old = record_at(from), *new = record_for(to);
-	struct record copy;
-	u32 word, moves;
+	struct record copy = {};
+	u32 word, was, moves, state;
 
 	if (!old || !new) {
 		count(COUNT_OUT_OF_RANGE, 1);
@@ -472,25 +597,29 @@ GLOBAL int move_owner(u64 to, u64 from, u32 order, u32 reason)
 	word = RECORD_WORD(old);
 	if (state_in(word) != STATE_EARLY && !(is_block(word) && order_in(word) == order))
 		isolate(from, order, 1);
-	copy = *old;
-	word = RECORD_WORD(old);
-	if (is_block(RECORD_WORD(new)))
-		forget(new);
+	word = copy_whole(old, &copy);
 	count(COUNT_MIGRATED, 1);
 	if (!is_block(word)) {
+		state = state_in(word) == STATE_EARLY ? STATE_EARLY : STATE_NONE;
+		word = RECORD_WORD(new);
+		if (is_block(word))
+			forget(new, word);
 		/* Whoever moves a page does not own it: it stays early, or unknown. */
-		clear_range(to, order, 0,
-			    state_in(word) == STATE_EARLY ? record_word(0, STATE_EARLY, 0, 0) : 0);
+		clear_range(to, order, 0, state);
 		return 0;
 	}
 	if (order)
-		clear_range(to, order, 1, 0);
+		clear_range(to, order, 1, STATE_NONE);
 	if (state_in(word) == STATE_OWNED)
 		hold_more(copy.task_id, 1);
-	moves = word >> 24;
-	if (moves < 255)
+	moves = copy.moved >> 4;
+	if (moves < 15)
 		moves++;
-	put(new, &copy, record_word(order_in(word), state_in(word), reason, moves));
+	if (reason > 15)
+		reason = 15;
+	was = put(new, &copy, record_word(order_in(word), state_in(word), reason | moves << 4));
+	if (is_held(was) && state_in(word) == STATE_OWNED)
+		drop_task(copy.task_id, 1);
 	return 0;
 }
 

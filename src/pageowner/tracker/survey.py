@@ -16,6 +16,7 @@ import numpy as np
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import pageflags
+from pageowner.tracker import reading
 from pageowner.tracker.accounts import (
     ABSENT,
     CLASSES,
@@ -28,7 +29,7 @@ from pageowner.tracker.accounts import (
     account,
     spoken_for,
 )
-from pageowner.tracker.maps import NONE, OWNED, RECORD, Store
+from pageowner.tracker.maps import OWNED, RECORD, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ __all__ = ["COLUMNS", "SEEN", "STATES", "Survey", "not_given", "survey"]
 
 COLUMNS: dict[str, str] = {
     "pfn": "u8", "order": "u1", "state": "u1", "ts": "u8", "stack_id": "u4", "task_id": "u4",
-    "gfp_mask": "u4", "migrate_reason": "u1", "flags": "u8", "cgroup": "u8",
+    "gfp_mask": "u4", "moved": "u1", "flags": "u8", "cgroup": "u8",
 }
 """What is kept of a row, and as which NumPy type. ``state`` is a place in `STATES`; what comes
 from a record is 0 for rows that have none."""
@@ -51,7 +52,7 @@ STATES = ("owned", "early", "untracked")
 SEEN = ("stale_pages", "split_blocks", "reread_pages", "changed_pages")
 """What is counted on the way: see `Survey`."""
 
-_FROM_RECORD = ("ts", "stack_id", "task_id", "gfp_mask", "migrate_reason")
+_FROM_RECORD = ("ts", "stack_id", "task_id", "gfp_mask", "moved")
 _BUDDY = pageflags.bit("buddy")
 _NOPAGE = pageflags.bit("nopage")
 
@@ -122,6 +123,7 @@ class _Walk:
         self.totals = np.zeros(len(CLASSES), np.int64)
         self.seen = dict.fromkeys(SEEN, 0)
         self.result = Survey(seen=self.seen)
+        self._records = np.empty(self.size, RECORD)
         self.flags_file: int | None = None
         self.cgroup_file: int | None = None
 
@@ -161,8 +163,9 @@ class _Walk:
             carried = self._span(first, stop - first, carried, inside)
         frames = dict(zip(CLASSES, map(int, self.totals), strict=True))
         del frames["absent"]
-        if not frames["filtered"]:
-            del frames["filtered"]
+        for rare in ("filtered", "in_motion"):
+            if not frames[rare]:
+                del frames[rare]
         self.result.frames = frames
         return self.result
 
@@ -176,14 +179,15 @@ class _Walk:
         if live is None:
             live = np.zeros(count, RECORD)
         live = live[:count]
-        plain = not carried and not held_back and not (live["order"] > _ORDER).any()
-        runs = _busy_runs(live["state"], before) if plain else [(0, count)]
+        records = reading.whole(live, self._records[:count])
+        plain = not carried and not held_back and not (records["order"] > _ORDER).any()
+        runs = _busy_runs(records["state"], before) if plain else [(0, count)]
         pick = _indices(runs)
         self.totals[FREE] += count - len(pick)
         if not len(pick):
             return []
         before = _parts(before, runs)
-        records = _parts(live, runs)
+        records = _parts(records, runs)
         after = np.concatenate([self._frames(first + a, b - a) for a, b in runs])
         before, after = self._freed_unseen(records, live, before, after, first, pick)
         done = account(records, before, after, self.comp_gfp, carried, held_back)
@@ -223,7 +227,7 @@ class _Walk:
             inside = inside[self.store.unused((pick[inside] + first).astype(np.uint64))]
             before[inside] |= _BUDDY
             after[inside] |= _BUDDY
-            if np.array_equal(live[pick[at]], records[at]):
+            if reading.same(live, int(pick[at]), records[at]):
                 self.seen["stale_pages"] += len(inside)
         return before, after
 
@@ -248,7 +252,7 @@ class _Walk:
             known = np.zeros(len(doubt), bool)
             for start, stop in _same(place >> _ORDER):
                 window = int(place[start]) >> _ORDER << _ORDER
-                records = live[window:window + _WINDOW].copy()
+                records = reading.whole(live[window:window + _WINDOW])
                 low, high = int(place[start]), int(place[stop - 1]) + 1
                 read = self._frames(first + low, high - low)
                 flags[start:stop] = read[place[start:stop] - low]
@@ -266,11 +270,11 @@ class _Walk:
         """Pages that are free while their record stands: not those that only changed hands."""
         pages = 0
         heads = done.stale
-        now = live[pick[heads]]
-        for head in heads[(now["ts"] == records["ts"][heads]) & (now["state"] != NONE)].tolist():
+        now = reading.whole_at(live, pick[heads])
+        for head in heads[now == records[heads]].tolist():
             flags = self._frames(first + int(pick[head]), 1 << int(records["order"][head]))
             free = int(np.count_nonzero(flags & _BUDDY))
-            if np.array_equal(live[pick[head]], records[head]):
+            if reading.same(live, int(pick[head]), records[head]):
                 pages += free
         return pages
 

@@ -18,9 +18,10 @@ from pageowner.analysis.live import Look
 from pageowner.analysis.words import duration_ns
 from pageowner.formats.names import to_text
 from pageowner.kernel import gfp, kallsyms, pageflags, zones
+from pageowner.tracker import reading
 from pageowner.tracker.capture import stack_texts
 from pageowner.tracker.charges import Charges
-from pageowner.tracker.maps import EARLY, FILTERED, OWNED, TASK_SLOT
+from pageowner.tracker.maps import EARLY, FILTERED, OWNED, RECORD, WRITTEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +44,8 @@ _LOST = ("out_of_range", "stacks_full", "stacks_failed", "tasks_full", "bulk_mis
 @dataclass
 class Health:
     """How memory and the tracker stand: base ``pages`` by state (``owned``, ``early``,
-    ``untracked``, ``free``, and ``filtered`` where a filter is on); ``hooks`` active of
+    ``untracked``, ``free``, ``filtered`` where a filter is on, and ``in_motion`` where a record did
+    not stand still); ``hooks`` active of
     ``all_hooks``; events ``missed``, and ``lost`` for other reasons (see `maps.COUNTERS`); records
     found ``stale`` among ``checked`` by page flags so far; bytes of kernel ``memory``; all
     allocations and frees per second, counted by the tracker."""
@@ -92,6 +94,7 @@ class Tally:
         self._seldom_ns = 0
         self._events: tuple[int, int, int] | None = None
         self._patrolled: tuple[int, int] = (0, 0)
+        self._records = np.empty(0, RECORD)
 
     def look(self, fields: Iterable[str], chosen: Filter | None = None) -> Look:
         """Count what is live now, with these fields; of ``chosen`` the ages alone are heeded.
@@ -101,7 +104,7 @@ class Tally:
         self.store.check_on()
         free = zones.free_pages(zones.read_text("/proc/zoneinfo"))
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        known = {"owned": 0, "early": 0, "filtered": 0}
+        known = {"owned": 0, "early": 0, "filtered": 0, "in_motion": 0}
         asked = _Asked(frozenset(fields) - {"stack", "task"}, self._last_ns, now, chosen)
         parts = [self._runs(span, asked, known) for span in self.store.spans]
         free = (free + zones.free_pages(zones.read_text("/proc/zoneinfo"))) // 2
@@ -115,13 +118,14 @@ class Tally:
         """The owned blocks of a span, side by side ones of one kind together: neighbours are most
         often taken by one owner, and so what is left to be counted is much less. What is known is
         added up."""
-        state = span.records["state"].copy()  # side by side, they are compared many at a time
+        records = reading.whole(span.records, self._buffer(len(span.records)))
+        state = records["state"].copy()  # side by side, they are compared many at a time
         known["early"] += int(np.count_nonzero(state == EARLY))
-        filtered = span.records["order"][state == FILTERED]
-        known["filtered"] += int((np.int64(1) << filtered.astype(np.int64)).sum())
+        known["filtered"] += reading.pages_of(records, FILTERED)
+        known["in_motion"] += reading.pages_of(records, WRITTEN)
         at = np.flatnonzero(state == OWNED)
-        words = span.records.view("u8").reshape(-1, 3)
-        ts, order = words[at, 0], span.records["order"][at]
+        words = records.view("u8").reshape(-1, 3)
+        ts, order = words[at, 0], records["order"][at]
         # What came after the clock was read is left to the next look.
         if len(ts) and (asked.since or ts.max() > asked.until):
             known["owned"] += int((np.int64(1) << order.astype(np.int64)).sum())
@@ -131,7 +135,8 @@ class Tally:
             large = order[order > 0].astype(np.int64)
             known["owned"] += len(order) - len(large) + int((np.int64(1) << large).sum())
         columns = {"owner": words[at, 1]}
-        columns |= {name: self._column(name, span, at, ts) for name in sorted(asked.fields)}
+        columns |= {name: self._column(name, span.first, records, at, ts)
+                    for name in sorted(asked.fields)}
         change = np.zeros(max(len(at) - 1, 0), bool)
         for column in columns.values():
             change |= column[1:] != column[:-1]
@@ -162,15 +167,21 @@ class Tally:
         return Look(now, {name: self._labelled(name, column) for name, column in columns.items()},
                     *(np.bincount(codes, weights, size).astype(np.int64) for weights in counted))
 
-    def _column(self, name: str, span: Span, at: NDArray[np.int64],
+    def _buffer(self, length: int) -> NDArray[np.void]:
+        """Where a span's records are copied to, the same place for all spans."""
+        if len(self._records) < length:
+            self._records = np.empty(length, RECORD)
+        return self._records[:length]
+
+    def _column(self, name: str, first: int, records: NDArray[np.void], at: NDArray[np.int64],
                 ts: NDArray[np.uint64]) -> NDArray[Any]:
         if name == "order":
-            return np.ascontiguousarray(span.records["order"][at])
+            return np.ascontiguousarray(records["order"][at])
         if name == "gfp":
-            return np.ascontiguousarray(span.records["gfp_mask"][at])
+            return np.ascontiguousarray(records["gfp_mask"][at])
         if name == "migratetype":
-            return self.gfp.migratetype(np.ascontiguousarray(span.records["gfp_mask"][at]))
-        pfns = at + span.first
+            return self.gfp.migratetype(np.ascontiguousarray(records["gfp_mask"][at]))
+        pfns = at + first
         if name == "memcg":
             if self._charges is None:
                 self._charges = Charges(self.store.spans)
@@ -218,10 +229,9 @@ class Tally:
         new = np.array([one for one in ids if one not in self._tasks], np.uint32)
         if not len(new):
             return
-        table = self.store.tasks
-        entries = table[np.minimum(new & np.uint32(TASK_SLOT), len(table) - 1)]
-        for one, entry in zip(new.tolist(), entries, strict=True):
-            if entry["id"] == one:
+        for one, entry, known in zip(new.tolist(), *reading.known_tasks(self.store.tasks, new),
+                                     strict=True):
+            if known:
                 self._tasks[one] = (to_text(bytes(entry["comm"])), int(entry["tgid"]),
                                     int(entry["pid"]))
 
@@ -231,8 +241,9 @@ class Tally:
         untracked = max(self._managed - free - sum(known.values()), 0)
         health.pages = {"owned": known["owned"], "early": known["early"], "untracked": untracked,
                         "free": free}
-        if known["filtered"]:
-            health.pages["filtered"] = known["filtered"]
+        for rare in ("filtered", "in_motion"):
+            if known[rare]:
+                health.pages[rare] = known[rare]
         counters = self.store.counters()
         health.lost = sum(counters[name] for name in _LOST)
         allocs = counters["allocs"] + counters["nested_allocs"] + counters["bulk"]
@@ -265,11 +276,12 @@ class Tally:
             at = np.flatnonzero(part["state"] == OWNED)
             if not len(at):
                 continue  # costs nothing to speak of: go on to one that says something
-            before = part[at]
+            before = reading.whole_at(part, at)
             flags = pageflags.read(pageflags.KPAGEFLAGS, span.first + start, len(part))
-            there = part[at]
+            there = reading.whole_at(part, at)
             inside = at < len(flags)
             stale = pageflags.is_free(flags[at[inside]]) & (before[inside] == there[inside])
+            stale &= before["state"][inside] == OWNED
             self.health.stale += int(np.count_nonzero(stale))
             self.health.checked += len(at)
             return

@@ -101,12 +101,12 @@ GLOBAL u32 find_task(u32 hook)
 			id = 1U << TASK_SLOT_BITS;
 		id = (id & ~TASK_SLOT_MASK) | slot;
 		*(volatile u32 *)&task->id = 0;
-		barrier();
+		in_order();
 		*(u64 *)&task->tgid = key->pid_tgid >> 32 | key->pid_tgid << 32;
 		task->cgroup_id = key->cgroup_id;
 		((u64 *)task->comm)[0] = key->comm[0];
 		((u64 *)task->comm)[1] = key->comm[1];
-		barrier();
+		in_order();
 		*(volatile u32 *)&task->id = id;
 		/* Others may have added and taken back their reference meanwhile: add, not set. */
 		__sync_fetch_and_add(&task->refs, 1 - TASK_TAKING);

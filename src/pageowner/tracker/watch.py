@@ -19,8 +19,9 @@ from pageowner.analysis.subsystems import PRIVATE, distinctive_frame, module_of,
 from pageowner.formats.names import to_text
 from pageowner.kernel import gfp, kallsyms, zones
 from pageowner.snapshot import Snapshot
+from pageowner.tracker import reading
 from pageowner.tracker.capture import capture, stack_texts
-from pageowner.tracker.maps import EARLY, FILTERED, OWNED, TASK_SLOT
+from pageowner.tracker.maps import EARLY, FILTERED, OWNED, RECORD, WRITTEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +39,8 @@ _CHEAP_KEYS = frozenset({"stack", "module", "subsystem", "frame", "comm", "pid",
 
 UNTRACKED = "untracked"
 """What pages in use without a record are called; see `Sampler.look`."""
+
+IN_MOTION = "in motion (their records were being written)"
 
 UNTRACKED_STACKS = "kernel stacks (untracked; KernelStack in /proc/meminfo)"
 UNTRACKED_VMALLOC = "vmalloc (untracked; VmallocUsed in /proc/meminfo)"
@@ -69,22 +72,22 @@ class Sampler:
         memory stands still for a tenth of a second."""
         free = zones.free_pages(zones.read_text("/proc/zoneinfo"))
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        parts: list[NDArray[np.void]] = []
-        known = 0
+        parts = [np.zeros(0, RECORD)]
+        known = moving = 0
         for span in self.store.spans:
-            state = span.records["state"]
+            taken = reading.whole(span.records)
+            state = taken["state"]
             known += int(np.count_nonzero(state == EARLY))
-            filtered = span.records["order"][state == FILTERED]
-            known += int((np.int64(1) << filtered.astype(np.int64)).sum())
-            at = np.flatnonzero(state == OWNED)
-            if len(at):
-                taken = span.records[at]
-                parts.append(taken[taken["state"] == OWNED])
-        records = np.concatenate(parts) if parts else np.zeros(0, self.store.spans[0].records.dtype)
+            known += reading.pages_of(taken, FILTERED)
+            moving += reading.pages_of(taken, WRITTEN)
+            parts.append(taken[state == OWNED])
+        records = np.concatenate(parts)
         free += zones.free_pages(zones.read_text("/proc/zoneinfo"))
         pages = np.int64(1) << records["order"].astype(np.int64)
         known += int(pages.sum())
         others = self._unseen()
+        if moving:
+            others[IN_MOTION] = moving
         # Below 0 where a record outlived its page: what counts is whether it rises.
         others[UNTRACKED] = self.managed - free // 2 - known - sum(others.values())
         mine = self._own(records["task_id"])
@@ -154,12 +157,10 @@ class Sampler:
 
     def _task(self, name: str, ids: NDArray[np.uint32]) -> Key:
         codes, distinct = _distinct(ids)
-        entries = self.store.tasks[np.minimum(distinct & np.uint32(TASK_SLOT),
-                                              len(self.store.tasks) - 1)]
         labels: list[Any] = [
-            None if not one or one != entry["id"] else
+            None if not known else
             to_text(bytes(entry["comm"])) if name == "comm" else int(entry[name])
-            for one, entry in zip(distinct, entries, strict=True)]
+            for entry, known in zip(*reading.known_tasks(self.store.tasks, distinct), strict=True)]
         return _joined(name, codes, labels)
 
 
