@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pageowner.kernel.limits import PFN_BITS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["joined", "pack", "unpack"]
 
-_MOST = 256 << 20  # bytes that a text may unpack to: 16 million runs
+_MOST = 64 << 20  # bytes that a text may unpack to: 4 million runs
 
 
 def joined(runs: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
@@ -49,9 +51,9 @@ def unpack(text: Any) -> NDArray[np.int64] | None:
         return None
     if not opener.eof or len(raw) % 16:
         return None
-    distances = np.frombuffer(raw, "<i8").astype(np.int64)
-    if len(distances) and (int(distances.min()) < 0 or int(distances.max()) >= 1 << 52
+    distances = np.frombuffer(raw, "<i8").astype(np.int64, copy=False)
+    if len(distances) and (int(distances.min()) < 0 or int(distances.max()) >= 1 << PFN_BITS
                            or not (distances[1:] > 0).all()):
         return None
     edges = np.cumsum(distances)
-    return None if len(edges) and int(edges[-1]) >= 1 << 52 else edges.reshape(-1, 2)
+    return None if len(edges) and int(edges[-1]) >= 1 << PFN_BITS else edges.reshape(-1, 2)

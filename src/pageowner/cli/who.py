@@ -9,6 +9,7 @@ import click
 from pageowner.cli import completing
 from pageowner.cli.options import as_json, at_time, load
 from pageowner.cli.verb import verb
+from pageowner.kernel.limits import PFN_BITS
 
 if TYPE_CHECKING:
     from pageowner.tracker.last_free import LastFree
@@ -27,7 +28,7 @@ class _Pfn(click.ParamType[int]):
             pfn = int(str(value), 0)
             if pfn < 0:
                 raise ValueError
-            if pfn >> 52:
+            if pfn >> PFN_BITS:
                 self.fail(f"{value} is beyond the page frames that a machine can have", param, ctx)
         except ValueError:
             self.fail(f"{value!r} is not a page frame number; write 1234 or 0x4d2", param, ctx)

@@ -22,6 +22,7 @@ import re
 from typing import NamedTuple
 
 from pageowner.formats.names import to_text
+from pageowner.kernel.limits import HIGHEST_ORDER, PFN_BITS, TIME_BITS
 
 __all__ = ["Body", "Header", "PfnLine", "parse_body", "parse_header", "parse_pfn_line",
            "parse_tail"]
@@ -79,7 +80,6 @@ _MIGRATED = b"Page has been migrated, last migrate reason: "
 _HANDLE = re.compile(rb"handle: (\d{1,10})\Z")
 _NODE = re.compile(rb"\bnode=([0-9]+)")
 _NODE_DIGITS = 4  # there are 1024 nodes at most (CONFIG_NODES_SHIFT)
-_HIGHEST_ORDER = 30  # gigantic pages go up to 22 (16 GiB in pages of 4 KiB)
 
 
 def _header(found: re.Match[bytes]) -> Header:
@@ -109,13 +109,13 @@ def parse_header(text: bytes) -> tuple[Header, bytes, int | None, int | None, in
 
 def _ns(digits: bytes) -> int:
     value = int(digits)
-    if value >> 63:
+    if value >> TIME_BITS:
         raise ValueError("a time of more than 292 years")
     return value
 
 
 def _checked(header: Header) -> Header:
-    if header.order > _HIGHEST_ORDER or header.gfp_mask >> 32:
+    if header.order > HIGHEST_ORDER or header.gfp_mask >> 32:
         raise ValueError("the order or the gfp mask is out of range")
     if any(n is not None and not -(1 << 31) <= n < 1 << 31 for n in (header.pid, header.tgid)):
         raise ValueError("the pid is out of range")
@@ -153,7 +153,7 @@ def parse_pfn_line(line: bytes) -> PfnLine:
             raise ValueError("the PFN line is cut or not a page_owner's")
         result = PfnLine(int(found[1]), int(found[2]), None, found[3].decode(),
                          to_text(_flags(found[5].strip())), found[4] is not None)
-    if result.pfn >> 52 or result.block > result.pfn:
+    if result.pfn >> PFN_BITS or result.block > result.pfn:
         raise ValueError("the pfn is out of range")
     return result
 

@@ -18,24 +18,24 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pageowner.errors import PageownerError
+from pageowner.formats import parquet_columns
 from pageowner.formats.whole_file import whole_file
-from pageowner.snapshot import METADATA_KEY, SCHEMA, Metadata, Snapshot
+from pageowner.kernel.limits import HIGHEST_ORDER, NODES, PFN_BITS, TIME_BITS
+from pageowner.snapshot import METADATA_KEY, SCHEMA, STATES, Metadata, Snapshot
 
 if TYPE_CHECKING:
     import os
 
     from numpy.typing import NDArray
 
-__all__ = ["CHANGES_KEY", "ORDER_KEY", "check", "is_snapshot", "read",
-           "read_metadata", "write"]
+__all__ = ["CHANGES_KEY", "COLUMNS", "DAMAGED", "ORDER_KEY", "check", "first_line", "is_snapshot",
+           "read", "read_metadata", "write"]
 
 ORDER_KEY = b"pageowner.order"
 """The key in the file's metadata of the column by which `read` sorts the rows."""
 
 CHANGES_KEY = b"pageowner.changes"
 """The key in the metadata of a file that is no snapshot alone (see `pageowner.formats.series`)."""
-
-_HIGHEST_ORDER = 30
 
 _NUMBERS = ("pfn", "ts_ns", "free_ts_ns", "handle")
 
@@ -126,53 +126,77 @@ def read(source: str | os.PathLike[str] | object, name: str | None = None) -> Sn
     """
     label = name or str(source)
     try:
-        table = pq.read_table(source, memory_map=False, page_checksum_verification=True)
-        # Arrow trusts the numbers of a dictionary column unless asked not to.
-        table.validate(full=True)
-    except (pa.ArrowException, OSError, ValueError, EOFError, MemoryError) as error:
-        first = str(error).split("\n", 1)[0]
-        raise PageownerError(f"{label}: a damaged Parquet file: {first}") from error
-    about = table.schema.metadata or {}
-    said = about.get(METADATA_KEY)
-    if said is None and CHANGES_KEY in about:
-        raise PageownerError(
-            f"{label}: only what changed since the capture before it; name its folder, and the time"
-            " with --at")
-    if said is None:
-        raise PageownerError(
-            f"{label}: a Parquet file, but not a snapshot of pageowner; those are made with"
-            " 'pageowner save'")
-    try:
-        meta = Metadata.from_json(said)
-        columns = {field.name: table[field.name] for field in SCHEMA
-                   if field.name in table.column_names}
-        del table
-        if about.get(ORDER_KEY) == b"pfn":
+        said = parquet_columns.about(source)
+        meta = _meta(said)
+        columns = parquet_columns.read_columns(source, list(SCHEMA))
+        if said.get(ORDER_KEY) == b"pfn":
             _sort_by_pfn(columns)
         snapshot = Snapshot.from_columns(columns, meta)
         check(snapshot)
     except PageownerError as error:
         raise PageownerError(f"{label}: {error}") from error
-    except (pa.ArrowException, ValueError, TypeError, KeyError) as error:
-        first = str(error).split("\n", 1)[0]
-        raise PageownerError(f"{label}: a column is not what a snapshot has: {first}") from error
+    except COLUMNS as error:
+        raise PageownerError(
+            f"{label}: a column is not what a snapshot has: {first_line(error)}") from error
+    except DAMAGED as error:
+        raise PageownerError(f"{label}: a damaged Parquet file: {first_line(error)}") from error
     return snapshot
+
+
+COLUMNS = (ValueError, TypeError, KeyError)
+"""What is raised where a file is sound and its columns are not those of a snapshot (ArrowInvalid
+and ArrowKeyError are ValueError and KeyError)."""
+
+DAMAGED = (pa.ArrowException, OSError, EOFError, MemoryError)
+"""What is raised where it cannot be read."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of Arrow's says, in one line."""
+    return str(error).split("\n", 1)[0]
+
+
+def _meta(said: dict[bytes, bytes]) -> Metadata:
+    text = said.get(METADATA_KEY)
+    if text is not None:
+        return Metadata.from_json(text)
+    if CHANGES_KEY in said:
+        raise PageownerError(
+            "only what changed since the capture before it; name its folder, and the time with"
+            " --at")
+    raise PageownerError(
+        "a Parquet file, but not a snapshot of pageowner; those are made with 'pageowner save'")
 
 
 def check(snapshot: Snapshot) -> None:
     """Raises ValueError for numbers in a file's columns that no kernel has."""
-    orders = snapshot.table["order"]
-    if orders.null_count or (len(orders) and pc.max(orders).as_py() > _HIGHEST_ORDER):
+    table = snapshot.table
+    orders = table["order"]
+    if orders.null_count or (_most(orders) or 0) > HIGHEST_ORDER:
         raise ValueError("no order, or one that no kernel has")
-    if (pc.max(snapshot.table["ts_ns"]).as_py() or 0) >> 63:
-        raise ValueError("a time of more than 292 years")
+    for name, bits in (("pfn", PFN_BITS), ("ts_ns", TIME_BITS), ("free_ts_ns", TIME_BITS)):
+        if (_most(table[name]) or 0) >> bits:
+            raise ValueError(f"{name} is {_most(table[name]):,}, which no machine has")
+    nodes = pc.min_max(table["node"]).as_py()
+    if nodes["min"] is not None and not 0 <= nodes["min"] <= nodes["max"] < NODES:
+        raise ValueError(f"node {nodes['min']} to {nodes['max']}, which no machine has")
+    if snapshot.pages >> PFN_BITS:
+        raise ValueError("more pages than a machine can have")
+    for chunk in table["state"].chunks:
+        if other := set(chunk.dictionary.to_pylist()) - {*STATES, None}:
+            raise ValueError(f"state is {min(map(repr, other)):.40}")
+
+
+def _most(column: pa.ChunkedArray) -> int | None:
+    most: int | None = pc.max(column).as_py()
+    return most
 
 
 def is_snapshot(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a saved snapshot, by its metadata alone."""
     try:
-        return METADATA_KEY in (pq.read_metadata(path).metadata or {})
-    except (pa.ArrowException, OSError, ValueError):
+        return METADATA_KEY in parquet_columns.about(path)
+    except (*COLUMNS, *DAMAGED):
         return False
 
 
@@ -182,12 +206,11 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
     Raises PageownerError for a file that is none, or damaged.
     """
     try:
-        said = (pq.read_metadata(path).metadata or {}).get(METADATA_KEY)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise PageownerError(f"{path}: a damaged Parquet file") from error
-    if said is None:
-        raise PageownerError(f"{path}: no saved snapshot")
-    return Metadata.from_json(said)
+        return _meta(parquet_columns.about(path))
+    except PageownerError as error:
+        raise PageownerError(f"{path}: {error}") from error
+    except (*COLUMNS, *DAMAGED) as error:
+        raise PageownerError(f"{path}: a damaged Parquet file: {first_line(error)}") from error
 
 
 def _sort_by_pfn(columns: dict[str, pa.ChunkedArray]) -> None:

@@ -7,7 +7,9 @@ this version does not know is dropped.
 
 from __future__ import annotations
 
+import base64
 import re
+import zlib
 from typing import Annotated, Any
 
 import msgspec
@@ -17,7 +19,7 @@ from pageowner.errors import PageownerError
 from pageowner.kernel.limits import HIGHEST_ORDER, NODES, PFN_BITS, PIDS, TIME_BITS, ZONES
 from pageowner.runs import unpack
 
-__all__ = ["LARGEST", "Saved", "decode", "without_surrogates"]
+__all__ = ["LARGEST", "Saved", "decode", "decode_changes", "without_surrogates"]
 
 LARGEST = 32 << 20
 """Bytes of JSON: 4,096 fragmentation events with the deepest stacks are 9 million."""
@@ -41,8 +43,8 @@ class Zone(Struct):
 
     start_pfn: Frames
     spanned: Frames
-    node: Node | None | UnsetType = UNSET
-    name: Short | None | UnsetType = UNSET
+    node: Node | UnsetType | None = UNSET
+    name: Short | UnsetType | None = UNSET
     present: Frames | UnsetType = UNSET
     managed: Frames | UnsetType = UNSET
 
@@ -56,8 +58,8 @@ class Zone(Struct):
 class Between(Struct):
     """What lies between the rows: ``extra.memory``."""
 
-    held: Runs | None | UnsetType = UNSET
-    filtered: Runs | None | UnsetType = UNSET
+    held: Runs | UnsetType | None = UNSET
+    filtered: Runs | UnsetType | None = UNSET
     free: Annotated[list[tuple[Node, Short, ByOrder]],
                     Meta(max_length=NODES * ZONES)] | UnsetType = UNSET
     tasks: Annotated[list[Task], Meta(max_length=PIDS)] | UnsetType = UNSET
@@ -76,25 +78,25 @@ class Event(Struct):
     """An item of ``extra.extfrag``."""
 
     count: Count
-    comm: Name | None | UnsetType = UNSET
-    pid: Annotated[int, Meta(ge=-(1 << 31), lt=1 << 32)] | None | UnsetType = UNSET
-    tgid: Annotated[int, Meta(ge=-(1 << 31), lt=1 << 32)] | None | UnsetType = UNSET
-    stack: Annotated[str, Meta(max_length=_DEEPEST)] | None | UnsetType = UNSET
-    order: Order | None | UnsetType = UNSET
-    migratetype: Short | None | UnsetType = UNSET
-    fallback_order: Order | None | UnsetType = UNSET
-    fallback_migratetype: Short | None | UnsetType = UNSET
-    last_ns: Time | None | UnsetType = UNSET
+    comm: Name | UnsetType | None = UNSET
+    pid: Annotated[int, Meta(ge=-(1 << 31), lt=1 << 32)] | UnsetType | None = UNSET
+    tgid: Annotated[int, Meta(ge=-(1 << 31), lt=1 << 32)] | UnsetType | None = UNSET
+    stack: Annotated[str, Meta(max_length=_DEEPEST)] | UnsetType | None = UNSET
+    order: Order | UnsetType | None = UNSET
+    migratetype: Short | UnsetType | None = UNSET
+    fallback_order: Order | UnsetType | None = UNSET
+    fallback_migratetype: Short | UnsetType | None = UNSET
+    last_ns: Time | UnsetType | None = UNSET
 
 
 class Extra(Struct):
     """``extra``: what only some sources know."""
 
     damage: Annotated[list[tuple[Count, Name]], Meta(max_length=1000)] | UnsetType = UNSET
-    since_ns: Time | None | UnsetType = UNSET
+    since_ns: Time | UnsetType | None = UNSET
     options: Annotated[dict[Short, bool | int | float | Name | None],
                        Meta(max_length=100)] | UnsetType = UNSET
-    no_block_types: Name | None | UnsetType = UNSET
+    no_block_types: Name | UnsetType | None = UNSET
     memory: Between | UnsetType = UNSET
     extfrag: Annotated[list[Event], Meta(max_length=1 << 16)] | UnsetType = UNSET
 
@@ -126,7 +128,7 @@ class Saved(Struct):
 
 
 class _Version(Struct):
-    schema: int
+    schema: Count
 
 
 def decode(text: bytes, newest: int) -> dict[str, Any]:
@@ -140,13 +142,38 @@ def decode(text: bytes, newest: int) -> dict[str, Any]:
         text = without_surrogates(text)
         version = msgspec.json.decode(text, type=_Version).schema
         if version > newest:
-            raise PageownerError(f"the snapshot has schema {version:.6g}, this pageowner knows up"
+            raise PageownerError(f"the snapshot has schema {version}, this pageowner knows up"
                                  f" to {newest}; upgrade pageowner")
         saved = msgspec.json.decode(text, type=Saved)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PageownerError(f"the snapshot's metadata is damaged: {_said(error)}") from error
     fields: dict[str, Any] = msgspec.to_builtins(saved)
     return fields
+
+
+class _Changes(Struct):
+    format: int
+    before: Name
+    meta: Annotated[str, Meta(max_length=LARGEST * 4 // 3 + 4)]
+
+
+def decode_changes(text: bytes, newest: int) -> tuple[str, bytes]:
+    """What a file of changes says of itself: the name of the file that it builds on, and the
+    capture's metadata as JSON.
+
+    Raises PageownerError for what is no such text, or of a format above ``newest``.
+    """
+    try:
+        about = msgspec.json.decode(text, type=_Changes)
+        if about.format > newest:
+            raise PageownerError("of a newer pageowner; upgrade this one")
+        opener = zlib.decompressobj()
+        meta = opener.decompress(base64.b64decode(about.meta), LARGEST)
+        if opener.unconsumed_tail or not opener.eof:
+            raise ValueError("its metadata is cut short, or too large")
+    except (msgspec.MsgspecError, ValueError, RecursionError, zlib.error) as error:
+        raise PageownerError(f"a damaged file of changes: {_said(error)}") from error
+    return about.before, meta
 
 
 _PLACE = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)

@@ -33,9 +33,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pageowner.errors import PageownerError
-from pageowner.formats import parquet
+from pageowner.formats import parquet, parquet_columns
+from pageowner.formats.saved_metadata import decode_changes
 from pageowner.formats.whole_file import whole_file
 from pageowner.kernel import pageflags
+from pageowner.kernel.limits import TIME_BITS
 from pageowner.snapshot import SCHEMA, Metadata, Snapshot
 
 if TYPE_CHECKING:
@@ -53,7 +55,6 @@ TRANSIENT = ("locked", "error", "referenced", "dirty", "active", "writeback", "r
 _MICRO = pa.field("ts_us", pa.uint64())
 _FORMAT = 1
 _ROWS = 1 << 20
-_LARGEST_META = 256 << 20  # bytes that metadata may unpack to
 _NAME = re.compile(r"(\d{8}T\d{6})\.(\d{3})Z\.parquet")
 _LARGEST = 0.5
 """Changes larger than this share of the last whole snapshot are not worth their trouble."""
@@ -97,9 +98,9 @@ def builds_on(path: Path) -> str | None:
     """The name of the file that a capture builds on; None for a whole one, and one that says
     nothing."""
     try:
-        said = (pq.read_metadata(path).metadata or {}).get(parquet.CHANGES_KEY)
-        return None if said is None else str(json.loads(said)["before"])
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, RecursionError):
+        about = parquet_columns.about(path).get(parquet.CHANGES_KEY)
+        return None if about is None else decode_changes(about, _FORMAT)[0]
+    except (PageownerError, *_DAMAGED):
         return None
 
 
@@ -146,10 +147,12 @@ def last_boot(folder: Path) -> list[Path]:
 
 def _clock(path: Path) -> int:
     try:
-        about = pq.read_metadata(path).metadata or {}
-        if parquet.CHANGES_KEY not in about:
+        about = parquet_columns.about(path).get(parquet.CHANGES_KEY)
+        if about is None:
             return parquet.read_metadata(path).clock_ns or 0
-        return _meta(json.loads(about[parquet.CHANGES_KEY])).clock_ns or 0
+        return Metadata.from_json(decode_changes(about, _FORMAT)[1]).clock_ns or 0
+    except PageownerError as error:
+        raise _named(path, error) from error
     except _DAMAGED as error:
         raise _damaged(path, error) from error
 
@@ -367,23 +370,18 @@ def _filled(part: pa.Table, schema: pa.Schema) -> pa.Table:
 def _changes(path: Path) -> Changes | None:
     """What a file says of changes; None if it is a whole snapshot."""
     try:
-        about = (pq.read_metadata(path).metadata or {}).get(parquet.CHANGES_KEY)
+        about = parquet_columns.about(path).get(parquet.CHANGES_KEY)
         if about is None:
             return None
-        said = json.loads(about)
-        if said["format"] > _FORMAT:
-            raise PageownerError(f"{path}: of a newer pageowner; upgrade this one")
-        table = pq.read_table(path, memory_map=False, page_checksum_verification=True,
-                              read_dictionary=[field.name for field in SCHEMA
-                                               if pa.types.is_dictionary(field.type)])
-        meta = _meta(said)
-        if _MICRO.name in table.column_names:
-            micro = table[_MICRO.name]
-            exact = pa.array(micro.fill_null(0).to_numpy() * np.uint64(1000),
-                             mask=micro.is_null().to_numpy())
-            table = table.drop_columns(_MICRO.name).append_column("ts_ns", exact)
-        table.validate(full=True)
-        if table["pfn"].null_count or table["pfn"].type != pa.uint64():
+        before, meta = decode_changes(about, _FORMAT)
+        columns = parquet_columns.read_columns(path, [*SCHEMA, _MICRO])
+        if (micro := columns.pop(_MICRO.name, None)) is not None:
+            if (pc.max(micro).as_py() or 0) * 1000 >> TIME_BITS:
+                raise ValueError("a time of more than 292 years")
+            columns["ts_ns"] = pa.array(micro.fill_null(0).to_numpy() * np.uint64(1000),
+                                        mask=micro.is_null().to_numpy())
+        table = pa.table(columns)
+        if table["pfn"].null_count:
             raise ValueError("a row without a pfn")
         row = table["state"].is_valid().to_numpy()
         patch = ~row & table["page_flags"].is_valid().to_numpy()
@@ -391,35 +389,29 @@ def _changes(path: Path) -> Changes | None:
         gone: NDArray[np.uint64] = table["pfn"].to_numpy()[~row & ~patch]
         rows = table.filter(pa.array(row))
         # of the types that rows have, and of numbers that kernels have
-        found = Snapshot.from_columns({name: rows[name] for name in rows.column_names}, meta)
+        found = Snapshot.from_columns({name: rows[name] for name in rows.column_names}, Metadata())
         parquet.check(found)
         if len(pc.unique(table["pfn"])) < table.num_rows:
             raise ValueError("two rows with one pfn")
         return Changes(found.table, patches["pfn"].to_numpy(), patches["page_flags"].to_numpy(),
-                       gone, str(said["before"]), meta)
+                       gone, before, Metadata.from_json(meta))
     except PageownerError as error:
-        if str(error).startswith(str(path)):
-            raise
-        raise PageownerError(f"{path}: {error}") from error
+        raise _named(path, error) from error
     except _DAMAGED as error:
         raise _damaged(path, error) from error
 
 
-def _meta(said: dict[str, Any]) -> Metadata:
-    opener = zlib.decompressobj()
-    text = opener.decompress(base64.b64decode(said["meta"]), _LARGEST_META)
-    if opener.unconsumed_tail:
-        raise ValueError("its metadata is too large")
-    return Metadata.from_json(text)
+_DAMAGED = (*parquet.COLUMNS, *parquet.DAMAGED)
 
 
-_DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, zlib.error, MemoryError,
-            RecursionError)
+def _named(path: Path, error: PageownerError) -> PageownerError:
+    """The error with the file's name before it."""
+    said = str(error)
+    return error if said.startswith(str(path)) else PageownerError(f"{path}: {said}")
 
 
 def _damaged(path: Path, error: BaseException) -> PageownerError:
-    reason = str(error).split("\n", 1)[0]
-    return PageownerError(f"{path}: a damaged file of changes: {reason}")
+    return PageownerError(f"{path}: a damaged file of changes: {parquet.first_line(error)}")
 
 
 def _apply(whole: Snapshot, chain: Sequence[Changes]) -> Snapshot:

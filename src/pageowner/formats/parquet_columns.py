@@ -1,0 +1,110 @@
+"""Columns of a Parquet file that somebody else may have made, as the types that we know.
+
+What a file says of itself is looked at before its rows are read: which columns, of which types, how
+many rows, and whether they fit into memory. Texts are never held more than once for each distinct
+one, however often they occur: ten bytes of a file can say a text a billion times.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pageowner import room
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["about", "read_columns"]
+
+_ROW_GROUPS = 10_000  # of 262,144 rows that we write, of 122,880 that DuckDB does
+
+_OTHER = 24
+"""Bytes a row beside its columns: their order, and the largest column a second time."""
+
+
+@contextmanager
+def _opened(source: str | os.PathLike[str] | object) -> Iterator[object]:
+    """The file, closed at the end whatever happens. Not by Arrow, which reads a folder, or an
+    address on the network, where a file is expected."""
+    if isinstance(source, (str, os.PathLike)):
+        with open(source, "rb") as file:
+            yield file
+    else:
+        yield source
+
+
+def _parquet(file: object, **more: Any) -> pq.ParquetFile:
+    return pq.ParquetFile(file, memory_map=False, page_checksum_verification=True, **more)
+
+
+def about(source: str | os.PathLike[str] | object) -> dict[bytes, bytes]:
+    """The file's own key-value metadata. Raises what Arrow raises for no Parquet file."""
+    with _opened(source) as opened, _parquet(opened) as file:
+        return dict(file.metadata.metadata or {})
+
+
+def read_columns(source: str | os.PathLike[str] | object,
+                 fields: Sequence[pa.Field]) -> dict[str, pa.ChunkedArray]:
+    """Those of the fields that the file has, each of the field's type; others are not read.
+
+    Raises TypeError for a column of another kind, ValueError for one that is there twice, what
+    Arrow raises for a damaged file, and PageownerError for one that does not fit into memory.
+    """
+    with _opened(source) as opened:
+        with _parquet(opened) as file:
+            metadata, schema = file.metadata, file.schema_arrow
+        known = [field for field in fields if field.name in schema.names]
+        for field in known:
+            if schema.names.count(field.name) > 1:
+                raise ValueError(f"{field.name} is there twice")
+            if not _is_like(schema.field(field.name).type, field.type):
+                raise TypeError(f"{field.name} is {str(schema.field(field.name).type)[:40]}")
+        texts = [field.name for field in known if pa.types.is_dictionary(field.type)]
+        _check_room(metadata, texts, fields)
+        with _parquet(opened, metadata=metadata, read_dictionary=texts) as file:
+            table = file.read(columns=[field.name for field in known])
+    # Arrow trusts the numbers of a dictionary column unless asked not to.
+    table.validate(full=True)
+    return {field.name: _as(table[field.name], field.type) for field in known}
+
+
+def _is_like(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a column can become what is wanted: whole numbers, or text."""
+    if pa.types.is_null(found):
+        return True
+    if not pa.types.is_dictionary(wanted):
+        return bool(pa.types.is_integer(found))
+    text = found.value_type if pa.types.is_dictionary(found) else found
+    return bool(pa.types.is_string(text) or pa.types.is_large_string(text))
+
+
+def _check_room(metadata: pq.FileMetaData, texts: Sequence[str],
+                fields: Sequence[pa.Field]) -> None:
+    if metadata.num_row_groups > _ROW_GROUPS:
+        raise ValueError(f"{metadata.num_row_groups:,} row groups")
+    taken = 0
+    for place in range(metadata.num_row_groups):
+        group = metadata.row_group(place)
+        taken += sum(column.total_uncompressed_size for column in map(
+            group.column, range(group.num_columns)) if column.path_in_schema in texts)
+    each = _OTHER + sum(field.type.bit_width // 8 if not pa.types.is_dictionary(field.type) else 4
+                        for field in fields)
+    rows = metadata.num_rows
+    room.check(rows * each + taken, f"its {rows:,} rows")
+
+
+def _as(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    if column.type == wanted:
+        return column
+    if not pa.types.is_dictionary(wanted) or pa.types.is_null(column.type):
+        return column.cast(wanted)
+    # by hand: a cast between dictionaries spells every row out
+    chunks = [pa.DictionaryArray.from_arrays(
+        chunk.indices.cast(wanted.index_type), chunk.dictionary.cast(wanted.value_type))
+        for chunk in cast("list[Any]", column.chunks)]
+    return pa.chunked_array(chunks, wanted)

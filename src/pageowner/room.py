@@ -1,0 +1,72 @@
+"""How much memory this process may still take, and whether what it is about to do fits."""
+
+from __future__ import annotations
+
+import os
+import resource
+from contextlib import suppress
+from pathlib import Path
+
+from pageowner.errors import PageownerError
+from pageowner.report.text import size
+
+__all__ = ["available", "check"]
+
+
+def available() -> int:
+    """Bytes that this process can take before the kernel has to swap or kill: what the machine has
+    available, or less where a cgroup or a limit of the process (``ulimit -v``, ``-d``) says so."""
+    found = [_machine(), *_cgroups()]
+    used = _status()
+    for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        soft, _ = resource.getrlimit(limit)
+        if soft != resource.RLIM_INFINITY and name in used:
+            found.append(soft - used[name])
+    return max(min(found), 0)
+
+
+def check(needed: int, what: str) -> None:
+    """Raises PageownerError, beginning with ``what``, if so many bytes are not available."""
+    there = available()
+    if needed > there:
+        raise PageownerError(f"{what} would take {size(needed)} of memory, and {size(there)} is"
+                             " available; read it on a machine with more, or end what else runs")
+
+
+def _kilobytes(text: str) -> dict[str, int]:
+    """Lines such as ``MemFree:  12 kB``, in bytes."""
+    found = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        words = rest.split()
+        if len(words) == 2 and words[1] == "kB":
+            found[name] = int(words[0]) << 10
+    return found
+
+
+def _machine() -> int:
+    memory = _kilobytes(Path("/proc/meminfo").read_text())
+    return memory.get("MemAvailable", memory.get("MemFree", 0)) + memory.get("SwapFree", 0)
+
+
+def _status() -> dict[str, int]:
+    return _kilobytes(Path("/proc/self/status").read_text(errors="replace"))
+
+
+def _cgroups() -> list[int]:
+    """What the limits of this process's cgroup and those above it leave (cgroup v2; files that can
+    be dropped do not count as taken)."""
+    found = []
+    with suppress(OSError, ValueError, StopIteration):
+        path = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines()
+                    if line.startswith("0::"))
+        folder = Path("/sys/fs/cgroup") / path.lstrip("/")
+        while folder != folder.parent and os.path.isdir(folder):
+            with suppress(OSError, ValueError):
+                limit = int((folder / "memory.max").read_text())  # "max" is no number
+                taken = int((folder / "memory.current").read_text())
+                stat = dict(line.split() for line in
+                            (folder / "memory.stat").read_text().splitlines())
+                found.append(limit - taken + int(stat.get("inactive_file", 0)))
+            folder = folder.parent
+    return found
