@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pageowner.formats.opening import Opened
     from pageowner.formats.page_owner_count import Tally
 
-__all__ = ["begin", "taken"]
+__all__ = ["begin", "forget", "taken"]
 
 _VERB = "report"
 _OPTIONS = {"--by", "--sort", "--reverse", "--top", "--all", "--full", "--json"}
@@ -28,7 +28,7 @@ def begin(argv: Sequence[str]) -> None:
     """Start to count the records of the one large plain dump that the words name, if they do."""
     import os
 
-    _begun.clear()
+    forget()
     words = argv[1:]
     if list(argv[:1]) != [_VERB] or any(
             word.startswith("-") and word.partition("=")[0] not in _OPTIONS for word in words):
@@ -46,8 +46,17 @@ def begin(argv: Sequence[str]) -> None:
         opened = open_source(files[0])
         if opened.head.startswith(START) and page_owner.is_large(opened):
             _begun[files[0]] = opened, page_owner.begin_count(opened)
+        else:
+            opened.close()
     except PageownerError:
         return  # said when its turn comes
+
+
+def forget() -> None:
+    """Close what was begun and nobody took."""
+    for opened, _ in _begun.values():
+        opened.close()
+    _begun.clear()
 
 
 def taken(source: object) -> tuple[Opened, Callable[[], list[Tally]]] | None:

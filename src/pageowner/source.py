@@ -52,12 +52,12 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
         return capture()
     if source is not None and (isinstance(source, Moment) or os.path.isdir(source)):
         return _recorded(source)
-    opened = open_source(_path(source))
-    if opened.head.startswith(_PARQUET):
-        return _saved(opened)
-    from pageowner.formats import page_owner
+    with open_source(_path(source)) as opened:
+        if opened.head.startswith(_PARQUET):
+            return _saved(opened)
+        from pageowner.formats import page_owner
 
-    return page_owner.read(opened)
+        return page_owner.read(opened)
 
 
 def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
@@ -68,9 +68,10 @@ def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
     from pageowner.formats import page_owner
 
     if begun := ahead.taken(source):
-        return page_owner.count(*begun)
-    opened = open_source(_path(source))
-    return _saved(opened) if opened.head.startswith(_PARQUET) else page_owner.count(opened)
+        with begun[0]:
+            return page_owner.count(*begun)
+    with open_source(_path(source)) as opened:
+        return _saved(opened) if opened.head.startswith(_PARQUET) else page_owner.count(opened)
 
 
 def _recorded(folder: str | os.PathLike[str]) -> Snapshot:

@@ -451,17 +451,29 @@ class End(NamedTuple):
     mib: int
 
 
-def preload() -> None:
-    """Import what verbs import when they run, once for all forks."""
-    import click
-    import duckdb  # noqa: F401
+def preload(there: Files) -> None:
+    """Ask every question to a sound file once, in this process, so that all is imported in its
+    forks."""
+    from pageowner.cli import main
 
-    from pageowner.cli.group import VERBS as names
-    from pageowner.cli.group import program
-    from pageowner.report import grid, map_html, map_png, pprof, speedscope  # noqa: F401
-
-    for name in names:
-        program.get_command(click.Context(program), name)
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    saved = [os.dup(number) for number in (1, 2)]
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for number in (1, 2):
+            os.dup2(null, number)
+        for verb in VERBS:
+            main(list(there.words(verb, there.sound)))
+            there.output(verb).unlink(missing_ok=True)
+        sys.stdout.flush()
+    finally:
+        for number, file in zip((1, 2), saved, strict=True):
+            os.dup2(file, number)
+            os.close(file)
+        os.close(null)
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+    gc.collect()
     gc.freeze()
 
 
@@ -530,26 +542,33 @@ class Files:
         self.sound = folder / "sound.parquet"
         self.made["sound"](self.sound)
 
-    def ask(self, name: str, verb: tuple[str, ...], path: Path, **limits: int) -> End:
-        """One question to one file, which was made at ``path``."""
-        output = self.folder / ("out.svg" if "--svg" in verb else "out")
-        words = {"F": str(path), "S": str(self.sound), "O": str(output)}
+    def output(self, verb: tuple[str, ...]) -> Path:
+        """Where a verb writes."""
+        return self.folder / ("out.svg" if "--svg" in verb else "out")
+
+    def words(self, verb: tuple[str, ...], path: Path) -> tuple[str, ...]:
+        """A verb with the names of the files."""
+        words = {"F": str(path), "S": str(self.sound), "O": str(self.output(verb))}
+        return tuple(words.get(word, word) for word in verb)
+
+    def ask(self, verb: tuple[str, ...], path: Path, **limits: int) -> End:
+        """One question to one file."""
         try:
-            return run(tuple(words.get(word, word) for word in verb), self.folder, **limits)
+            return run(self.words(verb, path), self.folder, **limits)
         finally:
-            output.unlink(missing_ok=True)
+            self.output(verb).unlink(missing_ok=True)
 
 
 def main(count: int, seed: int) -> int:
     """Check ``count`` combinations, every file before any of them a second time; how many failed.
     """
     chance = random.Random(seed)
-    preload()
     seen: Counter[str] = Counter()
     slowest, largest = (0.0, ""), (0, "")
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         there = Files(Path(name))
-        names = list(there.made)
+        preload(there)
+        names = chance.sample(list(there.made), len(there.made))
         each = max(-(-count // len(names)), 1)
         for number, file in enumerate(names):
             if seen["combinations"] >= count:
@@ -557,7 +576,7 @@ def main(count: int, seed: int) -> int:
             path = there.folder / f"hostile-{number}.parquet"
             there.made[file](path)
             for verb in chance.sample(VERBS, min(each, len(VERBS))):
-                end = there.ask(file, verb, path)
+                end = there.ask(verb, path)
                 seen["combinations"] += 1
                 seen[f"status {end.status}"] += 1
                 slowest = max(slowest, (end.seconds, f"{file}: {' '.join(verb)}"))

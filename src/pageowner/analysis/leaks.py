@@ -398,8 +398,9 @@ def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],
                              " compares such")
         boot = meta.boot_id
         if watch.times and now <= watch.times[-1]:
-            raise UsageError(f"{meta.source or 'the snapshot'} of {meta.taken_at}: not later than"
-                             " the snapshot before it")
+            when = f" of {meta.taken_at}" if meta.taken_at else ""
+            raise UsageError(f"{meta.source or 'a snapshot'}{when}: not later than the snapshot"
+                             " before it")
         watch.add(now, rows_of(snapshot, watch.names))
     return watch
 

@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         status = run(argv)
         sys.stdout.flush()
+        ahead.forget()
         return status
     except PageownerError as error:
         return _fail(str(error), error.exit_status)

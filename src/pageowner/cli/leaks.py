@@ -85,6 +85,7 @@ def _saved(sources: tuple[str, ...], chosen: Filter,
            names: list[str]) -> tuple[Watch, Watched]:
     from pageowner.analysis.leaks import LEAST_SAMPLES, available_pages, of_snapshots
     from pageowner.analysis.select import newest_ns
+    from pageowner.analysis.shorten import shortened
     from pageowner.formats import series
     from pageowner.report.leaks_view import Watched
 
@@ -107,7 +108,7 @@ def _saved(sources: tuple[str, ...], chosen: Filter,
     def each() -> Iterator[Snapshot]:
         for part in parts:
             for snapshot in [load(part)] if isinstance(part, str) else series.each(part):
-                last[:] = [snapshot.where(chosen) if chosen else snapshot]
+                last[:] = [shortened(snapshot.where(chosen) if chosen else snapshot)]
                 yield last[0]
 
     def clock(part: str | list[Path], place: int) -> int:

@@ -161,21 +161,23 @@ def check_two_files(page: str | None, image: str | None) -> None:
         raise click.UsageError("the page and the image cannot be one file")
 
 
-def load(name: str | None, chosen: Any = None) -> Snapshot:
-    """The snapshot that SOURCE names, filtered; what could not be read is said on stderr."""
+def load(name: str | None, chosen: Any = None, whole: bool = False) -> Snapshot:
+    """The snapshot that SOURCE names, filtered; what could not be read is said on stderr. Its texts
+    are as long as can be shown, or as they are stored (``whole``)."""
+    from pageowner.analysis.shorten import shortened
     from pageowner.source import read
 
     snapshot = read(name)
     _name(snapshot.meta, name)
     _warn(snapshot.meta)
     if not chosen:
-        return snapshot
+        return snapshot if whole else shortened(snapshot)
     found = snapshot.where(chosen)
     rows = snapshot.table.num_rows
     if rows and not found.table.num_rows:
         say(f"nothing of {count_of(rows, 'block')} matches{_oldest(snapshot, chosen)}"
             f"{_parts(snapshot, chosen)}")
-    return found
+    return found if whole else shortened(found)
 
 
 def _name(meta: Metadata, source: str | None) -> None:
@@ -218,12 +220,13 @@ def _oldest(snapshot: Snapshot, chosen: Any) -> str:
 
 def load_counted(name: str | None) -> Counted | Snapshot:
     """The same, where sums by kind of record are enough."""
+    from pageowner.analysis.shorten import shortened
     from pageowner.source import count
 
     found = count(name)
     _name(found.meta, name)
     _warn(found.meta)
-    return found
+    return shortened(found)
 
 
 def output_encoding() -> Callable[[str], bytes]:
@@ -263,17 +266,16 @@ def _copied(path: str) -> NDArray[Any]:
     from pageowner.formats.opening import open_source, reading
     from pageowner.kernel import pageflags
 
-    opened = open_source(path)
-    if opened.size is not None or path.startswith("/proc/kpage"):
-        opened.stream.close()
-        flags, over = pageflags.read(path), (opened.size or 0) % 8
-    else:
-        import numpy as np
+    with open_source(path) as opened:
+        if opened.size is not None or path.startswith("/proc/kpage"):
+            flags, over = pageflags.read(path), (opened.size or 0) % 8
+        else:
+            import numpy as np
 
-        with reading(opened.name):
-            raw = opened.stream.read()
-        over = len(raw) % 8
-        flags = np.frombuffer(raw[:len(raw) - over], "<u8").astype(np.uint64)
+            with reading(opened.name):
+                raw = opened.stream.read()
+            over = len(raw) % 8
+            flags = np.frombuffer(raw[:len(raw) - over], "<u8").astype(np.uint64)
     if why := pageflags.why_none(flags, over) if len(flags) or over else "it is empty":
         raise PageownerError(f"{os.fspath(path)}: no page flags: {why}; copy them with: cat"
                              f" {pageflags.KPAGEFLAGS} >FILE")

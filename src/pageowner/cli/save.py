@@ -39,7 +39,7 @@ def command(file: str, source: str | None, chosen: Filter) -> None:
     if file == "-":
         raise click.UsageError("a snapshot is written to a file; name one")
     _spare(file, source)
-    snapshot = load(source, chosen)
+    snapshot = load(source, chosen, whole=True)
     if snapshot.meta.kind == "tracker":
         snapshot.meta.source = ""  # where a capture was read is nothing that it says
     snapshot.save(file)

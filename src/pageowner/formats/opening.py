@@ -32,12 +32,29 @@ class Opened:
 
     ``size`` is that of a plain regular file, which can be read by byte ranges; None for pipes,
     packed files and files of the kernel, which have none. ``head`` is the first bytes unpacked.
+    ``file`` is what the bytes come from, unless that is ``stream``. At the end of a ``with`` block
+    both are closed; standard input stays open.
     """
 
     name: str
     stream: BinaryIO
     size: int | None
     head: bytes
+    file: BinaryIO | None = None
+
+    def close(self) -> None:
+        """Close the stream and the file."""
+        self.stream.close()
+        if self.file is not None:
+            self.file.close()
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Ctrl-C: a thread may wait in the stream for a pipe, and whoever closes it for the thread
+        if kind is None or issubclass(kind, Exception):
+            self.close()
 
 
 def open_source(source: str | os.PathLike[str]) -> Opened:
@@ -67,7 +84,7 @@ def open_source(source: str | os.PathLike[str]) -> Opened:
             unpacked = io.BufferedReader(cast(io.RawIOBase, _unpack(kind, buffered)), 1 << 16)
             with reading(label):
                 head = unpacked.peek(_HEAD)[:_HEAD]
-            return Opened(label, unpacked, None, head)
+            return Opened(label, unpacked, None, head, buffered)
     size = mode.st_size if regular and mode.st_size and name != "-" else None
     return Opened(label, buffered, size, packed)
 

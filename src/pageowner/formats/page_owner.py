@@ -129,7 +129,8 @@ def parse(source: str | os.PathLike[str]) -> list[Raw]:
 
     Raises PageownerError if the source cannot be read.
     """
-    return _begin(open_source(source), _whole)()
+    with open_source(source) as opened:
+        return _begin(opened, _whole)()
 
 
 def read(source: str | os.PathLike[str] | Opened) -> Snapshot:
@@ -137,7 +138,10 @@ def read(source: str | os.PathLike[str] | Opened) -> Snapshot:
 
     Raises PageownerError if the source cannot be read or holds no record at all.
     """
-    opened = source if isinstance(source, Opened) else open_source(source)
+    if not isinstance(source, Opened):
+        with open_source(source) as opened:
+            return read(opened)
+    opened = source
     finish = _begin(opened, _whole)
     # Imported while the workers read.
     from pageowner.formats.page_owner_columns import to_snapshot
@@ -163,7 +167,10 @@ def count(source: str | os.PathLike[str] | Opened,
 
     ``begun``: what `begin_count` returned for it.
     """
-    opened = source if isinstance(source, Opened) else open_source(source)
+    if not isinstance(source, Opened):
+        with open_source(source) as opened:
+            return count(opened)
+    opened = source
     finish = begun or begin_count(opened)
     # Imported while the workers read: nearly every question needs it.
     from pageowner.analysis import subsystems  # noqa: F401
