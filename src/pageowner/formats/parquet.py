@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from pageowner.errors import PageownerError
 from pageowner.formats import parquet_columns
+from pageowner.formats.parquet_columns import Damaged
 from pageowner.formats.whole_file import whole_file
 from pageowner.kernel.limits import HIGHEST_ORDER, NODES, PFN_BITS, TIME_BITS
 from pageowner.snapshot import METADATA_KEY, SCHEMA, STATES, Metadata, Snapshot
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["CHANGES_KEY", "COLUMNS", "DAMAGED", "ORDER_KEY", "check", "first_line", "is_snapshot",
+__all__ = ["CHANGES_KEY", "COLUMNS", "ORDER_KEY", "check", "first_line", "is_snapshot",
            "read", "read_metadata", "write"]
 
 ORDER_KEY = b"pageowner.order"
@@ -138,17 +139,15 @@ def read(source: str | os.PathLike[str] | object, name: str | None = None) -> Sn
     except COLUMNS as error:
         raise PageownerError(
             f"{label}: a column is not what a snapshot has: {first_line(error)}") from error
-    except DAMAGED as error:
-        raise PageownerError(f"{label}: a damaged Parquet file: {first_line(error)}") from error
+    except OSError as error:
+        raise PageownerError(f"{label}: cannot read: {error.strerror}") from error
+    except Damaged as error:
+        raise PageownerError(f"{label}: a damaged Parquet file: {error}") from error
     return snapshot
 
 
-COLUMNS = (ValueError, TypeError, KeyError)
-"""What is raised where a file is sound and its columns are not those of a snapshot (ArrowInvalid
-and ArrowKeyError are ValueError and KeyError)."""
-
-DAMAGED = (pa.ArrowException, OSError, EOFError, MemoryError)
-"""What is raised where it cannot be read."""
+COLUMNS = (pa.ArrowException, ValueError, TypeError, KeyError, MemoryError)
+"""What is raised where a file can be read, and its columns are not those of a snapshot."""
 
 
 def first_line(error: BaseException) -> str:
@@ -196,7 +195,7 @@ def is_snapshot(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a saved snapshot, by its metadata alone."""
     try:
         return METADATA_KEY in parquet_columns.about(path)
-    except (*COLUMNS, *DAMAGED):
+    except Damaged:
         return False
 
 
@@ -209,8 +208,8 @@ def read_metadata(path: str | os.PathLike[str]) -> Metadata:
         return _meta(parquet_columns.about(path))
     except PageownerError as error:
         raise PageownerError(f"{path}: {error}") from error
-    except (*COLUMNS, *DAMAGED) as error:
-        raise PageownerError(f"{path}: a damaged Parquet file: {first_line(error)}") from error
+    except Damaged as error:
+        raise PageownerError(f"{path}: a damaged Parquet file: {error}") from error
 
 
 def _sort_by_pfn(columns: dict[str, pa.ChunkedArray]) -> None:

@@ -19,12 +19,25 @@ from pageowner import room
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["about", "read_columns"]
+__all__ = ["Damaged", "about", "read_columns"]
 
 _ROW_GROUPS = 10_000  # of 262,144 rows that we write, of 122,880 that DuckDB does
 
 _OTHER = 24
 """Bytes a row beside its columns: their order, and the largest column a second time."""
+
+
+class Damaged(Exception):
+    """A Parquet file that cannot be read; why, in one line."""
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """What goes wrong while a file is read, by us or by Arrow, as `Damaged`."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError, EOFError, MemoryError) as error:
+        raise Damaged(str(error).split("\n", 1)[0]) from error
 
 
 @contextmanager
@@ -43,8 +56,8 @@ def _parquet(file: object, **more: Any) -> pq.ParquetFile:
 
 
 def about(source: str | os.PathLike[str] | object) -> dict[bytes, bytes]:
-    """The file's own key-value metadata. Raises what Arrow raises for no Parquet file."""
-    with _opened(source) as opened, _parquet(opened) as file:
+    """The file's own key-value metadata. Raises `Damaged`."""
+    with _reading(), _opened(source) as opened, _parquet(opened) as file:
         return dict(file.metadata.metadata or {})
 
 
@@ -52,11 +65,11 @@ def read_columns(source: str | os.PathLike[str] | object,
                  fields: Sequence[pa.Field]) -> dict[str, pa.ChunkedArray]:
     """Those of the fields that the file has, each of the field's type; others are not read.
 
-    Raises TypeError for a column of another kind, ValueError for one that is there twice, what
-    Arrow raises for a damaged file, and PageownerError for one that does not fit into memory.
+    Raises TypeError for a column of another kind, ValueError for one that is there twice, `Damaged`
+    for a file that cannot be read, and PageownerError for one that does not fit into memory.
     """
     with _opened(source) as opened:
-        with _parquet(opened) as file:
+        with _reading(), _parquet(opened) as file:
             metadata, schema = file.metadata, file.schema_arrow
         known = [field for field in fields if field.name in schema.names]
         for field in known:
@@ -66,10 +79,10 @@ def read_columns(source: str | os.PathLike[str] | object,
                 raise TypeError(f"{field.name} is {str(schema.field(field.name).type)[:40]}")
         texts = [field.name for field in known if pa.types.is_dictionary(field.type)]
         _check_room(metadata, texts, fields)
-        with _parquet(opened, metadata=metadata, read_dictionary=texts) as file:
+        with _reading(), _parquet(opened, metadata=metadata, read_dictionary=texts) as file:
             table = file.read(columns=[field.name for field in known])
-    # Arrow trusts the numbers of a dictionary column unless asked not to.
-    table.validate(full=True)
+            # Arrow trusts the numbers of a dictionary column unless asked not to.
+            table.validate(full=True)
     return {field.name: _as(table[field.name], field.type) for field in known}
 
 

@@ -401,7 +401,7 @@ def _changes(path: Path) -> Changes | None:
         raise _damaged(path, error) from error
 
 
-_DAMAGED = (*parquet.COLUMNS, *parquet.DAMAGED)
+_DAMAGED = (parquet_columns.Damaged, OSError, *parquet.COLUMNS)
 
 
 def _named(path: Path, error: PageownerError) -> PageownerError:
