@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -35,8 +36,11 @@ from pageowner.snapshot import SCHEMA, Metadata, Snapshot
 
 SECONDS = 60
 MIB = 1024
-ROOM_MIB = 4096
-"""Of addresses, not of memory: libraries take many that they never touch."""
+ROOM_MIB = 1024
+"""Of addresses, beside those that are taken before the first word is understood: who needs more has
+to say so in one line."""
+
+_READ = 1 << 20
 
 Make = Callable[[Path], None]
 
@@ -139,35 +143,41 @@ def _metadata_files() -> Iterator[tuple[str, Make]]:
     table, meta = of_tracker()
 
     def with_meta(value: object) -> Make:
-        return lambda path: written(path, table, value)
+        return lambda path: written(path, table, value() if callable(value) else value)
+
+    def put(place: tuple[Any, ...], value: Any, times: int) -> Callable[[], bytes]:
+        return lambda: _text(meta, place, value * times)
 
     for place in _PLACES:
         for name, odd in _ODD.items():
-            yield f"{'.'.join(map(str, place))} is {name}", with_meta(_changed(meta, place, odd))
+            yield f"{'.'.join(map(str, place))} is {name}", with_meta(
+                lambda place=place, odd=odd: _changed(meta, place, odd))
     raw = json.dumps(meta).encode()
     for name, text in {
         "cut": raw[:100], "nothing": b"", "no object": b"[]", "not UTF-8": raw[:-1] + b',"\xff":1}',
         "deep": b'{"schema":1,"extra":' + b'{"a":' * 900 + b"1" + b"}" * 901,
-        "deeper": b'{"schema":1,"extra":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        "deeper": lambda: b'{"schema":1,"extra":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         "deep zones": b'{"schema":1,"zones":' + b"[" * 900 + b"]" * 900 + b"}",
-        "many zones": b'{"schema":1,"zones":[' + b",".join(
+        "many zones": lambda: b'{"schema":1,"zones":[' + b",".join(
             b'{"start_pfn":%d,"spanned":1}' % at for at in range(200_000)) + b"]}",
-        "many events": b'{"schema":1,"extra":{"extfrag":[' + b",".join(
+        "many events": lambda: b'{"schema":1,"extra":{"extfrag":[' + b",".join(
             [b'{"count":1}'] * 500_000) + b"]}}",
-        "many free": _text(meta, ("extra", "memory", "free"), [[0, "Normal", [1]]] * 200_000),
-        "free of many orders": _text(meta, ("extra", "memory", "free", 0, 2), [1] * 200_000),
-        "free is much": _text(meta, ("extra", "memory", "free", 0, 2), [(1 << 62) - 1] * 60),
-        "many tasks": _text(meta, ("extra", "memory", "tasks"), list(range(1_000_000))),
-        "many counters": _text(meta, ("counters",), {f"c{at}": at for at in range(200_000)}),
-        "many hooks": _text(meta, ("hooks",), {f"h{at}": "x" for at in range(200_000)}),
-        "long event stack": _text(meta, ("extra", "extfrag", 0, "stack"), "a+0x1/0x2\n" * 10**6),
+        "many free": put(("extra", "memory", "free"), [[0, "Normal", [1]]], 200_000),
+        "free of many orders": put(("extra", "memory", "free", 0, 2), [1], 200_000),
+        "free is much": put(("extra", "memory", "free", 0, 2), [(1 << 62) - 1], 60),
+        "many tasks": put(("extra", "memory", "tasks"), [7], 1_000_000),
+        "many counters": lambda: _text(meta, ("counters",), dict.fromkeys(
+            map(str, range(200_000)), 1)),
+        "many hooks": lambda: _text(meta, ("hooks",), dict.fromkeys(
+            map(str, range(200_000)), "x")),
+        "long event stack": put(("extra", "extfrag", 0, "stack"), "a+0x1/0x2\n", 10**6),
         "twice": raw[:-1] + b',"zones":7}', "a number too large": b'{"schema":1e999}',
         "NaN": b'{"schema":1,"clock_ns":NaN}', "white": b" " * 10_000_000 + raw,
-        "large": b'{"schema":1,"x":"' + b"a" * 90_000_000 + b'"}',
-        "large list": b'{"schema":1,"x":[' + b"1," * 20_000_000 + b"1]}",
+        "large": lambda: b'{"schema":1,"x":"' + b"a" * 90_000_000 + b'"}',
+        "large list": lambda: b'{"schema":1,"x":[' + b"1," * 20_000_000 + b"1]}",
     }.items():
         yield f"metadata: {name}", with_meta(text)
-    bomb = zlib.compress(b"\1" + b"\0" * 7 + (b"\1" + b"\0" * 7) * (40 << 20), 9)
+    bomb = zlib.compress((b"\1" + b"\0" * 7) * (9 << 20), 9)  # of 72 MiB
     ends = np.array([[0, (1 << 52) - 1]])
     for name, runs in {
         "a bomb": base64.b64encode(bomb).decode(), "all memory": pack(ends),
@@ -441,14 +451,15 @@ VERBS: tuple[tuple[str, ...], ...] = (
 
 
 class End(NamedTuple):
-    """How a command ended: its status (minus a signal's number), what it wrote, the seconds it
-    took and the MiB that were in memory at most."""
+    """How a command ended: its status (minus a signal's number), what it wrote (the beginning, and
+    how much), the seconds it took and the MiB that were in memory at most."""
 
     status: int
     out: bytes
     err: bytes
     seconds: float
     mib: int
+    wrote: int = 0
 
 
 def preload(there: Files) -> None:
@@ -482,7 +493,12 @@ def run(words: tuple[str, ...], folder: Path, room_mib: int = ROOM_MIB,
     """Run ``pageowner WORDS...`` in a fork of this process."""
     out, err = folder / "stdout", folder / "stderr"
     began = time.monotonic()
-    child = os.fork()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():
+        # Arrow's threads hold no lock that the child takes
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if not child:
         try:
             status = _child(words, out, err, room_mib, seconds)
@@ -495,8 +511,12 @@ def run(words: tuple[str, ...], folder: Path, room_mib: int = ROOM_MIB,
         sys.stderr.flush()
         os._exit(status)
     _, status, used = os.wait4(child, 0)
-    return End(os.waitstatus_to_exitcode(status), out.read_bytes(), err.read_bytes(),
-               time.monotonic() - began, used.ru_maxrss >> 10)
+    began_with = []
+    for path in (out, err):
+        with path.open("rb") as file:
+            began_with.append(file.read(_READ))
+    return End(os.waitstatus_to_exitcode(status), *began_with, time.monotonic() - began,
+               used.ru_maxrss >> 10, out.stat().st_size)
 
 
 def _child(words: tuple[str, ...], out: Path, err: Path, room_mib: int, seconds: int) -> int:
@@ -508,7 +528,8 @@ def _child(words: tuple[str, ...], out: Path, err: Path, room_mib: int, seconds:
         os.close(file)
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
-    resource.setrlimit(resource.RLIMIT_AS, (room_mib << 20, room_mib << 20))
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + (room_mib << 20),) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(seconds)
@@ -579,6 +600,8 @@ def main(count: int, seed: int) -> int:
                 end = there.ask(verb, path)
                 seen["combinations"] += 1
                 seen[f"status {end.status}"] += 1
+                seen["out of memory, or it would be"] += (
+                    b"out of memory" in end.err or b" available; " in end.err)
                 slowest = max(slowest, (end.seconds, f"{file}: {' '.join(verb)}"))
                 largest = max(largest, (end.mib, f"{file}: {' '.join(verb)}"))
                 if wrong := why_wrong(end):

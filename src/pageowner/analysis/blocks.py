@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageowner import room
 from pageowner.analysis.keys import key
 from pageowner.analysis.memory import NO_ROW, TYPES, Memory, spread
 from pageowner.errors import PageownerError
@@ -34,6 +35,7 @@ FREE, CLEARABLE, BLOCKED, UNKNOWN = range(len(STATES))
 """
 
 _MOST = 1 << 28
+_EACH = 150  # bytes that a block takes while it is looked at, and 9 for each stretch
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ def _edges(memory: Memory, order: int) -> NDArray[np.int64]:
     if high - low > _MOST:
         raise PageownerError(f"{high - low:,} blocks of order {order} are too many to look at one"
                              " by one: ask for a larger order")
+    room.check((high - low) * (_EACH + 9 * len(memory.stretches)),
+               f"{high - low:,} blocks of order {order}")
     return np.arange(low, high + 1, dtype=np.int64) << order
 
 

@@ -154,9 +154,9 @@ def polluters(owners: Owners, memory: Memory, found: Mixed) -> list[dict[str, An
     _, of_block = _distinct_pairs(block, owner, number)
     blocks = np.bincount(of_block, minlength=number)
     foreign = np.bincount(owner, weights=pages, minlength=number).astype(np.int64)
-    low = int(block.min()) if len(block) else 0
-    alone = (np.bincount(block - low, weights=pages)[block - low] == 1 if len(block)
-             else np.zeros(0, bool))
+    # not by the block's number: where memory has holes, that is much more than there are blocks
+    _, place = np.unique(block, return_inverse=True)
+    alone = np.bincount(place, weights=pages)[place] == 1
     single = np.bincount(owner[alone], minlength=number)
     order = np.lexsort((np.arange(number), -foreign, -blocks))
     return [{"owner": at, "blocks": int(blocks[at]), "foreign_pages": int(foreign[at]),

@@ -274,17 +274,18 @@ def _with_unrecorded(columns: list[NDArray[Any]],
 
 def _with_filtered(columns: list[NDArray[Any]],
                    runs: NDArray[np.int64]) -> list[NDArray[Any]]:
-    """The allocations and runs of pages in use of which nothing is known, each page alone."""
-    pages = runs[:, 1] - runs[:, 0]
-    more = np.repeat(runs[:, 0] - (np.cumsum(pages) - pages), pages) + np.arange(int(pages.sum()))
-    return _joined(columns, more, np.full(len(more), compaction.UNKNOWN, np.uint8))
+    """The allocations and runs of pages in use of which nothing is known; a run is one item, of
+    order 0, since its pages are."""
+    return _joined(columns, runs[:, 0], np.full(len(runs), compaction.UNKNOWN, np.uint8),
+                   runs[:, 1] - runs[:, 0])
 
 
-def _joined(columns: list[NDArray[Any]], more: NDArray[np.int64],
-            moves: NDArray[np.uint8]) -> list[NDArray[Any]]:
-    """The allocations and single pages in use that have no row."""
+def _joined(columns: list[NDArray[Any]], more: NDArray[np.int64], moves: NDArray[np.uint8],
+            pages: NDArray[np.int64] | None = None) -> list[NDArray[Any]]:
+    """The allocations and the pages in use that have no row, single ones or so many in a row."""
     added: list[NDArray[Any]] = [
-        more, np.ones(len(more), np.int64), np.zeros(len(more), np.uint8),
+        more, np.ones(len(more), np.int64) if pages is None else pages,
+        np.zeros(len(more), np.uint8),
         np.full(len(more), NO_ROW), np.full(len(more), len(TYPES) - 1, np.uint8), moves,
         np.zeros(len(more), bool), np.zeros(len(more), bool)]
     both = [np.concatenate(two) for two in zip(columns, added, strict=True)]

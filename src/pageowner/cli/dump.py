@@ -36,7 +36,7 @@ def command(source: str | None, chosen: Filter, output: str | None) -> None:
     whose stack is register_early_stack (--state owned leaves them out). On a terminal, what it
     would act on in the names of tasks is shown as escapes.
     """
-    snapshot = load(source, chosen, whole=True)
+    snapshot = load(source, chosen)
     from pageowner.formats.page_owner_text import write
     from pageowner.formats.whole_file import whole_file
 

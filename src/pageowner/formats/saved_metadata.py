@@ -60,12 +60,13 @@ class Between(Struct):
 
     held: Runs | UnsetType | None = UNSET
     filtered: Runs | UnsetType | None = UNSET
+    spans: Runs | UnsetType | None = UNSET
     free: Annotated[list[tuple[Node, Short, ByOrder]],
                     Meta(max_length=NODES * ZONES)] | UnsetType = UNSET
     tasks: Annotated[list[Task], Meta(max_length=PIDS)] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        for text in (self.held, self.filtered):
+        for text in (self.held, self.filtered, self.spans):
             if isinstance(text, str) and unpack(text) is None:
                 raise ValueError("runs of page frames that are none")
         if self.free is not UNSET and any(
@@ -147,7 +148,8 @@ def decode(text: bytes, newest: int) -> dict[str, Any]:
         saved = msgspec.json.decode(text, type=Saved)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PageownerError(f"the snapshot's metadata is damaged: {_said(error)}") from error
-    fields: dict[str, Any] = msgspec.to_builtins(saved)
+    # back through JSON, which has lists where the types above have tuples
+    fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(saved))
     return fields
 
 
@@ -190,12 +192,19 @@ def _said(error: Exception) -> str:
 
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u[dD][cC]([89a-fA-F].)|.)", re.DOTALL)
+_ESCAPE = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|u[dD][cC]([89a-fA-F].)"
+                     rb"|(u[dD][89a-fA-F])|.)", re.DOTALL)
 
 
 def without_surrogates(text: bytes) -> bytes:
     """JSON text in which bytes of a file's name that are not UTF-8, which Python holds as single
-    surrogates (PEP 383), are written as ``\\\\xNN``."""
+    surrogates (PEP 383), are written as ``\\\\xNN``. Raises ValueError for any other."""
     if not _SURROGATE.search(text):
         return text
-    return _ESCAPE.sub(lambda found: b"\\\\x" + found[1].lower() if found[1] else found[0], text)
+    return _ESCAPE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[bytes]) -> bytes:
+    if found[2]:
+        raise ValueError("a text that is no Unicode")
+    return b"\\\\x" + found[1].lower() if found[1] else found[0]
