@@ -213,12 +213,6 @@ def test_the_array_of_a_bulk_allocation_is_the_last_argument() -> None:
     assert hooks._bulk_arguments([*old[:4], "page_array"]) == {"bulk_array": 4}
 
 
-def test_kernel_versions() -> None:
-    assert requirements.kernel_version("5.15.0-91-generic") == (5, 15)
-    assert requirements.kernel_version("6.12.117+deb12-cloud-amd64") == (6, 12)
-    assert requirements.kernel_version("6.18-rc1") == (6, 18)
-
-
 def test_lockdown_confidentiality_is_refused_in_words(tmp_path) -> None:
     state = tmp_path / "lockdown"
     state.write_text("none integrity [confidentiality]\n")

@@ -63,15 +63,14 @@ def _machine() -> Iterator[Finding]:
     root = os.geteuid() == 0
     yield Finding("root", root, True, f"user id {os.geteuid()}",
                   "" if root else "run with sudo; little else can be tried without")
-    recent = requirements.kernel_version() >= requirements.OLDEST
-    yield Finding("kernel", recent, True, platform.release(),
-                  "" if recent else "5.15 or newer is needed")
     types = os.path.exists("/sys/kernel/btf/vmlinux")
     yield Finding("BTF", types, True, "/sys/kernel/btf/vmlinux" if types else "not there",
                   "" if types else "the kernel needs CONFIG_DEBUG_INFO_BTF=y")
     try:
-        version = libbpf().version()
-        yield Finding("libbpf", True, True, version)
+        bpf = libbpf()
+        old = requirements.too_old(bpf)
+        yield Finding("kernel", not old, True, platform.release(), old or "")
+        yield Finding("libbpf", True, True, bpf.version())
     except LibbpfMissing as error:
         yield Finding("libbpf", False, True, "not usable", str(error))
     locked = requirements.lockdown()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ARRAY",
     "MMAPABLE",
+    "SOCKET_FILTER",
     "BpfError",
     "Libbpf",
     "LibbpfMissing",
@@ -37,6 +38,9 @@ __all__ = [
 
 ARRAY = 2
 """BPF_MAP_TYPE_ARRAY."""
+
+SOCKET_FILTER = 1
+"""BPF_PROG_TYPE_SOCKET_FILTER."""
 
 MMAPABLE = 1 << 10
 """BPF_F_MMAPABLE."""
@@ -257,6 +261,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__initial_value": (c_void_p, (c_void_p, POINTER(c_size_t))),
     "bpf_link__fd": (c_int, (c_void_p,)),
     "bpf_link__destroy": (c_int, (c_void_p,)),
+    "bpf_prog_load": (c_int, (c_int, c_char_p, c_char_p, c_char_p, c_size_t, c_void_p)),
     "bpf_map_create": (c_int, (c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p)),
     "bpf_map_lookup_elem": (c_int, (c_int, c_void_p, c_void_p)),
     "bpf_map_update_elem": (c_int, (c_int, c_void_p, c_void_p, c_uint64)),
@@ -340,6 +345,14 @@ class Libbpf:
         code = self.lib.bpf_map_create(ARRAY, name.encode(), 4, value_size, entries,
                                        byref(options))
         return self.check(f"create an array of {entries} times {value_size} bytes", code)
+
+    def load_program(self, name: str, kind: int, instructions: bytes) -> int:
+        """A file descriptor of a program of these instructions (struct bpf_insn, 8 bytes each)."""
+        ctypes.set_errno(0)
+        self.log.clear()
+        code = self.lib.bpf_prog_load(kind, name.encode(), b"GPL", instructions,
+                                      len(instructions) // 8, None)
+        return self.check(f"load {name}", code)
 
     def lookup(self, fd: int, key: bytes, size: int) -> bytes | None:
         """The value of ``size`` bytes at a key; None if there is none."""

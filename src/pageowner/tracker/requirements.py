@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
-import re
+import struct
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,21 +13,31 @@ from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
 from pageowner.kernel.tracefs import TRACEFS, event
-from pageowner.tracker.libbpf import Libbpf, LibbpfMissing, libbpf
+from pageowner.tracker.libbpf import SOCKET_FILTER, BpfError, Libbpf, LibbpfMissing, libbpf
 from pageowner.tracker.maps import PIN_DIRECTORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BPFFS", "OLDEST", "has_tracefs", "is_mounted", "kernel_version", "lockdown",
-           "mount_bpffs", "mount_tracefs", "require", "require_root", "tracefs_meanwhile"]
+__all__ = ["BPFFS", "has_tracefs", "is_mounted", "lockdown", "mount_bpffs", "mount_tracefs",
+           "require", "require_root", "too_old", "tracefs_meanwhile"]
 
 BPFFS = os.path.dirname(PIN_DIRECTORY)
 """Where the tracker pins."""
 
-OLDEST = (5, 15)
-"""What the programs need: atomics that return (5.12), BPF_PROG_TEST_RUN of raw tracepoints
-(5.10), mm_page_alloc with a struct page (3.19)."""
+_ATOMIC_FETCH = struct.pack(
+    "<" + 5 * "BBhi",
+    *(0xB7, 0x01, 0, 1),       # r1 = 1
+    *(0x7B, 0x1A, -8, 0),      # *(u64 *)(r10 - 8) = r1
+    *(0xDB, 0x1A, -8, 0x01),   # r1 = atomic_fetch_add((u64 *)(r10 - 8), r1)
+    *(0xB7, 0x00, 0, 0),       # r0 = 0
+    *(0x95, 0x00, 0, 0))       # exit
+"""The youngest of what the programs cannot do without: atomics that return the old value
+(kernel/bpf/verifier.c, 5.12, "bpf: Add BPF_FETCH field / create atomic_fetch_add instruction";
+before, the verifier takes one for BPF_XADD with a reserved field in use). The rest is older:
+BPF_PROG_TEST_RUN of raw tracepoints (5.10), bpf_get_current_task_btf (5.11), mm_page_alloc with a
+struct page (3.19). Tried, not told by the version: distributions' kernels have the BPF of
+later ones."""
 
 
 def require(debug: bool = False) -> Libbpf:
@@ -36,10 +47,6 @@ def require(debug: bool = False) -> Libbpf:
     Raises PageownerError with what is missing and what to do.
     """
     require_root()
-    if kernel_version() < OLDEST:
-        raise PageownerError(
-            f"kernel {platform.release()} is too old to track pages; 5.15 or newer is needed"
-        )
     if not os.path.exists("/sys/kernel/btf/vmlinux"):
         raise PageownerError(
             "this kernel has no type information (/sys/kernel/btf/vmlinux); it needs"
@@ -49,7 +56,7 @@ def require(debug: bool = False) -> Libbpf:
         bpf = libbpf()
     except LibbpfMissing as error:
         raise PageownerError(str(error)) from error
-    why = lockdown()
+    why = lockdown() or too_old(bpf)
     if why:
         raise PageownerError(why)
     mount_bpffs()
@@ -64,10 +71,16 @@ def require_root() -> None:
         raise PageownerError("tracking needs root; run with sudo")
 
 
-def kernel_version(release: str | None = None) -> tuple[int, int]:
-    """Major and minor number of a kernel release."""
-    match = re.match(r"(\d+)\.(\d+)", release or platform.release())
-    return (int(match[1]), int(match[2])) if match else (0, 0)
+def too_old(bpf: Libbpf) -> str | None:
+    """Why the kernel's BPF is too old for the programs; None if it is not, or if it lets nobody
+    try."""
+    try:
+        os.close(bpf.load_program("atomic_fetch", SOCKET_FILTER, _ATOMIC_FETCH))
+    except BpfError as error:
+        if error.errno == errno.EINVAL:
+            return (f"kernel {platform.release()} is too old to track pages: its BPF has no atomic"
+                    " operation that returns the old value, which Linux has since 5.12")
+    return None
 
 
 def lockdown(path: str = "/sys/kernel/security/lockdown") -> str | None:
