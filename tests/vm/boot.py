@@ -95,13 +95,15 @@ def qemu_command(
     *,
     memory: str,
     cpus: int,
+    possible_cpus: int,
     nodes: int,
     append: str,
     accel: str,
     counted: bool,
     monitor: Path | None,
 ) -> list[str]:
-    """The QEMU command line of a guest; `nodes` NUMA nodes share memory and CPUs evenly.
+    """The QEMU command line of a guest; `nodes` NUMA nodes share memory and CPUs evenly,
+    also those of `possible_cpus` (if more) that could be plugged in.
 
     `counted`: the guest's clock counts instructions, a nanosecond each, so that it does not matter
     what else the machine does (and no CPU's caches or pipelines count, either).
@@ -109,6 +111,7 @@ def qemu_command(
     With `monitor`, a path for a socket, the guest has a serial port that is QEMU's own monitor
     (QMP) and four empty slots, so that it can plug memory into itself.
     """
+    most = max(cpus, possible_cpus)
     python = Path(sys.base_prefix) / "bin"
     rootflags = "trans=virtio,version=9p2000.L,msize=262144,cache=loose"
     words = (
@@ -121,7 +124,7 @@ def qemu_command(
           ("-accel", "tcg,thread=multi" if accel == "tcg" else accel)),
         # as most machines are: 5-level page tables lay out the whole address space otherwise
         *("-cpu", "max,la57=off"),
-        *("-smp", str(cpus), "-m", f"{megabytes(memory)}M"),
+        *("-smp", f"{cpus},maxcpus={most}", "-m", f"{megabytes(memory)}M"),
         *("-kernel", str(kernel / "bzImage"), "-append", words),
         *("-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap"),
         *("-virtfs", f"local,path={out},mount_tag=out,security_model=none,multidevs=remap"),
@@ -133,7 +136,7 @@ def qemu_command(
         command[command.index("-m") + 1] = f"{share * nodes}M"
         for node in range(nodes):
             command += ["-object", f"memory-backend-ram,id=mem{node},size={share}M"]
-            mine = [f"cpus={cpu}" for cpu in range(cpus) if cpu % nodes == node]
+            mine = [f"cpus={cpu}" for cpu in range(most) if cpu % nodes == node]
             command += ["-numa", ",".join(["node", f"nodeid={node}", f"memdev=mem{node}", *mine])]
     if monitor:
         size = command.index("-m") + 1
@@ -155,6 +158,7 @@ def boot(
     *,
     memory: str = "2G",
     cpus: int = 2,
+    possible_cpus: int = 0,
     nodes: int = 1,
     append: str = "",
     hotplug: bool = False,
@@ -186,6 +190,7 @@ def boot(
                 out,
                 memory=memory,
                 cpus=cpus,
+                possible_cpus=possible_cpus,
                 nodes=nodes,
                 append=append,
                 accel=os.environ.get("PAGEOWNER_ACCEL", "tcg"),
@@ -235,6 +240,7 @@ def main() -> int:
     parser.add_argument("command", nargs=argparse.REMAINDER, help="and its arguments; comes last")
     parser.add_argument("--memory", default="2G")
     parser.add_argument("--cpus", type=int, default=2)
+    parser.add_argument("--possible-cpus", type=int, default=0, help="that could be plugged in")
     parser.add_argument("--nodes", type=int, default=1, help="NUMA nodes")
     parser.add_argument("--append", default="", help="more words for the kernel's command line")
     parser.add_argument("--hotplug", action="store_true", help="let the guest plug memory in")
@@ -247,6 +253,7 @@ def main() -> int:
             args.out,
             memory=args.memory,
             cpus=args.cpus,
+            possible_cpus=args.possible_cpus,
             nodes=args.nodes,
             append=args.append,
             hotplug=args.hotplug,

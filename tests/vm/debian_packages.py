@@ -145,7 +145,7 @@ def _newer_keys() -> None:
     work.mkdir()
     _ask("sh", "-c", 'cd "$0" && APT_CONFIG="$1" apt-get -q download debian-archive-keyring'
          ' && dpkg-deb -x debian-archive-keyring_*.deb .', str(work), str(HOME / "apt.conf"))
-    found = work / KEYRING.relative_to("/")
+    found = work / "usr" / "share" / "keyrings" / "debian-archive-keyring.gpg"
     shutil.copyfile(found.resolve(), NEWER_KEYRING)
     shutil.rmtree(work)
 

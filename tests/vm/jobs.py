@@ -10,6 +10,17 @@ HERE = Path(__file__).resolve().parent
 PYTHON = sys.executable  # the virtual environment's: the guest has it under the same path
 
 
+GIGANTIC = "4G"
+"""Memory of a guest in which a page of 1 GiB can be had: the kernel lies in one of the pieces
+[1 GiB, 2 GiB) and [2 GiB, 3 GiB) at most, and what it takes while it boots in what is beyond
+4 GiB, where QEMU's machine has the last one."""
+GIGANTIC_NODES = "6G"
+"""The same with two nodes, whose tables lie at the upper end of each."""
+
+REFUSED = ("stock-5.10",)
+"""Kernels on which `pageowner on` must say why they cannot be tracked."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A command for a guest, and the guest that it needs."""
@@ -20,7 +31,8 @@ class Job:
     command: tuple[str, ...]
     """Runs as root in its folder of the results; exit status 0 is success."""
     kernels: tuple[str, ...] = ("built", "stock")
-    """On which kernels: kinds (``built``) or names (``stock-6.1``)."""
+    """On which kernels: kinds (``built``) or names (``stock-6.1``); a kernel of REFUSED only by
+    its name."""
     page_owner: bool = True
     """Boot kernels that have page owner with it on."""
     memcg: bool = False
@@ -34,6 +46,8 @@ class Job:
     cpus: int = 2
     """6.1 has one where instructions are counted: CPUs then run in turns, and it waits for the
     second one for ever."""
+    possible_cpus: int = 0
+    """With so many CPUs that could be plugged in; 0: no more than there are."""
     timeout: float = 600
     """Seconds for the whole guest."""
     rounds: tuple[str, ...] = ("",)
@@ -48,7 +62,8 @@ class Job:
 
     def wanted_on(self, kernel: str) -> bool:
         """Whether it runs on this kernel."""
-        return kernel in self.kernels or kernel.partition("-")[0] in self.kernels
+        return kernel in self.kernels or (
+            kernel not in REFUSED and kernel.partition("-")[0] in self.kernels)
 
 
 JOBS = (
@@ -56,12 +71,31 @@ JOBS = (
         "facts",
         "the guest has what the project needs",
         (str(HERE / "jobs" / "facts"), PYTHON),
+        kernels=("built", "stock", *REFUSED),
+    ),
+    Job(
+        "refused",
+        "a kernel that cannot be tracked is refused in one line that says why",
+        (PYTHON, str(HERE / "jobs" / "refused.py")),
+        kernels=REFUSED,
     ),
     Job(
         "track",
         "tracking works there, every recognised stack checked",
-        (PYTHON, str(HERE / "jobs" / "track.py")),
+        (PYTHON, str(HERE / "jobs" / "track.py"), "--contiguous"),
         page_owner=False,
+        memory=GIGANTIC,
+    ),
+    Job(
+        "many-cpus",
+        "the same where hundreds of CPUs are possible, on two nodes",
+        (PYTHON, str(HERE / "jobs" / "track.py")),
+        kernels=("stock-7.3", "stock-6.1"),
+        page_owner=False,
+        nodes=2,
+        # QEMU's most; before 6.9 a word is enough (prefill_possible_map, arch/x86/kernel/smpboot.c)
+        possible_cpus=255,
+        rounds=("possible_cpus=512",),
     ),
     Job(
         "price",
@@ -92,6 +126,7 @@ JOBS = (
         "loads",
         "every load runs, and the kernel stands it",
         (PYTHON, str(HERE / "loads" / "hold.py"), str(HERE / "jobs" / "standing")),
+        memory=GIGANTIC_NODES,
         nodes=2,
         hotplug=True,
         timeout=900,
@@ -118,6 +153,7 @@ JOBS = (
         "the tracker agrees with the kernel's own page owner",
         (PYTHON, str(HERE / "jobs" / "agree.py")),
         kernels=("built",),
+        memory=GIGANTIC_NODES,
         nodes=2,
         hotplug=True,
         # Else a CPU of the guest that the host lets rest stamps what was one moment as two.

@@ -47,8 +47,8 @@ class Kernel:
         return " ".join(words)
 
 
-KERNELS = ("built-6.12", "built-6.1", "stock-7.3", "stock-7.2", "stock-6.18", "stock-6.12",
-           "stock-6.1", "stock-5.10", "stock-7.3-rt-amd64")
+KERNELS = ("built-7.3", "built-6.12", "built-6.1", "stock-7.3", "stock-7.3-rt-amd64", "stock-7.2",
+           "stock-6.18", "stock-6.12", "stock-6.1", "stock-5.10")
 
 
 def obtain(name: str, *, cached_only: bool = False) -> Kernel:

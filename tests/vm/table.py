@@ -7,6 +7,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from kernels import KERNELS
+
 HEAD = """# Kernels
 
 Written by `scripts/vmtest --table docs/kernels.md` on {day}, from guests under software emulation
@@ -17,11 +19,14 @@ Written by `scripts/vmtest --table docs/kernels.md` on {day}, from guests under 
 
 def write_table(results: Path, target: Path) -> None:
     """Write the Markdown page from what lies in the folder of the results, KERNEL/JOB/JOB.json."""
+    order = {name: place for place, name in enumerate(KERNELS)}
+    folders = sorted((folder for folder in results.iterdir() if folder.is_dir()),
+                     key=lambda folder: (order.get(folder.name, len(order)), folder.name))
     kernels = {folder.name: {job.name: _said(job) for job in folder.iterdir() if job.is_dir()}
-               for folder in sorted(results.iterdir()) if folder.is_dir()}
+               for folder in folders}
     kernels = {name: jobs for name, jobs in kernels.items() if any(jobs.values())}
     text = HEAD.format(day=date.today().isoformat())
-    for part in (_tracked, _prices, _agreement):
+    for part in (_tracked, _many, _prices, _agreement):
         text += part(kernels)
     target.write_text(text)
 
@@ -46,33 +51,71 @@ def _grid(titles: list[str], rows: list[list[str]]) -> str:
 
 
 def _tracked(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
-    rows = []
+    rows, lacking = [], []
     for name, jobs in kernels.items():
+        if jobs.get("refused"):
+            said = jobs["refused"]
+            rows.append([name, said["kernel"], said["day"], f"refused: `{said['refused']}`",
+                         *["-"] * 8])
         said = jobs.get("track")
         if not said:
             continue
         frames, memo, hooks = said["frames"], said["memo"], said["hooks"]
         active = [hook for hook, how in hooks.items() if how == "active"]
-        lacking = [f"`{hook}`: {how}" for hook, how in hooks.items() if how != "active"]
+        lacking += [f"- {name}, `{hook}`: {how}\n" for hook, how in hooks.items()
+                    if how != "active"]
         closed = sum(frames.values()) == said["known"]
         rows.append([
             name, said["kernel"], said["day"], f"{len(active)} of {len(hooks)}",
-            "; ".join(lacking) or "none",
-            ", ".join(f"{frames[state]:,}" for state in ("owned", "early", "free", "reserved")),
-            f"{frames['untracked']:,}", "yes" if closed else "NO",
-            f"{memo['checks']:,}", f"{memo['differences']:,}",
-            "no" if said.get("no_block_types") else "yes"])
+            "yes" if closed else "NO", f"{said['missed']:,}" if "missed" in said else "-",
+            f"{frames['untracked']:,}", f"{memo['checks']:,}", f"{memo['differences']:,}",
+            *_price(jobs), "no" if said.get("no_block_types") else "yes"])
     if not rows:
         return ""
     return ("## Tracked, under loads\n\n" + _grid(
-        ["kernel", "release", "day", "hooks", "not there",
-         "frames owned, early, free, reserved", "untracked", "accounts close", "stacks checked",
-         "different", "types of pageblocks"], rows)
+        ["kernel", "release", "day", "hooks seen", "accounts close", "events lost", "untracked",
+         "stacks checked", "different", "price", "the kernel's own", "types of pageblocks"], rows)
+        + ("Hooks that are not active:\n\n" + "".join(lacking) + "\n" if lacking else "")
         + "Built kernels are Debian's source with page owner configured, here not switched on;"
         " stock ones are Debian's packages; the running one is the machine's on which the guests"
-        " ran. The accounts close when the frames of all states are"
-        " those that /proc/kpageflags knows. Every recognised stack was unwound too and compared."
+        " ran. The loads of the guests take memory in one piece, too: a huge page of 1 GiB, and"
+        " CMA on built kernels. The accounts close when the frames of all states are"
+        " those that /proc/kpageflags knows. Events are lost that no program of ours was free"
+        " for. Every recognised stack was unwound too and compared. Prices are instructions a"
+        " page fault, see below."
         " Types of pageblocks are believed if they add up to /proc/pagetypeinfo.\n\n")
+
+
+def _many(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """What hundreds of possible CPUs cost, against as many frames with two."""
+    rows = []
+    for name, jobs in kernels.items():
+        said, few = jobs.get("many-cpus"), jobs.get("track")
+        if said and few and "memory_bytes" in said and "memory_bytes" in few:
+            a_frame = few["memory_bytes"] / sum(few["frames"].values())
+            rows.append([
+                name, f"{said['possible_cpus']:,}", f"{said['missed']:,}",
+                f"{said['frames']['untracked']:,}",
+                f"{said['memo']['checks']:,}", f"{said['memo']['differences']:,}",
+                f"{said['memory_bytes'] / 2**20:.1f}",
+                f"{said['memory_bytes'] / sum(said['frames'].values()):.1f}", f"{a_frame:.1f}"])
+    if not rows:
+        return ""
+    return ("## Where many CPUs are possible\n\n" + _grid(
+        ["kernel", "possible CPUs", "events lost", "untracked", "stacks checked", "different",
+         "memory of the tracker, MiB", "bytes a page frame", "with 2 CPUs"], rows)
+        + "Two CPUs run, on two nodes; the others could be plugged in, and the tracker's maps have"
+        " room for each.\n\n")
+
+
+def _price(jobs: dict[str, dict[str, Any]]) -> list[str]:
+    """What the tracker adds to a page fault, and what the kernel's own page owner adds."""
+    off, own = jobs.get("price"), jobs.get("price-own")
+    if not off:
+        return ["-", "-"]
+    ns = off["ns"]
+    return [f"+{ns['tracker'] - ns['nothing']:,.0f}",
+            f"+{own['ns']['nothing'] - ns['nothing']:,.0f}" if own else "-"]
 
 
 def _prices(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:

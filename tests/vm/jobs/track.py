@@ -1,8 +1,9 @@
 """Track a guest from on to off: the verifier takes the programs, every recognised stack is unwound
 too, the accounts close, nothing is left.
 
-    track.py            turns tracking on, runs loads, looks, turns it off
-    track.py --look     what is run while the loads hold their memory
+    track.py                  turns tracking on, runs loads, looks, turns it off
+    track.py --contiguous     with the loads that take memory in one piece, from those who use it
+    track.py --look           what is run while the loads hold their memory
 
 Writes track.json: hooks, pages by state, counters, the memo's. Exit status 1 if an account did not
 close, a stack differed, or something was left behind.
@@ -25,6 +26,7 @@ sys.path.insert(0, str(HERE.parents[1] / "live"))
 from machine import known_frames, pages_by_state  # noqa: E402
 
 LOADS = "vmalloc,sockets,pipes,forks,anonymous,page_cache,tmpfs"
+CONTIGUOUS = "hugetlb,gigantic,compaction,cma"
 PINS = Path("/sys/fs/bpf/pageowner")
 
 
@@ -53,6 +55,7 @@ def print_difference() -> None:
 
 def look() -> int:
     from pageowner.source import read
+    from pageowner.tracker.maps import possible_cpus
 
     pageowner("save", "track.parquet")
     status = json.loads(pageowner("status", "--json"))
@@ -61,7 +64,9 @@ def look() -> int:
     memo = status["memo_counters"]
     untyped = snapshot.meta.extra.get("no_block_types")
     said = {"kernel": os.uname().release, "hooks": status["hooks"], "frames": frames,
-            "known": known_frames(), "no_block_types": untyped, "counters": counters, "memo": memo}
+            "known": known_frames(), "no_block_types": untyped, "counters": counters, "memo": memo,
+            "missed": status["missed"], "memory_bytes": status["memory_bytes"],
+            "possible_cpus": possible_cpus()}
     Path("track.json").write_text(json.dumps(said, indent=1))
     print("hooks:", ", ".join(f"{name} {how}" for name, how in status["hooks"].items()))
     print("frames:", ", ".join(f"{name} {number:,}" for name, number in frames.items()))
@@ -89,9 +94,10 @@ def look() -> int:
 def main() -> int:
     if sys.argv[1:] == ["--look"]:
         return look()
+    loads = f"{LOADS},{CONTIGUOUS}" if "--contiguous" in sys.argv[1:] else LOADS
     print(pageowner("on", "--check", "1"))
     status = subprocess.run([sys.executable, str(HERE.parent / "loads" / "hold.py"), "--only",
-                             LOADS, sys.executable, __file__, "--look"], check=False).returncode
+                             loads, sys.executable, __file__, "--look"], check=False).returncode
     pageowner("off")
     if PINS.exists():
         print("FAILED: pins are left in bpffs")

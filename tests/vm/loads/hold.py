@@ -17,7 +17,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LOADS = (
-    *("modules", "vmalloc", "page_pool", "sockets", "pipes", "forks", "hugetlb"),
+    *("modules", "vmalloc", "page_pool", "sockets", "pipes", "forks", "hugetlb", "gigantic"),
     *("anonymous", "page_cache", "tmpfs", "zram"),
     *("migration", "compaction", "cma", "hotplug"),
 )
