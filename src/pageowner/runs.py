@@ -1,4 +1,5 @@
-"""Runs of page frames as one short text, to be kept in a snapshot's metadata."""
+"""Runs of page frames: joined, as one short text for a snapshot's metadata, and as the numbers in
+them side by side, which take no place for what lies between."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["joined", "pack", "unpack"]
+__all__ = ["SideBySide", "joined", "pack", "unpack"]
 
 _MOST = 64 << 20  # bytes that a text may unpack to: 4 million runs
 
@@ -31,6 +32,34 @@ def joined(runs: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
     reach = np.maximum.accumulate(both[:, 1])
     begins = np.flatnonzero(np.append(True, both[1:, 0] > reach[:-1]))
     return np.stack([both[begins, 0], reach[np.append(begins[1:] - 1, len(both) - 1)]], axis=1)
+
+
+class SideBySide:
+    """Numbers in runs (first, behind the last; in order, not overlapping) as places from 0 on."""
+
+    def __init__(self, runs: NDArray[np.int64]) -> None:
+        self.runs = runs
+        sizes = runs[:, 1] - runs[:, 0]
+        self._before = np.cumsum(sizes) - sizes
+        self.size = int(sizes.sum())
+
+    def numbers(self) -> NDArray[np.int64]:
+        """All of them, in order."""
+        sizes = self.runs[:, 1] - self.runs[:, 0]
+        found: NDArray[np.int64] = np.arange(self.size) + np.repeat(
+            self.runs[:, 0] - self._before, sizes)
+        return found
+
+    def places(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The place of each number, -1 for those in no run."""
+        if not len(self.runs):
+            return np.full(len(numbers), -1, np.int64)
+        if len(self.runs) == 1:  # as on most machines
+            first, behind = self.runs[0].tolist()
+            return np.where((numbers >= first) & (numbers < behind), numbers - first, -1)
+        run = np.maximum(np.searchsorted(self.runs[:, 0], numbers, side="right") - 1, 0)
+        inside = (numbers >= self.runs[run, 0]) & (numbers < self.runs[run, 1])
+        return np.where(inside, numbers - self.runs[run, 0] + self._before[run], -1)
 
 
 def pack(runs: NDArray[np.int64]) -> str:

@@ -20,12 +20,19 @@ NOPAGE, BUDDY = 1 << 20, 1 << 10
 
 
 def known_frames() -> int:
-    """Page frames that /proc/kpageflags knows: its words, but for those that say there is none."""
-    known = 0
+    """Page frames that /proc/kpageflags knows: its words, but for those that say there is none: by
+    a flag, or, since 6.14, by having none where there is no RAM."""
+    ram = [(int(first, 16) // PAGE, (int(last, 16) + 1) // PAGE) for first, last in re.findall(
+        r"^ *(\w+)-(\w+) : System RAM", Path("/proc/iomem").read_text(), re.MULTILINE)]
+    known = place = 0
     with open("/proc/kpageflags", "rb", buffering=0) as file:
         while data := file.read(1 << 20):
             words = np.frombuffer(data, "u8")
-            known += len(words) - int(np.count_nonzero(words & NOPAGE))
+            there = words != 0
+            for first, last in ram:
+                there[max(first - place, 0):max(last - place, 0)] = True
+            known += int(np.count_nonzero(there & (words & NOPAGE == 0)))
+            place += len(words)
     return known
 
 

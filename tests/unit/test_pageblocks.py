@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pageowner.kernel.zones import Zone, ZoneMap
+from pageowner.runs import SideBySide
 from pageowner.tracker.pageblocks import BlockTypes, counted, disagreement
 
 NAMES = ("Unmovable", "Movable", "Reclaimable")
@@ -12,7 +13,7 @@ ZONES = ZoneMap([Zone(0, "DMA", 1, 1023, 1023, 1000), Zone(0, "Normal", 1024, 40
 
 
 def types(*codes: int) -> BlockTypes:
-    return BlockTypes(9, 0, np.array(codes, np.int32), NAMES)
+    return BlockTypes(9, SideBySide(np.array([[0, len(codes)]])), np.array(codes, np.int32), NAMES)
 
 
 def test_blocks_are_counted_as_the_kernel_walks_zones() -> None:

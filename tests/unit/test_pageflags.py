@@ -13,6 +13,7 @@ import pytest
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import pageflags, zones
+from pageowner.kernel.memory_ranges import ram_ranges
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -206,7 +207,7 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="/proc/kpageflags is for root only")
 def test_this_machine_is_read_and_its_accounts_close() -> None:
-    ram = zones.system_ram(zones.read_text("/proc/iomem"))
+    ram = ram_ranges()
     present = zones.running().zones
     flags = pageflags.read()
     kinds = pageflags.kind(flags, present, ram)

@@ -10,6 +10,7 @@ import pytest
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import zones
+from pageowner.kernel.memory_ranges import parse_iomem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,16 +112,16 @@ def test_the_pageblock_order_is_found_where_it_is_told(data: Path) -> None:
 
 def test_ram_is_whole_frames(data: Path) -> None:
     text = (data / "6.12-fragmented/iomem.txt").read_text()
-    assert zones.system_ram(text) == [(1, 0x9f), (0x100, 0x3ffe0)]
-    assert zones.system_ram("100000000-13fffffff : System RAM (virtio_mem)\n") == [
+    assert parse_iomem(text) == [(1, 0x9f), (0x100, 0x3ffe0)]
+    assert parse_iomem("100000000-13fffffff : System RAM (virtio_mem)\n") == [
         (0x100000, 0x140000)]
 
 
-def test_hidden_addresses_are_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(PageownerError, match="hidden; run as root"):
-        zones.system_ram("00000000-00000000 : System RAM\n")
-    with pytest.raises(PageownerError, match="no System RAM"):
-        zones.system_ram("")
+def test_the_largest_order_is_what_the_kernel_was_built_with(tmp_path: Path) -> None:
+    line = "Node 0, zone   Normal " + " ".join(f"{n:6}" for n in range(14)) + "\n"
+    (tmp_path / "buddyinfo").write_text(line)
+    assert zones.max_order(str(tmp_path)) == 13
+    assert zones.max_order() >= 8
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pageowner.analysis.keys import key
 from pageowner.analysis.memory import NO_ROW, TYPES, Memory, spread
 from pageowner.errors import PageownerError
 from pageowner.kernel import compaction
-from pageowner.runs import joined
+from pageowner.runs import SideBySide, joined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,14 +68,20 @@ class Blocks:
         return dict(zip(STATES, numbers, strict=True))
 
 
-def _edges(memory: Memory, order: int) -> NDArray[np.int64]:
-    low, high = memory.start >> order, -(-memory.end >> order)
-    if high - low > _MOST:
-        raise PageownerError(f"{high - low:,} blocks of order {order} are too many to look at one"
+def _edges(memory: Memory, order: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The edges of all blocks in which there is memory, and which two of them have a block between
+    them: not those to both sides of a hole."""
+    runs = joined((one.start >> order, -(-one.end >> order)) for one in memory.stretches)
+    number = int((runs[:, 1] - runs[:, 0]).sum())
+    if number > _MOST:
+        raise PageownerError(f"{number:,} blocks of order {order} are too many to look at one"
                              " by one: ask for a larger order")
-    room.check((high - low) * (_EACH + 9 * len(memory.stretches)),
-               f"{high - low:,} blocks of order {order}")
-    return np.arange(low, high + 1, dtype=np.int64) << order
+    room.check(number * (_EACH + 9 * len(memory.stretches)), f"{number:,} blocks of order {order}")
+    runs[:, 1] += 1
+    edges = SideBySide(runs).numbers()
+    inside = np.ones(max(len(edges) - 1, 0), bool)
+    inside[np.cumsum(runs[:-1, 1] - runs[:-1, 0]) - 1] = False
+    return edges << order, inside
 
 
 def _not_given(memory: Memory) -> NDArray[np.int64]:
@@ -95,7 +101,7 @@ def blocks(memory: Memory, order: int) -> Blocks:
     free + clearable + blocked + unknown are all blocks; the last is 0 where every frame is known.
     Raises PageownerError if there are too many.
     """
-    edges = _edges(memory, order)
+    edges, inside = _edges(memory, order)
     size = 1 << order
     moves = compaction.at_order(memory.moves, memory.order, order, memory.pageblock_order)
     pages = {}
@@ -121,7 +127,7 @@ def blocks(memory: Memory, order: int) -> Blocks:
         left = spread(memory.left[:, 0], memory.left[:, 1] - memory.left[:, 0], edges)
         state[(used == 0) & (left == 0)] = UNKNOWN
     state[(pages[compaction.CANNOT] > 0) | (held > 0) | across] = BLOCKED
-    real = held < size
+    real = inside & (held < size)
     return Blocks(
         order, (edges[:-1] >> order)[real], state[real], pages[compaction.CAN][real], cache[real],
         pages[compaction.CANNOT][real], pages[compaction.UNKNOWN][real], held[real],

@@ -37,12 +37,15 @@ TYPES = (*MIGRATETYPES[:3], "unknown")
 NO_ROW = -1
 _DEFAULT_PAGEBLOCK_ORDER = 9
 _ODD = 0.05
+_HOLE = 1 << 22
+"""Frames (16 GiB of 4 KiB): where a dump has none in use in so many in a row is a hole."""
 _HELD_BACK = ("reserved", "offline", "hwpoison", "nopage")
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Page frames ``start`` up to ``end`` of one zone of one node."""
+    """Page frames ``start`` up to ``end`` of one zone of one node: where there is memory, so that
+    one zone may be several."""
 
     node: int | None
     zone: str | None
@@ -155,8 +158,11 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
     if overlaps:
         notes.append(f"{overlaps:,} allocations overlap others that begin later or at the same"
                      " page, which changed while they were read: they are left out")
-    stretches = _stretches(snapshot, columns[0], columns[1], columns[3], flags)
     about = meta.extra.get("memory") if meta.kind == "tracker" else None
+    stretches, hole = _stretches(snapshot, columns[0], columns[1], columns[3], flags, about)
+    if hole:
+        notes.append(f"no page in use for {hole:,} frames in a row: such gaps are taken for"
+                     " no memory")
     held = np.zeros((0, 2), np.int64)
     sees_free = False
     if isinstance(about, dict) and (runs := unpack(about.get("held"))) is not None:
@@ -305,32 +311,54 @@ def _outside_of(held: NDArray[np.int64], columns: list[NDArray[Any]]) -> list[ND
 
 
 def _stretches(snapshot: Snapshot, first: NDArray[np.int64], pages: NDArray[np.int64],
-               row: NDArray[np.int64], flags: NDArray[np.uint64] | None) -> tuple[Stretch, ...]:
-    """Zones in pfn order. A dump does not say where they begin: at the roundest frame between the
-    last record of one and the first of the next."""
+               row: NDArray[np.int64], flags: NDArray[np.uint64] | None,
+               about: Any) -> tuple[tuple[Stretch, ...], int]:
+    """Zones in pfn order, without the holes in them, and how large gaps must be to be taken for
+    holes, 0 if there are none such. A dump does not say where zones begin: at the roundest frame
+    between the last record of one and the first of the next."""
     zones = snapshot.meta.zones
     if zones:
         known = [Stretch(one.get("node"), one.get("name"), int(one["start_pfn"]),
                          int(one["start_pfn"]) + int(one["spanned"])) for one in zones]
-        return tuple(sorted(known, key=lambda one: one.start))
+        where = unpack(about.get("spans")) if isinstance(about, dict) else None
+        if where is not None:
+            known = [part for one in known for part in _parts(one, where)]
+        return tuple(sorted(known, key=lambda one: one.start)), 0
     if not len(first):
-        return ()
+        return (), 0
     node, zone = key(snapshot, "node"), key(snapshot, "zone")
     codes = (node.codes * len(zone.labels) + zone.codes)[row]
-    changes = np.flatnonzero(np.diff(codes)) + 1
+    gaps = first[1:] - (first[:-1] + pages[:-1])
+    holes = gaps >= _HOLE if flags is None else np.zeros(len(gaps), bool)
+    changes = np.flatnonzero((np.diff(codes) != 0) | holes) + 1
     starts = [0, *changes.tolist()]
     block = 1 << (snapshot.meta.pageblock_order or _DEFAULT_PAGEBLOCK_ORDER)
     last = int(first[-1] + pages[-1])
     end = len(flags) if flags is not None else -(-last // block) * block
     bounds = [int(first[0]) // block * block if flags is None else 0]
-    bounds += [_roundest(int(first[at - 1] + pages[at - 1]), int(first[at]))
-               for at in changes.tolist()]
+    ends = []
+    for at in changes.tolist():
+        low, high = int(first[at - 1] + pages[at - 1]), int(first[at])
+        if holes[at - 1]:
+            ends.append(-(-low // block) * block)
+            bounds.append(high // block * block)
+        else:
+            bounds.append(_roundest(low, high))
+            ends.append(bounds[-1])
     node_labels, zone_labels = node.labels.to_pylist(), zone.labels.to_pylist()
     return tuple(
         Stretch(node_labels[code // len(zone_labels)], zone_labels[code % len(zone_labels)],
                 start, stop)
-        for code, start, stop in zip(codes[starts].tolist(), bounds, [*bounds[1:], max(end, last)],
-                                     strict=True))
+        for code, start, stop in zip(codes[starts].tolist(), bounds, [*ends, max(end, last)],
+                                     strict=True)), _HOLE if bool(holes.any()) else 0
+
+
+def _parts(stretch: Stretch, where: NDArray[np.int64]) -> list[Stretch]:
+    """What of a stretch lies in these runs."""
+    low = int(np.searchsorted(where[:, 1], stretch.start, side="right"))
+    high = int(np.searchsorted(where[:, 0], stretch.end, side="left"))
+    return [Stretch(stretch.node, stretch.zone, max(start, stretch.start), min(end, stretch.end))
+            for start, end in where[low:high].tolist()]
 
 
 def _roundest(low: int, high: int) -> int:

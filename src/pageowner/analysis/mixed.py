@@ -10,6 +10,7 @@ import numpy as np
 from pageowner.analysis.keys import Key, key
 from pageowner.analysis.memory import NO_ROW, Memory, spread
 from pageowner.kernel import compaction
+from pageowner.runs import SideBySide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,24 +97,28 @@ def _as_seems(memory: Memory, block: NDArray[np.int64]) -> Mixed:
     foreign = np.zeros(len(block), bool)
     if not len(block):
         return Mixed({}, False, foreign, block)
-    low = int(block.min())
-    last = (memory.first + memory.pages - 1) >> memory.pageblock_order
-    edges = np.arange(low, int(last.max()) + 2) << memory.pageblock_order
+    # The edges of all blocks in which anything is; nothing is between those apart.
+    reach = np.maximum.accumulate((memory.first + memory.pages - 1) >> memory.pageblock_order)
+    begins = np.flatnonzero(np.append(True, block[1:] > reach[:-1] + 1))
+    ends = reach[np.append(begins[1:] - 1, len(reach) - 1)]
+    near = SideBySide(np.stack([block[begins], ends + 2], axis=1))
+    numbers = near.numbers()
+    edges = numbers << memory.pageblock_order
     can, cannot = memory.moves == compaction.CAN, memory.moves == compaction.CANNOT
     movable, fixed = (spread(memory.first[mine], memory.pages[mine], edges)
                       for mine in (can, cannot))
     mostly_movable = movable > fixed
-    foreign = np.where(mostly_movable[block - low], cannot, can)
+    foreign = np.where(mostly_movable[near.places(block)], cannot, can)
     several = np.flatnonzero((movable > 0) & (fixed > 0))
     counts: dict[tuple[int, str], int] = {}
     # The zone of the first page in it: a zone may begin behind its first block's beginning.
     lasts = memory.first + memory.pages - 1
-    inside = np.searchsorted(lasts, (several + low) << memory.pageblock_order)
+    inside = np.searchsorted(lasts, numbers[several] << memory.pageblock_order)
     where = memory.stretch_of(memory.first[inside])
     for place, is_movable in zip(where.tolist(), mostly_movable[several].tolist(), strict=True):
         at = place, COUNTED[1 if is_movable else 0]
         counts[at] = counts.get(at, 0) + 1
-    foreign &= np.isin(block, several + low)
+    foreign &= np.isin(block, numbers[several])
     return Mixed(counts, False, foreign, block)
 
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from pageowner.errors import PageownerError
 
-__all__ = ["PAGE_SHIFT", "parse_iomem", "ram_ranges"]
+__all__ = ["PAGE_SHIFT", "memory_ranges", "parse_iomem", "ram_ranges"]
 
 PAGE_SHIFT = 12
 """Bytes of /proc/iomem's addresses to page frames; set for other page sizes by the caller."""
 
 _RAM = re.compile(r"^\s*([0-9a-f]+)-([0-9a-f]+) : System RAM", re.MULTILINE)
+_MEMORY = re.compile(r"^\s*([0-9a-f]+)-([0-9a-f]+) : (?:System RAM|reserved$)", re.MULTILINE)
+"""With the memory that firmware keeps: arm64 and riscv call it ``reserved`` (setup.c,
+request_standard_resources and init_resources). What x86 calls ``Reserved`` may be no memory."""
 
 
-def parse_iomem(text: str, page_shift: int = PAGE_SHIFT) -> list[tuple[int, int]]:
+def parse_iomem(text: str, page_shift: int = PAGE_SHIFT,
+                lines: re.Pattern[str] = _RAM) -> list[tuple[int, int]]:
     """Ranges ``(first pfn, pfn after the last)`` of ``System RAM``, in order, joined where they
     touch. Memory of DAX devices given to the system (``System RAM (kmem)``, drivers/dax/kmem.c)
     counts. Frames that a range covers in part are left out, as the kernel does.
     """
     ranges: list[tuple[int, int]] = []
     page = 1 << page_shift
-    for first, last in sorted((int(a, 16), int(b, 16)) for a, b in _RAM.findall(text)):
+    for first, last in sorted((int(a, 16), int(b, 16)) for a, b in lines.findall(text)):
         start, end = (first + page - 1) >> page_shift, (last + 1) >> page_shift
         if start >= end:
             continue
@@ -36,12 +41,23 @@ def parse_iomem(text: str, page_shift: int = PAGE_SHIFT) -> list[tuple[int, int]
 def ram_ranges(path: str = "/proc/iomem") -> list[tuple[int, int]]:
     """`parse_iomem` of this machine. Raises PageownerError where the addresses are hidden
     (zeros without CAP_SYS_ADMIN)."""
-    import os
-
-    ranges = parse_iomem(Path(path).read_text(),
-                         os.sysconf("SC_PAGE_SIZE").bit_length() - 1)
+    ranges = parse_iomem(Path(path).read_text(), _page_shift())
     if not ranges:
         raise PageownerError(
             f"{path} shows no System RAM to this process; run as root, outside a container"
         )
     return ranges
+
+
+def memory_ranges(path: str = "/proc/iomem") -> list[tuple[int, int]]:
+    """All memory that has struct pages of its own and may be in a zone: RAM, and what firmware
+    keeps of it; none where the addresses are hidden.
+
+    Memory of devices (``Persistent Memory``, DAX, GPUs) may have struct pages too, but is never the
+    page allocator's: /proc/kpageflags does not show it (fs/proc/page.c, pfn_to_online_page).
+    """
+    return parse_iomem(Path(path).read_text(), _page_shift(), _MEMORY)
+
+
+def _page_shift() -> int:
+    return os.sysconf("SC_PAGE_SIZE").bit_length() - 1

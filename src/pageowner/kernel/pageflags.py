@@ -176,7 +176,7 @@ def kind(
 
     Tails of compound pages are what their head is: before 6.9 the kernel gives them few flags of
     their own. With ``zones`` (of all frames, from pfn 0) `deferred` frames are told from the
-    kernel's; with ``ram`` (see `pageowner.kernel.zones.system_ram`) holes are too: kernels since
+    kernel's; with ``ram`` (see `pageowner.kernel.memory_ranges`) holes are too: kernels since
     6.14 or so give no flag at all for a frame that is not there, where older ones gave nopage.
     """
     result = np.zeros(len(flags), np.uint8)

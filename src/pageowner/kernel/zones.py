@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.errors import PageownerError
+from pageowner.kernel.pageflags import MAX_ORDER
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +25,7 @@ __all__ = [
     "Zone",
     "ZoneMap",
     "free_pages",
+    "max_order",
     "meminfo_pages",
     "pageblock_order",
     "parse_buddyinfo",
@@ -31,7 +33,6 @@ __all__ = [
     "parse_zoneinfo",
     "read_text",
     "running",
-    "system_ram",
 ]
 
 NAMES = ("DMA", "DMA32", "Normal", "HighMem", "Movable", "Device")
@@ -129,9 +130,16 @@ def free_pages(zoneinfo: str) -> int:
                                    re.MULTILINE)))
 
 
-def running() -> ZoneMap:
+def running(proc: str = "/proc") -> ZoneMap:
     """The zones of this machine; raises PageownerError if /proc/zoneinfo is not readable."""
-    return ZoneMap(parse_zoneinfo(read_text("/proc/zoneinfo")))
+    return ZoneMap(parse_zoneinfo(read_text(f"{proc}/zoneinfo")))
+
+
+def max_order(proc: str = "/proc") -> int:
+    """The largest order of the page allocator (MAX_PAGE_ORDER), which kernels are built with: 10
+    most often, 13 on arm64 with pages of 64 KiB. /proc/buddyinfo has a column for each order."""
+    columns = parse_buddyinfo(read_text(f"{proc}/buddyinfo")).values()
+    return max(map(len, columns), default=MAX_ORDER + 1) - 1
 
 
 def parse_buddyinfo(text: str) -> dict[tuple[int, str], tuple[int, ...]]:
@@ -189,11 +197,12 @@ def parse_pagetypeinfo(text: str) -> PageTypeInfo:
     return found
 
 
-def pageblock_order(pagetypeinfo: str | None, meminfo: str | None = None) -> int | None:
+def pageblock_order(pagetypeinfo: str | None, meminfo: str | None = None,
+                    largest: int = MAX_ORDER) -> int | None:
     """The order of a pageblock: from pagetypeinfo, else from the huge page size of /proc/meminfo.
 
     Pageblocks are as large as a huge page where the kernel has those (include/linux/
-    pageblock-flags.h), and at most of the largest order. None if neither text tells.
+    pageblock-flags.h), and at most of the ``largest`` order. None if neither text tells.
     """
     if pagetypeinfo:
         found = re.search(r"^Page block order:\s*(\d+)$", pagetypeinfo, re.MULTILINE)
@@ -205,29 +214,8 @@ def pageblock_order(pagetypeinfo: str | None, meminfo: str | None = None) -> int
             import os
 
             pages = int(found[1]) * 1024 // os.sysconf("SC_PAGE_SIZE")
-            return min(max(pages.bit_length() - 1, 0), 10)
+            return min(max(pages.bit_length() - 1, 0), largest)
     return None
-
-
-def system_ram(iomem: str, page_size: int = 4096) -> list[tuple[int, int]]:
-    """Whole page frames of RAM, as (first pfn, pfn behind the last), of the text of /proc/iomem.
-
-    Raises PageownerError if the addresses are hidden (they are, to all but root).
-    """
-    ranges = []
-    for start, end in re.findall(
-        r"^([0-9a-f]+)-([0-9a-f]+) : System RAM", iomem, re.MULTILINE
-    ):
-        first = -(-int(start, 16) // page_size)
-        behind = (int(end, 16) + 1) // page_size
-        if behind > first:
-            ranges.append((first, behind))
-    if not ranges:
-        hidden = "System RAM" in iomem
-        raise PageownerError(
-            "the addresses in /proc/iomem are hidden; run as root" if hidden
-            else "there is no System RAM in this iomem")
-    return ranges
 
 
 def read_text(path: str) -> str:

@@ -69,13 +69,16 @@ class Account:
 
 def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArray[np.uint64],
             comp_gfp: int, carried: Iterable[tuple[int, int]] = (),
-            deferred: Iterable[tuple[int, int]] = ()) -> Account:
+            deferred: Iterable[tuple[int, int]] = (),
+            outside: Iterable[tuple[int, int]] = ()) -> Account:
     """The account of one span.
 
     ``records`` (`maps.RECORD`), ``before`` and ``after`` (bits of /proc/kpageflags) have one item
     a frame; memory may end earlier, then the flags are shorter. ``comp_gfp`` is this kernel's
     __GFP_COMP, ``carried`` what earlier spans' blocks hold here, from its first frame on;
-    ``deferred`` (first, behind the last) are frames not handed to the page allocator yet.
+    ``deferred`` (first, behind the last) are frames not handed to the page allocator yet,
+    ``outside`` those in no range of memory: firmware's, or holes. Kernels since 6.14 give no flag
+    at all for a hole, where older ones gave nopage.
     """
     size = min(len(before), len(after))
     records, before, after = records[:size], before[:size], after[:size]
@@ -101,6 +104,10 @@ def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArra
     for start, stop in deferred:
         part = classes[start:stop]
         part[(part == UNTRACKED) | (part == IS_EARLY)] = RESERVED
+    for start, stop in outside:
+        part = classes[start:stop]
+        mine = (part == UNTRACKED) | (part == IS_EARLY)
+        part[mine] = np.where(after[start:stop][mine] == 0, ABSENT, RESERVED)
     for kind, name in _OF_STATE.items():
         classes[covered == kind] = name
     classes[absent] = ABSENT

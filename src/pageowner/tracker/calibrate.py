@@ -49,7 +49,7 @@ _LARGE, _LARGE_BYTES = 4, 1 << 14
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
 """PROC_PID_INIT_INO in include/linux/proc_ns.h."""
 _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "loongarch64": 241,
-                    "ppc64le": 319, "s390x": 331}
+                    "ppc64le": 319}
 _PERF_TYPE_TRACEPOINT = 2
 _PERF_SAMPLE_RAW = 1 << 10
 _PERF_RECORD_SAMPLE = 9

@@ -40,29 +40,30 @@ MIGRATE_REASONS = (
 _PF_KTHREAD = 0x00200000
 
 
-def capture(store: Store | None = None) -> Snapshot:
+def capture(store: Store | None = None, proc: str = "/proc") -> Snapshot:
     """The owners of all pages as the running tracker knows them.
 
     ``meta.frames`` counts every page frame of the machine in exactly one class of
     `accounts.CLASSES`; ``meta.counters`` holds the tracker's counters and what this reading
     noticed (`survey.Survey`). Memory that was added since `on` is tracked from the first capture
     on. Raises PageownerError if tracking is off, or turned off meanwhile, or this process may not
-    read the maps, the page flags or the symbols.
+    read the maps, the page flags or the symbols. ``proc``: where the files on memory are.
     """
     if store is None:
         with suppress(BpfError):  # no room for more: it stays out of range, which is counted
             lifecycle.cover()
         with open_store() as opened:
-            return capture(opened)
+            return capture(opened, proc)
     symbols = kallsyms.load()
-    zone_map = zones.running()
+    zone_map = zones.running(proc)
     names = gfp.running()
-    found = survey(store, zone_map, names.bits.get("__GFP_COMP", 0x40000))
+    found = survey(store, zone_map, names.bits.get("__GFP_COMP", 0x40000), proc)
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    pagetypeinfo = zones.read_text("/proc/pagetypeinfo")
+    pagetypeinfo = zones.read_text(f"{proc}/pagetypeinfo")
     types, no_types = pageblocks.block_types(
-        store, symbols, zone_map, zones.parse_pagetypeinfo(pagetypeinfo))
-    free = zones.parse_buddyinfo(zones.read_text("/proc/buddyinfo"))
+        store, symbols, zone_map, zones.parse_pagetypeinfo(pagetypeinfo),
+        joined(found.spans).tolist())
+    free = zones.parse_buddyinfo(zones.read_text(f"{proc}/buddyinfo"))
     columns = _columns(store, found, symbols, zone_map, names, types)
     metadata = _metadata(store, zone_map, found, symbols, now, pagetypeinfo)
     if no_types:
@@ -178,10 +179,11 @@ def stack_texts(symbols: kallsyms.Kallsyms, frames: NDArray[np.uint64]) -> list[
 
 
 def _between_rows(found: Survey, free: dict[tuple[int, str], tuple[int, ...]]) -> dict[str, Any]:
-    """What the rows do not tell of memory: which frames without a row are not free, as runs (see
-    `pageowner.runs`), the free blocks of each zone by order, from /proc/buddyinfo, and which tasks
-    (tgid) could be ended."""
-    about: dict[str, Any] = {"held": pack(joined(found.held)),
+    """What the rows do not tell of memory: where there is any, and which frames without a row are
+    not free, as runs (see `pageowner.runs`), the free blocks of each zone by order, from
+    /proc/buddyinfo, and which tasks (tgid) could be ended."""
+    about: dict[str, Any] = {"spans": pack(joined(found.spans)),
+                             "held": pack(joined(found.held)),
                              "free": [[*zone, list(counts)] for zone, counts in free.items()],
                              "tasks": _can_be_ended()}
     if found.filtered:
@@ -216,7 +218,7 @@ def _metadata(store: Store, zone_map: zones.ZoneMap, found: Survey, symbols: kal
         taken_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), clock_ns=now_ns,
         page_size=os.sysconf("SC_PAGE_SIZE"),
         pageblock_order=zones.pageblock_order(
-            pagetypeinfo, zones.read_text("/proc/meminfo")),
+            pagetypeinfo, zones.read_text("/proc/meminfo"), zones.max_order()),
         zones=[{"node": zone.node, "name": zone.name, "start_pfn": zone.start_pfn,
                 "spanned": zone.spanned, "present": zone.present, "managed": zone.managed}
                for zone in zone_map.zones],

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.kernel import cgroups, pageflags
+from pageowner.runs import SideBySide, joined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,8 +32,9 @@ class Charges:
 
     def __init__(self, spans: list[Span]) -> None:
         """Raises PageownerError where the kernel does not tell."""
-        end = max((span.first + len(span.records) for span in spans), default=0)
-        self._known = np.zeros(end, np.uint64)
+        self._frames = SideBySide(joined(
+            (span.first, span.first + len(span.records)) for span in spans))
+        self._known = np.zeros(self._frames.size, np.uint64)
         self._asked_ns = 0
         self._cgroups = cgroups.memory()
         pageflags.read(pageflags.KPAGECGROUP, 0, 1)
@@ -46,15 +48,17 @@ class Charges:
         if len(chunks):
             self._read(chunks[np.concatenate([[0], breaks])] * _CHUNK,
                        (chunks[np.concatenate([breaks - 1, [len(chunks) - 1]])] + 1) * _CHUNK)
-        found: NDArray[np.uint64] = self._known[pfns]
+        found: NDArray[np.uint64] = self._known[self._frames.places(pfns)]
         return found
 
     def _read(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
         words = self._known.data.cast("B")
         file = os.open(pageflags.KPAGECGROUP, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            for start, stop in zip((starts * 8).tolist(), (stops * 8).tolist(), strict=True):
-                os.preadv(file, [words[start:stop]], start)
+            places = self._frames.places(starts)
+            for start, stop, place in zip(starts.tolist(), stops.tolist(), places.tolist(),
+                                          strict=True):
+                os.preadv(file, [words[place * 8:(place + stop - start) * 8]], start * 8)
         finally:
             os.close(file)
 

@@ -304,7 +304,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
     found = find_vmemmap(bpf, page_struct)
     contiguous = gfp.contiguous(platform.release(), gfp.running())
     values = {"vmemmap": found.vmemmap, "direct_map": found.direct_map,
-              "page_shift": mmap.PAGESIZE.bit_length() - 1,
+              "page_shift": mmap.PAGESIZE.bit_length() - 1, "max_order": zones.max_order(),
               "comp_gfp": contiguous.compound, "contig_gfp": contiguous.mask, **_filters(options)}
     recalling = _plan_memo(bpf, options)
     with ExitStack() as loaded:

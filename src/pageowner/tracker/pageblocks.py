@@ -17,7 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pageowner.runs import SideBySide, joined
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from pageowner.kernel.kallsyms import Kallsyms
@@ -34,10 +38,10 @@ _MIGRATETYPE, _ISOLATED = 7, 16
 
 @dataclass(frozen=True)
 class BlockTypes:
-    """``code``: for the pageblock of number ``first + n`` its place in ``names``, or -1."""
+    """``code``: for each pageblock of ``numbers`` its place in ``names``, or -1."""
 
     order: int
-    first: int
+    numbers: SideBySide
     code: NDArray[np.int32]
     names: tuple[str, ...]
 
@@ -48,16 +52,16 @@ class BlockTypes:
 
         if not len(self.code):
             return pa.nulls(len(pfns), pa.dictionary(pa.int32(), pa.string()))
-        place = (pfns >> np.uint64(self.order)).astype(np.int64) - self.first
-        inside = (place >= 0) & (place < len(self.code))
-        code = np.where(inside, self.code[np.where(inside, place, 0)], -1).astype(np.int32)
+        place = self.numbers.places((pfns >> np.uint64(self.order)).astype(np.int64))
+        code = np.where(place >= 0, self.code[place], -1).astype(np.int32)
         return pa.DictionaryArray.from_arrays(
             pa.array(code, mask=code < 0), pa.array(self.names, pa.string()))
 
 
-def block_types(store: Store, symbols: Kallsyms, zone_map: ZoneMap,
-                info: PageTypeInfo) -> tuple[BlockTypes | None, str]:
-    """The types of all pageblocks in the zones, or None and why not, in some words."""
+def block_types(store: Store, symbols: Kallsyms, zone_map: ZoneMap, info: PageTypeInfo,
+                memory: Iterable[tuple[int, int]]) -> tuple[BlockTypes | None, str]:
+    """The types of all pageblocks in these frames of the zones (first, behind the last), or None
+    and why not, in some words."""
     address = symbols.address_of(SYMBOL)
     names = tuple(next(iter(info.blocks.values()), ()))
     if address is None:
@@ -65,16 +69,18 @@ def block_types(store: Store, symbols: Kallsyms, zone_map: ZoneMap,
     if not names:
         return None, "/proc/pagetypeinfo does not count pageblocks by type"
     order = info.pageblock_order
-    first = min(zone.start_pfn for zone in zone_map.zones) >> order
-    last = max(zone.end_pfn for zone in zone_map.zones) - 1 >> order
-    numbers = np.arange(first, last + 1, dtype=np.uint64)
-    answers = store.pageblocks(numbers << np.uint64(order), address, order)
+    first = min(zone.start_pfn for zone in zone_map.zones)
+    behind = max(zone.end_pfn for zone in zone_map.zones)
+    numbers = SideBySide(joined(
+        (max(start, first) >> order, (min(end, behind) - 1 >> order) + 1) for start, end in memory))
+    pfns = numbers.numbers().astype(np.uint64) << np.uint64(order)
+    answers = store.pageblocks(pfns, address, order)
     bits = answers["flags"].astype(np.int32)
     code = np.where(answers["refcount"] < 0, -1, bits & _MIGRATETYPE)
     if "Isolate" in names:
         code[(code >= 0) & (bits & _ISOLATED != 0)] = names.index("Isolate")
     code[code >= len(names)] = -1
-    found = BlockTypes(order, first, code.astype(np.int32), names)
+    found = BlockTypes(order, numbers, code.astype(np.int32), names)
     wrong = disagreement(counted(found, zone_map), info.blocks)
     return (None, wrong) if wrong else (found, "")
 
@@ -83,10 +89,12 @@ def counted(found: BlockTypes, zone_map: ZoneMap) -> dict[tuple[int, str], dict[
     """How many pageblocks of each zone have which type, in steps of a block from the zone's first
     frame on, as the kernel counts."""
     total = {}
+    firsts = found.numbers.numbers() << found.order
     for place, zone in enumerate(zone_map.zones):
-        pfns = np.arange(zone.start_pfn, zone.end_pfn, 1 << found.order, dtype=np.uint64)
-        numbers = (pfns >> np.uint64(found.order)).astype(np.int64) - found.first
-        mine = found.code[numbers[zone_map.locate(pfns) == place]]
+        # a zone may begin in the midst of a block
+        pfns = np.maximum(firsts, zone.start_pfn).astype(np.uint64)
+        near = firsts + (1 << found.order) > zone.start_pfn
+        mine = found.code[near & (zone_map.locate(pfns) == place)]
         counts = np.bincount(mine[mine >= 0], minlength=len(found.names)).tolist()
         total[zone.node, zone.name] = dict(zip(found.names, counts, strict=True))
     return total

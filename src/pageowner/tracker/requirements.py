@@ -7,6 +7,7 @@ import os
 import platform
 import struct
 import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,10 @@ def require(debug: bool = False) -> Libbpf:
     Raises PageownerError with what is missing and what to do.
     """
     require_root()
+    if sys.byteorder != "little":
+        raise PageownerError(
+            f"tracking needs a little-endian machine, and this one ({platform.machine()}) is not:"
+            " the programs are built for the other order; dumps can be read here")
     if not os.path.exists("/sys/kernel/btf/vmlinux"):
         raise PageownerError(
             "this kernel has no type information (/sys/kernel/btf/vmlinux); it needs"

@@ -1,8 +1,9 @@
 """A walk over all page frames: for each span flags, records, flags again, so that little time lies
 between, and from them the rows of a snapshot and the account of all frames.
 
-Each span is worked on without its quiet parts, windows of 1,024 frames that are free and have no
-record, and what is kept of it is only what the rows need.
+Only spans are looked at in which there is memory, so that what a walk costs grows with memory, not
+with the highest address. Each is worked on without its quiet parts, windows of 1,024 frames that
+are free and have no record, and what is kept of it is only what the rows need.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.errors import PageownerError
-from pageowner.kernel import pageflags
+from pageowner.kernel import pageflags, zones
+from pageowner.kernel.memory_ranges import memory_ranges
 from pageowner.tracker import reading
 from pageowner.tracker.accounts import (
     ABSENT,
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pageowner.kernel import zones
-
 __all__ = ["COLUMNS", "SEEN", "STATES", "Survey", "not_given", "survey"]
 
 COLUMNS: dict[str, str] = {
@@ -53,12 +53,12 @@ SEEN = ("stale_pages", "split_blocks", "reread_pages", "changed_pages")
 """What is counted on the way: see `Survey`."""
 
 _FROM_RECORD = ("ts", "stack_id", "task_id", "gfp_mask", "moved")
+_FLAGS, _CGROUP = (path.removeprefix("/proc") for path in (pageflags.KPAGEFLAGS,
+                                                           pageflags.KPAGECGROUP))
 _BUDDY = pageflags.bit("buddy")
 _NOPAGE = pageflags.bit("nopage")
 
-_ORDER = pageflags.MAX_ORDER
-_WINDOW = 1 << _ORDER
-"""Blocks of the page allocator lie in one window; only contiguous ranges may be larger."""
+_WINDOW = 1 << pageflags.MAX_ORDER
 
 _LISTED_ORDER = 3
 """Blocks of up to this order go to a CPU's own list when freed: PAGE_ALLOC_COSTLY_ORDER in
@@ -77,12 +77,14 @@ class Survey:
     - ``reread_pages``: looked untracked at first and were read again; ``changed_pages`` of them
       only changed hands just then, and count as free
 
+    ``spans``: runs of the frames that were looked at; beside them there is no memory.
     ``held``, ``filtered``: runs (first, behind the last), in order, of frames that have no row and
     are not free: absent or reserved ones, and those left out by a filter.
     """
 
     frames: dict[str, int] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
+    spans: list[tuple[int, int]] = field(default_factory=list)
     held: list[tuple[int, int]] = field(default_factory=list)
     filtered: list[tuple[int, int]] = field(default_factory=list)
     _parts: dict[str, list[NDArray[Any]]] = field(
@@ -99,12 +101,12 @@ class Survey:
         return np.concatenate(parts) if parts else np.zeros(0, COLUMNS[name])
 
 
-def survey(store: Store, zone_map: zones.ZoneMap, comp_gfp: int) -> Survey:
-    """Walk over all frames that /proc/kpageflags knows.
+def survey(store: Store, zone_map: zones.ZoneMap, comp_gfp: int, proc: str = "/proc") -> Survey:
+    """Walk over all memory: what /proc/iomem has, and what the store speaks for.
 
     ``comp_gfp`` is this kernel's __GFP_COMP. Raises PageownerError if a file cannot be read.
     """
-    with _Walk(store, zone_map, comp_gfp) as walk:
+    with _Walk(store, zone_map, comp_gfp, proc) as walk:
         return walk.run()
 
 
@@ -116,9 +118,12 @@ def not_given(store: Store, zone_map: zones.ZoneMap) -> list[tuple[int, int]]:
 
 
 class _Walk:
-    def __init__(self, store: Store, zone_map: zones.ZoneMap, comp_gfp: int) -> None:
-        self.store, self.zone_map, self.comp_gfp = store, zone_map, comp_gfp
+    def __init__(self, store: Store, zone_map: zones.ZoneMap, comp_gfp: int,
+                 proc: str = "/proc") -> None:
+        self.store, self.zone_map, self.comp_gfp, self.proc = store, zone_map, comp_gfp, proc
         self.size = 1 << store.span_shift
+        # Blocks of the page allocator lie in one window; only contiguous ranges may be larger.
+        self.order = min(max(zones.max_order(proc), pageflags.MAX_ORDER), store.span_shift)
         self.spans = {span.first: span.records for span in store.spans}
         self.totals = np.zeros(len(CLASSES), np.int64)
         self.seen = dict.fromkeys(SEEN, 0)
@@ -128,8 +133,8 @@ class _Walk:
         self.cgroup_file: int | None = None
 
     def __enter__(self) -> _Walk:
-        self.flags_file = _open(pageflags.KPAGEFLAGS)
-        self.cgroup_file = _open(pageflags.KPAGECGROUP)
+        self.flags_file = _open(self.proc + _FLAGS)
+        self.cgroup_file = _open(self.proc + _CGROUP)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -140,27 +145,22 @@ class _Walk:
     def run(self) -> Survey:
         deferred = list(self._deferred())
         outside = _outside(self.store.facts["ranges"])
-        held_back = [*deferred, *outside]
         carried: list[tuple[int, int]] = []
-        end = self._frame_count()
-        for first in range(0, end, self.size):
-            stop = min(first + self.size, end)
-            late = any(one[0] <= first and stop <= one[1] for one in deferred)
-            # Memory that was added, and is not among the ranges yet, may have a span.
-            empty = first not in self.spans and any(
-                one[0] <= first and stop <= one[1] for one in outside)
-            if not carried and (late or empty):
+        behind = 0
+        for first in self._places():
+            stop = first + self.size
+            if first > behind:
+                self.result.held.append((behind, first))
+                carried = []
+            behind = stop
+            self.result.spans.append((first, stop))
+            if not carried and any(one[0] <= first and stop <= one[1] for one in deferred):
                 # Nothing here was ever the page allocator's; deferred frames were just read.
-                absent = 0
-                if not late:
-                    absent = int(np.count_nonzero(self._frames(first, stop - first) & _NOPAGE))
-                self.totals[ABSENT] += absent
-                self.totals[RESERVED] += stop - first - absent
+                self.totals[RESERVED] += self.size
                 self.result.held.append((first, stop))
                 continue
-            inside = [(max(one[0] - first, 0), min(one[1] - first, self.size))
-                      for one in held_back if one[0] < stop and one[1] > first]
-            carried = self._span(first, stop - first, carried, inside)
+            carried = self._span(first, self.size, carried, _within(deferred, first, stop),
+                                 _within(outside, first, stop))
         frames = dict(zip(CLASSES, map(int, self.totals), strict=True))
         del frames["absent"]
         for rare in ("filtered", "in_motion"):
@@ -169,8 +169,19 @@ class _Walk:
         self.result.frames = frames
         return self.result
 
+    def _places(self) -> list[int]:
+        """The first frames of all spans in which there is memory, or of which the store speaks:
+        memory that was added may have a span and not be among the ranges yet."""
+        shift = self.store.span_shift
+        places = set(self.spans)
+        ranges = [*self.store.facts["ranges"], *memory_ranges(f"{self.proc}/iomem")]
+        for start, end in ranges:
+            places.update(range(start >> shift << shift, end, self.size))
+        return sorted(places)
+
     def _span(self, first: int, count: int, carried: list[tuple[int, int]],
-              held_back: list[tuple[int, int]]) -> list[tuple[int, int]]:
+              deferred: list[tuple[int, int]],
+              outside: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Judge one span; what its last blocks hold of the next one."""
         before = self._frames(first, count)
         count = len(before)
@@ -180,7 +191,7 @@ class _Walk:
             live = np.zeros(count, RECORD)
         live = live[:count]
         records = reading.whole(live, self._records[:count])
-        plain = not carried and not held_back and not (records["order"] > _ORDER).any()
+        plain = not (carried or deferred or outside or (records["order"] > self.order).any())
         runs = _busy_runs(records["state"], before) if plain else [(0, count)]
         pick = _indices(runs)
         self.totals[FREE] += count - len(pick)
@@ -190,7 +201,7 @@ class _Walk:
         records = _parts(records, runs)
         after = np.concatenate([self._frames(first + a, b - a) for a, b in runs])
         before, after = self._freed_unseen(records, live, before, after, first, pick)
-        done = account(records, before, after, self.comp_gfp, carried, held_back)
+        done = account(records, before, after, self.comp_gfp, carried, deferred, outside)
         pick = pick[:len(done.classes)]  # less where memory was just taken away
         self._doubt(done, live, first, pick, after, tracked)
         self.totals += np.bincount(done.classes, minlength=len(CLASSES))
@@ -250,9 +261,9 @@ class _Walk:
             place = pick[doubt]
             flags = np.zeros(len(doubt), np.uint64)
             known = np.zeros(len(doubt), bool)
-            for start, stop in _same(place >> _ORDER):
-                window = int(place[start]) >> _ORDER << _ORDER
-                records = reading.whole(live[window:window + _WINDOW])
+            for start, stop in _same(place >> self.order):
+                window = int(place[start]) >> self.order << self.order
+                records = reading.whole(live[window:window + (1 << self.order)])
                 low, high = int(place[start]), int(place[stop - 1]) + 1
                 read = self._frames(first + low, high - low)
                 flags[start:stop] = read[place[start:stop] - low]
@@ -326,19 +337,6 @@ class _Walk:
         assert self.flags_file is not None
         return _words(self.flags_file, first, count)
 
-    def _frame_count(self) -> int:
-        """One more than the highest pfn that /proc/kpageflags knows."""
-        low, high = 0, max((zone.end_pfn for zone in self.zone_map.zones), default=0)
-        while len(self._frames(high, 1)):
-            low, high = high, high * 2 + 1
-        while low < high:
-            middle = (low + high) // 2
-            if len(self._frames(middle, 1)):
-                low = middle + 1
-            else:
-                high = middle
-        return low
-
     def _deferred(self) -> Iterator[tuple[int, int]]:
         """Frames (first, behind the last) at the ends of zones that the page allocator was not
         given, which have no flag (see `pageflags.deferred`).
@@ -364,7 +362,7 @@ def _open(path: str) -> int | None:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        if path == pageflags.KPAGECGROUP:
+        if path.endswith(_CGROUP):
             return None  # a kernel without memory cgroups
         raise PageownerError(
             f"{path} is not there: this kernel is without CONFIG_PROC_PAGE_MONITOR") from None
@@ -390,6 +388,12 @@ def _outside(ranges: list[list[int]]) -> list[tuple[int, int]]:
     edges = [0, *(edge for one in sorted(ranges) for edge in one), 1 << 62]
     return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)
             if stop > start]
+
+
+def _within(runs: list[tuple[int, int]], first: int, stop: int) -> list[tuple[int, int]]:
+    """The parts of runs between these frames, counted from the first of them."""
+    return [(max(start - first, 0), min(end, stop) - first) for start, end in runs
+            if start < stop and end > first]
 
 
 # -- small things on arrays ----------------------------------------------------------------------
