@@ -71,6 +71,21 @@ def test_an_old_kernel(monkeypatch: pytest.MonkeyPatch, number: int, said: str |
     assert re.search(said, why or "") if said else why is None
 
 
+def test_a_big_endian_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements.sys, "byteorder", "big")
+    monkeypatch.setattr(requirements.platform, "machine", lambda: "s390x")
+    said = refusal()
+    assert re.search(r"needs a little-endian machine.*s390x.*dumps can be read", said)
+    assert "\n" not in said
+
+
+def test_ranges_too_many_to_write_down_are_joined_where_the_gaps_are_small() -> None:
+    ranges = [[0, 10], [11, 20], [40, 50], [51, 60], [1 << 40, (1 << 40) + 5]]
+    fewer = lifecycle._fewer(ranges)
+    assert fewer == [[0, 20], [40, 60], [1 << 40, (1 << 40) + 5]]
+    assert lifecycle._fewer(fewer) == [[0, 60], [1 << 40, (1 << 40) + 5]]
+
+
 @pytest.mark.usefixtures("good_kernel")
 def test_lockdown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "lockdown"

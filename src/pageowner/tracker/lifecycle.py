@@ -18,6 +18,7 @@ import platform
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -443,13 +444,27 @@ def _facts(options: Options, found: Calibration, sizes: Sizes, ranges: list[tupl
 
 def _write_facts(bpf: Libbpf, fd: int, facts: dict[str, Any]) -> None:
     text = json.dumps(facts).encode()
-    if len(text) > CONFIG_BYTES:
-        facts = {**facts, "ranges": [[facts["ranges"][0][0], facts["ranges"][-1][1]]]}
+    while len(text) > CONFIG_BYTES and len(facts["ranges"]) > 1:
+        facts = {**facts, "ranges": _fewer(facts["ranges"])}
         text = json.dumps(facts).encode()
     if len(text) > CONFIG_BYTES:
         raise PageownerError("memory was added and removed in more places than can be written down;"
                              " begin anew with: pageowner off, then on")
     bpf.update(fd, bytes(4), text.ljust(CONFIG_BYTES, b"\0"))
+
+
+def _fewer(ranges: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The same frames in fewer ranges: over the smaller half of the gaps between them, so that none
+    of the large ones is taken for memory."""
+    gaps = [after[0] - before[1] for before, after in pairwise(ranges)]
+    small = sorted(gaps)[(len(gaps) - 1) // 2]
+    found = [list(ranges[0])]
+    for gap, (start, end) in zip(gaps, ranges[1:], strict=True):
+        if gap <= small:
+            found[-1][1] = end
+        else:
+            found.append([start, end])
+    return found
 
 
 @contextmanager
