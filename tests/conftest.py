@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from pageowner import Snapshot
 
+# A shell without job control has what it runs in the background ignore interrupts, and so would all
+# that the tests start: those that are to end by one would never end.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 _DATA = Path(__file__).parent / "data"
 
 

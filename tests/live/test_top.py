@@ -20,6 +20,7 @@ import pytest
 from pageowner.analysis.live import Live, Look, question
 from pageowner.analysis.owners import owners
 from pageowner.analysis.words import Filter
+from pageowner.hook_states import is_whole
 from pageowner.kernel import pageflags
 from pageowner.tracker import lifecycle
 from pageowner.tracker.capture import capture
@@ -138,7 +139,7 @@ def test_the_header_accounts_for_all_memory(tally: Tally) -> None:
     managed = sum(zone.managed for zone in tally.zones.zones)
     assert sum(health.pages.values()) == pytest.approx(managed, rel=0.01)
     status = lifecycle.status()
-    assert health.hooks == sum(why == "active" for why in status.hooks.values())
+    assert health.hooks == sum(map(is_whole, status.hooks.values()))
     assert health.memory == status.memory_bytes
     assert health.allocs > 0
     for _ in range(20):

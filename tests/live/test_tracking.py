@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pageowner.hook_states import ATTACHED, is_whole
 from pageowner.kernel.memory_ranges import ram_ranges
-from pageowner.tracker import lifecycle, reading
+from pageowner.tracker import lifecycle, provoke, reading
+from pageowner.tracker.capture import capture
 from pageowner.tracker.early import read_flags
+from pageowner.tracker.libbpf import Libbpf
 from pageowner.tracker.lifecycle import Options
 from pageowner.tracker.loading import HOOK_NUMBERS, Tracker, add_spans, sizes_for
 from pageowner.tracker.maps import FILTERED, OWNED, RECORD, TASK_SLOT, Store
@@ -270,3 +273,57 @@ def test_the_direct_map_is_found_as_the_symbol_has_it(bpf) -> None:
         pytest.skip("the direct map of other machines begins elsewhere")
     assert found >= 0xFF11000000000000
     assert found % (1 << 30) == 0
+
+
+_UNSEEN = 1 << 14
+
+
+def test_pages_freed_unseen_are_counted_and_their_records_found_stale(
+        bpf: Libbpf, monkeypatch: pytest.MonkeyPatch) -> None:
+    trackers: list[Tracker] = []
+
+    class Kept(Tracker):
+        def __enter__(self) -> Tracker:
+            trackers.append(self)
+            return super().__enter__()
+
+    monkeypatch.setattr(lifecycle, "Tracker", Kept)
+    area = mmap.mmap(-1, _UNSEEN * mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    area.madvise(15)  # MADV_NOHUGEPAGE
+    with lifecycle.tracking() as store:
+        tracker = trackers[-1]
+        assert tracker.main is not None
+        for at in range(0, len(area), mmap.PAGESIZE):
+            area[at] = 1
+        before = store.unseen_frees()[0]
+        if before is None:
+            pytest.skip("this kernel does not count the pages that are freed")
+        overwritten = store.counters()["overwritten"]
+        skip = tracker.main.map_fd(".data.skip")
+        frames = bpf.lookup(skip, bytes(4), 4 * len(HOOK_NUMBERS))
+        assert frames
+        tracker.skip_frames({"free": 255, "nested_free": 255})  # as if they had not begun
+        area.close()
+        bpf.update(skip, bytes(4), frames)
+        most = store.unseen_frees()[1]
+        assert most is not None
+        assert most - before >= _UNSEEN
+        counters = capture(store).meta.counters
+    assert counters["unseen_frees"] - before >= 0.99 * _UNSEEN
+    # Others take some of the pages meanwhile.
+    assert (counters["stale_pages"] + counters["overwritten"] - overwritten) >= 0.99 * _UNSEEN
+
+
+def test_a_hook_that_does_not_see_what_was_done_for_it_is_said_to_be_blind() -> None:
+    """Those that this kernel refuses do not, and are said to be attached here."""
+    names = ("alloc_pages_bulk", "split_page", "split_folio", "folio_migrate_flags")
+    with lifecycle.tracking() as store:
+        began = time.monotonic()
+        found = provoke.provoke(store, dict.fromkeys(names, ATTACHED))
+        took = time.monotonic() - began
+        assert set(found) == set(names)
+        folio = store.facts["hooks"]["split_folio"]
+        assert found["split_folio"] == ATTACHED or (
+            not is_whole(folio) and found["split_folio"] == (
+                "blind: it did not see the split of a huge page"))
+    assert took < 0.3

@@ -25,6 +25,7 @@ import pytest
 from machine import mapped_frames, memory_cgroup, pages_by_state
 
 from pageowner.analysis.keys import blocks_pages
+from pageowner.hook_states import is_whole
 from pageowner.kernel.frames import frames
 from pageowner.kernel.pageflags import bit
 from pageowner.snapshot import STATES, Snapshot
@@ -334,7 +335,7 @@ def test_stacks_of_threads_are_the_programs_or_named_untracked(held: Held) -> No
     hook at that function's end sees them; without it they are untracked, without a flag, and
     charged to the cgroup of the task. A few stacks come from each CPU's cache of old ones."""
     program = held.programs["threads"]
-    hooked = held.during.meta.hooks["alloc_pages_bulk"] == "active"
+    hooked = is_whole(held.during.meta.hooks["alloc_pages_bulk"])
     stacks = held.pages(held.during, "threads")
     cached = 2 * (os.cpu_count() or 1) * STACK_PAGES  # kernel/fork.c, NR_CACHED_STACKS
     wanted = THREADS * STACK_PAGES

@@ -83,11 +83,11 @@ def test_without_the_direct_map_its_hooks_say_so() -> None:
 def test_a_stand_in_is_told_of_only_where_it_stands_in(monkeypatch: pytest.MonkeyPatch,
                                                        refused: set[str]) -> None:
     monkeypatch.setattr(hooks, "_attach_function", lambda _tracker, hook, _directory: (
-        "refused: no" if hook.name in refused else "active"))
-    monkeypatch.setattr(hooks, "_attach", lambda *_: "active")
+        "refused: no" if hook.name in refused else "attached"))
+    monkeypatch.setattr(hooks, "_attach", lambda *_: "attached")
     monkeypatch.setattr(hooks, "_known", lambda _bpf, names: names[-1])
     said = hooks.attach_optional(Tracker(None, sizes_for([(1, 2)]), 16, {}), None)
-    assert said["make_alloc_exact"] == ("refused: no" if refused else "active")
+    assert said["make_alloc_exact"] == ("refused: no" if refused else "attached")
     assert ("alloc_pages_exact" in said) == bool(refused)
     assert ("alloc_pages_exact_nid" in said) == (refused == {"make_alloc_exact"})
     assert "undo_isolate_page_range" not in said
@@ -100,10 +100,10 @@ def test_ranges_are_seen_by_the_function_that_others_call(monkeypatch: pytest.Mo
 
     def attach(_tracker: Tracker, hook: hooks._Hook, _directory: None) -> str:
         programs[hook.name] = hook.programs
-        return "active"
+        return "attached"
 
     monkeypatch.setattr(hooks, "_attach_function", attach)
-    monkeypatch.setattr(hooks, "_attach", lambda *_: "active")
+    monkeypatch.setattr(hooks, "_attach", lambda *_: "attached")
     monkeypatch.setattr(hooks, "_known", lambda _bpf, names: (
         known if "alloc_contig_frozen_range_noprof" in names else names[-1]))
     said = hooks.attach_optional(Tracker(None, sizes_for([(1, 2)]), 16, {}), None)
@@ -113,8 +113,8 @@ def test_ranges_are_seen_by_the_function_that_others_call(monkeypatch: pytest.Mo
 
 
 def test_a_function_with_copies_is_not_called_active(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hooks, "_attach_function", lambda *_: "active")
-    monkeypatch.setattr(hooks, "_attach", lambda *_: "active")
+    monkeypatch.setattr(hooks, "_attach_function", lambda *_: "attached")
+    monkeypatch.setattr(hooks, "_attach", lambda *_: "attached")
     monkeypatch.setattr(hooks, "_known", lambda _bpf, names: names[-1])
     monkeypatch.setattr(hooks, "copies_of", lambda _: {"split_page": ["split_page.part.0"]})
     said = hooks.attach_optional(Tracker(None, sizes_for([(1, 2)]), 16, {}), None)

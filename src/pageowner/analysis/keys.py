@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis.words import ALIASES, COLUMNS, KEYS, key_names
+from pageowner.hook_states import ACTIVE, is_whole
 
 if TYPE_CHECKING:
     from pageowner.snapshot import Snapshot
@@ -97,7 +98,7 @@ def _by_flags(snapshot: Snapshot, found: Key) -> Key:
     states = [label or "owned" for label in state.labels.to_pylist()]
     labels = found.labels.to_pylist()
     base = len(labels)
-    no_bulk = snapshot.meta.hooks.get("alloc_pages_bulk", "active") != "active"
+    no_bulk = not is_whole(snapshot.meta.hooks.get("alloc_pages_bulk", ACTIVE))
     codes = np.where(missing, base + kinds * len(states) + state.codes, found.codes)
     for kind in pageflags.KINDS:
         named = _KIND_NAMES.get(kind, kind)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pageowner.cli.options import as_json
 from pageowner.cli.verb import verb
 
@@ -20,8 +22,14 @@ def command(as_json: bool) -> None:
     from pageowner.report import tracking
     from pageowner.report.terminal import paper
     from pageowner.tracker import at_boot, lifecycle
+    from pageowner.tracker.maps import open_store
+    from pageowner.tracker.untracked import MOST_FRAMES, untracked
 
     status = lifecycle.status()
+    if status.on and status.frames <= MOST_FRAMES:
+        with open_store() as store:
+            pages, groups = untracked(store)
+        status = replace(status, untracked=pages, unexplained=groups)
     if as_json:
         import json
 

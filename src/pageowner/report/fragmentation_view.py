@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.blocks import STATES
+from pageowner.hook_states import ACTIVE, is_whole
 from pageowner.kernel.free_area import NO_INDEX
 from pageowner.report.alike import one_line_each
 from pageowner.report.grid import Column, grid, prose
@@ -314,7 +315,7 @@ def _events(events: Sequence[Mapping[str, Any]], by: Sequence[str], now_ns: int 
     if meta.kind != "tracker":
         return
     paper.line()
-    if meta.hooks.get("mm_page_alloc_extfrag", "active") != "active":
+    if not is_whole(meta.hooks.get("mm_page_alloc_extfrag", ACTIVE)):
         prose(paper, "Fragmentation events: not counted here", _HEADING)
         return
     total = sum(one["count"] for one in events)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pageowner.analysis.unexplained import in_words
 from pageowner.report.columns import UNKNOWN, Column, key_columns, lay_out
 from pageowner.report.grid import prose
 from pageowner.report.text import age, count, count_of, printable, size, titled
@@ -54,6 +55,8 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
         prose(paper, "No stack: early pages (in use before tracking began), untracked ones (since,"
               " past every hook), and those whose stack was lost (status counts them). What they"
               " are: --by subsystem; without the first two: --state owned", "dim")
+    if text := in_words(meta.extra.get("unexplained"), meta.kernel, meta.counters):
+        prose(paper, printable(text), "warn")
 
 
 def _rest(shown: Shown, all_pages: int, meta: Metadata, paper: Paper) -> None:

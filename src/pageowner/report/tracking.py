@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pageowner.analysis.unexplained import in_words as unexplained_in_words
+from pageowner.hook_states import ACTIVE, in_words, is_whole
 from pageowner.report.grid import entry, prose
 from pageowner.report.text import age, count, count_of, printable, size
 
@@ -18,8 +21,6 @@ if TYPE_CHECKING:
     from pageowner.tracker.lifecycle import Status
 
 __all__ = ["draw_at_boot", "draw_findings", "draw_start", "draw_status", "early_share", "to_json"]
-
-_ACTIVE = "active"
 
 _MISSED = {
     "out_of_range": "events on pages outside the store (memory added since, until the next report)",
@@ -35,7 +36,8 @@ _MISSED = {
 
 
 def _hooks(status: Status) -> list[tuple[str, str]]:
-    return sorted(status.hooks.items(), key=lambda item: (item[1] != _ACTIVE, item[0]))
+    return sorted(status.hooks.items(), key=lambda item: (
+        item[1] != ACTIVE, not is_whole(item[1]), item[0]))
 
 
 _UNREMEMBERED = {
@@ -85,8 +87,8 @@ def draw_start(status: Status, paper: Paper) -> None:
 
     if status.already_on:
         line("tracking is on already, with these options")
-    active = sum(why == _ACTIVE for why in status.hooks.values())
-    line(f"tracking {count_of(status.frames, 'page frame')} through {active} of"
+    whole = sum(map(is_whole, status.hooks.values()))
+    line(f"tracking {count_of(status.frames, 'page frame')} through {whole} of"
          f" {count_of(len(status.hooks), 'hook')}, {size(status.memory_bytes)} of kernel memory")
     if not status.already_on:
         early = status.facts["early_pages"]
@@ -94,9 +96,9 @@ def draw_start(status: Status, paper: Paper) -> None:
              " before are early: without an owner")
     if status.memo not in ("on", "off"):
         line(f"each stack is unwound anew: {status.memo}", "warn")
-    missing = [name for name, why in _hooks(status) if why != _ACTIVE]
+    missing = [name for name, state in _hooks(status) if not is_whole(state)]
     if missing:
-        line(f"not hooked here: {', '.join(missing)}; pages that only these see count as"
+        line(f"not hooked, or not fully: {', '.join(missing)}; pages that only these see count as"
              " untracked (pageowner status tells why)", "dim")
 
 
@@ -120,12 +122,17 @@ def draw_status(status: Status, paper: Paper) -> None:
     page = os.sysconf("SC_PAGE_SIZE")
     pages = " ".join(f"{name} {count(number)} ({size(number * page)})"
                      for name, number in status.pages.items() if number or name == "owned")
+    if status.untracked is not None:
+        pages += f" untracked {count(status.untracked)} ({size(status.untracked * page)})"
     line("pages", pages)
+    counters = status.counters
+    unseen = {"unseen_frees": status.unseen_frees or 0}
+    if text := unexplained_in_words(status.unexplained, platform.release(), unseen):
+        line("", text, "warn")
     line("early", early_share(status.pages, status.facts["early_pages"]))
     line("memory", f"{size(status.memory_bytes)} of kernel memory:"
                    f" {status.memory_bytes / max(status.frames, 1):.1f} bytes a page frame,"
                    f" {count_of(status.frames, 'frame')} covered")
-    counters = status.counters
     nested = counters["nested_allocs"] + counters["nested_frees"]
     line("events", f"{count_of(counters['allocs'] + counters['nested_allocs'], 'allocation')},"
                    f" {count_of(counters['frees'] + counters['nested_frees'], 'free')},"
@@ -136,25 +143,27 @@ def draw_status(status: Status, paper: Paper) -> None:
     for title, text, style in _memo(status):
         line(title, text, style)
     title = "hooks"
-    for name, why in _hooks(status):
-        entry(paper, f"{title:<10}{name:<24}", printable(why), "" if why == _ACTIVE else "dim")
+    for name, state in _hooks(status):
+        entry(paper, f"{title:<10}{name:<24}", printable(in_words(state)),
+              "" if state == ACTIVE else "dim")
         title = ""
     title = "missed"
+    for text in _missed(status) or ["nothing"]:
+        line(title, text, "" if text == "nothing" else "warn")
+        title = ""
+
+
+def _missed(status: Status) -> list[str]:
+    """What could not be tracked, a line for each kind."""
+    lines = []
     if status.missed:
-        line(title, f"{count_of(status.missed, 'event')} of interrupts that found the tracker's"
-                    " programs at work", "warn")
-        title = ""
+        lines.append(f"{count_of(status.missed, 'event')} of interrupts that found the tracker's"
+                     " programs at work")
     if status.unseen_frees:
-        line(title, f"{count_of(status.unseen_frees, 'page')} freed unseen, by the kernel's own"
-                    " count; those that had an owner keep it until they are seen allocated again",
-             "warn")
-        title = ""
-    for name, what in _MISSED.items():
-        if counters.get(name):
-            line(title, f"{count(counters[name])} {what}", "warn")
-            title = ""
-    if title:
-        line(title, "nothing")
+        lines.append(f"{count_of(status.unseen_frees, 'page')} freed unseen, by the kernel's own"
+                     " count; those that had an owner keep it until they are seen allocated again")
+    return lines + [f"{count(status.counters[name])} {what}" for name, what in _MISSED.items()
+                    if status.counters.get(name)]
 
 
 def draw_at_boot(unit: Path, ours: bool, enabled: bool, word: str, wanted: bool,

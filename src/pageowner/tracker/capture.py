@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from pageowner.analysis import unexplained
 from pageowner.formats.names import to_text
 from pageowner.kernel import cgroups, gfp, kallsyms, zones
 from pageowner.runs import joined, pack
@@ -70,7 +71,10 @@ def capture(store: Store | None = None, proc: str = "/proc") -> Snapshot:
         metadata.extra["no_block_types"] = no_types
     metadata.extra["memory"] = _between_rows(found, free)
     store.check_on()
-    return Snapshot.from_columns(columns, metadata)
+    snapshot = Snapshot.from_columns(columns, metadata)
+    if groups := unexplained.of_snapshot(snapshot):
+        metadata.extra["unexplained"] = groups
+    return snapshot
 
 
 def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: zones.ZoneMap,
@@ -222,7 +226,7 @@ def _metadata(store: Store, zone_map: zones.ZoneMap, found: Survey, symbols: kal
         zones=[{"node": zone.node, "name": zone.name, "start_pfn": zone.start_pfn,
                 "spanned": zone.spanned, "present": zone.present, "managed": zone.managed}
                for zone in zone_map.zones],
-        hooks={name: str(why) for name, why in facts.get("hooks", {}).items()},
+        hooks=store.hook_states(),
         frames=found.frames, counters=counters,
         extra={"since_ns": facts.get("since_ns"), "options": facts.get("options", {}),
                "extfrag": extfrag.events(store, symbols, pagetypeinfo, stack_texts)})

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
+from pageowner.hook_states import in_words, is_whole
 from pageowner.kernel import kallsyms
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.kernel.tracefs import TRACEFS
@@ -19,6 +20,8 @@ from pageowner.tracker.libbpf import BpfError, LibbpfMissing, libbpf
 from pageowner.tracker.lifecycle import find_vmemmap
 from pageowner.tracker.loading import Sizes, Tracker, sizes_for
 from pageowner.tracker.maps import MAX_DEPTH, RECORD
+from pageowner.tracker.provoke import provoke
+from pageowner.tracker.seen import with_seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,11 +95,13 @@ def _programs(bpf: Libbpf) -> Iterator[Finding]:
             hooks = attach_required(tracker, None, Calibration(0, 0, 0, 0))
             yield Finding("raw tracepoints", True, True, "mm_page_alloc and mm_page_free attached")
             hooks |= attach_optional(tracker, None)
-            for name, said in hooks.items():
+            with tracker.store() as store:
+                hooks = with_seen(provoke(store, hooks, records=False), store.counters())
+            for name, state in hooks.items():
                 if name not in LOST:
                     continue
-                active = said == "active"
-                yield Finding(name, active, False, said, "" if active else LOST[name])
+                whole = is_whole(state)
+                yield Finding(name, whole, False, in_words(state), "" if whole else LOST[name])
     except BpfError as error:
         yield Finding("raw tracepoints", False, True, str(error),
                       "the kernel does not let BPF see page allocations")

@@ -177,8 +177,10 @@ INLINE void note_taken(void)
 SEC("fexit")
 int on_contig_isolated(u64 *context)
 {
-	if (argument(context, 3))
+	if (argument(context, 3)) {
+		count(COUNT_RAN_ISOLATED, 1);
 		note_taken();
+	}
 	return 0;
 }
 
@@ -187,6 +189,7 @@ SEC("fentry")
 int on_contig_taken(u64 *context)
 {
 	(void)context;
+	count(COUNT_RAN_ISOLATED, 1);
 	note_taken();
 	return 0;
 }
@@ -232,9 +235,11 @@ int on_contig(u64 *context)
 SEC("fexit")
 int on_contig_around(u64 *context)
 {
-	if (!(u32)argument(context, 4))
+	if (!(u32)argument(context, 4)) {
+		count(COUNT_RAN_CONTIG_AROUND, 1);
 		took_range_around(context, argument(context, 0), argument(context, 1),
 				  argument(context, 3));
+	}
 	range_is_done();
 	return 0;
 }
@@ -247,6 +252,7 @@ int on_migrate(u64 *context)
 	u32 pid = bpf_get_current_pid_tgid();
 	u32 *reason = bpf_map_lookup_elem(&migrating, &pid);
 
+	count(COUNT_RAN_MIGRATE, 1);
 	move_owner(page_to_pfn(new), page_to_pfn(old), order_of(old), reason ? *reason : 0);
 	return 0;
 }
@@ -257,6 +263,7 @@ int on_migrate_start(u64 *context)
 {
 	u32 pid = bpf_get_current_pid_tgid(), reason = (u32)context[1] + 1;
 
+	count(COUNT_RAN_MIGRATE_START, 1);
 	bpf_map_update_elem(&migrating, &pid, &reason, BPF_ANY);
 	return 0;
 }
@@ -267,6 +274,7 @@ int on_migrate_end(u64 *context)
 	u32 pid = bpf_get_current_pid_tgid();
 
 	(void)context;
+	count(COUNT_RAN_MIGRATE_END, 1);
 	bpf_map_delete_elem(&migrating, &pid);
 	return 0;
 }
@@ -279,6 +287,7 @@ int on_split_page(u64 *context)
 	u32 order = argument(context, 1);
 	struct record *record = record_at(pfn);
 
+	count(COUNT_RAN_SPLIT_PAGE, 1);
 	/* Of free memory that was taken whole nothing is known yet: alloc_contig_range() tells at its
 	 * end. To look for blocks in it, page by page, would only hold that up. */
 	if (!record || (!is_block(RECORD_WORD(record)) && !isolate(pfn, order, 1)))
@@ -311,6 +320,7 @@ INLINE void split_exact(u64 size, u64 address, u32 splitter)
 SEC("fexit")
 int on_made_exact(u64 *context)
 {
+	count(COUNT_RAN_EXACT, 1);
 	split_exact(argument(context, 2), argument(context, 3), SPLIT_EXACT);
 	return 0;
 }
@@ -318,6 +328,7 @@ int on_made_exact(u64 *context)
 SEC("fexit")
 int on_exact(u64 *context)
 {
+	count(COUNT_RAN_EXACT, 1);
 	split_exact(argument(context, 0), argument(context, 2), SPLIT_EXACT);
 	return 0;
 }
@@ -325,6 +336,7 @@ int on_exact(u64 *context)
 SEC("fexit")
 int on_exact_nid(u64 *context)
 {
+	count(COUNT_RAN_EXACT, 1);
 	split_exact(argument(context, 1), argument(context, 3), SPLIT_EXACT_NID);
 	return 0;
 }
@@ -356,6 +368,7 @@ int on_split_exit(u64 *context)
 	bpf_map_delete_elem(&splits, &pid);
 	if ((u32)argument(context, split_arguments))
 		return 0;
+	count(COUNT_RAN_SPLIT_FOLIO, 1);
 	if (split_new_order != NOT_THERE)
 		to = argument(context, split_new_order);
 	if (split_at != NOT_THERE && split_uniform != NOT_THERE &&

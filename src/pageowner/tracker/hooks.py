@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageowner.hook_states import ATTACHED
 from pageowner.kernel.vmstat import pages_freed
 from pageowner.tracker.calibrate import leading_frames, tracing_ranges
 from pageowner.tracker.libbpf import BpfError
 from pageowner.tracker.maps import NESTED, map_array, stack_type
+from pageowner.tracker.provoke import take_bulk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,11 +45,11 @@ class _Hook:
     """A kernel function (the first of ``functions`` that BTF knows) and the programs on it;
     ``arguments`` gives their parameters from the names of its parameters; ``needs`` is a
     parameter without whose value they can do nothing; ``instead_of`` is a hook that does better:
-    this one is for where that one is not to be had, and is told of only if it is active then.
+    this one is for where that one is not to be had, and is told of only if it is attached then.
 
     ``newer``: older kernels have no such function and miss nothing, so it is not told of there.
     ``around`` is a hook on a function that this one calls, and ``programs_around`` take the place
-    of the programs where that one is active: they leave alone what it has seen."""
+    of the programs where that one is attached: they leave alone what it has seen."""
 
     name: str
     programs: tuple[str, ...]
@@ -158,10 +160,10 @@ def attach_required(tracker: Tracker, directory: str | None,
         link = tracker.main.attach(f"on_{kind}")
         if directory is not None:
             tracker.bpf.pin(link.fd, f"{directory}/link_mm_page_{kind}")
-        hooks[f"mm_page_{kind}"] = "active"
+        hooks[f"mm_page_{kind}"] = ATTACHED
         said = _attach(tracker, f"mm_page_{kind}{NESTED}", f"on_nested_{kind}", directory)
         hooks[f"mm_page_{kind}{NESTED}"] = said
-        skip[kind] = found.skip_shared if said == "active" else found.skip
+        skip[kind] = found.skip_shared if said == ATTACHED else found.skip
         skip[f"nested_{kind}"] = found.skip_shared
     freed = pages_freed()
     tracker.skip_frames(skip)
@@ -170,7 +172,7 @@ def attach_required(tracker: Tracker, directory: str | None,
 
 
 def attach_optional(tracker: Tracker, directory: str | None) -> dict[str, str]:
-    """Attach what this kernel allows and pin the links; name to ``active`` or why not.
+    """Attach what this kernel allows and pin the links; name to ``attached`` or why not.
 
     Without a directory nothing is pinned: the hooks end with ``tracker``.
     """
@@ -178,17 +180,17 @@ def attach_optional(tracker: Tracker, directory: str | None) -> dict[str, str]:
     copies = copies_of(function for hook in _FUNCTIONS for function in hook.functions)
     for hook in _FUNCTIONS:
         function = _known(tracker.bpf, hook.functions)
-        if hooks.get(hook.instead_of) == "active" or (hook.newer and not function):
+        if hooks.get(hook.instead_of) == ATTACHED or (hook.newer and not function):
             continue
-        if hooks.get(hook.around) == "active":
+        if hooks.get(hook.around) == ATTACHED:
             hook = replace(hook, programs=hook.programs_around)
         said = _attach_function(tracker, hook, directory)
-        if said == "active" and function in copies:
+        if said == ATTACHED and function in copies:
             said = f"partly: BPF cannot trace {' and '.join(copies[function])}, made of {function}"
-        if said == "active" or not hook.instead_of:
+        if said == ATTACHED or not hook.instead_of:
             hooks[hook.name] = said
     for name, program in _TRACEPOINTS:
-        if program.startswith("on_migrate_") and hooks["folio_migrate_flags"] != "active":
+        if program.startswith("on_migrate_") and hooks["folio_migrate_flags"] != ATTACHED:
             continue  # it would say why of a migration that no hook sees
         hooks[name] = _attach(tracker, name, program, directory)
     return hooks
@@ -223,12 +225,12 @@ def _attach_function(tracker: Tracker, hook: _Hook, directory: str | None) -> st
     for program in reversed(hook.programs):
         pin = hook.name if program == hook.programs[0] else f"{hook.name}_end"
         said = _attach(tracker, pin, program, directory, function, values)
-        if said != "active":
+        if said != ATTACHED:
             end = f"{directory}/link_{hook.name}_end"
             if os.path.exists(end):
                 os.unlink(end)
             return said
-    return "active"
+    return ATTACHED
 
 
 def _attach(tracker: Tracker, name: str, program: str, directory: str | None,
@@ -241,16 +243,17 @@ def _attach(tracker: Tracker, name: str, program: str, directory: str | None,
         if error.errno in (errno.EPERM, errno.EACCES) and function is not None:
             return f"refused: the kernel does not let BPF trace {function}"
         return f"refused: {error.strerror}"
-    return "active"
+    return ATTACHED
 
 
 def skip_of_fexit(tracker: Tracker) -> int | None:
     """How many frames of tracing a stack taken at a function's end begins with: seen on a bulk
-    allocation of our own (vmalloc takes its pages so), None if none came by."""
+    allocation of our own, None if none came by."""
     bpf = tracker.bpf
     assert tracker.main is not None
     before = _stacks(tracker)
-    os.close(_vmalloc(bpf))
+    with tracker.store() as store:
+        take_bulk(store)
     table = _stacks(tracker)
     program = bpf.program_by_id(bpf.link_info(tracker.links["on_bulk"].fd).program_id)
     info = bpf.program_info(program)
@@ -269,8 +272,3 @@ def _stacks(tracker: Tracker) -> np.ndarray:
     assert tracker.main is not None
     return map_array(tracker.main.map_fd("stacks"), stack_type(tracker.depth),
                      tracker.sizes.stacks).copy()
-
-
-def _vmalloc(bpf: Libbpf) -> int:
-    """Have the kernel vmalloc 1 MiB: an array is allocated so above 32 KiB (bpf_map_area_alloc)."""
-    return bpf.create_array("po_calibrate", 1 << 12, 1 << 8)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pageowner.errors import PageownerError, UsageError
+from pageowner.hook_states import ATTACHED
 from pageowner.kernel import gfp, zones
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.tracker import early, memo, requirements
@@ -46,6 +47,7 @@ from pageowner.tracker.maps import (
     Store,
     open_store,
 )
+from pageowner.tracker.provoke import provoke
 from pageowner.tracker.reading import pages_by_state
 from pageowner.tracker.survey import not_given
 
@@ -131,12 +133,14 @@ class Status:
     - ``left``: pins of an `on` or `off` that is at work, or was killed: its programs may still run
     - ``already_on``: `on` found it so
     - ``since_wall``: seconds since 1970; ``since_ns``: CLOCK_MONOTONIC, as the records' ``ts``
-    - ``hooks``: name to ``active`` or the reason why not; ``attached``: those that are
+    - ``hooks``: name to state, see `hook_states`; ``attached``: the programs that are
     - ``missed``: events that no program dealt with, since one was busy on that CPU
     - ``unseen_frees``: see `maps.Store.unseen_frees`; None where the kernel does not count
     - ``pages``: base pages that the records speak for: ``owned``, ``early``, ``filtered``
     - ``memo``: whether stacks are recognised: ``on``, ``off`` (asked for), ``stopped`` (a stack
       was recognised wrongly), or why it stays off; ``memo_counters``: `memo.MEMO_COUNTERS`
+    - ``untracked``: such pages, and ``unexplained`` of them (`untracked.untracked`); None where
+      nobody looked, since that reads the flags of all page frames
     - ``counters``: events so far and what was missed (`maps.COUNTERS`)
     - ``memory_bytes``: kernel memory of all maps; ``frames``: page frames covered
     """
@@ -155,6 +159,8 @@ class Status:
     counters: dict[str, int] = field(default_factory=dict)
     memo: str = "off"
     memo_counters: dict[str, int] = field(default_factory=dict)
+    untracked: int | None = None
+    unexplained: list[dict[str, Any]] | None = None
     memory_bytes: int = 0
     frames: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
@@ -221,7 +227,7 @@ def status() -> Status:
             options=Options(**facts["options"]),
             since_wall=facts["since_wall"],
             since_ns=facts["since_ns"],
-            hooks=facts["hooks"],
+            hooks=store.hook_states(),
             attached=store.hooks(),
             missed=store.missed(),
             unseen_frees=store.unseen_frees()[0],
@@ -337,7 +343,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
         # What the first hooks saw while the last were attached is there too, but not all of it.
         facts |= {"since_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
                   "since_wall": time.time()}
-        if facts["hooks"]["alloc_pages_bulk"] == "active":
+        if facts["hooks"]["alloc_pages_bulk"] == ATTACHED:
             skip = skip_of_fexit(tracker)
             if skip is not None:
                 tracker.skip_frames(dict.fromkeys(FEXIT_HOOKS, skip))
@@ -345,6 +351,8 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
         owned = {name: os.dup(fd) for name, fd in fds.items()}
         with Store(bpf, directory or "", owned, facts) as store:
             facts["early_pages"] = early.settle(store, ranges, not_given(store, zones.running()))
+            # Before, a free page has the mark of an early one, and would keep it if it is taken.
+            facts["hooks"] = provoke(store, facts["hooks"])
             _write_facts(bpf, main.map_fd("config"), facts)
             yield store
 

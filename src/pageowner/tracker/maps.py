@@ -34,6 +34,7 @@ import numpy as np
 from pageowner.errors import PageownerError
 from pageowner.kernel.vmstat import pages_freed
 from pageowner.tracker.libbpf import BpfError, Libbpf, LibbpfMissing, libbpf
+from pageowner.tracker.seen import with_seen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -115,6 +116,8 @@ COUNTERS = (
     "merges", "early_freed", "unknown_frees", "overwritten", "out_of_range", "stacks_full",
     "stacks_failed", "stack_collisions", "tasks_full", "tasks_taken", "bulk_missed",
     "extfrag_full", "contended", "nested_allocs", "nested_frees", "reentered", "freed_pages",
+    "ran_migrate", "ran_split_page", "ran_split_folio", "ran_exact", "ran_contig_around",
+    "ran_isolated", "ran_migrate_start", "ran_migrate_end",
 )
 """Names of the counters, in the order of enum counter (records.h, which explains each)."""
 
@@ -192,11 +195,11 @@ class Store:
     """Everything that the tracker knows, at the moment it is read.
 
     Made by `open_store`. ``facts`` are those of `lifecycle.on`: ``options``, ``hooks`` (name to
-    ``active`` or why not), ``since_ns`` (CLOCK_MONOTONIC), ``since_wall`` (seconds since 1970),
-    ``boot_id``, ``kernel``, ``vmemmap``, ``page_struct_size``, ``span_shift``, ``depth``,
-    ``early_pages``, ``freed_before`` (see `loading.Tracker`), ``ranges`` (page frames covered,
-    ``[first, after]``), ``spans`` (span numbers are below) and ``spares``, ``other_spans`` (their
-    numbers, where there is or was memory beside the ranges).
+    state as it was at the end of `on`), ``since_ns`` (CLOCK_MONOTONIC), ``since_wall`` (seconds
+    since 1970), ``boot_id``, ``kernel``, ``vmemmap``, ``page_struct_size``, ``span_shift``,
+    ``depth``, ``early_pages``, ``freed_before`` (see `loading.Tracker`), ``ranges`` (page frames
+    covered, ``[first, after]``), ``spans`` (span numbers are below), ``spares``, ``other_spans``
+    (their numbers, where there is or was memory beside the ranges).
     """
 
     def __init__(self, bpf: Libbpf, directory: str, fds: dict[str, int] | None = None,
@@ -389,6 +392,10 @@ class Store:
             hooks.append(Hook(pin.name.removeprefix("link_"), about.program_id, about.id,
                               info.recursion_misses))
         return hooks
+
+    def hook_states(self) -> dict[str, str]:
+        """Name to state of each hook now (`hook_states`)."""
+        return with_seen(self.facts.get("hooks", {}), self.counters())
 
     def missed(self) -> int:
         """Events that no program dealt with: those for which a program was too busy, but for

@@ -148,6 +148,15 @@ enum counter {
 	COUNT_NESTED_FREES,    /* blocks seen freed by the second program, the first being busy */
 	COUNT_REENTERED,       /* the first program ran inside itself, on kernels that allow it */
 	COUNT_FREED_PAGES,     /* base pages of the blocks seen freed, nested ones too */
+	/* How often hooks ran that no counter above tells apart (seen.py). */
+	COUNT_RAN_MIGRATE,
+	COUNT_RAN_SPLIT_PAGE,
+	COUNT_RAN_SPLIT_FOLIO,
+	COUNT_RAN_EXACT,
+	COUNT_RAN_CONTIG_AROUND,
+	COUNT_RAN_ISOLATED,
+	COUNT_RAN_MIGRATE_START,
+	COUNT_RAN_MIGRATE_END,
 	COUNTERS
 };
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from pageowner.analysis.live import Look
 from pageowner.analysis.words import duration_ns
 from pageowner.formats.names import to_text
+from pageowner.hook_states import is_whole
 from pageowner.kernel import gfp, kallsyms, pageflags, zones
 from pageowner.tracker import reading
 from pageowner.tracker.capture import stack_texts
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Health", "Tally"]
 
-_ACTIVE = "active"
 _PATROL = 1 << 14
 _SELDOM_NS = 10 * 10**9
 _MANY_TASKS = 1 << 16
@@ -256,7 +256,7 @@ class Tally:
         if now - self._seldom_ns >= _SELDOM_NS:
             self._seldom_ns = now
             hooks = self.store.facts.get("hooks", {})
-            health.hooks = sum(why == _ACTIVE for why in hooks.values())
+            health.hooks = sum(map(is_whole, hooks.values()))
             health.all_hooks = len(hooks)
             health.missed = self.store.missed()
             health.memory = health.memory or self.store.memory()

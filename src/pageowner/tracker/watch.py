@@ -17,6 +17,7 @@ from pageowner.analysis.keys import Key, blocks_pages, key
 from pageowner.analysis.leaks import RECLAIMABLE, Rows, programs, rows_of
 from pageowner.analysis.subsystems import PRIVATE, distinctive_frame, module_of, subsystem
 from pageowner.formats.names import to_text
+from pageowner.hook_states import is_whole
 from pageowner.kernel import gfp, kallsyms, zones
 from pageowner.snapshot import Snapshot
 from pageowner.tracker import reading
@@ -98,7 +99,7 @@ class Sampler:
     def _unseen(self) -> dict[str, int]:
         """Pages that the kernel counts itself, where the bulk allocator cannot be hooked: vmalloc
         takes its pages there, and so do kernel stacks (CONFIG_VMAP_STACK)."""
-        if self.store.facts["hooks"].get("alloc_pages_bulk") == "active":
+        if is_whole(self.store.facts["hooks"].get("alloc_pages_bulk", "")):
             return {}
         meminfo = zones.read_text("/proc/meminfo")
         page_size = os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,29 @@
+"""The states of a hook, as `Status.hooks` and a snapshot's ``meta.hooks`` have them.
+
+| state | |
+| --- | --- |
+| ``active`` | attached, and it has seen what it is there for |
+| ``attached`` | attached; nothing that it is there for has happened yet |
+| ``partly: …`` | attached, but part of what it is there for passes it by |
+| ``blind: …`` | attached, but it did not see what was done on purpose for it to see |
+| ``refused: …`` | the kernel does not let it be attached |
+| ``missing: …`` | the kernel does not have what it would be attached to |
+
+Snapshots from before these were told apart have ``active`` for every hook that was attached.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ACTIVE", "ATTACHED", "in_words", "is_whole"]
+
+ACTIVE, ATTACHED = "active", "attached"
+
+
+def is_whole(state: str) -> bool:
+    """Whether nothing is known to pass by a hook in this state."""
+    return state in (ACTIVE, ATTACHED)
+
+
+def in_words(state: str) -> str:
+    """A state for people."""
+    return "attached, not seen yet" if state == ATTACHED else state
