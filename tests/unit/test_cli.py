@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import json
 import os
 import pty
@@ -9,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -290,7 +293,11 @@ def test_ctrl_c_while_a_silent_pipe_is_read_ends_at_once() -> None:
                           stderr=subprocess.PIPE) as process:
         os.close(reading)
         os.write(writing, b"Page allocated via order 0, mask")
-        time.sleep(2)
+        left = array.array("i", [1])
+        while left[0]:  # until it has been read, and more is awaited
+            assert process.poll() is None
+            time.sleep(0.05)
+            fcntl.ioctl(writing, termios.FIONREAD, left)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
     os.close(writing)
