@@ -7,9 +7,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from pageowner.hook_states import in_words
-
 from kernels import KERNELS
+
+from pageowner.hook_states import in_words
 
 HEAD = """# Kernels
 
@@ -77,7 +77,8 @@ def _tracked(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
     return ("## Tracked, under loads\n\n" + _grid(
         ["kernel", "release", "day", "hooks seen", "accounts close", "events lost", "untracked",
          "stacks checked", "different", "price", "the kernel's own", "types of pageblocks"], rows)
-        + ("Hooks that have seen nothing there, and why:\n\n" + "".join(lacking) + "\n" if lacking else "")
+        + ("Hooks that saw nothing there, and why:\n\n" + "".join(lacking) + "\n" if lacking
+           else "")
         + "Built kernels are Debian's source with page owner configured, here not switched on;"
         " stock ones are Debian's packages; the running one is the machine's on which the guests"
         " ran. The loads of the guests take memory in one piece, too: a huge page of 1 GiB, and"

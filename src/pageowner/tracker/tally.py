@@ -45,7 +45,7 @@ _LOST = ("out_of_range", "stacks_full", "stacks_failed", "tasks_full", "bulk_mis
 class Health:
     """How memory and the tracker stand: base ``pages`` by state (``owned``, ``early``,
     ``untracked``, ``free``, ``filtered`` where a filter is on, and ``in_motion`` where a record did
-    not stand still); ``hooks`` active of
+    not stand still); ``hooks`` attached, of
     ``all_hooks``; events ``missed``, and ``lost`` for other reasons (see `maps.COUNTERS`); records
     found ``stale`` among ``checked`` by page flags so far; bytes of kernel ``memory``; all
     allocations and frees per second, counted by the tracker."""

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MOST_FRAMES", "untracked"]
 
-MOST_FRAMES = 1 << 25
-"""Of a machine with more page frames (128 GiB) only captures tell: `status` is to be quick."""
+MOST_FRAMES = 1 << 24
+"""Of a machine with more page frames (64 GiB) only captures tell: `status` is to be quick."""
 
 
 def untracked(store: Store) -> tuple[int, list[dict[str, Any]]]:

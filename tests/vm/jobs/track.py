@@ -81,9 +81,10 @@ def look() -> int:
         failures.append("the rows do not sum up to the frames")
     if untyped and re.search(r" mem_section$", Path("/proc/kallsyms").read_text(), re.MULTILINE):
         failures.append(f"no types of pageblocks: {untyped}")
-    blind = [f"{hook} is {state}" for hook, state in status["hooks"].items()
-             if state.startswith("blind")]
-    failures += blind
+    failures += [f"{hook} is {state}" for hook, state in status["hooks"].items()
+                 if state.startswith("blind")]
+    if status["unexplained"]:
+        failures.append(f"untracked pages that no missing hook explains: {status['unexplained']}")
     if status["memo"] != "on":
         failures.append(f"the memo is not on: {status['memo']}")
     if memo["differences"] or not memo["checks"]:
