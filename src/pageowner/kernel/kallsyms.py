@@ -8,6 +8,7 @@ follow kernel/kallsyms.c (get_symbol_pos) and kernel/module/kallsyms.c (find_kal
 
 from __future__ import annotations
 
+import mmap
 import os
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ HIDDEN = ("all addresses are hidden; run as root with CAP_SYSLOG (containers sel
           " if that is not enough: sysctl kernel.kptr_restrict=1")
 """What to say where the kernel shows zeros for addresses."""
 
-_PAGE = np.uint64(4096)
+_PAGE = np.uint64(mmap.PAGESIZE)
 
 # Values of the hex digits; 255 for what is none.
 _HEX = np.full(256, 255, np.uint8)
