@@ -14,6 +14,7 @@ import ctypes
 import errno
 import mmap
 import os
+import platform
 import struct
 import sys
 from collections.abc import Callable
@@ -27,7 +28,14 @@ MIB = 1 << 20
 MADV_FREE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_PAGEOUT = 8, 14, 15, 21
 MADV_DONTNEED, MADV_REMOVE = 4, 9
 MAP_HUGETLB = 0x40000
+MAP_HUGE_2MB = 21 << 26
+"""The size has to be said: with pages of 16 or 64 KiB the usual one is larger."""
 PR_SET_NAME = 15
+
+MACHINES = ("x86_64", "aarch64")
+SYSCALLS = {"bpf": (321, 280), "io_uring_setup": (425, 425), "mbind": (237, 235),
+            "migrate_pages": (256, 238), "move_pages": (279, 239)}
+"""Their numbers on each of MACHINES."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
@@ -58,8 +66,9 @@ def check(result: int, what: str) -> int:
     return result
 
 
-def syscall(number: int, what: str, *arguments: object) -> int:
-    """A raw system call (x86-64 numbers). Raises OSError."""
+def syscall(name: str, what: str, *arguments: object) -> int:
+    """A raw system call by its name. Raises OSError."""
+    number = SYSCALLS[name][MACHINES.index(platform.machine())]
     words = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
     return check(libc.syscall(ctypes.c_long(number), *words), what)
 
@@ -96,11 +105,11 @@ class Region:
 
     def bind(self, node: int, length: int | None = None) -> None:
         """Let the first part live on one NUMA node; what lies elsewhere is migrated there."""
-        mbind, policy_bind, flag_move = 237, 2, 2
+        policy_bind, flag_move = 2, 2
         mask = (ctypes.c_ulong * 1)(1 << node)
         length = self.size if length is None else length
         start = ctypes.c_void_p(self.start)
-        syscall(mbind, "mbind", start, length, policy_bind, mask, 8, flag_move)
+        syscall("mbind", "mbind", start, length, policy_bind, mask, 8, flag_move)
 
     def frames(self) -> list[int]:
         """Frame numbers of the pages that are present."""

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from common import HUGE, MAP_HUGETLB, CannotLoad, Region, main, put
+from common import HUGE, MAP_HUGE_2MB, MAP_HUGETLB, CannotLoad, Region, main, put
 
 POOL = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 
@@ -22,12 +22,12 @@ def load(held: ExitStack) -> str:
     grown = value("nr_hugepages")
     if grown < 8:
         raise CannotLoad(f"only {grown} huge pages could be had")
-    Region(6 * HUGE, MAP_HUGETLB).touch(step=HUGE)
+    Region(6 * HUGE, MAP_HUGETLB | MAP_HUGE_2MB).touch(step=HUGE)
     put(POOL / "nr_hugepages", "8")
     shrunk = value("nr_hugepages")
     put(POOL / "nr_overcommit_hugepages", "4")
     held.callback(put, POOL / "nr_overcommit_hugepages", "0")
-    Region(6 * HUGE, MAP_HUGETLB).touch(step=HUGE)
+    Region(6 * HUGE, MAP_HUGETLB | MAP_HUGE_2MB).touch(step=HUGE)
     return (
         f"pool grown to {grown} pages of 2 MiB, shrunk to {shrunk} with 6 in use,"
         f" {value('surplus_hugepages')} surplus; {value('free_hugepages')} free"

@@ -19,7 +19,6 @@ from common import (
     syscall,
 )
 
-MIGRATE_PAGES, MOVE_PAGES = 256, 279
 MPOL_MF_MOVE = 2
 COUNTERS = ("pgmigrate_success", "thp_migration_success", "thp_migration_split")
 
@@ -35,7 +34,7 @@ def move_pages(region: Region, node: int, step: int) -> int:
     pages = (ctypes.c_void_p * count)(*range(region.start, region.start + region.size, step))
     nodes = (ctypes.c_int * count)(*[node] * count)
     status = (ctypes.c_int * count)()
-    syscall(MOVE_PAGES, "move_pages", 0, count, pages, nodes, status, MPOL_MF_MOVE)
+    syscall("move_pages", "move_pages", 0, count, pages, nodes, status, MPOL_MF_MOVE)
     return sum(where == node for where in status)
 
 
@@ -56,7 +55,7 @@ def load(held: ExitStack) -> str:
     task.bind(1, task.size // 2)
     for source, target in ((0, 1), (1, 0)):
         masks = node_mask(source), node_mask(target)
-        syscall(MIGRATE_PAGES, "migrate_pages", os.getpid(), 8, *masks)
+        syscall("migrate_pages", "migrate_pages", os.getpid(), 8, *masks)
     return (
         f"{moved} pages moved one by one, 8 MiB bound to node 1, the task to node 1 and back;"
         f" {since(before, *COUNTERS)}"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from common import main, run, syscall
 
-BPF = 321
 PROG_LOAD, PROG_TEST_RUN, LINK_CREATE = 5, 10, 28
 TYPE_XDP, ATTACH_XDP, LIVE_FRAMES, DRIVER_MODE = 6, 37, 1 << 1, 1 << 2
 XDP_DROP, XDP_PASS = 1, 2
@@ -18,7 +17,7 @@ XDP_DROP, XDP_PASS = 1, 2
 def bpf(command: int, what: str, attributes: bytes) -> int:
     """The bpf system call. Raises OSError."""
     buffer = ctypes.create_string_buffer(attributes.ljust(144, b"\0"))
-    return syscall(BPF, what, command, buffer, 144)
+    return syscall("bpf", what, command, buffer, 144)
 
 
 def xdp(held: ExitStack, verdict: int) -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from common import PAGE, main, syscall
 
-BPF, IO_URING_SETUP = 321, 425
 MAP_CREATE, MAP_ARRAY, MAP_HASH, MMAPABLE = 0, 2, 1, 1 << 10
 
 
@@ -19,7 +18,7 @@ def bpf_map(held: ExitStack, kind: int, value: int, entries: int, flags: int = 0
     """Create a BPF map, held open; its size in bytes, more or less."""
     attributes = struct.pack("IIIII", kind, 4, value, entries, flags)
     buffer = ctypes.create_string_buffer(attributes.ljust(128, b"\0"))
-    descriptor = syscall(BPF, "creating a BPF map", MAP_CREATE, buffer, 128)
+    descriptor = syscall("bpf", "creating a BPF map", MAP_CREATE, buffer, 128)
     held.callback(os.close, descriptor)
     return value * entries
 
@@ -47,7 +46,7 @@ def load(held: ExitStack) -> str:
     try:
         for entries in (256, 8192):
             parameters = ctypes.create_string_buffer(120)
-            ring = syscall(IO_URING_SETUP, "io_uring_setup", entries, parameters)
+            ring = syscall("io_uring_setup", "io_uring_setup", entries, parameters)
             held.callback(os.close, ring)
         said.append("2 io_uring rings")
     except OSError as error:
