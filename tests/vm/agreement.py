@@ -63,11 +63,21 @@ class Symbols:
         for line in path.read_text().splitlines():
             address, _, name = line.split()[:3]
             self.address.setdefault(name, int(address, 16))
+        # in_irqentry_text() in kernel/stacktrace.c
+        self._entries = [(start, end) for kind in ("irqentry", "softirqentry") if (
+            (start := self.address.get(f"__{kind}_text_start"))
+            and (end := self.address.get(f"__{kind}_text_end")))]
 
     def same(self, one: str, other: str) -> bool:
         """Whether two frames are one place."""
         return one == other or (
             (place := self._place(one)) is not None and place == self._place(other))
+
+    def is_entry(self, frame: str) -> bool:
+        """Whether an exception or interrupt entered in this function."""
+        place = self._place(frame)
+        return bool(_ENTRY.match(frame)) or (place is not None and any(
+            start <= place < end for start, end in self._entries))
 
     def _place(self, frame: str) -> int | None:
         found = _FRAME.match(frame)
@@ -100,7 +110,7 @@ def same_stack(ours: str | None, kernels: str | None, symbols: Symbols) -> bool:
 
 def _same_above(above: list[str], below: list[str], symbols: Symbols, depth: int) -> bool:
     # the stack depot ends a stack where an exception or interrupt entered (filter_irq_stacks)
-    cut = depth >= DEPTH or (below and _ENTRY.match(below[-1]))
+    cut = depth >= DEPTH or (below and symbols.is_entry(below[-1]))
     if not cut and len(above) != len(below):
         return False
     number = min(len(above), len(below))

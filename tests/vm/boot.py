@@ -2,9 +2,13 @@
 """Boot a kernel under QEMU with this machine's file system as its root and run one command in it.
 
 The root is shared read-only over 9p, so Python, the virtual environment and the project are all
-there under their own paths. The command runs as root in ``/mnt/out``, which is the folder OUT of
-the host, writable. Afterwards OUT holds ``job.log`` (what the command printed), ``job.status``,
-``console.log`` (what the kernel printed) and whatever the command wrote.
+there under their own paths. A kernel of another architecture has a root of its own
+(``guest_root.py``); in it, the project and the kernel's folder have their own paths too, and the
+virtual environment's path leads to one of that architecture.
+
+The command runs as root in ``/mnt/out``, which is the folder OUT of the host, writable. Afterwards
+OUT holds ``job.log`` (what the command printed), ``job.status``, ``console.log`` (what the kernel
+printed) and whatever the command wrote.
 
 KERNEL is a folder made by ``build-kernel`` or ``stock_kernel.py``. Exit status: that of the
 command; 1 when the guest failed; 77 when this machine cannot boot guests at all (one line says
@@ -15,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -26,8 +31,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import guest_root
+from debian_packages import NoPackage
+from machines import MACHINES, Machine, machine_of
+
 HERE = Path(__file__).resolve().parent
-QEMU = "qemu-system-x86_64"
+PROJECT = HERE.parents[1]
+HOST = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+"""Debian's name of this machine's architecture."""
 CANNOT = 77
 """Exit status of a test that this machine cannot run (automake's convention)."""
 
@@ -35,7 +46,8 @@ MONITOR = "pageowner.qmp"
 """Name of the guest's serial port that is QEMU's monitor."""
 
 COMPLAINT = re.compile(
-    r"BUG: |Oops: |Kernel panic|WARNING: CPU|general protection fault|Call Trace:|Out of memory: "
+    r"BUG: |Oops: |Kernel panic|WARNING: CPU|general protection fault|Call [Tt]race:"
+    r"|Out of memory: |Internal error: "  # arm64 says "Internal error" for "Oops"
 )
 
 
@@ -73,12 +85,31 @@ def install(tool: str, package: str) -> bool:
     return bool(shutil.which(tool))
 
 
-def require_qemu() -> None:
+def require_qemu(machine: Machine = MACHINES[0]) -> None:
     """Install QEMU where that is possible. Raises CannotBoot where it is not."""
-    if not install(QEMU, "qemu-system-x86"):
+    if not install(machine.qemu, machine.package):
         raise CannotBoot(
-            f"{QEMU} is missing and could not be installed; run: apt-get install qemu-system-x86"
+            f"{machine.qemu} is missing and could not be installed;"
+            f" run: apt-get install {machine.package}"
         )
+
+
+def root_of(machine: Machine, kernel: Path) -> Path:
+    """The folder that is a guest's root, with a place in it for each folder that the guest shares.
+    Raises CannotBoot where it cannot be made."""
+    if machine.architecture == HOST:
+        return Path("/")
+    try:
+        root = guest_root.obtain(machine.architecture)
+    except NoPackage as error:
+        raise CannotBoot(f"{kernel.name}: no root file system: {error}") from None
+    for folder in (PROJECT, kernel):
+        (root / folder.relative_to("/")).mkdir(parents=True, exist_ok=True)
+    init = HERE / "guest-root-init"
+    if not (root / guest_root.INIT).exists() or (
+            (root / guest_root.INIT).read_bytes() != init.read_bytes()):
+        shutil.copy(init, root / guest_root.INIT)
+    return root
 
 
 def megabytes(size: str) -> int:
@@ -87,6 +118,13 @@ def megabytes(size: str) -> int:
     if not match:
         raise GuestError(f"memory {size!r}: say for example 512M or 2G")
     return int(match[1]) * (1024 if match[2] == "G" else 1)
+
+
+def shared(folder: Path, tag: str, readonly: bool = False) -> tuple[str, str]:
+    """QEMU's words for a folder that the guest can mount over 9p."""
+    rest = ",readonly=on" if readonly else ""
+    return ("-virtfs",
+            f"local,path={folder},mount_tag={tag},security_model=none,multidevs=remap{rest}")
 
 
 def qemu_command(
@@ -101,6 +139,8 @@ def qemu_command(
     accel: str,
     counted: bool,
     monitor: Path | None,
+    machine: Machine,
+    root: Path,
 ) -> list[str]:
     """The QEMU command line of a guest; `nodes` NUMA nodes share memory and CPUs evenly,
     also those of `possible_cpus` (if more) that could be plugged in.
@@ -112,22 +152,26 @@ def qemu_command(
     (QMP) and four empty slots, so that it can plug memory into itself.
     """
     most = max(cpus, possible_cpus)
-    python = Path(sys.base_prefix) / "bin"
+    init = HERE / "guest-init"
+    if root == Path("/"):
+        own = f"init={init} po_python={Path(sys.base_prefix) / 'bin'}"
+    else:
+        own = (f"init=/{guest_root.INIT} po_init={init} po_shared={PROJECT},{kernel}"
+               f" po_venv={sys.prefix} po_source={PROJECT / 'src'} po_python=/usr/bin")
     rootflags = "trans=virtio,version=9p2000.L,msize=262144,cache=loose"
     words = (
-        f"console=ttyS0 panic=-1 loglevel=4 root=root rootfstype=9p rootflags={rootflags} ro"
-        f" init={HERE / 'guest-init'} po_kernel={kernel} po_python={python} {append} "
+        f"console={machine.console} panic=-1 loglevel=4 root=root rootfstype=9p"
+        f" rootflags={rootflags} ro po_kernel={kernel} {own} {append} "
     )
     command = [
-        *(QEMU, "-nographic", "-no-reboot", "-nic", "none"),
+        *(machine.qemu, "-nographic", "-no-reboot", "-nic", "none", *machine.arguments),
         *(("-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off") if counted else
           ("-accel", "tcg,thread=multi" if accel == "tcg" else accel)),
-        # as most machines are: 5-level page tables lay out the whole address space otherwise
-        *("-cpu", "max,la57=off"),
         *("-smp", f"{cpus},maxcpus={most}", "-m", f"{megabytes(memory)}M"),
-        *("-kernel", str(kernel / "bzImage"), "-append", words),
-        *("-virtfs", "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap"),
-        *("-virtfs", f"local,path={out},mount_tag=out,security_model=none,multidevs=remap"),
+        *("-kernel", str(kernel / machine.image), "-append", words),
+        *shared(root, "root", readonly=True),
+        *(() if root == Path("/") else shared(Path("/"), "host", readonly=True)),
+        *shared(out, "out"),
     ]
     if (kernel / "initrd").exists():
         command += ["-initrd", str(kernel / "initrd")]
@@ -174,10 +218,12 @@ def boot(
 
     Raises CannotBoot without QEMU, GuestError when the guest does not reach or end the command.
     """
-    require_qemu()
     kernel, out = kernel.resolve(), out.resolve()
-    if not (kernel / "release").exists():
+    machine = machine_of(kernel)
+    if machine is None or not (kernel / "release").exists():
         raise GuestError(f"{kernel}: no kernel there; see build-kernel and stock_kernel.py")
+    require_qemu(machine)
+    root = root_of(machine, kernel)
     out.mkdir(parents=True, exist_ok=True)
     for name in ("job.log", "job.status", "boot-seconds"):
         (out / name).unlink(missing_ok=True)
@@ -195,7 +241,9 @@ def boot(
                 append=append,
                 accel=os.environ.get("PAGEOWNER_ACCEL", "tcg"),
                 counted=counted,
-                monitor=Path(run) / "monitor" if hotplug else None,
+                monitor=Path(run) / "monitor" if hotplug and machine.pluggable else None,
+                machine=machine,
+                root=root,
             ),
             stdin=subprocess.DEVNULL,
             stdout=console,

@@ -22,7 +22,7 @@ class Kernel:
     """``built-6.12``, ``stock-6.1`` or ``stock-7.3-rt-amd64``: built by us with page owner, or
     Debian's own package, with its flavour unless that is amd64."""
     folder: Path
-    """Holds bzImage, System.map, config, release, lib/modules, perhaps initrd."""
+    """Holds bzImage or Image, System.map, config, release, lib/modules, perhaps initrd."""
 
     @property
     def built(self) -> bool:
@@ -40,7 +40,7 @@ class Kernel:
         words = ["cma=64M"] if self.built else []
         if self.built and page_owner:
             words.append("page_owner=on")
-            if self.name == "built-6.12" and not memcg:
+            if self.name.startswith("built-6.12") and not memcg:
                 # 6.12's reader of page owner dereferences a null pointer on a tail page
                 # (print_page_owner_memcg) once cgroup2's memory controller is in use
                 words.append("cgroup_disable=memory")
@@ -48,7 +48,8 @@ class Kernel:
 
 
 KERNELS = ("built-7.3", "built-6.12", "built-6.1", "stock-7.3", "stock-7.3-rt-amd64", "stock-7.2",
-           "stock-6.18", "stock-6.12", "stock-6.1", "stock-5.10")
+           "stock-6.18", "stock-6.12", "stock-6.1", "stock-5.10", "built-6.12-arm64",
+           "stock-7.3-arm64", "stock-6.12-arm64", "stock-6.12-arm64-16k")
 
 
 def obtain(name: str, *, cached_only: bool = False) -> Kernel:

@@ -17,6 +17,7 @@ from pathlib import Path
 from boot import CannotBoot, GuestError, boot, install, require_qemu
 from jobs import JOBS, Job
 from kernels import KERNELS, Kernel, NoKernel, obtain
+from machines import MACHINES, machine_of
 from table import write_table
 
 RESULTS = Path(__file__).resolve().parents[2] / "build" / "vmtest"
@@ -139,7 +140,7 @@ def main() -> int:
             rows.append(Row(name, "-", "skipped" if args.cached else "FAILED (no kernel)"))
             continue
         try:
-            require_qemu()
+            require_qemu(machine_of(kernel.folder) or MACHINES[0])
         except CannotBoot as error:
             print(f"vmtest: skipped: {error}")
             return 0

@@ -4,7 +4,8 @@
     stock_kernel.py [--cached] VERSION [FLAVOUR]     7.3, 6.12 …; amd64, rt-amd64, arm64, arm64-16k
 
 Its 9p and virtio drivers are modules, so a small initramfs that loads them (``initramfs-init``) is
-made too. Prints the folder that holds bzImage, System.map, config, release, initrd, lib/modules.
+made too. Prints the folder that holds bzImage (arm64: Image), System.map, config, release, initrd,
+lib/modules.
 With ``--cached`` nothing is fetched or installed: exit status 3 if the kernel is not in the cache.
 """
 
@@ -25,6 +26,7 @@ from pathlib import Path
 
 import debian_packages
 from debian_packages import CACHE, NoPackage
+from machines import MACHINES
 
 HERE = Path(__file__).resolve().parent
 KERNELS = CACHE / "kernels"
@@ -121,11 +123,13 @@ def make(release: str, work: Path) -> Path:
         modules.parent.mkdir(parents=True, exist_ok=True)
         (tree / "usr" / "lib" / "modules" / release).rename(modules)
     run("/sbin/depmod", "-b", tree, release)
+    image = next(machine.image for machine in MACHINES
+                 if machine.architecture == debian_packages.architecture(release))
     for name in ("vmlinuz", "System.map", "config"):
         # beside the modules since linux-binary-… and linux-base-… have them
         boot = tree / "boot" / f"{name}-{release}"
         shutil.copyfile(boot if boot.exists() else modules / name,
-                        out / ("bzImage" if name == "vmlinuz" else name))
+                        out / (image if name == "vmlinuz" else name))
 
     # the named modules and what they need, unpacked so that any insmod reads them
     kept, loaded = out / "lib" / "modules" / release, initramfs / "modules"
