@@ -151,8 +151,9 @@ def _newer_keys() -> None:
 
 
 def number(release: str) -> tuple[int, ...]:
-    """The numbers of a release or version, to sort by."""
-    return tuple(map(int, re.findall(r"\d+", release)))
+    """The numbers of a release or version, to sort by; those of its flavour are none."""
+    bare = re.sub(r"-(?:[a-z]+-)?(?:amd64|arm64)(?:-\w+)*$", "", release)
+    return tuple(map(int, re.findall(r"\d+", bare)))
 
 
 def newest(version: str, flavour: str = "amd64") -> str:
