@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pageowner.tracker import lifecycle, memo
+from pageowner.tracker import lifecycle, memo, timings
 from pageowner.tracker.libbpf import Libbpf
 from pageowner.tracker.lifecycle import Options
 from pageowner.tracker.loading import Sizes, Tracker
@@ -92,6 +92,39 @@ def test_as_many_are_checked_as_asked_for(check: float, least: float, most: floa
         now = counters(store)
     assert now["hits"] > PAGES // 2
     assert least * now["hits"] <= now["checks"] <= most * now["hits"]
+
+
+def test_learning_that_takes_long_goes_on_the_next_time(tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    filters = lifecycle._filters
+    monkeypatch.setattr(lifecycle, "_filters", lambda options: {**filters(options),
+                                                                "most_looked": 600})
+    with lifecycle.tracking(Options(memo_check=1)) as store:
+        needs_memo(store)
+        varied_load(tmp_path)
+        first = counters(store)
+        for _ in range(2):
+            varied_load(tmp_path)
+        now = counters(store)
+    assert first["long"] > 0
+    assert now["hits"] > 10 * now["long"]
+    assert now["checks"] == now["hits"]
+    assert now["differences"] == 0
+
+
+def test_what_takes_long_is_timed_where_it_is_asked_for(tmp_path: Path) -> None:
+    with lifecycle.tracking(timed=True) as store:
+        varied_load(tmp_path)
+        found = timings.read(store)
+        now, memos = store.counters(), counters(store)
+    assert 0 < found["alloc"].events <= now["allocs"]
+    assert 0 < found["free"].events <= now["frees"]
+    assert found["unwind"].events >= found["learn"].events
+    if store.facts["memo"] == "on":
+        assert 0 < found["learn"].events <= memos["misses"]
+        assert 0 < found["learn"].quantile(0.5) <= found["learn"].longest
+    with lifecycle.tracking() as store, pytest.raises(ValueError, match="does not keep"):
+        timings.read(store)
 
 
 def test_a_wrong_stack_turns_the_memo_off_at_once() -> None:

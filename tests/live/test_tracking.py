@@ -21,7 +21,13 @@ from pageowner.tracker.capture import capture
 from pageowner.tracker.early import read_flags
 from pageowner.tracker.libbpf import Libbpf
 from pageowner.tracker.lifecycle import Options
-from pageowner.tracker.loading import HOOK_NUMBERS, Tracker, add_spans, sizes_for
+from pageowner.tracker.loading import (
+    HOOK_NUMBERS,
+    Tracker,
+    add_spans,
+    find_vmemmap,
+    sizes_for,
+)
 from pageowner.tracker.maps import FILTERED, OWNED, RECORD, TASK_SLOT, Store
 
 pytestmark = pytest.mark.usefixtures("bpf")
@@ -268,7 +274,7 @@ def test_nothing_is_filtered_and_nothing_dropped_by_default() -> None:
 
 def test_the_direct_map_is_found_as_the_symbol_has_it(bpf) -> None:
     """Where kallsyms has none of its own: at a multiple of what one entry of the tables maps."""
-    found = lifecycle.find_vmemmap(bpf, bpf.type_size("page")).direct_map
+    found = find_vmemmap(bpf, bpf.type_size("page")).direct_map
     if platform.machine() != "x86_64":
         pytest.skip("the direct map of other machines begins elsewhere")
     assert found >= 0xFF11000000000000

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import pageowner.tracker as package
-from pageowner.tracker import calibrate, loading, maps, memo
+from pageowner.tracker import calibrate, loading, maps, memo, timings
 
 TRACKER = Path(package.__file__).parent
 ROOT = Path(__file__).parents[2]
@@ -52,6 +52,7 @@ def struct(name: str) -> dict[str, tuple[int, int]]:
     ("stack", maps.stack_type(maps.MAX_DEPTH)),
     ("question", maps.QUESTION),
     ("sighting", calibrate.SIGHTING),
+    ("timing", timings.TIMING),
 ])
 def test_a_struct_is_laid_out_the_same(name: str, dtype: np.dtype) -> None:
     members = struct(name)
@@ -71,6 +72,8 @@ def test_numbers_have_the_same_names() -> None:
     assert [f"HOOK_{name.upper()}" for name in loading.HOOK_NUMBERS] == enum("hook")[:-1]
     assert [f"MEMO_{name.upper()}" for name in memo.MEMO_COUNTERS] == enum("memo_counter")[:-1]
     assert len(memo.MEMO_COUNTERS) <= define("MEMO_SLOTS")
+    behind = [name.removeprefix("TIMING_").lower() for name in enum("timed")[:-1]]
+    assert (*loading.HOOK_NUMBERS, *behind) == timings.NAMES
     assert enum("state") == [f"STATE_{name}" for name in
                              ("NONE", "OWNED", "EARLY", "FILTERED", "DIVIDED", "WRITTEN")]
     assert list(range(6)) == [maps.NONE, maps.OWNED, maps.EARLY, maps.FILTERED, maps.DIVIDED,
@@ -88,7 +91,8 @@ def test_the_object_has_every_parameter_that_is_set() -> None:
                  "bulk_array", "split_new_order", "split_at", "split_uniform",
                  "split_uniform_value", "split_arguments", "only_pid", "memo", "reading", "filters",
                  "thread_size", "memo_mask", "check_every", "entry_text", "entry_text_end",
-                 "fred_text", "fred_text_end", "stack_padding", "anchors", "trampolines",
+                 "fred_text", "fred_text_end", "stack_padding", "anchors", "trampolines", "hold",
+                 "timed", "most_looked",
                  "comp_gfp", "contig_gfp", "direct_map", "page_shift"):
         assert name in symbols
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import vmstat
 from pageowner.kernel.memory_ranges import parse_iomem
-from pageowner.tracker import calibrate, hooks, maps, requirements
+from pageowner.report import tracking
+from pageowner.tracker import calibrate, hooks, maps, requirements, timings
+from pageowner.tracker.lifecycle import Status
 from pageowner.tracker.loading import Tracker, sizes_for
 
 IOMEM = """\
@@ -236,3 +239,24 @@ ffffffff81617000 T alloc_contig_range_noprof
                            str(kallsyms)) == {
         "split_page": ["split_page.part.0"],
         "__folio_split": ["__folio_split.constprop.0.isra.1"]}
+
+
+def test_a_quantile_is_the_end_of_its_bucket_but_no_more_than_the_longest() -> None:
+    buckets = np.zeros(timings.BUCKETS, np.uint64)
+    buckets[4 * 10 + 1] = 90   # 1,280 to 1,536 ns
+    buckets[4 * 12] = 10       # 4,096 to 5,120 ns
+    timing = timings.Timing(100, 4500, buckets)
+    assert timings.edges()[4 * 10 : 4 * 10 + 3].tolist() == [1024, 1280, 1536]
+    assert timing.quantile(0.5) == 1536
+    assert timing.quantile(0.95) == 4500
+    assert timings.Timing(0, 0, 0 * buckets).quantile(0.5) == 0
+
+
+@pytest.mark.parametrize(("said", "style"), [
+    ("held off by the kernel", ""), ("held off by the programs", ""),
+    ("Invalid argument", "warn")])
+def test_status_says_whether_programs_are_preempted(said: str, style: str) -> None:
+    text, given = tracking._preemption(Status(on=True, facts={"preemption": said}))
+    assert said in text
+    assert text.startswith("not preempted") == (style == "")
+    assert given == style

@@ -48,6 +48,7 @@ _UNREMEMBERED = {
     "pointers": "with too many pointers to frames",
     "traced": "with return addresses that a tracer replaced",
     "lost": "with an address that is not on their stack",
+    "long": "whose learning was put off to the next time for being long",
 }
 """The memo's counters of stacks that cannot be remembered, in the order shown."""
 
@@ -71,6 +72,15 @@ def _memo(status: Status) -> list[tuple[str, str, str]]:
     if why:
         lines.append(("", f"not to be remembered: {why}", "dim"))
     return lines
+
+
+def _preemption(status: Status) -> tuple[str, str]:
+    """What is said of programs that other tasks may interrupt, and its style."""
+    said = status.facts.get("preemption", "held off by the kernel")
+    if said.startswith("held off"):
+        return f"not preempted while at work: {said}", ""
+    return (f"preempted at work, on this kernel: what other tasks allocate meanwhile may be missed"
+            f" ({said})", "warn")
 
 
 def early_share(pages: dict[str, int], at_start: int) -> str:
@@ -140,6 +150,7 @@ def draw_status(status: Status, paper: Paper) -> None:
                    f" migrated {count(counters['migrated'])}, split {count(counters['splits'])},"
                    f" fragmenting {count(counters['extfrag'])};"
                    f" {count(nested)} of them interrupted the tracker")
+    line("programs", *_preemption(status))
     for title, text, style in _memo(status):
         line(title, text, style)
     title = "hooks"
@@ -157,8 +168,8 @@ def _missed(status: Status) -> list[str]:
     """What could not be tracked, a line for each kind."""
     lines = []
     if status.missed:
-        lines.append(f"{count_of(status.missed, 'event')} of interrupts that found the tracker's"
-                     " programs at work")
+        lines.append(f"{count_of(status.missed, 'event')} that found the tracker's programs at work"
+                     " on their CPU")
     if status.unseen_frees:
         lines.append(f"{count_of(status.unseen_frees, 'page')} freed unseen, by the kernel's own"
                      " count; those that had an owner keep it until they are seen allocated again")

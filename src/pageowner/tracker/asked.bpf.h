@@ -74,7 +74,7 @@ int made_up(u64 *context)
 		drop_task(task, 1);
 		break;
 	case HOOK_CONTIG:
-		took_range(context, context[1], context[2], context[3]);
+		took_range(context, context[1], context[2], context[3], HOOK_CONTIG);
 		break;
 	case HOOK_MIGRATE:
 		move_owner(context[1], context[2], context[3], context[4]);
@@ -197,6 +197,7 @@ SEC("raw_tp/mm_page_alloc")
 int calibrate(u64 *context)
 {
 	u32 at = sighted;
+	struct task_struct *current;
 	struct sighting *sighting;
 	long size;
 
@@ -208,10 +209,21 @@ int calibrate(u64 *context)
 	sighting->page = context[0];
 	sighting->order = context[1];
 	sighting->gfp_mask = context[2];
+	current = bpf_get_current_task_btf();
+	/* Where preemption is off all the while, there is no need of this (kernel/trace/bpf_trace.c). */
+	if (core_field_exists(current->migration_disabled))
+		sighting->pinned = current->migration_disabled;
 	size = bpf_get_stack(context, sighting->frames, sizeof(sighting->frames), 0);
 	sighting->n = size > 0 ? size / sizeof(u64) : 0;
 	sighted = at + 1;
 	return 0;
+}
+
+/* For trying whether the kernel lets programs hold off preemption, and call what the hooks call then:
+ * the verifier refused functions that it looks at one by one there (until 6.15 or so). */
+HELD("raw_tp", try_hold, HOOK_FREE)
+{
+	clear_one(context[0], 0);
 }
 
 /* kmalloc(call_site, ptr, ...): pages that kmalloc() took for one object alone were the last

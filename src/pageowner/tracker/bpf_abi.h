@@ -45,6 +45,14 @@ static long (*const bpf_probe_read_kernel)(void *to, u32 size, const void *from)
 static u64 (*const bpf_get_current_ancestor_cgroup_id)(int level) = (void *)123;
 static long (*const bpf_get_func_arg)(void *context, u32 n, u64 *value) = (void *)183; /* 5.17 */
 
+/* Functions of the kernel that programs may call where it has them (kernel/bpf/helpers.c: 6.10, and
+ * from 6.14 on the latter two). */
+#define KERNEL_FUNCTION __attribute__((weak, section(".ksyms")))
+extern void bpf_preempt_disable(void) KERNEL_FUNCTION;
+extern void bpf_preempt_enable(void) KERNEL_FUNCTION;
+extern void bpf_local_irq_save(unsigned long *flags) KERNEL_FUNCTION;
+extern void bpf_local_irq_restore(unsigned long *flags) KERNEL_FUNCTION;
+
 /* CO-RE: questions that libbpf answers from the running kernel's BTF when it loads the object
  * (the second argument is an enum of clang's and libbpf's, bpf_type_info_kind and so on). */
 #define core_type_size(type) __builtin_preserve_type_info(*(__typeof__(type) *)0, 1)

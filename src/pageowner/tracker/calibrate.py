@@ -39,8 +39,9 @@ __all__ = ["SIGHTING", "SIGHTINGS", "Calibration", "calibrate", "direct_map_of",
            "tracing_ranges", "vmemmap_of"]
 
 SIGHTINGS = 64
-SIGHTING = np.dtype([("page", "u8"), ("address", "u8"), ("gfp_mask", "u8"), ("order", "u4"),
-                     ("n", "u4"), ("frames", "u8", (MAX_DEPTH,))])
+SIGHTING = np.dtype([("page", "u8"), ("address", "u8"), ("gfp_mask", "u8"),
+                     ("pinned", "u8"), ("order", "u4"), ("n", "u4"),
+                     ("frames", "u8", (MAX_DEPTH,))])
 """struct sighting (records.h)."""
 
 _PAGES = 32
@@ -63,13 +64,15 @@ _TRACING = "bpf_prog_|bpf_trace_run|__bpf_trace_|bpf_trampoline_|bpf_get_stack"
 class Calibration:
     """``vmemmap``: address of the struct page of pfn 0; ``skip``: frames of tracing at the top
     of a raw tracepoint's stack, ``skip_shared``: where two programs sit on the tracepoint;
-    ``events`` that agreed; ``direct_map``: address of pfn 0 in the direct map, 0 if not found."""
+    ``events`` that agreed; ``direct_map``: address of pfn 0 in the direct map, 0 if not found;
+    ``preemptible``: on this kernel's tracepoints a program can be preempted."""
 
     vmemmap: int
     skip: int
     skip_shared: int
     events: int
     direct_map: int = 0
+    preemptible: bool = False
 
 
 def tracefs(name: str) -> Path:
@@ -228,7 +231,8 @@ def calibrate(bpf: Libbpf, loaded: Object, page_size: int) -> Calibration:
         for ranges in (tracing_ranges(), tracing_ranges(shared=True)))
     direct_map = direct_map_of([((int(s["page"]) - base) // page_size, int(s["address"]))
                                 for s in sightings if s["address"]])
-    return Calibration(base, skip, skip_shared, agreed, direct_map)
+    return Calibration(base, skip, skip_shared, agreed, direct_map,
+                       preemptible=all(s["pinned"] for s in sightings))
 
 
 def _take_large(bpf: Libbpf) -> None:

@@ -17,8 +17,7 @@ from pageowner.tracker import pageblocks, requirements
 from pageowner.tracker.calibrate import Calibration, tracing_ranges
 from pageowner.tracker.hooks import LOST, attach_optional, attach_required
 from pageowner.tracker.libbpf import BpfError, LibbpfMissing, libbpf
-from pageowner.tracker.lifecycle import find_vmemmap
-from pageowner.tracker.loading import Sizes, Tracker, sizes_for
+from pageowner.tracker.loading import Sizes, Tracker, find_vmemmap, sizes_for
 from pageowner.tracker.maps import MAX_DEPTH, RECORD
 from pageowner.tracker.provoke import provoke
 from pageowner.tracker.seen import with_seen

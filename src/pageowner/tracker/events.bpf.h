@@ -10,6 +10,14 @@
 #include "store.bpf.h"
 #include "tasks.bpf.h"
 
+/* Whether a record is the current task's. */
+INLINE int is_mine(struct record *record)
+{
+	struct task *task = record->task_id ? task_at(record->task_id) : NULL;
+
+	return task && task->pid == (u32)bpf_get_current_pid_tgid();
+}
+
 INLINE int passes(u64 pfn, u32 order, u32 gfp_mask)
 {
 	if (user_gfp && (gfp_mask & user_gfp) == user_gfp)

@@ -81,14 +81,13 @@ GLOBAL int own_bulk_at(u64 place, u32 gfp_mask, u32 stack, u32 task)
 
 /* alloc_pages_bulk(gfp, preferred_nid, nodemask, nr_pages, [page_list,] page_array): the pages
  * now in the array. It has no tracepoint. */
-SEC("fexit")
-int on_bulk(u64 *context)
+HELD("fexit", on_bulk, HOOK_BULK)
 {
 	u64 array = argument(context, bulk_array), n = argument(context, bulk_array + 1);
 	u32 gfp_mask = argument(context, 0), i, stack, task;
 
 	if (!array || !n)
-		return 0;
+		return;
 	stack = stack_id(context, HOOK_BULK, 0);
 	task = task_id(HOOK_BULK);
 	for (i = 0; i < BULK_PAGES; i++) {
@@ -99,7 +98,6 @@ int on_bulk(u64 *context)
 	if (n > BULK_PAGES)
 		count(COUNT_BULK_MISSED, n - BULK_PAGES);
 	drop_task(task, 1);
-	return 0;
 }
 
 INLINE u64 *taken_at(void)
@@ -114,11 +112,15 @@ GLOBAL int own_one_more(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
 {
 	u64 *ts;
 
-	if (!passes(pfn, order, gfp_mask))
-		return own_filtered(pfn, order, gfp_mask);
-	hold_more(task, 1);
-	ts = taken_at();
-	own_since(pfn, order, gfp_mask, stack, task, ts ? *ts : bpf_ktime_get_ns());
+	keep_cpu();
+	if (passes(pfn, order, gfp_mask)) {
+		hold_more(task, 1);
+		ts = taken_at();
+		own_since(pfn, order, gfp_mask, stack, task, ts ? *ts : bpf_ktime_get_ns());
+	} else {
+		own_filtered(pfn, order, gfp_mask);
+	}
+	give_cpu();
 	return 0;
 }
 
@@ -174,32 +176,36 @@ INLINE void note_taken(void)
 }
 
 /* isolate_freepages_range(control, start, end): the free blocks were taken, 0 if they were not */
-SEC("fexit")
-int on_contig_isolated(u64 *context)
+HELD("fexit", on_contig_isolated, HOOK_CONTIG)
 {
 	if (argument(context, 3)) {
 		count(COUNT_RAN_ISOLATED, 1);
 		note_taken();
 	}
-	return 0;
 }
 
 /* undo_isolate_page_range(start, end): only where the one above cannot be seen */
-SEC("fentry")
-int on_contig_taken(u64 *context)
+HELD("fentry", on_contig_taken, HOOK_CONTIG)
 {
 	(void)context;
 	count(COUNT_RAN_ISOLATED, 1);
 	note_taken();
-	return 0;
 }
 
-INLINE void took_range(void *context, u64 start, u64 end, u32 gfp_mask)
+/* (The pages one by one may take long: between them it can be preempted, and keeps nothing of the
+ * CPU's.) */
+INLINE void took_range(void *context, u64 start, u64 end, u32 gfp_mask, u32 hook)
 {
-	u32 task = task_id(HOOK_CONTIG);
+	u64 began = begin_timing();
+	u32 task, stack;
 
-	own_range(start, end, gfp_mask, stack_id(context, HOOK_CONTIG, 0), task);
+	keep_cpu();
+	task = task_id(hook);
+	stack = stack_id(context, hook, 0);
+	give_cpu();
+	own_range(start, end, gfp_mask, stack, task);
 	drop_task(task, 1);
+	end_timing(hook, began);
 }
 
 /* The same, seen from the function around: what the hook inside has seen is there already, as this
@@ -207,11 +213,10 @@ INLINE void took_range(void *context, u64 start, u64 end, u32 gfp_mask)
 INLINE void took_range_around(void *context, u64 start, u64 end, u32 gfp_mask)
 {
 	struct record *record = record_at(start);
-	u32 task = task_id(HOOK_CONTIG), word = record ? RECORD_WORD(record) : 0;
+	u32 word = record ? RECORD_WORD(record) : 0;
 
-	if (!is_block(word) || (state_in(word) == STATE_OWNED && record->task_id != task))
-		took_range(context, start, end, gfp_mask);
-	drop_task(task, 1);
+	if (!is_block(word) || (state_in(word) == STATE_OWNED && !is_mine(record)))
+		took_range(context, start, end, gfp_mask, HOOK_CONTIG_AROUND);
 }
 
 INLINE void range_is_done(void)
@@ -227,7 +232,8 @@ SEC("fexit")
 int on_contig(u64 *context)
 {
 	if (!(u32)argument(context, 4))
-		took_range(context, argument(context, 0), argument(context, 1), argument(context, 3));
+		took_range(context, argument(context, 0), argument(context, 1), argument(context, 3),
+			   HOOK_CONTIG);
 	range_is_done();
 	return 0;
 }
@@ -245,8 +251,7 @@ int on_contig_around(u64 *context)
 }
 
 /* folio_migrate_flags(new, old), before 5.16 migrate_page_states */
-SEC("fentry")
-int on_migrate(u64 *context)
+HELD("fentry", on_migrate, HOOK_MIGRATE)
 {
 	u64 new = argument(context, 0), old = argument(context, 1);
 	u32 pid = bpf_get_current_pid_tgid();
@@ -254,34 +259,28 @@ int on_migrate(u64 *context)
 
 	count(COUNT_RAN_MIGRATE, 1);
 	move_owner(page_to_pfn(new), page_to_pfn(old), order_of(old), reason ? *reason : 0);
-	return 0;
 }
 
 /* mm_migrate_pages_start(mode, reason) and mm_migrate_pages(...), in the task that migrates */
-SEC("raw_tp/mm_migrate_pages_start")
-int on_migrate_start(u64 *context)
+HELD("raw_tp/mm_migrate_pages_start", on_migrate_start, HOOK_MIGRATE)
 {
 	u32 pid = bpf_get_current_pid_tgid(), reason = (u32)context[1] + 1;
 
 	count(COUNT_RAN_MIGRATE_START, 1);
 	bpf_map_update_elem(&migrating, &pid, &reason, BPF_ANY);
-	return 0;
 }
 
-SEC("raw_tp/mm_migrate_pages")
-int on_migrate_end(u64 *context)
+HELD("raw_tp/mm_migrate_pages", on_migrate_end, HOOK_MIGRATE)
 {
 	u32 pid = bpf_get_current_pid_tgid();
 
 	(void)context;
 	count(COUNT_RAN_MIGRATE_END, 1);
 	bpf_map_delete_elem(&migrating, &pid);
-	return 0;
 }
 
 /* split_page(page, order): a block that is not compound becomes single pages */
-SEC("fentry")
-int on_split_page(u64 *context)
+HELD("fentry", on_split_page, HOOK_SPLIT)
 {
 	u64 pfn = page_to_pfn(argument(context, 0));
 	u32 order = argument(context, 1);
@@ -291,9 +290,8 @@ int on_split_page(u64 *context)
 	/* Of free memory that was taken whole nothing is known yet: alloc_contig_range() tells at its
 	 * end. To look for blocks in it, page by page, would only hold that up. */
 	if (!record || (!is_block(RECORD_WORD(record)) && !isolate(pfn, order, 1)))
-		return 0;
+		return;
 	split_range(pfn, order, 0, SPLIT_PAGE);
-	return 0;
 }
 
 /* alloc_pages_exact(size, gfp_mask) and alloc_pages_exact_nid(nid, size, gfp_mask) make single pages
@@ -317,57 +315,48 @@ INLINE void split_exact(u64 size, u64 address, u32 splitter)
 }
 
 /* make_alloc_exact(address, order, size), which both of them end with */
-SEC("fexit")
-int on_made_exact(u64 *context)
+HELD("fexit", on_made_exact, HOOK_SPLIT)
 {
 	count(COUNT_RAN_EXACT, 1);
 	split_exact(argument(context, 2), argument(context, 3), SPLIT_EXACT);
-	return 0;
 }
 
-SEC("fexit")
-int on_exact(u64 *context)
+HELD("fexit", on_exact, HOOK_SPLIT)
 {
 	count(COUNT_RAN_EXACT, 1);
 	split_exact(argument(context, 0), argument(context, 2), SPLIT_EXACT);
-	return 0;
 }
 
-SEC("fexit")
-int on_exact_nid(u64 *context)
+HELD("fexit", on_exact_nid, HOOK_SPLIT)
 {
 	count(COUNT_RAN_EXACT, 1);
 	split_exact(argument(context, 1), argument(context, 3), SPLIT_EXACT_NID);
-	return 0;
 }
 
 /* The functions that split a folio may fail, and free a part of it when they do not: note what
  * there was, and look at what is left at the end. */
-SEC("fentry")
-int on_split_enter(u64 *context)
+HELD("fentry", on_split_enter, HOOK_SPLIT)
 {
 	u64 page = head_of(argument(context, 0));
 	struct splitting splitting = {.pfn = page_to_pfn(page), .order = order_of(page)};
 	u32 pid = bpf_get_current_pid_tgid();
 
 	bpf_map_update_elem(&splits, &pid, &splitting, BPF_ANY);
-	return 0;
 }
 
-SEC("fexit")
-int on_split_exit(u64 *context)
+HELD("fexit", on_split_exit, HOOK_SPLIT)
 {
 	u32 pid = bpf_get_current_pid_tgid(), to = 0, order;
 	struct splitting *splitting = bpf_map_lookup_elem(&splits, &pid);
 	u64 pfn, at;
 
 	if (!splitting)
-		return 0;
+		return;
 	pfn = splitting->pfn;
 	order = splitting->order;
 	bpf_map_delete_elem(&splits, &pid);
 	if ((u32)argument(context, split_arguments))
-		return 0;
+		return;
 	count(COUNT_RAN_SPLIT_FOLIO, 1);
 	if (split_new_order != NOT_THERE)
 		to = argument(context, split_new_order);
@@ -376,10 +365,9 @@ int on_split_exit(u64 *context)
 		at = page_to_pfn(argument(context, split_at));
 		count(COUNT_SPLITS, 1);
 		isolate(at & ~((1ULL << (to & 31)) - 1), to, 1);
-		return 0;
+		return;
 	}
 	split_range(pfn, order, to, SPLIT_FOLIO);
-	return 0;
 }
 
 #endif

@@ -36,7 +36,7 @@ __all__ = ["FEXIT_HOOKS", "LOST", "attach_optional", "attach_required", "copies_
 
 _NOT_THERE = 255
 
-FEXIT_HOOKS = ("bulk", "contig")
+FEXIT_HOOKS = ("bulk", "contig", "contig_around")
 """Hooks at a function's end that take stacks."""
 
 
@@ -192,7 +192,8 @@ def attach_optional(tracker: Tracker, directory: str | None) -> dict[str, str]:
     for name, program in _TRACEPOINTS:
         if program.startswith("on_migrate_") and hooks["folio_migrate_flags"] != ATTACHED:
             continue  # it would say why of a migration that no hook sees
-        hooks[name] = _attach(tracker, name, program, directory)
+        hooks[name] = _attach(tracker, name, program, directory, None,
+                              {"hold": int(tracker.may_hold)})
     return hooks
 
 
@@ -220,7 +221,8 @@ def _attach_function(tracker: Tracker, hook: _Hook, directory: str | None) -> st
     function = _known(tracker.bpf, hook.functions)
     if not function:
         return f"missing: this kernel has no {' or '.join(hook.functions)} to trace"
-    values = hook.arguments(tracker.bpf.function_parameters(function) or [])
+    values = {**hook.arguments(tracker.bpf.function_parameters(function) or []),
+              "hold": int(tracker.may_hold)}
     # What looks at the end of a function is there before what notes its beginning.
     for program in reversed(hook.programs):
         pin = hook.name if program == hook.programs[0] else f"{hook.name}_end"

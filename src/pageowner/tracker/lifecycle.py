@@ -18,6 +18,7 @@ import platform
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from pageowner.hook_states import ATTACHED
 from pageowner.kernel import gfp, zones
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.tracker import early, memo, requirements
-from pageowner.tracker.calibrate import Calibration, calibrate, this_thread
+from pageowner.tracker.filters import cgroup, process
 from pageowner.tracker.hooks import (
     FEXIT_HOOKS,
     attach_optional,
@@ -35,7 +36,14 @@ from pageowner.tracker.hooks import (
     skip_of_fexit,
 )
 from pageowner.tracker.libbpf import BpfError, Libbpf
-from pageowner.tracker.loading import Sizes, Tracker, add_memory, sizes_for
+from pageowner.tracker.loading import (
+    Sizes,
+    Tracker,
+    add_memory,
+    find_vmemmap,
+    hold_refused,
+    sizes_for,
+)
 from pageowner.tracker.maps import (
     CONFIG_BYTES,
     EARLY_WORD,
@@ -53,6 +61,8 @@ from pageowner.tracker.survey import not_given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from pageowner.tracker.calibrate import Calibration
 
 __all__ = ["Options", "Status", "cover", "is_on", "off", "on", "status", "tracking"]
 
@@ -287,23 +297,25 @@ def _start(bpf: Libbpf, options: Options) -> None:
 
 
 @contextmanager
-def tracking(options: Options | None = None) -> Iterator[Store]:
+def tracking(options: Options | None = None, timed: bool = False) -> Iterator[Store]:
     """A tracker of this process alone: nothing is pinned, and it ends with the ``with`` block.
 
-    It stands beside one that is on, and neither knows of the other. Raises as `on` does.
+    It stands beside one that is on, and neither knows of the other. ``timed``: it keeps how long
+    its events take (`timings.read`). Raises as `on` does.
     """
     options = options or Options()
     options.check()
     bpf = requirements.require()
     try:
-        with _built(bpf, options, None) as store:
+        with _built(bpf, options, None, timed) as store:
             yield store
     except BpfError as error:
         raise _refusal(error, False) from error
 
 
 @contextmanager
-def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Store]:
+def _built(bpf: Libbpf, options: Options, directory: str | None,
+           timed: bool = False) -> Iterator[Store]:
     """Load, cover, attach and settle; pinned in a directory as it grows, if there is one."""
     ranges = ram_ranges()
     sizes = sizes_for(ranges, options.tasks, options.stacks)
@@ -313,11 +325,14 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
     values = {"vmemmap": found.vmemmap, "direct_map": found.direct_map,
               "page_shift": mmap.PAGESIZE.bit_length() - 1, "max_order": zones.max_order(),
               "comp_gfp": contiguous.compound, "contig_gfp": contiguous.mask, **_filters(options)}
+    cannot_hold = hold_refused(bpf)
+    values |= {"hold": int(found.preemptible and not cannot_hold), "timed": int(timed)}
     recalling = _plan_memo(bpf, options)
+    make = partial(Tracker, bpf, sizes, options.depth, values, options.free_side,
+                   may_hold=not cannot_hold)
     with ExitStack() as loaded:
         try:
-            tracker = loaded.enter_context(Tracker(
-                bpf, sizes, options.depth, values, options.free_side, recalling))
+            tracker = loaded.enter_context(make(memo=recalling))
             main = tracker.load("on_alloc", "on_free", *_RUN_PROGRAMS)
         except BpfError as error:
             if recalling.why_not or bpf.debug:
@@ -325,8 +340,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
             # A verifier that does not follow the memo must not cost the tracking.
             loaded.close()
             recalling = memo.Plan(f"the kernel refuses it: {error.strerror}")
-            tracker = loaded.enter_context(Tracker(
-                bpf, sizes, options.depth, values, options.free_side, recalling))
+            tracker = loaded.enter_context(make(memo=recalling))
             main = tracker.load("on_alloc", "on_free", *_RUN_PROGRAMS)
         tracker.cover(ranges, EARLY_WORD)
         tracker.skip_frames({"extfrag": found.skip})
@@ -334,7 +348,12 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
         fds[SPARES_PIN] = main.map_fd(SPARES_MAP)
         fds |= {name: main.program_fd(name) for name in _RUN_PROGRAMS}
         facts = _facts(options, found, sizes, ranges, page_struct)
+        if timed:
+            fds["timings"] = main.map_fd("timings")
+            facts["timed"] = True
         facts["memo"] = recalling.why_not or "on"
+        facts["preemption"] = ("held off by the kernel" if not found.preemptible else
+                               cannot_hold or "held off by the programs")
         for name, fd in fds.items() if directory else ():
             bpf.pin(fd, f"{directory}/{name}")
         facts["hooks"].update(attach_required(tracker, directory, found))
@@ -357,13 +376,6 @@ def _built(bpf: Libbpf, options: Options, directory: str | None) -> Iterator[Sto
             yield store
 
 
-def find_vmemmap(bpf: Libbpf, page_struct: int) -> Calibration:
-    """Load the calibration alone, with maps of no size to speak of, and run it."""
-    small = Sizes(span_shift=0, spans=1, tasks=1, stacks=1)
-    with Tracker(bpf, small, 1, {"only_pid": this_thread()}) as tracker:
-        return calibrate(bpf, tracker.load("calibrate", "calibrate_direct"), page_struct)
-
-
 def _plan_memo(bpf: Libbpf, options: Options) -> memo.Plan:
     if not options.memo:
         return memo.Plan("off")
@@ -382,50 +394,14 @@ def _filters(options: Options) -> dict[str, int]:
     values = {
         "user_gfp": _USER_GFP if options.kernel_only else 0,
         "min_order": options.min_order,
-        "only_tgid": _process(options.tgid),
+        "only_tgid": process(options.tgid),
         "sample": options.sample,
     }
     if options.cgroup:
-        values["only_cgroup"], values["cgroup_level"] = _cgroup(options.cgroup)
+        values["only_cgroup"], values["cgroup_level"] = cgroup(options.cgroup)
     left_out = values["user_gfp"] or values["min_order"] or values["only_tgid"]
     values["filters"] = int(bool(left_out or options.sample > 1 or options.cgroup))
     return values
-
-
-def _process(tgid: int) -> int:
-    """The same, if there is such a process."""
-    if not tgid:
-        return 0
-    try:
-        text = Path(f"/proc/{tgid}/status").read_text(errors="replace")
-    except OSError:
-        raise UsageError(f"there is no process {tgid} to track") from None
-    leader = next((line for line in text.splitlines() if line.startswith("Tgid:")), "")
-    if leader.split()[1:] != [str(tgid)]:  # threads are there too, though not listed
-        raise UsageError(f"{tgid} is no process but a thread of {leader.split()[-1]}: use --pid"
-                         f" {leader.split()[-1]}")
-    return tgid
-
-
-def _cgroup(path: str) -> tuple[int, int]:
-    """Id and depth of a cgroup v2: its directory's inode number is its id (kernfs, 64 bit)."""
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, mount, kind, *_ = line.split()
-        if kind == "cgroup2":
-            break
-    else:
-        raise PageownerError("no cgroup v2 is mounted, so there is nothing to choose by cgroup")
-    if os.stat(mount).st_ino != 1:
-        raise PageownerError(
-            f"{mount} is not the root of cgroup v2 but that of a cgroup namespace, as in a"
-            " container; how deep a cgroup lies, which BPF asks, is not known here; choose it"
-            " outside")
-    # resolved, since the depth is counted in the parts of the path
-    place = Path(path if Path(path).is_relative_to(mount) else f"{mount}/{path.lstrip('/')}")
-    place = place.resolve()
-    if not place.is_relative_to(mount) or not place.is_dir():
-        raise UsageError(f"no cgroup {path} below {mount}")
-    return place.stat().st_ino, len(place.relative_to(mount).parts)
 
 
 def _facts(options: Options, found: Calibration, sizes: Sizes, ranges: list[tuple[int, int]],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pageowner.tracker.calibrate import Calibration, calibrate, this_thread
 from pageowner.tracker.libbpf import MMAPABLE, BpfError, Libbpf, Link, Object
 from pageowner.tracker.maps import (
     FREED,
@@ -27,11 +28,12 @@ from pageowner.tracker.memo import MAPS, Plan, set_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["HOOK_NUMBERS", "Sizes", "Tracker", "add_memory", "add_spans", "image", "parameters",
-           "sizes_for"]
+__all__ = ["HOOK_NUMBERS", "Sizes", "Tracker", "add_memory", "add_spans", "find_vmemmap",
+           "hold_refused", "image",
+           "parameters", "sizes_for"]
 
 HOOK_NUMBERS = {"alloc": 0, "free": 1, "extfrag": 2, "bulk": 3, "contig": 4, "migrate": 5,
-                "split": 6, "nested_alloc": 7, "nested_free": 8}
+                "split": 6, "contig_around": 7, "nested_alloc": 8, "nested_free": 9}
 """enum hook (records.h)."""
 
 _STATE_WORD = RECORD.fields["order"][1] // 4 if RECORD.fields else 0
@@ -134,7 +136,7 @@ class Tracker:
     what was attached beside it, on the same maps. Closed, it is gone.
 
     ``freed_before``: what `vmstat.pages_freed` gave just before the hooks on frees began, and just
-    after."""
+    after. ``may_hold``: the kernel lets programs hold off preemption (`hold_refused`)."""
 
     bpf: Libbpf
     sizes: Sizes
@@ -142,6 +144,7 @@ class Tracker:
     values: dict[str, int]
     free_side: bool = False
     memo: Plan = field(default_factory=Plan)
+    may_hold: bool = False
     main: Object | None = None
     links: dict[str, Link] = field(default_factory=dict)
     freed_before: tuple[int | None, int | None] = (None, None)
@@ -176,6 +179,8 @@ class Tracker:
         obj.resize("stacks", self.sizes.stacks, stack_type(self.depth).itemsize)
         obj.resize("memo_chains", self.memo.sets, set_bytes(self.depth))
         obj.resize("memo_frames", self.memo.frames)
+        if self.values.get("timed"):
+            obj.resize("timings", len(HOOK_NUMBERS) + 2)
         obj.load()
         self.main = obj
         return obj
@@ -250,6 +255,25 @@ class Tracker:
             at = 4 * HOOK_NUMBERS[name]
             data[at : at + 4] = number.to_bytes(4, "little")
         self.bpf.update(fd, bytes(4), bytes(data))
+
+
+def find_vmemmap(bpf: Libbpf, page_struct: int) -> Calibration:
+    """Load the calibration alone, with maps of no size to speak of, and run it."""
+    small = Sizes(span_shift=0, spans=1, tasks=1, stacks=1)
+    with Tracker(bpf, small, 1, {"only_pid": this_thread()}) as tracker:
+        return calibrate(bpf, tracker.load("calibrate", "calibrate_direct"), page_struct)
+
+
+def hold_refused(bpf: Libbpf) -> str:
+    """Why programs cannot hold off preemption while they are at work, as the kernel says; empty if
+    they can."""
+    small = Sizes(span_shift=0, spans=1, tasks=1, stacks=1)
+    try:
+        with Tracker(bpf, small, 1, {"hold": 1}) as tracker:
+            tracker.load("try_hold")
+    except BpfError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def add_spans(bpf: Libbpf, outers: list[tuple[int, int]], span_shift: int,

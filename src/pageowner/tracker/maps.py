@@ -373,7 +373,9 @@ class Store:
         cpus = possible_cpus()
         raw = self.bpf.lookup(self.fd("counters"), bytes(4), 8 * len(COUNTERS) * cpus) or b""
         sums = np.frombuffer(raw, "u8").reshape(cpus, len(COUNTERS)).sum(axis=0)
-        return dict(zip(COUNTERS, map(int, sums), strict=True))
+        counters = dict(zip(COUNTERS, map(int, sums), strict=True))
+        counters["freed_pages"] += counters["frees"] + counters["nested_frees"]  # the first of each
+        return counters
 
     def hooks(self) -> list[Hook]:
         """The attached programs."""

@@ -43,8 +43,7 @@ enum reading {
 static u64 (*const bpf_get_prandom_u32)(void) = (void *)7;
 static void *(*const bpf_task_pt_regs)(struct task_struct *task) = (void *)175; /* 5.15 */
 /* 6.2; from then on the verifier puts nothing but a move in its place */
-extern void *bpf_rdonly_cast(const void *number, u32 type)
-	__attribute__((weak, section(".ksyms")));
+extern void *bpf_rdonly_cast(const void *number, u32 type) KERNEL_FUNCTION;
 /* Of the structures that every kernel has one whose first word is read as a number. */
 struct rb_node {
 	unsigned long __rb_parent_color;
@@ -82,6 +81,7 @@ struct memo_walk {
 	u8 from_top;               /* places are counted from the top from here on */
 	u8 by_pointer;             /* look only where a frame pointer may point */
 	u8 all;                    /* which place is the true one is not known any more */
+	u32 looked;                /* words looked at in search of addresses */
 	u32 times;                 /* how often an address was found */
 	u32 found[CANDIDATES];     /* and where, at first */
 };

@@ -28,7 +28,7 @@ MAPS = ("memo_states", "memo_chains", "memo_frames", "memo_difference")
 """The memo's maps, which are pinned with the tracker's."""
 
 MEMO_COUNTERS = ("hits", "misses", "checks", "differences", "replaced", "other_stack", "deep",
-                 "ambiguous", "varies", "pointers", "traced", "lost")
+                 "ambiguous", "varies", "pointers", "traced", "lost", "long")
 """Names of the counters, in the order of enum memo_counter (records.h, which explains each)."""
 
 REASONS = MEMO_COUNTERS[5:]
@@ -43,7 +43,7 @@ _CHAIN_HEAD = 16 + 8 * 24
 _BYTES_A_CPU = 1 << 20
 _BYTES_IN_ALL = 64 << 20
 _FRAMES = 1 << 14
-_HOOKS = 7
+_HOOKS = 8
 
 _MOST_PADDING = 16
 

@@ -5,215 +5,7 @@
 #ifndef PAGEOWNER_MEMO_LEARN_BPF_H
 #define PAGEOWNER_MEMO_LEARN_BPF_H
 
-#include "memo.bpf.h"
-
-INLINE int memo_is_anchor(u64 address)
-{
-	u32 i;
-
-	for (i = 0; i < ANCHORS; i++)
-		if (address > anchors[2 * i] && address <= anchors[2 * i + 1])
-			return 1;
-	return 0;
-}
-
-INLINE int memo_is_entry(u64 address)
-{
-	return (address > entry_text && address <= entry_text_end) ||
-	       (address > fred_text && address <= fred_text_end);
-}
-
-INLINE int memo_is_trampoline(u64 word)
-{
-	return word && (word == trampolines[0] || word == trampolines[1]);
-}
-
-/* Whether a frame pointer may point to the return address at a place: the usual one to the word
- * below it (push %rbp; mov %rsp,%rbp), that of functions with an argument pointer to the word
- * above it (lea 8(%rsp),%r10), as ORC_REG_BP and ORC_REG_BP_INDIRECT. */
-INLINE int memo_pointed(struct memo_state *state, u32 at)
-{
-	u32 below = at - 1, above = at + 1;
-
-	asm volatile("" : "+r"(below), "+r"(above));
-	return (below < WINDOW_WORDS + TOP_WORDS && state->pointed[below] == state->stamp) ||
-	       (above < WINDOW_WORDS + TOP_WORDS && state->pointed[above] == state->stamp);
-}
-
-/* One word of memo_search; a function of its own, that the verifier looks at once. */
-GLOBAL int memo_search_at(u32 hook, u32 at, u64 address)
-{
-	struct memo_state *state = memo_state_of(hook);
-	u64 word;
-
-	if (!state || at >= WINDOW_WORDS + TOP_WORDS || at < state->walk.base)
-		return 1;
-	word = state->window[at];
-	if (memo_is_trampoline(word))
-		return 0;
-	if (word == address && (!state->walk.by_pointer || memo_pointed(state, at))) {
-		if (state->walk.times < CANDIDATES)
-			state->walk.found[state->walk.times & (CANDIDATES - 1)] = at;
-		state->walk.times++;
-	}
-	return 1;
-}
-
-/* How often an address stands in the window from walk.base on (walk.times), and where
- * (walk.found); 0 if tracers have put their own in place of some return address. */
-GLOBAL int memo_search(u32 hook, u64 address)
-{
-	struct memo_state *state = memo_state_of(hook);
-	u32 i;
-
-	if (!state)
-		return 0;
-	state->walk.times = 0;
-	for (i = 0; i < WINDOW_WORDS + TOP_WORDS; i++) {
-		if (i >= *(volatile u32 *)&state->top)
-			break;
-		if (!memo_search_at(hook, i, address))
-			return 0;
-	}
-	return 1;
-}
-
-/* Of the sizes that a frame may have, keep those that this stack allows. Entries of the table are
- * never taken away and only written in place: another CPU may hold one. */
-GLOBAL int memo_narrow(u32 hook, u64 address)
-{
-	struct memo_state *state = memo_state_of(hook);
-	struct memo_frame *frame;
-	s32 size, last = 0;
-	u32 i, left = 0;
-	int anchored;
-	u64 key;
-
-	if (!state)
-		return 0;
-	key = state->walk.key;
-	anchored = memo_is_anchor(key);
-	frame = bpf_map_lookup_elem(&memo_frames, &key);
-	if (!frame)
-		return 0;
-	for (i = 0; i < CANDIDATES; i++) {
-		size = *(volatile s32 *)&frame->maybe[i];
-		if (size < 0)
-			continue;
-		if (memo_word(state, anchored ? state->top - size : state->walk.base + size) ==
-		    address) {
-			last = size;
-			left++;
-		} else {
-			*(volatile s32 *)&frame->maybe[i] = -1;
-		}
-	}
-	if (left < 2)
-		*(volatile s32 *)&frame->size = left ? last : VARIES;
-	return 0;
-}
-
-/* A function that aligns its stack and still needs its arguments (lea 8(%rsp),%r10; and $-16,%rsp;
- * push -8(%r10)) has its return address twice: a copy, and just above it the one that counts, to
- * which the argument pointer saved in its frame leads. The place of that one, if two of the places
- * found are such a pair; else 0. Overwrites what was found then. */
-GLOBAL u32 memo_realigned(u32 hook)
-{
-	struct memo_state *state = memo_state_of(hook);
-	u32 i, copy = 0, at = 0;
-
-	if (!state || state->walk.times < 2)
-		return 0;
-	for (i = 1; i < CANDIDATES; i++) {
-		if (i >= state->walk.times || at)
-			break;
-		copy = state->walk.found[i - 1];
-		if (state->walk.found[i] - copy <= MOST_ALIGNED)
-			at = state->walk.found[i];
-	}
-	if (!at || !memo_search(hook, state->bottom + (at + 1) * 8))
-		return 0;
-	return state->walk.times && state->walk.found[0] < copy ? at : 0;
-}
-
-/* Where the return address after the last of the walk stands, or minus the counter of why this
- * is not known. */
-GLOBAL s32 memo_next(u32 hook, u64 address)
-{
-	struct memo_state *state = memo_state_of(hook);
-	struct memo_frame *known, *frame;
-	s32 at, base, size;
-	int anchored;
-	u32 times, i;
-	u64 key;
-
-	if (!state)
-		return -MEMO_LOST;
-	key = state->walk.key;
-	frame = &state->fresh;
-	base = state->walk.base;
-	anchored = memo_is_anchor(key);
-	state->walk.by_pointer = 0;
-	known = bpf_map_lookup_elem(&memo_frames, &key);
-	size = known ? *(volatile s32 *)&known->size : UNSURE;
-	if (known && size == UNSURE) {
-		memo_narrow(hook, address);
-		size = *(volatile s32 *)&known->size;
-		if (size == UNSURE)
-			return -MEMO_AMBIGUOUS;
-	}
-	if (known && size != VARIES) {
-		at = anchored ? (s32)state->top - size : base + size;
-		if (at < 0 || at >= WINDOW_WORDS + TOP_WORDS || at >= (s32)state->top ||
-		    (!anchored && base < WINDOW_WORDS && at >= WINDOW_WORDS))
-			return -MEMO_DEEP;
-		if (memo_word(state, at) == address)
-			return at;
-		if (memo_is_trampoline(memo_word(state, at)))
-			return -MEMO_TRACED;
-		if (anchored)
-			return -MEMO_VARIES;
-		/* From here on this frame is found by its pointer; whatever was remembered on
-		 * the belief that its size is fixed is not taken any more. */
-		*(volatile s32 *)&known->size = VARIES;
-		__sync_fetch_and_add(&memo_epoch, 1);
-		return -MEMO_VARIES;
-	}
-	if (state->top > WINDOW_WORDS && !anchored)
-		return -MEMO_DEEP; /* it may be where we do not look */
-	if (anchored && state->top > WINDOW_WORDS)
-		state->walk.base = WINDOW_WORDS;
-	if (!memo_search(hook, address))
-		return -MEMO_TRACED;
-	if (!state->walk.times)
-		return -MEMO_LOST;
-	if (state->walk.times > 1 && !anchored) {
-		at = memo_realigned(hook);
-		if (at) {
-			__builtin_memset(frame, 0, sizeof(*frame));
-			frame->size = VARIES;
-			if (!known)
-				bpf_map_update_elem(&memo_frames, &key, frame, BPF_NOEXIST);
-			return at;
-		}
-		state->walk.by_pointer = !!known;
-		memo_search(hook, address);
-	}
-	times = state->walk.times;
-	at = state->walk.found[0];
-	if (known)
-		return times == 1 && memo_pointed(state, at) ? at : -MEMO_VARIES;
-	if (times > CANDIDATES)
-		return -MEMO_AMBIGUOUS;
-	for (i = 0; i < CANDIDATES; i++) {
-		at = state->walk.found[i];
-		frame->maybe[i] = i >= times ? -1 : anchored ? (s32)state->top - at : at - base;
-	}
-	at = state->walk.found[0];
-	frame->size = times == 1 ? frame->maybe[0] : UNSURE;
-	bpf_map_update_elem(&memo_frames, &key, frame, BPF_NOEXIST);
-	return times == 1 ? at : -MEMO_AMBIGUOUS;
-}
+#include "memo_search.bpf.h"
 
 INLINE void memo_mark(u32 *marks, u32 at, u32 mark)
 {
@@ -308,6 +100,8 @@ GLOBAL s32 memo_step(u32 hook, u32 set, u32 way, u32 i)
 	if (!state || !scratch || !chain || i >= MAX_DEPTH || i >= depth)
 		return -MEMO_LOST;
 	walk = &state->walk;
+	if (walk->looked > most_looked)
+		return -MEMO_LONG;
 	address = scratch->frames[i];
 	if (address >> 32 != 0xffffffff)
 		return -MEMO_LOST;
@@ -359,16 +153,21 @@ INLINE u32 memo_points_to(struct memo_state *state, u32 at)
 	return pointer < WINDOW_WORDS * 8 && !(pointer & 7) ? pointer / 8 : WINDOW_WORDS;
 }
 
-GLOBAL int memo_point_at(u32 hook, u32 at)
+/* Some words of memo_pointers. */
+GLOBAL int memo_point_some(u32 hook, u32 from)
 {
 	struct memo_state *state = memo_state_of(hook);
-	u32 to;
+	u32 i, to;
 
 	if (!state)
 		return 0;
-	to = memo_points_to(state, at);
-	if (to < WINDOW_WORDS)
-		memo_mark(state->pointed, to, state->stamp);
+	for (i = 0; i < AT_ONCE; i++) {
+		if (from + i >= *(volatile u32 *)&state->top)
+			break; /* what is behind it is of other stacks */
+		to = memo_points_to(state, from + i);
+		if (to < WINDOW_WORDS)
+			memo_mark(state->pointed, to, state->stamp);
+	}
 	return 0;
 }
 
@@ -395,6 +194,24 @@ GLOBAL int memo_check_pointer(u32 hook, u32 set, u32 way, u32 at)
 	return 1;
 }
 
+/* Some words of memo_check_pointers: 0 if there are too many such. */
+GLOBAL int memo_check_some(u32 hook, u32 set, u32 way, u32 from)
+{
+	struct memo_state *state = memo_state_of(hook);
+	u32 i;
+
+	if (!state)
+		return 0;
+	for (i = 0; i < AT_ONCE; i++) {
+		if (from + i >= *(volatile u32 *)&state->top)
+			break;
+		if (memo_points_to(state, from + i) < WINDOW_WORDS &&
+		    !memo_check_pointer(hook, set, way, from + i))
+			return 0;
+	}
+	return 1;
+}
+
 /* Mark where the window points into itself. */
 GLOBAL int memo_pointers(u32 hook)
 {
@@ -403,10 +220,10 @@ GLOBAL int memo_pointers(u32 hook)
 
 	if (!state)
 		return 0;
-	for (i = 0; i < WINDOW_WORDS; i++) {
+	for (i = 0; i < WINDOW_WORDS; i += AT_ONCE) {
 		if (i >= *(volatile u32 *)&state->top)
 			break;
-		memo_point_at(hook, i);
+		memo_point_some(hook, i);
 	}
 	return 0;
 }
@@ -419,10 +236,10 @@ GLOBAL int memo_check_pointers(u32 hook, u32 set, u32 way)
 
 	if (!state)
 		return -MEMO_LOST;
-	for (i = 0; i < WINDOW_WORDS; i++) {
+	for (i = 0; i < WINDOW_WORDS; i += AT_ONCE) {
 		if (i >= *(volatile u32 *)&state->top)
 			break;
-		if (!memo_check_pointer(hook, set, way, i))
+		if (!memo_check_some(hook, set, way, i))
 			return -MEMO_POINTERS;
 	}
 	return 0;

@@ -74,71 +74,92 @@ SEC("raw_tp/mm_page_alloc")
 int on_alloc(u64 *context)
 {
 	struct scratch *scratch;
+	u64 began;
 
 	if (!context[0])
 		return 0;
+	keep_cpu();
+	began = begin_timing();
 	scratch = begin(HOOK_ALLOC);
-	if (!scratch)
-		return 0;
-	count(COUNT_ALLOCS, 1);
-	allocated(context, scratch, page_to_pfn(context[0]), context[1], context[2], HOOK_ALLOC);
-	end(scratch, context[0]);
+	if (scratch) {
+		count_alone(COUNT_ALLOCS);
+		allocated(context, scratch, page_to_pfn(context[0]), context[1], context[2],
+			  HOOK_ALLOC);
+		end(scratch, context[0]);
+		end_timing(HOOK_ALLOC, began);
+	}
+	give_cpu();
 	return 0;
+}
+
+/* Whether the store says that the first program has dealt with this allocation: the block is there, and
+ * this task's. (A record that an unseen free has left over may look so too, but not be another's.) */
+INLINE int is_in_store(u64 pfn, u64 *context)
+{
+	struct record *record = record_at(pfn);
+	u32 word = record ? RECORD_WORD(record) : 0;
+
+	return is_block(word) && order_in(word) == context[1] &&
+	       record->gfp_mask == (u32)context[2] &&
+	       (state_in(word) == STATE_FILTERED || is_mine(record));
 }
 
 SEC("raw_tp/mm_page_alloc")
 int on_nested_alloc(u64 *context)
 {
 	struct scratch *scratch;
-	struct record *record;
-	u64 pfn;
-	u32 word;
+	u64 began, pfn;
 
 	if (!context[0] || was_seen(HOOK_ALLOC, context[0]))
 		return 0;
+	keep_cpu();
+	began = begin_timing();
 	pfn = page_to_pfn(context[0]);
-	record = record_at(pfn);
-	if (!record)
-		return 0;
-	word = RECORD_WORD(record);
-	if (!is_busy(HOOK_ALLOC) && is_block(word) && order_in(word) == context[1] &&
-	    record->gfp_mask == (u32)context[2])
-		return 0;
-	scratch = begin(HOOK_NESTED_ALLOC);
-	if (!scratch)
-		return 0;
-	count(COUNT_NESTED_ALLOCS, 1);
-	allocated(context, scratch, pfn, context[1], context[2], HOOK_NESTED_ALLOC);
-	end(scratch, 0);
+	scratch = record_at(pfn) && (is_busy(HOOK_ALLOC) || !is_in_store(pfn, context))
+		  ? begin(HOOK_NESTED_ALLOC) : NULL;
+	if (scratch) {
+		count_alone(COUNT_NESTED_ALLOCS);
+		allocated(context, scratch, pfn, context[1], context[2], HOOK_NESTED_ALLOC);
+		end(scratch, 0);
+		end_timing(HOOK_NESTED_ALLOC, began);
+	}
+	give_cpu();
 	return 0;
 }
 
-/* The pages are counted to be held against the kernel's own count of them (kernel/vmstat.py). */
+/* The pages are counted to be held against the kernel's own count of them (kernel/vmstat.py): those
+ * beyond the first of a block here, where the two programs may come in each other's way. */
 INLINE void count_free(enum counter which, u32 order)
 {
-	u32 zero = 0;
-	struct counters *all = bpf_map_lookup_elem(&counters, &zero);
+	count_alone(which);
+	if (order)
+		count(COUNT_FREED_PAGES, (1ULL << (order & 31)) - 1);
+}
 
-	if (!all)
-		return;
-	all->value[which]++;
-	all->value[COUNT_FREED_PAGES] += 1ULL << (order & 31);
+INLINE void freed(u64 *context, struct scratch *scratch, u64 pfn, u32 hook)
+{
+	was_freed(pfn, context[1]);
+	if (free_side)
+		keep_free_side(context, pfn, hook);
+	end(scratch, hook == HOOK_FREE ? context[0] : 0);
 }
 
 /* mm_page_free(page, order) */
 SEC("raw_tp/mm_page_free")
 int on_free(u64 *context)
 {
-	u64 pfn = page_to_pfn(context[0]);
-	struct scratch *scratch = begin(HOOK_FREE);
+	struct scratch *scratch;
+	u64 began;
 
-	if (!scratch)
-		return 0;
-	count_free(COUNT_FREES, context[1]);
-	was_freed(pfn, context[1]);
-	if (free_side)
-		keep_free_side(context, pfn, HOOK_FREE);
-	end(scratch, context[0]);
+	keep_cpu();
+	began = begin_timing();
+	scratch = begin(HOOK_FREE);
+	if (scratch) {
+		count_free(COUNT_FREES, context[1]);
+		freed(context, scratch, page_to_pfn(context[0]), HOOK_FREE);
+		end_timing(HOOK_FREE, began);
+	}
+	give_cpu();
 	return 0;
 }
 
@@ -148,27 +169,27 @@ int on_nested_free(u64 *context)
 	u64 pfn = page_to_pfn(context[0]);
 	struct scratch *scratch;
 	struct record *record;
+	u64 began;
 
 	if (was_seen(HOOK_FREE, context[0]))
 		return 0;
+	keep_cpu();
+	began = begin_timing();
 	record = record_at(pfn);
-	if (!record || (state_in(RECORD_WORD(record)) == STATE_NONE && !is_busy(HOOK_FREE)))
-		return 0;
-	scratch = begin(HOOK_NESTED_FREE);
-	if (!scratch)
-		return 0;
-	count_free(COUNT_NESTED_FREES, context[1]);
-	was_freed(pfn, context[1]);
-	if (free_side)
-		keep_free_side(context, pfn, HOOK_NESTED_FREE);
-	end(scratch, 0);
+	scratch = record && (state_in(RECORD_WORD(record)) != STATE_NONE || is_busy(HOOK_FREE))
+		  ? begin(HOOK_NESTED_FREE) : NULL;
+	if (scratch) {
+		count_free(COUNT_NESTED_FREES, context[1]);
+		freed(context, scratch, pfn, HOOK_NESTED_FREE);
+		end_timing(HOOK_NESTED_FREE, began);
+	}
+	give_cpu();
 	return 0;
 }
 
 /* mm_page_alloc_extfrag(page, alloc_order, fallback_order, alloc_migratetype,
  * fallback_migratetype) */
-SEC("raw_tp/mm_page_alloc_extfrag")
-int on_extfrag(u64 *context)
+HELD("raw_tp/mm_page_alloc_extfrag", on_extfrag, HOOK_EXTFRAG)
 {
 	u64 pid_tgid = bpf_get_current_pid_tgid();
 	struct extfrag_key key = {
@@ -191,7 +212,6 @@ int on_extfrag(u64 *context)
 	} else if (bpf_map_update_elem(&extfrag, &key, &first, BPF_NOEXIST)) {
 		count(COUNT_EXTFRAG_FULL, 1);
 	}
-	return 0;
 }
 
 #include "functions.bpf.h"

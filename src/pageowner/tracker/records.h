@@ -147,7 +147,7 @@ enum counter {
 	COUNT_NESTED_ALLOCS,   /* blocks seen allocated by the second program, the first being busy */
 	COUNT_NESTED_FREES,    /* blocks seen freed by the second program, the first being busy */
 	COUNT_REENTERED,       /* the first program ran inside itself, on kernels that allow it */
-	COUNT_FREED_PAGES,     /* base pages of the blocks seen freed, nested ones too */
+	COUNT_FREED_PAGES,     /* base pages of the blocks seen freed, nested ones too, but for each one's first */
 	/* How often hooks ran that no counter above tells apart (seen.py). */
 	COUNT_RAN_MIGRATE,
 	COUNT_RAN_SPLIT_PAGE,
@@ -173,12 +173,28 @@ enum hook {
 	HOOK_CONTIG,
 	HOOK_MIGRATE,
 	HOOK_SPLIT,
+	HOOK_CONTIG_AROUND,
 	HOOK_NESTED_ALLOC,
 	HOOK_NESTED_FREE,
 	HOOKS
 };
 #define MEMO_HOOKS HOOK_NESTED_ALLOC /* those before it may recognise stacks */
 #define NOT_BEGUN 255  /* in skip_frames: the hooks on allocations and frees wait for each other */
+
+/* How long events took, by hook, and behind the hooks what takes long in them: for the benchmark, and
+ * only where it asked for it when loading. Buckets are quarters of powers of two of ns: 4 * log2 + the
+ * next two bits. */
+enum timed {
+	TIMING_UNWIND,      /* unwinding a stack */
+	TIMING_LEARN,       /* learning one */
+	TIMINGS
+};
+#define TIMING_BUCKETS 128
+
+struct timing {
+	u64 longest;        /* ns */
+	u64 bucket[TIMING_BUCKETS];
+};
 
 /* Counters of the memo, per hook and CPU. The reasons from MEMO_OTHER_STACK on are of misses that
  * were not remembered. */
@@ -195,6 +211,7 @@ enum memo_counter {
 	MEMO_POINTERS,         /* more words may be pointers to frames than can be checked */
 	MEMO_TRACED,           /* a tracer has put its own return addresses in */
 	MEMO_LOST,             /* an address is not where it should be */
+	MEMO_LONG,             /* took too long: goes on the next time */
 	MEMO_COUNTERS
 };
 #define MEMO_SLOTS 16
@@ -204,6 +221,7 @@ struct sighting {
 	u64 page;           /* address of its struct page */
 	u64 address;        /* of the pages themselves, where kmalloc() told it */
 	u64 gfp_mask;
+	u64 pinned;         /* the task is kept on its CPU: it can be preempted in a program (7.0 on) */
 	u32 order;
 	u32 n;
 	u64 frames[MAX_DEPTH];

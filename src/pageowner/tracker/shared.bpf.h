@@ -49,6 +49,7 @@ struct task_struct {
 	int tgid;
 	char comm[COMM_LEN];
 	struct css_set *cgroups;
+	unsigned short migration_disabled; /* how often: CONFIG_SMP */
 } CORE;
 static struct task_struct *(*const bpf_get_current_task_btf)(void) = (void *)158; /* 5.11 */
 
@@ -87,6 +88,8 @@ const volatile u32 contig_gfp;         /* the mask of the pages of any other; 0:
 const volatile u64 direct_map;         /* address of pfn 0 in the kernel's direct map */
 const volatile u32 page_shift = 12;
 const volatile u32 only_pid;           /* of the calibration */
+const volatile u8 timed;               /* keep how long events take */
+const volatile u8 hold;                /* programs must see to it that they are not preempted */
 
 /* Frames of the tracing itself at the top of a stack, by hook, or NOT_BEGUN: set after attaching. In
  * a map of its own, since userspace writes it while the programs run. */
@@ -210,6 +213,90 @@ struct {
 } sightings SEC(".maps");
 u32 sighted;
 
+/* Per CPU; one entry of no use unless timed. */
+struct {
+	FIELD_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	FIELD_TYPE(key, u32);
+	FIELD_TYPE(value, struct timing);
+	FIELD_NUMBER(max_entries, 1);
+} timings SEC(".maps");
+
+/* ---- how long it takes, for the benchmark ---- */
+
+INLINE u64 begin_timing(void)
+{
+	return timed ? bpf_ktime_get_ns() : 0;
+}
+
+INLINE void end_timing(u32 which, u64 began)
+{
+	struct timing *timing;
+	u64 ns, left;
+	u32 log = 0, at;
+
+	if (!timed)
+		return;
+	ns = bpf_ktime_get_ns() - began;
+	timing = bpf_map_lookup_elem(&timings, &which);
+	if (!timing)
+		return;
+	if (ns > timing->longest)
+		timing->longest = ns;
+	for (left = ns; left > 7 && log < 28; left >>= 1)
+		log++;
+	at = 4 * (log + 2) + (left & 3);
+	if (ns >= 4 && at < TIMING_BUCKETS)
+		timing->bucket[at]++;
+}
+
+/* ---- not to be put aside ---- */
+
+/*
+ * Where the kernel lets programs be preempted (on tracepoints from 7.0 on: SRCU-fast guards them,
+ * include/linux/tracepoint.h; on functions always where it can preempt itself), the task that then
+ * runs on the CPU finds this program busy, for milliseconds, and what it allocates is missed. So
+ * preemption is off while a program is at work. It ends with interrupts off: else the task would make
+ * way at that very moment, and the program would be busy all the same. It makes way when the kernel
+ * has left the program (migrate_enable()), or at the next interrupt. What remains open is a few
+ * instructions before and behind.
+ *
+ * Interrupts stay on, and come in the middle. To keep them off would not help: they would all come at
+ * the end, where the kernel still holds the program to be running.
+ */
+INLINE void keep_cpu(void)
+{
+	if (hold)
+		bpf_preempt_disable();
+}
+
+INLINE void give_cpu(void)
+{
+	unsigned long flags;
+
+	if (hold) {
+		bpf_local_irq_save(&flags);
+		bpf_preempt_enable();
+		bpf_local_irq_restore(&flags);
+	}
+}
+
+/* A program that is not put aside from beginning to end; what follows is its body. */
+#define HELD(section, name, hook) \
+	INLINE void name##_held(u64 *context); \
+	SEC(section) \
+	int name(u64 *context) \
+	{ \
+		u64 began; \
+		\
+		keep_cpu(); \
+		began = begin_timing(); \
+		name##_held(context); \
+		end_timing(hook, began); \
+		give_cpu(); \
+		return 0; \
+	} \
+	INLINE void name##_held(u64 *context)
+
 /* ---- small things ---- */
 
 /* What was read and written before this is so for every CPU before what follows. BPF has no barriers,
@@ -226,13 +313,24 @@ INLINE void in_order(void)
 	barrier();
 }
 
+/* For what programs count that may come in each other's way on a CPU. */
 INLINE void count(enum counter which, u64 n)
 {
 	u32 zero = 0;
 	struct counters *all = bpf_map_lookup_elem(&counters, &zero);
 
 	if (all)
-		all->value[which] += n;
+		__sync_fetch_and_add(&all->value[which], n);
+}
+
+/* For what one program alone counts, for every event: without the price of an atomic addition. */
+INLINE void count_alone(enum counter which)
+{
+	u32 zero = 0;
+	struct counters *all = bpf_map_lookup_elem(&counters, &zero);
+
+	if (all)
+		all->value[which]++;
 }
 
 INLINE struct scratch *scratch_of(u32 hook)

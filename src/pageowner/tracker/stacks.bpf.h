@@ -83,10 +83,12 @@ GLOBAL u32 find_stack(u32 hook, u32 n, u64 hash)
  * itself. */
 INLINE u32 unwind(void *context, u32 hook, struct scratch *scratch)
 {
+	u64 began = begin_timing();
 	long size = bpf_get_stack(context, scratch->frames, depth * sizeof(u64),
 				  skip_frames[hook] & 0xff);
 	u32 n, i;
 
+	end_timing(HOOKS + TIMING_UNWIND, began);
 	if (size < (long)sizeof(u64)) {
 		count(COUNT_STACKS_FAILED, 1);
 		return 0;
@@ -106,7 +108,7 @@ INLINE u32 stack_id_of(void *context, struct scratch *scratch, struct task_struc
 		       u64 salt)
 {
 	struct memo_state *state = NULL;
-	u64 hash = 0;
+	u64 hash = 0, began;
 	u32 n, i, id, why;
 
 	if (memo && !memo_off && hook < MEMO_HOOKS)
@@ -140,8 +142,11 @@ INLINE u32 stack_id_of(void *context, struct scratch *scratch, struct task_struc
 	for (i = 0; i < MAX_DEPTH && i < depth; i++)
 		hash = hash_step(hash, scratch->frames[i]);
 	id = find_stack(hook, n, hash ? hash : 1);
-	if (state)
+	if (state) {
+		began = begin_timing();
 		memo_remember(hook, state->key, n, id);
+		end_timing(HOOKS + TIMING_LEARN, began);
+	}
 	return id;
 }
 

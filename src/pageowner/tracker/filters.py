@@ -1,0 +1,46 @@
+"""Whom `on` is to track alone: the process or the cgroup that its options name, if there is one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pageowner.errors import PageownerError, UsageError
+
+__all__ = ["cgroup", "process"]
+
+
+def process(tgid: int) -> int:
+    """The same, if there is such a process."""
+    if not tgid:
+        return 0
+    try:
+        text = Path(f"/proc/{tgid}/status").read_text(errors="replace")
+    except OSError:
+        raise UsageError(f"there is no process {tgid} to track") from None
+    leader = next((line for line in text.splitlines() if line.startswith("Tgid:")), "")
+    if leader.split()[1:] != [str(tgid)]:  # threads are there too, though not listed
+        raise UsageError(f"{tgid} is no process but a thread of {leader.split()[-1]}: use --pid"
+                         f" {leader.split()[-1]}")
+    return tgid
+
+
+def cgroup(path: str) -> tuple[int, int]:
+    """Id and depth of a cgroup v2: its directory's inode number is its id (kernfs, 64 bit)."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, mount, kind, *_ = line.split()
+        if kind == "cgroup2":
+            break
+    else:
+        raise PageownerError("no cgroup v2 is mounted, so there is nothing to choose by cgroup")
+    if os.stat(mount).st_ino != 1:
+        raise PageownerError(
+            f"{mount} is not the root of cgroup v2 but that of a cgroup namespace, as in a"
+            " container; how deep a cgroup lies, which BPF asks, is not known here; choose it"
+            " outside")
+    # resolved, since the depth is counted in the parts of the path
+    place = Path(path if Path(path).is_relative_to(mount) else f"{mount}/{path.lstrip('/')}")
+    place = place.resolve()
+    if not place.is_relative_to(mount) or not place.is_dir():
+        raise UsageError(f"no cgroup {path} below {mount}")
+    return place.stat().st_ino, len(place.relative_to(mount).parts)
