@@ -14,9 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import pageowner
+
 sys.path.insert(0, str(Path(__file__).parent.parent / "fuzz"))
 
 import dumps
+import snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +49,22 @@ def test_a_damaged_dump_reads_the_same_however_it_arrives(text: bytes, sizes: li
 @given(PARTS)
 def test_a_damaged_dump_goes_all_the_way_to_a_report_and_back(text: bytes) -> None:
     dumps.check_snapshot(text)
+
+
+def test_mutated_snapshots_and_series_are_read_or_refused_in_one_line() -> None:
+    seen = snapshots.run(400, 1, limit=False)
+    assert seen["snapshots"] + seen["series"] == 400
+    assert seen["... that were read"] > 50
+    assert seen["... that were refused"] > 100
+
+
+def test_what_a_read_snapshot_must_not_hold_would_be_noticed() -> None:
+    pool = snapshots.Pool()
+    snapshots.check_promises(pool.sound)
+    for name, values in (("order", [60]), ("node", [-1]), ("state", ["x"]), ("pfn", [1 << 52])):
+        columns = {"order": [0], name: values}
+        with pytest.raises(AssertionError):
+            snapshots.check_promises(pageowner.Snapshot.from_columns(columns, pageowner.Metadata()))
 
 
 def test_spoilt_snapshots_and_sorted_dumps_end_well(tmp_path: Path) -> None:
