@@ -432,3 +432,12 @@ def test_page_owner_sort_refuses_a_saved_snapshot(
     assert done.status == 1
     assert b"is a saved snapshot" in done.err
     assert done.out == b""
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "data/snapshots").iterdir()),
+                         ids=lambda path: path.stem)
+def test_a_snapshot_that_an_older_version_wrote_is_still_read(path: Path) -> None:
+    snapshot = pageowner.read(path)
+    assert (snapshot.table.num_rows, snapshot.pages) == (90, 94)
+    assert snapshot.meta.counters["damaged"] == 1
+    assert snapshot.report(by="comm,stack")["pages"].to_pylist()[0] > 1
