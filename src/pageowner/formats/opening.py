@@ -67,6 +67,8 @@ def open_source(source: str | os.PathLike[str]) -> Opened:
     if name == "-" and sys.stdin is None:
         raise PageownerError("standard input is closed; name a file")
     try:
+        if name != "-" and os.path.isdir(name):
+            raise IsADirectoryError  # which FileIO says too, and leaves the folder open
         raw = io.FileIO(sys.stdin.fileno() if name == "-" else name, closefd=name != "-")
         mode = os.fstat(raw.fileno())
     except IsADirectoryError as error:
@@ -74,6 +76,15 @@ def open_source(source: str | os.PathLike[str]) -> Opened:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise PageownerError(f"{name}: cannot read: {reason}") from error
+    try:
+        return _looked_at(raw, name, mode)
+    except Exception:
+        raw.close()
+        raise
+
+
+def _looked_at(raw: io.FileIO, name: str, mode: os.stat_result) -> Opened:
+    """An open file, by what its first bytes say that it is packed in."""
     label = "standard input" if name == "-" else name
     regular = stat.S_ISREG(mode.st_mode)
     with reading(label):
