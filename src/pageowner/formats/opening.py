@@ -40,7 +40,7 @@ class Opened:
     stream: BinaryIO
     size: int | None
     head: bytes
-    file: BinaryIO | None = None
+    file: BinaryIO | io.FileIO | None = None
 
     def close(self) -> None:
         """Close the stream and the file."""
@@ -95,9 +95,9 @@ def _looked_at(raw: io.FileIO, name: str, mode: os.stat_result) -> Opened:
             unpacked = io.BufferedReader(cast(io.RawIOBase, _unpack(kind, buffered)), 1 << 16)
             with reading(label):
                 head = unpacked.peek(_HEAD)[:_HEAD]
-            return Opened(label, unpacked, None, head, buffered)
+            return Opened(label, unpacked, None, head, raw)
     size = mode.st_size if regular and mode.st_size and name != "-" else None
-    return Opened(label, buffered, size, packed)
+    return Opened(label, buffered, size, packed, raw)
 
 
 class _Begun(io.RawIOBase):
