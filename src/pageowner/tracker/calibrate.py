@@ -46,7 +46,7 @@ SIGHTING = np.dtype([("page", "u8"), ("address", "u8"), ("gfp_mask", "u8"),
 
 _PAGES = 32
 _PAGE_SHIFT = mmap.PAGESIZE.bit_length() - 1
-_LARGE, _LARGE_BYTES = 4, 1 << 14
+_LARGE, _LARGE_BYTES = 4, 4 * mmap.PAGESIZE  # slabs have up to two pages
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
 """PROC_PID_INIT_INO in include/linux/proc_ns.h."""
 _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "loongarch64": 241,
