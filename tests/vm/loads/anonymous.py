@@ -33,7 +33,7 @@ def load(held: ExitStack) -> str:
     for index, at in enumerate(range(0, huge.size, HUGE)):
         if index % 4 == 0:  # unmapped in part: queued for splitting, split when memory is wanted
             huge.unmap(at + 8 * PAGE, 2 * PAGE)
-            huge.unmap(at + 64 * PAGE, 128 * PAGE)
+            huge.unmap(at + HUGE // 8, HUGE // 4)
         elif index % 4 == 1:
             huge.advise(MADV_DONTNEED, at + HUGE // 2, HUGE // 4)
             huge.advise(MADV_FREE, at, HUGE // 8)

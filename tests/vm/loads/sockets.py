@@ -64,9 +64,10 @@ def load(held: ExitStack) -> str:
         for _ in range(50):
             udp += sender.sendto(bytes(4000), receiver.getsockname())
     ring = held.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW))
-    blocks = 8
+    block, blocks, frame = 8 * PAGE, 8, 2048
     ring.setsockopt(
-        SOL_PACKET, PACKET_RX_RING, struct.pack("IIII", 8 * PAGE, blocks, 2048, 16 * blocks)
+        SOL_PACKET, PACKET_RX_RING,
+        struct.pack("IIII", block, blocks, frame, block // frame * blocks),
     )
     return (
         f"{unix >> 10} KiB in Unix sockets, {tcp >> 10} in TCP, {udp >> 10} in UDP, all unread;"
