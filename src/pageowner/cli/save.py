@@ -52,7 +52,8 @@ def _spare(file: str, source: str | None) -> None:
     if not os.path.isfile(file):
         return  # a pipe is not opened: its reader waits for what is written
     try:
-        with open(file, "rb") as there:
+        # a pipe that somebody puts there now is not waited for
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as there:
             head = there.read(4)
     except OSError:
         return  # said when it is written

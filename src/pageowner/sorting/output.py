@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import stat
-
 from pageowner.errors import PageownerError
+from pageowner.formats.whole_file import output
 from pageowner.sorting.blocks import CMA, OTHERS, SLAB, VMALLOC
 
 __all__ = ["write"]
@@ -37,37 +35,13 @@ def write(groups: Iterable[Group], options: Options) -> int:
         if path == "-":
             with open(1, "wb", closefd=False) as file:
                 return _write(groups, options, file)
-        status = os.stat(path) if os.path.exists(path) else None
-        if status is not None and not stat.S_ISREG(status.st_mode):
-            with open(path, "wb") as file:
-                return _write(groups, options, file)
-        return _replace(groups, options, os.path.realpath(path), status)
+        with output(path, keeps_mode=True) as file:
+            return _write(groups, options, file)
     except BrokenPipeError:
         raise
     except OSError as error:
         name = "standard output" if path == "-" else path
         raise PageownerError(f"cannot write {name}: {error.strerror}") from error
-
-
-def _replace(
-    groups: Iterable[Group], options: Options, path: str, status: os.stat_result | None
-) -> int:
-    # beside it, since a file can be renamed only within its file system
-    folder, name = os.path.split(path)
-    # a name has 255 bytes at most
-    start = os.fsdecode(os.fsencode(name)[:200])
-    temporary = os.path.join(folder, f".{start}.{os.getpid()}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        with open(fd, "wb") as file:
-            if status is not None:
-                os.fchmod(fd, stat.S_IMODE(status.st_mode))
-            count = _write(groups, options, file)
-        os.rename(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return count
 
 
 def _write(groups: Iterable[Group], options: Options, file: BinaryIO) -> int:
