@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
 from pageowner.formats import series
 from pageowner.formats.whole_file import TEMPORARY
+from pageowner.walking import find, owner, why_not_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,37 +35,92 @@ _JUMP = 60
 
 
 @contextmanager
-def owned_folder(folder: Path) -> Iterator[None]:
-    """Make the folder, keep others from recording into it, and clear what a killed one left.
+def owned_folder(folder: Path) -> Iterator[int]:
+    """Make the folder, keep others from recording into it, and clear what a killed one left; a
+    descriptor of it, for the `Recorder`.
 
-    Raises PageownerError if somebody records into it already, or it cannot be made.
+    Raises PageownerError if somebody records into it already, it cannot be made, or another user
+    may change what lies in it, or put another folder in its place.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        lock = _open(os.fspath(folder), 0o700)
     except OSError as error:
         raise PageownerError(f"{folder}: cannot record there: {error.strerror}") from error
     try:
+        if why := why_not_own(lock, sticky=False):
+            raise _refused(folder, f"it {why}")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise PageownerError(f"{folder}: somebody records into this folder already") from error
-        for left in folder.glob(f"{TEMPORARY}*"):
+        for left in os.listdir(lock):
             # another's, or what 'pageowner save' is writing into this folder, stays
-            if series.is_name(left.name.removeprefix(TEMPORARY).rpartition(".")[0]):
+            if (left.startswith(TEMPORARY)
+                    and series.is_name(left.removeprefix(TEMPORARY).rpartition(".")[0])
+                    and _is_own(left, lock)):
                 with suppress(OSError):
-                    left.unlink()
-        yield
+                    os.unlink(left, dir_fd=lock)
+        yield lock
     finally:
         os.close(lock)
 
 
-class Recorder:
-    """Writes captures into a folder (see `owned_folder`) and removes what is older than
-    ``keep_s`` seconds; ``every_s`` seconds lie between two."""
+def _open(path: str, mode: int) -> int:
+    """A descriptor of a folder, made with those above it if need be, where no other user can change
+    a part of the way to it."""
+    try:
+        found = find(path, partial(_check_folder, path), partial(_check_link, path))
+    except FileNotFoundError:
+        above = os.path.dirname(path.rstrip("/"))
+        if above in ("", path):
+            raise
+        os.close(_open(above, 0o755))
+        found = find(path.rstrip("/"), partial(_check_folder, path), partial(_check_link, path))
+    with found:
+        if found.status is None:
+            with suppress(FileExistsError):
+                os.mkdir(found.name, mode, dir_fd=found.folder)
+        return os.open(found.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                       dir_fd=found.folder)
 
-    def __init__(self, folder: Path, every_s: float, keep_s: float) -> None:
-        self.folder, self.keep_s = folder, keep_s
+
+def _check_folder(path: str, shown: str, folder: int) -> None:
+    if why := why_not_own(folder):
+        raise _refused(path, f"{'the current folder' if shown == '.' else shown} {why}")
+
+
+def _check_link(path: str, shown: str, link: os.stat_result, _: os.stat_result) -> None:
+    if link.st_uid not in (0, os.geteuid()):
+        raise _refused(path, f"{shown} is a link of {owner(link.st_uid)}")
+
+
+def _refused(path: str | os.PathLike[str], why: str) -> PageownerError:
+    return PageownerError(
+        f"{path}: not recorded there: {why}, who could put files in the place of captures; name a"
+        " folder that only you can change, such as /var/lib/pageowner for root")
+
+
+def _is_own(name: str, folder: int) -> bool:
+    """Whether this is a file of this user's in the open folder."""
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+
+
+class Recorder:
+    """Writes captures into a folder and removes what is older than ``keep_s`` seconds; ``every_s``
+    seconds lie between two.
+
+    ``handle`` is what `owned_folder` gave: whatever becomes of the folder's name, captures are
+    written and removed there. Without it the folder is found by its name each time.
+    """
+
+    def __init__(self, folder: Path, every_s: float, keep_s: float,
+                 handle: int | None = None) -> None:
+        self.folder, self.keep_s, self._handle = folder, keep_s, handle
+        self._place = folder if handle is None else Path(f"/proc/self/fd/{handle}")
         self._longest = int(min(max(keep_s / max(every_s, 1e-3) / _GROUPS, 1), _LONGEST))
         self._before: tuple[Path, Snapshot] | None = None
         self._whole = self._since = 0
@@ -79,9 +137,9 @@ class Recorder:
         snapshot = series.rounded(snapshot)
         before = self._before if self._since < self._longest else None
         path, whole = series.add(self.folder, snapshot, time.time() if taken is None else taken,
-                                 before, self._whole)
+                                 before, self._whole, self._handle)
         if whole:
-            self._whole, self._since = path.stat().st_size, 0
+            self._whole, self._since = (self._place / path.name).stat().st_size, 0
         self._since += 1
         self._before = path, snapshot
         return path
@@ -90,10 +148,11 @@ class Recorder:
         """Remove groups of which no capture is younger than asked for; returns their files.
 
         A group is a whole snapshot and what builds on it: where the clock was set back, others lie
-        in between.
+        in between. Raises PageownerError, when all others are removed, if something has the name of
+        an old capture but is none of this user's: it stays.
         """
         oldest = (self._now() if now is None else now) - self.keep_s
-        there = series.captures(self.folder)
+        there = series.captures(self._place)
         # each file is opened once: they may be tens of thousands, and this comes with each capture
         self._builds_on = {one.path.name: self._builds_on[one.path.name]
                            if one.path.name in self._builds_on else series.builds_on(one.path)
@@ -108,15 +167,32 @@ class Recorder:
         kept = {roots[there[-1].path.name]} if there else set()
         if self._before is not None:
             kept.add(roots.get(self._before[0].name, ""))
-        removed = []
+        removed: list[Path] = []
+        others: list[Path] = []
         for root, group in groups.items():
             if root not in kept and group[-1].taken < oldest:
                 # the last first: what is left at any time can be read
                 for one in reversed(group):
-                    with suppress(FileNotFoundError):
-                        one.path.unlink()
-                    removed.append(one.path)
+                    is_one = self._remove(one.path.name)
+                    (removed if is_one else others).append(self.folder / one.path.name)
+        if others:
+            raise PageownerError(f"{others[-1]} is no capture of this user's, though it has the"
+                                 " name of one")
         return removed
+
+    def _remove(self, name: str) -> bool:
+        """Remove a capture, if it is one: a file of this user's that says that it is; whether it
+        is gone."""
+        folder = os.open(self._place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if not _is_own(name, folder) or not series.is_capture(self._place / name):
+                return not os.path.lexists(self._place / name)
+            os.unlink(name, dir_fd=folder)
+        except FileNotFoundError:
+            return True
+        finally:
+            os.close(folder)
+        return True
 
     def _now(self) -> float:
         """The time by which captures are old. A clock that was set forward is not believed before

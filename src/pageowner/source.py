@@ -7,6 +7,7 @@ bytes. A folder of captures: the newest, or that of a `Moment`. Nothing: this ma
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from pageowner import ahead
@@ -21,7 +22,7 @@ __all__ = ["KERNEL_PAGE_OWNER", "TRACKER", "Moment", "count", "read"]
 
 KERNEL_PAGE_OWNER = "/sys/kernel/debug/page_owner"
 TRACKER = "/sys/fs/bpf/pageowner"
-"""There exactly while tracking is on (tracker/lifecycle.py)."""
+"""There, and root's, exactly while tracking is on (tracker/lifecycle.py)."""
 
 _PARQUET = b"PAR1"
 
@@ -46,7 +47,7 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
     PageownerError, in one line, if it cannot be read, is of no kind that is known, or nothing on
     this machine keeps the owners of pages.
     """
-    if source is None and os.path.isdir(TRACKER):
+    if source is None and _is_tracking():
         from pageowner.tracker.capture import capture
 
         return capture()
@@ -62,7 +63,7 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
 
 def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
     """The same, but a dump only as sums by kind of record, which takes half the time."""
-    if (os.path.isdir(TRACKER) if source is None else
+    if (_is_tracking() if source is None else
             isinstance(source, Moment) or os.path.isdir(source)):
         return read(source)
     from pageowner.formats import page_owner
@@ -72,6 +73,15 @@ def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
             return page_owner.count(*begun)
     with open_source(_path(source)) as opened:
         return _saved(opened) if opened.head.startswith(_PARQUET) else page_owner.count(opened)
+
+
+def _is_tracking() -> bool:
+    """As lifecycle.is_on(), without importing it."""
+    try:
+        status = os.lstat(TRACKER)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == 0
 
 
 def _recorded(folder: str | os.PathLike[str]) -> Snapshot:

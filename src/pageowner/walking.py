@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
-__all__ = ["Found", "find", "is_shared", "owner"]
+__all__ = ["Found", "find", "is_shared", "owner", "why_not_own"]
 
 _MOST_LINKS = 40  # as in a walk of the kernel's (MAXSYMLINKS, include/linux/namei.h)
 
@@ -181,6 +181,34 @@ def is_shared(folder: os.stat_result) -> bool:
     group (as for fs.protected_regular, Documentation/admin-guide/sysctl/fs.rst)."""
     return bool(folder.st_mode & stat.S_IWOTH
                 or (folder.st_mode & stat.S_IWGRP and folder.st_mode & stat.S_ISVTX))
+
+
+def why_not_own(folder: int, sticky: bool = True) -> str:
+    """Why what lies in a folder (a descriptor) is not this process's user's and root's alone to
+    change, in words; nothing if it is.
+
+    With ``sticky`` a folder will do where others may add names, but not rename or remove those that
+    are not theirs. A group is others, but for root's group, and for a user's own one in a folder of
+    the user's.
+    """
+    status, user = os.stat(folder), os.geteuid()
+    if status.st_uid not in (0, user):
+        return f"belongs to {owner(status.st_uid)}"
+    own_group = (status.st_gid == os.getegid() and status.st_uid == user
+                 if user else status.st_gid == 0)
+    group = status.st_mode & stat.S_IWGRP and not (own_group and not _has_list(folder))
+    if ((group or status.st_mode & stat.S_IWOTH)
+            and not (sticky and status.st_mode & stat.S_ISVTX)):
+        return f"may be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
+    return ""
+
+
+def _has_list(folder: int) -> bool:
+    """Whether an access control list says more than the mode does (acl(5))."""
+    try:
+        return bool(os.getxattr(f"/proc/self/fd/{folder}", "system.posix_acl_access"))
+    except OSError:
+        return False
 
 
 def owner(uid: int) -> str:

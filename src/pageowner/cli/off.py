@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pageowner.cli.saying import heed_log
 from pageowner.cli.verb import verb
 
 __all__ = ["command"]
@@ -27,4 +28,5 @@ def command(at_boot: bool) -> None:
         return
     from pageowner.tracker import lifecycle
 
+    heed_log()
     print("tracking is off" if lifecycle.off() else "tracking was off already")

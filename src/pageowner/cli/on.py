@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli.saying import heed_log
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: i
     if at_boot:
         _install(options)
         return
+    heed_log()
     tracking.draw_start(lifecycle.on(options, debug=debug), paper())
 
 

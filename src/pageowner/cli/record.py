@@ -45,8 +45,8 @@ def command(folder: Path, every: str, keep: str, count: int | None) -> None:
     from pageowner.recording import Recorder, owned_folder
     from pageowner.source import read
 
-    with owned_folder(folder):
-        recorder = Recorder(folder, step, kept)
+    with owned_folder(folder) as handle:
+        recorder = Recorder(folder, step, kept, handle)
         number, due = 0, time.monotonic()
         while True:
             try:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from pageowner.report.text import printable
 
-__all__ = ["say", "written"]
+__all__ = ["heed_log", "say", "written"]
 
 
 def say(text: str, prefix: str = "pageowner: ") -> int:
@@ -31,6 +31,20 @@ def written(file: str, what: str = "", about: str | None = None) -> None:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, sys.stderr.fileno())
             os.close(null)
+
+
+def heed_log() -> None:
+    """Say what the package logs, as what is said here."""
+    import logging
+
+    class Saying(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage())
+
+    logger = logging.getLogger("pageowner")
+    if not logger.handlers:
+        logger.addHandler(Saying())
+        logger.propagate = False
 
 
 def _lines(line: str) -> list[str]:

@@ -47,8 +47,8 @@ _ROWS = 1 << 18
 """Of a row group: so many are in memory a second time while they are written."""
 
 
-def write(snapshot: Snapshot, path: str | os.PathLike[str]) -> None:
-    """Write the file whole or not at all, mode 0600.
+def write(snapshot: Snapshot, path: str | os.PathLike[str], folder: int | None = None) -> None:
+    """Write the file whole or not at all, mode 0600; ``folder`` as in `whole_file`.
 
     Raises PageownerError, naming the file, if it cannot be written.
     """
@@ -61,7 +61,7 @@ def write(snapshot: Snapshot, path: str | os.PathLike[str]) -> None:
     columns = {name: table[name] for name in table.column_names}
     texts = [field.name for field in SCHEMA if field.name not in _NUMBERS]
     # Numbers as differences to the row before, which are small, and zstd shrinks what is left.
-    with whole_file(path) as file, pq.ParquetWriter(
+    with whole_file(path, folder) as file, pq.ParquetWriter(
             file, table.schema, compression="zstd", compression_level=1, version="2.6",
             use_dictionary=texts, write_page_checksum=True,
             column_encoding=dict.fromkeys(_NUMBERS, "DELTA_BINARY_PACKED")) as writer:

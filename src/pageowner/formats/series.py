@@ -38,7 +38,7 @@ from pageowner.formats.saved_metadata import decode_changes
 from pageowner.formats.whole_file import whole_file
 from pageowner.kernel import pageflags
 from pageowner.kernel.limits import TIME_BITS
-from pageowner.snapshot import SCHEMA, Metadata, Snapshot
+from pageowner.snapshot import METADATA_KEY, SCHEMA, Metadata, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["TRANSIENT", "Capture", "Changes", "add", "at", "builds_on", "captures", "each",
-           "file_name", "is_name", "last_boot", "read", "rounded"]
+           "file_name", "is_capture", "is_name", "last_boot", "read", "rounded"]
 
 TRANSIENT = ("locked", "error", "referenced", "dirty", "active", "writeback", "reclaim", "mmap",
              "idle")
@@ -102,6 +102,15 @@ def builds_on(path: Path) -> str | None:
         return None if about is None else decode_changes(about, _FORMAT)[0]
     except (PageownerError, *_DAMAGED):
         return None
+
+
+def is_capture(path: Path) -> bool:
+    """Whether a file says of itself that it is a snapshot, or changes of one."""
+    try:
+        about = pq.read_metadata(path).metadata or {}
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+    return METADATA_KEY in about or parquet.CHANGES_KEY in about
 
 
 def captures(folder: Path) -> list[Capture]:
@@ -218,10 +227,11 @@ def rounded(snapshot: Snapshot) -> Snapshot:
 
 
 def add(folder: Path, snapshot: Snapshot, taken: float, before: tuple[Path, Snapshot] | None,
-        whole: int = 0) -> tuple[Path, bool]:
+        whole: int = 0, handle: int | None = None) -> tuple[Path, bool]:
     """Write a capture, `rounded`: its changes since ``before`` (path and rows of the capture before
     it), or the whole of it if there is none, or the changes take more than half of ``whole``, the
-    bytes of the last whole one. Returns its path, and whether it is whole.
+    bytes of the last whole one. ``handle`` is the folder, if the caller keeps it open. Returns its
+    path, and whether it is whole.
 
     Raises PageownerError if it cannot be written; nothing is left then.
     """
@@ -232,10 +242,10 @@ def add(folder: Path, snapshot: Snapshot, taken: float, before: tuple[Path, Snap
     if changes is not None:
         text = _packed(changes)
         if len(text) <= whole * _LARGEST:
-            with whole_file(path) as file:
+            with whole_file(path, handle) as file:
                 file.write(text)
             return path, False
-    parquet.write(snapshot, path)
+    parquet.write(snapshot, path, handle)
     return path, True
 
 

@@ -404,10 +404,10 @@ class Libbpf:
         ctypes.set_errno(0)
         self.check(f"pin {path}", self.lib.bpf_obj_pin(fd, os.fsencode(path)))
 
-    def get(self, path: str) -> int:
-        """A file descriptor of what is pinned there."""
+    def get(self, path: str, shown: str = "") -> int:
+        """A file descriptor of what is pinned there; ``shown`` is its path in an error."""
         ctypes.set_errno(0)
-        return self.check(f"open {path}", self.lib.bpf_obj_get(os.fsencode(path)))
+        return self.check(f"open {shown or path}", self.lib.bpf_obj_get(os.fsencode(path)))
 
     def map_by_id(self, number: int) -> int:
         """A file descriptor of a map."""

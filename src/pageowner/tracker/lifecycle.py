@@ -3,14 +3,13 @@
 `on` builds everything in ``/sys/fs/bpf/pageowner-new`` and renames the directory to
 ``/sys/fs/bpf/pageowner`` as its last step; `off` first renames it to ``pageowner-old``. So the
 name is there exactly while tracking is whole, and whatever a killed process leaves behind has one
-of the other two names, which the next `on` or `off` removes. Both hold a lock on the root of
-bpffs meanwhile, which leaves no file.
+of the other two names, which the next `on` or `off` removes. Both hold a lock meanwhile, which
+leaves no file. `pins` has these steps, and what is done where other users may write to bpffs.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import mmap
 import os
@@ -27,7 +26,7 @@ from pageowner.errors import PageownerError, UsageError
 from pageowner.hook_states import ATTACHED
 from pageowner.kernel import gfp, zones
 from pageowner.kernel.memory_ranges import ram_ranges
-from pageowner.tracker import early, memo, requirements
+from pageowner.tracker import early, memo, pins, requirements
 from pageowner.tracker.filters import cgroup, process
 from pageowner.tracker.hooks import (
     FEXIT_HOOKS,
@@ -66,11 +65,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "Status", "cover", "is_on", "off", "on", "status", "tracking"]
 
-_NEW, _OLD = PIN_DIRECTORY + "-new", PIN_DIRECTORY + "-old"
 _PINNED_MAPS = ("config", "spans", "freed_spans", "tasks", "stacks", "counters", "extfrag",
                 "questions", *memo.MAPS)
 _RUN_PROGRAMS = ("look", "pageblocks", "settle", "hold_spares")
-_LOCK_SECONDS = 60
 _USER_GFP = 1 << 3 | 1 << 20
 
 
@@ -178,7 +175,10 @@ class Status:
 
 def is_on(directory: str = PIN_DIRECTORY) -> bool:
     """Whether tracking is on, as far as this process may see."""
-    return os.path.isdir(directory)
+    try:
+        return pins.is_ours(os.lstat(directory))
+    except OSError:
+        return False
 
 
 def on(options: Options | None = None, debug: bool = False) -> Status:
@@ -193,16 +193,16 @@ def on(options: Options | None = None, debug: bool = False) -> Status:
     options = options or Options()
     options.check()
     bpf = requirements.require(debug)
-    with _locked():
-        _clean()
+    with _locked() as root:
+        pins.clean(root)
         if is_on():
             return _already(options)
         try:
-            _start(bpf, options)
+            _start(bpf, options, root)
         except BpfError as error:
             raise _refusal(error, debug) from error
         finally:
-            _clean()
+            pins.clean(root)
     return status()
 
 
@@ -212,14 +212,12 @@ def off() -> bool:
     Raises PageownerError if this process may not.
     """
     requirements.require_root()
-    if not os.path.isdir(os.path.dirname(PIN_DIRECTORY)):
+    if not requirements.is_mounted():
         return False
-    with _locked():
-        was_on = is_on()
-        left = _clean()
-        if was_on:
-            os.rename(PIN_DIRECTORY, _OLD)
-            _clean()
+    with _locked() as root:
+        left = pins.clean(root)
+        was_on = pins.put_away(root)
+        pins.clean(root)
         return was_on or left
 
 
@@ -228,7 +226,7 @@ def status() -> Status:
     if not is_on():
         if os.geteuid() != 0:
             requirements.require_root()
-        return Status(on=False, left=os.path.isdir(_NEW) or os.path.isdir(_OLD))
+        return Status(on=False, left=_left())
     with open_store() as store:
         facts = store.facts
         memo_counters = memo.read_counters(store.bpf, store.fd("memo_states"))
@@ -290,10 +288,24 @@ def _already(options: Options) -> Status:
     return Status(**{**vars(now), "already_on": True})
 
 
-def _start(bpf: Libbpf, options: Options) -> None:
-    os.mkdir(_NEW, 0o700)
-    with _built(bpf, options, _NEW):
-        os.rename(_NEW, PIN_DIRECTORY)
+def _start(bpf: Libbpf, options: Options, root: int) -> None:
+    name, folder = pins.make(root)
+    try:
+        # by its descriptor: whoever gets at the name cannot make us pin elsewhere
+        with _built(bpf, options, f"/proc/self/fd/{folder}"):
+            pins.place(root, name)
+    finally:
+        os.close(folder)
+
+
+def _left() -> bool:
+    if not requirements.is_mounted():
+        return False
+    root = pins.open_root()
+    try:
+        return bool(pins.left(root))
+    finally:
+        os.close(root)
 
 
 @contextmanager
@@ -452,39 +464,16 @@ def _fewer(ranges: Sequence[Sequence[int]]) -> list[list[int]]:
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
-    """Only one `on` or `off` at a time; the lock ends with the process that holds it."""
-    fd = os.open(os.path.dirname(PIN_DIRECTORY), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _locked() -> Iterator[int]:
+    """The root of bpffs, where others can harm no pins of ours, while no other `on` or `off` is at
+    work."""
+    root = pins.open_root()
     try:
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise PageownerError(
-                        "another pageowner on or off has been at work for a minute; see who:"
-                        " lsof /sys/fs/bpf"
-                    ) from None
-                time.sleep(0.05)
-        yield
+        pins.check_root(root)
+        with pins.lock(root):
+            yield root
     finally:
-        os.close(fd)
-
-
-def _clean() -> bool:
-    """Remove what a killed `on` or `off` left; whether there was anything."""
-    found = False
-    for directory in (_NEW, _OLD):
-        if os.path.isdir(directory):
-            found = True
-            # Links first: nothing writes to maps that are going.
-            for pin in sorted(Path(directory).iterdir(),
-                              key=lambda pin: not pin.name.startswith("link_")):
-                pin.unlink()
-            os.rmdir(directory)
-    return found
+        os.close(root)
 
 
 def _refusal(error: BpfError, debug: bool) -> PageownerError:

@@ -33,7 +33,9 @@ import numpy as np
 
 from pageowner.errors import PageownerError
 from pageowner.kernel.vmstat import pages_freed
+from pageowner.tracker import pins
 from pageowner.tracker.libbpf import BpfError, Libbpf, LibbpfMissing, libbpf
+from pageowner.tracker.pins import PIN_DIRECTORY
 from pageowner.tracker.seen import with_seen
 
 if TYPE_CHECKING:
@@ -62,9 +64,6 @@ __all__ = [
     "Store",
     "open_store",
 ]
-
-PIN_DIRECTORY = "/sys/fs/bpf/pageowner"
-"""Where all that keeps tracking alive is pinned."""
 
 NONE, OWNED, EARLY, FILTERED, DIVIDED, WRITTEN = range(6)
 """``record.state``: no block begins here; whole record; one page (order 0) in use since before
@@ -203,11 +202,13 @@ class Store:
     """
 
     def __init__(self, bpf: Libbpf, directory: str, fds: dict[str, int] | None = None,
-                 facts: dict[str, Any] | None = None) -> None:
-        """From pins, or of a tracker that is not pinned: from its file descriptors, which the
-        store then owns, and facts."""
+                 facts: dict[str, Any] | None = None, folder: int | None = None) -> None:
+        """From pins, in a directory and ``folder``, its descriptor, or of a tracker that is not
+        pinned: from its file descriptors and facts. The store then owns the descriptors."""
         self.bpf = bpf
         self.directory = directory
+        self._folder = folder
+        self._pins = directory if folder is None else f"/proc/self/fd/{folder}"
         self._fds: dict[str, int] = fds or {}
         if facts is None:
             raw = bpf.lookup(self.fd("config"), bytes(4), CONFIG_BYTES) or b""
@@ -223,6 +224,9 @@ class Store:
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
+        if self._folder is not None:
+            os.close(self._folder)
+            self._folder = None
 
     def __enter__(self) -> Store:
         return self
@@ -238,7 +242,7 @@ class Store:
 
     def _pinned(self, name: str) -> int:
         try:
-            return self.bpf.get(f"{self.directory}/{name}")
+            return self.bpf.get(f"{self._pins}/{name}", f"{self.directory}/{name}")
         except BpfError as error:
             if error.errno != errno.ENOENT or "config" not in self._fds:
                 raise
@@ -258,8 +262,12 @@ class Store:
         if not self.directory:
             return
         try:
-            now = self.bpf.get(f"{self.directory}/config")
-        except BpfError as error:
+            folder = pins.open_folder(self.directory)
+            try:
+                now = self.bpf.get(f"/proc/self/fd/{folder}/config")
+            finally:
+                os.close(folder)
+        except OSError as error:
             raise PageownerError(_ENDED) from error
         try:
             if self.bpf.map_info(now).id != self.bpf.map_info(self.fd("config")).id:
@@ -380,8 +388,8 @@ class Store:
     def hooks(self) -> list[Hook]:
         """The attached programs."""
         hooks = []
-        for pin in sorted(Path(self.directory).glob("link_*")):
-            link = self._pinned(pin.name)
+        for pin in sorted(name for name in os.listdir(self._pins) if name.startswith("link_")):
+            link = self._pinned(pin)
             try:
                 about = self.bpf.link_info(link)
                 program = self.bpf.program_by_id(about.program_id)
@@ -391,7 +399,7 @@ class Store:
                 info = self.bpf.program_info(program)
             finally:
                 os.close(program)
-            hooks.append(Hook(pin.name.removeprefix("link_"), about.program_id, about.id,
+            hooks.append(Hook(pin.removeprefix("link_"), about.program_id, about.id,
                               info.recursion_misses))
         return hooks
 
@@ -463,7 +471,7 @@ class Store:
         """The table of questions is one for all processes: two that ask at once would read each
         other's answers. The lock is on the directory of the pins and ends with its holder."""
         try:
-            lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            lock = os.open(self._pins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             # not pinned, or no longer: one reader
             yield
@@ -527,10 +535,16 @@ def open_store(directory: str = PIN_DIRECTORY) -> Store:
     installed.
     """
     try:
-        return Store(libbpf(), directory)
+        bpf = libbpf()
+        folder = pins.open_folder(directory)
+        try:
+            return Store(bpf, directory, folder=folder)
+        except BaseException:
+            os.close(folder)
+            raise
     except LibbpfMissing as error:
         raise PageownerError(str(error) if os.geteuid() == 0 else _ROOTS) from error
-    except (BpfError, PermissionError) as error:
+    except OSError as error:
         if error.errno == errno.ENOENT:
             raise PageownerError(
                 "tracking is off; start it with: sudo pageowner on"

@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING
 from pageowner.errors import PageownerError
 from pageowner.kernel.tracefs import TRACEFS, event
 from pageowner.tracker.libbpf import SOCKET_FILTER, BpfError, Libbpf, LibbpfMissing, libbpf
-from pageowner.tracker.maps import PIN_DIRECTORY
+from pageowner.tracker.pins import BPFFS, is_bpffs, lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["BPFFS", "has_tracefs", "is_mounted", "lockdown", "mount_bpffs", "mount_tracefs",
            "require", "require_root", "too_old", "tracefs_meanwhile"]
-
-BPFFS = os.path.dirname(PIN_DIRECTORY)
-"""Where the tracker pins."""
 
 _ATOMIC_FETCH = struct.pack(
     "<" + 5 * "BBhi",
@@ -103,15 +100,19 @@ def lockdown(path: str = "/sys/kernel/security/lockdown") -> str | None:
 
 def is_mounted() -> bool:
     """Whether there is a bpffs at `BPFFS`."""
-    mounts = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
-    return any(mount == BPFFS and kind == "bpf" for _, mount, kind, *_ in mounts)
+    return is_bpffs()
 
 
 def mount_bpffs() -> bool:
-    """Mount bpffs if need be; whether that was done. Raises PageownerError if it cannot be."""
+    """Mount bpffs if need be, for root alone; whether that was done. Raises PageownerError if it
+    cannot be."""
     if is_mounted():
         return False
-    _mount("bpf", BPFFS, "BPF file system")
+    with lock(None):  # two mounts would hide one's pins behind the other
+        if is_mounted():
+            return False
+        # without a mode it would be as /tmp is (bpf_fill_super() in kernel/bpf/inode.c)
+        _mount("bpf", BPFFS, "BPF file system", "mode=0700,nosuid,nodev,noexec")
     return True
 
 
@@ -139,12 +140,12 @@ def tracefs_meanwhile() -> Iterator[None]:
             subprocess.run(["umount", TRACEFS[0]], capture_output=True, check=False)
 
 
-def _mount(kind: str, place: str, what: str) -> None:
-    done = subprocess.run(["mount", "-t", kind, kind, place], capture_output=True, text=True,
-                          check=False)
+def _mount(kind: str, place: str, what: str, options: str = "") -> None:
+    words = ["mount", "-t", kind, *(["-o", options] if options else []), kind, place]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         why = done.stderr.strip().splitlines()
         raise PageownerError(
             f"no {what} at {place} and it cannot be mounted"
-            f" ({why[-1] if why else done.returncode}); try: mount -t {kind} {kind} {place}"
+            f" ({why[-1] if why else done.returncode}); try: {' '.join(words)}"
         )

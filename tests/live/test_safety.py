@@ -1,0 +1,32 @@
+"""Other users of the machine: what they lay in the way harms nothing of root's. Each scene has a
+mount namespace of its own (tests/safety)."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SAFETY = Path(__file__).parents[1] / "safety"
+SCENES = [node.name for node in ast.parse((SAFETY / "scenes.py").read_text()).body
+          if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+
+
+@pytest.fixture(scope="session")
+def own_mounts() -> None:
+    """Skips where no mount namespace can be made."""
+    done = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True,
+                          check=False)
+    if done.returncode:
+        pytest.skip(f"no mount namespace can be made here: {done.stderr.strip()}")
+
+
+@pytest.mark.usefixtures("bpf", "off", "own_mounts")
+@pytest.mark.parametrize("scene", SCENES)
+def test_another_user_in_bpffs_harms_nothing_of_roots(scene: str) -> None:
+    done = subprocess.run(["unshare", "--mount", sys.executable, SAFETY / "scenes.py", scene],
+                          capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
