@@ -4,6 +4,7 @@ mount namespace of its own (tests/safety)."""
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,3 +31,14 @@ def test_another_user_in_bpffs_harms_nothing_of_roots(scene: str) -> None:
     done = subprocess.run(["unshare", "--mount", sys.executable, SAFETY / "scenes.py", scene],
                           capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("bpf", "off", "own_mounts")
+def test_no_race_with_another_user_changes_a_file_of_roots() -> None:
+    """A few hundred; PAGEOWNER_RACES says how many."""
+    count = os.environ.get("PAGEOWNER_RACES", "300")
+    done = subprocess.run(["unshare", "--mount", sys.executable, SAFETY / "races.py", count],
+                          capture_output=True, text=True, check=False)
+    print(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert "no file of root's changed" in done.stdout
