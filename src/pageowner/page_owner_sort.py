@@ -22,11 +22,14 @@ def main(argv: list[str] | None = None) -> int:
 
     0, or 1 for any failure, bad usage included, as the kernel's tool does.
     """
+    start = sys.modules.get("pageowner.start")  # not where this is a call of another program's
     from pageowner.sorting.options import USAGE, parse
 
     if argv is None:
         _catch_signals()
     try:
+        if start is not None:
+            start.at_work(True)
         options = parse(sys.argv[1:] if argv is None else argv)
         if options.help:
             sys.stdout.write(USAGE)
@@ -60,6 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         # SIGINT, or what a signal handler made of another
         return 128 + (error.args[0] if error.args else signal.SIGINT)
+    finally:
+        if start is not None:
+            start.at_work(False)
     return 0
 
 
@@ -78,4 +84,6 @@ def _say(error: PageownerError | str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from pageowner.start import page_owner_sort
+
+    sys.exit(page_owner_sort())

@@ -154,6 +154,43 @@ def test_what_runs_only_in_this_shell_is_not_installed(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="for root")
+@pytest.mark.parametrize("how", ["owner", "mode", "folder", "file in package", "sticky folder"])
+def test_what_another_user_could_change_is_not_run_at_boot(
+        systemd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    place = tmp_path / "opt"
+    place.mkdir()
+    program = place / "pageowner"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    # as if this was no folder of tests below /tmp, which all may write to
+    real = at_boot.why_not_own
+    monkeypatch.setattr(at_boot, "why_not_own", lambda folder, sticky: "" if os.path.samestat(
+        os.fstat(folder), os.stat("/tmp")) else real(folder, sticky))
+    monkeypatch.setattr("sys.argv", [str(program)])
+    searched = tmp_path / "packages"
+    (searched / "numpy").mkdir(parents=True)
+    module = searched / "numpy" / "core.py"
+    module.write_text("")
+    monkeypatch.setattr(at_boot, "_searched", lambda _: [str(searched)])
+    at_boot.install(Options())
+    at_boot.remove()
+    if how == "owner":
+        os.chown(program, 65534, 65534)
+    elif how == "mode":
+        program.chmod(0o777)
+    elif how == "folder":
+        os.chown(place, 65534, 65534)
+    elif how == "sticky folder":
+        place.chmod(0o1777)
+    else:
+        module.chmod(0o666)
+    with pytest.raises(PageownerError, match="would run as root at boot") as said:
+        at_boot.install(Options())
+    assert "\n" not in str(said.value)
+    assert not at_boot.is_installed()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for root")
 def test_status_does_not_take_another_unit_for_ours(
         systemd: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said() -> str:

@@ -35,7 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.set_threshold(100_000, 20, 100)
     _prepare_streams()
     _catch_signals()
+    start = sys.modules.get("pageowner.start")  # not where this is a call of another program's
     try:
+        if start is not None:
+            start.at_work(True)
         ahead.begin(sys.argv[1:] if argv is None else argv)
         from pageowner.cli.group import run
 
@@ -64,6 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                          if error.errno == errno.ENOENT else str(error.strerror), 1)
         _drop_output()
         return _fail(f"cannot write the output: {error.strerror or error}", 1)
+    finally:
+        if start is not None:
+            start.at_work(False)
 
 
 def _is_of_bpf(error: OSError) -> bool:

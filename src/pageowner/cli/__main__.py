@@ -2,6 +2,6 @@
 
 import sys
 
-from pageowner.cli import main
+from pageowner.start import pageowner
 
-sys.exit(main())
+sys.exit(pageowner())

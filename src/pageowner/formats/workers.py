@@ -16,6 +16,7 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
+from pageowner.dying import end_with
 from pageowner.errors import PageownerError
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Workers(Generic[T]):
     """Starts every function at once, each in a process of its own.
 
-    None outlives this object: not when Ctrl-C comes before the results are asked for, either.
+    None outlives this object, nor the thread that made it: not when Ctrl-C comes before the results
+    are asked for, nor when this process is killed.
     """
 
     def __init__(self, functions: Sequence[Callable[[], T]]) -> None:
@@ -45,6 +47,7 @@ class Workers(Generic[T]):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _start(self, functions: Sequence[Callable[[], T]], mask: set[int]) -> None:
+        parent = os.getpid()
         for function in functions:
             memory = os.memfd_create("pageowner")
             with warnings.catch_warnings():
@@ -56,13 +59,14 @@ class Workers(Generic[T]):
                     os.close(memory)
                     raise
             if not child:
-                self._run(function, memory, mask)
+                self._run(function, memory, mask, parent)
             self._running.append((child, memory))
 
     @staticmethod
-    def _run(function: Callable[[], T], memory: int, mask: set[int]) -> None:
+    def _run(function: Callable[[], T], memory: int, mask: set[int], parent: int) -> None:
         status = 1
         try:
+            end_with(parent)
             for number in _ENDINGS:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

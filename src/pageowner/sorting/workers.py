@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from pageowner.dying import end_with
 from pageowner.errors import PageownerError
 from pageowner.sorting.blocks import UNKNOWN
 from pageowner.sorting.reading import add_part, boundary
@@ -52,10 +53,12 @@ class _Helper:
 
     def __init__(self, options: Options, fd: int, start: int, end: int, *, last: bool) -> None:
         self._pipe, write = os.pipe()
+        parent = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
             status = 1
             try:
+                end_with(parent)
                 os.close(self._pipe)
                 _work(options, fd, start, end, write, last=last)
                 status = 0

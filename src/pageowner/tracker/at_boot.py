@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from pageowner.errors import PageownerError, UsageError
 from pageowner.formats.whole_file import whole_file
 from pageowner.tracker import requirements
+from pageowner.walking import find, owner, why_not_own
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,8 +97,9 @@ def unit(options: Options, program: Sequence[str] | None = None) -> str:
 def install(options: Options) -> Path:
     """Write the unit and enable it; its path. What runs now is left as it is.
 
-    Raises PageownerError without root or systemd, if a unit of that name is another's, or if this
-    pageowner runs only by what is set in this shell; there is then what was there before.
+    Raises PageownerError without root or systemd, if a unit of that name is another's, if this
+    pageowner runs only by what is set in this shell, or if anybody but root can change what would
+    run; there is then what was there before.
     """
     program = _program()
     text = unit(options, program)
@@ -107,6 +110,7 @@ def install(options: Options) -> Path:
     _check_local(_folders(program))
     _check_ours("replaced")
     _check_runs(program)
+    _check_roots(program)
     before = UNIT.read_text() if is_installed() else None
     UNIT.parent.mkdir(parents=True, exist_ok=True)
     _write(text)
@@ -185,6 +189,71 @@ def _check_runs(program: Sequence[str]) -> None:
     if done.returncode:
         raise PageownerError(f"{' '.join(program)}: does not run without what is set in this shell,"
                              " so it would not at boot; install pageowner, then call that one")
+
+
+def _check_roots(program: Sequence[str]) -> None:
+    """Whoever can change what runs at boot becomes root then: the program, Python, what it imports
+    and the libraries it has loaded must be root's, and so every folder on the way to them."""
+    searched = {path for path in _searched(program) if os.path.isdir(path)}
+    files = {program[0], os.path.realpath(program[0]), sys.executable,
+             os.path.realpath(sys.executable), *_mapped()}
+    for path in sorted(files | searched):
+        _check_way(path)
+    for path in sorted(searched):
+        for folder, _, names in os.walk(path):
+            for one in (folder, *(os.path.join(folder, name) for name in names)):
+                status = os.stat(one, follow_symlinks=False)
+                if stat.S_ISLNK(status.st_mode):
+                    _check_way(one)
+                elif status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                    raise _not_roots(one, one, f"belongs to {owner(status.st_uid)}"
+                                     if status.st_uid else "may be written to by others")
+
+
+def _check_way(path: str) -> None:
+    """Raises PageownerError if anybody but root can change a file or a part of the way to it."""
+    def folder(shown: str, handle: int) -> None:
+        if why := why_not_own(handle, sticky=False):
+            raise _not_roots(path, shown, why)
+
+    def link(shown: str, status: os.stat_result, _: os.stat_result) -> None:
+        if status.st_uid != 0:
+            raise _not_roots(path, shown, f"is a link of {owner(status.st_uid)}")
+
+    try:
+        with find(path, folder, link) as found:
+            status = found.status
+    except FileNotFoundError:
+        return  # its folder was looked at, and only root can make it there
+    if status is not None and not stat.S_ISDIR(status.st_mode) and (
+            status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
+        raise _not_roots(path, path, f"belongs to {owner(status.st_uid)}" if status.st_uid else
+                         "may be written to by others")
+
+
+def _not_roots(path: str, part: str, why: str) -> PageownerError:
+    return PageownerError(
+        f"{path} would run as root at boot, but {part if part != path else 'it'} {why}, who could"
+        " have anything run then; install pageowner where only root may write, such as /opt")
+
+
+def _searched(program: Sequence[str]) -> list[str]:
+    """Where the Python that runs at boot looks for modules, but for the current folder (/)."""
+    done = subprocess.run([sys.executable, "-c", "import sys; print(*sys.path[1:], sep='\\n')"],
+                          env={"PATH": os.defpath}, cwd="/", capture_output=True, text=True,
+                          check=False)
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return [package, *(path for path in done.stdout.splitlines() if path.startswith("/"))]
+
+
+def _mapped() -> set[str]:
+    """Files that this process runs code of: Python, and the libraries that are loaded."""
+    found = set()
+    for line in Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines():
+        parts = line.split(maxsplit=5)  # proc_pid_maps(5)
+        if len(parts) == 6 and "x" in parts[1] and parts[5].startswith("/"):
+            found.add(parts[5])
+    return found
 
 
 def _check_local(folders: Sequence[str]) -> None:

@@ -1,0 +1,91 @@
+"""Ctrl-C and kill at any moment: no traceback, and no process that goes on alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+# Interrupts itself at its n-th import since lines of ours are at work.
+_INTERRUPTED = """
+import builtins, os, runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+module, at = sys.argv[1], int(sys.argv[2])
+sys.argv[1:3] = []
+real, count = builtins.__import__, 0
+
+def imported(*words, **named):
+    global count
+    began = {"pageowner.cli", "pageowner.page_owner_sort"} & set(sys.modules)
+    if began or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        count += 1
+        if count == at:
+            os.kill(os.getpid(), signal.SIGINT)
+    return real(*words, **named)
+
+builtins.__import__ = imported
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 8, 20, 60, 200, 500, 900])
+def test_an_interrupt_among_the_imports_ends_in_silence(at: int, some_records: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED, "pageowner", str(at), "report",
+                           some_records], capture_output=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (130, b"")
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 8])
+def test_so_does_one_in_page_owner_sort(at: int, some_records: Path, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED, "pageowner.page_owner_sort",
+                           str(at), some_records, tmp_path / "out"], capture_output=True,
+                          check=False)
+    assert (done.returncode, done.stderr.strip()) == (130, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(one) for one in
+                Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU: no other process reads")
+@pytest.mark.parametrize("words", [["pageowner", "save", "OUT"], ["pageowner.page_owner_sort"]])
+def test_no_worker_outlives_a_command_that_is_killed(
+        words: list[str], dump_text: Path, tmp_path: Path) -> None:
+    module, *rest = words
+    out = str(tmp_path / "out")
+    rest = [out if word == "OUT" else word for word in rest]
+    with subprocess.Popen([sys.executable, "-m", module, *rest, dump_text,
+                           *([] if rest else [out])], stderr=subprocess.PIPE) as process:
+        workers: list[int] = []
+        while not workers and process.poll() is None:
+            workers = _children(process.pid)
+        assert workers, "it has ended without one"
+        time.sleep(0.2)
+        for worker in workers:  # so that they cannot end by themselves
+            os.kill(worker, signal.SIGSTOP)
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 10
+    while any(map(_runs, workers)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    left = [worker for worker in workers if _runs(worker)]
+    for worker in left:
+        os.kill(worker, signal.SIGKILL)
+    assert not left
