@@ -54,7 +54,10 @@ def pageowner() -> int:
     """The command ``pageowner``; the exit status."""
     from pageowner.cli import main
 
-    return main()
+    try:
+        return main()
+    except KeyboardInterrupt:  # while an error was told
+        return 128 + _signal.SIGINT
 
 
 def page_owner_sort() -> int:
