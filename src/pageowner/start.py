@@ -57,7 +57,7 @@ def pageowner() -> int:
     try:
         return main()
     except KeyboardInterrupt:  # while an error was told
-        return 128 + _signal.SIGINT
+        return 128 + 2
 
 
 def page_owner_sort() -> int:
