@@ -20,7 +20,7 @@ from machine import mapped_frames
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.memory_ranges import ram_ranges
-from pageowner.tracker import lifecycle, loading, survey
+from pageowner.tracker import lifecycle, loading, maps, survey
 from pageowner.tracker.capture import capture
 from pageowner.tracker.libbpf import _PRINT, BpfError, Libbpf
 from pageowner.tracker.maps import PIN_DIRECTORY, Store, open_store
@@ -122,6 +122,18 @@ def test_on_when_on_says_so_and_names_what_differs() -> None:
     with pytest.raises(PageownerError, match="already with --depth 8, not with --depth 32;"):
         lifecycle.on(lifecycle.Options(depth=32))
     assert lifecycle.status().options.depth == 8
+
+
+@pytest.mark.usefixtures("off")
+def test_records_of_another_version_are_refused_and_off_ends_them(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    lifecycle.on()
+    monkeypatch.setattr(maps, "identity", lambda: "another")
+    for ask in (lifecycle.status, lifecycle.on, capture):
+        with pytest.raises(PageownerError, match=r"another version .* pageowner off, then on"):
+            ask()
+    assert lifecycle.off()
+    assert not lifecycle.is_on()
 
 
 def test_options_that_cannot_be_are_usage_errors(bpf: Libbpf) -> None:

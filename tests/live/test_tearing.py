@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import tearing
 
+import tearing
 from pageowner.tracker import reading
 from pageowner.tracker.libbpf import Libbpf
 

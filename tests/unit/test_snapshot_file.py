@@ -441,3 +441,17 @@ def test_a_snapshot_that_an_older_version_wrote_is_still_read(path: Path) -> Non
     assert (snapshot.table.num_rows, snapshot.pages) == (90, 94)
     assert snapshot.meta.counters["damaged"] == 1
     assert snapshot.report(by="comm,stack")["pages"].to_pylist()[0] > 1
+
+
+def test_nothing_that_a_capture_says_is_dropped_when_its_file_is_read() -> None:
+    import inspect
+    import re
+
+    from pageowner.formats.saved_metadata import Extra
+    from pageowner.tracker import capture
+
+    source = inspect.getsource(capture)
+    written = set(re.findall(r'\.extra\["(\w+)"\]', source))
+    written |= set(re.findall(r'"(\w+)":', source[source.index("extra={"):].split("})")[0]))
+    assert {"memory", "unexplained", "since_ns"} <= written
+    assert written <= set(Extra.__struct_fields__)

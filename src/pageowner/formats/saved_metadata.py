@@ -90,6 +90,16 @@ class Event(Struct):
     last_ns: Time | UnsetType | None = UNSET
 
 
+class Unexplained(Struct):
+    """An item of ``extra.unexplained`` (`pageowner.analysis.unexplained`)."""
+
+    kind: Short
+    order: Order
+    pages: Frames
+    zone: Short | None = None
+    block: Short | None = None
+
+
 class Extra(Struct):
     """``extra``: what only some sources know."""
 
@@ -100,6 +110,7 @@ class Extra(Struct):
     no_block_types: Name | UnsetType | None = UNSET
     memory: Between | UnsetType = UNSET
     extfrag: Annotated[list[Event], Meta(max_length=1 << 16)] | UnsetType = UNSET
+    unexplained: Annotated[list[Unexplained], Meta(max_length=1 << 16)] | UnsetType = UNSET
 
 
 class Saved(Struct):

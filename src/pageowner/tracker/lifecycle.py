@@ -26,7 +26,7 @@ from pageowner.errors import PageownerError, UsageError
 from pageowner.hook_states import ATTACHED
 from pageowner.kernel import gfp, zones
 from pageowner.kernel.memory_ranges import ram_ranges
-from pageowner.tracker import early, memo, pins, requirements
+from pageowner.tracker import compiled, early, memo, pins, requirements
 from pageowner.tracker.filters import cgroup, process
 from pageowner.tracker.hooks import (
     FEXIT_HOOKS,
@@ -420,6 +420,7 @@ def _facts(options: Options, found: Calibration, sizes: Sizes, ranges: list[tupl
            page_struct: int) -> dict[str, Any]:
     return {
         "options": asdict(options),
+        "object": compiled.identity(),
         "hooks": {},
         "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         "kernel": platform.release(),

@@ -6,12 +6,12 @@ import os
 import platform
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pageowner.tracker.calibrate import Calibration, calibrate, this_thread
+from pageowner.tracker.compiled import image
 from pageowner.tracker.libbpf import MMAPABLE, BpfError, Libbpf, Link, Object
 from pageowner.tracker.maps import (
     FREED,
@@ -45,11 +45,6 @@ _STORES_IN_ORDER = frozenset({"x86_64"})
 _AT_ONCE = 256
 """Spans that are put into the table together: each time waits for a grace period of RCU, and until
 then each holds a file descriptor, of which a process has 1,024 most often."""
-
-
-def image() -> bytes:
-    """The compiled BPF object as it is in the package."""
-    return resources.files("pageowner.tracker").joinpath("page_owner.bpf.o").read_bytes()
 
 
 def _power_of_two(n: int) -> int:

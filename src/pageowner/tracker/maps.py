@@ -34,6 +34,7 @@ import numpy as np
 from pageowner.errors import PageownerError
 from pageowner.kernel.vmstat import pages_freed
 from pageowner.tracker import pins
+from pageowner.tracker.compiled import identity
 from pageowner.tracker.libbpf import BpfError, Libbpf, LibbpfMissing, libbpf
 from pageowner.tracker.pins import PIN_DIRECTORY
 from pageowner.tracker.seen import with_seen
@@ -187,18 +188,22 @@ def map_array(fd: int, dtype: np.dtype[Any], entries: int, write: bool = False) 
 
 _READINGS = 4
 
+_OTHER = ("tracking was turned on by another version of pageowner, whose records this one cannot"
+          " read; use that one, or begin again with: sudo pageowner off, then on")
+
 _ENDED = "tracking was turned off while it was being read; start it with: sudo pageowner on"
 
 
 class Store:
     """Everything that the tracker knows, at the moment it is read.
 
-    Made by `open_store`. ``facts`` are those of `lifecycle.on`: ``options``, ``hooks`` (name to
-    state as it was at the end of `on`), ``since_ns`` (CLOCK_MONOTONIC), ``since_wall`` (seconds
-    since 1970), ``boot_id``, ``kernel``, ``vmemmap``, ``page_struct_size``, ``span_shift``,
-    ``depth``, ``early_pages``, ``freed_before`` (see `loading.Tracker`), ``ranges`` (page frames
-    covered, ``[first, after]``), ``spans`` (span numbers are below), ``spares``, ``other_spans``
-    (their numbers, where there is or was memory beside the ranges).
+    Made by `open_store`. ``facts`` are those of `lifecycle.on`: ``options``, ``object``
+    (`compiled.identity`), ``hooks`` (name to state as it was at the end of `on`), ``since_ns``
+    (CLOCK_MONOTONIC), ``since_wall`` (seconds since 1970), ``boot_id``, ``kernel``, ``vmemmap``,
+    ``page_struct_size``, ``span_shift``, ``depth``, ``early_pages``, ``freed_before`` (see
+    `loading.Tracker`), ``ranges`` (page frames covered, ``[first, after]``), ``spans`` (span
+    numbers are below), ``spares``, ``other_spans`` (their numbers, where there is or was memory
+    beside the ranges).
     """
 
     def __init__(self, bpf: Libbpf, directory: str, fds: dict[str, int] | None = None,
@@ -531,17 +536,21 @@ _ROOTS = "the tracker's maps are root's; run with sudo"
 def open_store(directory: str = PIN_DIRECTORY) -> Store:
     """The running tracker's maps.
 
-    Raises PageownerError if tracking is off, this process may not open the maps, or libbpf is not
-    installed.
+    Raises PageownerError if tracking is off, was turned on by another version, this process may
+    not open the maps, or libbpf is not installed.
     """
     try:
         bpf = libbpf()
         folder = pins.open_folder(directory)
         try:
-            return Store(bpf, directory, folder=folder)
+            store = Store(bpf, directory, folder=folder)
         except BaseException:
             os.close(folder)
             raise
+        if store.facts.get("object") != identity():
+            store.close()
+            raise PageownerError(_OTHER)
+        return store
     except LibbpfMissing as error:
         raise PageownerError(str(error) if os.geteuid() == 0 else _ROOTS) from error
     except OSError as error:
