@@ -28,6 +28,7 @@ MIB = 1 << 20
 MADV_FREE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_PAGEOUT = 8, 14, 15, 21
 MADV_DONTNEED, MADV_REMOVE = 4, 9
 MAP_HUGETLB = 0x40000
+THP = Path("/sys/kernel/mm/transparent_hugepage")
 MAP_HUGE_2MB = 21 << 26
 """The size has to be said: with pages of 16 or 64 KiB the usual one is larger."""
 PR_SET_NAME = 15
@@ -92,7 +93,9 @@ class Region:
         self.start = address if flags & MAP_HUGETLB else (address + HUGE - 1) & -HUGE
 
     def advise(self, advice: int, offset: int = 0, length: int | None = None) -> None:
-        """madvise a part."""
+        """madvise a part. All pages are small where the kernel has no huge ones (PREEMPT_RT)."""
+        if advice == MADV_NOHUGEPAGE and not THP.exists():
+            return
         length = self.size - offset if length is None else length
         check(libc.madvise(self.start + offset, length, advice), f"madvise {advice}")
 
