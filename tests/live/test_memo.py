@@ -59,16 +59,22 @@ def varied_load(folder: Path) -> None:
         os.unlink(folder / f"file-{i}")
 
 
+def all_checked(store: Store) -> dict[str, int]:
+    """The counters where each hit is checked, when no other CPU is between a hit and its
+    check; a check left out would stay so."""
+    for _ in range(100):
+        now = counters(store)
+        if now["checks"] == now["hits"]:
+            break
+    return now
+
+
 @pytest.mark.parametrize("depth", [1, 16, 64])
 def test_every_recognised_stack_is_what_the_unwinder_finds(tmp_path: Path, depth: int) -> None:
     with lifecycle.tracking(Options(memo_check=1, depth=depth)) as store:
         needs_memo(store)
         varied_load(tmp_path)
-        # Another CPU may be between the hit and its check; a check left out would stay so.
-        for _ in range(100):
-            now = counters(store)
-            if now["checks"] == now["hits"]:
-                break
+        now = all_checked(store)
     assert now["hits"] > 10_000
     assert now["checks"] == now["hits"]
     assert now["differences"] == 0
@@ -103,11 +109,14 @@ def test_learning_that_takes_long_goes_on_the_next_time(tmp_path: Path,
         needs_memo(store)
         varied_load(tmp_path)
         first = counters(store)
-        for _ in range(2):
-            varied_load(tmp_path)
-        now = counters(store)
+        touch()
+        before = counters(store)
+        touch()
+        now = all_checked(store)
+    # Of whatever else the machine does there are always stacks that have not come often enough yet:
+    # what is learned by then is our own.
     assert first["long"] > 0
-    assert now["hits"] > 10 * now["long"]
+    assert now["hits"] - before["hits"] > 0.9 * PAGES
     assert now["checks"] == now["hits"]
     assert now["differences"] == 0
 
