@@ -391,8 +391,10 @@ class Store:
         return counters
 
     def hooks(self) -> list[Hook]:
-        """The attached programs."""
-        hooks = []
+        """The attached programs, where they are pinned."""
+        hooks: list[Hook] = []
+        if not self.directory:
+            return hooks
         for pin in sorted(name for name in os.listdir(self._pins) if name.startswith("link_")):
             link = self._pinned(pin)
             try:
