@@ -16,6 +16,7 @@ from pageowner.report.terminal import paper
 from pageowner.report.tracking import draw_at_boot
 from pageowner.tracker import at_boot
 from pageowner.tracker.lifecycle import Options
+from pageowner.walking import why_not_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +78,9 @@ def test_paths_that_a_unit_cannot_hold_are_refused(program: str) -> None:
 
 @pytest.fixture
 def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of units of a systemd that does what the file ``systemctl`` says."""
+    """A folder of units of a systemd that does what the file ``systemctl`` says, on a machine that
+    trusts any folder: these tests may lie below /tmp, from which nothing is run at boot."""
+    monkeypatch.setattr(at_boot, "why_not_own", lambda folder, sticky: "")
     tool = tmp_path / "bin" / "systemctl"
     tool.parent.mkdir()
     tool.write_text("#!/bin/sh\nexit 0\n")
@@ -163,7 +166,7 @@ def test_what_another_user_could_change_is_not_run_at_boot(
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     # as if this was no folder of tests below /tmp, which all may write to
-    real = at_boot.why_not_own
+    real = why_not_own
     monkeypatch.setattr(at_boot, "why_not_own", lambda folder, sticky: "" if os.path.samestat(
         os.fstat(folder), os.stat("/tmp")) else real(folder, sticky))
     monkeypatch.setattr("sys.argv", [str(program)])

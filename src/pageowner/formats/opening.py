@@ -40,7 +40,7 @@ class Opened:
     stream: BinaryIO
     size: int | None
     head: bytes
-    file: BinaryIO | io.FileIO | None = None
+    file: BinaryIO | io.BufferedReader | io.FileIO | None = None
 
     def close(self) -> None:
         """Close the stream and the file."""
@@ -95,7 +95,8 @@ def _looked_at(raw: io.FileIO, name: str, mode: os.stat_result) -> Opened:
             unpacked = io.BufferedReader(cast(io.RawIOBase, _unpack(kind, buffered)), 1 << 16)
             with reading(label):
                 head = unpacked.peek(_HEAD)[:_HEAD]
-            return Opened(label, unpacked, None, head, raw)
+            # Held here, since what unpacks lets go of it unclosed.
+            return Opened(label, unpacked, None, head, buffered)
     size = mode.st_size if regular and mode.st_size and name != "-" else None
     return Opened(label, buffered, size, packed, raw)
 
@@ -112,6 +113,10 @@ class _Begun(io.RawIOBase):
 
     def fileno(self) -> int:
         return self._rest.fileno()
+
+    def close(self) -> None:
+        super().close()
+        self._rest.close()
 
     def readinto(self, buffer: Any) -> int | None:
         if not self._first:
