@@ -218,6 +218,9 @@ class Store:
         if facts is None:
             raw = bpf.lookup(self.fd("config"), bytes(4), CONFIG_BYTES) or b""
             facts = json.loads(raw.rstrip(b"\0") or b"{}")
+            if facts.get("object") != identity():
+                os.close(self._fds.pop("config"))
+                raise PageownerError(_OTHER)
         self.facts: dict[str, Any] = facts
         self.span_shift = int(self.facts["span_shift"])
         self.depth = int(self.facts["depth"])
@@ -545,14 +548,10 @@ def open_store(directory: str = PIN_DIRECTORY) -> Store:
         bpf = libbpf()
         folder = pins.open_folder(directory)
         try:
-            store = Store(bpf, directory, folder=folder)
+            return Store(bpf, directory, folder=folder)
         except BaseException:
             os.close(folder)
             raise
-        if store.facts.get("object") != identity():
-            store.close()
-            raise PageownerError(_OTHER)
-        return store
     except LibbpfMissing as error:
         raise PageownerError(str(error) if os.geteuid() == 0 else _ROOTS) from error
     except OSError as error:
