@@ -53,7 +53,7 @@ def fragmentation(snapshot: Snapshot, by: str | Sequence[str] = "stack", *,
     - ``zones``: for each its ``name``, ``mixed`` (blocks by type), ``states`` (pageblocks by state,
       see `blocks.STATES`)
     - ``mixed_exact``: whether ``mixed`` is what the kernel counts, or a lower bound (see `Mixed`);
-      ``mixed_unjudged``: pages that it leaves out, since their own type is not known
+      ``mixed_unjudged``: pages that it leaves out, since their type or their block's is not known
     - ``contents``: pageblocks by how much of them is of each kind, in the steps ``bins``
     - ``free``: see `indices`; empty where the source does not tell
     - ``polluters``: owners by ``by``, the first ``top`` (all if None), with their ``tasks`` and

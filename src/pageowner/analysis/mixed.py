@@ -36,7 +36,8 @@ class Mixed:
     Unmovable (or Reclaimable) if not. Those are fewer than the kernel would count. ``foreign``:
     which allocations are of another type than their block, ``block``: the pageblock in which each
     begins (both one item an allocation). ``unjudged``: pages in blocks of known type whose own type
-    is not known, as of those allocated before tracking began: the kernel may count more for them.
+    is not known, as of those allocated before tracking began, and those of larger allocations in
+    blocks beyond their first, whose type is not known: the kernel may count more for them.
     """
 
     counts: dict[tuple[int, str], int]
@@ -56,7 +57,7 @@ def mixed(snapshot: Snapshot, memory: Memory) -> Mixed:
     ones. Pages on the CPUs' lists are free there and here: their record is marked so.
 
     Of an allocation larger than a pageblock the dump tells the type of its first block only: the
-    others are not judged.
+    others are not judged. (The kernel does count them: each page of it has a record there.)
     """
     block = memory.first >> memory.pageblock_order
     types = key(snapshot, "block")
@@ -74,6 +75,9 @@ def _as_counted(snapshot: Snapshot, memory: Memory, block: NDArray[np.int64], ty
     own_type = _places(own)[own.codes][memory.row]
     foreign = has_row & (block_type >= 0) & (own_type >= 0) & (own_type != block_type)
     unjudged = int(memory.pages[has_row & (block_type >= 0) & (own_type < 0)].sum())
+    beyond = memory.first + memory.pages - ((block + 1) << memory.pageblock_order)
+    judged = has_row & (block_type >= 0) & (own_type >= 0)
+    unjudged += int(np.maximum(beyond[judged], 0).sum())
     rows = np.flatnonzero(foreign)
     where = memory.stretch_of(memory.first[rows])
     # A block across zones is counted in each.

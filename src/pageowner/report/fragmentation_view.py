@@ -232,8 +232,9 @@ def _mixed(found: Mapping[str, Any], paper: Paper) -> None:
     if not found["mixed_exact"]:
         _aside(paper, "the types of pageblocks are not known here: the kernel may count more")
     elif found["mixed_unjudged"]:
-        _aside(paper, f"{count(found['mixed_unjudged'])} pages are left out, as their own type is"
-                      " not known (early or untracked): the kernel may count more")
+        _aside(paper, f"{count(found['mixed_unjudged'])} pages are left out, as their type"
+                      " (early or untracked) or their block's (beyond the first of an allocation)"
+                      " is not known: the kernel may count more")
 
 
 def _free(zones: Sequence[Mapping[str, Any]], wanted: int, meta: Metadata, paper: Paper) -> None:
