@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def counters(store: Store) -> dict[str, int]:
-    return memo.read_counters(store.bpf, store.fd("memo_states"))
+    return memo.read_counters(store.bpf, store.fd("memo_states"), store.fd("counters"))
 
 
 def hit_rate(seconds: float) -> None:

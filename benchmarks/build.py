@@ -127,7 +127,8 @@ def main() -> None:
                     compiled(tree, part[:1])
                     taken[way][turn] += compiled(tree, part)
                     if isinstance(store, Store) and way == MEMO:
-                        said = memo.read_counters(store.bpf, store.fd("memo_states"))
+                        said = memo.read_counters(store.bpf, store.fd("memo_states"),
+                                                  store.fd("counters"))
                         stacks += said["hits"] + said["misses"]
                         hits += said["hits"]
     print(f"{', '.join(folders)} of Linux {VERSION}, {os.cpu_count()} compilers, {len(parts)} parts"

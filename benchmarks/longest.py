@@ -75,7 +75,7 @@ def together(one: dict[str, Timing], other: dict[str, Timing]) -> dict[str, Timi
 
 
 def counters(store: Store) -> dict[str, int]:
-    return memo.read_counters(store.bpf, store.fd("memo_states"))
+    return memo.read_counters(store.bpf, store.fd("memo_states"), store.fd("counters"))
 
 
 def learning(stacks: int) -> None:

@@ -24,7 +24,7 @@ PAGES = 4096
 
 
 def counters(store: Store) -> dict[str, int]:
-    return memo.read_counters(store.bpf, store.fd("memo_states"))
+    return memo.read_counters(store.bpf, store.fd("memo_states"), store.fd("counters"))
 
 
 def needs_memo(store: Store) -> None:
@@ -173,5 +173,5 @@ def test_a_program_that_is_not_on_a_stack_gets_none_from_it(bpf: Libbpf) -> None
         main = tracker.load("on_alloc", "made_up")
         for _ in range(3):
             bpf.run(main.program_fd("on_alloc"), 64, 0, 0, 0)
-        now = memo.read_counters(bpf, main.map_fd("memo_states"))
+        now = memo.read_counters(bpf, main.map_fd("memo_states"), main.map_fd("counters"))
     assert (now["hits"], now["misses"], now["other_stack"]) == (0, 3, 3)

@@ -22,6 +22,7 @@ from pageowner.tracker.maps import (
     SPARES,
     TASK_SLOT,
     Store,
+    hot,
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "spec"))
@@ -254,6 +255,9 @@ def test_random_events_leave_the_same_store(bpf: Libbpf, filters: dict[str, int]
         assert counters["nested_allocs"] + counters["nested_frees"] == pair.nested > 0
         assert counters["freed_pages"] == pair.freed_pages > counters["frees"]
         holds = Counter(int(record["task_id"]) & TASK_SLOT for record in records)
+        for at_hand in hot(bpf, store.fd("counters")).flat:
+            for task, n in (("task_id", "held"), ("left_id", "left")):
+                holds[int(at_hand[task]) & TASK_SLOT] += int(at_hand[n])
         refs = {slot: int(n) for slot, n in enumerate(store.tasks["refs"]) if n}
-        assert refs == dict(holds), "references of tasks are the records that name them"
+        assert refs == dict(+holds), "references of tasks are the records that name them"
         assert counters["tasks_full"] == counters["stacks_full"] == counters["out_of_range"] == 0

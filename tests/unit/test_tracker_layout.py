@@ -53,6 +53,7 @@ def struct(name: str) -> dict[str, tuple[int, int]]:
     ("question", maps.QUESTION),
     ("sighting", calibrate.SIGHTING),
     ("timing", timings.TIMING),
+    ("hot", maps.HOT),
 ])
 def test_a_struct_is_laid_out_the_same(name: str, dtype: np.dtype) -> None:
     members = struct(name)
@@ -71,6 +72,7 @@ def test_numbers_have_the_same_names() -> None:
     assert [f"COUNT_{name.upper()}" for name in maps.COUNTERS] == enum("counter")[:-1]
     assert [f"HOOK_{name.upper()}" for name in loading.HOOK_NUMBERS] == enum("hook")[:-1]
     assert [f"MEMO_{name.upper()}" for name in memo.MEMO_COUNTERS] == enum("memo_counter")[:-1]
+    assert len(loading.HOOK_NUMBERS) == maps.HOOKS
     assert len(memo.MEMO_COUNTERS) <= define("MEMO_SLOTS")
     behind = [name.removeprefix("TIMING_").lower() for name in enum("timed")[:-1]]
     assert (*loading.HOOK_NUMBERS, *behind) == timings.NAMES

@@ -33,25 +33,28 @@ INLINE int passes(u64 pfn, u32 order, u32 gfp_mask)
 	return 1;
 }
 
-INLINE void allocated(void *context, struct scratch *scratch, u64 pfn, u32 order, u32 gfp_mask,
+INLINE void allocated(void *context, struct cpu *cpu, u64 pfn, u32 order, u32 gfp_mask,
 		      u32 hook)
 {
 	struct task_struct *current;
 	struct record *record;
 	u32 stack, task;
+	u64 ts;
 
 	if (filters && !passes(pfn, order, gfp_mask)) {
 		own_filtered(pfn, order, gfp_mask);
 		return;
 	}
-	/* The record is in no cache, as a rule: asked for now it is there when it is needed. */
+	/* The record is in no cache, as a rule: asked for now it is there when it is needed. Before
+	 * that the clock, which waits until all that was asked for is there (lfence, on x86). */
+	ts = bpf_ktime_get_ns();
 	record = order ? NULL : record_at(pfn);
 	if (record)
 		(void)RECORD_WORD(record);
 	current = bpf_get_current_task_btf();
-	stack = stack_id_of(context, scratch, current, hook, (u64)order << 32 | gfp_mask);
-	task = task_id_of(scratch, current, hook);
-	if (!record || !own_page(record, gfp_mask, stack, task))
+	stack = stack_id_of(context, cpu, current, hook, (u64)order << 32 | gfp_mask);
+	task = task_id_of(&cpu->hot[hook], current, hook);
+	if (!record || !own_page(record, gfp_mask, stack, task, ts))
 		own(pfn, order, gfp_mask, stack, task);
 }
 
@@ -94,18 +97,24 @@ INLINE void keep_free_side(void *context, u64 pfn, u32 hook)
 	drop_task(task, 1);
 }
 
-INLINE void was_freed(u64 pfn, u32 order)
+INLINE void was_freed(struct hot *hot, u64 pfn, u32 order)
 {
 	struct record *record = record_for(pfn);
-	u32 word;
+	u32 word, task;
 
 	if (!record) {
 		count(COUNT_OUT_OF_RANGE, 1);
 		return;
 	}
 	word = RECORD_WORD(record);
-	if (!is_block(word) || order_in(word) != order || !forget(record, word))
-		free_part(pfn, order);
+	task = *(volatile u32 *)&record->task_id;
+	if (is_block(word) && order_in(word) == order &&
+	    replace_word(record, word, next_word(word, record_word(0, STATE_NONE, 0)))) {
+		if (state_in(word) == STATE_OWNED)
+			leave_task(hot, task);
+		return;
+	}
+	free_part(pfn, order);
 }
 
 #endif

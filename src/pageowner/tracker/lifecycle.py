@@ -229,7 +229,7 @@ def status() -> Status:
         return Status(on=False, left=_left())
     with open_store() as store:
         facts = store.facts
-        memo_counters = memo.read_counters(store.bpf, store.fd("memo_states"))
+        memo_counters = memo.read_counters(store.bpf, store.fd("memo_states"), store.fd("counters"))
         found = Status(
             on=True,
             options=Options(**facts["options"]),

@@ -63,7 +63,9 @@ __all__ = [
     "Hook",
     "Span",
     "Store",
+    "hot",
     "open_store",
+    "per_cpu",
 ]
 
 NONE, OWNED, EARLY, FILTERED, DIVIDED, WRITTEN = range(6)
@@ -130,6 +132,18 @@ def stack_type(depth: int) -> np.dtype[np.void]:
     return np.dtype([("hash", "u8"), ("n", "u4"), ("spare", "u4"), ("frames", "u8", (depth,))])
 
 
+HOT = np.dtype([
+    ("busy", "u4"), ("task_id", "u4"), ("held", "u4"), ("until_check", "u4"), ("seen", "u8"),
+    ("plain", "u8", 2), ("bottom", "u8"), ("after", "u8"), ("key", "u8"), ("hits", "u8"),
+    ("checks", "u8"), ("pid_tgid", "u8"), ("cgroup_id", "u8"), ("comm", "u8", 2),
+    ("raw_comm", "u8", 2), ("left_id", "u4"), ("left", "u4"),
+])
+"""struct hot, one for each CPU and hook, behind the counters."""
+
+HOOKS = 10
+"""How many hooks enum hook has (records.h)."""
+
+
 NESTED = "_nested"
 """Behind a hook's name: its second program, for the events that the first was too busy for."""
 
@@ -167,6 +181,22 @@ def possible_cpus(text: str | None = None) -> int:
     if text is None:
         text = Path("/sys/devices/system/cpu/possible").read_text()
     return int(text.strip().replace(",", "-").split("-")[-1]) + 1
+
+
+def per_cpu(bpf: Libbpf, fd: int, key: int = 0) -> NDArray[np.uint64]:
+    """An entry of a map that has one for each CPU, as words: a row for each."""
+    cpus = possible_cpus()
+    size = (bpf.map_info(fd).value_size + 7) // 8 * 8
+    values = bpf.lookup(fd, key.to_bytes(4, "little"), size * cpus) or bytes(size * cpus)
+    return np.frombuffer(values, np.uint64).reshape(cpus, -1)
+
+
+def hot(bpf: Libbpf, counters: int) -> NDArray[np.void]:
+    """What the programs have at hand (`HOT`), of the map counters: a row for each CPU, in it one
+    for each hook."""
+    words = per_cpu(bpf, counters)[:, len(COUNTERS) :]
+    size = HOOKS * HOT.itemsize // 8
+    return np.ascontiguousarray(words[:, :size]).view(HOT).reshape(len(words), HOOKS)
 
 
 def map_array(fd: int, dtype: np.dtype[Any], entries: int, write: bool = False) -> NDArray[Any]:
@@ -386,9 +416,7 @@ class Store:
 
     def counters(self) -> dict[str, int]:
         """`COUNTERS`, summed over the CPUs."""
-        cpus = possible_cpus()
-        raw = self.bpf.lookup(self.fd("counters"), bytes(4), 8 * len(COUNTERS) * cpus) or b""
-        sums = np.frombuffer(raw, "u8").reshape(cpus, len(COUNTERS)).sum(axis=0)
+        sums = per_cpu(self.bpf, self.fd("counters"))[:, : len(COUNTERS)].sum(axis=0)
         counters = dict(zip(COUNTERS, map(int, sums), strict=True))
         counters["freed_pages"] += counters["frees"] + counters["nested_frees"]  # the first of each
         return counters

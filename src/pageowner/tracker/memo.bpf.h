@@ -97,12 +97,9 @@ struct memo_frame {
 /* Per hook and CPU. */
 struct memo_state {
 	u64 plain[2];              /* pointers go through here and come out as numbers */
-	u64 counters[MEMO_SLOTS];
-	u32 until_check;
+	u64 counters[MEMO_SLOTS];  /* but for hits and checks: struct hot */
 	u32 top;                   /* words: index in window just after the highest word */
 	u32 stamp;                 /* of the chain that is being remembered */
-	u32 spare;
-	u64 key;                   /* of the chain that was looked for */
 	u64 bottom, after;         /* addresses: of the window, and where the stack ends */
 	struct memo_walk walk;
 	struct memo_frame fresh;   /* before it is in the table: programs have little stack */
@@ -222,81 +219,97 @@ INLINE u64 memo_word(struct memo_state *state, u32 at)
 /* ---- looking ---- */
 
 /* Where the window is. 0, or the counter of why there is none. */
-INLINE u32 memo_look(struct memo_state *state, struct task_struct *task, void *context)
+INLINE u32 memo_look(struct hot *hot, struct task_struct *task, void *context)
 {
 	u64 stack, bottom;
 
-	state->plain[0] = (u64)task->stack;
-	state->plain[1] = (u64)context;
+	hot->plain[0] = (u64)task->stack;
+	hot->plain[1] = (u64)context;
 	barrier();
-	stack = *(volatile u64 *)&state->plain[0];
-	bottom = *(volatile u64 *)&state->plain[1] - BELOW_CONTEXT * 8;
+	stack = *(volatile u64 *)&hot->plain[0];
+	bottom = *(volatile u64 *)&hot->plain[1] - BELOW_CONTEXT * 8;
 	if (bottom - stack > thread_size - TOP_WORDS * 8)
 		return MEMO_OTHER_STACK;
-	state->bottom = bottom;
-	state->after = stack + thread_size;
+	hot->bottom = bottom;
+	hot->after = stack + thread_size;
 	return 0;
 }
 
 /* Copy the window; if it cannot be done, it has no words. */
-GLOBAL int memo_copy(u32 hook)
+GLOBAL int memo_copy(u32 hook, u64 bottom, u64 after)
 {
 	struct memo_state *state = memo_state_of(hook);
-	u64 size;
+	u64 size = after - bottom;
 
 	if (!state)
 		return 0;
-	size = state->after - state->bottom;
+	state->bottom = bottom;
+	state->after = after;
 	state->top = size / 8;
 	if (size > WINDOW_WORDS * 8) {
 		size = WINDOW_WORDS * 8;
 		state->top = WINDOW_WORDS + TOP_WORDS;
 		if (bpf_probe_read_kernel(state->window + WINDOW_WORDS, TOP_WORDS * 8,
-					  (void *)(state->after - TOP_WORDS * 8)))
+					  (void *)(after - TOP_WORDS * 8)))
 			state->top = 0;
 	}
 	asm volatile("" : "+r"(size));
 	if (size > WINDOW_WORDS * 8 ||
-	    bpf_probe_read_kernel(state->window, size, (void *)state->bottom))
+	    bpf_probe_read_kernel(state->window, size, (void *)bottom))
 		state->top = 0;
 	return 0;
 }
 
 /* What words of the window are read with, in whichever way. */
 struct memo_reader {
-	struct memo_state *state;
+	struct memo_state *state;  /* COPIED */
 	char *place;               /* IN_PLACE: the window's first word */
 	u64 bottom, size;          /* of the window, in bytes; size of the copy, if it is copied */
+	u64 span;                  /* from its first word to the end of the stack */
 	u32 type;                  /* BY_CAST: of struct rb_node, in the kernel's BTF */
-	u8 how;
 };
 
-INLINE struct memo_reader memo_reader(struct memo_state *state, struct task_struct *task)
+/* Reads nothing of a stack whose copy has no state. */
+INLINE struct memo_reader memo_reader(u32 hook, u64 bottom, u64 after)
 {
-	struct memo_reader reader = {.state = state, .bottom = state->bottom, .how = reading};
+	struct memo_reader reader = {.bottom = bottom, .size = after - bottom, .span = after - bottom};
 
-	reader.size = state->after - state->bottom;
-	if (reader.how == IN_PLACE)
-		reader.place = (char *)task->stack + (thread_size - reader.size);
-	else if (reader.how == BY_CAST)
+	if (reading == IN_PLACE) {
+		reader.place = (char *)bpf_get_current_task_btf()->stack +
+			       (thread_size - reader.size);
+	} else if (reading == BY_CAST) {
 		reader.type = core_type_id(struct rb_node);
-	else
-		reader.size = state->top * 8;
+	} else {
+		reader.state = memo_state_of(hook);
+		if (reader.state)
+			reader.size = reader.state->top * 8;
+	}
 	return reader;
 }
 
-/* The word so many bytes above the window's first. */
-INLINE u64 memo_read(struct memo_reader *reader, u64 at)
+/* The word so many bytes above the window's first; how: as `reading`, a constant here. */
+INLINE u64 memo_read_as(struct memo_reader *reader, u64 at, u8 how)
 {
 	struct rb_node *word;
 
-	if (reader->how == IN_PLACE)
+	if (how == IN_PLACE)
 		return *(volatile u64 *)(reader->place + at);
-	if (reader->how == BY_CAST) {
+	if (how == BY_CAST) {
 		word = bpf_rdonly_cast((void *)(reader->bottom + at), reader->type);
 		return *(volatile unsigned long *)&word->__rb_parent_color;
 	}
-	return memo_word(reader->state, at / 8);
+	return reader->state ? memo_word(reader->state, at / 8) : 0;
+}
+
+INLINE u64 memo_read(struct memo_reader *reader, u64 at)
+{
+	u8 how = reading;
+
+	if (how == IN_PLACE)
+		return memo_read_as(reader, at, IN_PLACE);
+	if (how == BY_CAST)
+		return memo_read_as(reader, at, BY_CAST);
+	return memo_read_as(reader, at, COPIED);
 }
 
 /* Separates chains; that two have one key only costs a comparison. Of system calls the word 6
@@ -304,8 +317,7 @@ INLINE u64 memo_read(struct memo_reader *reader, u64 at)
  * them, tells them from exceptions. The size of the gap that system calls begin with is left out. */
 INLINE u64 memo_key(struct memo_reader *reader, u32 hook, u64 salt)
 {
-	u64 size = reader->state->after - reader->bottom;
-	u64 hash = hash_step(salt, hook | memo_epoch << 8 | size >> 9 << 40);
+	u64 hash = hash_step(salt, hook | memo_epoch << 8 | reader->span >> 9 << 40);
 
 	hash = hash_step(hash, memo_read(reader, reader->size - stack_padding - 6 * 8));
 	return hash_step(hash, memo_read(reader, reader->size - stack_padding - 22 * 8));
@@ -314,20 +326,18 @@ INLINE u64 memo_key(struct memo_reader *reader, u32 hook, u64 salt)
 #define CODE 0xffffffff00000000ULL /* the high half of addresses of code */
 
 /* Whether every word that this chain depends on is what it was. */
-INLINE int memo_same(struct memo_reader *reader, struct memo_chain *chain, u32 most)
+INLINE int memo_same_as(struct memo_reader *reader, struct memo_chain *chain, u32 most, u8 how)
 {
 	struct memo_check *check;
 	u64 at, expected;
 	u32 i, n;
 
-	if (chain->size && chain->size != reader->state->after - reader->bottom)
-		return 0;
 	n = chain->near;
 	for (i = 0; i < most; i++) { /* (i < n is no bound to verifiers before 6.8) */
 		if (i >= n)
 			break;
 		check = &chain->checks[i];
-		if (memo_read(reader, check->place) != (check->value | CODE))
+		if (memo_read_as(reader, check->place, how) != (check->value | CODE))
 			return 0;
 	}
 	n = chain->special;
@@ -341,81 +351,131 @@ INLINE int memo_same(struct memo_reader *reader, struct memo_chain *chain, u32 m
 			at = reader->size - at;
 		else if (check->kind == ON_STACK)
 			expected = reader->bottom + check->value;
-		if (memo_read(reader, at) != expected)
+		if (memo_read_as(reader, at, how) != expected)
 			return 0;
 	}
 	return 1;
 }
 
-/* The id of the stack if it is known, else 0. */
-INLINE u32 memo_find(struct memo_reader *reader, u64 key)
+INLINE int memo_same(struct memo_reader *reader, struct memo_chain *chain, u32 most)
 {
-	u32 set = key & memo_mask, tag = key >> 32 | 1, most = depth, way, id, version;
-	u64 size = memo_chain_size(), at;
+	u8 how = reading;
+
+	if (chain->size && chain->size != reader->span)
+		return 0;
+	if (how == IN_PLACE)
+		return memo_same_as(reader, chain, most, IN_PLACE);
+	if (how == BY_CAST)
+		return memo_same_as(reader, chain, most, BY_CAST);
+	return memo_same_as(reader, chain, most, COPIED);
+}
+
+/* The id of the stack if it is that of this chain, else 0. (A function that the verifier looks at
+ * once.) */
+GLOBAL u32 memo_try(struct hot *hot, u32 hook, u32 set, u32 way, u32 tag)
+{
+	u64 at = way & (MEMO_WAYS - 1), size = memo_chain_size();
 	char *tags = memo_set_at(set);
 	struct memo_chain *chain;
+	struct memo_reader reader;
+	u32 *held, id, version;
 
+	if (!hot || !tags)
+		return 0;
+	held = (u32 *)tags + at;
+	if (*(volatile u32 *)held != tag)
+		return 0;
+	asm volatile("%0 *= %1" : "+r"(at) : "r"(size));
+	chain = (struct memo_chain *)(tags + MEMO_TAGS + at);
+	reader = memo_reader(hook, hot->bottom, hot->after);
+	/* An interrupt's program may write it meanwhile: then it is not this chain. */
+	version = *(volatile u32 *)&chain->version;
+	id = *(volatile u32 *)&chain->stack_id;
+	barrier();
+	if (!memo_same(&reader, chain, depth))
+		return 0;
+	barrier();
+	if (version & 1 || *(volatile u32 *)&chain->version != version ||
+	    *(volatile u32 *)held != tag)
+		return 0;
+	if (!chain->used)
+		chain->used = 1;
+	return id;
+}
+
+GLOBAL u64 memo_key_of(struct hot *hot, u32 hook, u64 salt)
+{
+	struct memo_reader reader;
+
+	if (!hot)
+		return 0;
+	reader = memo_reader(hook, hot->bottom, hot->after);
+	return memo_key(&reader, hook, salt);
+}
+
+/* The id of the current stack if it is known, else 0: first whether it is the last one of this
+ * salt, most often it is. */
+INLINE u32 memo_recall(struct hot *hot, struct recent *recent, u32 hook, u64 salt)
+{
+	u32 set, way, tag, id, *tags, epoch = *(volatile u32 *)&memo_epoch;
+	u64 key;
+
+	if (recent && recent->salt == salt && recent->epoch == epoch) {
+		id = memo_try(hot, hook, recent->set, recent->way, recent->tag);
+		if (id)
+			return id;
+	}
+	key = memo_key_of(hot, hook, salt);
+	hot->key = key;
+	set = key & memo_mask;
+	tag = key >> 32 | 1;
+	tags = (u32 *)memo_set_at(set);
 	if (!tags)
 		return 0;
 	for (way = 0; way < MEMO_WAYS; way++) {
 		if (((volatile u32 *)tags)[way] != tag)
 			continue;
-		at = way;
-		asm volatile("" : "+r"(at)); /* no sums on the way to it */
-		asm volatile("%0 *= %1" : "+r"(at) : "r"(size));
-		chain = (struct memo_chain *)(tags + MEMO_TAGS + at);
-		/* An interrupt's program may write it meanwhile: then it is not this chain. */
-		version = *(volatile u32 *)&chain->version;
-		id = *(volatile u32 *)&chain->stack_id;
-		barrier();
-		if (!memo_same(reader, chain, most))
+		id = memo_try(hot, hook, set, way, tag);
+		if (!id)
 			continue;
-		barrier();
-		if (version & 1 || *(volatile u32 *)&chain->version != version ||
-		    ((volatile u32 *)tags)[way] != tag)
-			continue;
-		if (!chain->used)
-			chain->used = 1;
+		if (recent) {
+			recent->salt = salt;
+			recent->epoch = epoch;
+			recent->set = set;
+			recent->way = way;
+			recent->tag = tag;
+		}
 		return id;
 	}
 	return 0;
 }
 
-/* The id of the current stack if it is known, else 0: from the window to the chain. */
-APART u32 memo_recall(struct memo_state *state, struct task_struct *task, u32 hook, u64 salt)
-{
-	struct memo_reader reader = memo_reader(state, task);
-
-	state->key = memo_key(&reader, hook, salt);
-	return memo_find(&reader, state->key);
-}
-
 /* ---- checking ---- */
 
-INLINE int memo_due(struct memo_state *state)
+INLINE int memo_due(struct hot *hot)
 {
 	if (!check_every)
 		return 0;
-	if (state->until_check > 1) {
-		state->until_check--;
+	if (hot->until_check > 1) {
+		hot->until_check--;
 		return 0;
 	}
 	/* On average one of check_every, not in step with a loop of the load. */
-	state->until_check = check_every == 1 ? 1 : 1 + bpf_get_prandom_u32() % (2 * check_every - 1);
+	hot->until_check = check_every == 1 ? 1 : 1 + bpf_get_prandom_u32() % (2 * check_every - 1);
 	return 1;
 }
 
 /* The memo said that the n frames in scratch are stack `id`. Turns it off if that is wrong. */
-GLOBAL int memo_compare(u32 hook, u32 id, u32 n)
+GLOBAL int memo_compare(struct hot *hot, u32 hook, u32 id, u32 n)
 {
 	struct memo_state *state = memo_state_of(hook);
 	struct scratch *scratch = scratch_of(hook);
 	struct memo_difference *difference;
 	u32 zero = 0, i;
 
-	if (!state)
+	if (!state || !hot)
 		return 0;
-	state->counters[MEMO_CHECKS]++;
+	hot->checks++;
 	if (same_stack(id, hook))
 		return 1;
 	state->counters[MEMO_DIFFERENCES]++;
@@ -449,9 +509,7 @@ int measure_stack(u64 *context)
 	barrier();
 	state->counters[0] = *(volatile u64 *)&state->plain[0];
 	if (reading != COPIED) { /* at a distance that the verifier does not know */
-		state->bottom = state->counters[0];
-		state->after = state->bottom + thread_size;
-		reader = memo_reader(state, task);
+		reader = memo_reader(0, state->counters[0], state->counters[0] + thread_size);
 		state->counters[2] = memo_read(&reader, state->counters[3] & 8);
 	}
 	state->counters[1] = *(volatile u64 *)&state->plain[1];

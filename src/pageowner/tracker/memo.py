@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageowner.tracker.maps import possible_cpus
+from pageowner.tracker.maps import hot, per_cpu, possible_cpus
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -147,10 +147,13 @@ def stack_of(stack: int, size: int) -> tuple[int, int]:
     return (rounded, rounded - size) if good else (0, 0)
 
 
-def read_counters(bpf: Libbpf, fd: int) -> dict[str, int]:
-    """The memo's counters (`MEMO_COUNTERS`), over all hooks and CPUs; ``fd``: memo_states."""
-    total = sum(_states(bpf, fd, hook).sum(axis=0) for hook in range(_HOOKS))
-    return dict(zip(MEMO_COUNTERS, np.asarray(total).tolist(), strict=True))
+def read_counters(bpf: Libbpf, states: int, counters: int) -> dict[str, int]:
+    """The memo's counters (`MEMO_COUNTERS`), over all hooks and CPUs; the maps memo_states, and
+    counters, which has the hits and checks."""
+    total = sum(_states(bpf, states, hook).sum(axis=0) for hook in range(_HOOKS))
+    named = dict(zip(MEMO_COUNTERS, np.asarray(total).tolist(), strict=True))
+    at_hand = hot(bpf, counters)
+    return {**named, **{name: int(at_hand[name].sum()) for name in ("hits", "checks")}}
 
 
 def _array(values: list[int]) -> int:
@@ -160,10 +163,7 @@ def _array(values: list[int]) -> int:
 
 def _states(bpf: Libbpf, fd: int, hook: int) -> NDArray[np.uint64]:
     """The counters in struct memo_state, after two words: one row for each CPU."""
-    cpus = possible_cpus()
-    size = (bpf.map_info(fd).value_size + 7) // 8 * 8
-    values = bpf.lookup(fd, hook.to_bytes(4, "little"), size * cpus) or bytes(size * cpus)
-    return np.frombuffer(values, np.uint64).reshape(cpus, -1)[:, 2 : 2 + len(MEMO_COUNTERS)]
+    return per_cpu(bpf, fd, hook)[:, 2 : 2 + len(MEMO_COUNTERS)]
 
 
 def _symbols(path: str) -> dict[str, int]:

@@ -306,16 +306,19 @@ INLINE u32 memo_way(u32 set)
 }
 
 /* Remember the chain of the n frames in scratch as this stack. */
-GLOBAL int memo_remember(u32 hook, u64 key, u32 n, u32 stack_id)
+GLOBAL int memo_remember(struct hot *hot, u32 hook, u32 n, u32 stack_id)
 {
+	u64 key = hot ? hot->key : 0;
 	u32 set = key & memo_mask, tag = key >> 32 | 1, way, version;
 	struct memo_state *state = memo_state_of(hook);
 	struct memo_chain *chain;
 	u32 *held;
 	s32 why;
 
+	if (!hot)
+		return 0;
 	if (reading != COPIED)
-		memo_copy(hook);
+		memo_copy(hook, hot->bottom, hot->after);
 	way = memo_way(set);
 	chain = memo_chain_at(set, way);
 	held = memo_tag_at(set, way);

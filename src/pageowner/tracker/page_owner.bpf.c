@@ -25,28 +25,29 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
  * first one was too busy for. That an event was dealt with is read from the store as well: before
  * begin() and after end() the kernel still holds the first program to be running.
  */
-INLINE struct scratch *begin(u32 hook)
+INLINE struct cpu *begin(u32 hook)
 {
-	struct scratch *scratch = scratch_of(hook);
+	struct cpu *cpu = this_cpu();
+	struct hot *hot = cpu ? &cpu->hot[hook] : NULL;
 
-	if (!scratch || (skip_frames[hook] & 0xff) == NOT_BEGUN)
+	if (!hot || (skip_frames[hook] & 0xff) == NOT_BEGUN)
 		return NULL;
-	if (scratch->busy) {
+	if (hot->busy) {
 		if (hook < MEMO_HOOKS)
 			count(COUNT_REENTERED, 1);
 		return NULL;
 	}
-	*(volatile u32 *)&scratch->busy = 1;
-	*(volatile u64 *)&scratch->seen = 0;
+	*(volatile u32 *)&hot->busy = 1;
+	*(volatile u64 *)&hot->seen = 0;
 	barrier();
-	return scratch;
+	return cpu;
 }
 
-INLINE void end(struct scratch *scratch, u64 page)
+INLINE void end(struct cpu *cpu, u32 hook, u64 page)
 {
 	barrier();
-	*(volatile u64 *)&scratch->seen = page;
-	*(volatile u32 *)&scratch->busy = 0;
+	*(volatile u64 *)&cpu->hot[hook].seen = page;
+	*(volatile u32 *)&cpu->hot[hook].busy = 0;
 }
 
 /* Whether the first program has just dealt with this event, for the second one that follows it: the
@@ -54,38 +55,38 @@ INLINE void end(struct scratch *scratch, u64 page)
  * Once only: the next event of the same page is another. */
 INLINE int was_seen(u32 hook, u64 page)
 {
-	struct scratch *scratch = scratch_of(hook);
+	struct cpu *cpu = this_cpu();
 
-	if (!scratch || *(volatile u64 *)&scratch->seen != page)
+	if (!cpu || *(volatile u64 *)&cpu->hot[hook].seen != page)
 		return 0;
-	*(volatile u64 *)&scratch->seen = 0;
+	*(volatile u64 *)&cpu->hot[hook].seen = 0;
 	return 1;
 }
 
 INLINE int is_busy(u32 hook)
 {
-	struct scratch *scratch = scratch_of(hook);
+	struct cpu *cpu = this_cpu();
 
-	return scratch && *(volatile u32 *)&scratch->busy;
+	return cpu && *(volatile u32 *)&cpu->hot[hook].busy;
 }
 
 /* mm_page_alloc(page, order, gfp_flags, migratetype); page is NULL when nothing was found */
 SEC("raw_tp/mm_page_alloc")
 int on_alloc(u64 *context)
 {
-	struct scratch *scratch;
+	struct cpu *cpu;
 	u64 began;
 
 	if (!context[0])
 		return 0;
 	keep_cpu();
 	began = begin_timing();
-	scratch = begin(HOOK_ALLOC);
-	if (scratch) {
-		count_alone(COUNT_ALLOCS);
-		allocated(context, scratch, page_to_pfn(context[0]), context[1], context[2],
+	cpu = begin(HOOK_ALLOC);
+	if (cpu) {
+		count_alone(cpu, COUNT_ALLOCS);
+		allocated(context, cpu, page_to_pfn(context[0]), context[1], context[2],
 			  HOOK_ALLOC);
-		end(scratch, context[0]);
+		end(cpu, HOOK_ALLOC, context[0]);
 		end_timing(HOOK_ALLOC, began);
 	}
 	give_cpu();
@@ -107,7 +108,7 @@ INLINE int is_in_store(u64 pfn, u64 *context)
 SEC("raw_tp/mm_page_alloc")
 int on_nested_alloc(u64 *context)
 {
-	struct scratch *scratch;
+	struct cpu *cpu;
 	u64 began, pfn;
 
 	if (!context[0] || was_seen(HOOK_ALLOC, context[0]))
@@ -115,12 +116,12 @@ int on_nested_alloc(u64 *context)
 	keep_cpu();
 	began = begin_timing();
 	pfn = page_to_pfn(context[0]);
-	scratch = record_at(pfn) && (is_busy(HOOK_ALLOC) || !is_in_store(pfn, context))
+	cpu = record_at(pfn) && (is_busy(HOOK_ALLOC) || !is_in_store(pfn, context))
 		  ? begin(HOOK_NESTED_ALLOC) : NULL;
-	if (scratch) {
-		count_alone(COUNT_NESTED_ALLOCS);
-		allocated(context, scratch, pfn, context[1], context[2], HOOK_NESTED_ALLOC);
-		end(scratch, 0);
+	if (cpu) {
+		count_alone(cpu, COUNT_NESTED_ALLOCS);
+		allocated(context, cpu, pfn, context[1], context[2], HOOK_NESTED_ALLOC);
+		end(cpu, HOOK_NESTED_ALLOC, 0);
 		end_timing(HOOK_NESTED_ALLOC, began);
 	}
 	give_cpu();
@@ -129,34 +130,34 @@ int on_nested_alloc(u64 *context)
 
 /* The pages are counted to be held against the kernel's own count of them (kernel/vmstat.py): those
  * beyond the first of a block here, where the two programs may come in each other's way. */
-INLINE void count_free(enum counter which, u32 order)
+INLINE void count_free(struct cpu *cpu, enum counter which, u32 order)
 {
-	count_alone(which);
+	count_alone(cpu, which);
 	if (order)
 		count(COUNT_FREED_PAGES, (1ULL << (order & 31)) - 1);
 }
 
-INLINE void freed(u64 *context, struct scratch *scratch, u64 pfn, u32 hook)
+INLINE void freed(u64 *context, struct cpu *cpu, u64 pfn, u32 hook)
 {
-	was_freed(pfn, context[1]);
+	was_freed(&cpu->hot[hook], pfn, context[1]);
 	if (free_side)
 		keep_free_side(context, pfn, hook);
-	end(scratch, hook == HOOK_FREE ? context[0] : 0);
+	end(cpu, hook, hook == HOOK_FREE ? context[0] : 0);
 }
 
 /* mm_page_free(page, order) */
 SEC("raw_tp/mm_page_free")
 int on_free(u64 *context)
 {
-	struct scratch *scratch;
+	struct cpu *cpu;
 	u64 began;
 
 	keep_cpu();
 	began = begin_timing();
-	scratch = begin(HOOK_FREE);
-	if (scratch) {
-		count_free(COUNT_FREES, context[1]);
-		freed(context, scratch, page_to_pfn(context[0]), HOOK_FREE);
+	cpu = begin(HOOK_FREE);
+	if (cpu) {
+		count_free(cpu, COUNT_FREES, context[1]);
+		freed(context, cpu, page_to_pfn(context[0]), HOOK_FREE);
 		end_timing(HOOK_FREE, began);
 	}
 	give_cpu();
@@ -167,7 +168,7 @@ SEC("raw_tp/mm_page_free")
 int on_nested_free(u64 *context)
 {
 	u64 pfn = page_to_pfn(context[0]);
-	struct scratch *scratch;
+	struct cpu *cpu;
 	struct record *record;
 	u64 began;
 
@@ -176,11 +177,11 @@ int on_nested_free(u64 *context)
 	keep_cpu();
 	began = begin_timing();
 	record = record_at(pfn);
-	scratch = record && (state_in(RECORD_WORD(record)) != STATE_NONE || is_busy(HOOK_FREE))
+	cpu = record && (state_in(RECORD_WORD(record)) != STATE_NONE || is_busy(HOOK_FREE))
 		  ? begin(HOOK_NESTED_FREE) : NULL;
-	if (scratch) {
-		count_free(COUNT_NESTED_FREES, context[1]);
-		freed(context, scratch, pfn, HOOK_NESTED_FREE);
+	if (cpu) {
+		count_free(cpu, COUNT_NESTED_FREES, context[1]);
+		freed(context, cpu, pfn, HOOK_NESTED_FREE);
 		end_timing(HOOK_NESTED_FREE, began);
 	}
 	give_cpu();

@@ -181,6 +181,47 @@ enum hook {
 #define MEMO_HOOKS HOOK_NESTED_ALLOC /* those before it may recognise stacks */
 #define NOT_BEGUN 255  /* in skip_frames: the hooks on allocations and frees wait for each other */
 
+/* Who allocates, as a key. */
+struct task_key {
+	u64 pid_tgid;
+	u64 cgroup_id;
+	u64 comm[2];        /* COMM_LEN bytes */
+};
+
+/* A chain of the memo that was recognised of late: where it is, and what it was looked for with. */
+#define RECENT 4       /* a power of two */
+struct recent {
+	u64 salt;
+	u32 set;
+	u32 way;
+	u32 tag;
+	u32 epoch;
+};
+
+/*
+ * What nearly every event needs, per CPU and hook, side by side with the counters: one lookup gives
+ * all of it.
+ */
+struct hot {
+	u32 busy;           /* the program is at work on this CPU */
+	u32 task_id;        /* of the last event's task, and how many references to it are in hand */
+	u32 held;
+	u32 until_check;    /* stacks recognised until one is unwound too */
+	u64 seen;           /* the page of the last event that the first program dealt with */
+	u64 plain[2];       /* pointers go through here and come out as numbers */
+	u64 bottom;         /* addresses: of the window of the stack, and where the stack ends */
+	u64 after;
+	u64 key;            /* of the chain that was looked for */
+	u64 hits;           /* stacks recognised, and how many of them were unwound too */
+	u64 checks;
+	u64 pid_tgid;       /* of the last event's task */
+	u64 cgroup_id;
+	u64 comm[2];        /* (so far a struct task_key) */
+	u64 raw_comm[2];    /* its name as the kernel holds it, bytes after the end too */
+	u32 left_id;        /* a task of which references are to be given back, and how many */
+	u32 left;
+};
+
 /* How long events took, by hook, and behind the hooks what takes long in them: for the benchmark, and
  * only where it asked for it when loading. Buckets are quarters of powers of two of ns: 4 * log2 + the
  * next two bits. */

@@ -128,10 +128,17 @@ struct {
 	FIELD_NUMBER(max_entries, 1);
 } stacks SEC(".maps");
 
+/* What a CPU has for itself and needs for nearly every event, in one piece: one lookup finds it. */
+struct cpu {
+	struct counters counters;
+	struct hot hot[HOOKS];
+	struct recent recent[RECENT]; /* of allocations */
+};
+
 struct {
 	FIELD_NUMBER(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	FIELD_TYPE(key, u32);
-	FIELD_TYPE(value, struct counters);
+	FIELD_TYPE(value, struct cpu);
 	FIELD_NUMBER(max_entries, 1);
 } counters SEC(".maps");
 
@@ -151,20 +158,9 @@ struct {
 	FIELD_NUMBER(max_entries, 1);
 } config SEC(".maps");
 
-struct task_key {
-	u64 pid_tgid;
-	u64 cgroup_id;
-	u64 comm[COMM_LEN / sizeof(u64)];
-};
-
+/* What an event needs whose stack or task is not known at once. */
 struct scratch {
 	struct task_key key;       /* the current task */
-	struct task_key cached;    /* the task of the last event on this CPU, and its id */
-	u64 comm[COMM_LEN / sizeof(u64)]; /* its name as the kernel holds it, bytes after the end too */
-	u32 cached_id;
-	u32 busy;                  /* the program is at work on this CPU */
-	u64 seen;                  /* the page of the last event that the first program dealt with */
-	u64 plain[2];              /* typed pointers go through here and come out as numbers */
 	u64 frames[MAX_DEPTH];
 };
 
@@ -313,24 +309,26 @@ INLINE void in_order(void)
 	barrier();
 }
 
+INLINE struct cpu *this_cpu(void)
+{
+	u32 zero = 0;
+
+	return bpf_map_lookup_elem(&counters, &zero);
+}
+
 /* For what programs count that may come in each other's way on a CPU. */
 INLINE void count(enum counter which, u64 n)
 {
-	u32 zero = 0;
-	struct counters *all = bpf_map_lookup_elem(&counters, &zero);
+	struct cpu *cpu = this_cpu();
 
-	if (all)
-		__sync_fetch_and_add(&all->value[which], n);
+	if (cpu)
+		__sync_fetch_and_add(&cpu->counters.value[which], n);
 }
 
 /* For what one program alone counts, for every event: without the price of an atomic addition. */
-INLINE void count_alone(enum counter which)
+INLINE void count_alone(struct cpu *cpu, enum counter which)
 {
-	u32 zero = 0;
-	struct counters *all = bpf_map_lookup_elem(&counters, &zero);
-
-	if (all)
-		all->value[which]++;
+	cpu->counters.value[which]++;
 }
 
 INLINE struct scratch *scratch_of(u32 hook)

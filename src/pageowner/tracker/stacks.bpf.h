@@ -104,39 +104,48 @@ INLINE u32 unwind(void *context, u32 hook, struct scratch *scratch)
  * The id of the current stack: the only place that knows how stacks are found. What tells the
  * chains of this hook apart beforehand, if anything, is the salt.
  */
-INLINE u32 stack_id_of(void *context, struct scratch *scratch, struct task_struct *current, u32 hook,
+INLINE u32 stack_id_of(void *context, struct cpu *cpu, struct task_struct *current, u32 hook,
 		       u64 salt)
 {
+	struct hot *hot = &cpu->hot[hook];
 	struct memo_state *state = NULL;
+	struct recent *recent = NULL;
+	u32 n, i, id, why = MEMO_COUNTERS;
+	struct scratch *scratch;
 	u64 hash = 0, began;
-	u32 n, i, id, why;
 
-	if (memo && !memo_off && hook < MEMO_HOOKS)
-		state = memo_state_of(hook);
-	if (state) {
-		why = memo_look(state, current, context);
+	if (memo && !memo_off && hook < MEMO_HOOKS) {
+		why = memo_look(hot, current, context);
 		if (!why) {
 			if (reading == COPIED)
-				memo_copy(hook);
-			id = memo_recall(state, current, hook, salt);
+				memo_copy(hook, hot->bottom, hot->after);
+			if (hook == HOOK_ALLOC)
+				recent = &cpu->recent[(salt ^ salt >> 7) & (RECENT - 1)];
+			id = memo_recall(hot, recent, hook, salt);
 			if (id) {
-				state->counters[MEMO_HITS]++;
-				if (!memo_due(state))
+				hot->hits++;
+				if (!memo_due(hot))
 					return id;
-				n = unwind(context, hook, scratch);
-				if (n && memo_compare(hook, id, n))
+				scratch = scratch_of(hook);
+				n = scratch ? unwind(context, hook, scratch) : 0;
+				if (n && memo_compare(hot, hook, id, n))
 					return id;
-				state = NULL;
-			} else {
-				state->counters[MEMO_MISSES]++;
+				why = MEMO_COUNTERS;
 			}
-		} else {
-			state->counters[why & (MEMO_SLOTS - 1)]++;
-			state->counters[MEMO_MISSES]++;
-			state = NULL;
 		}
 	}
-	n = unwind(context, hook, scratch);
+	if (why < MEMO_COUNTERS) {
+		state = memo_state_of(hook);
+		if (state) {
+			state->counters[MEMO_MISSES]++;
+			if (why) {
+				state->counters[why & (MEMO_SLOTS - 1)]++;
+				state = NULL;
+			}
+		}
+	}
+	scratch = scratch_of(hook);
+	n = scratch ? unwind(context, hook, scratch) : 0;
 	if (!n)
 		return 0;
 	for (i = 0; i < MAX_DEPTH && i < depth; i++)
@@ -144,7 +153,7 @@ INLINE u32 stack_id_of(void *context, struct scratch *scratch, struct task_struc
 	id = find_stack(hook, n, hash ? hash : 1);
 	if (state) {
 		began = begin_timing();
-		memo_remember(hook, state->key, n, id);
+		memo_remember(hot, hook, n, id);
 		end_timing(HOOKS + TIMING_LEARN, began);
 	}
 	return id;
@@ -152,9 +161,9 @@ INLINE u32 stack_id_of(void *context, struct scratch *scratch, struct task_struc
 
 INLINE u32 stack_id(void *context, u32 hook, u64 salt)
 {
-	struct scratch *scratch = scratch_of(hook);
+	struct cpu *cpu = this_cpu();
 
-	return scratch ? stack_id_of(context, scratch, bpf_get_current_task_btf(), hook, salt) : 0;
+	return cpu ? stack_id_of(context, cpu, bpf_get_current_task_btf(), hook, salt) : 0;
 }
 
 #endif

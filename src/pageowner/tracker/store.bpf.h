@@ -313,13 +313,13 @@ GLOBAL int own(u64 pfn, u32 order, u32 gfp_mask, u32 stack, u32 task)
 }
 
 /* The same for a single page whose record is free for it, in place: nearly all are. 0: it is not. */
-INLINE int own_page(struct record *record, u32 gfp_mask, u32 stack, u32 task)
+INLINE int own_page(struct record *record, u32 gfp_mask, u32 stack, u32 task, u64 ts)
 {
 	u32 was = RECORD_WORD(record), what = record_word(0, STATE_OWNED, 0);
 
 	if (is_block(was) || is_held(was) || !mark(record, was, what))
 		return 0;
-	fill(record, bpf_ktime_get_ns(), stack, task, gfp_mask);
+	fill(record, ts, stack, task, gfp_mask);
 	publish(record, was, what);
 	return 1;
 }

@@ -45,16 +45,16 @@ INLINE int same_task(struct task *task, struct task_key *key)
 	       comm[1] == key->comm[1];
 }
 
-/* Take a reference to a slot that looked right, then see whether it is: with the reference held
+/* Take n references to a slot that looked right, then see whether it is: with a reference held
  * it can no longer change. 0 if it was not. */
-INLINE u32 hold_task(struct task *task, struct task_key *key)
+INLINE u32 hold_task(struct task *task, struct task_key *key, u32 n)
 {
-	u32 before = __sync_fetch_and_add(&task->refs, 1);
+	u32 before = __sync_fetch_and_add(&task->refs, n);
 	u32 id = *(volatile u32 *)&task->id;
 
 	if (!(before & TASK_TAKING) && id && same_task(task, key))
 		return id;
-	__sync_fetch_and_add(&task->refs, -1);
+	__sync_fetch_and_add(&task->refs, -n);
 	return 0;
 }
 
@@ -85,7 +85,7 @@ GLOBAL u32 find_task(u32 hook)
 		task = task_at(task_slot(hash, way));
 		if (!task || !same_task(task, key))
 			continue;
-		id = hold_task(task, key);
+		id = hold_task(task, key, 1);
 		if (id)
 			return id;
 	}
@@ -132,27 +132,60 @@ INLINE u64 current_cgroup_id(struct task_struct *current)
 	return node ? node->id : 0;
 }
 
+/* References are taken and given back so many at a time, by programs that nothing else shares their
+ * place with: few events then touch the task's entry at all, which all CPUs share. */
+#define HELD_AT_ONCE 64
+#define LEFT_AT_ONCE 1024
+
+/* Give back a reference of a record's task, later. */
+INLINE void leave_task(struct hot *hot, u32 id)
+{
+	if (!id)
+		return;
+	if (hot->left_id == id && hot->left < LEFT_AT_ONCE) {
+		hot->left++;
+		return;
+	}
+	if (hot->left)
+		drop_task(hot->left_id, hot->left);
+	hot->left_id = id;
+	hot->left = 1;
+}
+
 /* The id of the current task, with one reference. */
-INLINE u32 task_id_of(struct scratch *scratch, struct task_struct *current, u32 hook)
+INLINE u32 task_id_of(struct hot *hot, struct task_struct *current, u32 hook)
 {
 	u64 pid_tgid = (u64)(u32)current->tgid << 32 | (u32)current->pid;
+	u32 id, n = hook == HOOK_ALLOC ? HELD_AT_ONCE : 1;
 	u64 comm[COMM_LEN / sizeof(u64)], cgroup_id;
-	struct task_key *key, *cached;
+	struct scratch *scratch;
+	struct task_key *key;
 	struct task *task;
-	u32 id;
 
-	key = &scratch->key;
-	cached = &scratch->cached;
 	cgroup_id = current_cgroup_id(current);
 	comm[0] = *(volatile u64 *)&current->comm[0];
 	comm[1] = *(volatile u64 *)&current->comm[8];
-	if (scratch->cached_id && pid_tgid == cached->pid_tgid && cgroup_id == cached->cgroup_id &&
-	    comm[0] == scratch->comm[0] && comm[1] == scratch->comm[1]) {
-		task = task_at(scratch->cached_id);
-		id = task ? hold_task(task, cached) : 0;
-		if (id)
+	if (pid_tgid == hot->pid_tgid && cgroup_id == hot->cgroup_id &&
+	    comm[0] == hot->raw_comm[0] && comm[1] == hot->raw_comm[1]) {
+		/* With a reference in hand it is still the same. */
+		if (hot->held) {
+			hot->held--;
+			return hot->task_id;
+		}
+		task = hot->task_id ? task_at(hot->task_id) : NULL;
+		id = task ? hold_task(task, (struct task_key *)&hot->pid_tgid, n) : 0;
+		if (id) {
+			hot->held = n - 1;
 			return id;
+		}
 	}
+	scratch = scratch_of(hook);
+	if (!scratch)
+		return 0;
+	if (hot->held)
+		drop_task(hot->task_id, hot->held);
+	hot->held = 0;
+	key = &scratch->key;
 	key->pid_tgid = pid_tgid;
 	key->cgroup_id = cgroup_id;
 	/* The helper leaves what is behind the name as it was (strscpy, seen on 6.1). */
@@ -160,18 +193,21 @@ INLINE u32 task_id_of(struct scratch *scratch, struct task_struct *current, u32 
 	key->comm[1] = 0;
 	bpf_get_current_comm(key->comm, COMM_LEN);
 	id = find_task(hook);
-	*cached = *key;
-	scratch->comm[0] = comm[0];
-	scratch->comm[1] = comm[1];
-	scratch->cached_id = id;
+	hot->pid_tgid = pid_tgid;
+	hot->cgroup_id = cgroup_id;
+	hot->comm[0] = key->comm[0];
+	hot->comm[1] = key->comm[1];
+	hot->raw_comm[0] = comm[0];
+	hot->raw_comm[1] = comm[1];
+	hot->task_id = id;
 	return id;
 }
 
 INLINE u32 task_id(u32 hook)
 {
-	struct scratch *scratch = scratch_of(hook);
+	struct cpu *cpu = this_cpu();
 
-	return scratch ? task_id_of(scratch, bpf_get_current_task_btf(), hook) : 0;
+	return cpu ? task_id_of(&cpu->hot[hook], bpf_get_current_task_btf(), hook) : 0;
 }
 
 #endif
