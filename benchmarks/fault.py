@@ -3,13 +3,17 @@ stacks, and unwinding each one), with programs that do nothing in its place, and
 one-liner that keeps the kernel stack of every page.
 
     fault.py [ROUNDS]
+    fault.py --against TREE [ROUNDS]
 
 The page cache is dropped and memory compacted first, so that free pages, and with them their
-records, lie together as after boot. One process, on one CPU, faults throughout, so that all ways
-meet the same memory: each is measured in turn in each round, as the difference to nothing just
-before and just after it. The best of 12 passes stands for a measurement, since everything that
-disturbs only adds; medians of the rounds (9) are printed, with the quarters of them. Needs root, cc
-and bpftrace.
+records, lie together as after boot. One process, on one CPU and before all others there, faults
+throughout, so that all ways meet the same memory: each is measured in turn in each round, as the
+difference to nothing just before and just after it. The best of 12 passes stands for a
+measurement, since everything that disturbs only adds; medians of the rounds (9) are printed, with
+the quarters of them. Needs root, cc and bpftrace.
+
+``--against`` measures this tree and another one (a git worktree) by turns, round by round the other
+way round, and prints the median of the rounds' ratios.
 """
 
 from __future__ import annotations
@@ -50,6 +54,7 @@ class Loop:
         self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
         os.sched_setaffinity(self.process.pid, {max(os.sched_getaffinity(0))})
+        os.sched_setscheduler(self.process.pid, os.SCHED_FIFO, os.sched_param(1))
 
     def best(self, passes: int) -> float:
         """ns a page of the fastest of ``passes``."""
@@ -120,28 +125,92 @@ def compact() -> None:
         Path("/proc/sys/vm/compact_memory").write_text("1")
 
 
+def by_turns(loop: Loop, ways: dict[str, Way],
+             rounds: int) -> tuple[list[float], dict[str, list[float]]]:
+    """ns a page with nothing, and what each way adds, round by round."""
+    loop.best(PASSES)
+    nothing: list[float] = []
+    added: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds):
+        for name, way in list(ways.items())[:: -1 if turn % 2 else 1]:
+            before = loop.best(PASSES // 2)
+            with way():
+                with_it = loop.best(PASSES)
+            nothing.append(min(before, loop.best(PASSES // 2)))
+            added[name].append(with_it - nothing[-1])
+    return nothing, added
+
+
 def measure(rounds: int) -> tuple[list[float], dict[str, list[float]]]:
     """ns a page with nothing, and what each way adds, round by round."""
     with folder() as place:
         ways = ways_to_measure(place)
         compact()
         loop = Loop(place)
-        loop.best(PASSES)
-        nothing: list[float] = []
-        added: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(rounds):
-            for name, way in ways.items():
-                before = loop.best(PASSES // 2)
-                with way():
-                    with_it = loop.best(PASSES)
-                nothing.append(min(before, loop.best(PASSES // 2)))
-                added[name].append(with_it - nothing[-1])
+        measured = by_turns(loop, ways, rounds)
         loop.end()
-    return nothing, added
+    return measured
+
+
+class Build:
+    """The tracker of a tree, in a process of its own (`at_command`)."""
+
+    def __init__(self, tree: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "benchmarks/at_command.py")], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(tree / "src")})
+
+    @contextmanager
+    def tracking(self, *options: str) -> Iterator[None]:
+        self._say(" ".join(["on", *options]))
+        yield
+        self._say("off")
+
+    def _say(self, line: str) -> None:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+        if self.process.stdout.readline().split() != line.split()[:1]:
+            raise SystemExit(f"the tracker of another tree ended at: {line}")
+
+    def end(self) -> None:
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def against(tree: Path, rounds: int) -> None:
+    """This tree beside another: what each adds, round by round, and plain beside ours."""
+    builds = {"this tree": Build(ROOT), f"{tree.name}": Build(tree)}
+    ways: dict[str, Way] = {name: build.tracking for name, build in builds.items()}
+    ways["this tree, --plain"] = partial(builds["this tree"].tracking, "plain")
+    with folder() as place:
+        compact()
+        loop = Loop(place)
+        nothing, added = by_turns(loop, ways, rounds)
+        loop.end()
+    for build in builds.values():
+        build.end()
+    print(f"{rounds} rounds, {statistics.median(nothing):.0f} ns a page with nothing\n")
+    print("| | added ns a page (alloc and free) | quarters | to the other tree, median of the"
+          " rounds |")
+    print("| --- | --- | --- | --- |")
+    for name, values in added.items():
+        low, cost, high = statistics.quantiles(values, n=4)
+        ratio = statistics.median([a / b for a, b in zip(values, added[tree.name], strict=True)])
+        print(f"| {name} | {cost:.0f} | {low:.0f} to {high:.0f} | {100 * ratio:.0f} % |")
+    to_plain = statistics.median([a / b for a, b in zip(
+        added["this tree, --plain"], added["this tree"], strict=True)])
+    print(f"\nUnwinding each stack costs {to_plain:.1f} times what recognising them does.")
 
 
 def main() -> None:
     if not may_track():
+        return
+    if sys.argv[1:2] == ["--against"]:
+        against(Path(sys.argv[2]).resolve(), int([*sys.argv[3:], str(ROUNDS)][0]))
         return
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     if rounds < 2:
