@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis.keys import Key, blocks_pages, key, times
-from pageowner.analysis.ranking import ranked
+from pageowner.analysis.ranking import ranked, ties
 from pageowner.analysis.words import SORTS, check_sort, key_names
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["SORTS", "check_sort", "groups", "owners"]
 
 _DIRECT = 1 << 22
+
+_FEW = 1 << 14
+"""Owners that are put in order by their names."""
 
 
 def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str = "pages",
@@ -40,21 +43,46 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     blocks = np.bincount(group, minlength=number)
     total = int(summed.sum())
     oldest, newest, none = _times(snapshot, group, number)
-    labels = {}
-    for one, code in zip(keys, codes, strict=True):
-        said = one.labels.to_pylist()
-        labels[one.name] = [said[place] for place in code.tolist()]
-    order = np.array(ranked(labels, summed.tolist(), blocks.tolist(), oldest.tolist(), sort,
-                            reverse), np.int64)
-    columns: dict[str, Any] = {
-        one.name: pa.array([labels[one.name][place] for place in order.tolist()], one.labels.type)
-        for one in keys}
+    ranking = _by_numbers if number > _FEW else _by_names
+    order, columns = ranking(keys, codes, summed, blocks, oldest, sort)
+    if reverse:
+        order = order[::-1]
+        columns = {name: column[::-1] for name, column in columns.items()}
     columns["pages"] = pa.array(summed[order])
     columns["blocks"] = pa.array(blocks.astype(np.int64)[order])
     columns["share"] = pa.array((summed / total if total else summed.astype(float))[order])
     columns["oldest_ns"] = pa.array(oldest[order], mask=none[order])
     columns["newest_ns"] = pa.array(newest[order], mask=none[order])
     return pa.table(columns)
+
+
+def _by_names(keys: list[Key], codes: list[np.ndarray], pages: np.ndarray, blocks: np.ndarray,
+              oldest: np.ndarray, sort: str) -> tuple[np.ndarray, dict[str, Any]]:
+    """The groups' places in the order asked for, and the keys' columns in that order."""
+    labels = {}
+    for one, code in zip(keys, codes, strict=True):
+        said = one.labels.to_pylist()
+        labels[one.name] = [said[place] for place in code.tolist()]
+    order = ranked(labels, pages.tolist(), blocks.tolist(), oldest.tolist(), sort, False)
+    return np.array(order, np.int64), {
+        one.name: pa.array([labels[one.name][place] for place in order], one.labels.type)
+        for one in keys}
+
+
+def _by_numbers(keys: list[Key], codes: list[np.ndarray], pages: np.ndarray, blocks: np.ndarray,
+                oldest: np.ndarray, sort: str) -> tuple[np.ndarray, dict[str, Any]]:
+    """The same without a Python object for each group; its import takes longer than few do."""
+    import pyarrow.compute as pc
+
+    ranks = {}
+    for one, code in zip(keys, codes, strict=True):
+        place = np.empty(len(one.labels), np.int64)
+        # bytes of UTF-8 sort as characters do; nulls are last in both
+        place[pc.sort_indices(one.labels).to_numpy()] = np.arange(len(one.labels))
+        ranks[one.name] = place[code]
+    order = np.lexsort(ties(ranks, -pages, -blocks, oldest, sort)[::-1])
+    return order, {one.name: one.labels.take(pa.array(code[order]))
+                   for one, code in zip(keys, codes, strict=True)}
 
 
 def groups(keys: list[Key], rows: int) -> tuple[np.ndarray, int, list[np.ndarray]]:

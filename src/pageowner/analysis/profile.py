@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
@@ -13,17 +12,20 @@ from pageowner.analysis.words import key_names
 from pageowner.kernel.frames import Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pageowner.counted import Counted
     from pageowner.snapshot import Snapshot
 
-__all__ = ["LABELS", "MEASURES", "NO_STACK", "Sample", "owners_table", "samples"]
+__all__ = ["LABELS", "MEASURES", "NO_STACK", "Sample", "chains", "owners_table", "samples"]
 
 MEASURES = ("bytes", "pages", "blocks")
 
 LABELS = ("comm", "tgid", "order", "migratetype", "memcg", "state")
 """What tells samples of one stack apart, unless something else is asked for."""
+
+_PIECE = 1 << 14
+"""Owners that are objects of Python's at a time."""
 
 NO_STACK = "(no stack)"
 """The outermost frame of what was allocated before tracking, or past every hook."""
@@ -58,16 +60,33 @@ def samples(found: Counted | Snapshot, labels: Sequence[str] = ()) -> Iterator[S
     """
     names = [name for name in labels if name != "stack"]
     keys = list(dict.fromkeys(["stack", "subsystem", "state", *names]))
-    columns = owners_of(found, keys).to_pydict()
-    for row in zip(*columns.values(), strict=True):
-        one = dict(zip(columns, row, strict=True))
-        what = one["subsystem"] or one["state"] or "not known"
-        chain = (Frame(NO_STACK, None), Frame(what, None)) if not one["stack"] else (
-            _chain(one["stack"]))
-        yield Sample(chain, what, {name: one[name] for name in names},
-                     one["pages"], one["blocks"])
+    table = owners_of(found, keys)
+    for batch in table.to_batches(max_chunksize=_PIECE):
+        columns = batch.to_pydict()
+        wanted = [columns[name] for name in names]
+        for stack, subsystem, state, pages, blocks, *values in zip(
+                columns["stack"], columns["subsystem"], columns["state"], columns["pages"],
+                columns["blocks"], *wanted, strict=True):
+            what = subsystem or state or "not known"
+            chain = tuple(functions(stack)[::-1]) if stack else (Frame(NO_STACK, None),
+                                                                 Frame(what, None))
+            yield Sample(chain, what, dict(zip(names, values, strict=True)), pages, blocks)
 
 
-@lru_cache(maxsize=1 << 16)
-def _chain(stack: str) -> tuple[Frame, ...]:
-    return tuple(reversed(functions(stack)))
+class _Texts(dict[Frame, str]):
+    """Frames as they are written: a million stacks have some thousands of them."""
+
+    def __missing__(self, frame: Frame) -> str:
+        text = self[frame] = str(frame)
+        return text
+
+
+def chains(found: Iterable[Sample]) -> Iterator[tuple[Sample, tuple[str, ...]]]:
+    """Each sample, and as texts its labels and then its frames, outermost first."""
+    texts = _Texts()
+    for one in found:
+        frames = [texts[frame] for frame in one.frames]
+        if one.labels:
+            frames = ["-" if value is None else str(value)
+                      for value in one.labels.values()] + frames
+        yield one, tuple(frames)

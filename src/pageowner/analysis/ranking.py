@@ -1,5 +1,5 @@
 """Owners put in order, and the first of them with the sum of the others; in plain Python, for
-owners are few."""
+owners are few (`owners.owners` has them by numbers where they are not)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pageowner.analysis.words import ALIASES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Nameless", "Shown", "head", "named", "ranked"]
+__all__ = ["Nameless", "Shown", "head", "named", "ranked", "ties"]
 
 
 class Shown(NamedTuple):
@@ -52,21 +52,30 @@ def ranked(labels: Mapping[str, Sequence[Any]], pages: Sequence[int], blocks: Se
         ordered = sorted({value for value in labels[name] if value is not None})
         place = {value: place for place, value in enumerate(ordered)}
         ranks[name] = [place.get(value, len(place)) for value in labels[name]]
-    most = [-number for number in pages]
-    orders: list[Sequence[int]]
-    if sort == "pages":
-        orders = [most, [-number for number in blocks]]
-    elif sort == "blocks":
-        orders = [[-number for number in blocks], most]
-    elif sort == "age":
-        orders = [oldest, most]
-    elif sort == "name":
-        orders = []
-    else:
-        orders = [ranks[ALIASES.get(sort, sort)], most]
-    keys = list(zip(*orders, *ranks.values(), strict=True))
+    keys = list(zip(*ties(ranks, [-number for number in pages], [-number for number in blocks],
+                          oldest, sort), strict=True))
     order = sorted(range(len(pages)), key=keys.__getitem__)
     return order[::-1] if reverse else order
+
+
+def ties(ranks: Mapping[str, Any], most: Any, most_blocks: Any, oldest: Any,
+         sort: str) -> list[Any]:
+    """What owners are sorted by, the first to decide first: one sequence each, smallest first.
+
+    ``ranks``: each owner's place among the values of each key; ``most``, ``most_blocks``: its
+    pages and blocks, negative.
+    """
+    if sort == "pages":
+        first = [most, most_blocks]
+    elif sort == "blocks":
+        first = [most_blocks, most]
+    elif sort == "age":
+        first = [oldest, most]
+    elif sort == "name":
+        first = []
+    else:
+        first = [ranks[ALIASES.get(sort, sort)], most]
+    return [*first, *ranks.values()]
 
 
 def head(owners: Any, top: int | None) -> Shown:

@@ -59,6 +59,10 @@ BUILT_IN = "vmlinux"
 """The module of a stack that touches no module."""
 
 
+_PIECE = 1 << 14
+"""Stacks that are text of Python's at a time."""
+
+
 class _Patterns:
     """Function names and ``*`` patterns, each with a value, looked up by name.
 
@@ -126,11 +130,28 @@ def _role(name: str) -> int:
     return found[0][0] if found else _GENERIC if name.startswith("sys_") else _TELLING
 
 
-def _until_interrupt(chain: list[Frame]) -> list[Frame]:
-    for number, frame in enumerate(chain):
-        if _role(frame.name) == _INTERRUPT:
-            return chain[:number] or chain
-    return chain
+class _Roles(dict[Frame, int]):
+    """What frames are: `_role` of their functions."""
+
+    def __missing__(self, frame: Frame) -> int:
+        if len(self) >= 1 << 17:  # a dump may be hostile
+            self.clear()
+        role = self[frame] = _role(frame.name)
+        return role
+
+
+_ROLE_OF = _Roles()
+
+
+def _until_interrupt(chain: list[Frame]) -> tuple[list[Frame], list[int]]:
+    """The frames of what an interrupt interrupted are not its own. Also their roles."""
+    known = _ROLE_OF
+    roles = [known[frame] for frame in chain]
+    if _INTERRUPT in roles:
+        end = roles.index(_INTERRUPT)
+        if end:
+            return chain[:end], roles[:end]
+    return chain, roles
 
 
 @lru_cache(maxsize=1 << 16)
@@ -143,11 +164,10 @@ def _match(name: str, how: str, last_resort: bool) -> tuple[Rule, str] | None:
     return None
 
 
-def _walk(chain: list[Frame]) -> tuple[str, str, Rule | None]:
+def _walk(chain: list[Frame], roles: list[int]) -> tuple[str, str, Rule | None]:
     """How the memory was taken, what for, and the rule that said so."""
     how, start = "pages", len(chain)
-    for number, frame in enumerate(chain):
-        role = _role(frame.name)
+    for number, role in enumerate(roles):
         taken = _HOW[role] if role < len(_HOW) else ""
         # A slab object for vmalloc or percpu is a part of their books, not their memory.
         own_books = how == "slab" and taken in ("vmalloc", "percpu")
@@ -156,9 +176,11 @@ def _walk(chain: list[Frame]) -> tuple[str, str, Rule | None]:
             break
         if taken and how == "pages":
             how = taken
-    outer = [frame for frame in chain[start:] if _role(frame.name) != _LIBRARY]
     for last_resort in (False, True):
-        for frame in outer:
+        for number in range(start, len(chain)):
+            if roles[number] == _LIBRARY:
+                continue
+            frame = chain[number]
             found = _match(frame.name, how, last_resort)
             if found:
                 rule, rest = found
@@ -168,12 +190,11 @@ def _walk(chain: list[Frame]) -> tuple[str, str, Rule | None]:
     return how, OTHER, None
 
 
-@lru_cache(maxsize=1 << 14)
 def _explain(stack: str) -> tuple[str, Rule | None]:
     chain = frames(stack)
     if not chain:
         return NO_STACK, None
-    how, what, rule = _walk(_until_interrupt(chain))
+    how, what, rule = _walk(*_until_interrupt(chain))
     if how in _UNSAID or (rule is not None and rule.how == how == "vmalloc"):
         return what, rule
     return f"{how}: {what}", rule
@@ -205,8 +226,7 @@ def module_of(stack: str) -> str:
 
 def _telling(stack: str) -> list[Frame]:
     """Frames worth showing, innermost first: those that tell, then what is left of the others."""
-    chain = _until_interrupt(frames(stack))
-    roles = [_role(frame.name) for frame in chain]
+    chain, roles = _until_interrupt(frames(stack))
     for wanted in (_TELLING, _GENERIC):
         if wanted in roles:
             first = roles.index(wanted)
@@ -244,9 +264,9 @@ def functions(stack: str) -> list[Frame]:
     """
     chain = frames(stack)
     first, end = 0, len(chain)
-    while first < end and _role(chain[first].name) == _PAGES:
+    while first < end and _ROLE_OF[chain[first]] == _PAGES:
         first += 1
-    while first < end and (_role(chain[end - 1].name) == _ENTRY
+    while first < end and (_ROLE_OF[chain[end - 1]] == _ENTRY
                            or chain[end - 1].name == "x64_sys_call"):
         end -= 1
     return chain[first:end] or chain
@@ -271,8 +291,12 @@ def _each(
 ) -> pa.Array[Any]:
     import pyarrow as pa
 
-    values = [None if stack is None else answer(stack) for stack in stacks.to_pylist()]
-    return pa.array(values, type=kind or pa.string())
+    parts = []
+    for first in range(0, len(stacks), _PIECE):  # Python's texts of a million take a gigabyte
+        piece = stacks.slice(first, _PIECE).to_pylist()
+        parts.append(pa.array([None if stack is None else answer(stack) for stack in piece],
+                              type=kind or pa.string()))
+    return pa.concat_arrays(parts) if parts else pa.array([], kind or pa.string())
 
 
 def subsystems(stacks: pa.Array[Any]) -> pa.Array[Any]:

@@ -60,7 +60,6 @@ def function_name(symbol: str) -> str:
     return _SYSCALL.sub(lambda found: f"{found['compat'] or ''}sys_", name)
 
 
-@lru_cache(maxsize=1 << 16)
 def parse_frame(line: str) -> Frame | None:
     """The frame of one line of a stack; None for an empty line.
 
@@ -73,7 +72,21 @@ def parse_frame(line: str) -> Frame | None:
     return Frame(function_name(found["symbol"]), found["module"])
 
 
+class _Lines(dict[str, "Frame | None"]):
+    """Lines that were parsed: a million stacks have some ten thousand of them."""
+
+    def __missing__(self, line: str) -> Frame | None:
+        if len(self) >= 1 << 17:  # a dump may be hostile
+            self.clear()
+        frame = self[line] = parse_frame(line)
+        return frame
+
+
+_KNOWN = _Lines()
+
+
 def frames(stack: str) -> list[Frame]:
     """The frames of a stack, innermost first."""
-    parsed = map(parse_frame, stack.split("\n"))
-    return [frame for frame in parsed if frame is not None]
+    known = _KNOWN
+    chain = [known[line] for line in stack.split("\n")]
+    return [frame for frame in chain if frame is not None] if None in chain else chain  # type: ignore[return-value]

@@ -7,29 +7,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pageowner.analysis.profile import chains
 from pageowner.report.samples import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pageowner.analysis.profile import Sample
 
-__all__ = ["chain", "lines"]
+__all__ = ["lines"]
 
 
-def chain(sample: Sample) -> tuple[str, ...]:
-    """The sample's labels, then its frames, outermost first."""
-    return (*("-" if value is None else str(value) for value in sample.labels.values()),
-            *map(str, sample.frames))
-
-
-def lines(samples: Iterable[Sample], measure: str, page_size: int) -> list[str]:
+def lines(samples: Iterable[Sample], measure: str, page_size: int) -> Iterator[str]:
     """One line for each distinct chain, in order; ``measure`` is bytes, pages or blocks."""
     sums: dict[str, int] = {}
-    for one in shown(samples):
-        # what separates frames is in no function's name, but may be in a task's
-        text = ";".join(frame.replace(";", ":") for frame in chain(one))
+    for one, chain in chains(shown(samples)):
+        text = ";".join(chain)
+        if text.count(";") != len(chain) - 1:
+            # what separates frames is in no function's name, but may be in a task's
+            text = ";".join(frame.replace(";", ":") for frame in chain)
         value = one.blocks if measure == "blocks" else one.pages * (
             page_size if measure == "bytes" else 1)
         sums[text] = sums.get(text, 0) + value
-    return [f"{text} {value}\n" for text, value in sorted(sums.items())]
+    for text in sorted(sums):
+        yield f"{text} {sums[text]}\n"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pageowner.analysis.profile import Sample
+    from pageowner.kernel.frames import Frame
     from pageowner.metadata import Metadata
 
 __all__ = ["write"]
@@ -25,7 +26,12 @@ _KERNEL = "vmlinux"
 _TYPES = (("pages", "count"), ("blocks", "count"), ("bytes", "bytes"))
 
 
+_SMALL = [bytes([number]) for number in range(0x80)]
+
+
 def _varint(number: int) -> bytes:
+    if 0 <= number <= 0x7f:
+        return _SMALL[number]
     number &= (1 << 64) - 1  # negative ones as their two's complement
     parts = bytearray()
     while number > 0x7f:
@@ -69,16 +75,23 @@ def write(file: BinaryIO, samples: Iterable[Sample], meta: Metadata) -> None:
         body += _bytes(1, _number(1, text[kind]) + _number(2, text[unit]))
     mappings: dict[str, int] = {_KERNEL: 1}  # the first is taken for the program
     locations: dict[tuple[str, str], int] = {}
+    places: dict[Frame, bytes] = {}
+    said: dict[tuple[str, str | int | None], bytes] = {}
     for one in shown(samples):
-        places = []
-        for frame in reversed(one.frames):  # innermost first
-            where = frame.name, frame.module or _KERNEL
-            mappings.setdefault(where[1], len(mappings) + 1)
-            places.append(locations.setdefault(where, len(locations) + 1))
+        for frame in one.frames[::-1]:
+            if frame not in places:
+                where = frame.name, frame.module or _KERNEL
+                mappings.setdefault(where[1], len(mappings) + 1)
+                places[frame] = _varint(locations.setdefault(where, len(locations) + 1))
+        for label in (*one.labels.items(), ("subsystem", one.subsystem)):
+            if label not in said:
+                said[label] = _label(text, *label)
         values = one.pages, one.blocks, one.pages * meta.page_size
-        body += _bytes(2, _packed(1, places) + _packed(2, values) + b"".join(
-            _label(text, name, value) for name, value in
-            {**one.labels, "subsystem": one.subsystem}.items() if value is not None))
+        # innermost first
+        body += _bytes(2, _bytes(1, b"".join([places[frame] for frame in one.frames[::-1]]))
+                       + _packed(2, values)
+                       + b"".join([said[label] for label in one.labels.items()])
+                       + said["subsystem", one.subsystem])
     for name, place in mappings.items():
         # has_functions: they are named, and need no symbols looked up
         body += _bytes(3, _number(1, place) + _number(5, text[name]) + _number(7, 1))
@@ -96,7 +109,9 @@ def write(file: BinaryIO, samples: Iterable[Sample], meta: Metadata) -> None:
         packed.write(body + strings)
 
 
-def _label(text: _Numbered, name: str, value: str | int) -> bytes:
+def _label(text: _Numbered, name: str, value: str | int | None) -> bytes:
+    if value is None:
+        return b""
     if isinstance(value, int):
         return _bytes(3, _number(1, text[name]) + _number(3, value))
     return _bytes(3, _number(1, text[name]) + _number(2, text[value]))

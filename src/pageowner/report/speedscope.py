@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pageowner import __version__
 from pageowner.analysis.profile import MEASURES
-from pageowner.report.folded import chain
 from pageowner.report.samples import shown
 from pageowner.report.text import printable
 
@@ -20,19 +19,21 @@ if TYPE_CHECKING:
 
 __all__ = ["write"]
 
+_SAMPLES = "\x00samples"  # in no text that is fit to be shown
 _SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 
 
 def write(file: BinaryIO, samples: Iterable[Sample], meta: Metadata) -> None:
     """JSON; a module is its frames' ``file``."""
     frames: dict[tuple[str, str | None], int] = {}
-    stacks: list[list[int]] = []
+    stacks: list[str] = []
     weights: dict[str, list[int]] = {measure: [] for measure in MEASURES}
     for one in shown(samples):
-        labels = chain(one)[:len(one.labels)]
-        named = [*((label, None) for label in labels),
-                 *((frame.name, frame.module) for frame in one.frames)]
-        stacks.append([frames.setdefault(frame, len(frames)) for frame in named])
+        named: list[tuple[str, str | None]] = [
+            ("-" if value is None else str(value), None) for value in one.labels.values()]
+        named += one.frames
+        places = [frames.setdefault(frame, len(frames)) for frame in named]
+        stacks.append(",".join(map(str, places)))
         for measure, value in zip(MEASURES, (one.pages * meta.page_size, one.pages, one.blocks),
                                   strict=True):
             weights[measure].append(value)
@@ -45,6 +46,9 @@ def write(file: BinaryIO, samples: Iterable[Sample], meta: Metadata) -> None:
         "profiles": [{
             "type": "sampled", "name": f"{measure} of {name}",
             "unit": "bytes" if measure == "bytes" else "none", "startValue": 0,
-            "endValue": sum(values), "samples": stacks, "weights": values}
+            "endValue": sum(values), "samples": _SAMPLES, "weights": values}
             for measure, values in weights.items()]}
-    file.write(json.dumps(whole, separators=(",", ":")).encode() + b"\n")
+    # The stacks are the same in each profile: written, not made, three times.
+    parts = json.dumps(whole, separators=(",", ":")).split(json.dumps(_SAMPLES))
+    text = f"[[{'],['.join(stacks)}]]" if stacks else "[]"
+    file.write(text.encode().join(part.encode() for part in parts) + b"\n")
