@@ -70,7 +70,7 @@ def _tracked(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
         rows.append([
             name, said["kernel"], said["day"], f"{len(active)} of {len(hooks)}",
             "yes" if closed else "NO", f"{said['missed']:,}" if "missed" in said else "-",
-            f"{frames['untracked']:,}", f"{memo['checks']:,}", f"{memo['differences']:,}",
+            f"{frames['untracked']:,}", *_checked(memo),
             *_price(jobs), "no" if said.get("no_block_types") else "yes"])
     if not rows:
         return ""
@@ -84,9 +84,17 @@ def _tracked(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
         " ran. The loads of the guests take memory in one piece, too: a huge page of 1 GiB, and"
         " CMA on built kernels. The accounts close when the frames of all states are"
         " those that /proc/kpageflags knows. Events are lost that no program of ours was free"
-        " for. Every recognised stack was unwound too and compared. Prices are instructions a"
+        " for. Every recognised stack was unwound too and compared (on arm64 none is recognised:"
+        " each is unwound anyway). Prices are instructions a"
         " page fault, see below."
         " Types of pageblocks are believed if they add up to /proc/pagetypeinfo.\n\n")
+
+
+def _checked(memo: dict[str, int]) -> list[str]:
+    """How many recognised stacks were unwound too, and how many of these were different."""
+    if not memo.get("hits"):
+        return ["each is unwound", "-"]
+    return [f"{memo['checks']:,}", f"{memo['differences']:,}"]
 
 
 def _many(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
