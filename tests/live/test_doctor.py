@@ -7,11 +7,13 @@ import time
 
 import pytest
 
+from pageowner.kernel.kallsyms import Lines
 from pageowner.report.terminal import Paper
 from pageowner.report.tracking import draw_findings
 from pageowner.tracker import doctor, lifecycle
-from pageowner.tracker.hooks import LOST
+from pageowner.tracker.hooks import LOST, attach_optional
 from pageowner.tracker.libbpf import Libbpf
+from pageowner.tracker.loading import Sizes, Tracker
 
 
 def test_doctor_tries_each_thing_and_leaves_nothing(bpf: Libbpf) -> None:
@@ -47,3 +49,15 @@ def test_a_file_that_tracking_does_not_need_makes_no_gap(
     assert "Errno" not in said
     assert "no memcg is shown" in said
     assert said.rstrip().endswith("without gaps.")
+
+
+def test_trying_whether_functions_can_be_traced_finds_what_loading_finds(
+        bpf: Libbpf, monkeypatch: pytest.MonkeyPatch) -> None:
+    def states() -> dict[str, str]:
+        with Tracker(bpf, Sizes(4, 16, 64, 64), 16, {"direct_map": 1}) as tracker:
+            tracker.load("look")
+            return attach_optional(tracker, None, Lines.read())
+
+    tried = states()
+    monkeypatch.setattr(Libbpf, "try_tracing", lambda *_: None)
+    assert states() == tried

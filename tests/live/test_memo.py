@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pageowner.kernel.kallsyms import Lines
 from pageowner.tracker import lifecycle, memo, timings
 from pageowner.tracker.libbpf import Libbpf
 from pageowner.tracker.lifecycle import Options
@@ -166,7 +167,7 @@ def test_without_it_each_stack_is_unwound() -> None:
 
 def test_a_program_that_is_not_on_a_stack_gets_none_from_it(bpf: Libbpf) -> None:
     """BPF_PROG_TEST_RUN has its arguments elsewhere in memory."""
-    plan = lifecycle._plan_memo(bpf, Options())
+    plan = lifecycle._plan_memo(bpf, Options(), Lines.read())
     if plan.why_not:
         pytest.skip(f"this kernel has no memo: {plan.why_not}")
     with Tracker(bpf, Sizes(12, 64, 64, 256), 16, {}, memo=plan) as tracker:

@@ -7,7 +7,7 @@ import pytest
 
 from pageowner.kernel import pageflags
 from pageowner.tracker import early
-from pageowner.tracker.maps import EARLY, EARLY_WORD, OWNED, RECORD, Span
+from pageowner.tracker.maps import EARLY, EARLY_WORD, NONE, OWNED, RECORD, Span
 
 LRU, BUDDY = pageflags.bit("lru"), pageflags.bit("buddy")
 
@@ -29,14 +29,9 @@ class Machine:
     def unused(self, pfns: np.ndarray) -> np.ndarray:
         return np.ones(len(pfns), bool)
 
-    def settle(self, first: int, bits: list[int], mark: bool = False) -> None:
-        for i in range(512):
-            if bits[i // 64] >> (i % 64) & 1:
-                word = self.records["state"][first + i]
-                if mark and word == 0:
-                    self.records["state"][first + i] = EARLY
-                elif not mark and word == EARLY:
-                    self.records["state"][first + i] = 0
+    def settle(self, first: int, chosen: np.ndarray, mark: bool = False) -> None:
+        state = self.records["state"][first:first + len(chosen)]
+        state[chosen & (state == (NONE if mark else EARLY))] = EARLY if mark else NONE
 
 
 @pytest.fixture
@@ -75,12 +70,37 @@ def test_a_block_that_is_taken_while_its_pages_are_marked_wins(
     """The record appears between the look at the records and the marking."""
     unmarked = machine.settle
 
-    def settle(first: int, bits: list[int], mark: bool = False) -> None:
-        if mark and first == 1024:
+    def settle(first: int, chosen: np.ndarray, mark: bool = False) -> None:
+        if mark:
             machine.records["state"][1024] = OWNED
             machine.records["order"][1024] = 3
-        unmarked(first, bits, mark)
+        unmarked(first, chosen, mark)
 
     monkeypatch.setattr(machine, "settle", settle)
     early.settle(machine, [(0, 2048)])
     assert np.flatnonzero(machine.records["state"]).tolist() == [1, 3, 700, 1024]
+
+
+def test_a_page_that_is_freed_before_it_is_marked_is_not_early(
+        machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook sees the free, and finds no record to end: the mark would stay on a free page."""
+    unmarked = machine.settle
+
+    def settle(first: int, chosen: np.ndarray, mark: bool = False) -> None:
+        if mark:
+            machine.flags[3], machine.flags[700] = BUDDY, 0
+        unmarked(first, chosen, mark)
+
+    monkeypatch.setattr(machine, "settle", settle)
+    early.settle(machine, [(0, 2048)])
+    assert np.flatnonzero(machine.records["state"]).tolist() == [1, *range(1024, 1032)]
+
+
+def test_frames_outside_of_memory_are_left_alone(machine: Machine) -> None:
+    early.settle(machine, [(2, 1000), (1024, 1028)])
+    assert np.flatnonzero(machine.records["state"]).tolist() == [3, 700, *range(1024, 1028)]
+
+
+def test_frames_that_the_page_allocator_was_not_given_are_nobodys(machine: Machine) -> None:
+    early.settle(machine, [(0, 2048)], [(600, 1026)])
+    assert np.flatnonzero(machine.records["state"]).tolist() == [1, 3, *range(1026, 1032)]

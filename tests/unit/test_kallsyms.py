@@ -6,16 +6,13 @@ import lzma
 import os
 import re
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import kallsyms
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FRAME = re.compile(r"^ ((\S+)\+0x([0-9a-f]+)/0x[0-9a-f]+)$", re.MULTILINE)
 
@@ -140,3 +137,33 @@ def test_the_running_kernel_is_read_quickly_and_rightly() -> None:
         start = int(text_symbols[number][0], 16)
         if first[start] not in ("_etext", "_einittext"):
             assert one(symbols, start).startswith(f"{first[start]}+0x0/0x")
+
+
+def test_a_few_symbols_are_found_without_taking_the_text_apart() -> None:
+    lines = kallsyms.Lines(SMALL)
+    found = lines.named("helper", "b_open", "b_data", "open", "none", "_text")
+    assert {name: (line.address, line.kind) for name, line in found.items()} == {
+        "helper": (0xFFFFFFFF81000140, "t"), "_text": (0xFFFFFFFF81000000, "T"),
+        "b_open": (0xFFFFFFFFC0010000, "t"), "b_data": (0xFFFFFFFFC0011000, "d")}
+    assert [line.name for line in lines.starting("f_", "bpf_prog_")] == [
+        "f_open", "f_alias", "f_close", "bpf_prog_6deef7357e7b4530_count"]
+    last = next(lines.starting("bpf_prog_"))
+    assert (last.address, last.following) == (0xFFFFFFFFC0020000, 0)
+    assert next(lines.starting("f_close")).following == 0xFFFFFFFFC0010000
+    assert lines.end_of(found["_text"]) == 0xFFFFFFFF81000100
+    assert lines.end_of(last) == 0
+    assert not list(kallsyms.Lines(b"").starting("a"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="symbols are hidden from all but root")
+def test_functions_of_the_running_kernel_end_where_the_next_one_begins() -> None:
+    lines = kallsyms.Lines.read()
+    own = [line for line in lines.starting("mem", "alloc_", "do_s", "__alloc") if line.kind in "tT"]
+    symbols = kallsyms.load()
+    starts = np.unique(np.array([int(row.split()[0], 16) for row in Path(
+        kallsyms.KALLSYMS).read_text().splitlines() if row.split()[1] in "tT"], np.uint64))
+    for number in np.random.default_rng(7).integers(0, len(own), 100).tolist():
+        line = own[number]
+        if symbols.address_of(line.name) == line.address:
+            after = starts[np.searchsorted(starts, np.uint64(line.address), "right")]
+            assert lines.end_of(line) == int(after)

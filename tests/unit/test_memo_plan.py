@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pageowner.errors import UsageError
+from pageowner.kernel.kallsyms import Lines
 from pageowner.tracker import memo
 from pageowner.tracker.libbpf import Libbpf
 from pageowner.tracker.lifecycle import Options
@@ -36,7 +37,7 @@ def plan(tmp_path: Path, symbols: str) -> memo.Plan:
     path.write_text(symbols)
     nothing: Libbpf = None  # type: ignore[assignment]
     return memo.plan(nothing, object(), True, 16, 1 / 1024,  # type: ignore[arg-type]
-                     str(path))
+                     Lines.read(path))
 
 
 @pytest.mark.usefixtures("on_x86")

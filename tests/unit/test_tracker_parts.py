@@ -9,6 +9,7 @@ import pytest
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import vmstat
+from pageowner.kernel.kallsyms import Lines
 from pageowner.kernel.memory_ranges import parse_iomem
 from pageowner.report import tracking
 from pageowner.tracker import calibrate, hooks, maps, requirements, timings
@@ -89,7 +90,7 @@ def test_a_stand_in_is_told_of_only_where_it_stands_in(monkeypatch: pytest.Monke
         "refused: no" if hook.name in refused else "attached"))
     monkeypatch.setattr(hooks, "_attach", lambda *_: "attached")
     monkeypatch.setattr(hooks, "_known", lambda _bpf, names: names[-1])
-    said = hooks.attach_optional(Tracker(None, sizes_for([(1, 2)]), 16, {}), None)
+    said = hooks.attach_optional(Tracker(None, sizes_for([(1, 2)]), 16, {}), None, Lines(b""))
     assert said["make_alloc_exact"] == ("refused: no" if refused else "attached")
     assert ("alloc_pages_exact" in said) == bool(refused)
     assert ("alloc_pages_exact_nid" in said) == (refused == {"make_alloc_exact"})
@@ -109,7 +110,7 @@ def test_ranges_are_seen_by_the_function_that_others_call(monkeypatch: pytest.Mo
     monkeypatch.setattr(hooks, "_attach", lambda *_: "attached")
     monkeypatch.setattr(hooks, "_known", lambda _bpf, names: (
         known if "alloc_contig_frozen_range_noprof" in names else names[-1]))
-    said = hooks.attach_optional(Tracker(None, sizes_for([(1, 2)]), 16, {}), None)
+    said = hooks.attach_optional(Tracker(None, sizes_for([(1, 2)]), 16, {}), None, Lines(b""))
     assert ("alloc_contig_frozen" in said) == bool(known)
     assert programs.get("alloc_contig_frozen", ("on_contig",)) == ("on_contig",)
     assert programs["alloc_contig_range"] == ("on_contig_around" if known else "on_contig",)
@@ -119,8 +120,8 @@ def test_a_function_with_copies_is_not_called_active(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(hooks, "_attach_function", lambda *_: "attached")
     monkeypatch.setattr(hooks, "_attach", lambda *_: "attached")
     monkeypatch.setattr(hooks, "_known", lambda _bpf, names: names[-1])
-    monkeypatch.setattr(hooks, "copies_of", lambda _: {"split_page": ["split_page.part.0"]})
-    said = hooks.attach_optional(Tracker(None, sizes_for([(1, 2)]), 16, {}), None)
+    monkeypatch.setattr(hooks, "copies_of", lambda *_: {"split_page": ["split_page.part.0"]})
+    said = hooks.attach_optional(Tracker(None, sizes_for([(1, 2)]), 16, {}), None, Lines(b""))
     assert said["split_page"] == ("partly: BPF cannot trace split_page.part.0, made of split_page")
 
 
@@ -135,14 +136,14 @@ def test_hidden_symbols_are_named_as_such(tmp_path) -> None:
     hidden = tmp_path / "kallsyms"
     hidden.write_text("0000000000000000 T bpf_trace_run4\n0000000000000000 T after\n")
     with pytest.raises(PageownerError, match="kptr_restrict"):
-        calibrate.tracing_ranges(str(hidden))
+        calibrate.tracing_ranges(Lines.read(hidden))
 
 
 def test_frames_of_tracing_are_those_of_its_functions(tmp_path) -> None:
     symbols = tmp_path / "kallsyms"
     symbols.write_text("ffffffff81000000 T bpf_trace_run4\nffffffff81000100 T kmalloc\n"
                        "ffffffffc0000000 t bpf_prog_845bf652cc25c498_on_alloc\t[bpf]\n")
-    ranges = calibrate.tracing_ranges(str(symbols))
+    ranges = calibrate.tracing_ranges(Lines.read(symbols))
     frames = [0xFFFFFFFFC0000123, 0xFFFFFFFF81000042, 0xFFFFFFFF81000142, 0xFFFFFFFF81000042]
     assert calibrate.leading_frames(frames, ranges) == 2
     assert calibrate.leading_frames(frames[2:], ranges) == 0
@@ -154,7 +155,7 @@ def test_the_iterator_over_tracers_is_tracing_where_they_are_several(tmp_path) -
                        "ffffffff81000100 T __traceiter_mm_page_alloc\nffffffff81000200 T kmalloc\n")
     frames = [0xFFFFFFFF81000042, 0xFFFFFFFF81000142, 0xFFFFFFFF81000242]
     for shared, expected in ((False, 1), (True, 2)):
-        ranges = calibrate.tracing_ranges(str(symbols), shared)
+        ranges = calibrate.tracing_ranges(Lines.read(symbols), shared)
         assert calibrate.leading_frames(frames, ranges) == expected
 
 
@@ -236,7 +237,7 @@ ffffffff81616000 t __folio_split.constprop.0.isra.1
 ffffffff81617000 T alloc_contig_range_noprof
 """)
     assert hooks.copies_of(("split_page", "__folio_split", "alloc_contig_range_noprof"),
-                           str(kallsyms)) == {
+                           Lines.read(kallsyms)) == {
         "split_page": ["split_page.part.0"],
         "__folio_split": ["__folio_split.constprop.0.isra.1"]}
 

@@ -128,7 +128,7 @@ def test_hidden_symbols(tmp_path: Path) -> None:
     """kernel.kptr_restrict=2 shows zeros to root too."""
     path = tmp_path / "kallsyms"
     path.write_text("0000000000000000 T bpf_trace_run2\n0000000000000000 T schedule\n")
-    for hidden in (lambda: calibrate.tracing_ranges(str(path)),
+    for hidden in (lambda: calibrate.tracing_ranges(kallsyms.Lines.read(path)),
                    lambda: kallsyms.load(str(path))):
         with pytest.raises(PageownerError) as caught:
             hidden()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["CLASSES", "Account", "Blocks", "account", "in_blocks", "last_end", "spoken_for"]
+__all__ = ["CLASSES", "Account", "Blocks", "account", "block_heads", "covered", "spoken_for"]
 
 CLASSES = ("absent", "free", "owned", "early", "untracked", "reserved", "filtered", "in_motion")
 """What a frame can be; ``absent`` frames do not exist, ``reserved`` ones were never given to the
@@ -87,7 +87,7 @@ def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArra
     free_before, free_after = (before & _BUDDY) != 0, (after & _BUDDY) != 0
     free_twice = free_before & free_after
 
-    heads = _heads(state)
+    heads = block_heads(state)
     heads, overlapped = _without_overlaps(records, heads)
     orders = records["order"][heads]
     result = Account(np.zeros(size, np.uint8), Blocks(heads, orders, heads))
@@ -114,34 +114,27 @@ def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArra
     return result
 
 
-def in_blocks(records: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Which frames of a window lie in a block that was seen allocated and begins in it."""
-    heads, ends = _bounds(records)
-    edges = np.zeros(len(records) + 1, np.int32)
-    np.add.at(edges, heads, 1)
-    np.add.at(edges, np.minimum(ends, len(records)), -1)
-    covered: NDArray[np.bool_] = np.cumsum(edges[:-1]) > 0
-    return covered
-
-
 def spoken_for(records: NDArray[np.void]) -> NDArray[np.bool_]:
     """Which frames of a window have a record over them."""
-    covered: NDArray[np.bool_] = in_blocks(records) | (records["state"] == EARLY)
-    return covered
+    heads = block_heads(records["state"])
+    ends = heads + (np.int64(1) << records["order"][heads].astype(np.int64))
+    spoken: NDArray[np.bool_] = covered(heads, ends, len(records)) | (records["state"] == EARLY)
+    return spoken
 
 
-def last_end(records: NDArray[np.void]) -> int:
-    """How far from the begin of a window its blocks reach: some end behind it."""
-    return int(_bounds(records)[1].max(initial=0))
-
-
-def _bounds(records: NDArray[np.void]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    heads = _heads(records["state"])
-    return heads, heads + (np.int64(1) << records["order"][heads].astype(np.int64))
-
-
-def _heads(state: NDArray[np.uint8]) -> NDArray[np.int64]:
+def block_heads(state: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Where blocks that were seen allocated begin, by the states of records."""
     return np.flatnonzero((state == OWNED) | (state == FILTERED) | (state == WRITTEN))
+
+
+def covered(heads: NDArray[np.int64], ends: NDArray[np.int64],
+            length: int) -> NDArray[np.bool_]:
+    """Which of so many frames lie in blocks, by where these begin and end."""
+    edges = np.zeros(length + 1, np.int32)
+    np.add.at(edges, heads, 1)
+    np.add.at(edges, np.minimum(ends, length), -1)
+    inside: NDArray[np.bool_] = np.cumsum(edges[:-1]) > 0
+    return inside
 
 
 def _without_overlaps(records: NDArray[np.void],

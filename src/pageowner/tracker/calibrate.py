@@ -19,7 +19,7 @@ import struct
 import threading
 from collections import Counter
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fcntl import ioctl
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.errors import PageownerError
-from pageowner.kernel.kallsyms import HIDDEN
+from pageowner.kernel.kallsyms import HIDDEN, Lines
 from pageowner.kernel.tracefs import TRACEFS, event
 from pageowner.tracker.libbpf import BpfError
 from pageowner.tracker.maps import MAX_DEPTH
@@ -57,7 +57,7 @@ _PERF_RECORD_SAMPLE = 9
 _IOC_ENABLE, _IOC_DISABLE = 0x2400, 0x2401
 _RING_PAGES = 8
 
-_TRACING = "bpf_prog_|bpf_trace_run|__bpf_trace_|bpf_trampoline_|bpf_get_stack"
+_TRACING = ("bpf_prog_", "bpf_trace_run", "__bpf_trace_", "bpf_trampoline_", "bpf_get_stack")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Calibration:
     """``vmemmap``: address of the struct page of pfn 0; ``skip``: frames of tracing at the top
     of a raw tracepoint's stack, ``skip_shared``: where two programs sit on the tracepoint;
     ``events`` that agreed; ``direct_map``: address of pfn 0 in the direct map, 0 if not found;
-    ``preemptible``: on this kernel's tracepoints a program can be preempted."""
+    ``preemptible``: on this kernel's tracepoints a program can be preempted; ``symbols``: the
+    kernel's, as they were read for this."""
 
     vmemmap: int
     skip: int
@@ -73,6 +74,7 @@ class Calibration:
     events: int
     direct_map: int = 0
     preemptible: bool = False
+    symbols: Lines = field(default_factory=lambda: Lines(b""), repr=False, compare=False)
 
 
 def tracefs(name: str) -> Path:
@@ -167,21 +169,17 @@ def direct_map_of(addresses: list[tuple[int, int]]) -> int:
     return base if times > 1 and not base % mmap.PAGESIZE else 0
 
 
-def tracing_ranges(path: str = "/proc/kallsyms", shared: bool = False) -> list[tuple[int, int]]:
+def tracing_ranges(symbols: Lines, shared: bool = False) -> list[tuple[int, int]]:
     """Where the kernel's code for tracing with BPF is: ``(start, end)`` of its functions.
 
     ``__traceiter_*`` is among them if ``shared``: it is on the stack while more than one tracer
     sits on the same tracepoint, as the calibration does, and most of the time only then.
     Raises PageownerError if the kernel hides addresses (kptr_restrict).
     """
-    names = f"{_TRACING}|__traceiter_" if shared else _TRACING
-    # each with the address of the next line if any
-    pattern = re.compile(rf"^([0-9a-f]+) \w (?:{names})[^\n]*\n(?=([0-9a-f]*))".encode(),
-                         re.MULTILINE)
-    text = Path(path).read_bytes()
-    found = [(int(start, 16), int(end or b"0", 16)) for start, end in pattern.findall(text)]
+    names = (*_TRACING, "__traceiter_") if shared else _TRACING
+    found = [(line.address, line.following) for line in symbols.starting(*names)]
     if not any(start for start, _ in found):
-        raise PageownerError(f"{path}: {HIDDEN}")
+        raise PageownerError(f"{symbols.origin}: {HIDDEN}")
     # Programs and trampolines come last and not in order: take 16 KiB where the end is unclear.
     return [(start, end if start < end <= start + (1 << 14) else start + (1 << 14))
             for start, end in found]
@@ -226,13 +224,14 @@ def calibrate(bpf: Libbpf, loaded: Object, page_size: int) -> Calibration:
     pfns = [pfn for pfn in pfns if pfn < 1 << 52][: len(sightings)]
     base, agreed = vmemmap_of([int(s["page"]) for s in sightings], pfns, page_size)
     stacks = {tuple(map(int, s["frames"][: s["n"]])) for s in sightings}
+    symbols = Lines.read()  # while the program is loaded: its own symbol is among them
     skip, skip_shared = (
         min((leading_frames(list(stack), ranges) for stack in stacks if stack), default=0)
-        for ranges in (tracing_ranges(), tracing_ranges(shared=True)))
+        for ranges in (tracing_ranges(symbols), tracing_ranges(symbols, shared=True)))
     direct_map = direct_map_of([((int(s["page"]) - base) // page_size, int(s["address"]))
                                 for s in sightings if s["address"]])
     return Calibration(base, skip, skip_shared, agreed, direct_map,
-                       preemptible=all(s["pinned"] for s in sightings))
+                       preemptible=all(s["pinned"] for s in sightings), symbols=symbols)
 
 
 def _take_large(bpf: Libbpf) -> None:

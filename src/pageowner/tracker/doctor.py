@@ -93,7 +93,7 @@ def _programs(bpf: Libbpf) -> Iterator[Finding]:
             tracker.load("on_alloc", "on_free", "look", "settle")
             hooks = attach_required(tracker, None, Calibration(0, 0, 0, 0))
             yield Finding("raw tracepoints", True, True, "mm_page_alloc and mm_page_free attached")
-            hooks |= attach_optional(tracker, None)
+            hooks |= attach_optional(tracker, None, kallsyms.Lines.read())
             with tracker.store() as store:
                 hooks = with_seen(provoke(store, hooks, records=False), store.counters())
             for name, state in hooks.items():
@@ -109,7 +109,8 @@ def _programs(bpf: Libbpf) -> Iterator[Finding]:
 
 
 def _reading() -> Iterator[Finding]:
-    yield _tried("kallsyms", True, lambda: f"{len(tracing_ranges())} functions of tracing found")
+    yield _tried("kallsyms", True, lambda: (
+        f"{len(tracing_ranges(kallsyms.Lines.read()))} functions of tracing found"))
     for name, needed, lost in (
             ("kpageflags", True, "nothing can be said of pages in use since before"),
             ("kpagecount", False, "kinds of pages are told without it"),

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pageowner.hook_states import ATTACHED
+from pageowner.kernel.kallsyms import Lines
 from pageowner.kernel.vmstat import pages_freed
 from pageowner.tracker.calibrate import leading_frames, tracing_ranges
 from pageowner.tracker.libbpf import BpfError
@@ -140,6 +139,8 @@ _TRACEPOINTS = (
 
 _NOT_FOUND = {"direct_map": "where the kernel's direct map of memory begins was not found"}
 
+_COPIES = ("constprop", "isra", "part")
+
 _NOT_BEGUN = 255
 """Among the frames to skip: this hook waits (records.h)."""
 
@@ -171,13 +172,13 @@ def attach_required(tracker: Tracker, directory: str | None,
     return hooks
 
 
-def attach_optional(tracker: Tracker, directory: str | None) -> dict[str, str]:
+def attach_optional(tracker: Tracker, directory: str | None, symbols: Lines) -> dict[str, str]:
     """Attach what this kernel allows and pin the links; name to ``attached`` or why not.
 
     Without a directory nothing is pinned: the hooks end with ``tracker``.
     """
     hooks: dict[str, str] = {}
-    copies = copies_of(function for hook in _FUNCTIONS for function in hook.functions)
+    copies = copies_of({function for hook in _FUNCTIONS for function in hook.functions}, symbols)
     for hook in _FUNCTIONS:
         function = _known(tracker.bpf, hook.functions)
         if hooks.get(hook.instead_of) == ATTACHED or (hook.newer and not function):
@@ -197,16 +198,15 @@ def attach_optional(tracker: Tracker, directory: str | None) -> dict[str, str]:
     return hooks
 
 
-def copies_of(functions: Iterable[str],
-              kallsyms: str = "/proc/kallsyms") -> dict[str, list[str]]:
+def copies_of(functions: Iterable[str], symbols: Lines) -> dict[str, list[str]]:
     """Of these functions those that the compiler has made copies of for some of their callers
     (``.constprop``, ``.isra``, ``.part``), which BPF cannot trace and a hook does not see; not
     ``.cold``, which is jumped to from inside."""
-    names = "|".join(map(re.escape, functions))
-    pattern = re.compile(rf" [tT] (({names})\.(?:constprop|isra|part)\.[.\w]+)$", re.MULTILINE)
     found: dict[str, list[str]] = defaultdict(list)
-    for copy, function in pattern.findall(Path(kallsyms).read_text()):
-        found[function].append(copy)
+    for line in symbols.starting(*(f"{function}." for function in functions)):
+        function, *rest = line.name.split(".")
+        if line.kind in "tT" and rest[0] in _COPIES and len(rest) > 1:
+            found[function].append(line.name)
     return dict(found)
 
 
@@ -221,6 +221,12 @@ def _attach_function(tracker: Tracker, hook: _Hook, directory: str | None) -> st
     function = _known(tracker.bpf, hook.functions)
     if not function:
         return f"missing: this kernel has no {' or '.join(hook.functions)} to trace"
+    try:
+        tracker.bpf.try_tracing(function)
+    except BpfError as error:
+        # What else may be wrong shows where the program itself is loaded.
+        if error.errno in (errno.EPERM, errno.EACCES):
+            return _refused(function)
     values = {**hook.arguments(tracker.bpf.function_parameters(function) or []),
               "hold": int(tracker.may_hold)}
     # What looks at the end of a function is there before what notes its beginning.
@@ -243,9 +249,13 @@ def _attach(tracker: Tracker, name: str, program: str, directory: str | None,
             tracker.bpf.pin(link.fd, f"{directory}/link_{name}")
     except BpfError as error:
         if error.errno in (errno.EPERM, errno.EACCES) and function is not None:
-            return f"refused: the kernel does not let BPF trace {function}"
+            return _refused(function)
         return f"refused: {error.strerror}"
     return ATTACHED
+
+
+def _refused(function: str) -> str:
+    return f"refused: the kernel does not let BPF trace {function}"
 
 
 def skip_of_fexit(tracker: Tracker) -> int | None:
@@ -260,7 +270,7 @@ def skip_of_fexit(tracker: Tracker) -> int | None:
     program = bpf.program_by_id(bpf.link_info(tracker.links["on_bulk"].fd).program_id)
     info = bpf.program_info(program)
     os.close(program)
-    ranges = tracing_ranges()
+    ranges = tracing_ranges(Lines.read())
     new = np.flatnonzero((before["n"] == 0) & (table["n"] > 0))
     found = []
     for stack in table[new]:

@@ -18,9 +18,13 @@ from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
+
+    from numpy.typing import NDArray
 
 __all__ = [
     "ARRAY",
@@ -44,6 +48,15 @@ SOCKET_FILTER = 1
 
 MMAPABLE = 1 << 10
 """BPF_F_MMAPABLE."""
+
+_TRACING, _FENTRY = 26, 24
+"""BPF_PROG_TYPE_TRACING and BPF_TRACE_FENTRY."""
+
+_NOTHING = bytes((0xB7, *bytes(7), 0x95, *bytes(7)))
+"""A program that returns 0 at once."""
+
+_KIND_FUNC = 12
+"""BTF_KIND_FUNC."""
 
 _LEVEL_DEBUG = 2
 _LOG_BYTES = 1 << 20
@@ -87,6 +100,22 @@ class _RunOptions(ctypes.Structure):
         ("flags", c_uint32),
         ("cpu", c_uint32),
         ("batch_size", c_uint32),
+    )
+
+
+class _LoadOptions(ctypes.Structure):
+    """The first members of struct bpf_prog_load_opts (bpf.h)."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("attempts", c_int),
+        ("expected_attach_type", c_uint32),
+        ("prog_btf_fd", c_uint32),
+        ("prog_flags", c_uint32),
+        ("prog_ifindex", c_uint32),
+        ("kern_version", c_uint32),
+        ("attach_btf_id", c_uint32),
+        ("attach_prog_fd", c_uint32),
     )
 
 
@@ -354,6 +383,19 @@ class Libbpf:
                                       len(instructions) // 8, None)
         return self.check(f"load {name}", code)
 
+    def try_tracing(self, function: str) -> None:
+        """Have the kernel verify a program that does nothing where this function begins. Raises
+        BpfError as `Object.load` would for one that does something, but in microseconds."""
+        number = self.check(f"find {function}", self.lib.btf__find_by_name_kind(
+            self._kernel_btf(), function.encode(), _KIND_FUNC))
+        options = _LoadOptions(sz=ctypes.sizeof(_LoadOptions), expected_attach_type=_FENTRY,
+                               attach_btf_id=number)
+        ctypes.set_errno(0)
+        self.log.clear()
+        code = self.lib.bpf_prog_load(_TRACING, b"try_tracing", b"GPL", _NOTHING,
+                                      len(_NOTHING) // 8, byref(options))
+        os.close(self.check(f"trace {function}", code))
+
     def lookup(self, fd: int, key: bytes, size: int) -> bytes | None:
         """The value of ``size`` bytes at a key; None if there is none."""
         value = ctypes.create_string_buffer(size)
@@ -398,6 +440,18 @@ class Libbpf:
         if code < 0:
             raise self.error("run a program", code)
         return int(options.retval)
+
+    def run_each(self, fd: int, rows: NDArray[np.uint64]) -> None:
+        """`run` once for each row of arguments: an array of the shape (times, arguments)."""
+        rows = np.ascontiguousarray(rows, np.uint64)
+        options = _RunOptions(sz=ctypes.sizeof(_RunOptions), ctx_size_in=rows[:1].nbytes)
+        run, passed = self.lib.bpf_prog_test_run_opts, byref(options)
+        begin = rows.ctypes.data
+        for at in range(begin, begin + rows.nbytes, max(rows[:1].nbytes, 1)):
+            options.ctx_in = at
+            code = run(fd, passed)
+            if code < 0:
+                raise self.error("run a program", code)
 
     def pin(self, fd: int, path: str) -> None:
         """Give a map, program or link a name in bpffs; it then outlives this process."""
@@ -473,8 +527,7 @@ class Libbpf:
         None if BTF has no such function. BTF is described in Documentation/bpf/btf.rst.
         """
         btf = self._kernel_btf()
-        kind_func = 12
-        number = self.lib.btf__find_by_name_kind(btf, name.encode(), kind_func)
+        number = self.lib.btf__find_by_name_kind(btf, name.encode(), _KIND_FUNC)
         if number < 0:
             return None
         function = _BtfType.from_address(self.lib.btf__type_by_id(btf, number))

@@ -61,6 +61,7 @@ from pageowner.tracker.survey import not_given
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pageowner.kernel.kallsyms import Lines
     from pageowner.tracker.calibrate import Calibration
 
 __all__ = ["Options", "Status", "cover", "is_on", "off", "on", "status", "tracking"]
@@ -339,7 +340,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
               "comp_gfp": contiguous.compound, "contig_gfp": contiguous.mask, **_filters(options)}
     cannot_hold = hold_refused(bpf)
     values |= {"hold": int(found.preemptible and not cannot_hold), "timed": int(timed)}
-    recalling = _plan_memo(bpf, options)
+    recalling = _plan_memo(bpf, options, found.symbols)
     make = partial(Tracker, bpf, sizes, options.depth, values, options.free_side,
                    may_hold=not cannot_hold)
     with ExitStack() as loaded:
@@ -370,7 +371,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
             bpf.pin(fd, f"{directory}/{name}")
         facts["hooks"].update(attach_required(tracker, directory, found))
         facts["freed_before"] = tracker.freed_before
-        facts["hooks"].update(attach_optional(tracker, directory))
+        facts["hooks"].update(attach_optional(tracker, directory, found.symbols))
         # What the first hooks saw while the last were attached is there too, but not all of it.
         facts |= {"since_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
                   "since_wall": time.time()}
@@ -388,7 +389,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
             yield store
 
 
-def _plan_memo(bpf: Libbpf, options: Options) -> memo.Plan:
+def _plan_memo(bpf: Libbpf, options: Options, symbols: Lines) -> memo.Plan:
     if not options.memo:
         return memo.Plan("off")
     small = Sizes(span_shift=0, spans=1, tasks=1, stacks=1)
@@ -396,7 +397,7 @@ def _plan_memo(bpf: Libbpf, options: Options) -> memo.Plan:
         with Tracker(bpf, small, 1, {"reading": reading}) as tracker:
             try:
                 return memo.plan(bpf, tracker.load("measure_stack"), reading, options.depth,
-                                 options.memo_check)
+                                 options.memo_check, symbols)
             except BpfError as error:
                 why = error.strerror
     return memo.Plan(f"the kernel refuses to measure its stacks: {why}")

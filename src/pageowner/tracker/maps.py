@@ -103,6 +103,8 @@ Span ``n`` can have spare ``n % SPARES`` only."""
 _SPARE_HELD = 0xFFFFFFFF
 
 QUESTIONS = 512
+SETTLED = 512
+"""Frames that the program ``settle`` is told of at once (asked.bpf.h)."""
 MAX_DEPTH = 64
 CONFIG_BYTES = 16384
 
@@ -520,10 +522,18 @@ class Store:
         finally:
             os.close(lock)
 
-    def settle(self, first: int, bits: list[int], mark: bool = False) -> None:
-        """Unmark early frames: of the 512 from pfn ``first`` on those whose bit is set in the
-        8 words, unless an event was faster; or with ``mark`` those without a record are marked."""
-        self.bpf.run(self.fd("settle"), first, *bits, int(mark))
+    def settle(self, first: int, chosen: NDArray[np.bool_], mark: bool = False) -> None:
+        """Unmark early frames: those chosen of the frames from pfn ``first`` on, unless an event
+        was faster; or with ``mark`` those without a record are marked."""
+        groups = np.zeros(-(-len(chosen) // SETTLED) * SETTLED, bool)
+        groups[: len(chosen)] = chosen
+        words = np.packbits(groups.reshape(-1, SETTLED), axis=1, bitorder="little").view("<u8")
+        some = np.flatnonzero(words.any(axis=1))
+        rows = np.empty((len(some), 2 + SETTLED // 64), np.uint64)
+        rows[:, 0] = first + some * SETTLED
+        rows[:, 1:-1] = words[some]
+        rows[:, -1] = mark
+        self.bpf.run_each(self.fd("settle"), rows)
 
     def unused(self, pfns: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Which of these page frames are free though /proc/kpageflags shows no flag of theirs.

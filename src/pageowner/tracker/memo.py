@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import mmap
 import platform
-import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +17,7 @@ from pageowner.tracker.maps import hot, per_cpu, possible_cpus
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pageowner.kernel.kallsyms import Lines
     from pageowner.tracker.libbpf import Libbpf, Object
 
 __all__ = ["MAPS", "MEMO_COUNTERS", "READING", "REASONS", "Plan", "plan", "read_counters",
@@ -89,7 +88,7 @@ def sets_for(depth: int, cpus: int) -> int:
 
 
 def plan(bpf: Libbpf, measure: Object | None, reading: int, depth: int, check: float,
-         kallsyms: str = "/proc/kallsyms") -> Plan:
+         kallsyms: Lines) -> Plan:
     """What the memo needs to know of this kernel, or why it stays off.
 
     ``measure`` is a loaded object with the program measure_stack, ``reading`` how the verifier
@@ -99,17 +98,19 @@ def plan(bpf: Libbpf, measure: Object | None, reading: int, depth: int, check: f
         return Plan(NOT_ON_ARM64)
     if platform.machine() != "x86_64":
         return Plan(f"its rules are those of x86-64, not of {platform.machine()}")
-    symbols = _symbols(kallsyms)
-    if not any(name.startswith(("__orc_find", "orc_find", "__start_orc_unwind"))
-               for name in symbols):
+    if not any(True for _ in kallsyms.starting("__orc_find", "orc_find", "__start_orc_unwind")):
         return Plan("this kernel does not unwind by ORC (CONFIG_UNWINDER_ORC)")
+    lines = kallsyms.named(*_ANCHORS, *_TRAMPOLINES, *_ENTRY, *_FRED)
+    symbols = {name: line.address for name, line in lines.items()}
     if not all(symbols.get(name) for name in _ENTRY):
         return Plan("the bounds of the entry code are not in /proc/kallsyms")
     size, padding = stack_size(bpf, measure) if measure is not None else (0, 0)
     if not size:
         return Plan("the size of kernel stacks could not be measured")
-    ends = _ends(kallsyms, [name for name in _ANCHORS if name in symbols])
-    fred = _ends(kallsyms, [_FRED[1]]) if all(symbols.get(name) for name in _FRED) else {}
+    ends = {name: kallsyms.end_of(lines[name]) for name in _ANCHORS if name in lines}
+    fred = kallsyms.end_of(lines[_FRED[1]]) if all(symbols.get(name) for name in _FRED) else 0
+    if not all(ends.values()):
+        return Plan("where functions of the entry code end is not in /proc/kallsyms")
     trampolines = [symbols[name] for name in _TRAMPOLINES if name in symbols][:2]
     return Plan(
         values={
@@ -122,7 +123,7 @@ def plan(bpf: Libbpf, measure: Object | None, reading: int, depth: int, check: f
             "entry_text": symbols[_ENTRY[0]],
             "entry_text_end": symbols[_ENTRY[1]],
             "fred_text": symbols[_FRED[0]] if fred else 0,
-            "fred_text_end": fred.get(_FRED[1], 0),
+            "fred_text_end": fred,
             "anchors": _array([edge for name, end in ends.items()
                                for edge in (symbols[name], end)]),
             "trampolines": _array(trampolines),
@@ -172,22 +173,3 @@ def _array(values: list[int]) -> int:
 def _states(bpf: Libbpf, fd: int, hook: int) -> NDArray[np.uint64]:
     """The counters in struct memo_state, after two words: one row for each CPU."""
     return per_cpu(bpf, fd, hook)[:, 2 : 2 + len(MEMO_COUNTERS)]
-
-
-def _symbols(path: str) -> dict[str, int]:
-    wanted = "|".join(re.escape(name) for name in (*_ANCHORS, *_TRAMPOLINES, *_ENTRY,
-                                                       *_FRED))
-    pattern = re.compile(rf"^([0-9a-f]+) \w ({wanted}|_?_?orc_find\S*|__start_orc_unwind)$",
-                         re.MULTILINE)
-    return {name: int(address, 16) for address, name in pattern.findall(Path(path).read_text())}
-
-
-def _ends(path: str, names: list[str]) -> dict[str, int]:
-    """Where functions end: where the next symbol begins."""
-    found = re.findall(r"^([0-9a-f]+) (\w) (\S+)$", Path(path).read_text(), re.MULTILINE)
-    addresses = np.unique(np.array([int(address, 16) for address, kind, _ in found
-                                    if kind in "tT"], "u8"))
-    starts = {name: int(address, 16) for address, _, name in found if name in names}
-    return {name: int(addresses[np.searchsorted(addresses, start, "right")])
-            for name, start in starts.items()}
-
