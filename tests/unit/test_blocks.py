@@ -176,10 +176,10 @@ def test_what_is_not_known_to_move_or_to_stay_is_unknown() -> None:
 
 def test_a_huge_page_is_moved_only_for_a_gigantic_one() -> None:
     known, order = np.array([compaction.CAN] * 2, np.uint8), np.array([9, 3], np.uint8)
-    assert compaction.at_order(known, order, 9, 9).tolist() == [compaction.CANNOT, compaction.CAN]
-    assert compaction.at_order(known, order, 10, 9).tolist() == [compaction.CANNOT, compaction.CAN]
-    assert compaction.at_order(known, order, 18, 9).tolist() == [compaction.CAN] * 2
-    assert compaction.at_order(known, order, 3, 9).tolist() == [compaction.CANNOT] * 2
+    can, cannot = compaction.CAN, compaction.CANNOT
+    for wanted, moves in ((9, [cannot, can]), (10, [cannot, can]), (18, [can] * 2),
+                          (3, [cannot] * 2)):
+        assert compaction.at_order(known, order, wanted, 9, 10).tolist() == moves
 
 
 def test_runs_survive_being_saved() -> None:

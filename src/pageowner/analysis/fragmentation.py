@@ -22,7 +22,7 @@ from pageowner.analysis.culprits import (
     pages_going,
     polluters,
 )
-from pageowner.analysis.memory import Memory, memory
+from pageowner.analysis.memory import Memory, free_said, memory
 from pageowner.analysis.mixed import BINS, contents, mixed
 from pageowner.analysis.words import key_names
 from pageowner.kernel import free_area
@@ -103,16 +103,13 @@ def _free(snapshot: Snapshot, seen: Memory,
           flags: NDArray[np.uint64] | None) -> list[dict[str, Any]]:
     """Free blocks of each zone: as the kernel said when the snapshot was taken, or as the flags of
     pages show; nothing where the source knows neither."""
-    about = snapshot.meta.extra.get("memory")
-    said = about.get("free") if isinstance(about, dict) else None
-    if isinstance(said, list) and all(
-            isinstance(one, list) and len(one) == 3 and isinstance(one[2], list)
-            and all(type(n) is int for n in one[2]) for one in said):
+    said = free_said(snapshot.meta)
+    if said is not None:
         return [{"zone": f"node {node} {zone}", **indices(counts)} for node, zone, counts in said]
     if flags is None:
         return []
     zones = [_zone(place, one.start, one.end) for place, one in enumerate(seen.stretches)]
-    counted = free_area.by_order(flags, zones)
+    counted = free_area.by_order(flags, zones, seen.max_order)
     totals: dict[str, tuple[int, ...]] = {}
     for place, one in enumerate(seen.stretches):
         counts = counted[place, ""]

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pageowner.metadata import Metadata
     from pageowner.snapshot import Snapshot
 
-__all__ = ["NO_ROW", "TYPES", "Memory", "Stretch", "memory", "spread"]
+__all__ = ["NO_ROW", "TYPES", "Memory", "Stretch", "free_said", "memory", "spread"]
 
 TYPES = (*MIGRATETYPES[:3], "unknown")
 """What a page was allocated as; ``unknown`` before tracking, or past every hook."""
@@ -85,6 +86,8 @@ class Memory:
     stretches: tuple[Stretch, ...]
     pageblock_order: int
     sees_free: bool
+    max_order: int = pageflags.MAX_ORDER
+    """The largest order of the page allocator of that kernel."""
     notes: tuple[str, ...] = ()
     left: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
@@ -111,8 +114,19 @@ class Memory:
         left = np.stack([self.first[rows], self.first[rows] + self.pages[rows]], axis=1)
         return Memory(self.first[kept], self.pages[kept], self.order[kept], self.row[kept],
                       self.kind[kept], self.moves[kept], self.cache[kept], self.stays[kept],
-                      self.held, self.stretches, self.pageblock_order, self.sees_free, self.notes,
-                      left)
+                      self.held, self.stretches, self.pageblock_order, self.sees_free,
+                      self.max_order, self.notes, left)
+
+
+def free_said(meta: Metadata) -> list[tuple[int, str, list[int]]] | None:
+    """Node, zone and free blocks by order, as the kernel said when the snapshot was taken."""
+    about = meta.extra.get("memory")
+    said = about.get("free") if isinstance(about, dict) else None
+    if isinstance(said, list) and all(
+            isinstance(one, list) and len(one) == 3 and isinstance(one[2], list)
+            and all(type(n) is int for n in one[2]) for one in said):
+        return [(node, zone, counts) for node, zone, counts in said]
+    return None
 
 
 def spread(first: NDArray[np.int64], pages: NDArray[np.int64],
@@ -186,8 +200,12 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
     if sees_free:
         columns = _outside_of(held, columns)
     first, pages, order, row, kind, moves, cache, stays = columns
+    # As many orders as the kernel told free blocks of; a pageblock is never larger than the largest
+    # (include/linux/pageblock-flags.h), and as large with pages of 16 and 64 KiB on arm64.
+    orders = [len(counts) - 1 for _, _, counts in free_said(meta) or ()]
+    max_order = max(orders) if orders else max(pageflags.MAX_ORDER, pageblock_order)
     return Memory(first, pages, order, row, kind, moves, cache, stays, held, stretches,
-                  pageblock_order, sees_free, tuple(notes))
+                  pageblock_order, sees_free, max_order, tuple(notes))
 
 
 def _kinds(found: Key) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ From mm/compaction.c (isolate_migratepages_block, skip_isolation_on_order) and m
   allocated with __GFP_MOVABLE. The same flag stands for user pages that are only on their way to
   an LRU list, in a batch of a CPU
 - a folio of the wanted order or larger, or as large as a pageblock, is not: moving it takes such a
-  block to gain one. For more than the largest order of the page allocator (`MAX_ORDER`) whole
+  block to gain one. For more than the largest order of the page allocator whole
   ranges are emptied instead, and large folios are moved
 - hugetlb pages are not moved, nor is a range with one of them emptied
 - all else stays where it is: slab, page tables, stacks, buffers, what drivers took
@@ -122,8 +122,8 @@ def by_flags(flags: NDArray[np.uint64], known: NDArray[np.uint8]) -> NDArray[np.
 
 
 def at_order(known: NDArray[np.uint8], order: NDArray[np.uint8], wanted: int,
-             pageblock_order: int) -> NDArray[np.uint8]:
+             pageblock_order: int, max_order: int) -> NDArray[np.uint8]:
     """``known`` (see `movability`) for who wants a block of order ``wanted``: folios that are too
-    large are not moved for it."""
-    limit = min(wanted, pageblock_order) if wanted <= pageflags.MAX_ORDER else wanted
+    large are not moved for it. ``max_order``: the largest that the page allocator has."""
+    limit = min(wanted, pageblock_order) if wanted <= max_order else wanted
     return np.where(order >= limit, np.uint8(CANNOT), known)
