@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO
 from xml.sax.saxutils import escape
 
+import numpy as np
+
 from pageowner.analysis.flame import rectangles
 from pageowner.report.flame_colours import (
     FEWER,
@@ -33,8 +35,7 @@ def write(file: BinaryIO, found: Chains, page_size: int, title: str, *, differen
     """The whole graph, 1200 pixels wide; what is narrower than a fifth of one is left out."""
     whole = sum(found.widths())
     scale = (_WIDTH - 2 * _MARGIN) / whole if whole else 0.0
-    seen = [one for one in rectangles(found, reverse) if one.width * scale >= _LEAST
-            or not one.depth]
+    seen = rectangles(found, reverse, _LEAST / scale if scale else 0)
     deepest = max(one.depth for one in seen)
     height = _HEAD + (deepest + 1) * _ROW + _MARGIN
     colours = subsystem_colours(found)
@@ -44,32 +45,43 @@ def write(file: BinaryIO, found: Chains, page_size: int, title: str, *, differen
              _text(_MARGIN, 18, printable(title), 'font-size="14"'),
              *_legend([("more pages", MORE), ("fewer", FEWER), ("as many", SAME)] if difference
                       else [*colours.items(), ("others", OTHERS)])]
+    mostly, total = _Mostly(found), sum(found.after)
     for one in seen:
+        what = mostly.of(one)
         fill = (changed(one.before, one.after) if difference
-                else colours.get(_mostly(found, one), OTHERS))
+                else colours.get(what, OTHERS))
         row = one.depth if icicle else deepest - one.depth
         x, wide = _MARGIN + one.start * scale, one.width * scale
         parts.append(_box(x, _HEAD + row * _ROW, wide, fill, printable(one.name),
-                          printable(_told(one, found, page_size, difference))))
+                          printable(_told(one, total, what, page_size, difference))))
     parts.append("</svg>\n")
     file.write("".join(parts).encode())
 
 
-def _mostly(found: Chains, one: Rectangle) -> str:
+class _Mostly:
     """What most of a rectangle's pages are for."""
-    sums: dict[str, int] = {}
-    for place in one.members:
-        what = found.subsystems[place]
-        sums[what] = sums.get(what, 0) + max(found.before[place], found.after[place])
-    return max(sums, key=lambda what: (sums[what], what), default="")
+
+    def __init__(self, found: Chains) -> None:
+        self.names: list[str] = sorted(set(found.subsystems))
+        places = {name: place for place, name in enumerate(self.names)}
+        self.what = np.array([places[name] for name in found.subsystems], np.int64)
+        self.wide = np.array(found.widths(), np.int64)
+
+    def of(self, one: Rectangle) -> str:
+        """The subsystem; of several with as many pages the last by name; "" without pages."""
+        if not len(one.members):
+            return ""
+        sums = np.bincount(self.what[one.members], self.wide[one.members], len(self.names))
+        present = np.unique(self.what[one.members])
+        most: int = max(present.tolist(), key=lambda place: (sums[place], place))
+        return self.names[most]
 
 
-def _told(one: Rectangle, found: Chains, page_size: int, difference: bool) -> str:
+def _told(one: Rectangle, total: int, what: str, page_size: int, difference: bool) -> str:
     if not difference:
-        total = sum(found.after)
         share = 100 * one.after / total if total else 0.0
         return (f"{one.name}: {size(one.after * page_size)}, {count_of(one.after, 'page')},"
-                f" {share:.1f} %; mostly {_mostly(found, one)}")
+                f" {share:.1f} %; mostly {what}")
     change = one.after - one.before
     return (f"{one.name}: {'+' if change > 0 else '-' if change < 0 else ''}"
             f"{size(abs(change) * page_size)}; {size(one.before * page_size)} before,"
