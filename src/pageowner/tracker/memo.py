@@ -69,7 +69,7 @@ class Plan:
     frames: int = 1
 
 
-NOT_ON_ARM64 = ("on arm64 each stack is unwound: following the frame pointers costs as much as"
+NOT_ON_ARM64 = ("on arm64 comparing what the frame pointers lead to costs as much as"
                 " the kernel's unwinder")
 """Tried in guests of 6.12: walking and comparing took 3,682 instructions a page fault, unwinding
 each time 3,426 (docs/memo.md)."""
