@@ -210,6 +210,23 @@ def test_the_page_holds_no_address_and_no_hostile_markup() -> None:
     assert "\x1b" not in text
 
 
+def test_a_page_of_very_many_chains_says_what_it_leaves_out(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    found = chains(samples(made(2)))
+    monkeypatch.setattr(flame_html, "_MOST", 3)
+    about = re.search(r'\{"title".*\}', page_of(found))
+    assert about is not None
+    said = json.loads(about[0])
+    number = len(found.frames) - 3
+    assert number > 0
+    assert [[said["names"][name] for name in chain] for chain in said["chains"]][3:] == [
+        [f"({number:,} smaller chains)"]]
+    assert sum(said["after"]) == sum(found.after)
+    assert said["after"][:3] == [pages for pages in found.after
+                                 if pages in sorted(found.after)[-3:]]
+    assert f"the frames of {number:,} smaller chains: " in said["title"]
+
+
 @pytest.fixture(scope="module")
 def window() -> Iterator[Browser]:
     with browser() as opened:

@@ -62,6 +62,22 @@ def test_memory_without_allocations_and_more_than_a_page_can_hold() -> None:
         page_of(made)
 
 
+def test_a_page_of_very_many_values_says_what_it_leaves_out(
+        made: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sides(text: str) -> dict[str, Any]:
+        about = re.search(r'id="about">(.*?)</script>', text, re.DOTALL)
+        return json.loads(about[1])["sides"][0]  # type: ignore[index, no-any-return]
+
+    all_names = sides(page_of(made))["labels"]["comm"]
+    monkeypatch.setattr(map_html, "_MOST_LABELS", 2)
+    side = sides(page_of(made))
+    names = side["labels"]["comm"]
+    assert len(names) == 3 < len(all_names)
+    assert set(names[:2]) < set(all_names)
+    assert names[2] == "(one of those left out)"
+    assert f"{len(all_names) - 2} of {len(all_names)} values of comm" in "".join(side["notes"])
+
+
 @pytest.fixture(scope="module")
 def window() -> Iterator[Browser]:
     with browser() as opened:

@@ -14,8 +14,9 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
 
-from pageowner.analysis.keys import blocks_pages, key, times
+from pageowner.analysis.keys import Key, blocks_pages, key, times
 from pageowner.analysis.memory import NO_ROW, Memory
 from pageowner.analysis.owners import groups
 from pageowner.analysis.picture import AGE, AGES, disjoint
@@ -41,6 +42,7 @@ _KEYS = ("stack", "comm", "pid", "tgid", "memcg", "subsystem", "migratetype", "s
 _ALIGNED = 1024  # frames: pageblocks begin where cells of their size do
 _MOST_RUNS = 48 << 20  # what a browser's memory holds well
 _MUCH = 32 << 20
+_MOST_LABELS = 100_000  # stacks, or values of another key: 50 MB of text
 _NO_ORDER = 255
 
 
@@ -93,7 +95,15 @@ def write(file: BinaryIO, snapshots: Sequence[tuple[Snapshot, Memory]], by: str,
 def _side(snapshot: Snapshot, seen: Memory, prefix: str, names: Sequence[str],
           columns: _Columns) -> dict[str, Any]:
     """One snapshot: its columns under names that begin with ``prefix``, and what JSON holds."""
-    keys = [key(snapshot, name) for name in names]
+    pages = blocks_pages(snapshot)
+    keys, left_out = [], []
+    for name in names:
+        one = key(snapshot, name)
+        if len(one.labels) > _MOST_LABELS:
+            left_out.append(f"{len(one.labels) - _MOST_LABELS:,} of {len(one.labels):,} values of"
+                            f" {name}, those with the fewest pages, are left out")
+            one = _largest(one, pages)
+        keys.append(one)
     group, number, codes = groups(keys, snapshot.table.num_rows)
     stretches = disjoint(seen.stretches)
     begin, item, begins = _runs(seen, stretches)
@@ -117,8 +127,9 @@ def _side(snapshot: Snapshot, seen: Memory, prefix: str, names: Sequence[str],
                    source_name(meta.source, meta) if meta.source else
                    printable(f"{meta.host or 'this machine'}, {meta.taken_at or 'live'}")),
         "kernel": printable(meta.kernel or ""), "page_size": meta.page_size,
-        "sees_free": seen.sees_free, "notes": [printable(note) for note in seen.notes],
-        "owners": number, "rows": int(blocks_pages(snapshot).sum()),
+        "sees_free": seen.sees_free,
+        "notes": [printable(note) for note in (*seen.notes, *left_out)], "owners": number,
+        "rows": int(pages.sum()),
         "stretches": [[printable(one.name), one.start, one.end, at]
                       for one, at in zip(stretches, begins, strict=True)],
         "labels": {one.name: _labels(one.labels.to_pylist()) for one in keys},
@@ -131,8 +142,26 @@ allocator, no frame at all (between zones)."""
 
 
 def _labels(values: Sequence[Any]) -> list[str | None]:
-    return [None if value is None else "\n".join(map(printable, str(value).split("\n")))
-            for value in values]
+    return [None if value is None else _fit(str(value)) for value in values]
+
+
+def _fit(text: str) -> str:
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _largest(found: Key, pages: NDArray[np.int64]) -> Key:
+    """The same with one label for all values but those with the most pages."""
+    size = len(found.labels)
+    sums = np.zeros(size, np.int64)
+    np.add.at(sums, found.codes, pages)
+    kept = np.sort(np.argsort(-sums, kind="stable")[:_MOST_LABELS])
+    place = np.full(size, len(kept), np.int64)
+    place[kept] = np.arange(len(kept))
+    labels = found.labels.take(pa.array(kept)).cast(pa.string())
+    return Key(found.name, place[found.codes],
+               pa.concat_arrays([labels, pa.array(["(one of those left out)"])]))
 
 
 def _ages(snapshot: Snapshot, row: NDArray[np.int64]) -> NDArray[np.float32]:
