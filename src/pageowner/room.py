@@ -12,6 +12,9 @@ from pageowner.report.text import size
 
 __all__ = ["available", "check"]
 
+_SMALL = 1 << 20
+"""Bytes that are not asked for: what has less left ends anywhere, with MemoryError."""
+
 
 def available() -> int:
     """Bytes that this process can take before the kernel has to swap or kill: what the machine has
@@ -27,6 +30,8 @@ def available() -> int:
 
 def check(needed: int, what: str) -> None:
     """Raises PageownerError, beginning with ``what``, if so many bytes are not available."""
+    if needed <= _SMALL:
+        return
     there = available()
     if needed > there:
         raise PageownerError(f"{what} would take {size(needed)} of memory, and {size(there)} is"

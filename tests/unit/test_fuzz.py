@@ -19,6 +19,8 @@ import pageowner
 sys.path.insert(0, str(Path(__file__).parent.parent / "fuzz"))
 
 import dumps
+import mutations
+import questions
 import snapshots
 
 if TYPE_CHECKING:
@@ -59,12 +61,12 @@ def test_mutated_snapshots_and_series_are_read_or_refused_in_one_line() -> None:
 
 
 def test_what_a_read_snapshot_must_not_hold_would_be_noticed() -> None:
-    pool = snapshots.Pool()
-    snapshots.check_promises(pool.sound)
+    pool = mutations.Pool()
+    questions.check_promises(pool.sound)
     for name, values in (("order", [60]), ("node", [-1]), ("state", ["x"]), ("pfn", [1 << 52])):
         columns = {"order": [0], name: values}
         with pytest.raises(AssertionError):
-            snapshots.check_promises(pageowner.Snapshot.from_columns(columns, pageowner.Metadata()))
+            questions.check_promises(pageowner.Snapshot.from_columns(columns, pageowner.Metadata()))
 
 
 def test_spoilt_snapshots_and_sorted_dumps_end_well(tmp_path: Path) -> None:

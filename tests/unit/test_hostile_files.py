@@ -24,7 +24,9 @@ from pageowner.metadata import SCHEMA_VERSION, Metadata
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "fuzz"))
 
+import handmade
 import hostile
+from sound import of_tracker, written
 
 from pageowner.formats import saved_metadata
 
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.filterwarnings("error::ResourceWarning"),
               pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")]
 
-MADE = hostile.files()
+MADE = handmade.files()
 
 BIG = 10_000_000
 
@@ -193,7 +195,7 @@ def test_every_field_of_the_metadata_has_a_shape_in_the_file() -> None:
 
 
 def test_metadata_comes_back_as_it_was() -> None:
-    _, said = hostile.of_tracker()
+    _, said = of_tracker()
     meta = Metadata(**{name: value for name, value in said.items() if name != "schema"})
     assert Metadata.from_json(meta.to_json()) == meta
     assert Metadata.from_json(Metadata().to_json()) == Metadata()
@@ -218,9 +220,11 @@ def test_what_is_wrong_is_named_in_plain_words() -> None:
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    MADE["sound"](tmp_path / "s.parquet")
+    table, meta = of_tracker(20_000)
+    written(tmp_path / "s.parquet", table, meta)
     monkeypatch.setattr(room, "available", lambda: 10_000)
-    with pytest.raises(PageownerError, match=r"s\.parquet: its 300 rows would take .* available"):
+    with pytest.raises(PageownerError,
+                       match=r"s\.parquet: its 20,000 rows would take .* available"):
         pageowner.read(tmp_path / "s.parquet")
 
 

@@ -127,10 +127,10 @@ def read(source: str | os.PathLike[str] | object, name: str | None = None) -> Sn
     """
     label = name or str(source)
     try:
-        said = parquet_columns.about(source)
-        meta = _meta(said)
-        columns = parquet_columns.read_columns(source, list(SCHEMA))
-        if said.get(ORDER_KEY) == b"pfn":
+        with parquet_columns.columns(source) as file:
+            meta = _meta(file.about)
+            columns = file.read(list(SCHEMA))
+        if file.about.get(ORDER_KEY) == b"pfn":
             _sort_by_pfn(columns)
         snapshot = Snapshot.from_columns(columns, meta)
         check(snapshot)

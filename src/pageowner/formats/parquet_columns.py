@@ -19,9 +19,12 @@ from pageowner import room
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Damaged", "about", "read_columns"]
+__all__ = ["Columns", "Damaged", "about", "columns"]
 
 _ROW_GROUPS = 10_000  # of 262,144 rows that we write, of 122,880 that DuckDB does
+
+_SMALL = 1 << 16
+"""Rows that one thread reads sooner than others are woken."""
 
 _OTHER = 24
 """Bytes a row beside its columns: their order, and the largest column a second time."""
@@ -52,38 +55,58 @@ def _opened(source: str | os.PathLike[str] | object) -> Iterator[object]:
 
 
 def _parquet(file: object, **more: Any) -> pq.ParquetFile:
-    return pq.ParquetFile(file, memory_map=False, page_checksum_verification=True, **more)
+    return pq.ParquetFile(file, memory_map=False, pre_buffer=False, page_checksum_verification=True,
+                          **more)
 
 
-def about(source: str | os.PathLike[str] | object) -> dict[bytes, bytes]:
-    """The file's own key-value metadata. Raises `Damaged`."""
-    with _reading(), _opened(source) as opened, _parquet(opened) as file:
-        return dict(file.metadata.metadata or {})
+class Columns:
+    """An open Parquet file. ``about`` is its own key-value metadata."""
 
+    def __init__(self, file: object) -> None:
+        """Read what the file says of itself. Raises `Damaged`."""
+        self._file = file
+        with _reading(), _parquet(file) as parquet:
+            self._metadata = parquet.metadata
+            self.about: dict[bytes, bytes] = dict(parquet.metadata.metadata or {})
 
-def read_columns(source: str | os.PathLike[str] | object,
-                 fields: Sequence[pa.Field]) -> dict[str, pa.ChunkedArray]:
-    """Those of the fields that the file has, each of the field's type; others are not read.
+    def read(self, fields: Sequence[pa.Field]) -> dict[str, pa.ChunkedArray]:
+        """Those of the fields that the file has, each of the field's type; others are not read.
 
-    Raises TypeError for a column of another kind, ValueError for one that is there twice, `Damaged`
-    for a file that cannot be read, and PageownerError for one that does not fit into memory.
-    """
-    with _opened(source) as opened:
-        with _reading(), _parquet(opened) as file:
-            metadata, schema = file.metadata, file.schema_arrow
-        known = [field for field in fields if field.name in schema.names]
+        Raises TypeError for a column of another kind, ValueError for one that is there twice,
+        `Damaged` for a file that cannot be read, and PageownerError for one that does not fit into
+        memory.
+        """
+        with _reading():
+            schema = self._metadata.schema.to_arrow_schema()
+            names = schema.names
+        known = [field for field in fields if field.name in names]
         for field in known:
-            if schema.names.count(field.name) > 1:
+            if names.count(field.name) > 1:
                 raise ValueError(f"{field.name} is there twice")
             if not _is_like(schema.field(field.name).type, field.type):
                 raise TypeError(f"{field.name} is {str(schema.field(field.name).type)[:40]}")
         texts = [field.name for field in known if pa.types.is_dictionary(field.type)]
-        _check_room(metadata, texts, fields)
-        with _reading(), _parquet(opened, metadata=metadata, read_dictionary=texts) as file:
-            table = file.read(columns=[field.name for field in known])
+        _check_room(self._metadata, texts, fields)
+        with _reading(), _parquet(self._file, metadata=self._metadata,
+                                  read_dictionary=texts) as parquet:
+            table = parquet.read(columns=[field.name for field in known],
+                                 use_threads=self._metadata.num_rows > _SMALL)
             # Arrow trusts the numbers of a dictionary column unless asked not to.
             table.validate(full=True)
-    return {field.name: _as(table[field.name], field.type) for field in known}
+        return {field.name: _as(table[field.name], field.type) for field in known}
+
+
+@contextmanager
+def columns(source: str | os.PathLike[str] | object) -> Iterator[Columns]:
+    """The file, open for as long as the block lasts. Raises `Damaged`."""
+    with _opened(source) as file:
+        yield Columns(file)
+
+
+def about(source: str | os.PathLike[str] | object) -> dict[bytes, bytes]:
+    """The file's own key-value metadata. Raises `Damaged`."""
+    with _reading(), columns(source) as file:
+        return file.about
 
 
 def _is_like(found: pa.DataType, wanted: pa.DataType) -> bool:

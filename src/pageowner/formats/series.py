@@ -380,11 +380,12 @@ def _filled(part: pa.Table, schema: pa.Schema) -> pa.Table:
 def _changes(path: Path) -> Changes | None:
     """What a file says of changes; None if it is a whole snapshot."""
     try:
-        about = parquet_columns.about(path).get(parquet.CHANGES_KEY)
-        if about is None:
-            return None
-        before, meta = decode_changes(about, _FORMAT)
-        columns = parquet_columns.read_columns(path, [*SCHEMA, _MICRO])
+        with parquet_columns.columns(path) as file:
+            about = file.about.get(parquet.CHANGES_KEY)
+            if about is None:
+                return None
+            before, meta = decode_changes(about, _FORMAT)
+            columns = file.read([*SCHEMA, _MICRO])
         if (micro := columns.pop(_MICRO.name, None)) is not None:
             if (pc.max(micro).as_py() or 0) * 1000 >> TIME_BITS:
                 raise ValueError("a time of more than 292 years")
