@@ -136,6 +136,7 @@ def test_records_of_another_version_are_refused_and_off_ends_them(
     assert not lifecycle.is_on()
 
 
+@pytest.mark.usefixtures("off")
 def test_options_that_cannot_be_are_usage_errors(bpf: Libbpf) -> None:
     assert bpf
     for wrong in ({"depth": 0}, {"depth": 65}, {"sample": 0}, {"min_order": -1},
@@ -160,19 +161,6 @@ def test_two_on_at_once_end_with_one_tracker(bpf: Libbpf) -> None:
     said = [process.communicate(timeout=120) for process in both]
     assert sorted(out.strip() for out, _ in said) == [b"False", b"True"]
     assert left(bpf, ids) == set()
-
-
-@pytest.mark.usefixtures("off", "bpf")
-@pytest.mark.parametrize("name", ["new", "old"])
-def test_status_tells_what_a_killed_process_left(name: str) -> None:
-    assert not lifecycle.status().left
-    lifecycle.on()
-    os.rename(PIN_DIRECTORY, f"{PIN_DIRECTORY}-{name}")
-    status = lifecycle.status()
-    assert status.left
-    assert not status.on
-    assert lifecycle.off()
-    assert not lifecycle.status().left
 
 
 @pytest.mark.usefixtures("off")
@@ -201,11 +189,16 @@ def test_an_interrupt_while_libbpf_speaks_is_not_lost(
 
 @pytest.mark.usefixtures("off")
 @pytest.mark.parametrize("name", ["new", "old"])
-def test_what_a_killed_process_left_is_removed(bpf: Libbpf, name: str) -> None:
+def test_what_a_killed_process_left_is_told_and_removed(bpf: Libbpf, name: str) -> None:
+    assert not lifecycle.status().left
     lifecycle.on()
     ids = pinned(bpf)
     os.rename(PIN_DIRECTORY, f"{PIN_DIRECTORY}-{name}")
+    status = lifecycle.status()
+    assert status.left
+    assert not status.on
     assert lifecycle.off()
+    assert not lifecycle.status().left
     assert not os.path.exists(f"{PIN_DIRECTORY}-{name}")
     assert left(bpf, ids) == set()
 

@@ -86,7 +86,14 @@ class Machine:
 def same(one: Snapshot, other: Snapshot) -> None:
     assert one.meta == other.meta
     for name in SCHEMA.names:
-        assert one.table[name].to_pylist() == other.table[name].to_pylist(), name
+        assert _plain(one.table[name]).equals(_plain(other.table[name])), name
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts in place of a dictionary's numbers, whose order is nobody's promise."""
+    if pa.types.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    return column
 
 
 @pytest.fixture
@@ -469,7 +476,7 @@ from pageowner.formats import series
 from pageowner.recording import Recorder
 folder = Path(sys.argv[1])
 machine, recorder, made, lost = Machine(), Recorder(folder, 600, 7 * 86400), {}, 0
-for number in range(60):
+for number in range(30):
     machine.step(0.05)
     now = machine.now()
     try:
@@ -481,7 +488,7 @@ for number in range(60):
     if lost == 3:
         (folder / "ballast").unlink(missing_ok=True)
 assert lost == 3, lost
-assert len(series.captures(folder)) == 57
+assert len(series.captures(folder)) == 27
 for path, snapshot in made.items():
     same(series.read(path), snapshot)
 print("ok")
