@@ -4,6 +4,7 @@
 | --- | --- |
 | ``active`` | attached, and it has seen what it is there for |
 | ``attached`` | attached; nothing that it is there for has happened yet |
+| ``waiting`` | loaded, and attached once it is needed; it was not so far |
 | ``partly: …`` | attached, but part of what it is there for passes it by |
 | ``blind: …`` | attached, but it did not see what was done on purpose for it to see |
 | ``refused: …`` | the kernel does not let it be attached |
@@ -14,16 +15,17 @@ Snapshots from before these were told apart have ``active`` for every hook that 
 
 from __future__ import annotations
 
-__all__ = ["ACTIVE", "ATTACHED", "in_words", "is_whole"]
+__all__ = ["ACTIVE", "ATTACHED", "WAITING", "in_words", "is_whole"]
 
-ACTIVE, ATTACHED = "active", "attached"
+ACTIVE, ATTACHED, WAITING = "active", "attached", "waiting"
 
 
 def is_whole(state: str) -> bool:
     """Whether nothing is known to pass by a hook in this state."""
-    return state in (ACTIVE, ATTACHED)
+    return state in (ACTIVE, ATTACHED, WAITING)
 
 
 def in_words(state: str) -> str:
     """A state for people."""
-    return "attached, not seen yet" if state == ATTACHED else state
+    return {ATTACHED: "attached, not seen yet",
+            WAITING: "waiting: attached once an interrupt needs it"}.get(state, state)

@@ -66,7 +66,7 @@ class Calibration:
     of a raw tracepoint's stack, ``skip_shared``: where two programs sit on the tracepoint;
     ``events`` that agreed; ``direct_map``: address of pfn 0 in the direct map, 0 if not found;
     ``preemptible``: on this kernel's tracepoints a program can be preempted; ``symbols``: the
-    kernel's, as they were read for this."""
+    kernel's, as they were read for this; ``iterators``: see `iterators`."""
 
     vmemmap: int
     skip: int
@@ -75,6 +75,7 @@ class Calibration:
     direct_map: int = 0
     preemptible: bool = False
     symbols: Lines = field(default_factory=lambda: Lines(b""), repr=False, compare=False)
+    iterators: tuple[int, ...] = ()
 
 
 def tracefs(name: str) -> Path:
@@ -185,6 +186,20 @@ def tracing_ranges(symbols: Lines, shared: bool = False) -> list[tuple[int, int]
             for start, end in found]
 
 
+_ITERATED = ("mm_page_alloc", "mm_page_free", "mm_page_alloc_extfrag")
+"""Tracepoints whose programs take stacks."""
+
+
+def iterators(symbols: Lines) -> tuple[int, ...]:
+    """Where the functions begin and end that call the programs of these tracepoints where there are
+    several (``__traceiter_*``, include/linux/tracepoint.h); empty unless all are known."""
+    found = symbols.named(*(f"__traceiter_{name}" for name in _ITERATED)).values()
+    bounds = [(line.address, symbols.end_of(line)) for line in found]
+    good = len(bounds) == len(_ITERATED) and all(0 < start < end <= start + (1 << 12)
+                                                 for start, end in bounds)
+    return tuple(edge for pair in bounds for edge in pair) if good else ()
+
+
 def leading_frames(frames: list[int], ranges: list[tuple[int, int]]) -> int:
     """How many of the first frames lie in these ranges."""
     for i, frame in enumerate(frames):
@@ -231,7 +246,8 @@ def calibrate(bpf: Libbpf, loaded: Object, page_size: int) -> Calibration:
     direct_map = direct_map_of([((int(s["page"]) - base) // page_size, int(s["address"]))
                                 for s in sightings if s["address"]])
     return Calibration(base, skip, skip_shared, agreed, direct_map,
-                       preemptible=all(s["pinned"] for s in sightings), symbols=symbols)
+                       preemptible=all(s["pinned"] for s in sightings), symbols=symbols,
+                       iterators=iterators(symbols))
 
 
 def _take_large(bpf: Libbpf) -> None:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageowner.hook_states import ATTACHED
+from pageowner.hook_states import ATTACHED, WAITING
 from pageowner.kernel.kallsyms import Lines
 from pageowner.kernel.vmstat import pages_freed
 from pageowner.tracker.calibrate import leading_frames, tracing_ranges
 from pageowner.tracker.libbpf import BpfError
 from pageowner.tracker.maps import NESTED, map_array, stack_type
 from pageowner.tracker.provoke import take_bulk
+from pageowner.tracker.waiting import WAITING_PIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -147,11 +148,14 @@ _NOT_BEGUN = 255
 
 def attach_required(tracker: Tracker, directory: str | None,
                     found: Calibration) -> dict[str, str]:
-    """Attach the hooks on allocations and frees, each with its second program, which takes the
-    events of interrupts that come while the first is at work; pin the links.
+    """Attach the hooks on allocations and frees, and their second programs, which take the events
+    of interrupts that come while the first is at work; pin the links.
 
-    They begin all at once when all are attached: the memo would take a frame for one that varies
-    if some stacks were taken before the second programs put one more frame there.
+    The one on allocations waits where it can (`waiting`): what it would have seen is untracked and
+    counted until then. Not so the one on frees: a free that is missed leaves its page to its last
+    owner. Where programs can be preempted both are needed from the beginning.
+
+    They begin all at once when all are attached, so that nothing is missed in between.
     """
     assert tracker.main is not None
     kinds = ("free", "alloc")
@@ -162,14 +166,29 @@ def attach_required(tracker: Tracker, directory: str | None,
         if directory is not None:
             tracker.bpf.pin(link.fd, f"{directory}/link_mm_page_{kind}")
         hooks[f"mm_page_{kind}"] = ATTACHED
-        said = _attach(tracker, f"mm_page_{kind}{NESTED}", f"on_nested_{kind}", directory)
-        hooks[f"mm_page_{kind}{NESTED}"] = said
-        skip[kind] = found.skip_shared if said == ATTACHED else found.skip
-        skip[f"nested_{kind}"] = found.skip_shared
+        nested = f"mm_page_{kind}{NESTED}"
+        if kind == "alloc" and found.iterators and not found.preemptible:
+            hooks[nested] = _let_wait(tracker, directory)
+        else:
+            hooks[nested] = _attach(tracker, nested, f"on_nested_{kind}", directory)
+        # Without the bounds of what calls several programs, its frame is skipped where it is.
+        shared = hooks[nested] == ATTACHED and not found.iterators
+        skip[kind] = found.skip_shared if shared else found.skip
+        skip[f"nested_{kind}"] = found.skip if found.iterators else found.skip_shared
     freed = pages_freed()
     tracker.skip_frames(skip)
     tracker.freed_before = freed, pages_freed()
     return hooks
+
+
+def _let_wait(tracker: Tracker, directory: str | None) -> str:
+    try:
+        tracker.waiting = tracker.prepare(WAITING_PIN)
+        if directory is not None:
+            tracker.bpf.pin(tracker.waiting, f"{directory}/{WAITING_PIN}")
+    except BpfError as error:
+        return f"refused: {error.strerror}"
+    return WAITING
 
 
 def attach_optional(tracker: Tracker, directory: str | None, symbols: Lines) -> dict[str, str]:

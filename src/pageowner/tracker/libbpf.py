@@ -298,6 +298,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map_get_next_key": (c_int, (c_int, c_void_p, c_void_p)),
     "bpf_map_get_fd_by_id": (c_int, (c_uint32,)),
     "bpf_prog_get_fd_by_id": (c_int, (c_uint32,)),
+    "bpf_raw_tracepoint_open": (c_int, (c_char_p, c_int)),
     "bpf_prog_get_next_id": (c_int, (c_uint32, POINTER(c_uint32))),
     "bpf_map_get_next_id": (c_int, (c_uint32, POINTER(c_uint32))),
     "bpf_prog_test_run_opts": (c_int, (c_int, c_void_p)),
@@ -452,6 +453,13 @@ class Libbpf:
             code = run(fd, passed)
             if code < 0:
                 raise self.error("run a program", code)
+
+    def attach_raw(self, program: int, tracepoint: str) -> int:
+        """Attach a loaded program to a raw tracepoint, while the link's descriptor, which this
+        gives, is open or pinned."""
+        ctypes.set_errno(0)
+        return self.check(f"attach to {tracepoint}",
+                          self.lib.bpf_raw_tracepoint_open(tracepoint.encode(), program))
 
     def pin(self, fd: int, path: str) -> None:
         """Give a map, program or link a name in bpffs; it then outlives this process."""

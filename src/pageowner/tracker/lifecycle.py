@@ -15,6 +15,7 @@ import mmap
 import os
 import platform
 import time
+from array import array
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -26,7 +27,7 @@ from pageowner.errors import PageownerError, UsageError
 from pageowner.hook_states import ATTACHED
 from pageowner.kernel import gfp, zones
 from pageowner.kernel.memory_ranges import ram_ranges
-from pageowner.tracker import compiled, early, memo, pins, requirements
+from pageowner.tracker import compiled, early, memo, pins, requirements, waiting
 from pageowner.tracker.filters import cgroup, process
 from pageowner.tracker.hooks import (
     FEXIT_HOOKS,
@@ -64,7 +65,7 @@ if TYPE_CHECKING:
     from pageowner.kernel.kallsyms import Lines
     from pageowner.tracker.calibrate import Calibration
 
-__all__ = ["Options", "Status", "cover", "is_on", "off", "on", "status", "tracking"]
+__all__ = ["Options", "Status", "attend", "cover", "is_on", "off", "on", "status", "tracking"]
 
 _PINNED_MAPS = ("config", "spans", "freed_spans", "tasks", "stacks", "counters", "extfrag",
                 "questions", *memo.MAPS)
@@ -228,6 +229,7 @@ def status() -> Status:
         if os.geteuid() != 0:
             requirements.require_root()
         return Status(on=False, left=_left())
+    attend()
     with open_store() as store:
         facts = store.facts
         memo_counters = memo.read_counters(store.bpf, store.fd("memo_states"), store.fd("counters"))
@@ -252,6 +254,25 @@ def status() -> Status:
         return found
 
 
+def attend() -> bool:
+    """Attach the second program on allocations if it waits and is needed (`waiting`); whether that
+    was done. Where the kernel refuses it, it goes on waiting, and what it would see is counted as
+    missed. Raises PageownerError if tracking is off."""
+    with open_store() as store:
+        if not waiting.is_wanted(store):
+            return False
+    with _locked(), open_store() as store:
+        if not waiting.is_wanted(store):
+            return False
+        try:
+            waiting.attach(store)
+        except BpfError:
+            return False
+        store.facts["hooks"][waiting.HOOK] = ATTACHED
+        _write_facts(store.bpf, store.fd("config"), store.facts)
+    return True
+
+
 def cover() -> int:
     """Cover memory that was added since `on`; how many spans were made.
 
@@ -259,6 +280,7 @@ def cover() -> int:
     reach. What was allocated there unseen is untracked, not early. Raises PageownerError if
     tracking is off.
     """
+    attend()
     with open_store() as store:
         if not (store.spares_in_use() or _added(store.facts["ranges"], ram_ranges())):
             return 0
@@ -337,6 +359,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
     contiguous = gfp.contiguous(platform.release(), gfp.running())
     values = {"vmemmap": found.vmemmap, "direct_map": found.direct_map,
               "page_shift": mmap.PAGESIZE.bit_length() - 1, "max_order": zones.max_order(),
+              "iterators": int.from_bytes(array("Q", found.iterators).tobytes(), "little"),
               "comp_gfp": contiguous.compound, "contig_gfp": contiguous.mask, **_filters(options)}
     cannot_hold = hold_refused(bpf)
     values |= {"hold": int(found.preemptible and not cannot_hold), "timed": int(timed)}
@@ -359,7 +382,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
         tracker.skip_frames({"extfrag": found.skip})
         fds = {name: main.map_fd(name) for name in _PINNED_MAPS}
         fds[SPARES_PIN] = main.map_fd(SPARES_MAP)
-        fds |= {name: main.program_fd(name) for name in _RUN_PROGRAMS}
+        fds |= {name: main.program_fd(name) for name in (*_RUN_PROGRAMS, waiting.FIRST_PIN)}
         facts = _facts(options, found, sizes, ranges, page_struct)
         if timed:
             fds["timings"] = main.map_fd("timings")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from pageowner.tracker.maps import (
 from pageowner.tracker.memo import MAPS, Plan, set_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["HOOK_NUMBERS", "Sizes", "Tracker", "add_memory", "add_spans", "find_vmemmap",
            "hold_refused", "image",
@@ -131,7 +131,8 @@ class Tracker:
     what was attached beside it, on the same maps. Closed, it is gone.
 
     ``freed_before``: what `vmstat.pages_freed` gave just before the hooks on frees began, and just
-    after. ``may_hold``: the kernel lets programs hold off preemption (`hold_refused`)."""
+    after. ``may_hold``: the kernel lets programs hold off preemption (`hold_refused`).
+    ``waiting``: the second program on allocations, loaded and not attached (`waiting`)."""
 
     bpf: Libbpf
     sizes: Sizes
@@ -143,6 +144,7 @@ class Tracker:
     main: Object | None = None
     links: dict[str, Link] = field(default_factory=dict)
     freed_before: tuple[int | None, int | None] = (None, None)
+    waiting: int | None = None
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Tracker:
@@ -187,6 +189,21 @@ class Tracker:
         What the kernel says of it stays its own affair, and only the link stays open: all its
         maps for each hook are more files than a process may have. Raises BpfError.
         """
+        with self._beside(program, function, more) as obj:
+            link = self.links[program] = obj.attach_apart(program)
+        return link
+
+    def prepare(self, program: str) -> int:
+        """Load one more program on the same maps; its descriptor, which this closes. Raises
+        BpfError."""
+        with self._beside(program) as obj:
+            fd = os.dup(obj.program_fd(program))
+        self._stack.callback(os.close, fd)
+        return fd
+
+    @contextmanager
+    def _beside(self, program: str, function: str | None = None,
+                more: dict[str, int] | None = None) -> Iterator[Object]:
         assert self.main is not None
         with self.bpf.open(image(), "pageowner") as obj:
             obj.choose(program)
@@ -197,8 +214,7 @@ class Tracker:
                 if not name.endswith(".rodata"):
                     obj.reuse(name, self.main.map_fd(name))
             obj.load()
-            link = self.links[program] = obj.attach_apart(program)
-        return link
+            yield obj
 
     def _set(self, obj: Object, more: dict[str, int] | None = None) -> None:
         parameters(obj, {

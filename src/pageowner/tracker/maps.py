@@ -245,7 +245,7 @@ class Store:
         self.bpf = bpf
         self.directory = directory
         self._folder = folder
-        self._pins = directory if folder is None else f"/proc/self/fd/{folder}"
+        self.pins = directory if folder is None else f"/proc/self/fd/{folder}"
         self._fds: dict[str, int] = fds or {}
         if facts is None:
             raw = bpf.lookup(self.fd("config"), bytes(4), CONFIG_BYTES) or b""
@@ -282,7 +282,7 @@ class Store:
 
     def _pinned(self, name: str) -> int:
         try:
-            return self.bpf.get(f"{self._pins}/{name}", f"{self.directory}/{name}")
+            return self.bpf.get(f"{self.pins}/{name}", f"{self.directory}/{name}")
         except BpfError as error:
             if error.errno != errno.ENOENT or "config" not in self._fds:
                 raise
@@ -428,7 +428,7 @@ class Store:
         hooks: list[Hook] = []
         if not self.directory:
             return hooks
-        for pin in sorted(name for name in os.listdir(self._pins) if name.startswith("link_")):
+        for pin in sorted(name for name in os.listdir(self.pins) if name.startswith("link_")):
             link = self._pinned(pin)
             try:
                 about = self.bpf.link_info(link)
@@ -511,7 +511,7 @@ class Store:
         """The table of questions is one for all processes: two that ask at once would read each
         other's answers. The lock is on the directory of the pins and ends with its holder."""
         try:
-            lock = os.open(self._pins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            lock = os.open(self.pins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             # not pinned, or no longer: one reader
             yield

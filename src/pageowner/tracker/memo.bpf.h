@@ -134,7 +134,7 @@ struct memo_chain {
 	u8 used;                   /* since somebody looked for a place */
 	u32 size;                  /* bytes of the window, if that matters; else 0 */
 	struct memo_check specials[SPECIAL_CHECKS];
-	struct memo_check checks[MAX_DEPTH]; /* all FROM_BOTTOM; as many as the depth */
+	struct memo_check checks[MAX_DEPTH + 1]; /* all FROM_BOTTOM; one more than the depth */
 };
 
 /* A set: the tags of MEMO_WAYS chains' keys (0: the place is free), which are looked through in one
@@ -181,7 +181,7 @@ INLINE struct memo_state *memo_state_of(u32 hook)
 
 INLINE u64 memo_chain_size(void)
 {
-	return __builtin_offsetof(struct memo_chain, checks) + depth * sizeof(struct memo_check);
+	return __builtin_offsetof(struct memo_chain, checks) + (depth + 1) * sizeof(struct memo_check);
 }
 
 INLINE char *memo_set_at(u32 set)
@@ -392,7 +392,7 @@ GLOBAL u32 memo_try(struct hot *hot, u32 hook, u32 set, u32 way, u32 tag)
 	version = *(volatile u32 *)&chain->version;
 	id = *(volatile u32 *)&chain->stack_id;
 	barrier();
-	if (!memo_same(&reader, chain, depth))
+	if (!memo_same(&reader, chain, depth + 1))
 		return 0;
 	barrier();
 	if (version & 1 || *(volatile u32 *)&chain->version != version ||

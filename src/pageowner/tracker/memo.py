@@ -76,8 +76,9 @@ each time 3,426 (docs/memo.md)."""
 
 
 def set_bytes(depth: int) -> int:
-    """Bytes of a set of chains of at most ``depth`` frames (struct memo_chain)."""
-    return _TAGS + WAYS * (_CHAIN_HEAD + 8 * depth)
+    """Bytes of a set of chains of at most ``depth`` frames and one of the tracing's (struct
+    memo_chain)."""
+    return _TAGS + WAYS * (_CHAIN_HEAD + 8 * (depth + 1))
 
 
 def sets_for(depth: int, cpus: int) -> int:

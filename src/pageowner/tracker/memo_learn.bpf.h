@@ -39,7 +39,7 @@ GLOBAL int memo_also(u32 hook, u32 set, u32 way, u32 i, u32 at)
 	struct memo_chain *chain = memo_chain_at(set, way);
 	u64 word;
 
-	if (!state || !chain || i >= MAX_DEPTH || i >= depth)
+	if (!state || !chain || i > MAX_DEPTH || i > depth)
 		return 0;
 	word = memo_word(state, at);
 	memo_mark(state->placed, at, state->stamp);
@@ -97,12 +97,12 @@ GLOBAL s32 memo_step(u32 hook, u32 set, u32 way, u32 i)
 	u32 base;
 	s32 at;
 
-	if (!state || !scratch || !chain || i >= MAX_DEPTH || i >= depth)
+	if (!state || !scratch || !chain || i > MAX_DEPTH || i > depth)
 		return -MEMO_LOST;
 	walk = &state->walk;
 	if (walk->looked > most_looked)
 		return -MEMO_LONG;
-	address = scratch->frames[i];
+	address = scratch->unwound[i];
 	if (address >> 32 != 0xffffffff)
 		return -MEMO_LOST;
 	if (walk->all)
@@ -245,22 +245,26 @@ GLOBAL int memo_check_pointers(u32 hook, u32 set, u32 way)
 	return 0;
 }
 
-/* Write the checks of the n frames in scratch into a chain; 0, or minus the counter of why not. */
-GLOBAL s32 memo_checks(u32 hook, u32 set, u32 way, u32 n)
+/* Write the checks of the frames that were unwound into a chain; 0, or minus the counter of why not.
+ * An iterator's frame is one of them: with it the first one's place hangs on nothing but the program's
+ * context, however many programs the tracepoint has just now. */
+GLOBAL s32 memo_checks(u32 hook, u32 set, u32 way)
 {
 	struct memo_state *state = memo_state_of(hook);
 	struct memo_chain *chain = memo_chain_at(set, way);
+	struct scratch *scratch = scratch_of(hook);
 	s32 why;
-	u32 i;
+	u32 i, n;
 
-	if (!state || !chain)
+	if (!state || !chain || !scratch)
 		return -MEMO_LOST;
+	n = scratch->n;
 	__builtin_memset(&state->walk, 0, sizeof(state->walk));
 	state->walk.key = hook + 1;
 	if (!++state->stamp)
 		state->stamp = 1;
 	memo_pointers(hook);
-	for (i = 0; i < MAX_DEPTH && i < depth; i++) {
+	for (i = 0; i <= MAX_DEPTH && i <= depth; i++) {
 		if (i >= n)
 			break;
 		why = memo_step(hook, set, way, i);
@@ -273,7 +277,7 @@ GLOBAL s32 memo_checks(u32 hook, u32 set, u32 way, u32 n)
 	/* A stack ends where the registers are a user's, and those are on top of it: elsewhere the same
 	 * addresses at the same places go on, as when a fault comes on the way out of a fault. What is
 	 * counted from the top says so itself. */
-	chain->size = state->walk.all || (n < depth && !state->walk.from_top)
+	chain->size = state->walk.all || (scratch->known < depth && !state->walk.from_top)
 		      ? state->after - state->bottom : 0;
 	chain->near = state->walk.near;
 	chain->special = state->walk.special;
@@ -305,8 +309,8 @@ INLINE u32 memo_way(u32 set)
 	return any;
 }
 
-/* Remember the chain of the n frames in scratch as this stack. */
-GLOBAL int memo_remember(struct hot *hot, u32 hook, u32 n, u32 stack_id)
+/* Remember the chain of the frames that were unwound as this stack. */
+GLOBAL int memo_remember(struct hot *hot, u32 hook, u32 stack_id)
 {
 	u64 key = hot ? hot->key : 0;
 	u32 set = key & memo_mask, tag = key >> 32 | 1, way, version;
@@ -333,7 +337,7 @@ GLOBAL int memo_remember(struct hot *hot, u32 hook, u32 n, u32 stack_id)
 		state->counters[MEMO_REPLACED]++;
 	*(volatile u32 *)held = 0;
 	barrier();
-	why = memo_checks(hook, set, way, n);
+	why = memo_checks(hook, set, way);
 	if (why < 0) {
 		state->counters[-why & (MEMO_SLOTS - 1)]++;
 	} else {

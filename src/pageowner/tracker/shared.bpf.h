@@ -89,6 +89,10 @@ const volatile u64 direct_map;         /* address of pfn 0 in the kernel's direc
 const volatile u32 page_shift = 12;
 const volatile u32 only_pid;           /* of the calibration */
 const volatile u8 timed;               /* keep how long events take */
+/* Bounds of the functions that call the programs where a tracepoint has more than one of them,
+ * __traceiter_*(): from, to; unused ones are 0. */
+#define ITERATORS 3
+const volatile u64 iterators[2 * ITERATORS];
 const volatile u8 hold;                /* programs must see to it that they are not preempted */
 
 /* Frames of the tracing itself at the top of a stack, by hook, or NOT_BEGUN: set after attaching. In
@@ -161,7 +165,10 @@ struct {
 /* What an event needs whose stack or task is not known at once. */
 struct scratch {
 	struct task_key key;       /* the current task */
-	u64 frames[MAX_DEPTH];
+	u32 n;                     /* frames that were unwound, an iterator's with them, */
+	u32 known;                 /* and without, up to the depth */
+	u64 unwound[MAX_DEPTH + 1];
+	u64 frames[MAX_DEPTH];     /* those of the stack, behind its end 0 */
 };
 
 struct {

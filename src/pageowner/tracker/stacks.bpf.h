@@ -78,26 +78,48 @@ GLOBAL u32 find_stack(u32 hook, u32 n, u64 hash)
 #include "memo.bpf.h"
 #include "memo_learn.bpf.h"
 
+INLINE int is_iterator(u64 address)
+{
+	u32 i;
+
+	for (i = 0; i < ITERATORS; i++)
+		if (address > iterators[2 * i] && address <= iterators[2 * i + 1])
+			return 1;
+	return 0;
+}
+
+/* The frames of the stack from the n that were unwound; how many. Where a tracepoint has more than one
+ * program, of ours or of other tracers, the first is that of what calls them. */
+GLOBAL u32 take_frames(u32 hook, u32 n)
+{
+	struct scratch *scratch = scratch_of(hook);
+	u32 i, first;
+
+	if (!scratch)
+		return 0;
+	first = is_iterator(scratch->unwound[0]);
+	for (i = 0; i < MAX_DEPTH && i < depth; i++)
+		scratch->frames[i] = i + first < n ? scratch->unwound[i + (first & 1)] : 0;
+	scratch->known = n - first < depth ? n - first : depth;
+	scratch->n = scratch->known + first;
+	return scratch->known;
+}
+
 /* The current stack's frames into scratch, those past the end 0; their number, 0 if there are
  * none. The size of the buffer is a constant of loading; skipped are the frames of the tracing
  * itself. */
 INLINE u32 unwind(void *context, u32 hook, struct scratch *scratch)
 {
 	u64 began = begin_timing();
-	long size = bpf_get_stack(context, scratch->frames, depth * sizeof(u64),
+	long size = bpf_get_stack(context, scratch->unwound, (depth + 1) * sizeof(u64),
 				  skip_frames[hook] & 0xff);
-	u32 n, i;
 
 	end_timing(HOOKS + TIMING_UNWIND, began);
 	if (size < (long)sizeof(u64)) {
 		count(COUNT_STACKS_FAILED, 1);
 		return 0;
 	}
-	n = size / sizeof(u64);
-	for (i = 0; i < MAX_DEPTH && i < depth; i++)
-		if (i >= n)
-			scratch->frames[i] = 0;
-	return n;
+	return take_frames(hook, size / sizeof(u64));
 }
 
 /*
@@ -153,7 +175,7 @@ INLINE u32 stack_id_of(void *context, struct cpu *cpu, struct task_struct *curre
 	id = find_stack(hook, n, hash ? hash : 1);
 	if (state) {
 		began = begin_timing();
-		memo_remember(hot, hook, n, id);
+		memo_remember(hot, hook, id);
 		end_timing(HOOKS + TIMING_LEARN, began);
 	}
 	return id;

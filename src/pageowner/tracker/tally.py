@@ -19,7 +19,7 @@ from pageowner.analysis.words import duration_ns
 from pageowner.formats.names import to_text
 from pageowner.hook_states import is_whole
 from pageowner.kernel import gfp, kallsyms, pageflags, zones
-from pageowner.tracker import reading
+from pageowner.tracker import lifecycle, reading
 from pageowner.tracker.capture import stack_texts
 from pageowner.tracker.charges import Charges
 from pageowner.tracker.maps import EARLY, FILTERED, OWNED, RECORD, WRITTEN
@@ -255,6 +255,8 @@ class Tally:
         self._events = now, allocs, frees
         if now - self._seldom_ns >= _SELDOM_NS:
             self._seldom_ns = now
+            if self.store.directory:
+                lifecycle.attend()
             hooks = self.store.facts.get("hooks", {})
             health.hooks = sum(map(is_whole, hooks.values()))
             health.all_hooks = len(hooks)
