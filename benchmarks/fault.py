@@ -210,7 +210,7 @@ def main() -> None:
     if not may_track():
         return
     if sys.argv[1:2] == ["--against"]:
-        against(Path(sys.argv[2]).resolve(), int([*sys.argv[3:], str(ROUNDS)][0]))
+        against(Path(sys.argv[2]).absolute(), int([*sys.argv[3:], str(ROUNDS)][0]))
         return
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     if rounds < 2:
