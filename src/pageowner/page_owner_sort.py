@@ -80,7 +80,10 @@ def _catch_signals() -> None:
 
 
 def _say(error: PageownerError | str) -> None:
-    print(f"page_owner_sort: {error}", file=sys.stderr)
+    # in one line, whatever the words and files of the command line are called
+    from pageowner.report.text import printable
+
+    print(f"page_owner_sort: {printable(str(error))}", file=sys.stderr)
 
 
 if __name__ == "__main__":
