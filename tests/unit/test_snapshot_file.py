@@ -455,3 +455,21 @@ def test_nothing_that_a_capture_says_is_dropped_when_its_file_is_read() -> None:
     written |= set(re.findall(r'"(\w+)":', source[source.index("extra={"):].split("})")[0]))
     assert {"memory", "unexplained", "since_ns"} <= written
     assert written <= set(Extra.__struct_fields__)
+
+
+def test_a_row_group_holds_no_texts_but_its_own(tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_ROWS", 100)
+    monkeypatch.setattr(parquet, "_FEW_TEXTS", 5)
+    stacks = [None if pfn % 17 == 3 else f"f{pfn % 271}+0x1/0x2" for pfn in range(450)]
+    made = pageowner.Snapshot.from_columns({
+        "pfn": list(range(450)), "order": [0] * 450, "stack": stacks,
+        "comm": ["a"] * 449 + [None], "ts_ns": [pfn * 7919 % 1000 for pfn in range(450)]},
+        Metadata(kind="page_owner"))
+    made.save(tmp_path / "a.parquet")
+    assert parquet.read(tmp_path / "a.parquet").table.to_pydict() == made.table.to_pydict()
+    with pq.ParquetFile(tmp_path / "a.parquet", read_dictionary=["stack"]) as file:
+        texts = [file.read_row_group(group, ["stack"])["stack"].chunk(0).dictionary
+                 for group in range(file.num_row_groups)]
+    assert len(texts) == 5
+    assert sum(map(len, texts)) < 271 + 5

@@ -47,6 +47,10 @@ _ROWS = 1 << 18
 """Of a row group: so many are in memory a second time while they are written."""
 
 
+_FEW_TEXTS = 1 << 12
+"""Distinct texts that may as well be in each row group."""
+
+
 def write(snapshot: Snapshot, path: str | os.PathLike[str], folder: int | None = None) -> None:
     """Write the file whole or not at all, mode 0600; ``folder`` as in `whole_file`.
 
@@ -72,7 +76,26 @@ def write(snapshot: Snapshot, path: str | os.PathLike[str], folder: int | None =
                 part = pa.table([part[name] if column.null_count == len(column)
                                  else column.take(place)
                                  for name, column in columns.items()], schema=table.schema)
+            if table.num_rows > _ROWS:
+                part = pa.table([_used(column) for column in part.columns], schema=table.schema)
             writer.write_table(part, row_group_size=_ROWS)
+
+
+def _used(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same values without those of its dictionary that are not among them: Arrow writes the
+    whole dictionary into each row group."""
+    if not pa.types.is_dictionary(column.type) or not column.num_chunks:
+        return column
+    whole = column.combine_chunks()
+    whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+    if len(whole.dictionary) <= _FEW_TEXTS:
+        return column
+    codes = whole.indices.fill_null(-1).to_numpy()
+    used = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(whole.dictionary)))
+    place = np.zeros(len(whole.dictionary) + 1, np.int32)
+    place[used] = np.arange(len(used))
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(
+        pa.array(place[codes], mask=codes < 0), whole.dictionary.take(pa.array(used)))])
 
 
 def _packed(table: pa.Table) -> NDArray[np.int64] | None:
