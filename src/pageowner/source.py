@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pageowner.counted import Counted
     from pageowner.snapshot import Snapshot
 
-__all__ = ["KERNEL_PAGE_OWNER", "TRACKER", "Moment", "count", "read"]
+__all__ = ["KERNEL_PAGE_OWNER", "TRACKER", "Moment", "count", "is_tracking", "read"]
 
 KERNEL_PAGE_OWNER = "/sys/kernel/debug/page_owner"
 TRACKER = "/sys/fs/bpf/pageowner"
@@ -47,7 +47,7 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
     PageownerError, in one line, if it cannot be read, is of no kind that is known, or nothing on
     this machine keeps the owners of pages.
     """
-    if source is None and _is_tracking():
+    if source is None and is_tracking():
         from pageowner.tracker.capture import capture
 
         return capture()
@@ -63,7 +63,7 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
 
 def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
     """The same, but a dump only as sums by kind of record, which takes half the time."""
-    if (_is_tracking() if source is None else
+    if (is_tracking() if source is None else
             isinstance(source, Moment) or os.path.isdir(source)):
         return read(source)
     from pageowner.formats import page_owner
@@ -75,7 +75,7 @@ def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
         return _saved(opened) if opened.head.startswith(_PARQUET) else page_owner.count(opened)
 
 
-def _is_tracking() -> bool:
+def is_tracking() -> bool:
     """As lifecycle.is_on(), without importing it."""
     try:
         status = os.lstat(TRACKER)

@@ -1,4 +1,4 @@
-"""Find the row that covers a page frame."""
+"""Find the rows that cover page frames."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pageowner.snapshot import Snapshot
 __all__ = ["covering"]
 
 
-def covering(snapshot: Snapshot, pfn: int) -> np.ndarray:
-    """The places of all rows whose block contains ``pfn`` (int64; usually one or none)."""
+def covering(snapshot: Snapshot, pfn: int, last: int | None = None) -> np.ndarray:
+    """The places of all rows whose block contains ``pfn`` (int64; usually one or none), or any
+    frame from it to ``last``."""
     column = snapshot.table["pfn"]
     known = ~column.is_null().to_numpy()
     first = column.fill_null(0).to_numpy().astype(np.int64)
-    return np.flatnonzero(known & (first <= pfn) & (pfn < first + blocks_pages(snapshot)))
+    last = pfn if last is None else last
+    return np.flatnonzero(known & (first <= last) & (pfn < first + blocks_pages(snapshot)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,69 +13,167 @@ from pageowner.cli.verb import verb
 from pageowner.kernel.limits import PFN_BITS
 
 if TYPE_CHECKING:
+    from pageowner.snapshot import Snapshot
     from pageowner.tracker.last_free import LastFree
 
 __all__ = ["command"]
 
+_KERNELS_RANGE = re.compile(r"\[([0-9a-f]+),\s*([0-9a-f]+)\)")
+"""As the kernel's log has them, hexadecimal, the second one not included: mm/page_alloc.c,
+``alloc_contig_range: [%lx, %lx) PFNs busy``."""
 
-class _Pfn(click.ParamType[int]):
-    """A page frame number, decimal or 0x hexadecimal."""
+
+class _Frames(click.ParamType[tuple[int, int]]):
+    """A page frame number, decimal or 0x hexadecimal, or a range of them: as (first, last)."""
 
     name = "PFN"
 
     def convert(self, value: Any, param: click.Parameter | None,
+                ctx: click.Context | None) -> tuple[int, int]:
+        text = str(value)
+        try:
+            if kernels := _KERNELS_RANGE.fullmatch(text):
+                first, last = int(kernels[1], 16), int(kernels[2], 16) - 1
+            else:
+                words = text.split("-") if text.count("-") == 1 and text[0] != "-" else [text]
+                first, last = int(words[0], 0), int(words[-1], 0)
+            if first < 0:
+                raise ValueError
+        except ValueError:
+            self.fail(f"{text!r} is not a page frame number or a range of them; write 1234, 0x4d2,"
+                      " 0x1000-0x1fff or '[1000, 2000)'", param, ctx)
+        if last < first:
+            self.fail(f"{text!r} ends before it begins", param, ctx)
+        if last >> PFN_BITS:
+            self.fail(f"{text} is beyond the page frames that a machine can have", param, ctx)
+        return first, last
+
+
+class _Address(click.ParamType[int]):
+    """An address in bytes."""
+
+    name = "ADDRESS"
+
+    def convert(self, value: Any, param: click.Parameter | None,
                 ctx: click.Context | None) -> int:
         try:
-            pfn = int(str(value), 0)
-            if pfn < 0:
-                raise ValueError
-            if pfn >> PFN_BITS:
-                self.fail(f"{value} is beyond the page frames that a machine can have", param, ctx)
+            address = int(str(value), 0)
         except ValueError:
-            self.fail(f"{value!r} is not a page frame number; write 1234 or 0x4d2", param, ctx)
-        return pfn
+            address = -1
+        if not 0 <= address < 1 << 64:
+            self.fail(f"{value!r} is not an address; write 0x1a2b3000", param, ctx)
+        return address
+
+
+class _Virtual(click.ParamType[tuple[int, int]]):
+    """A process and an address in it."""
+
+    name = "PID:ADDRESS"
+
+    def convert(self, value: Any, param: click.Parameter | None,
+                ctx: click.Context | None) -> tuple[int, int]:
+        pid, colon, address = str(value).partition(":")
+        if not colon or not pid.isascii() or not pid.isdigit() or len(pid) > 10:
+            self.fail(f"{value!r} is not an address of a process; write 1234:0x7f0012345000",
+                      param, ctx)
+        return int(pid), _Address().convert(address, param, ctx)
+
 
 _EXAMPLES = (
     ("pageowner who 0x1a2b3", "of this machine"),
     ("pageowner who 6699 6700 -s dump.txt", "of a dump"),
+    ("pageowner who 0x1000-0x1fff", "of all frames from 0x1000 to 0x1fff, both included"),
+    ("pageowner who '[8800, 8a00)'", "as the kernel writes 'PFNs busy' to its log"),
+    ("pageowner who --virt 1234:0x7f0012345000", "behind an address of process 1234"),
 )
 
 
 @verb("who", *_EXAMPLES)
-@click.argument("pfns", nargs=-1, required=True, type=_Pfn(), metavar="PFN...")
+@click.argument("frames", nargs=-1, type=_Frames(), metavar="[PFN|FIRST-LAST]...")
+@click.option("--phys", multiple=True, type=_Address(), metavar="ADDRESS",
+              help="The page at this physical address.")
+@click.option("--virt", multiple=True, type=_Virtual(), metavar="PID:ADDRESS",
+              help="The page at this address of a process of this machine.")
 @click.option("-s", "--source", metavar="SOURCE", shell_complete=completing.files,
               help="A dump or a snapshot, not this machine.")
 @at_time
+@click.option("--top", type=click.IntRange(min=1), default=40, metavar="N", show_default=True,
+              help="Of a range show N blocks.")
 @as_json
-def command(pfns: tuple[int, ...], source: str | None, as_json: bool) -> None:
-    """All that is known of page frames.
+def command(frames: tuple[tuple[int, int], ...], phys: tuple[int, ...],
+            virt: tuple[tuple[int, int], ...], source: str | None, top: int,
+            as_json: bool) -> None:
+    """All that is known of page frames, or a line for each block of a range of them.
 
     With 'pageowner on --free' it says too who freed the page last; of a free page, too.
     """
-    snapshot = load(source)
-    from pageowner.analysis.lookup import covering
-    from pageowner.analysis.select import newest_ns
-    from pageowner.report import page
-    from pageowner.report.terminal import paper
+    if not frames and not phys and not virt:
+        raise click.UsageError("name a page frame, --phys or --virt")
+    if virt and source is not None:
+        raise click.UsageError("--virt asks this machine, -s something else; use one of them")
+    from pageowner.kernel.pagemap import frame_of
 
-    found = [(pfn, snapshot.table.take(covering(snapshot, pfn)).to_pylist()) for pfn in pfns]
+    wanted = [*frames, *((pfn, pfn) for pfn in (frame_of(*one) for one in virt))]
+    snapshot = _read(source, wanted, phys)
+    wanted += [(pfn, pfn) for pfn in (one // snapshot.meta.page_size for one in phys)]
+    single = [first for first, last in wanted if first == last]
+    rows = {pfn: _rows(snapshot, pfn, pfn) for pfn in single}
     # Of a block it is known when the one that began at its first page was freed.
-    heads = {pfn: rows[0]["pfn"] if rows else pfn for pfn, rows in found}
-    freed = _freed(set(heads.values())) if snapshot.meta.kind == "tracker" and not source else {}
+    heads = {pfn: rows[pfn][0]["pfn"] if rows[pfn] else pfn for pfn in single}
+    freed = _freed(set(heads.values())) if (
+        single and snapshot.meta.kind == "tracker" and not source) else {}
     if as_json:
         import json
 
-        print(json.dumps([page.to_json(pfn, rows, freed.get(heads[pfn])) for pfn, rows in found],
-                         indent=1))
+        from pageowner.report import page, page_range
+
+        print(json.dumps([
+            page.to_json(first, rows[first], freed.get(heads[first])) if first == last
+            else page_range.to_json(first, last, _rows(snapshot, first, last))
+            for first, last in wanted], indent=1))
     else:
-        sheet = paper()
-        for place, (pfn, rows) in enumerate(found):
-            if place:
-                sheet.line()
-            page.draw(pfn, rows, snapshot.meta, newest_ns(snapshot), sheet,
-                      freed.get(heads[pfn]))
-    if not all(rows or heads[pfn] in freed for pfn, rows in found):
+        _draw(snapshot, wanted, rows, heads, freed, top)
+    if not all(rows[pfn] or heads[pfn] in freed for pfn in single):
         raise click.exceptions.Exit(1)
+
+
+def _draw(snapshot: Snapshot, wanted: list[tuple[int, int]], rows: dict[int, list[dict[str, Any]]],
+          heads: dict[int, int], freed: dict[int, LastFree], top: int) -> None:
+    from pageowner.analysis.select import newest_ns
+    from pageowner.report import page, page_range
+    from pageowner.report.terminal import paper
+
+    sheet = paper()
+    for place, (first, last) in enumerate(wanted):
+        if place:
+            sheet.line()
+        if first == last:
+            page.draw(first, rows[first], snapshot.meta, newest_ns(snapshot), sheet,
+                      freed.get(heads[first]))
+        else:
+            page_range.draw(first, last, _rows(snapshot, first, last), snapshot.meta, sheet, top)
+
+
+def _read(source: str | None, wanted: list[tuple[int, int]], phys: tuple[int, ...]) -> Snapshot:
+    """What is known of these frames: of this machine no more is looked at."""
+    from pageowner.source import is_tracking
+
+    if source is not None or not is_tracking():
+        return load(source)
+    import mmap
+
+    from pageowner.analysis.shorten import shortened
+    from pageowner.tracker.capture import capture_near
+
+    pages = [(one // mmap.PAGESIZE,) * 2 for one in phys]
+    return shortened(capture_near([(first, last + 1) for first, last in (*wanted, *pages)]))
+
+
+def _rows(snapshot: Snapshot, first: int, last: int) -> list[dict[str, Any]]:
+    from pageowner.analysis.lookup import covering
+
+    found: list[dict[str, Any]] = snapshot.table.take(covering(snapshot, first, last)).to_pylist()
+    return found
 
 
 def _freed(pfns: set[int]) -> dict[int, LastFree]:

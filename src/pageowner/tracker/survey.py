@@ -17,6 +17,7 @@ import numpy as np
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import pageflags, zones
+from pageowner.kernel.limits import HIGHEST_ORDER
 from pageowner.kernel.memory_ranges import memory_ranges
 from pageowner.tracker import reading
 from pageowner.tracker.accounts import (
@@ -34,7 +35,7 @@ from pageowner.tracker.accounts import (
 from pageowner.tracker.maps import OWNED, RECORD, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -95,19 +96,33 @@ class Survey:
         for name, kind in COLUMNS.items():
             self._parts[name].append(columns[name].astype(kind, copy=False))
 
+    def keep(self, only: Sequence[tuple[int, int]]) -> None:
+        """Forget the rows of blocks that have none of these frames."""
+        pfn, order = (np.concatenate(self._parts[name] or [np.zeros(0, COLUMNS[name])])
+                      for name in ("pfn", "order"))
+        end = pfn + np.left_shift(np.uint64(1), order.astype(np.uint64))
+        wanted = np.zeros(len(pfn), bool)
+        for first, stop in only:
+            wanted |= (pfn < np.uint64(stop)) & (end > np.uint64(first))
+        for name, parts in self._parts.items():
+            self._parts[name] = [np.concatenate(parts)[wanted]] if parts else []
+
     def take(self, name: str) -> NDArray[Any]:
         """One of `COLUMNS`, once: it is forgotten here, to save memory."""
         parts = self._parts.pop(name)
         return np.concatenate(parts) if parts else np.zeros(0, COLUMNS[name])
 
 
-def survey(store: Store, zone_map: zones.ZoneMap, comp_gfp: int, proc: str = "/proc") -> Survey:
+def survey(store: Store, zone_map: zones.ZoneMap, comp_gfp: int, proc: str = "/proc",
+           only: Sequence[tuple[int, int]] | None = None) -> Survey:
     """Walk over all memory: what /proc/iomem has, and what the store speaks for.
 
-    ``comp_gfp`` is this kernel's __GFP_COMP. Raises PageownerError if a file cannot be read.
+    ``comp_gfp`` is this kernel's __GFP_COMP. ``only``: frames (first, behind the last) that matter:
+    no more is looked at than the spans that can say something of them, and the counts are of
+    these. Raises PageownerError if a file cannot be read.
     """
     with _Walk(store, zone_map, comp_gfp, proc) as walk:
-        return walk.run()
+        return walk.run(only)
 
 
 def not_given(store: Store, zone_map: zones.ZoneMap) -> list[tuple[int, int]]:
@@ -142,12 +157,12 @@ class _Walk:
             if file is not None:
                 os.close(file)
 
-    def run(self) -> Survey:
+    def run(self, only: Sequence[tuple[int, int]] | None = None) -> Survey:
         deferred = list(self._deferred())
         outside = _outside(self.store.facts["ranges"])
         carried: list[tuple[int, int]] = []
         behind = 0
-        for first in self._places():
+        for first in self._places() if only is None else self._near(only):
             stop = first + self.size
             if first > behind:
                 self.result.held.append((behind, first))
@@ -168,6 +183,24 @@ class _Walk:
                 del frames[rare]
         self.result.frames = frames
         return self.result
+
+    def _near(self, only: Sequence[tuple[int, int]]) -> list[int]:
+        """Those of `_places` that these frames are in, or a block that they may be in begins in."""
+        wanted = [(self._begin(first), stop) for first, stop in only]
+        return [place for place in self._places()
+                if any(first < place + self.size and place < stop for first, stop in wanted)]
+
+    def _begin(self, pfn: int) -> int:
+        """Where the block begins that this frame may be in, if it is larger than a span."""
+        shift = self.store.span_shift
+        for order in range(HIGHEST_ORDER, shift, -1):
+            head = pfn >> order << order
+            records = self.spans.get(head >> shift << shift)
+            if records is not None and head != pfn:
+                record = reading.whole_at(records, np.array([head & (self.size - 1)]))[0]
+                if record["state"] and record["order"] == order:
+                    return head
+        return pfn
 
     def _places(self) -> list[int]:
         """The first frames of all spans in which there is memory, or of which the store speaks:

@@ -1,0 +1,85 @@
+"""``pageowner who``: what it says of a frame is what a whole capture says."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pageowner.analysis.lookup import covering
+from pageowner.kernel.pagemap import frame_of
+from pageowner.snapshot import Snapshot
+from pageowner.tracker.capture import capture, capture_near
+
+pytestmark = pytest.mark.usefixtures("tracking")
+
+
+def who(*words: str) -> Any:
+    done = subprocess.run([sys.executable, "-m", "pageowner", "who", *words, "--json"],
+                          stdout=subprocess.PIPE, check=False)
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def held() -> Any:
+    """Touched memory of this process, and its address."""
+    import ctypes
+
+    memory = mmap.mmap(-1, 64 * mmap.PAGESIZE)
+    for place in range(0, len(memory), mmap.PAGESIZE):
+        memory[place] = 1
+    view = ctypes.c_char.from_buffer(memory)
+    yield ctypes.addressof(view)
+    del view
+    memory.close()
+
+
+def rows(snapshot: Snapshot, pfn: int) -> list[dict[str, Any]]:
+    found = snapshot.table.take(covering(snapshot, pfn)).to_pylist()
+    for row in found:
+        del row["page_flags"], row["memcg"], row["block_migratetype"]  # may change meanwhile
+    return found
+
+
+def test_an_address_is_the_page_behind_it(held: int) -> None:
+    address = held + 5 * mmap.PAGESIZE + 17
+    (said,) = who("--virt", f"{os.getpid()}:{address:#x}")
+    pfn = frame_of(os.getpid(), address)
+    (block,) = said["blocks"]
+    assert said["pfn"] == pfn
+    assert (block["tgid"], block["state"]) == (os.getpid(), "owned")
+    (same,) = who("--phys", hex(pfn * mmap.PAGESIZE + 99))
+    assert (same["pfn"], same["blocks"][0]["ts_ns"]) == (pfn, block["ts_ns"])
+
+
+def test_near_a_frame_is_what_a_whole_capture_has(held: int) -> None:
+    before = capture()
+    chance = np.random.default_rng(3)
+    first = before.table["pfn"].to_numpy()
+    some = [int(pfn) for pfn in chance.choice(first, 300, replace=False)]
+    some += [frame_of(os.getpid(), held + place * mmap.PAGESIZE) for place in range(64)]
+    near = capture_near([(pfn, pfn + 1) for pfn in some])
+    after = capture()
+    same = [pfn for pfn in some if rows(before, pfn) == rows(after, pfn)]
+    assert len(same) > 200
+    assert [rows(near, pfn) for pfn in same] == [rows(before, pfn) for pfn in same]
+    assert near.table.num_rows < 2 * len(some)
+    assert {state for pfn in same for state in [rows(near, pfn)[0]["state"]]} >= {"owned", "early"}
+
+
+def test_a_range_has_its_blocks_and_what_lies_between(held: int) -> None:
+    pfn = frame_of(os.getpid(), held)
+    first, last = pfn >> 9 << 9, (pfn >> 9 << 9) + 511
+    (said,) = who(f"{first:#x}-{last:#x}")
+    assert (said["first"], said["last"]) == (first, last)
+    assert any(block["pfn"] == pfn and block["tgid"] == os.getpid() for block in said["blocks"])
+    assert all(block["pfn"] <= last and block["pfn"] + (1 << block["order"]) > first
+               for block in said["blocks"])
+    (kernels,) = who(f"[{first:x}, {last + 1:x})")
+    assert (kernels["first"], kernels["last"]) == (first, last)
