@@ -27,6 +27,7 @@ _begun: dict[str, tuple[Opened, Callable[[], list[Tally]]]] = {}
 def begin(argv: Sequence[str]) -> None:
     """Start to count the records of the one large plain dump that the words name, if they do."""
     import os
+    from contextlib import suppress
 
     forget()
     words = argv[1:]
@@ -42,14 +43,14 @@ def begin(argv: Sequence[str]) -> None:
     from pageowner.formats.opening import open_source
     from pageowner.formats.page_owner_parser import START
 
-    try:
+    with suppress(PageownerError):  # said when its turn comes
         opened = open_source(files[0])
-        if opened.head.startswith(START) and page_owner.is_large(opened):
-            _begun[files[0]] = opened, page_owner.begin_count(opened)
-        else:
-            opened.close()
-    except PageownerError:
-        return  # said when its turn comes
+        try:
+            if opened.head.startswith(START) and page_owner.is_large(opened):
+                _begun[files[0]] = opened, page_owner.begin_count(opened)
+        finally:
+            if files[0] not in _begun:
+                opened.close()
 
 
 def forget() -> None:

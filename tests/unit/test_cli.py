@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
     Cli = Callable[..., Any]
 
-# What is opened is closed. Such a warning comes while an object is freed, where nothing can raise.
-pytestmark = [pytest.mark.filterwarnings("error::ResourceWarning"),
-              pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")]
-
 COMMAND = [sys.executable, "-m", "pageowner"]
 
 

@@ -35,10 +35,6 @@ if TYPE_CHECKING:
 
     from conftest import Done
 
-# What is opened is closed. Such a warning comes while an object is freed, where nothing can raise.
-pytestmark = [pytest.mark.filterwarnings("error::ResourceWarning"),
-              pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")]
-
 MADE = handmade.files()
 
 BIG = 10_000_000
