@@ -1,9 +1,10 @@
 """Root's commands against another user who lays links, folders, pipes, files and mounts in the way.
 
-``races.py COUNT [SEED] [COMMAND...]``, as root, in a mount namespace of its own. Each race is one
-command (`WEIGHTS`) while attackers rename and replace what it uses, as fast as they can, in folders
-that all may write to. After each, all files of root's outside are as they were; now and then, the
-next `off` mends whatever is left. Prints what was run, and exits with 1 at the first harm.
+``races.py COUNT [SEED] [COMMAND...]``, as root; makes a mount namespace of its own. Each race is
+one command (`WEIGHTS`) while attackers rename and replace what it uses, as fast as they can, in
+folders that all may write to. After each, all files of root's outside are as they were; now and
+then, the next `off` mends whatever is left. Prints what was run, and exits with 1 at the first
+harm.
 
 Of the commands on and off few are whole, with programs loaded; the others take the same steps in
 bpffs with maps of no size, so that the time goes into races.
@@ -52,6 +53,8 @@ WEIGHTS = {"on and off": 1, "steps of on and off": 25, "record": 15, "save": 13,
            "flame": 13, "export": 13, "dump": 4, "page_owner_sort": 3}
 EVERY = 25  # races between two looks at whether `off` mends
 _libc = ctypes.CDLL(None, use_errno=True)
+_NEW_MOUNTS = 0x20000  # CLONE_NEWNS
+_PRIVATE = 1 << 18 | 1 << 14  # MS_PRIVATE | MS_REC
 
 
 class Attackers:
@@ -331,6 +334,15 @@ def run(count: int, seed: int, chosen: Sequence[str] = ()) -> int:
     return 0
 
 
+def apart() -> None:
+    """Leave the machine's mount namespace, whose bpffs is none of a test's. Raises OSError."""
+    for failed in (_libc.unshare(_NEW_MOUNTS),
+                   _libc.mount(b"none", b"/", None, ctypes.c_ulong(_PRIVATE), None)):
+        if failed:
+            raise OSError(ctypes.get_errno(), "no mount namespace of its own")
+
+
 if __name__ == "__main__":
+    apart()
     sys.exit(run(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else
                  random.randrange(1 << 30), sys.argv[3:]))

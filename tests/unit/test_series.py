@@ -444,8 +444,7 @@ def test_kill_9_loses_no_capture_that_was_written(tmp_path: Path, after: float) 
     written = [writer.stdout.readline().strip() for _ in range(4)]
     time.sleep(after)
     writer.send_signal(signal.SIGKILL)
-    written += writer.stdout.read().split()
-    writer.wait()
+    written += writer.communicate()[0].split()
     there = series.captures(tmp_path)
     names = [one.path.name for one in there]
     assert names[:len(written)] == written
