@@ -86,7 +86,7 @@ class Columns:
             if not _is_like(schema.field(field.name).type, field.type):
                 raise TypeError(f"{field.name} is {str(schema.field(field.name).type)[:40]}")
         texts = [field.name for field in known if pa.types.is_dictionary(field.type)]
-        _check_room(self._metadata, texts, fields)
+        _check_room(self._metadata, fields)
         with _reading(), _parquet(self._file, metadata=self._metadata,
                                   read_dictionary=texts) as parquet:
             table = parquet.read(columns=[field.name for field in known],
@@ -119,15 +119,14 @@ def _is_like(found: pa.DataType, wanted: pa.DataType) -> bool:
     return bool(pa.types.is_string(text) or pa.types.is_large_string(text))
 
 
-def _check_room(metadata: pq.FileMetaData, texts: Sequence[str],
-                fields: Sequence[pa.Field]) -> None:
+def _check_room(metadata: pq.FileMetaData, fields: Sequence[pa.Field]) -> None:
     if metadata.num_row_groups > _ROW_GROUPS:
         raise ValueError(f"{metadata.num_row_groups:,} row groups")
     taken = 0
     for place in range(metadata.num_row_groups):
-        group = metadata.row_group(place)
-        taken += sum(column.total_uncompressed_size for column in map(
-            group.column, range(group.num_columns)) if column.path_in_schema in texts)
+        # Of the group, not of its columns: where their statistics are damaged, Arrow ends the
+        # process as it looks at one (pyarrow's RowGroupMetaData.column).
+        taken += max(metadata.row_group(place).total_byte_size, 0)
     each = _OTHER + sum(field.type.bit_width // 8 if not pa.types.is_dictionary(field.type) else 4
                         for field in fields)
     rows = metadata.num_rows
