@@ -23,21 +23,22 @@ from common import ROOT, Run, folder, may_track, median
 ROUNDS = 7
 
 
-def _run(source: Path, verb: str) -> Run:
-    """One verb of the package in this folder."""
+def run_of(source: Path, *words: str) -> Run:
+    """A command of the package in this folder."""
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "pageowner", verb], stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "pageowner", *words], stdout=subprocess.DEVNULL,
         cwd="/", env={**os.environ, "PYTHONPATH": str(source)})
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"pageowner {verb} of {source}: exit status {process.returncode}")
+        raise SystemExit(
+            f"pageowner {' '.join(words)} of {source}: exit status {process.returncode}")
     return Run(time.perf_counter() - started, usage.ru_utime + usage.ru_stime,
                usage.ru_maxrss * 1024)
 
 
-def _commit(name: str, place: str) -> Path:
+def package_of(name: str, place: str) -> Path:
     """The package as it was in a commit."""
     packed = subprocess.run(["git", "-C", str(ROOT), "archive", name, "src"], check=True,
                             capture_output=True).stdout
@@ -52,12 +53,12 @@ def main() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     rounds = int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS
     with folder() as place:
-        sources = [ROOT / "src", *([_commit(name, place)] if name else [])]
+        sources = [ROOT / "src", *([package_of(name, place)] if name else [])]
         runs: dict[tuple[Path, str], list[Run]] = {}
         for number in range(rounds + 1):
             for source in sources:
                 for verb in ("on", "off"):
-                    done = _run(source, verb)
+                    done = run_of(source, verb)
                     if number:
                         runs.setdefault((source, verb), []).append(done)
     print(f"medians of {rounds} rounds" + (f", beside commit {name}" if name else ""))
