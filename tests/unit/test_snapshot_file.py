@@ -473,3 +473,33 @@ def test_a_row_group_holds_no_texts_but_its_own(tmp_path: Path,
                  for group in range(file.num_row_groups)]
     assert len(texts) == 5
     assert sum(map(len, texts)) < 271 + 5
+
+
+FLIP = """
+import struct, sys, pageowner
+path = sys.argv[1]
+whole = open(path, "rb").read()
+begin = len(whole) - 8 - struct.unpack("<I", whole[-8:-4])[0]
+tried = 0
+for place in range(begin, len(whole) - 8):
+    if whole[place] != 2:
+        continue
+    open(path, "wb").write(whole[:place] + bytes([90]) + whole[place + 1:])
+    try:
+        pageowner.read(path)
+    except pageowner.PageownerError:
+        pass
+    tried += 1
+print(tried)
+"""
+
+
+def test_damaged_statistics_of_sizes_end_in_an_error_not_in_the_process(tmp_path: Path) -> None:
+    """Arrow throws an exception of C++ that nobody catches where it looks at such a column."""
+    path = tmp_path / "a.parquet"
+    pageowner.Snapshot.from_columns({
+        "pfn": list(range(40)), "order": [0] * 40, "stack": ["f+0x1/0x2"] * 40,
+        "comm": ["a"] * 40, "ts_ns": list(range(40))}, Metadata(kind="page_owner")).save(path)
+    done = subprocess.run([sys.executable, "-c", FLIP, path], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
