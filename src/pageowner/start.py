@@ -2,8 +2,8 @@
 
 What is imported takes a tenth of a second, and Python says of an interrupt in there where it was.
 Until `pageowner.cli.main` or `pageowner.page_owner_sort.main` is at work, which clears up before it
-ends, an interrupt ends the process at once: there is nothing to clear up yet. Nothing but this is
-imported before.
+ends, an interrupt ends the process at once: there is nothing to clear up yet. The commands (bin/)
+begin with that, before anything of the package is imported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _raise(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-_ends = _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
+_ends = _signal.getsignal(_signal.SIGINT) not in (_signal.SIG_IGN, None)
 """Whether an interrupt ends this process: a shell may have it ignore them."""
 if _ends:
     _signal.signal(_signal.SIGINT, _end)

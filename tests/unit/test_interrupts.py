@@ -50,6 +50,18 @@ def test_so_does_one_in_page_owner_sort(at: int, some_records: Path, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["pageowner", "page_owner_sort"])
+def test_the_commands_are_silent_before_anything_of_the_package(name: str, tmp_path: Path) -> None:
+    """The first import of the package interrupts. What installers write has no handler there."""
+    installed = Path(sys.executable).with_name(name)
+    (tmp_path / "pageowner").mkdir()
+    (tmp_path / "pageowner/__init__.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(5)\n")
+    done = subprocess.run([sys.executable, installed, "--help"], capture_output=True, check=False,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def _children(pid: int) -> list[int]:
     try:
         return [int(one) for one in
