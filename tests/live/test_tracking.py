@@ -3,6 +3,7 @@ not pinned."""
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import platform
@@ -295,6 +296,10 @@ def test_the_direct_map_is_found_as_the_symbol_has_it(bpf) -> None:
 
 _UNSEEN = 1 << 14
 
+_ON_THE_WAY = 31 * (os.cpu_count() or 1)
+"""Pages that wait in batches of each CPU to be put on an LRU list, and are freed later if they are
+freed meanwhile (PAGEVEC_SIZE in include/linux/pagevec.h: 31, before 6.11 15)."""
+
 
 def test_pages_freed_unseen_are_counted_and_their_records_found_stale(
         bpf: Libbpf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +321,9 @@ def test_pages_freed_unseen_are_counted_and_their_records_found_stale(
         before = store.unseen_frees()[0]
         if before is None:
             pytest.skip("this kernel does not count the pages that are freed")
-        overwritten = store.counters()["overwritten"]
+        with_address = (ctypes.c_char * len(area)).from_buffer(area)
+        mine = mapped_frames(os.getpid(), [(ctypes.addressof(with_address), len(area))])
+        del with_address  # the area cannot be closed while it lives
         skip = tracker.main.map_fd(".data.skip")
         frames = bpf.lookup(skip, bytes(4), 4 * len(HOOK_NUMBERS))
         assert frames
@@ -325,11 +332,18 @@ def test_pages_freed_unseen_are_counted_and_their_records_found_stale(
         bpf.update(skip, bytes(4), frames)
         most = store.unseen_frees()[1]
         assert most is not None
-        assert most - before >= _UNSEEN
-        counters = capture(store).meta.counters
-    assert counters["unseen_frees"] - before >= 0.99 * _UNSEEN
-    # Others take some of the pages meanwhile.
-    assert (counters["stale_pages"] + counters["overwritten"] - overwritten) >= 0.99 * _UNSEEN
+        assert most - before >= _UNSEEN - _ON_THE_WAY
+        closed = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        found = capture(store)
+        table = found.table
+        old = np.isin(table["pfn"].to_numpy(), mine)
+        old &= table["ts_ns"].fill_null(1 << 63).to_numpy() < closed
+        old &= table["tgid"].fill_null(0).to_numpy() == os.getpid()
+        # What others took meanwhile has new records, but where no hook sees it, as with the bulk
+        # allocator here: an old one stands then. None may stand on a page that is free.
+        free = store.unused(table["pfn"].to_numpy()[old])
+    assert found.meta.counters["unseen_frees"] - before >= 0.99 * _UNSEEN
+    assert int(free.sum()) <= 0.01 * _UNSEEN
 
 
 def test_a_hook_that_does_not_see_what_was_done_for_it_is_said_to_be_blind() -> None:
