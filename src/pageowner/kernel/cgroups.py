@@ -12,9 +12,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["Cgroups", "memory", "unified"]
@@ -39,6 +38,8 @@ class Cgroups:
 
     def column(self, numbers: NDArray[np.uint64]) -> tuple[NDArray[np.int32], list[str]]:
         """Paths of many, as a dictionary: indices (-1 for what was not charged) and values."""
+        import numpy as np
+
         distinct, index = np.unique(numbers, return_inverse=True)
         values: list[str] = []
         codes = []

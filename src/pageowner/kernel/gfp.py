@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pageowner.errors import PageownerError
 from pageowner.kernel.tracefs import TRACEFS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["FORMAT_FILES", "MIGRATETYPES", "Contiguous", "GfpFlags", "contiguous", "for_release",
@@ -77,6 +76,8 @@ class GfpFlags:
 
         Each distinct mask is decoded once.
         """
+        import numpy as np
+
         distinct, index = np.unique(masks, return_inverse=True)
         return (index.reshape(masks.shape).astype(np.int32),
                 [self.decode(int(mask)) for mask in distinct])
@@ -119,6 +120,8 @@ class GfpFlags:
         Movable and reclaimable at once is HighAtomic by that function's arithmetic; the kernel
         warns when it sees one.
         """
+        import numpy as np
+
         movable = np.uint32(self.bits.get("__GFP_MOVABLE", 0x08))
         reclaimable = np.uint32(self.bits.get("__GFP_RECLAIMABLE", 0x10))
         values = np.asarray(masks, dtype=np.uint32)

@@ -10,12 +10,11 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pageowner.errors import PageownerError
-from pageowner.kernel.pageflags import MAX_ORDER
+from pageowner.kernel.flag_bits import MAX_ORDER
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -62,22 +61,29 @@ class ZoneMap:
 
     def __init__(self, zones: list[Zone]) -> None:
         self.zones = sorted(zones, key=lambda zone: (zone.start_pfn, zone.spanned))
-        self._start = np.array([zone.start_pfn for zone in self.zones], np.uint64)
-        self._end = np.array([zone.end_pfn for zone in self.zones], np.uint64)
+
+    def zone_of(self, pfn: int) -> Zone | None:
+        """The zone of one page frame, by the rule of `locate`; None outside of all."""
+        mine = [zone for zone in self.zones if zone.start_pfn <= pfn < zone.end_pfn]
+        return mine[-1] if mine else None
 
     def locate(self, pfns: NDArray[np.uint64]) -> NDArray[np.int16]:
         """Index into `zones` of each pfn, -1 outside of all.
 
         Where the spans of nodes overlap, the zone that begins last wins.
         """
+        import numpy as np
+
         index = np.full(len(pfns), -1, np.int16)
         values = np.asarray(pfns, np.uint64)
-        for number, (start, end) in enumerate(zip(self._start, self._end, strict=True)):
-            index[(values >= start) & (values < end)] = number
+        for number, zone in enumerate(self.zones):
+            index[(values >= np.uint64(zone.start_pfn)) & (values < np.uint64(zone.end_pfn))] = (
+                number)
         return index
 
     def zone_column(self, pfns: NDArray[np.uint64]) -> pa.DictionaryArray[Any, Any]:
         """The zone's name for each pfn, as an Arrow dictionary<int32, string>; null outside."""
+        import numpy as np
         import pyarrow as pa
 
         index = self.locate(pfns)
@@ -88,6 +94,7 @@ class ZoneMap:
 
     def node_column(self, pfns: NDArray[np.uint64]) -> pa.Array[Any]:
         """The node of each pfn, as an Arrow int16 array; null outside."""
+        import numpy as np
         import pyarrow as pa
 
         index = self.locate(pfns)

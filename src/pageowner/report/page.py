@@ -116,9 +116,9 @@ def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int,
     if row["flags"]:
         lines.append(f"flags {row['flags']}")
     elif row["page_flags"] is not None:
-        from pageowner.kernel import pageflags
+        from pageowner.kernel import flag_bits
 
-        lines.append(f"flags {pageflags.names(row['page_flags']) or 'none'}")
+        lines.append(f"flags {flag_bits.names(row['page_flags']) or 'none'}")
     if row["memcg"] is not None and row["notes"] is None:
         lines.append(f"charged to memcg {row['memcg']}")
     if row["migrate_reason"] is not None and row["notes"] is None:

@@ -23,7 +23,8 @@ from pageowner.runs import joined, pack
 from pageowner.snapshot import Metadata, Snapshot
 from pageowner.tracker import extfrag, last_free, lifecycle, pageblocks, reading
 from pageowner.tracker.libbpf import BpfError
-from pageowner.tracker.maps import TRACING_SYMBOLS, Store, open_store
+from pageowner.tracker.maps import Store, open_store
+from pageowner.tracker.records import MIGRATE_REASONS, without_tracing
 from pageowner.tracker.survey import STATES, Survey, survey
 
 if TYPE_CHECKING:
@@ -32,12 +33,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["MIGRATE_REASONS", "capture", "capture_near", "stack_texts"]
-
-MIGRATE_REASONS = (
-    "compaction", "memory_failure", "memory_hotplug", "syscall_or_cpuset",
-    "mempolicy_mbind", "numa_misplaced", "contig_range", "longterm_pin", "demotion", "damon")
-"""mm/debug.c, migrate_reason_names, by enum migrate_reason (6.12); earlier kernels have fewer."""
-
 
 _PF_KTHREAD = 0x00200000
 
@@ -203,13 +198,7 @@ def _stacks(store: Store, ids: NDArray[np.uint32], unknown: NDArray[np.bool_],
 
 def stack_texts(symbols: kallsyms.Kallsyms, frames: NDArray[np.uint64]) -> list[str | None]:
     """Stacks (rows of return addresses, 0 behind the last) as text, without tracing itself."""
-    texts: list[str | None] = []
-    for text in symbols.stacks(frames):
-        lines = text.split("\n")
-        while len(lines) > 1 and lines[0].startswith(TRACING_SYMBOLS):
-            del lines[0]
-        texts.append("\n".join(lines) or None)
-    return texts
+    return [without_tracing(text.split("\n")) for text in symbols.stacks(frames)]
 
 
 def _between_rows(found: Survey, free: dict[tuple[int, str], tuple[int, ...]]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ or the kernel refuses. File descriptors are owned by their objects and closed wi
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import errno
 import os
 import signal
@@ -18,12 +17,11 @@ from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = [
@@ -444,6 +442,8 @@ class Libbpf:
 
     def run_each(self, fd: int, rows: NDArray[np.uint64]) -> None:
         """`run` once for each row of arguments: an array of the shape (times, arguments)."""
+        import numpy as np
+
         rows = np.ascontiguousarray(rows, np.uint64)
         options = _RunOptions(sz=ctypes.sizeof(_RunOptions), ctx_size_in=rows[:1].nbytes)
         run, passed = self.lib.bpf_prog_test_run_opts, byref(options)

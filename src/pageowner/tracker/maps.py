@@ -17,13 +17,9 @@ while it is read. How to read it truly:
 from __future__ import annotations
 
 import ctypes
-import errno
-import fcntl
-import json
 import mmap
 import os
 import weakref
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,12 +27,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageowner.errors import PageownerError
 from pageowner.kernel.vmstat import pages_freed
-from pageowner.tracker import pins
-from pageowner.tracker.compiled import identity
-from pageowner.tracker.libbpf import BpfError, Libbpf, LibbpfMissing, libbpf
+from pageowner.tracker import records
+from pageowner.tracker.libbpf import BpfError, Libbpf
+from pageowner.tracker.pinned import CONFIG_BYTES, Pinned, open_pinned
 from pageowner.tracker.pins import PIN_DIRECTORY
+from pageowner.tracker.records import (
+    DIVIDED,
+    EARLY,
+    FILTERED,
+    FREED_WRITTEN,
+    MAX_DEPTH,
+    NONE,
+    OWNED,
+    SPARES_PIN,
+    TASK_SLOT,
+    TRACING_SYMBOLS,
+    WRITTEN,
+)
 from pageowner.tracker.seen import with_seen
 
 if TYPE_CHECKING:
@@ -45,17 +53,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "CONFIG_BYTES",
     "COUNTERS",
     "DIVIDED",
     "EARLY",
     "FILTERED",
     "FREED",
     "FREED_WRITTEN",
+    "MAX_DEPTH",
     "NESTED",
     "NONE",
     "OWNED",
     "PIN_DIRECTORY",
+    "QUESTION",
     "RECORD",
+    "SPARES_PIN",
     "TASK",
     "TASK_SLOT",
     "TRACING_SYMBOLS",
@@ -68,53 +80,18 @@ __all__ = [
     "per_cpu",
 ]
 
-NONE, OWNED, EARLY, FILTERED, DIVIDED, WRITTEN = range(6)
-"""``record.state``: no block begins here; whole record; one page (order 0) in use since before
-tracking; left out by a filter (order and gfp_mask only). From ``DIVIDED`` on a CPU is at work on
-the record: `reading` looks again, and gives ``WRITTEN`` for what never stood still."""
+RECORD, FREED, TASK, QUESTION = (
+    np.dtype(list(layout)) for layout in (
+        records.RECORD, records.FREED, records.TASK, records.QUESTION))
+"""The structs of `records`, as NumPy has them."""
 
-RECORD = np.dtype([
-    ("ts", "u8"), ("stack_id", "u4"), ("task_id", "u4"), ("gfp_mask", "u4"), ("order", "u1"),
-    ("state", "u1"), ("moved", "u1"), ("generation", "u1"),
-])
-"""struct record: 24 bytes a page frame. ``ts`` is CLOCK_MONOTONIC ns; the low 4 bits of ``moved``
-are the kernel's enum migrate_reason + 1, 0 if never migrated, the high 4 how often it was."""
-
-FREED = np.dtype([("ts", "u8"), ("stack_id", "u4"), ("task_id", "u4")])
-"""struct freed: the last free of a block that began here, with ``--free``."""
-
-FREED_WRITTEN = 0xFFFFFFFFFFFFFFFF
-"""``ts`` of struct freed while a CPU writes it."""
-
-TASK = np.dtype([
-    ("id", "u4"), ("refs", "u4"), ("tgid", "u4"), ("pid", "u4"), ("comm", "S16"),
-    ("cgroup_id", "u8"),
-])
-"""struct task."""
-
-QUESTION = np.dtype([("pfn", "u8"), ("flags", "u8"), ("refcount", "i4"), ("type", "u4")])
-"""struct question: what `Store.look` asks the kernel about a page."""
-
-SPARES, SPARES_MAP, SPARES_PIN = 4, ".data.spares", "spares"
-"""How many spans are kept for memory that is added, and the map (its pin) that says what each of
-them has become: the span's number + 1, 0 while it is free, `_SPARE_HELD` while nobody may take it.
-Span ``n`` can have spare ``n % SPARES`` only."""
-
-_SPARE_HELD = 0xFFFFFFFF
+SPARES, SPARES_MAP = 4, ".data.spares"
+"""How many spans are kept for memory that is added, and the map that says what each of them has
+become (`records.SPARES_PIN`). Span ``n`` can have spare ``n % SPARES`` only."""
 
 QUESTIONS = 512
 SETTLED = 512
 """Frames that the program ``settle`` is told of at once (asked.bpf.h)."""
-MAX_DEPTH = 64
-CONFIG_BYTES = 16384
-
-TASK_SLOT = (1 << 20) - 1
-"""The bits of a task id that are its slot in ``tasks``."""
-
-TRACING_SYMBOLS = ("bpf_prog_", "bpf_trace_run", "__bpf_trace_", "__traceiter_", "trace_",
-                   "bpf_trampoline_", "bpf_get_stack")
-"""Symbols of tracing itself, to be cut from the top of a stack."""
-
 COUNTERS = (
     "allocs", "frees", "bulk", "contig", "migrated", "splits", "extfrag", "filtered", "carves",
     "merges", "early_freed", "unknown_frees", "overwritten", "out_of_range", "stacks_full",
@@ -131,7 +108,7 @@ EARLY_WORD = EARLY << 8
 
 def stack_type(depth: int) -> np.dtype[np.void]:
     """struct stack for stacks of at most ``depth`` frames."""
-    return np.dtype([("hash", "u8"), ("n", "u4"), ("spare", "u4"), ("frames", "u8", (depth,))])
+    return np.dtype([*records.STACK, ("frames", "u8", (depth,))])
 
 
 HOT = np.dtype([
@@ -220,13 +197,8 @@ def map_array(fd: int, dtype: np.dtype[Any], entries: int, write: bool = False) 
 
 _READINGS = 4
 
-_OTHER = ("tracking was turned on by another version of pageowner, whose records this one cannot"
-          " read; use that one, or begin again with: sudo pageowner off, then on")
 
-_ENDED = "tracking was turned off while it was being read; start it with: sudo pageowner on"
-
-
-class Store:
+class Store(Pinned):
     """Everything that the tracker knows, at the moment it is read.
 
     Made by `open_store`. ``facts`` are those of `lifecycle.on`: ``options``, ``object``
@@ -238,97 +210,13 @@ class Store:
     beside the ranges).
     """
 
-    def __init__(self, bpf: Libbpf, directory: str, fds: dict[str, int] | None = None,
-                 facts: dict[str, Any] | None = None, folder: int | None = None) -> None:
-        """From pins, in a directory and ``folder``, its descriptor, or of a tracker that is not
-        pinned: from its file descriptors and facts. The store then owns the descriptors."""
-        self.bpf = bpf
-        self.directory = directory
-        self._folder = folder
-        self.pins = directory if folder is None else f"/proc/self/fd/{folder}"
-        self._fds: dict[str, int] = fds or {}
-        if facts is None:
-            raw = bpf.lookup(self.fd("config"), bytes(4), CONFIG_BYTES) or b""
-            facts = json.loads(raw.rstrip(b"\0") or b"{}")
-            if facts.get("object") != identity():
-                os.close(self._fds.pop("config"))
-                raise PageownerError(_OTHER)
-        self.facts: dict[str, Any] = facts
-        self.span_shift = int(self.facts["span_shift"])
-        self.depth = int(self.facts["depth"])
-        self.spares = int(self.facts.get("spares", 0))
-        self.span_count = int(self.facts.get("spans", 1 << 32))
-
-    def close(self) -> None:
-        """Let go of the file descriptors; arrays taken before stay good."""
-        for fd in self._fds.values():
-            os.close(fd)
-        self._fds.clear()
-        if self._folder is not None:
-            os.close(self._folder)
-            self._folder = None
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def fd(self, name: str) -> int:
-        """File descriptor of something pinned; closed with the store."""
-        if name not in self._fds:
-            self._fds[name] = self._pinned(name)
-        return self._fds[name]
-
-    def _pinned(self, name: str) -> int:
-        try:
-            return self.bpf.get(f"{self.pins}/{name}", f"{self.directory}/{name}")
-        except BpfError as error:
-            if error.errno != errno.ENOENT or "config" not in self._fds:
-                raise
-            raise PageownerError(_ENDED) from error
-
-    def _refresh(self) -> bytes:
-        """Take over what another process has covered since; the facts as they are written."""
-        if not self.directory:
-            return b""
-        raw = self.bpf.lookup(self.fd("config"), bytes(4), CONFIG_BYTES) or b""
-        self.facts.update(json.loads(raw.rstrip(b"\0") or b"{}"))
-        return raw
-
-    def check_on(self) -> None:
-        """Raises PageownerError if tracking was turned off since this store was opened: what it
-        says stands still since then, and is not the truth any more."""
-        if not self.directory:
-            return
-        try:
-            folder = pins.open_folder(self.directory)
-            try:
-                now = self.bpf.get(f"/proc/self/fd/{folder}/config")
-            finally:
-                os.close(folder)
-        except OSError as error:
-            raise PageownerError(_ENDED) from error
-        try:
-            if self.bpf.map_info(now).id != self.bpf.map_info(self.fd("config")).id:
-                raise PageownerError(_ENDED)
-        finally:
-            os.close(now)
-
     def _array(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
         fd = self.fd(name)
         return map_array(fd, dtype, self.bpf.map_info(fd).max_entries)
 
-    def _claims(self) -> list[int]:
-        """What each spare has become, as the map has it."""
-        if not self.spares:
-            return []
-        raw = self.bpf.lookup(self.fd(SPARES_PIN), bytes(4), 4 * self.spares) or b""
-        return [int(claim) for claim in np.frombuffer(raw, "u4")]
-
     def taken_spares(self) -> dict[int, int]:
         """Spares that stand for a span of added memory, and its number."""
-        return _taken(self._claims())
+        return _taken(self.claims())
 
     def free_spares(self) -> None:
         """Let the programs take all spares, whatever they were."""
@@ -338,14 +226,14 @@ class Store:
     def release_spares(self) -> None:
         """Let the programs take the spares that they were kept from; the others stay what they
         are."""
-        claims = np.array(self._claims(), "u4")
-        claims[claims == _SPARE_HELD] = 0
+        claims = np.array(self.claims(), "u4")
+        claims[claims == records.SPARE_HELD] = 0
         self.bpf.update(self.fd(SPARES_PIN), bytes(4), claims.tobytes())
 
     def spares_in_use(self) -> bool:
         """Whether memory was added that has no span of its own yet, or somebody ended who was
         making one."""
-        return any(self._claims())
+        return any(self.claims())
 
     def span_numbers(self) -> set[int]:
         """The spans that were there when the facts were written."""
@@ -378,7 +266,7 @@ class Store:
         while True:
             spans: dict[int, Span] = {}
             known = self._refresh()
-            claims = self._claims()
+            claims = self.claims()
             taken = _taken(claims)
             added.update(taken.values())
             for key, fd in self._inner_maps(name, added):
@@ -392,7 +280,7 @@ class Store:
                 finally:
                     os.close(fd)
             # Else a spare may have become another span meanwhile, or moved to a place of its own.
-            if self._claims() == claims and self._refresh() == known:
+            if self.claims() == claims and self._refresh() == known:
                 return sorted(spans.values(), key=lambda span: span.first)
 
     @cached_property
@@ -500,27 +388,11 @@ class Store:
         table = map_array(fd, QUESTION, QUESTIONS, write=True)
         for at in range(0, len(pfns), QUESTIONS):
             part = answers[at : at + QUESTIONS]
-            with self._alone():
+            with self.alone():
                 table[: len(part)] = part
                 self.bpf.run(run, len(part), *more)
                 part[:] = table[: len(part)]
         return answers
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """The table of questions is one for all processes: two that ask at once would read each
-        other's answers. The lock is on the directory of the pins and ends with its holder."""
-        try:
-            lock = os.open(self.pins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            # not pinned, or no longer: one reader
-            yield
-            return
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
 
     def settle(self, first: int, chosen: NDArray[np.bool_], mark: bool = False) -> None:
         """Unmark early frames: those chosen of the frames from pfn ``first`` on, unless an event
@@ -563,7 +435,7 @@ class Store:
 
 def _taken(claims: list[int]) -> dict[int, int]:
     return {slot: claim - 1 for slot, claim in enumerate(claims)
-            if claim not in (0, _SPARE_HELD)}
+            if claim not in (0, records.SPARE_HELD)}
 
 
 def _memlock(fd: int) -> int:
@@ -573,30 +445,6 @@ def _memlock(fd: int) -> int:
     return 0
 
 
-_ROOTS = "the tracker's maps are root's; run with sudo"
-
-
 def open_store(directory: str = PIN_DIRECTORY) -> Store:
-    """The running tracker's maps.
-
-    Raises PageownerError if tracking is off, was turned on by another version, this process may
-    not open the maps, or libbpf is not installed.
-    """
-    try:
-        bpf = libbpf()
-        folder = pins.open_folder(directory)
-        try:
-            return Store(bpf, directory, folder=folder)
-        except BaseException:
-            os.close(folder)
-            raise
-    except LibbpfMissing as error:
-        raise PageownerError(str(error) if os.geteuid() == 0 else _ROOTS) from error
-    except OSError as error:
-        if error.errno == errno.ENOENT:
-            raise PageownerError(
-                "tracking is off; start it with: sudo pageowner on"
-            ) from error
-        if error.errno in (errno.EPERM, errno.EACCES):
-            raise PageownerError(_ROOTS) from error
-        raise PageownerError(f"the tracker's maps cannot be read: {error}") from error
+    """The running tracker's maps; raises PageownerError as `pinned.open_pinned`."""
+    return open_pinned(Store, directory)
