@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pageowner.snapshot import Snapshot
 
-__all__ = ["LOST", "in_words", "of_snapshot", "unexplained"]
+__all__ = ["LOST", "gone_owners", "in_words", "of_snapshot", "unexplained"]
 
 _MOVABLE = ("kernel", "hugetlb", "ksm", "thp", "anonymous", "shared memory", "file")
 """``kernel`` since pages of zsmalloc and of balloons can be moved too, and have no flag."""
@@ -95,6 +95,20 @@ def in_words(groups: Any, kernel: str | None, counters: Mapping[str, int]) -> st
                        f" its own count {unseen:,} pages were freed unseen")
     return text + (f"Kernel {kernel or 'unknown'} takes pages in a way that pageowner does not"
                    " know: please report this line")
+
+
+def gone_owners(missed_frees: int) -> str:
+    """What missed frees (`maps.Store.missed_frees`) may have left behind; empty if there are none.
+
+    Such a record is found to be stale while its page is free, and overwritten when the page is seen
+    allocated; in between it can be wrong only where that allocation was not seen either.
+    """
+    if missed_frees < 1:
+        return ""
+    frees, blocks = (("1 free was", "1 block") if missed_frees == 1 else
+                     (f"{missed_frees:,} frees were", f"{missed_frees:,} blocks"))
+    return (f"{frees} missed, before a second program was attached or while it was busy too: up to"
+            f" {blocks} may show an owner that is gone")
 
 
 def _one(group: Mapping[str, Any]) -> str:

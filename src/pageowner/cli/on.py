@@ -42,13 +42,18 @@ _EXAMPLES = (
 @click.option("--check", type=click.FloatRange(0, 1), default=1 / 1024, metavar="FRACTION",
               help="How many of the recognised stacks to unwind too and compare, 0 to 1;"
                    " 1/1024 if not given.")
+@click.option("--second-programs", type=click.Choice(["auto", "always"]), default="auto",
+              show_default=True,
+              help="When to attach the programs that take what interrupts allocate and free while"
+                   " the tracker is at work: once one was missed, or from the start, which loses"
+                   " nothing and costs more.")
 @click.option("--at-boot", is_flag=True,
               help="Not now, but early in each boot with page_owner=on on the kernel's command"
                    " line: writes and enables a systemd unit.")
 @click.option("--debug", is_flag=True, help="Show the verifier's log if the kernel refuses.")
 def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: int,
-            free_side: bool, depth: int, plain: bool, check: float, at_boot: bool,
-            debug: bool) -> None:
+            free_side: bool, depth: int, plain: bool, check: float, second_programs: str,
+            at_boot: bool, debug: bool) -> None:
     """Start tracking: from now on the kernel keeps the owner of every page.
 
     No reboot, no daemon: BPF programs on the kernel's own tracepoints, and maps that hold the
@@ -60,7 +65,8 @@ def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: i
 
     options = lifecycle.Options(
         kernel_only=kernel_only, min_order=min_order, tgid=tgid, cgroup=cgroup, sample=sample,
-        free_side=free_side, depth=depth, memo=not plain, memo_check=check)
+        free_side=free_side, depth=depth, memo=not plain, memo_check=check,
+        second_programs=second_programs)
     if at_boot:
         _install(options)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pageowner.analysis.unexplained import in_words
+from pageowner.analysis.unexplained import gone_owners, in_words
 from pageowner.report.columns import UNKNOWN, Column, key_columns, lay_out
 from pageowner.report.grid import prose
 from pageowner.report.text import age, count, count_of, printable, size, titled
@@ -55,8 +55,15 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
         prose(paper, "No stack: early pages (in use before tracking began), untracked ones (since,"
               " past every hook), and those whose stack was lost (status counts them). What they"
               " are: --by subsystem; without the first two: --state owned", "dim")
-    if text := in_words(meta.extra.get("unexplained"), meta.kernel, meta.counters):
-        prose(paper, printable(text), "warn")
+    _doubts(meta, paper)
+
+
+def _doubts(meta: Metadata, paper: Paper) -> None:
+    """What may be wrong with what is shown."""
+    for text in (in_words(meta.extra.get("unexplained"), meta.kernel, meta.counters),
+                 gone_owners(meta.counters.get("missed_frees", 0))):
+        if text:
+            prose(paper, printable(text), "warn")
 
 
 def _rest(shown: Shown, all_pages: int, meta: Metadata, paper: Paper) -> None:
@@ -106,6 +113,7 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
     if shown.rest_owners:
         paper.line()
         _rest(shown, total, meta, paper)
+    _doubts(meta, paper)
 
 
 def to_json(shown: Shown, by: Sequence[str], meta: Metadata) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pageowner.analysis.unexplained import gone_owners
 from pageowner.analysis.unexplained import in_words as unexplained_in_words
 from pageowner.hook_states import ACTIVE, in_words, is_whole
 from pageowner.report.grid import entry, prose
@@ -170,6 +171,8 @@ def _missed(status: Status) -> list[str]:
     if status.missed:
         lines.append(f"{count_of(status.missed, 'event')} that found the tracker's programs at work"
                      " on their CPU")
+    if text := gone_owners(status.missed_frees):
+        lines.append(text)
     if status.unseen_frees:
         lines.append(f"{count_of(status.unseen_frees, 'page')} freed unseen, by the kernel's own"
                      " count; those that had an owner keep it until they are seen allocated again")

@@ -243,6 +243,7 @@ def _metadata(store: Store, zone_map: zones.ZoneMap, found: Survey, symbols: kal
     facts = store.facts
     counters = store.counters() | found.seen
     counters["missed_in_interrupts"] = store.missed()
+    counters["missed_frees"] = store.missed_frees()
     unseen = store.unseen_frees()[0]
     if unseen is not None:
         counters["unseen_frees"] = unseen

@@ -22,7 +22,7 @@ from pageowner.tracker.calibrate import leading_frames, tracing_ranges
 from pageowner.tracker.libbpf import BpfError
 from pageowner.tracker.maps import NESTED, map_array, stack_type
 from pageowner.tracker.provoke import take_bulk
-from pageowner.tracker.waiting import WAITING_PIN
+from pageowner.tracker.waiting import WAITING_PINS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -146,14 +146,11 @@ _NOT_BEGUN = 255
 """Among the frames to skip: this hook waits (records.h)."""
 
 
-def attach_required(tracker: Tracker, directory: str | None,
-                    found: Calibration) -> dict[str, str]:
+def attach_required(tracker: Tracker, directory: str | None, found: Calibration,
+                    wait: bool = False) -> dict[str, str]:
     """Attach the hooks on allocations and frees, and their second programs, which take the events
-    of interrupts that come while the first is at work; pin the links.
-
-    The one on allocations waits where it can (`waiting`): what it would have seen is untracked and
-    counted until then. Not so the one on frees: a free that is missed leaves its page to its last
-    owner. Where programs can be preempted both are needed from the beginning.
+    of interrupts that come while the first is at work; pin the links. With ``wait`` the second ones
+    are only loaded, for when they are needed (`waiting`).
 
     They begin all at once when all are attached, so that nothing is missed in between.
     """
@@ -167,8 +164,8 @@ def attach_required(tracker: Tracker, directory: str | None,
             tracker.bpf.pin(link.fd, f"{directory}/link_mm_page_{kind}")
         hooks[f"mm_page_{kind}"] = ATTACHED
         nested = f"mm_page_{kind}{NESTED}"
-        if kind == "alloc" and found.iterators and not found.preemptible:
-            hooks[nested] = _let_wait(tracker, directory)
+        if wait:
+            hooks[nested] = _let_wait(tracker, nested, directory)
         else:
             hooks[nested] = _attach(tracker, nested, f"on_nested_{kind}", directory)
         # Without the bounds of what calls several programs, its frame is skipped where it is.
@@ -181,11 +178,12 @@ def attach_required(tracker: Tracker, directory: str | None,
     return hooks
 
 
-def _let_wait(tracker: Tracker, directory: str | None) -> str:
+def _let_wait(tracker: Tracker, hook: str, directory: str | None) -> str:
+    program = WAITING_PINS[hook]
     try:
-        tracker.waiting = tracker.prepare(WAITING_PIN)
+        fd = tracker.waiting[hook] = tracker.prepare(program)
         if directory is not None:
-            tracker.bpf.pin(tracker.waiting, f"{directory}/{WAITING_PIN}")
+            tracker.bpf.pin(fd, f"{directory}/{program}")
     except BpfError as error:
         return f"refused: {error.strerror}"
     return WAITING

@@ -74,7 +74,8 @@ _USER_GFP = 1 << 3 | 1 << 20
 
 
 _WORDS = {"--min-order": "min_order", "--pid": "tgid", "--cgroup": "cgroup", "--sample": "sample",
-          "--depth": "depth", "--check": "memo_check", "tasks": "tasks", "stacks": "stacks"}
+          "--depth": "depth", "--check": "memo_check", "--second-programs": "second_programs",
+          "tasks": "tasks", "stacks": "stacks"}
 """Options that have a value: their words on the command line."""
 
 
@@ -95,6 +96,8 @@ class Options:
       where the kernel allows it; else unwind each time
     - ``memo_check``: the fraction of the stacks so recognised that are unwound too and
       compared, 0 to 1
+    - ``second_programs``: when the programs for what interrupts allocate and free while the tracker
+      is at work are attached: `waiting.AUTO`, once one was needed, or `waiting.ALWAYS`
     - ``tasks``, ``stacks``: room in the tables (0: by the machine's memory)
     """
 
@@ -107,6 +110,7 @@ class Options:
     depth: int = 16
     memo: bool = True
     memo_check: float = 1 / 1024
+    second_programs: str = waiting.AUTO
     tasks: int = 0
     stacks: int = 0
 
@@ -131,6 +135,9 @@ class Options:
             raise UsageError(f"sample is 1 or more, not {self.sample}")
         if not 0 <= self.memo_check <= 1:
             raise UsageError(f"check is a fraction, 0 to 1, not {self.memo_check:g}")
+        if self.second_programs not in (waiting.AUTO, waiting.ALWAYS):
+            raise UsageError(f"second_programs is {waiting.AUTO} or {waiting.ALWAYS}, not"
+                             f" {self.second_programs}")
         if self.min_order < 0 or self.tgid < 0 or self.tasks < 0 or self.stacks < 0:
             raise UsageError("min_order, tgid, tasks and stacks cannot be negative")
 
@@ -143,7 +150,8 @@ class Status:
     - ``already_on``: `on` found it so
     - ``since_wall``: seconds since 1970; ``since_ns``: CLOCK_MONOTONIC, as the records' ``ts``
     - ``hooks``: name to state, see `hook_states`; ``attached``: the programs that are
-    - ``missed``: events that no program dealt with, since one was busy on that CPU
+    - ``missed``: events that no program dealt with, since one was busy on that CPU;
+      ``missed_frees``: how many of them at most were frees (`maps.Store.missed_frees`)
     - ``unseen_frees``: see `maps.Store.unseen_frees`; None where the kernel does not count
     - ``pages``: base pages that the records speak for: ``owned``, ``early``, ``filtered``
     - ``memo``: whether stacks are recognised: ``on``, ``off`` (asked for), ``stopped`` (a stack
@@ -163,6 +171,7 @@ class Status:
     hooks: dict[str, str] = field(default_factory=dict)
     attached: list[Hook] = field(default_factory=list)
     missed: int = 0
+    missed_frees: int = 0
     unseen_frees: int | None = None
     pages: dict[str, int] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
@@ -241,6 +250,7 @@ def status() -> Status:
             hooks=store.hook_states(),
             attached=store.hooks(),
             missed=store.missed(),
+            missed_frees=store.missed_frees(),
             unseen_frees=store.unseen_frees()[0],
             pages=pages_by_state(store.spans),
             counters=store.counters(),
@@ -255,22 +265,20 @@ def status() -> Status:
 
 
 def attend() -> bool:
-    """Attach the second program on allocations if it waits and is needed (`waiting`); whether that
-    was done. Where the kernel refuses it, it goes on waiting, and what it would see is counted as
-    missed. Raises PageownerError if tracking is off."""
+    """Attach the second programs if they wait and one is needed (`waiting`); whether that was done.
+    One that the kernel refuses goes on waiting, and what it would see is counted as missed. Raises
+    PageownerError if tracking is off."""
     with open_store() as store:
         if not waiting.is_wanted(store):
             return False
     with _locked(), open_store() as store:
         if not waiting.is_wanted(store):
             return False
-        try:
-            waiting.attach(store)
-        except BpfError:
-            return False
-        store.facts["hooks"][waiting.HOOK] = ATTACHED
-        _write_facts(store.bpf, store.fd("config"), store.facts)
-    return True
+        attached = waiting.attach(store)
+        if attached:
+            store.facts["hooks"].update(attached)
+            _write_facts(store.bpf, store.fd("config"), store.facts)
+    return bool(attached)
 
 
 def cover() -> int:
@@ -382,7 +390,8 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
         tracker.skip_frames({"extfrag": found.skip})
         fds = {name: main.map_fd(name) for name in _PINNED_MAPS}
         fds[SPARES_PIN] = main.map_fd(SPARES_MAP)
-        fds |= {name: main.program_fd(name) for name in (*_RUN_PROGRAMS, waiting.FIRST_PIN)}
+        fds |= {name: main.program_fd(name)
+                for name in (*_RUN_PROGRAMS, *waiting.FIRST_PINS.values())}
         facts = _facts(options, found, sizes, ranges, page_struct)
         if timed:
             fds["timings"] = main.map_fd("timings")
@@ -392,7 +401,8 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
                                cannot_hold or "held off by the programs")
         for name, fd in fds.items() if directory else ():
             bpf.pin(fd, f"{directory}/{name}")
-        facts["hooks"].update(attach_required(tracker, directory, found))
+        facts["hooks"].update(attach_required(
+            tracker, directory, found, waiting.may_wait(found, options.second_programs)))
         facts["freed_before"] = tracker.freed_before
         facts["hooks"].update(attach_optional(tracker, directory, found.symbols))
         # What the first hooks saw while the last were attached is there too, but not all of it.

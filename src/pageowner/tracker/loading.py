@@ -132,7 +132,7 @@ class Tracker:
 
     ``freed_before``: what `vmstat.pages_freed` gave just before the hooks on frees began, and just
     after. ``may_hold``: the kernel lets programs hold off preemption (`hold_refused`).
-    ``waiting``: the second program on allocations, loaded and not attached (`waiting`)."""
+    ``waiting``: descriptors of second programs, loaded and not attached, by hook (`waiting`)."""
 
     bpf: Libbpf
     sizes: Sizes
@@ -144,7 +144,7 @@ class Tracker:
     main: Object | None = None
     links: dict[str, Link] = field(default_factory=dict)
     freed_before: tuple[int | None, int | None] = (None, None)
-    waiting: int | None = None
+    waiting: dict[str, int] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Tracker:

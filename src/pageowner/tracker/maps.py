@@ -347,6 +347,17 @@ class Store(Pinned):
         return max(lost, 0) + sum(missed for name, missed in hooks.items()
                                   if not name.endswith(NESTED))
 
+    def missed_frees(self) -> int:
+        """How many of the missed events at most were frees. So many blocks at most may have a
+        record whose owner is gone: it stays until the block is seen allocated again."""
+        hooks = {hook.name: hook.missed for hook in self.hooks()}
+        counters = self.counters()
+        lost = hooks.get("mm_page_free", 0) - counters["nested_frees"]
+        # Which of the two programs ran inside itself is not told apart (before 6.1).
+        if counters["reentered"]:
+            lost += counters["reentered"] - counters["nested_allocs"]
+        return max(lost, 0)
+
     def unseen_frees(self) -> tuple[int | None, int | None]:
         """Base pages freed since `on` of which no program was told: at least, and at most, by the
         kernel's own count (`vmstat.pages_freed`); None where it does not count.

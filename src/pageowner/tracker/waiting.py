@@ -1,11 +1,17 @@
-"""The second program on allocations, which waits until it is needed.
+"""The second programs, on allocations and on frees, which wait until they are needed.
 
 Two programs on a tracepoint cost more than twice as much as one: the kernel then goes through a
-list of them instead of calling the one. The second is there for interrupts that allocate while the
-first is at work on their CPU, which on many machines never happens. So it is loaded and not
-attached, until the kernel's own count of the runs that it left out (``recursion_misses``) says that
-it does; then the next command that looks attaches it, for good. Until then each such allocation is
-untracked and counted as missed.
+list of them instead of calling the one. The second is there for interrupts that allocate or free
+while the first is at work on their CPU, which on many machines hardly ever happens. So both are
+loaded and not attached, until the kernel's own count of the runs that it left out
+(``recursion_misses``) says that one was needed; then the next command that looks attaches both, for
+good. Until then each such event is counted as missed: an allocation leaves untracked pages, a free
+a record whose owner is gone (docs/tracking.md says what becomes of it).
+
+An interrupt that comes while a program runs finds it busy on every kernel, from its first
+instruction to its last: interrupts that a program held off would be served at its end, where the
+kernel still takes it for running. Where a program can be preempted besides, other tasks run into it
+for milliseconds: there both second programs are attached from the start.
 """
 
 from __future__ import annotations
@@ -13,35 +19,65 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pageowner.hook_states import WAITING
+from pageowner.hook_states import ATTACHED, WAITING
+from pageowner.tracker.libbpf import BpfError
 from pageowner.tracker.maps import NESTED
 
 if TYPE_CHECKING:
+    from pageowner.tracker.calibrate import Calibration
     from pageowner.tracker.maps import Store
 
-__all__ = ["FIRST_PIN", "HOOK", "WAITING_PIN", "attach", "is_wanted"]
+__all__ = ["ALWAYS", "AUTO", "FIRST_PINS", "WAITING_PINS", "attach", "is_wanted", "may_wait"]
 
-HOOK = f"mm_page_alloc{NESTED}"
-FIRST_PIN, WAITING_PIN = "on_alloc", "on_nested_alloc"
+AUTO, ALWAYS = "auto", "always"
+"""When the second programs are attached: once one was needed, or from the start."""
+
+FIRST_PINS = {f"mm_page_{kind}{NESTED}": f"on_{kind}" for kind in ("alloc", "free")}
+WAITING_PINS = {hook: pin.replace("on_", "on_nested_") for hook, pin in FIRST_PINS.items()}
+"""By name of the second program's hook: the pins of the first program and of the second."""
+
+
+def may_wait(found: Calibration, when: str) -> bool:
+    """Whether the second programs wait on this kernel.
+
+    They do not where a program can be preempted on a tracepoint, which `calibrate` has seen in one;
+    nor where it is not known which frame of a stack goes through the list of programs: it would
+    come into the stacks, or be gone from them, when the second program comes.
+    """
+    return when == AUTO and bool(found.iterators) and not found.preemptible
+
+
+def _waiting(store: Store) -> list[str]:
+    states = store.facts.get("hooks", {})
+    return [hook for hook in FIRST_PINS if states.get(hook) == WAITING]
 
 
 def is_wanted(store: Store) -> bool:
-    """Whether it waits and an allocation was missed for that."""
-    if store.facts.get("hooks", {}).get(HOOK) != WAITING:
-        return False
+    """Whether one of them waits and an event was missed for that."""
+    hooks = _waiting(store)
     # Before 6.1 the kernel does not keep a program from running inside itself: it counts then.
-    missed = store.bpf.program_info(store.fd(FIRST_PIN)).recursion_misses
-    return missed > 0 or store.counters()["reentered"] > 0
+    return bool(hooks) and (
+        any(store.bpf.program_info(store.fd(FIRST_PINS[hook])).recursion_misses for hook in hooks)
+        or store.counters()["reentered"] > 0)
 
 
-def attach(store: Store) -> None:
-    """Attach it and pin the link. A link that is there already is that of an attempt that was
-    killed before it could say so. Raises BpfError."""
-    path = f"{store.pins}/link_{HOOK}"
+def attach(store: Store) -> dict[str, str]:
+    """Attach those that wait and pin their links; the hooks that are attached now, as the facts
+    have them. One that the kernel refuses goes on waiting. A link that is there already is that
+    of an attempt that was killed before it could say so."""
+    return {hook: ATTACHED for hook in _waiting(store) if _attached(store, hook)}
+
+
+def _attached(store: Store, hook: str) -> bool:
+    path = f"{store.pins}/link_{hook}"
     if os.path.exists(path):
-        return
-    link = store.bpf.attach_raw(store.fd(WAITING_PIN), HOOK.removesuffix(NESTED))
+        return True
     try:
-        store.bpf.pin(link, path)
-    finally:
-        os.close(link)
+        link = store.bpf.attach_raw(store.fd(WAITING_PINS[hook]), hook.removesuffix(NESTED))
+        try:
+            store.bpf.pin(link, path)
+        finally:
+            os.close(link)
+    except BpfError:
+        return False
+    return True

@@ -20,7 +20,7 @@ from pageowner.formats.names import to_text
 from pageowner.hook_states import is_whole
 from pageowner.kernel import gfp, kallsyms, zones
 from pageowner.snapshot import Snapshot
-from pageowner.tracker import reading
+from pageowner.tracker import lifecycle, reading
 from pageowner.tracker.capture import capture, stack_texts
 from pageowner.tracker.maps import EARLY, FILTERED, OWNED, RECORD, WRITTEN
 
@@ -71,6 +71,8 @@ class Sampler:
         """Now (CLOCK_MONOTONIC ns), the live blocks that have a record, and the pages in use that
         have none by what they are: exact where the kernel counts such, the rest only as exact as
         memory stands still for a tenth of a second."""
+        if self.store.directory:
+            lifecycle.attend()
         free = zones.free_pages(zones.read_text("/proc/zoneinfo"))
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         parts = [np.zeros(0, RECORD)]

@@ -1,0 +1,138 @@
+"""When the second programs wait, and what is said of frees that were missed meanwhile."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from machines import machine
+
+from pageowner.analysis.unexplained import gone_owners
+from pageowner.errors import UsageError
+from pageowner.hook_states import ACTIVE, ATTACHED, WAITING
+from pageowner.report import tracking
+from pageowner.tracker import at_boot, maps, waiting
+from pageowner.tracker.calibrate import Calibration
+from pageowner.tracker.lifecycle import Options, Status
+from pageowner.tracker.seen import SEEN_BY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Cli = Callable[..., Any]
+
+ALLOC, FREE = waiting.FIRST_PINS
+KERNEL = Calibration(0, 0, 0, 0, iterators=(1, 2, 3, 4, 5, 6))
+
+
+def store(states: dict[str, str], missed: dict[str, int], reentered: int = 0) -> Any:
+    """What `waiting.is_wanted` looks at: a program's descriptor is its name here."""
+    return SimpleNamespace(
+        facts={"hooks": states}, fd=lambda name: name,
+        bpf=SimpleNamespace(program_info=lambda name: SimpleNamespace(
+            recursion_misses=missed.get(name, 0))),
+        counters=lambda: {"reentered": reentered})
+
+
+def test_each_hook_that_waits_is_a_second_program() -> None:
+    assert {ALLOC, FREE} == {name for name in SEEN_BY if name.endswith(maps.NESTED)}
+    assert waiting.FIRST_PINS == {ALLOC: "on_alloc", FREE: "on_free"}
+    assert waiting.WAITING_PINS == {ALLOC: "on_nested_alloc", FREE: "on_nested_free"}
+
+
+@pytest.mark.parametrize(("found", "when", "expected"), [
+    (KERNEL, "auto", True),
+    (KERNEL, "always", False),
+    (replace(KERNEL, preemptible=True), "auto", False),
+    (replace(KERNEL, iterators=()), "auto", False),
+], ids=["here", "asked for", "preempted", "frames unknown"])
+def test_they_wait_unless_misses_are_sure_to_come(
+        found: Calibration, when: str, expected: bool) -> None:
+    assert waiting.may_wait(found, when) == expected
+
+
+@pytest.mark.parametrize(("missed", "reentered", "expected"), [
+    ({}, 0, False), ({"on_free": 1}, 0, True), ({"on_alloc": 1}, 0, True), ({}, 1, True)])
+def test_one_missed_event_of_either_kind_is_enough(
+        missed: dict[str, int], reentered: int, expected: bool) -> None:
+    both = dict.fromkeys((ALLOC, FREE), WAITING)
+    assert waiting.is_wanted(store(both, missed, reentered)) == expected
+    attached = dict.fromkeys((ALLOC, FREE), ATTACHED)
+    assert not waiting.is_wanted(store(attached, missed, reentered))
+
+
+def test_one_that_waits_alone_does_not_ask_for_what_is_not_pinned() -> None:
+    """Trackers of before the second program on frees waited too have no pin of the first."""
+    alone = store({ALLOC: WAITING, FREE: ACTIVE}, {"on_alloc": 2})
+    alone.fd = {"on_alloc": "on_alloc"}.__getitem__
+    assert waiting.is_wanted(alone)
+
+
+@pytest.mark.parametrize(("refused", "counters", "expected"), [
+    ({"mm_page_free": 10, "mm_page_alloc": 5}, {}, 10),
+    ({"mm_page_free": 10, "mm_page_free_nested": 1, "mm_page_alloc": 9},
+     {"nested_frees": 7, "nested_allocs": 9}, 3),
+    ({"mm_page_free": 0}, {"reentered": 5, "nested_frees": 2, "nested_allocs": 2}, 1),
+    ({"mm_page_free": 2}, {"nested_frees": 3}, 0),
+    ({}, {}, 0),
+], ids=["none took them", "the second took some", "before 6.1", "all taken", "not pinned"])
+def test_missed_frees_are_those_that_no_program_took(
+        refused: dict[str, int], counters: dict[str, int], expected: int,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = maps.Store.__new__(maps.Store)
+    monkeypatch.setattr(tracker, "hooks", lambda: [
+        maps.Hook(name, 1, 1, missed) for name, missed in refused.items()])
+    monkeypatch.setattr(tracker, "counters", lambda: dict.fromkeys(maps.COUNTERS, 0) | counters)
+    assert tracker.missed_frees() == expected
+    assert tracker.missed() >= expected
+
+
+def test_missed_frees_in_words() -> None:
+    assert gone_owners(0) == ""
+    assert gone_owners(1) == (
+        "1 free was missed, before a second program was attached or while it was busy too:"
+        " up to 1 block may show an owner that is gone")
+    assert "12,345 frees were missed" in gone_owners(12345)
+    assert "up to 12,345 blocks may show an owner that is gone" in gone_owners(12345)
+
+
+def test_status_says_how_many_owners_may_be_gone() -> None:
+    counters = dict.fromkeys(maps.COUNTERS, 0)
+    status = Status(on=True, missed=9, missed_frees=7, counters=counters)
+    lines = tracking._missed(status)
+    assert lines[0].startswith("9 events")
+    assert lines[1] == gone_owners(7)
+    assert tracking.to_json(status)["missed_frees"] == 7
+    assert tracking._missed(replace(status, missed=0, missed_frees=0)) == []
+
+
+def test_reports_say_how_many_owners_may_be_gone(cli: Cli, tmp_path: Path) -> None:
+    snapshot = machine(3).snapshot()
+    for number in (0, 7):
+        counters = {**snapshot.meta.counters, "missed_frees": number}
+        path = tmp_path / f"{number}.parquet"
+        replace(snapshot, meta=replace(snapshot.meta, counters=counters)).save(path)
+        for words in ([], ["--full"]):
+            text = " ".join(cli("report", path, *words).out.decode().split())
+            assert ("may show an owner that is gone" in text) == bool(number)
+            assert not number or gone_owners(number) in text
+        assert json.loads(cli("report", path, "--json").out)["counters"]["missed_frees"] == number
+
+
+def test_the_option_is_kept_and_shown() -> None:
+    assert Options().words() == []
+    options = Options(second_programs="always")
+    assert options.words() == ["--second-programs always"]
+    assert "on --second-programs always\n" in at_boot.unit(options, ["/opt/po/bin/pageowner"])
+    with pytest.raises(UsageError, match="second_programs is auto or always, not never"):
+        Options(second_programs="never").check()
+
+
+def test_another_word_is_a_usage_error(cli: Cli) -> None:
+    done = cli("on", "--second-programs", "never")
+    assert done.status == 2
+    assert b"always" in done.err
