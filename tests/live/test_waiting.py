@@ -3,16 +3,20 @@ trace in what was recognised."""
 
 from __future__ import annotations
 
-import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
-from machine import known_frames
+from machine import known_frames, pages_by_state
 from test_memo import touch, varied_load
 
 from pageowner.analysis.unexplained import gone_owners
 from pageowner.hook_states import ACTIVE, ATTACHED, WAITING
-from pageowner.report.tracking import to_json
+from pageowner.report.terminal import Paper
+from pageowner.report.tracking import draw_status, to_json
 from pageowner.tracker import lifecycle, waiting
 from pageowner.tracker.capture import capture
 from pageowner.tracker.libbpf import Libbpf
@@ -22,6 +26,19 @@ from pageowner.tracker.maps import Store, open_store
 pytestmark = pytest.mark.usefixtures("off")
 
 HOOKS = set(waiting.FIRST_PINS)
+
+PAGE_TABLES = """
+import mmap, sys, time
+end = time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end:
+    for step, size in ((1 << 21, 256 << 21), (mmap.PAGESIZE, 16 << 20)):
+        with mmap.mmap(-1, size) as memory:
+            memory.madvise(15)  # MADV_NOHUGEPAGE
+            for at in range(0, size, step):
+                memory[at] = 1
+"""
+"""Frees many pages, and page tables: these the kernel frees in an interrupt, once no CPU uses them
+any more (RCU), and now and then that interrupt finds the tracker at work on a page."""
 
 
 def on(monkeypatch: pytest.MonkeyPatch, check: float = 1.0) -> None:
@@ -103,3 +120,43 @@ def test_with_always_both_are_there_from_the_start() -> None:
     assert {status.hooks[hook] for hook in HOOKS} <= {ATTACHED, ACTIVE}
     assert links() >= HOOKS
     assert status.options.words() == ["--second-programs always"]
+
+
+def miss_frees(seconds: float) -> int:
+    """Have interrupts free pages while the tracker is at work for other frees; how many were missed
+    so far. Skips where none was in this time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        loads = [subprocess.Popen([sys.executable, "-S", "-c", PAGE_TABLES, "1"])
+                 for _ in range(len(os.sched_getaffinity(0)) + 1)]
+        assert not any(load.wait() for load in loads)
+        with open_store() as store:
+            if missed := store.missed_frees():
+                return missed
+    pytest.skip(f"no interrupt freed a page while the tracker was at work, in {seconds:g} s")
+
+
+def test_a_free_that_was_missed_is_said_and_brings_both(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    on(monkeypatch, 1 / 1024)
+    missed = miss_frees(40)
+    status = lifecycle.status()
+    assert {status.hooks[hook] for hook in HOOKS} == {WAITING}
+    assert status.missed >= status.missed_frees >= missed
+    snapshot = capture()
+    frames, counters = snapshot.meta.frames, snapshot.meta.counters
+    assert sum(frames.values()) == known_frames()
+    assert pages_by_state(snapshot) == {
+        name: frames[name] for name in ("owned", "early", "untracked")}
+    assert counters["missed_frees"] >= status.missed_frees
+
+    monkeypatch.undo()
+    status = lifecycle.status()
+    assert {status.hooks[hook] for hook in HOOKS} <= {ATTACHED, ACTIVE}
+    assert links() >= HOOKS
+    assert status.missed_frees >= missed
+    draw_status(status, Paper())
+    assert gone_owners(status.missed_frees) in capsys.readouterr().out
+    assert to_json(status)["missed_frees"] == status.missed_frees
+    snapshot = capture()
+    assert sum(snapshot.meta.frames.values()) == known_frames()
