@@ -265,16 +265,14 @@ def status() -> Status:
 
 
 def attend() -> bool:
-    """Attach the second programs if they wait and one is needed (`waiting`); whether that was done.
-    One that the kernel refuses goes on waiting, and what it would see is counted as missed. Raises
+    """Attach the second programs that wait and are needed (`waiting`); whether that was done. One
+    that the kernel refuses goes on waiting, and what it would see is counted as missed. Raises
     PageownerError if tracking is off."""
     with open_store() as store:
-        if not waiting.is_wanted(store):
+        if not waiting.wanted(store):
             return False
     with _locked(), open_store() as store:
-        if not waiting.is_wanted(store):
-            return False
-        attached = waiting.attach(store)
+        attached = waiting.attach(store, waiting.wanted(store))
         if attached:
             store.facts["hooks"].update(attached)
             _write_facts(store.bpf, store.fd("config"), store.facts)

@@ -2,11 +2,11 @@
 
 Two programs on a tracepoint cost more than twice as much as one: the kernel then goes through a
 list of them instead of calling the one. The second is there for interrupts that allocate or free
-while the first is at work on their CPU, which on many machines hardly ever happens. So both are
-loaded and not attached, until the kernel's own count of the runs that it left out
-(``recursion_misses``) says that one was needed; then the next command that looks attaches both, for
-good. Until then each such event is counted as missed: an allocation leaves untracked pages, a free
-a record whose owner is gone (docs/tracking.md says what becomes of it).
+while the first is at work on their CPU: hardly any allocate then, and how many free depends on the
+load. So each is loaded and not attached, until the kernel's own count of the runs of the first one
+that it left out (``recursion_misses``) says that it was needed; then the next command that looks
+attaches it, for good. Until then each such event is counted as missed: an allocation leaves
+untracked pages, a free a record whose owner is gone (docs/tracking.md says what becomes of it).
 
 An interrupt that comes while a program runs finds it busy on every kernel, from its first
 instruction to its last: interrupts that a program held off would be served at its end, where the
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pageowner.tracker.calibrate import Calibration
     from pageowner.tracker.maps import Store
 
-__all__ = ["ALWAYS", "AUTO", "FIRST_PINS", "WAITING_PINS", "attach", "is_wanted", "may_wait"]
+__all__ = ["ALWAYS", "AUTO", "FIRST_PINS", "WAITING_PINS", "attach", "may_wait", "wanted"]
 
 AUTO, ALWAYS = "auto", "always"
 """When the second programs are attached: once one was needed, or from the start."""
@@ -47,25 +47,23 @@ def may_wait(found: Calibration, when: str) -> bool:
     return when == AUTO and bool(found.iterators) and not found.preemptible
 
 
-def _waiting(store: Store) -> list[str]:
+def wanted(store: Store) -> list[str]:
+    """The hooks of those that wait and of whose kind an event was missed for that."""
     states = store.facts.get("hooks", {})
-    return [hook for hook in FIRST_PINS if states.get(hook) == WAITING]
+    waiting = [hook for hook in FIRST_PINS if states.get(hook) == WAITING]
+    # Before 6.1 the kernel does not keep a program from running inside itself: it counts then, and
+    # does not say of which kind.
+    if waiting and store.counters()["reentered"]:
+        return waiting
+    return [hook for hook in waiting
+            if store.bpf.program_info(store.fd(FIRST_PINS[hook])).recursion_misses]
 
 
-def is_wanted(store: Store) -> bool:
-    """Whether one of them waits and an event was missed for that."""
-    hooks = _waiting(store)
-    # Before 6.1 the kernel does not keep a program from running inside itself: it counts then.
-    return bool(hooks) and (
-        any(store.bpf.program_info(store.fd(FIRST_PINS[hook])).recursion_misses for hook in hooks)
-        or store.counters()["reentered"] > 0)
-
-
-def attach(store: Store) -> dict[str, str]:
-    """Attach those that wait and pin their links; the hooks that are attached now, as the facts
-    have them. One that the kernel refuses goes on waiting. A link that is there already is that
-    of an attempt that was killed before it could say so."""
-    return {hook: ATTACHED for hook in _waiting(store) if _attached(store, hook)}
+def attach(store: Store, hooks: list[str]) -> dict[str, str]:
+    """Attach these and pin their links; those that are attached now, as the facts have them. One
+    that the kernel refuses goes on waiting. A link that is there already is that of an attempt that
+    was killed before it could say so."""
+    return {hook: ATTACHED for hook in hooks if _attached(store, hook)}
 
 
 def _attached(store: Store, hook: str) -> bool:
