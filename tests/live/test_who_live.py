@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -13,8 +14,11 @@ import numpy as np
 import pytest
 
 from pageowner.analysis.lookup import covering
+from pageowner.cli import main
+from pageowner.columns import SAVED
 from pageowner.kernel.pagemap import frame_of
 from pageowner.snapshot import Snapshot
+from pageowner.tracker import single
 from pageowner.tracker.capture import capture, capture_near
 
 pytestmark = pytest.mark.usefixtures("tracking")
@@ -83,3 +87,49 @@ def test_a_range_has_its_blocks_and_what_lies_between(held: int) -> None:
                for block in said["blocks"])
     (kernels,) = who(f"[{first:x}, {last + 1:x})")
     assert (kernels["first"], kernels["last"]) == (first, last)
+
+
+def test_one_frame_at_once_is_what_a_whole_capture_has(held: int) -> None:
+    """Without a capture, whatever `single` answers, for frames of all kinds."""
+    before = capture()
+    chance = np.random.default_rng(5)
+    first = before.table["pfn"].to_numpy()
+    some = [int(pfn) for pfn in chance.choice(first, 400, replace=False)]
+    some += [frame_of(os.getpid(), held + place * mmap.PAGESIZE) for place in range(64)]
+    large = before.select(state=("owned",), order=tuple(range(1, 11))).table
+    some += [row["pfn"] + (1 << row["order"]) - 1 for row in large.slice(0, 300).to_pylist()]
+    some += chance.integers(0, int(first[-1]), 400).tolist()  # free ones among them, and holes
+    answers = {pfn: answer for pfn in some if (answer := single.look([pfn], SAVED))}
+    after = capture()
+    same = [pfn for pfn in answers if rows(before, pfn) == rows(after, pfn)]
+    for pfn in same:
+        said, known = at_once(answers[pfn]), rows(before, pfn)
+        # free both times, it may have been taken meanwhile, and given back
+        assert said == known or (not known and said[0]["ts_ns"] > before.meta.clock_ns)
+    assert len(same) > 400
+    assert any(answer.row and answer.row["order"] for pfn in same for answer in answers[pfn])
+    states = {row["state"] for pfn in same for [answer] in [answers[pfn]] if (row := answer.row)}
+    assert states == {"owned", "early"}
+    assert any(answer.row is None for pfn in same for answer in answers[pfn])
+
+
+def at_once(answers: list[single.Answer]) -> list[dict[str, Any]]:
+    found = [dict(answer.row) for answer in answers if answer.row is not None]
+    for row in found:
+        del row["page_flags"], row["memcg"], row["block_migratetype"]
+    return found
+
+
+def test_what_is_said_does_not_depend_on_the_way(held: int, monkeypatch: pytest.MonkeyPatch,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    """In the words of a table and of JSON."""
+    pfn = frame_of(os.getpid(), held + 3 * mmap.PAGESIZE)
+    said: list[str] = []
+    for more in ([], ["--json"]):
+        for way in (lambda pfns, columns: None, single.look):
+            monkeypatch.setattr(single, "look", way)
+            assert main(["who", str(pfn), *more]) == 0
+            said.append(re.sub(r"[\d.]+ m?s ago", "ago", capsys.readouterr().out))
+    assert said[0] == said[1]
+    assert said[2] == said[3]
+    assert f"tgid {os.getpid()}" in said[0]

@@ -23,6 +23,10 @@ _KERNELS_RANGE = re.compile(r"\[([0-9a-f]+),\s*([0-9a-f]+)\)")
 ``alloc_contig_range: [%lx, %lx) PFNs busy``."""
 
 
+_AT_ONCE = 16
+"""Up to so many frames are looked at one by one."""
+
+
 class _Frames(click.ParamType[tuple[int, int]]):
     """A page frame number, decimal or 0x hexadecimal, or a range of them: as (first, last)."""
 
@@ -114,6 +118,8 @@ def command(frames: tuple[tuple[int, int], ...], phys: tuple[int, ...],
     from pageowner.kernel.pagemap import frame_of
 
     wanted = [*frames, *((pfn, pfn) for pfn in (frame_of(*one) for one in virt))]
+    if source is None and _at_once(wanted, phys, as_json):
+        return
     snapshot = _read(source, wanted, phys)
     wanted += [(pfn, pfn) for pfn in (one // snapshot.meta.page_size for one in phys)]
     single = [first for first, last in wanted if first == last]
@@ -135,6 +141,47 @@ def command(frames: tuple[tuple[int, int], ...], phys: tuple[int, ...],
         _draw(snapshot, wanted, rows, heads, freed, top)
     if not all(rows[pfn] or heads[pfn] in freed for pfn in single):
         raise click.exceptions.Exit(1)
+
+
+def _at_once(frames: list[tuple[int, int]], phys: tuple[int, ...], as_json: bool) -> bool:
+    """Answer for single frames of this machine without a capture, if none is in doubt: without
+    NumPy and Arrow, whose imports take longer than all of this."""
+    from pageowner.source import is_tracking
+
+    if len(frames) + len(phys) > _AT_ONCE or any(first != last for first, last in frames) or (
+            not is_tracking()):
+        return False
+    import mmap
+
+    from pageowner.columns import SAVED
+    from pageowner.tracker import single
+
+    pfns = [first for first, _ in frames] + [one // mmap.PAGESIZE for one in phys]
+    answers = single.look(pfns, SAVED)
+    if answers is None:
+        return False
+    from pageowner.analysis.shorten import short
+    from pageowner.report import page
+
+    rows = [[] if one.row is None else [
+        {name: short(value, name == "stack") if isinstance(value, str) else value
+         for name, value in one.row.items()}] for one in answers]
+    if as_json:
+        import json
+
+        print(json.dumps([page.to_json(pfn, row, one.freed) for pfn, row, one in zip(
+            pfns, rows, answers, strict=True)], indent=1))
+    else:
+        from pageowner.report.terminal import paper
+
+        sheet = paper()
+        for place, (pfn, row, one) in enumerate(zip(pfns, rows, answers, strict=True)):
+            if place:
+                sheet.line()
+            page.draw(pfn, row, one.meta, one.meta.clock_ns or 0, sheet, one.freed)
+    if not all(row or one.freed for row, one in zip(rows, answers, strict=True)):
+        raise click.exceptions.Exit(1)
+    return True
 
 
 def _draw(snapshot: Snapshot, wanted: list[tuple[int, int]], rows: dict[int, list[dict[str, Any]]],

@@ -7,7 +7,8 @@ bits are the same in every kernel.
 
 from __future__ import annotations
 
-__all__ = ["BITS", "KPAGECGROUP", "KPAGECOUNT", "KPAGEFLAGS", "MAX_ORDER", "mask", "names"]
+__all__ = ["BITS", "KPAGECGROUP", "KPAGECOUNT", "KPAGEFLAGS", "MAX_ORDER", "NEVER_GIVEN", "mask",
+           "names"]
 
 KPAGEFLAGS = "/proc/kpageflags"
 KPAGECOUNT = "/proc/kpagecount"
@@ -32,6 +33,11 @@ until 6.8."""
 def mask(*wanted: str) -> int:
     """The bits of these names."""
     return sum(1 << BITS[name] for name in wanted)
+
+
+# The zero page lies in the kernel's image and is reserved; the huge one is allocated as any other.
+NEVER_GIVEN = mask("reserved", "offline", "hwpoison")
+"""Of frames that the page allocator was not given, or had taken away."""
 
 
 def names(flags: int) -> str:

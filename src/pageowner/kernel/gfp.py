@@ -114,6 +114,11 @@ class GfpFlags:
         mask = self.mask(text)
         return frozenset(name for name, bit in self.bits.items() if mask & bit)
 
+    def migratetype_of(self, mask: int) -> int:
+        """`migratetype` of one mask."""
+        return (bool(mask & self.bits.get("__GFP_MOVABLE", 0x08))
+                + 2 * bool(mask & self.bits.get("__GFP_RECLAIMABLE", 0x10)))
+
     def migratetype(self, masks: NDArray[np.uint32]) -> NDArray[np.uint8]:
         """Indices into `MIGRATETYPES` (include/linux/gfp.h, gfp_migratetype); same length.
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["HIGHEST_ORDER", "NODES", "PFN_BITS", "PIDS", "TIME_BITS", "ZONES"]
+__all__ = ["HIGHEST_ORDER", "LISTED_ORDER", "NODES", "PFN_BITS", "PIDS", "TIME_BITS", "ZONES"]
 
 HIGHEST_ORDER = 22
 """Of a block: gigantic pages go up to 16 GiB, in pages of 4 KiB (arch/powerpc/mm/hugetlbpage.c)."""
+
+LISTED_ORDER = 3
+"""Blocks of up to this order go to a CPU's own list when freed: PAGE_ALLOC_COSTLY_ORDER in
+include/linux/mmzone.h."""
 
 PFN_BITS = 52
 """A physical address has 64 bits at most, and a page 4096 bytes at least."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageowner.kernel import pageflags
+from pageowner.kernel import flag_bits, pageflags
 from pageowner.tracker.maps import EARLY, FILTERED, OWNED, WRITTEN
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["CLASSES", "Account", "Blocks", "account", "block_heads", "covered", "spoken_for"]
+__all__ = ["CLASSES", "Account", "Blocks", "account", "block_heads", "covered", "spoken_for",
+           "unsure"]
 
 CLASSES = ("absent", "free", "owned", "early", "untracked", "reserved", "filtered", "in_motion")
 """What a frame can be; ``absent`` frames do not exist, ``reserved`` ones were never given to the
@@ -29,15 +30,18 @@ page allocator, ``filtered`` ones were left out by a filter of ``on``; ``in_moti
 record never stood still."""
 ABSENT, FREE, IS_OWNED, IS_EARLY, UNTRACKED, RESERVED, IS_FILTERED, IN_MOTION = range(
     len(CLASSES))
+_SPREAD = 12
+"""Blocks of higher orders are so large that each may be looked at by itself."""
+
 _OF_STATE = {OWNED: IS_OWNED, FILTERED: IS_FILTERED, WRITTEN: IN_MOTION}
 """The classes of pages in a block, by the state of its record."""
+_CLASS = np.array([_OF_STATE.get(state, 0) for state in range(WRITTEN + 1)], np.uint8)
 
 _NOPAGE = pageflags.bit("nopage")
 _BUDDY = pageflags.bit("buddy")
 _HEAD = pageflags.bit("compound_head")
 _TAIL = pageflags.bit("compound_tail")
-# The zero page lies in the kernel's image and is reserved; the huge one is allocated as any other.
-NEVER_GIVEN = pageflags.bit("reserved") | pageflags.bit("offline") | pageflags.bit("hwpoison")
+NEVER_GIVEN = np.uint64(flag_bits.NEVER_GIVEN)
 
 
 @dataclass
@@ -108,8 +112,8 @@ def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArra
         part = classes[start:stop]
         mine = (part == UNTRACKED) | (part == IS_EARLY)
         part[mine] = np.where(after[start:stop][mine] == 0, ABSENT, RESERVED)
-    for kind, name in _OF_STATE.items():
-        classes[covered == kind] = name
+    owned = covered != 0
+    classes[owned] = _CLASS[covered[owned]]
     classes[absent] = ABSENT
     return result
 
@@ -160,24 +164,14 @@ def _take_apart(result: Account, records: NDArray[np.void], before: NDArray[np.u
     A block allocated with __GFP_COMP is one compound page as long as it is whole.
     """
     size = len(free_twice)
-    place, order = result.blocks.place, result.blocks.order.astype(np.int64)
-    ends = np.minimum(place + (np.int64(1) << order), size)
-    free = np.concatenate([[0], np.cumsum(free_twice)])
-    part_free = free[ends] - free[place]
-    compound = (records["gfp_mask"][place] & np.uint32(comp_gfp)) != 0
-    whole_head = ((before[place] | after[place]) & _HEAD) != 0
-    # the last page of a block that is still whole is a tail in at least one reading
-    last = np.clip(ends - 1, 0, size - 1)
-    whole_tail = ((before[last] | after[last]) & _TAIL) != 0
-    split = (order > 0) & compound & ~(whole_head & whole_tail)
-    # ... and two compound pages in it mean that it was split into smaller compound pages
-    inner = np.concatenate([[0], np.cumsum((before & after & _HEAD) != 0)])
-    split |= (order > 1) & compound & (inner[ends] - inner[place] > 1)
-    wrong = np.flatnonzero((part_free > 0) | split)
+    place = result.blocks.place
+    part_free, split = _doubtful(records, result.blocks, before, after, free_twice, comp_gfp)
+    ends = np.minimum(place + (np.int64(1) << result.blocks.order.astype(np.int64)), size)
+    wrong = np.flatnonzero(part_free | split)
     if not len(wrong):
         return
-    result.stale = np.concatenate([result.stale, place[part_free > 0]])
-    result.split += int((split & (part_free == 0)).sum())
+    result.stale = np.concatenate([result.stale, place[part_free]])
+    result.split += int((split & ~part_free).sum())
     shape = pageflags.compound_order(after)
     keep = np.delete(np.arange(len(place)), wrong)
     places, orders, sources = [place[keep]], [result.blocks.order[keep]], [place[keep]]
@@ -195,22 +189,77 @@ def _take_apart(result: Account, records: NDArray[np.void], before: NDArray[np.u
                            np.concatenate(sources)[by_place])
 
 
+def unsure(records: NDArray[np.void], before: NDArray[np.uint64],
+           comp_gfp: int) -> NDArray[np.int64]:
+    """First frames of blocks, and early frames, of which these flags alone do not say what further
+    ones would: those of all others make no difference to `account`.
+
+    A block that is free nowhere now is not free in both readings, and one that looks whole now
+    looks whole in one of them.
+    """
+    state = records["state"]
+    free = (before & _BUDDY) != 0
+    heads, _ = _without_overlaps(records, block_heads(state))
+    part_free, split = _doubtful(records, Blocks(heads, records["order"][heads], heads),
+                                 before, before, free, comp_gfp)
+    return np.concatenate([heads[part_free | split], np.flatnonzero(free & (state == EARLY))])
+
+
+def _doubtful(records: NDArray[np.void], blocks: Blocks, before: NDArray[np.uint64],
+              after: NDArray[np.uint64], free_twice: NDArray[np.bool_],
+              comp_gfp: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which blocks are free in part, and which are compound no more."""
+    size = len(free_twice)
+    part_free = free_twice[blocks.place]
+    split = np.zeros(len(part_free), bool)
+    large = np.flatnonzero(blocks.order)
+    if not len(large):
+        return part_free, split
+    place, order = blocks.place[large], blocks.order[large].astype(np.int64)
+    ends = np.minimum(place + (np.int64(1) << order), size)
+    part_free[large] = _in_blocks(free_twice, place, ends) > 0
+    compound = (records["gfp_mask"][place] & np.uint32(comp_gfp)) != 0
+    whole_head = ((before[place] | after[place]) & _HEAD) != 0
+    # the last page of a block that is still whole is a tail in at least one reading
+    last = np.clip(ends - 1, 0, size - 1)
+    whole_tail = ((before[last] | after[last]) & _TAIL) != 0
+    found = compound & ~(whole_head & whole_tail)
+    # ... and two compound pages in it mean that it was split into smaller compound pages
+    inner = _in_blocks((before & after & _HEAD) != 0, place, ends)
+    split[large] = found | ((order > 1) & compound & (inner > 1))
+    return part_free, split
+
+
+def _in_blocks(chosen: NDArray[np.bool_], place: NDArray[np.int64],
+               ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the chosen frames are in each block; blocks in order, none in another."""
+    where = np.flatnonzero(chosen)
+    count: NDArray[np.int64] = np.searchsorted(where, ends) - np.searchsorted(where, place)
+    return count
+
+
 def _cover(result: Account, state: NDArray[np.uint8], size: int,
            carried: Iterable[tuple[int, int]]) -> NDArray[np.uint8]:
     """The state of the block over each frame; 0 where no block is."""
-    place = result.blocks.place
-    ends = place + (np.int64(1) << result.blocks.order.astype(np.int64))
+    place, order = result.blocks.place, result.blocks.order
     kinds = state[result.blocks.record]
     covered = np.zeros(size, np.uint8)
-    for kind in _OF_STATE:
-        mine = kinds == kind
-        edges = np.zeros(size + 1, np.int32)
-        np.add.at(edges, place[mine], 1)
-        np.add.at(edges, np.minimum(ends[mine], size), -1)
-        covered[np.cumsum(edges[:-1]) > 0] = kind
-        result.beyond += [(kind, int(end - size)) for end in ends[mine & (ends > size)]]
-    for kind, pages in carried:
-        covered[:pages] = kind
+    covered[place] = kinds
+    for one in np.flatnonzero(np.bincount(order, minlength=1)[1:]) + 1:
+        mine = order == one
+        begin, kind = place[mine], kinds[mine]
+        inside = begin + (1 << int(one)) <= size
+        if one <= _SPREAD:
+            covered[begin[inside, None] + np.arange(1 << int(one))] = kind[inside, None]
+        else:
+            inside[:] = False
+        for first, what in zip(begin[~inside].tolist(), kind[~inside].tolist(), strict=True):
+            end = first + (1 << int(one))
+            covered[first:end] = what
+            if end > size:
+                result.beyond.append((what, end - size))
+    for what, pages in carried:
+        covered[:pages] = what
         if pages > size:
-            result.beyond.append((kind, pages - size))
+            result.beyond.append((what, pages - size))
     return covered

@@ -6,7 +6,6 @@ entry of that free.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from pageowner.formats.names import to_text
 from pageowner.tracker import reading
 from pageowner.tracker.maps import FREED_WRITTEN
+from pageowner.tracker.records import LastFree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,18 +23,6 @@ if TYPE_CHECKING:
     from pageowner.tracker.maps import Store
 
 __all__ = ["LastFree", "last_frees", "times"]
-
-
-@dataclass(frozen=True)
-class LastFree:
-    """``ts_ns``: CLOCK_MONOTONIC, as of records; the task (None where another one has its place in
-    the table since) and the stack, as in a snapshot's row."""
-
-    ts_ns: int
-    pid: int | None
-    tgid: int | None
-    comm: str | None
-    stack: str | None
 
 
 def times(store: Store, pfns: NDArray[np.uint64]) -> NDArray[np.uint64]:

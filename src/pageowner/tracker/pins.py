@@ -15,10 +15,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import logging
 import os
 import re
-import secrets
 import stat
 import time
 from contextlib import contextmanager
@@ -54,7 +52,6 @@ _NO_LINKS_NO_MOUNTS = 1 | 2 | 4  # RESOLVE_NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS
 _UMOUNT = 2 | 8  # MNT_DETACH, UMOUNT_NOFOLLOW (umount(2))
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_log = logging.getLogger("pageowner")
 
 
 class _OpenHow(ctypes.Structure):
@@ -62,6 +59,12 @@ class _OpenHow(ctypes.Structure):
 
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64),
                 ("resolve", ctypes.c_uint64))
+
+
+def _warn(message: str, *words: object) -> None:
+    import logging
+
+    logging.getLogger("pageowner").warning(message, *words)
 
 
 def is_bpffs(path: str = BPFFS) -> bool:
@@ -277,7 +280,7 @@ def _names(first: str) -> Iterator[str]:
     """Names to try: other users may have taken the first, but can foresee no other."""
     yield first
     for _ in range(_TRIES):
-        yield f"{first}-{secrets.token_hex(4)}"
+        yield f"{first}-{os.urandom(4).hex()}"
 
 
 def _displace(root: int, name: str) -> None:
@@ -304,17 +307,17 @@ def _displace(root: int, name: str) -> None:
         try:
             if not stat.S_ISDIR(status.st_mode):
                 os.unlink(name, dir_fd=root)
-                _log.warning("%s was %s's; removed", path, whose)
+                _warn("%s was %s's; removed", path, whose)
                 continue
             try:
                 os.rmdir(name, dir_fd=root)
-                _log.warning("%s was an empty folder of %s; removed", path, whose)
+                _warn("%s was an empty folder of %s; removed", path, whose)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-                aside = f"{name}-of-uid-{status.st_uid}-{secrets.token_hex(4)}"
+                aside = f"{name}-of-uid-{status.st_uid}-{os.urandom(4).hex()}"
                 os.rename(name, aside, src_dir_fd=root, dst_dir_fd=root)
-                _log.warning("%s was a folder of %s; moved to %s/%s", path, whose, BPFFS, aside)
+                _warn("%s was a folder of %s; moved to %s/%s", path, whose, BPFFS, aside)
         except OSError as error:
             # it has become another meanwhile
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EBUSY,
@@ -331,7 +334,7 @@ def _detach(root: int, name: str) -> None:
                              f" {path}")
     ctypes.set_errno(0)
     if _libc.umount2(os.fsencode(f"/proc/self/fd/{root}/{name}"), _UMOUNT) == 0:
-        _log.warning("a mount lay on %s; detached", path)
+        _warn("a mount lay on %s; detached", path)
     elif ctypes.get_errno() != errno.EINVAL:  # it is gone, or something else lies there now
         raise PageownerError(f"a mount lies on {path} and cannot be detached:"
                              f" {os.strerror(ctypes.get_errno())}; try: umount {path}")

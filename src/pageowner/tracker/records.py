@@ -6,11 +6,32 @@ A layout is the fields of a struct in order, without holes: name and NumPy's nam
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
-__all__ = ["DIVIDED", "EARLY", "FILTERED", "FREED", "FREED_WRITTEN", "MAX_DEPTH",
-           "MIGRATE_REASONS", "NONE", "OWNED", "QUESTION", "RECORD", "SPARES_PIN", "SPARE_HELD",
-           "STACK", "TASK", "TASK_SLOT", "TRACING_SYMBOLS", "WRITTEN", "Layout", "without_numpy",
-           "without_tracing"]
+__all__ = [
+    "DIVIDED",
+    "EARLY",
+    "FILTERED",
+    "FREED",
+    "FREED_WRITTEN",
+    "MAX_DEPTH",
+    "MIGRATE_REASONS",
+    "NONE",
+    "OWNED",
+    "QUESTION",
+    "RECORD",
+    "SPARES_PIN",
+    "SPARE_HELD",
+    "STACK",
+    "TASK",
+    "TASK_SLOT",
+    "TRACING_SYMBOLS",
+    "WRITTEN",
+    "LastFree",
+    "Layout",
+    "without_numpy",
+    "without_tracing",
+]
 
 Layout = tuple[tuple[str, str], ...]
 
@@ -59,6 +80,18 @@ MIGRATE_REASONS = (
     "compaction", "memory_failure", "memory_hotplug", "syscall_or_cpuset",
     "mempolicy_mbind", "numa_misplaced", "contig_range", "longterm_pin", "demotion", "damon")
 """mm/debug.c, migrate_reason_names, by enum migrate_reason (6.12); earlier kernels have fewer."""
+
+@dataclass(frozen=True)
+class LastFree:
+    """``ts_ns``: CLOCK_MONOTONIC, as of records; the task (None where another one has its place in
+    the table since) and the stack, as in a snapshot's row."""
+
+    ts_ns: int
+    pid: int | None
+    tgid: int | None
+    comm: str | None
+    stack: str | None
+
 
 _CODES = {"u8": "Q", "u4": "I", "i4": "i", "u1": "B"}
 

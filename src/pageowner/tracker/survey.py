@@ -17,7 +17,7 @@ import numpy as np
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import pageflags, zones
-from pageowner.kernel.limits import HIGHEST_ORDER
+from pageowner.kernel.limits import HIGHEST_ORDER, LISTED_ORDER
 from pageowner.kernel.memory_ranges import memory_ranges
 from pageowner.tracker import reading
 from pageowner.tracker.accounts import (
@@ -60,10 +60,6 @@ _BUDDY = pageflags.bit("buddy")
 _NOPAGE = pageflags.bit("nopage")
 
 _WINDOW = 1 << pageflags.MAX_ORDER
-
-_LISTED_ORDER = 3
-"""Blocks of up to this order go to a CPU's own list when freed: PAGE_ALLOC_COSTLY_ORDER in
-include/linux/mmzone.h."""
 
 _TRIES = 4
 
@@ -257,7 +253,7 @@ class _Walk:
         pages while their record stands: their free was not seen, and no flag tells."""
         count = len(after)  # less than before where memory was just taken away
         silent = np.flatnonzero((records["state"][:count] == OWNED) & (before[:count] == 0)
-                                & (after == 0) & (records["order"][:count] <= _LISTED_ORDER))
+                                & (after == 0) & (records["order"][:count] <= LISTED_ORDER))
         lost = silent[self.store.unused((pick[silent] + first).astype(np.uint64))]
         if not len(lost):
             return before, after
