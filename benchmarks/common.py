@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 DUMP = ROOT / "tests/data/6.12-fragmented/page_owner.txt.xz"
@@ -39,12 +40,13 @@ def unpacked(folder: str, times: int = 1) -> str:
     return path
 
 
-def run(command: list[str]) -> Run:
+def run(command: list[str], stdin: IO[bytes] | None = None) -> Run:
     """Run to the end. Memory is the largest sum over the command and its children, proportional
     where they share (Pss), sampled every 5 ms. (The kernel's ru_maxrss is of no use here: a child
     begins with the peak of the process that started it.)"""
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
     peak = 0
     done = threading.Event()
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from itertools import repeat
+from operator import eq, rshift
 
 from pageowner.sorting.blocks import OTHERS, PREFIX, Fields
 
-__all__ = ["Group", "arrange"]
+__all__ = ["Group", "Singles", "allocator_of", "arrange"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
     from pageowner.sorting.options import Options
     from pageowner.sorting.tally import Tally
+
+_TOGETHER = 512
+"""Blocks written at once: their text is to stay in a processor's second-level cache."""
 
 _CULL_ORDER = ("stacktrace", "pid", "tgid", "name", "module", "free", "allocator")
 
@@ -56,7 +61,7 @@ class Group:
     @property
     def allocator(self) -> int:
         """CMA, SLAB and VMALLOC, or OTHERS."""
-        return self.bits | self.fields.vmalloc or OTHERS
+        return allocator_of(self.fields, self.bits)
 
     @property
     def released(self) -> bool:
@@ -64,7 +69,30 @@ class Group:
         return self.free > self.time
 
 
-def arrange(tally: Tally, options: Options) -> Iterable[Group]:
+class Singles:
+    """Blocks in the order of the output, each a group of its own.
+
+    ``fields[kind]`` is what a kind of blocks has in common; ``kinds`` holds (kind, bits) of each
+    block, ``times`` and ``frees`` (-1: none) its times in ns. ``frees`` is empty
+    where none has one.
+    """
+
+    __slots__ = ("fields", "frees", "kinds", "times")
+
+    def __init__(self, fields: list[Fields], kinds: list[tuple[int, int]], times: list[int],
+                 frees: list[int]) -> None:
+        self.fields = fields
+        self.kinds = kinds
+        self.times = times
+        self.frees = frees
+
+
+def allocator_of(fields: Fields, bits: int) -> int:
+    """CMA, SLAB and VMALLOC of a block, or OTHERS."""
+    return bits | fields.vmalloc or OTHERS
+
+
+def arrange(tally: Tally, options: Options) -> Iterable[Group | Singles]:
     """The groups in the order of the output."""
     fields = [Fields(kind[0], kind[1]) for kind in tally.kinds]
     if options.cull:
@@ -126,26 +154,39 @@ def _ranks(texts: set[bytes]) -> dict[bytes, int]:
     return {text: rank for rank, text in enumerate(sorted(texts))}
 
 
-def _by_time(tally: Tally, fields: list[Fields], options: Options) -> Iterator[Group]:
+def _by_time(tally: Tally, fields: list[Fields], options: Options) -> Iterator[Group | Singles]:
     # One group for each text, which holds its time; the time is the first key. They are made as
-    # they are written: there are about as many as blocks.
-    later = options.sort[1:]
+    # they are written: there are about as many as blocks, and few have the time of another.
     descending = options.sort[0][1] < 0
+    time_of = tally.each_time.__getitem__
+    has_frees = any(tally.each_free)
     for numbers in _buckets(tally.each_time, descending=descending):
-        order = sorted(numbers, key=tally.each_time.__getitem__, reverse=descending)
-        times = [tally.each_time[number] for number in order]
-        times.append(-1)
+        order = sorted(numbers, key=time_of, reverse=descending)
+        times = list(map(time_of, order))
+        as_before = [*map(eq, times, times[1:]), False]
         here = 0
-        for end, time in enumerate(times[1:], 1):
-            if time == times[here]:
-                continue
-            if end - here == 1:
-                yield _one(tally, fields, order[here])
-            else:
-                groups = _merged([_one(tally, fields, number) for number in order[here:end]])
-                _sort(groups, later, options)
-                yield from groups
-            here = end
+        while here < len(order):
+            try:
+                same = as_before.index(True, here)
+            except ValueError:
+                same = len(order)
+            for start in range(here, same, _TOGETHER):
+                stop = min(start + _TOGETHER, same)
+                yield _singles(tally, fields, order[start:stop], times[start:stop], has_frees)
+            if same == len(order):
+                break
+            here = as_before.index(False, same) + 1
+            groups = _merged([_one(tally, fields, number) for number in order[same:here]])
+            _sort(groups, options.sort[1:], options)
+            yield from groups
+
+
+def _singles(tally: Tally, fields: list[Fields], numbers: list[int], times: list[int],
+             has_frees: bool) -> Singles:
+    kinds = zip(map(tally.each_kind.__getitem__, numbers),
+                map(tally.each_bits.__getitem__, numbers), strict=True)
+    frees = [tally.each_free[number] - 1 for number in numbers] if has_frees else []
+    return Singles(fields, list(kinds), times, frees)
 
 
 def _merged(groups: list[Group]) -> list[Group]:
@@ -167,11 +208,13 @@ def _buckets(times: array[int], *, descending: bool) -> Iterator[array[int]]:
     """
     if not times:
         return
-    first, span = min(times), max(times) - min(times) + 1
-    buckets = [array("I") for _ in range(len(times) // 4096 + 1)]
-    many = len(buckets)
-    for number, time in enumerate(times):
-        buckets[(time - first) * many // span].append(number)
+    first, last = min(times), max(times)
+    shift = ((last - first) * 4096 // len(times)).bit_length()
+    low = first >> shift
+    buckets = [array("I") for _ in range((last >> shift) - low + 1)]
+    add_to = [bucket.append for bucket in buckets]
+    for number, place in enumerate(map(rshift, times, repeat(shift))):
+        add_to[place - low](number)
     yield from reversed(buckets) if descending else buckets
 
 

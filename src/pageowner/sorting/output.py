@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pageowner.errors import PageownerError
 from pageowner.formats.whole_file import output
-from pageowner.sorting.blocks import CMA, OTHERS, SLAB, VMALLOC
+from pageowner.sorting.blocks import CMA, OTHERS, PREFIX, SLAB, VMALLOC
+from pageowner.sorting.groups import Singles, allocator_of
 
 __all__ = ["write"]
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import BinaryIO
 
+    from pageowner.sorting.blocks import Fields
     from pageowner.sorting.groups import Group
     from pageowner.sorting.options import Options
 
@@ -23,7 +25,7 @@ _ALLOCATORS = {
 }
 
 
-def write(groups: Iterable[Group], options: Options) -> int:
+def write(groups: Iterable[Group | Singles], options: Options) -> int:
     """Write the groups to ``options.output``; returns how many there were.
 
     A regular file is replaced when all is written, with its mode kept; anything else (-, a pipe, a
@@ -44,19 +46,65 @@ def write(groups: Iterable[Group], options: Options) -> int:
         raise PageownerError(f"cannot write {name}: {error.strerror}") from error
 
 
-def _write(groups: Iterable[Group], options: Options, file: BinaryIO) -> int:
+def _write(groups: Iterable[Group | Singles], options: Options, file: BinaryIO) -> int:
     parts_of = _culled if options.cull else _whole
     parts: list[bytes] = []
     count = 0
+    around = _Around()
     for group in groups:
-        parts += parts_of(group, options)
-        count += 1
+        if isinstance(group, Singles):
+            parts += _singles(group, around)
+            count += len(group.times)
+        else:
+            parts += parts_of(group, options)
+            count += 1
         if len(parts) > 1000:
             file.write(b"".join(parts))
             parts.clear()
     file.write(b"".join(parts))
     file.flush()
     return count
+
+
+class _Around(dict[tuple[int, int], tuple[bytes, bytes]]):
+    """By kind and bits: the text of a single block before its time, and behind its times.
+
+    ``whole`` are the kinds of another format, whose text has the time in it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fields: list[Fields] = []
+        self.whole: set[int] = set()
+
+    def __missing__(self, kind: tuple[int, int]) -> tuple[bytes, bytes]:
+        fields = self.fields[kind[0]]
+        title = b"1 times, %d pages, %b:\n" % (
+            fields.pages, _ALLOCATORS[allocator_of(fields, kind[1])])
+        if fields.head is None:
+            self.whole.add(kind[0])
+            around = title + fields.text, b"\n"
+        else:
+            around = b"%b%b%b " % (title, PREFIX, fields.head), b" ns\n%b\n" % fields.stack
+        self[kind] = around
+        return around
+
+
+def _singles(blocks: Singles, around: _Around) -> list[bytes]:
+    around.fields = blocks.fields
+    parts = [b""] * (3 * len(blocks.times))
+    parts[::3], parts[2::3] = zip(*map(around.__getitem__, blocks.kinds), strict=True)
+    # one call for all the numbers
+    parts[1::3] = repr(blocks.times)[1:-1].encode().split(b", ")
+    if blocks.frees:
+        for place, free in enumerate(blocks.frees):
+            if free >= 0:
+                parts[3 * place + 1] += b" ns, free_ts %d" % free
+    if around.whole:
+        for place, (kind, _) in enumerate(blocks.kinds):
+            if kind in around.whole:
+                parts[3 * place + 1] = b""
+    return parts
 
 
 def _whole(group: Group, options: Options) -> list[bytes]:

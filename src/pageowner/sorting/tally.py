@@ -27,11 +27,21 @@ if TYPE_CHECKING:
 
     from pageowner.sorting.options import Options
 
+    _Alike = tuple[bytes, bytes, int, int, int, int]
+    """How a record looks: the text before its time; that behind the number of its pageblock, up to
+    and with the `SEPARATOR`; kind and bits; the bytes of its time, and of all between the two."""
+
 SEPARATOR = b"\n\n" + PREFIX
 """Where a chunk is cut into records. A task's name is at most 15 bytes and cannot hold it."""
 
+_BETWEEN = b" ns\nPFN 0x"
+"""Between the time and the PFN. A name cannot hold it and the end of a first line before it: that
+would be 17 bytes."""
+
 _REJECTED = 0
 _RELEASED = 256
+_RECENT = 4
+"""Kinds of record to compare with before one is looked up."""
 
 
 class Tally:
@@ -62,9 +72,13 @@ class Tally:
         self.each_bits = array("B")
         self.bits = bits
         self.others = 0
+        self._recent: list[_Alike] = [(b"", SEPARATOR, _REJECTED, 0, 0, 0)]
 
     def add(self, chunk: bytes) -> None:
         """Count the blocks of a chunk, which ends before the empty line of its last block."""
+        if self._by_time and self._is_timed(chunk):
+            self._add_timed(chunk + SEPARATOR, len(PREFIX))
+            return
         records = chunk.split(SEPARATOR)
         if records[0].startswith(PREFIX):
             records[0] = records[0][len(PREFIX) :]
@@ -77,8 +91,6 @@ class Tally:
         has_pfn = records[0].startswith(b"PFN ", line + 1)
         if self._plain and has_pfn and not has_free:
             self._add_plain(records)
-        elif self._by_time and has_pfn and not has_free:
-            self._add_timed(records)
         else:
             self._add_varied(records, has_pfn, has_free)
 
@@ -93,14 +105,13 @@ class Tally:
             self._read(chunk[start + 2 if start >= 0 else 0 :])
 
     def _add_plain(self, records: list[bytes]) -> None:
-        # The hot loop: first line up to "ts", time, PFN line, stack. A name cannot hold " ns\nPFN
-        # 0x" and the end of a first line before it: that would be 17 bytes. Neighbours are mostly
-        # of one kind, and comparing is cheaper than hashing.
+        # The hot loop: first line up to "ts", time, PFN line, stack. Neighbours are mostly of one
+        # kind, and comparing is cheaper than hashing.
         index, counts = self._index, self.counts
         same_head = same_stack = last = b""
         kind = run = 0
         for record in records:
-            head, _, rest = record.partition(b" ns\nPFN 0x")
+            head, _, rest = record.partition(_BETWEEN)
             pfn, _, stack = rest.partition(b"\n")
             head, _, time = head.rpartition(b" ")
             if stack == same_stack and head == same_head and time.isdigit():
@@ -120,52 +131,103 @@ class Tally:
         counts[kind] += run
         self.bits = allocator_of(last) if last else self.bits
 
-    def _add_timed(self, records: list[bytes]) -> None:
-        # The same where each block's own time counts.
-        index = self._index
-        same_head = same_stack = last = b""
-        kind = _REJECTED
-        kinds: list[int] = []
-        times: list[bytes] = []
-        pfns: list[bytes] = []
-        for record in records:
-            head, _, rest = record.partition(b" ns\nPFN 0x")
-            pfn, _, stack = rest.partition(b"\n")
-            head, _, time = head.rpartition(b" ")
-            if not (time.isdigit() and len(time) < 20 and time[0] != 48):
-                found = None
-            elif stack == same_stack and head == same_head:
-                found = kind
-            else:
-                found = index.get((head, stack, 0))
-            if found is None:
-                self._add_each(kinds, times, pfns, last)
-                self._read(PREFIX + record + b"\n\n")
-                same_head = last = b""
-                continue
-            kind, same_head, same_stack, last = found, head, stack, pfn
-            if kind == _REJECTED:
-                self.counts[kind] += 1
-                continue
-            kinds.append(kind)
-            times.append(time)
-            pfns.append(pfn)
-        self._add_each(kinds, times, pfns, last)
+    @staticmethod
+    def _is_timed(chunk: bytes) -> bool:
+        # begins with a record that has a PFN line and no free_ts
+        line = chunk.find(b"\n")
+        return (chunk.startswith(PREFIX) and chunk.startswith(b"PFN ", line + 1)
+                and chunk.find(b" ns, free_ts ", 0, line) < 0)
 
-    def _add_each(
-        self, kinds: list[int], times: list[bytes], pfns: list[bytes], last: bytes
-    ) -> None:
-        # kept in columns; the lists are emptied
+    def _add_timed(self, data: bytes, at: int) -> None:
+        # The same where each block's own time counts. Here not even the records are cut out: most
+        # are one of the last few but for their numbers, which two comparisons tell. What is between
+        # these is looked at for many records together.
+        while at < len(data):
+            start = at
+            kinds: list[int] = []
+            bits: list[int] = []
+            times: list[bytes] = []
+            betweens: list[bytes] = []
+            at = self._alike(data, at, kinds, bits, times, betweens)
+            if kinds and not self._add_each(kinds, bits, times, betweens):
+                self._add_varied(data[start : at - len(SEPARATOR)].split(SEPARATOR), True, False)
+            if at < len(data):
+                start, at = at, data.index(SEPARATOR, at) + len(SEPARATOR)
+                self._add_varied([data[start : at - len(SEPARATOR)]], True, False)
+
+    def _alike(self, data: bytes, at: int, kinds: list[int], bits: list[int], times: list[bytes],
+               betweens: list[bytes]) -> int:
+        """Records of kinds seen before from ``at`` on, which is behind a `PREFIX`, to the lists:
+        the time, and the text between it and the type of the pageblock, not yet looked at. Returns
+        where the first other record begins."""
+        recent = self._recent
+        add_kind, add_bits, add_time, add_between = (
+            kinds.append, bits.append, times.append, betweens.append)
+        size = len(data)
+        before, behind, kind, own, digits, width = recent[0]
+        wide = len(before)
+        while at < size:
+            start = at + wide
+            after = start + width
+            if not (data.startswith(behind, after) and data.startswith(before, at)):
+                for place, (before, behind, kind, own, digits, width) in enumerate(recent):  # noqa: B007
+                    wide = len(before)
+                    start = at + wide
+                    after = start + width
+                    if data.startswith(behind, after) and data.startswith(before, at):
+                        recent.insert(0, recent.pop(place))
+                        break
+                else:
+                    found = self._seen(data[at : data.index(SEPARATOR, at)])
+                    if found is None:
+                        return at
+                    before, behind, kind, own, digits, width = found
+                    recent.insert(0, found)
+                    del recent[_RECENT:]
+                    wide = len(before)
+                    start = at + wide
+                    after = start + width
+            add_kind(kind)
+            add_bits(own)
+            add_time(data[start : start + digits])
+            add_between(data[start + digits : after])
+            at = after + len(behind)
+        return at
+
+    def _seen(self, record: bytes) -> _Alike | None:
+        head, found, rest = record.partition(_BETWEEN)
+        pfn, _, stack = rest.partition(b"\n")
+        head, _, time = head.rpartition(b" ")
+        kind = self._index.get((head, stack, 0))
+        words = pfn.split(b" ", 5)
+        if kind is None or not found or len(words) < 6 or not _plain_number(time):
+            return None
+        tail = words[5]
+        return (head + b" ", b" " + tail + b"\n" + stack + SEPARATOR, kind, allocator_of(tail),
+                len(time), len(time) + len(_BETWEEN) + len(pfn) - len(tail) - 1)
+
+    def _add_each(self, kinds: list[int], bits: list[int], times: list[bytes],
+                  betweens: list[bytes]) -> bool:
+        """Add records as `_alike` found them; False, and nothing is added, if any of them is not as
+        a kernel prints it."""
+        many = len(kinds)
+        between = b"\0".join([b"", *betweens])
+        if (between.count(b"\0" + _BETWEEN) != many or between.count(b"\n") != many
+                or allocator_of(between) or not b"".join(times).isdigit()
+                or b" 0" in b" ".join([b"", *times])):
+            return False
+        self.bits = bits[-1]
+        if _REJECTED in kinds:
+            self.counts[_REJECTED] += kinds.count(_REJECTED)
+            chosen = [number for number, kind in enumerate(kinds) if kind != _REJECTED]
+            kinds = [kinds[number] for number in chosen]
+            bits = [bits[number] for number in chosen]
+            times = [times[number] for number in chosen]
         self.each_kind.extend(kinds)
         self.each_time.extend(map(int, times))
         self.each_free.frombytes(bytes(self.each_free.itemsize * len(kinds)))
-        self.each_bits.extend([
-            (SLAB if b"slab" in pfn else 0) | (CMA if b"CMA" in pfn else 0) for pfn in pfns
-        ])
-        self.bits = allocator_of(last) if last else self.bits
-        kinds.clear()
-        times.clear()
-        pfns.clear()
+        self.each_bits.extend(bits)
+        return True
 
     def _add_varied(  # noqa: PLR0912 - one loop without calls, since it runs for each block
         self, records: list[bytes], has_pfn: bool, has_free: bool
