@@ -1,6 +1,6 @@
 """A tracker of this process that comes and goes as its input says, for measuring one build against
-another: run with the other tree's ``src`` in PYTHONPATH. Lines: ``on [plain]``, ``off``; each is
-answered when it is so. Needs root.
+another: run with the other tree's ``src`` in PYTHONPATH. Lines: ``on [plain] [always]``, ``off``;
+each is answered when it is so. Needs root.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ def main() -> None:
         for line in sys.stdin:
             words = line.split()
             if words[0] == "on":
-                held.enter_context(lifecycle.tracking(Options(memo="plain" not in words)))
+                more = {"second_programs": "always"} if "always" in words else {}
+                held.enter_context(lifecycle.tracking(Options(memo="plain" not in words, **more)))
             else:
                 held.close()
             print(words[0], flush=True)

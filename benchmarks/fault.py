@@ -185,6 +185,7 @@ def against(tree: Path, rounds: int) -> None:
     """This tree beside another: what each adds, round by round, and plain beside ours."""
     builds = {"this tree": Build(ROOT), f"{tree.name}": Build(tree)}
     ways: dict[str, Way] = {name: build.tracking for name, build in builds.items()}
+    ways["this tree, --second-programs always"] = partial(builds["this tree"].tracking, "always")
     ways["this tree, --plain"] = partial(builds["this tree"].tracking, "plain")
     with folder() as place:
         compact()
