@@ -364,3 +364,38 @@ def test_a_name_that_holds_a_pfn_line_where_there_is_none(tmp_path: Path) -> Non
     for options in ("-a --cull=n", "--cull=n,ator", "--cull=n"):
         assert run(options, empty * 2 + evil + empty, tmp_path).count(b"\n") == 3
     assert b"), ts 9 ns\n" in run("-a", empty * 2 + evil + empty, tmp_path)
+
+
+def _record(head: str, time: int, body: str) -> str:
+    return (f"Page allocated via order {head}{time} ns\nPFN 0x{time:x} type Movable Block 0 type"
+            f" Movable Flags 0x1(locked){body}\n\n")
+
+
+_HEAD = "0, mask 0x1(GFP), pid 1, tgid 1 (a), ts "
+
+
+@pytest.mark.parametrize("options", ["-a", "-m"])
+def test_a_record_that_ends_with_its_pfn_line_takes_nothing_of_the_next(
+    options: str, tmp_path: Path
+) -> None:
+    text = "".join(_record(_HEAD, time, "" if time % 3 else "\n f+0x1/0x2")
+                   for time in range(10, 22))
+    made = run(options, text.encode(), tmp_path).decode()
+    assert made.count("Page") == (12 if options == "-a" else 2)
+    assert made.count("Page") == made.count("Page allocated via order 0, mask")
+    assert made.count(" f+0x1/0x2\n") == (4 if options == "-a" else 1)
+
+
+@pytest.mark.parametrize(("options", "counts"), [
+    ("-a", ["2 times, 2 pages", "1 times, 1 pages", "1 times, 0 pages", "1 times, 0 pages"]),
+    ("-m", ["3 times, 3 pages", "1 times, 0 pages", "1 times, 0 pages"]),
+    ("--cull=stacktrace", ["4 times, 3 pages", "1 times, 0 pages"])])
+def test_a_record_without_its_first_words_is_none_of_the_kind_before_it(
+    options: str, counts: list[str], tmp_path: Path
+) -> None:
+    known = "\n f+0x1/0x2"
+    text = (_record(_HEAD, 10, known) * 2 + _record("1 ", 11, "\n g+0x1/0x2")
+            + _record("", 12, known) + _record(_HEAD, 13, known))
+    made = run(options, text.encode(), tmp_path).decode()
+    assert [line.split(", allocated")[0].rstrip(":") for line in made.split("\n")
+            if "times" in line] == counts

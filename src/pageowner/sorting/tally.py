@@ -108,7 +108,8 @@ class Tally:
         # The hot loop: first line up to "ts", time, PFN line, stack. Neighbours are mostly of one
         # kind, and comparing is cheaper than hashing.
         index, counts = self._index, self.counts
-        same_head = same_stack = last = b""
+        same_stack = last = b""
+        same_head: bytes | None = None  # no head: one may be empty
         kind = run = 0
         for record in records:
             head, _, rest = record.partition(_BETWEEN)
@@ -124,7 +125,7 @@ class Tally:
             if found is None:
                 self.bits = allocator_of(last) if last else self.bits
                 self._read(PREFIX + record + b"\n\n")
-                same_head = last = b""
+                same_head, last = None, b""
             else:
                 kind, run = found, 1
                 same_head, same_stack, last = head, stack, pfn
@@ -203,8 +204,10 @@ class Tally:
         if kind is None or not found or len(words) < 6 or not _plain_number(time):
             return None
         tail = words[5]
-        return (head + b" ", b" " + tail + b"\n" + stack + SEPARATOR, kind, allocator_of(tail),
-                len(time), len(time) + len(_BETWEEN) + len(pfn) - len(tail) - 1)
+        # as it stands: what follows may be nothing, not even a newline
+        between = len(pfn) - len(tail) - 1
+        return (head + b" ", rest[between:] + SEPARATOR, kind, allocator_of(tail), len(time),
+                len(time) + len(_BETWEEN) + between)
 
     def _add_each(self, kinds: list[int], bits: list[int], times: list[bytes],
                   betweens: list[bytes]) -> bool:
@@ -238,7 +241,8 @@ class Tally:
         one_by_one = self._by_time or (has_free and self._free_in_text)
         add_kind, add_time = self.each_kind.append, self.each_time.append
         add_free, add_bits = self.each_free.append, self.each_bits.append
-        same_head = same_stack = pfn = free = b""
+        same_stack = pfn = free = b""
+        same_head: bytes | None = None
         kind, extra, same_extra, bits = _REJECTED, 0, 0, self.bits
         for record in records:
             if has_pfn:
@@ -273,7 +277,7 @@ class Tally:
                 self.bits = bits
                 self._read(PREFIX + record + b"\n\n")
                 bits = self.bits
-                same_head = b""
+                same_head = None
                 continue
             bits = own
             kind, same_head, same_stack, same_extra = found, head, stack, extra
