@@ -2,7 +2,7 @@
 
 Each question has two forms: on the text of one stack (frames innermost first, one a line,
 ``func+0x1f/0x90 [module]``), and on an Arrow array of distinct stacks, to be used on the dictionary
-of the ``stack`` column, never on its rows.
+of the ``stack`` column, never on its rows. The second is answered by `pageowner.analysis.coded`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pageowner.kernel.subsystems import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     import pyarrow as pa
 
@@ -108,10 +108,10 @@ def _compile(rules: tuple[Rule, ...]) -> _Patterns:
     )
 
 
-# What a function is, one number each: one of the ways to take memory, or one of these.
-_HOW = tuple(ALLOCATORS)
-_PAGES = _HOW.index("pages")
-_LIBRARY, _INTERRUPT, _ENTRY, _GENERIC, _TELLING = range(len(_HOW), len(_HOW) + 5)
+# What a function is, its role: a place in the ways to take memory, or one of these.
+WAYS = tuple(ALLOCATORS)
+PAGES = WAYS.index("pages")
+LIBRARY, INTERRUPT, ENTERING, GENERAL, TELLING = range(len(WAYS), len(WAYS) + 5)
 _ROLES = _Patterns(
     (pattern, role)
     for role, patterns in enumerate((*ALLOCATORS.values(), LIBRARIES, INTERRUPTS, ENTRY, GENERIC))
@@ -127,7 +127,7 @@ _UNSAID = ("pages", "large")
 @lru_cache(maxsize=1 << 16)
 def _role(name: str) -> int:
     found = _ROLES.find(name)
-    return found[0][0] if found else _GENERIC if name.startswith("sys_") else _TELLING
+    return found[0][0] if found else GENERAL if name.startswith("sys_") else TELLING
 
 
 class _Roles(dict[Frame, int]):
@@ -143,12 +143,17 @@ class _Roles(dict[Frame, int]):
 _ROLE_OF = _Roles()
 
 
+def role_of(frame: Frame) -> int:
+    """A place in `WAYS`, or `LIBRARY`, `INTERRUPT`, `ENTERING`, `GENERAL` or `TELLING`."""
+    return _ROLE_OF[frame]
+
+
 def _until_interrupt(chain: list[Frame]) -> tuple[list[Frame], list[int]]:
     """The frames of what an interrupt interrupted are not its own. Also their roles."""
     known = _ROLE_OF
     roles = [known[frame] for frame in chain]
-    if _INTERRUPT in roles:
-        end = roles.index(_INTERRUPT)
+    if INTERRUPT in roles:
+        end = roles.index(INTERRUPT)
         if end:
             return chain[:end], roles[:end]
     return chain, roles
@@ -168,25 +173,20 @@ def _walk(chain: list[Frame], roles: list[int]) -> tuple[str, str, Rule | None]:
     """How the memory was taken, what for, and the rule that said so."""
     how, start = "pages", len(chain)
     for number, role in enumerate(roles):
-        taken = _HOW[role] if role < len(_HOW) else ""
+        taken = WAYS[role] if role < len(WAYS) else ""
         # A slab object for vmalloc or percpu is a part of their books, not their memory.
         own_books = how == "slab" and taken in ("vmalloc", "percpu")
-        if own_books or not (taken or role == _LIBRARY):
+        if own_books or not (taken or role == LIBRARY):
             start = number
             break
         if taken and how == "pages":
             how = taken
     for last_resort in (False, True):
         for number in range(start, len(chain)):
-            if roles[number] == _LIBRARY:
+            if roles[number] == LIBRARY:
                 continue
-            frame = chain[number]
-            found = _match(frame.name, how, last_resort)
-            if found:
-                rule, rest = found
-                return how, rule.name.replace("{}", rest), rule
-            if frame.module and not last_resort:
-                return how, f"module {frame.module}", None
+            if found := _for(chain[number], how, last_resort):
+                return how, *found
     return how, OTHER, None
 
 
@@ -195,9 +195,31 @@ def _explain(stack: str) -> tuple[str, Rule | None]:
     if not chain:
         return NO_STACK, None
     how, what, rule = _walk(*_until_interrupt(chain))
+    return _label(how, what, rule), rule
+
+
+def _label(how: str, what: str, rule: Rule | None) -> str:
     if how in _UNSAID or (rule is not None and rule.how == how == "vmalloc"):
-        return what, rule
-    return f"{how}: {what}", rule
+        return what
+    return f"{how}: {what}"
+
+
+def answer(frame: Frame | None, how: str, last_resort: bool) -> str | None:
+    """The label of memory taken that way if it is for this frame to say; None if it does not.
+    Of no frame: that of a stack in which none does."""
+    if frame is None:
+        return _label(how, OTHER, None)
+    found = _for(frame, how, last_resort)
+    return None if found is None else _label(how, *found)
+
+
+def _for(frame: Frame, how: str, last_resort: bool) -> tuple[str, Rule | None] | None:
+    """What memory taken that way is for, as far as this frame says, and the rule for that."""
+    found = _match(frame.name, how, last_resort)
+    if found:
+        rule, rest = found
+        return rule.name.replace("{}", rest), rule
+    return (f"module {frame.module}", None) if frame.module and not last_resort else None
 
 
 def subsystem(stack: str, gfp_flags: str = "") -> str:
@@ -227,11 +249,11 @@ def module_of(stack: str) -> str:
 def _telling(stack: str) -> list[Frame]:
     """Frames worth showing, innermost first: those that tell, then what is left of the others."""
     chain, roles = _until_interrupt(frames(stack))
-    for wanted in (_TELLING, _GENERIC):
+    for wanted in (TELLING, GENERAL):
         if wanted in roles:
             first = roles.index(wanted)
             return [frame for frame, role in zip(chain[first:], roles[first:], strict=True)
-                    if role in (_TELLING, _GENERIC)]
+                    if role in (TELLING, GENERAL)]
     return chain[-1:]
 
 
@@ -247,7 +269,7 @@ def distinctive_frame(stack: str) -> str:
 def short_stack(stack: str, n: int = 3) -> str:
     """The ``n`` most telling frames, innermost first: ``pipe_write ← vfs_write ← ksys_write``."""
     found = _telling(stack)
-    telling = [frame for frame in found if _role(frame.name) == _TELLING]
+    telling = [frame for frame in found if _role(frame.name) == TELLING]
     chosen = telling[:n] if len(telling) >= n else found[:n]
     return " ← ".join(map(str, chosen))
 
@@ -264,9 +286,9 @@ def functions(stack: str) -> list[Frame]:
     """
     chain = frames(stack)
     first, end = 0, len(chain)
-    while first < end and _ROLE_OF[chain[first]] == _PAGES:
+    while first < end and _ROLE_OF[chain[first]] == PAGES:
         first += 1
-    while first < end and (_ROLE_OF[chain[end - 1]] == _ENTRY
+    while first < end and (_ROLE_OF[chain[end - 1]] == ENTERING
                            or chain[end - 1].name == "x64_sys_call"):
         end -= 1
     return chain[first:end] or chain
@@ -286,36 +308,34 @@ def stack_identity(stack: str) -> int:
     return int.from_bytes(digest, "little")
 
 
-def _each(
-    stacks: pa.Array[Any], answer: Callable[[str], Any], kind: Any = None
-) -> pa.Array[Any]:
-    import pyarrow as pa
-
-    parts = []
-    for first in range(0, len(stacks), _PIECE):  # Python's texts of a million take a gigabyte
-        piece = stacks.slice(first, _PIECE).to_pylist()
-        parts.append(pa.array([None if stack is None else answer(stack) for stack in piece],
-                              type=kind or pa.string()))
-    return pa.concat_arrays(parts) if parts else pa.array([], kind or pa.string())
-
-
 def subsystems(stacks: pa.Array[Any]) -> pa.Array[Any]:
     """`subsystem` of each: strings, null where the stack is null."""
-    return _each(stacks, subsystem)
+    return _labels(stacks, "subsystems")
 
 
 def modules(stacks: pa.Array[Any]) -> pa.Array[Any]:
     """`module_of` of each: strings, null where the stack is null."""
-    return _each(stacks, module_of)
+    return _labels(stacks, "modules")
 
 
 def distinctive_frames(stacks: pa.Array[Any]) -> pa.Array[Any]:
     """`distinctive_frame` of each: strings, null where the stack is null."""
-    return _each(stacks, distinctive_frame)
+    return _labels(stacks, "distinctive_frames")
+
+
+def _labels(stacks: pa.Array[Any], question: str) -> pa.Array[Any]:
+    from pageowner.analysis import coded
+
+    return coded.labels_of(stacks, getattr(coded, question)(coded.coded(stacks)))
 
 
 def stack_identities(stacks: pa.Array[Any]) -> pa.Array[Any]:
     """`stack_identity` of each: uint64, null where the stack is null."""
     import pyarrow as pa
 
-    return _each(stacks, stack_identity, pa.uint64())
+    parts = []
+    for first in range(0, len(stacks), _PIECE):  # Python's texts of a million take a gigabyte
+        piece = stacks.slice(first, _PIECE).to_pylist()
+        parts.append(pa.array([None if stack is None else stack_identity(stack)
+                               for stack in piece], type=pa.uint64()))
+    return pa.concat_arrays(parts) if parts else pa.array([], pa.uint64())

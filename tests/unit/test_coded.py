@@ -1,0 +1,74 @@
+"""What is said of a million stacks at once is what is said of each."""
+
+from __future__ import annotations
+
+import lzma
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pageowner.analysis import coded
+from pageowner.analysis import subsystems as of_text
+from pageowner.kernel.frames import frames
+from pageowner.kernel.subsystems import (
+    ALLOCATORS,
+    ENTRY,
+    GENERIC,
+    INTERRUPTS,
+    LAST_RESORT,
+    LIBRARIES,
+    RULES,
+)
+
+STACKS = Path(__file__).parent.parent / "data/stacks/6.18.txt.xz"
+
+
+def _names(*patterns: str) -> list[str]:
+    return [word.replace("*", "abc").replace("?", "a") for one in patterns for word in one.split()]
+
+
+def _made_up(number: int, seed: int = 3) -> list[str]:
+    """Stacks that begin with allocators and go on with whatever a rule names."""
+    chance, made = random.Random(seed), []
+    allocators = _names(*ALLOCATORS.values())
+    others = [*_names(*(rule.patterns for rule in (*RULES, *LAST_RESORT)), *ALLOCATORS.values(),
+                      LIBRARIES, INTERRUPTS, ENTRY, GENERIC), *(f"own_{n}" for n in range(9))]
+    for _ in range(number):
+        chain = chance.choices(allocators, k=chance.randrange(4))
+        chain += chance.choices(others, k=chance.randrange(7))
+        chain += chance.choice([[], [], ["x64_sys_call"], ["entry_SYSCALL_64_after_hwframe"]])
+        lines = [f"{name}+0x1/0x9" + (f" [mod{chance.randrange(3)}]" if chance.random() < 0.1
+                                      else "") for name in chain]
+        if chance.random() < 0.1:
+            lines.insert(chance.randrange(len(lines) + 1), chance.choice(["", "  "]))
+        made.append("\n".join(lines))
+    return made
+
+
+@pytest.mark.parametrize("number", [0, 5, 300, 5000])
+def test_each_is_answered_as_alone(number: int) -> None:
+    real = lzma.decompress(STACKS.read_bytes()).decode().split("\n\n") if number else []
+    texts: list[str | None] = [*dict.fromkeys([*real[:number], *_made_up(number), "", "\n", "x"])]
+    texts.insert(len(texts) // 2, None)
+    stacks = pa.array(texts, pa.string())
+    for many, alone in ((of_text.subsystems, of_text.subsystem),
+                        (of_text.modules, of_text.module_of),
+                        (of_text.distinctive_frames, of_text.distinctive_frame)):
+        assert many(stacks).to_pylist() == [
+            None if text is None else alone(text) for text in texts]
+        assert many(stacks.slice(1, 2)).to_pylist() == [
+            None if text is None else alone(text) for text in texts[1:3]]
+    whole = coded.coded(stacks)
+    for found, alone in ((whole, frames), (coded.functions(whole), of_text.functions)):
+        assert [[found.frames[code] for code in found.codes[first:end]]
+                for first, end in zip(found.first, found.end, strict=True)] == [
+                    [] if text is None else alone(text) for text in texts]
+
+
+def test_nothing_is_known_of_nulls() -> None:
+    for stacks in (pa.nulls(3, pa.string()), pa.array([], pa.string())):
+        assert of_text.subsystems(stacks).to_pylist() == stacks.to_pylist()
+        assert of_text.modules(stacks).to_pylist() == stacks.to_pylist()
+        assert of_text.distinctive_frames(stacks).to_pylist() == stacks.to_pylist()
