@@ -8,6 +8,7 @@ file's own key-value metadata, so there are no side tables.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
 
+    from pageowner.analysis.coded import Coded
     from pageowner.analysis.words import Filter
 
 __all__ = ["METADATA_KEY", "SCHEMA", "SCHEMA_VERSION", "STATES", "TEXT", "Metadata", "Snapshot"]
@@ -107,6 +109,14 @@ class Snapshot:
 
         return int(pc.sum(pc.shift_left(pa.scalar(1, pa.uint64()),
                                         self.table["order"].cast(pa.uint64()))).as_py() or 0)
+
+    @cached_property
+    def coded_stacks(self) -> Coded:
+        """The distinct stacks as numbers, at the places that the key ``stack`` has for them."""
+        from pageowner.analysis.coded import coded
+        from pageowner.analysis.keys import key
+
+        return coded(key(self, "stack").labels)
 
     def select(self, **words: Any) -> Snapshot:
         """The rows that match all of the filter words (see `analysis.words.Filter`)."""

@@ -101,14 +101,14 @@ def _ask_flame(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> No
 def _ask_export(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> None:
     from pageowner.report import folded, pprof, speedscope
 
-    found = list(profile.samples(snapshot, _keys(chance)))
+    found = profile.samples(snapshot, _keys(chance))
     how = chance.randrange(3)
     if how == 0:
         pprof.write(io.BytesIO(), found, snapshot.meta)
     elif how == 1:
         speedscope.write(io.BytesIO(), found, snapshot.meta)
     else:
-        folded.lines(found, "bytes", snapshot.meta.page_size)
+        list(folded.lines(found, "bytes", snapshot.meta.page_size))
 
 
 def _ask_text(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> None:

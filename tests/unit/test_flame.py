@@ -58,7 +58,7 @@ def both() -> Chains:
 def by_path(found: Chains, reverse: bool) -> dict[tuple[str, ...], list[int]]:
     """Before, after and width of every path from the ground, one chain at a time."""
     sums: dict[tuple[str, ...], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for frames, before, after in zip(found.frames, found.before, found.after, strict=True):
+    for frames, before, after in zip(found.frames(), found.before, found.after, strict=True):
         path = frames[::-1] if reverse else frames
         for depth in range(len(path) + 1):
             one = sums[path[:depth]]
@@ -217,7 +217,7 @@ def test_a_page_of_very_many_chains_says_what_it_leaves_out(
     about = re.search(r'\{"title".*\}', page_of(found))
     assert about is not None
     said = json.loads(about[0])
-    number = len(found.frames) - 3
+    number = len(found) - 3
     assert number > 0
     assert [[said["names"][name] for name in chain] for chain in said["chains"]][3:] == [
         [f"({number:,} smaller chains)"]]
@@ -338,7 +338,8 @@ def test_the_legend_shows_one_subsystem_alone(window: Browser, tmp_path: Path) -
     window.run("""[...document.querySelectorAll('.entry')].find(
         one => one.querySelector('span').textContent === 'pipes').click()""")
     pages = sum(max(before, after) for before, after, what in zip(
-        found.before, found.after, found.subsystems, strict=True) if what == "pipes")
+        found.before, found.after, found.what, strict=True)
+        if found.subsystems[what] == "pipes")
     assert window.run("return root.width") == pages
     assert {one["said"]["function"] for one in boxes_of(window)} == {
         "all", "ksys_write", "vfs_write", "pipe_write"}
@@ -346,7 +347,8 @@ def test_the_legend_shows_one_subsystem_alone(window: Browser, tmp_path: Path) -
         window.run("""const s = document.getElementById('width'); s.value = arguments[0];
             s.onchange();""", measure)
         assert window.run("return root.width") == sum(
-            pages for pages, what in zip(values, found.subsystems, strict=True) if what == "pipes")
+            pages for pages, what in zip(values, found.what, strict=True)
+            if found.subsystems[what] == "pipes")
     window.run("document.getElementById('all').click()")
     assert window.run("return root.width") == sum(found.after)
 

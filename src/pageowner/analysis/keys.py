@@ -121,12 +121,13 @@ def key(snapshot: Snapshot, name: str) -> Key:
     table = snapshot.table
     if name in ("module", "subsystem", "frame"):
         # These look at frames, and so does the import; most reports need neither.
-        from pageowner.analysis import subsystems as of_stacks
+        from pageowner.analysis import coded
 
-        stack = _coded(name, _dictionary(table["stack"]))
-        derive = {"module": of_stacks.modules, "subsystem": of_stacks.subsystems,
-                  "frame": of_stacks.distinctive_frames}[name]
-        found = _relabelled(stack, derive(stack.labels))
+        stack = key(snapshot, "stack")
+        derive = {"module": coded.modules, "subsystem": coded.subsystems,
+                  "frame": coded.distinctive_frames}[name]
+        found = _relabelled(Key(name, stack.codes, stack.labels),
+                            coded.labels_of(stack.labels, derive(snapshot.coded_stacks)))
         if name == "subsystem" and found.labels.null_count:
             return _by_flags(snapshot, found)
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pageowner.snapshot import Snapshot
 
-__all__ = ["SORTS", "check_sort", "groups", "owners"]
+__all__ = ["SORTS", "Owners", "check_sort", "groups", "ordered", "owners"]
 
 _DIRECT = 1 << 22
 
@@ -24,15 +24,57 @@ _FEW = 1 << 14
 """Owners that are put in order by their names."""
 
 
+class Owners(NamedTuple):
+    """Owners in order: ``keys``, each with a code for each owner; ``pages``, ``blocks`` (int64);
+    ``oldest`` and ``newest`` (uint64, ns since boot), of no meaning where there is ``none``."""
+
+    keys: list[Key]
+    pages: np.ndarray
+    blocks: np.ndarray
+    oldest: np.ndarray
+    newest: np.ndarray
+    none: np.ndarray
+
+
 def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str = "pages",
-           reverse: bool = False) -> pa.Table:
+           reverse: bool = False, encoded: bool = False) -> pa.Table:
     """One row per distinct combination of the keys in ``by``, all of them.
 
     Columns: the keys, then ``pages`` and ``blocks`` (int64), ``share`` (of the pages of the
     snapshot, float64), ``oldest_ns`` and ``newest_ns`` (uint64, ns since boot, null where the
     source has no times). Sorted by pages or blocks (most first), name (the keys in order) or age
-    (oldest first). Raises UsageError for an unknown key or sorting.
+    (oldest first). ``encoded``: the keys of many owners as dictionaries, for the text of all may
+    be as large as the snapshot. Raises UsageError for an unknown key or sorting.
     """
+    found = ordered(snapshot, by, sort=sort, reverse=reverse)
+    total = int(found.pages.sum())
+    many = len(found.pages) > _FEW
+    columns = {one.name: _encoded(one) if many and encoded else
+               one.labels.take(pa.array(one.codes)) if many else _spelled(one)
+               for one in found.keys}
+    columns["pages"] = pa.array(found.pages)
+    columns["blocks"] = pa.array(found.blocks)
+    columns["share"] = pa.array(found.pages / total if total else found.pages.astype(float))
+    columns["oldest_ns"] = pa.array(found.oldest, mask=found.none)
+    columns["newest_ns"] = pa.array(found.newest, mask=found.none)
+    return pa.table(columns)
+
+
+def _encoded(one: Key) -> pa.DictionaryArray:
+    nulls = one.labels.is_null().to_numpy(zero_copy_only=False)
+    return pa.DictionaryArray.from_arrays(pa.array(
+        one.codes.astype(np.int32), mask=nulls[one.codes] if nulls.any() else None), one.labels)
+
+
+def _spelled(one: Key) -> pa.Array:
+    """For few owners: Arrow's import takes longer."""
+    labels = one.labels.to_pylist()
+    return pa.array([labels[code] for code in one.codes.tolist()], one.labels.type)
+
+
+def ordered(snapshot: Snapshot, by: str | Sequence[str], *, sort: str = "pages",
+            reverse: bool = False) -> Owners:
+    """The same as numbers, with no text for each owner."""
     names = key_names(list(by) if not isinstance(by, str) else by)
     check_sort(sort, names)
     keys = [key(snapshot, name) for name in names]
@@ -40,49 +82,36 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     group, number, codes = groups(keys, len(pages))
     summed = np.zeros(number, np.int64)
     np.add.at(summed, group, pages)
-    blocks = np.bincount(group, minlength=number)
-    total = int(summed.sum())
+    blocks = np.bincount(group, minlength=number).astype(np.int64)
     oldest, newest, none = _times(snapshot, group, number)
-    ranking = _by_numbers if number > _FEW else _by_names
-    order, columns = ranking(keys, codes, summed, blocks, oldest, sort)
+    keys = [one._replace(codes=code) for one, code in zip(keys, codes, strict=True)]
+    order = (_by_numbers if number > _FEW else _by_names)(keys, summed, blocks, oldest, sort)
     if reverse:
         order = order[::-1]
-        columns = {name: column[::-1] for name, column in columns.items()}
-    columns["pages"] = pa.array(summed[order])
-    columns["blocks"] = pa.array(blocks.astype(np.int64)[order])
-    columns["share"] = pa.array((summed / total if total else summed.astype(float))[order])
-    columns["oldest_ns"] = pa.array(oldest[order], mask=none[order])
-    columns["newest_ns"] = pa.array(newest[order], mask=none[order])
-    return pa.table(columns)
+    return Owners([one._replace(codes=one.codes[order]) for one in keys], summed[order],
+                  blocks[order], oldest[order], newest[order], none[order])
 
 
-def _by_names(keys: list[Key], codes: list[np.ndarray], pages: np.ndarray, blocks: np.ndarray,
-              oldest: np.ndarray, sort: str) -> tuple[np.ndarray, dict[str, Any]]:
-    """The groups' places in the order asked for, and the keys' columns in that order."""
-    labels = {}
-    for one, code in zip(keys, codes, strict=True):
-        said = one.labels.to_pylist()
-        labels[one.name] = [said[place] for place in code.tolist()]
-    order = ranked(labels, pages.tolist(), blocks.tolist(), oldest.tolist(), sort, False)
-    return np.array(order, np.int64), {
-        one.name: pa.array([labels[one.name][place] for place in order], one.labels.type)
-        for one in keys}
+def _by_names(keys: list[Key], pages: np.ndarray, blocks: np.ndarray, oldest: np.ndarray,
+              sort: str) -> np.ndarray:
+    """The groups' places in the order asked for."""
+    labels = {one.name: _spelled(one).to_pylist() for one in keys}
+    return np.array(ranked(labels, pages.tolist(), blocks.tolist(), oldest.tolist(), sort, False),
+                    np.int64)
 
 
-def _by_numbers(keys: list[Key], codes: list[np.ndarray], pages: np.ndarray, blocks: np.ndarray,
-                oldest: np.ndarray, sort: str) -> tuple[np.ndarray, dict[str, Any]]:
+def _by_numbers(keys: list[Key], pages: np.ndarray, blocks: np.ndarray, oldest: np.ndarray,
+                sort: str) -> np.ndarray:
     """The same without a Python object for each group; its import takes longer than few do."""
     import pyarrow.compute as pc
 
     ranks = {}
-    for one, code in zip(keys, codes, strict=True):
+    for one in keys:
         place = np.empty(len(one.labels), np.int64)
         # bytes of UTF-8 sort as characters do; nulls are last in both
         place[pc.sort_indices(one.labels).to_numpy()] = np.arange(len(one.labels))
-        ranks[one.name] = place[code]
-    order = np.lexsort(ties(ranks, -pages, -blocks, oldest, sort)[::-1])
-    return order, {one.name: one.labels.take(pa.array(code[order]))
-                   for one, code in zip(keys, codes, strict=True)}
+        ranks[one.name] = place[one.codes]
+    return np.lexsort(ties(ranks, -pages, -blocks, oldest, sort)[::-1])
 
 
 def groups(keys: list[Key], rows: int) -> tuple[np.ndarray, int, list[np.ndarray]]:

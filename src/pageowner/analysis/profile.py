@@ -1,44 +1,76 @@
-"""Owners as a profiler's samples: chains of frames, outermost first, each with what it holds."""
+"""Owners as a profiler's samples: chains of frames, outermost first, each with what it holds.
+
+A large dump has a million of them, so they are columns of numbers, and texts are said once.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
+from pageowner.analysis import coded
+from pageowner.analysis.coded import Coded
 from pageowner.analysis.diff import owners_of
-from pageowner.analysis.subsystems import functions
 from pageowner.analysis.words import key_names
 from pageowner.kernel.frames import Frame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Sequence
+
+    from numpy.typing import NDArray
 
     from pageowner.counted import Counted
     from pageowner.snapshot import Snapshot
 
-__all__ = ["LABELS", "MEASURES", "NO_STACK", "Sample", "chains", "owners_table", "samples"]
+__all__ = ["LABELS", "MEASURES", "NO_STACK", "Chained", "Label", "Samples", "as_met", "chained",
+           "owners_table", "samples"]
 
 MEASURES = ("bytes", "pages", "blocks")
 
 LABELS = ("comm", "tgid", "order", "migratetype", "memcg", "state")
 """What tells samples of one stack apart, unless something else is asked for."""
 
-_PIECE = 1 << 14
-"""Owners that are objects of Python's at a time."""
+_PIECE = 1 << 16
+"""Samples whose frames are put in order at a time."""
 
 NO_STACK = "(no stack)"
 """The outermost frame of what was allocated before tracking, or past every hook."""
 
 
-class Sample(NamedTuple):
-    """``frames``: outermost first; ``labels``: the other keys' values, None where not known."""
+class Label(NamedTuple):
+    """Of each sample a place (int64) in ``values``, which may be None: not known."""
 
-    frames: tuple[Frame, ...]
-    subsystem: str
-    labels: dict[str, str | int | None]
-    pages: int
-    blocks: int
+    codes: NDArray[np.int64]
+    values: list[Any]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples, most pages first: ``stack``, the place of each in ``stacks`` (int64), whose
+    frames are those of `pageowner.analysis.subsystems.functions`; the subsystem, the other keys'
+    values, ``pages`` and ``blocks`` (int64)."""
+
+    stacks: Coded
+    stack: NDArray[np.int64]
+    subsystem: Label
+    labels: dict[str, Label]
+    pages: NDArray[np.int64]
+    blocks: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+
+class Chained(NamedTuple):
+    """A chain of names for each sample, outermost first: ``names[code]`` for each ``code`` in
+    ``codes[edges[N]:edges[N + 1]]`` (int32; ``edges`` int64)."""
+
+    edges: NDArray[np.int64]
+    codes: NDArray[np.int32]
+    names: list[Any]
 
 
 def owners_table(found: Counted | Snapshot, by: str | Sequence[str], page_size: int) -> pa.Table:
@@ -47,46 +79,116 @@ def owners_table(found: Counted | Snapshot, by: str | Sequence[str], page_size: 
     Raises UsageError for an unknown key.
     """
     table = owners_of(found, key_names(list(by) if not isinstance(by, str) else by))
-    pages = table["pages"].to_pylist()
-    return table.append_column("bytes", pa.array([n * page_size for n in pages], pa.int64()))
+    pages = table["pages"].to_numpy()
+    return table.append_column("bytes", pa.array(pages * page_size))
 
 
-def samples(found: Counted | Snapshot, labels: Sequence[str] = ()) -> Iterator[Sample]:
+def samples(found: Counted | Snapshot, labels: Sequence[str] = ()) -> Samples:
     """The allocations by stack and ``labels``, most pages first.
 
-    Frames are those of `pageowner.analysis.subsystems.functions`, so that the innermost is who
-    asked the page allocator; texts are as they are in the source. What has no stack is under
-    `NO_STACK`, named by what it is, as far as the source knows.
+    The innermost frame is who asked the page allocator; texts are as they are in the source. What
+    has no stack is under `NO_STACK`, named by what it is, as far as the source knows.
     """
     names = [name for name in labels if name != "stack"]
     keys = list(dict.fromkeys(["stack", "subsystem", "state", *names]))
-    table = owners_of(found, keys)
-    for batch in table.to_batches(max_chunksize=_PIECE):
-        columns = batch.to_pydict()
-        wanted = [columns[name] for name in names]
-        for stack, subsystem, state, pages, blocks, *values in zip(
-                columns["stack"], columns["subsystem"], columns["state"], columns["pages"],
-                columns["blocks"], *wanted, strict=True):
-            what = subsystem or state or "not known"
-            chain = tuple(functions(stack)[::-1]) if stack else (Frame(NO_STACK, None),
-                                                                 Frame(what, None))
-            yield Sample(chain, what, dict(zip(names, values, strict=True)), pages, blocks)
+    columns, stacks, pages, blocks = _columns(found, keys)
+    known, subsystem, state = columns["stack"], columns["subsystem"], columns["state"]
+    # No stack, or an empty one: the null and the empty text.
+    without = np.array([not text for text in known.values], bool)[known.codes]
+    what = [said or other or "not known" for said in subsystem.values for other in state.values]
+    places: dict[str, int] = {}
+    place = np.array([places.setdefault(text, len(places)) for text in what] or [0], np.int64)
+    purpose = place[subsystem.codes * max(len(state.values), 1) + state.codes]
+    stack = known.codes.copy()
+    stack[without] = len(stacks.first) + purpose[without]
+    return Samples(_with_stackless(stacks, list(places)), stack, Label(purpose, list(places)),
+                   {name: columns[name] for name in names}, pages, blocks)
 
 
-class _Texts(dict[Frame, str]):
-    """Frames as they are written: a million stacks have some thousands of them."""
+def _columns(found: Counted | Snapshot, keys: Sequence[str],
+             ) -> tuple[dict[str, Label], Coded, NDArray[np.int64], NDArray[np.int64]]:
+    """Of all owners, most pages first, the keys, the functions of the distinct stacks, pages and
+    blocks. Of the stacks' texts only whether there is one is kept."""
+    from pageowner.counted import Counted
 
-    def __missing__(self, frame: Frame) -> str:
-        text = self[frame] = str(frame)
-        return text
+    columns = {}
+    if isinstance(found, Counted):
+        table = owners_of(found, keys)
+        for name in keys:
+            encoded = table[name].combine_chunks().dictionary_encode("encode")
+            columns[name] = Label(encoded.indices.to_numpy().astype(np.int64),
+                                  encoded.dictionary.to_pylist())
+            if name == "stack":
+                stacks = coded.coded(encoded.dictionary)
+        pages, blocks = (table[name].to_numpy() for name in ("pages", "blocks"))
+    else:
+        from pageowner.analysis.owners import ordered
+
+        owners = ordered(found, keys)
+        for one in owners.keys:
+            columns[one.name] = Label(one.codes, _is_text(one.labels) if one.name == "stack"
+                                      else one.labels.to_pylist())
+        stacks, pages, blocks = found.coded_stacks, owners.pages, owners.blocks
+    return columns, coded.functions(stacks), pages, blocks
 
 
-def chains(found: Iterable[Sample]) -> Iterator[tuple[Sample, tuple[str, ...]]]:
-    """Each sample, and as texts its labels and then its frames, outermost first."""
-    texts = _Texts()
-    for one in found:
-        frames = [texts[frame] for frame in one.frames]
-        if one.labels:
-            frames = ["-" if value is None else str(value)
-                      for value in one.labels.values()] + frames
-        yield one, tuple(frames)
+def _is_text(stacks: pa.Array) -> list[bool]:
+    import pyarrow.compute as pc
+
+    found: list[bool] = pc.greater(pc.binary_length(stacks), 0).fill_null(False).to_pylist()
+    return found
+
+
+def _with_stackless(stacks: Coded, what: Sequence[str]) -> Coded:
+    """The stacks, and one for each of what has none."""
+    frames, first = [*stacks.frames], len(stacks.codes)
+    places = {frame: place for place, frame in enumerate(frames)}
+    more = []
+    for text in what:
+        for frame in (Frame(text, None), Frame(NO_STACK, None)):
+            if frame not in places:
+                places[frame] = len(frames)
+                frames.append(frame)
+            more.append(places[frame])
+    begins = first + 2 * np.arange(len(what))
+    return Coded(np.concatenate([stacks.first, begins]), np.concatenate([stacks.end, begins + 2]),
+                 np.concatenate([stacks.codes, np.array(more, np.int32)]), frames)
+
+
+def chained(found: Samples, frame: Callable[[Frame], Hashable],
+            label: Callable[[Any], Hashable]) -> Chained:
+    """The labels of each sample and then its frames, each as what ``frame`` and ``label`` make of
+    it; what they make equal is one name."""
+    known: dict[Hashable, int] = {}
+    frames = np.array([known.setdefault(frame(one), len(known)) for one in found.stacks.frames]
+                      or [0], np.int32)
+    labels = [np.array([known.setdefault(label(value), len(known)) for value in one.values] or [0],
+                       np.int32) for one in found.labels.values()]
+    lengths = (found.stacks.end - found.stacks.first)[found.stack] + len(labels)
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    codes = np.empty(int(edges[-1]), np.int32)
+    for start in range(0, len(lengths), _PIECE):
+        here = slice(start, start + _PIECE)
+        length, begins = lengths[here], edges[:-1][here]
+        # from the outermost frame, which is the last, inwards
+        step = np.arange(int(length.sum())) - np.repeat(begins - edges[start], length)
+        place = np.repeat(found.stacks.end[found.stack[here]] - 1 + len(labels), length) - step
+        within = codes[edges[start]:edges[start] + len(step)]
+        if labels:
+            of_stack = step >= len(labels)
+            within[of_stack] = frames[found.stacks.codes[place[of_stack]]]
+            for number, (one, names) in enumerate(zip(found.labels.values(), labels, strict=True)):
+                within[begins - edges[start] + number] = names[one.codes[here]]
+        else:
+            within[:] = frames[found.stacks.codes[place]]
+    return Chained(edges, codes, list(known))
+
+
+def as_met(codes: NDArray[np.int32]) -> list[int]:
+    """The codes that occur, in the order in which they do first."""
+    first = np.full(int(codes.max(initial=-1)) + 1, len(codes), np.int64)
+    for start in range((len(codes) - 1) // _PIECE * _PIECE, -1, -_PIECE):
+        piece = codes[start:start + _PIECE]
+        first[piece[::-1]] = np.arange(start + len(piece) - 1, start - 1, -1)  # the last one stays
+    order: list[int] = np.argsort(first, kind="stable")[:(first < len(codes)).sum()].tolist()
+    return order

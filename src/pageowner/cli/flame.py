@@ -76,7 +76,7 @@ def command(first: str | None, second: str | None, html: str | None, svg: str | 
     *old, new = read
     if old:
         check_page_sizes(old[0].meta.page_size, new.meta.page_size)
-    merged = chains(samples(new, names), samples(old[0], names) if old else ())
+    merged = chains(samples(new, names), samples(old[0], names) if old else None)
     title = " → ".join(
         source_name(source, found.meta) for source, found in zip(sources, read, strict=True))
     for path, draw in ((html, flame_html.write), (svg, flame_svg.write)):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pageowner.report.palette import FEWER, MORE, ROLE_COLOURS, SAME, VALUE_COLOURS
 
 if TYPE_CHECKING:
@@ -17,9 +19,9 @@ OTHERS = ROLE_COLOURS["other"]
 
 def subsystem_colours(found: Chains) -> dict[str, str]:
     """The largest subsystems, most pages first, and their colours; the others have `OTHERS`."""
-    pages: dict[str, int] = {}
-    for what, width in zip(found.subsystems, found.widths(), strict=True):
-        pages[what] = pages.get(what, 0) + width
+    sums = np.zeros(len(found.subsystems), np.int64)
+    np.add.at(sums, found.what, found.widths())
+    pages = {found.subsystems[place]: int(sums[place]) for place in np.unique(found.what).tolist()}
     largest = sorted(pages, key=lambda what: (-pages[what], what))
     return dict(zip(largest, VALUE_COLOURS, strict=False))
 

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import json
 from importlib import resources
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from pageowner.analysis.flame import Chains
+import numpy as np
+
 from pageowner.report.flame_colours import FEWER, MORE, OTHERS, SAME, subsystem_colours
 from pageowner.report.text import printable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pageowner.analysis.flame import Chains
 
 __all__ = ["write"]
 
@@ -22,18 +28,26 @@ _MOST = 100_000
 def write(file: BinaryIO, found: Chains, page_size: int, title: str, *, difference: bool = False,
           icicle: bool = False, reverse: bool = False) -> None:
     """One page; ``difference``, ``icicle`` and ``reverse`` are how it shows first."""
-    found, left_out = _largest(found)
+    shown, rest, left_out = _largest(found)
+    chains = [list(chain) for chain in found.frames(shown)]
+    what = [found.subsystems[place] for place in found.what[shown].tolist()]
+    before, after = found.before[shown].tolist(), found.after[shown].tolist()
+    if len(rest):
+        chains.append([f"({len(rest):,} smaller chains)"])
+        what.append("other")
+        before.append(int(found.before[rest].sum()))
+        after.append(int(found.after[rest].sum()))
     names: dict[str, int] = {}
-    frames = [[names.setdefault(name, len(names)) for name in chain] for chain in found.frames]
+    frames = [[names.setdefault(name, len(names)) for name in chain] for chain in chains]
     subsystems: dict[str, int] = {}
     about = {
         "title": printable(title) + left_out, "page_size": page_size, "difference": difference,
         "icicle": icicle, "reverse": reverse, "chains": frames,
-        "what": [subsystems.setdefault(what, len(subsystems)) for what in found.subsystems],
+        "what": [subsystems.setdefault(one, len(subsystems)) for one in what],
         "names": list(map(printable, names)), "subsystems": list(map(printable, subsystems)),
-        "before": found.before, "after": found.after,
-        "colours": {"subsystems": {printable(what): colour
-                                   for what, colour in subsystem_colours(found).items()},
+        "before": before, "after": after,
+        "colours": {"subsystems": {printable(one): colour
+                                   for one, colour in subsystem_colours(found).items()},
                     "others": OTHERS, "more": MORE, "fewer": FEWER, "same": SAME}}
     # "<" is the only character that could end the element
     text = json.dumps(about, separators=(",", ":")).replace("<", "\\u003c")
@@ -45,22 +59,15 @@ def write(file: BinaryIO, found: Chains, page_size: int, title: str, *, differen
     file.write((head + text + tail).encode())
 
 
-def _largest(found: Chains) -> tuple[Chains, str]:
-    """The chains with the most pages and one for all others, and what to say of these."""
-    number = len(found.frames) - _MOST
+def _largest(found: Chains) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
+    """The places of the chains with the most pages, those of all others, and what to say of these.
+    """
+    number = len(found) - _MOST
     if number <= 0:
-        return found, ""
+        return np.arange(len(found)), np.zeros(0, np.int64), ""
     widths = found.widths()
-    order = sorted(range(len(widths)), key=lambda place: -widths[place])
-    kept, rest = sorted(order[:_MOST]), order[_MOST:]
-    merged = Chains([found.frames[place] for place in kept],
-                    [found.subsystems[place] for place in kept],
-                    [found.before[place] for place in kept],
-                    [found.after[place] for place in kept])
-    merged.frames.append((f"({number:,} smaller chains)",))
-    merged.subsystems.append("other")
-    for sums, pages in ((merged.before, found.before), (merged.after, found.after)):
-        sums.append(sum(pages[place] for place in rest))
-    return merged, (f", without the frames of {number:,} smaller chains:"
-                    f" {100 * sum(widths[place] for place in rest) / sum(widths):.1f} % of the"
-                    " pages")
+    order = np.argsort(-widths, kind="stable")
+    rest = order[_MOST:]
+    return np.sort(order[:_MOST]), rest, (
+        f", without the frames of {number:,} smaller chains:"
+        f" {100 * int(widths[rest].sum()) / int(widths.sum()):.1f} % of the pages")

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from pageowner.analysis.flame import rectangles
+from pageowner.analysis.flame import seen as seen_of
 from pageowner.report.flame_colours import (
     FEWER,
     MORE,
@@ -32,10 +32,14 @@ _LEAST = 0.2  # pixels; what is narrower is left out
 
 def write(file: BinaryIO, found: Chains, page_size: int, title: str, *, difference: bool = False,
           icicle: bool = False, reverse: bool = False) -> None:
-    """The whole graph, 1200 pixels wide; what is narrower than a fifth of one is left out."""
-    whole = sum(found.widths())
+    """The whole graph, 1200 pixels wide; what is narrower than a fifth of one is left out, and the
+    title says how much that is."""
+    whole = int(found.widths().sum())
     scale = (_WIDTH - 2 * _MARGIN) / whole if whole else 0.0
-    seen = rectangles(found, reverse, _LEAST / scale if scale else 0)
+    seen, left_out, pages = seen_of(found, reverse, _LEAST / scale if scale else 0)
+    if left_out:
+        title += (f", without {left_out:,} boxes too narrow to see: {100 * pages / whole:.1f} % of"
+                  " the pages")
     deepest = max(one.depth for one in seen)
     height = _HEAD + (deepest + 1) * _ROW + _MARGIN
     colours = subsystem_colours(found)
@@ -45,7 +49,7 @@ def write(file: BinaryIO, found: Chains, page_size: int, title: str, *, differen
              _text(_MARGIN, 18, printable(title), 'font-size="14"'),
              *_legend([("more pages", MORE), ("fewer", FEWER), ("as many", SAME)] if difference
                       else [*colours.items(), ("others", OTHERS)])]
-    mostly, total = _Mostly(found), sum(found.after)
+    mostly, total = _Mostly(found), int(found.after.sum())
     for one in seen:
         what = mostly.of(one)
         fill = (changed(one.before, one.after) if difference
@@ -62,10 +66,7 @@ class _Mostly:
     """What most of a rectangle's pages are for."""
 
     def __init__(self, found: Chains) -> None:
-        self.names: list[str] = sorted(set(found.subsystems))
-        places = {name: place for place, name in enumerate(self.names)}
-        self.what = np.array([places[name] for name in found.subsystems], np.int64)
-        self.wide = np.array(found.widths(), np.int64)
+        self.names, self.what, self.wide = found.subsystems, found.what, found.widths()
 
     def of(self, one: Rectangle) -> str:
         """The subsystem; of several with as many pages the last by name; "" without pages."""

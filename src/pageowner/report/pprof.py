@@ -10,19 +10,25 @@ import gzip
 from datetime import datetime
 from typing import TYPE_CHECKING, BinaryIO
 
+import numpy as np
+
+from pageowner.analysis.profile import as_met
 from pageowner.report.samples import shown
 from pageowner.report.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from pageowner.analysis.profile import Sample
-    from pageowner.kernel.frames import Frame
+    from numpy.typing import NDArray
+
+    from pageowner.analysis.profile import Samples
     from pageowner.metadata import Metadata
 
 __all__ = ["write"]
 
 _KERNEL = "vmlinux"
+_PIECE = 1 << 14
+"""Samples that are objects of Python's at a time."""
 _TYPES = (("pages", "count"), ("blocks", "count"), ("bytes", "bytes"))
 
 
@@ -66,32 +72,98 @@ class _Numbered(dict[str, int]):
         return place
 
 
-def write(file: BinaryIO, samples: Iterable[Sample], meta: Metadata) -> None:
+def write(file: BinaryIO, samples: Samples, meta: Metadata) -> None:
     """One location and function for each function of each module, a mapping for each module, and
     the values pages, blocks and bytes for each sample, its labels as pprof's."""
     text = _Numbered()
-    body = bytearray()
-    for kind, unit in _TYPES:
-        body += _bytes(1, _number(1, text[kind]) + _number(2, text[unit]))
+    samples = shown(samples)
     mappings: dict[str, int] = {_KERNEL: 1}  # the first is taken for the program
     locations: dict[tuple[str, str], int] = {}
-    places: dict[Frame, bytes] = {}
-    said: dict[tuple[str, str | int | None], bytes] = {}
-    for one in shown(samples):
-        for frame in one.frames[::-1]:
-            if frame not in places:
-                where = frame.name, frame.module or _KERNEL
-                mappings.setdefault(where[1], len(mappings) + 1)
-                places[frame] = _varint(locations.setdefault(where, len(locations) + 1))
-        for label in (*one.labels.items(), ("subsystem", one.subsystem)):
-            if label not in said:
-                said[label] = _label(text, *label)
-        values = one.pages, one.blocks, one.pages * meta.page_size
-        # innermost first
-        body += _bytes(2, _bytes(1, b"".join([places[frame] for frame in one.frames[::-1]]))
-                       + _packed(2, values)
-                       + b"".join([said[label] for label in one.labels.items()])
-                       + said["subsystem", one.subsystem])
+    with gzip.GzipFile(fileobj=file, mode="wb", mtime=0, compresslevel=6) as packed:
+        for kind, unit in _TYPES:
+            packed.write(_bytes(1, _number(1, text[kind]) + _number(2, text[unit])))
+        places = _locations(samples, mappings, locations)
+        for piece in _messages(samples, _varints(places[samples.stacks.codes]),
+                               _labels(samples, text), meta.page_size):
+            packed.write(piece)
+        packed.write(_names(mappings, locations, text) + _about(meta, text))
+        packed.write(b"".join(_bytes(6, one.encode(errors="replace")) for one in text))
+
+
+def _locations(samples: Samples, mappings: dict[str, int],
+               locations: dict[tuple[str, str], int]) -> NDArray[np.int64]:
+    """The number of each frame; what is met, and is not in them yet, gets the next."""
+    stacks = samples.stacks
+    _, first = np.unique(samples.stack, return_index=True)
+    places = np.zeros(len(stacks.frames) + 1, np.int64)
+    met = samples.stack[np.sort(first)]
+    lengths = (stacks.end - stacks.first)[met]
+    begins = np.cumsum(lengths) - lengths
+    at = np.repeat(stacks.first[met] - begins, lengths) + np.arange(int(lengths.sum()))
+    for code in as_met(stacks.codes[at]):
+        frame = stacks.frames[code]
+        where = frame.name, frame.module or _KERNEL
+        mappings.setdefault(where[1], len(mappings) + 1)
+        places[code] = locations.setdefault(where, len(locations) + 1)
+    return places
+
+
+def _varints(numbers: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
+    """Numbers one after another, and where each begins; one more is where the last ends."""
+    sizes = np.ones(len(numbers), np.int64)
+    for more in range(1, 5):
+        sizes += numbers >= 1 << 7 * more
+    edges = np.concatenate([[0], np.cumsum(sizes)])
+    found = np.zeros(int(edges[-1]), np.uint8)
+    for place in range(int(sizes.max(initial=0))):
+        here = np.flatnonzero(sizes > place)
+        found[edges[here] + place] = (numbers[here] >> 7 * place & 0x7f) | np.where(
+            sizes[here] > place + 1, 0x80, 0)
+    return found.tobytes(), edges
+
+
+def _labels(samples: Samples, text: _Numbered) -> list[tuple[NDArray[np.int64], list[bytes]]]:
+    """Of every key the place of each sample among its labels, as fields of their messages. Texts
+    get their numbers as they are met."""
+    columns = [*samples.labels.items(), ("subsystem", samples.subsystem)]
+    said = [[b""] * len(label.values) for _, label in columns]
+    met: list[tuple[int, int, int]] = []
+    for column, (_, label) in enumerate(columns):
+        codes, first = np.unique(label.codes, return_index=True)
+        met += zip(first.tolist(), [column] * len(first), codes.tolist(), strict=True)
+    for _, column, code in sorted(met):
+        name, label = columns[column]
+        said[column][code] = _label(text, name, label.values[code])
+    return [(label.codes, texts) for (_, label), texts in zip(columns, said, strict=True)]
+
+
+def _messages(samples: Samples, locations: tuple[bytes, NDArray[np.int64]],
+              labels: list[tuple[NDArray[np.int64], list[bytes]]],
+              page_size: int) -> Iterator[bytes]:
+    """The samples' own messages, many at a time; ``locations`` are those of all frames."""
+    varints, edges = locations
+    firsts, ends = edges[samples.stacks.first], edges[samples.stacks.end]
+    values: dict[tuple[int, int], bytes] = {}
+    for start in range(0, len(samples), _PIECE):
+        here = slice(start, start + _PIECE)
+        stack = samples.stack[here]
+        fields = [[texts[code] for code in codes[here].tolist()] for codes, texts in labels]
+        parts = []
+        for first, end, pages, blocks, *said in zip(
+                firsts[stack].tolist(), ends[stack].tolist(), samples.pages[here].tolist(),
+                samples.blocks[here].tolist(), *fields, strict=True):
+            sums = values.get((pages, blocks))
+            if sums is None:
+                sums = values[pages, blocks] = _packed(2, (pages, blocks, pages * page_size))
+            # innermost first
+            one = b"".join((_bytes(1, varints[first:end]), sums, *said))
+            parts.append(_bytes(2, one))
+        yield b"".join(parts)
+
+
+def _names(mappings: dict[str, int], locations: dict[tuple[str, str], int],
+           text: _Numbered) -> bytes:
+    body = bytearray()
     for name, place in mappings.items():
         # has_functions: they are named, and need no symbols looked up
         body += _bytes(3, _number(1, place) + _number(5, text[name]) + _number(7, 1))
@@ -100,13 +172,14 @@ def write(file: BinaryIO, samples: Iterable[Sample], meta: Metadata) -> None:
                        + _bytes(4, _number(1, place)))
         body += _bytes(5, _number(1, place) + _number(2, text[name]) + _number(3, text[name])
                        + _number(4, text[module]))
-    body += _number(9, _time_ns(meta)) + _bytes(11, _number(1, text["pages"])
-                                                + _number(2, text["count"])) + _number(12, 1)
+    return bytes(body)
+
+
+def _about(meta: Metadata, text: _Numbered) -> bytes:
+    body = _number(9, _time_ns(meta)) + _bytes(11, _number(1, text["pages"])
+                                               + _number(2, text["count"])) + _number(12, 1)
     body += b"".join(_packed(13, [text[line]]) for line in _comments(meta))
-    body += _number(14, text["bytes"])
-    strings = b"".join(_bytes(6, one.encode(errors="replace")) for one in text)
-    with gzip.GzipFile(fileobj=file, mode="wb", mtime=0, compresslevel=6) as packed:
-        packed.write(body + strings)
+    return body + _number(14, text["bytes"])
 
 
 def _label(text: _Numbered, name: str, value: str | int | None) -> bytes:
