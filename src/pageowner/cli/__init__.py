@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     # Millions of rows are few objects: looking for garbage among them is most often in vain.
     gc.set_threshold(100_000, 20, 100)
+    # Arrow's own way with memory keeps what was freed, which may be twice what is in use.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     _prepare_streams()
     _catch_signals()
     start = sys.modules.get("pageowner.start")  # not where this is a call of another program's

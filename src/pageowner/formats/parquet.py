@@ -240,4 +240,4 @@ def _sort_by_pfn(columns: dict[str, pa.ChunkedArray]) -> None:
     order = pa.array(np.argsort(columns["pfn"].fill_null(0).to_numpy(), kind="stable"))
     for name, column in columns.items():
         if column.null_count < len(column):
-            columns[name] = column.unify_dictionaries().combine_chunks().take(order)
+            columns[name] = parquet_columns.joined(column).take(order)

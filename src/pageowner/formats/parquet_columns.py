@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,12 +21,25 @@ from pageowner import room
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
 __all__ = ["Columns", "Damaged", "about", "columns"]
 
 _ROW_GROUPS = 10_000  # of 262,144 rows that we write, of 122,880 that DuckDB does
 
 _SMALL = 1 << 16
 """Rows that one thread reads sooner than others are woken."""
+
+_MANY = 1 << 19
+"""Rows from which on one row group is read after another."""
+
+_LARGE = 1 << 25
+"""Bytes of texts from which on they are counted once."""
+
+_HASH = 16
+
+_FEW = 64
+"""Texts that were met before, and are left out."""
 
 _OTHER = 24
 """Bytes a row beside its columns: their order, and the largest column a second time."""
@@ -87,13 +102,87 @@ class Columns:
                 raise TypeError(f"{field.name} is {str(schema.field(field.name).type)[:40]}")
         texts = [field.name for field in known if pa.types.is_dictionary(field.type)]
         _check_room(self._metadata, fields)
+        names = [field.name for field in known]
         with _reading(), _parquet(self._file, metadata=self._metadata,
                                   read_dictionary=texts) as parquet:
-            table = parquet.read(columns=[field.name for field in known],
-                                 use_threads=self._metadata.num_rows > _SMALL)
+            if self._metadata.num_rows <= _MANY:
+                table = parquet.read(columns=names, use_threads=self._metadata.num_rows > _SMALL)
+            else:
+                # Read at once, what is unpacked on the way would be in memory together.
+                table = pa.concat_tables([parquet.read_row_group(place, columns=names)
+                                          for place in range(self._metadata.num_row_groups)])
             # Arrow trusts the numbers of a dictionary column unless asked not to.
             table.validate(full=True)
-        return {field.name: _as(table[field.name], field.type) for field in known}
+        columns = {field.name: _as(table[field.name], field.type) for field in known}
+        del table
+        for field in known:
+            if pa.types.is_dictionary(field.type):
+                columns[field.name] = _unified(columns[field.name])
+        return columns
+
+
+def _unified(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same values with one dictionary for all chunks, distinct texts as they come first.
+
+    Arrow's own way keeps the texts three times. Here equal ones are known by their hash, which
+    cannot be made to meet another text's.
+    """
+    chunks = cast("list[Any]", column.chunks)
+    if sum(chunk.dictionary.nbytes for chunk in chunks) < _LARGE or len(chunks) < 2:
+        return column
+    hashes = pa.concat_arrays([_hashes(chunk.dictionary) for chunk in chunks]).dictionary_encode()
+    places = hashes.indices.to_numpy()
+    new = np.zeros(len(hashes.dictionary) + 1, bool)
+    parts, codes, start = [], [], 0
+    for chunk in chunks:
+        here = places[start:start + len(chunk.dictionary)]
+        start += len(here)
+        first = np.zeros(len(here), bool)
+        first[np.unique(here, return_index=True)[1]] = True
+        first &= ~new[here]
+        new[here] = True
+        parts += _kept(chunk.dictionary, first)
+        codes.append(pa.array(here.astype(np.int32)).take(chunk.indices))
+    whole = pa.concat_arrays(parts)
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(one, whole) for one in codes])
+
+
+def _kept(texts: pa.Array, kept: NDArray[np.bool_]) -> list[pa.Array]:
+    """The texts to be kept; no copy where few are not."""
+    without = np.flatnonzero(~kept)
+    if len(without) > _FEW:
+        return [texts.filter(pa.array(kept))]
+    edges = [-1, *without.tolist(), len(texts)]
+    return [texts.slice(before + 1, end - before - 1) for before, end in pairwise(edges)]
+
+
+def joined(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """The column in one piece."""
+    chunks = cast("list[Any]", column.chunks)
+    if pa.types.is_dictionary(column.type) and len(chunks) > 1 and len(
+            {(one.offset, len(one), *(buffer and buffer.address for buffer in one.buffers()))
+             for one in (chunk.dictionary for chunk in chunks)}) == 1:
+        # of `_unified`: Arrow would unify again
+        return pa.DictionaryArray.from_arrays(
+            pa.concat_arrays([chunk.indices for chunk in chunks]), chunks[0].dictionary)
+    return column.unify_dictionaries().combine_chunks()
+
+
+def _hashes(texts: pa.Array) -> pa.Array:
+    """128 bits of the BLAKE2b of each, null for null."""
+    from hashlib import blake2b
+
+    nulls = texts.is_null().to_numpy(zero_copy_only=False)
+    _, offsets, data = texts.buffers()
+    edges = np.frombuffer(offsets, np.int32)[texts.offset:texts.offset + len(texts) + 1].tolist()
+    whole = memoryview(data or b"")
+    found = b"".join([blake2b(whole[first:end], digest_size=_HASH).digest()
+                      for first, end in pairwise(edges)])
+    flat = pa.FixedSizeBinaryArray.from_buffers(pa.binary(_HASH), len(texts),
+                                                [None, pa.py_buffer(found)])
+    if not nulls.any():
+        return flat
+    return flat.take(pa.array(np.arange(len(texts)), mask=nulls))
 
 
 @contextmanager
