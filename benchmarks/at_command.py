@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 
-from pageowner.tracker import lifecycle
-from pageowner.tracker.lifecycle import Options
+from pageowner.tracker import control
+from pageowner.tracker.control import Options
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
             words = line.split()
             if words[0] == "on":
                 more = {"second_programs": "always"} if "always" in words else {}
-                held.enter_context(lifecycle.tracking(Options(memo="plain" not in words, **more)))
+                held.enter_context(control.tracking(Options(memo="plain" not in words, **more)))
             else:
                 held.close()
             print(words[0], flush=True)

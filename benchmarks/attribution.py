@@ -13,9 +13,10 @@ import sys
 
 from common import may_track
 from mixed_load import rounds as mixed_load
-from pageowner.tracker import lifecycle, memo
-from pageowner.tracker.lifecycle import Options
-from pageowner.tracker.maps import Store
+from pageowner.tracker import control
+from pageowner.tracker.control import Options
+from pageowner.tracker.load import memo
+from pageowner.tracker.read.maps import Store
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def counters(store: Store) -> dict[str, int]:
 
 
 def hit_rate(seconds: float) -> None:
-    with lifecycle.tracking(Options()) as store:
+    with control.tracking(Options()) as store:
         before = counters(store)
         mixed_load(seconds)
         now = {name: value - before[name] for name, value in counters(store).items()}
@@ -48,7 +49,7 @@ def hit_rate(seconds: float) -> None:
 
 
 def checked(hits: int) -> None:
-    with lifecycle.tracking(Options(memo_check=1)) as store:
+    with control.tracking(Options(memo_check=1)) as store:
         while (now := counters(store))["checks"] < hits and not now["differences"]:
             mixed_load(30)
     print(f"\nEvery recognised stack unwound too: {now['checks']:,} compared,"

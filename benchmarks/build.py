@@ -26,9 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import may_track, median
-from pageowner.tracker import lifecycle, memo
-from pageowner.tracker.lifecycle import Options
-from pageowner.tracker.maps import Store
+from pageowner.tracker import control
+from pageowner.tracker.control import Options
+from pageowner.tracker.load import memo
+from pageowner.tracker.read.maps import Store
 
 VERSION = "6.12"
 ARCHIVE = Path(f"/usr/src/linux-source-{VERSION}.tar.xz")
@@ -104,7 +105,7 @@ def parts_of(tree: Path, folders: list[str]) -> list[list[str]]:
 def tracked(way: str) -> contextlib.AbstractContextManager[object]:
     if way == NOTHING:
         return contextlib.nullcontext()
-    return lifecycle.tracking(Options() if way == MEMO else Options(memo=False))
+    return control.tracking(Options() if way == MEMO else Options(memo=False))
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ from pathlib import Path
 import mixed_load
 from common import BIN, Run, folder, median
 from pageowner.errors import PageownerError
-from pageowner.source import read
-from pageowner.tracker import lifecycle
+from pageowner.sources.source import read
+from pageowner.tracker import control
 
 ROUNDS = 5
 
@@ -80,9 +80,9 @@ def _run(command: list[str]) -> Run:
 def main() -> None:
     pageowner = str(BIN / "pageowner")
     try:
-        was_on = lifecycle.is_on() and lifecycle.status().on
+        was_on = control.is_on() and control.status().on
         if not was_on:
-            lifecycle.on()
+            control.on()
     except PageownerError as error:
         raise SystemExit(f"capture: {error}") from error
     try:
@@ -96,7 +96,7 @@ def main() -> None:
                 _measure(pageowner, path)
     finally:
         if not was_on:
-            lifecycle.off()
+            control.off()
 
 
 def _measure(pageowner: str, path: str) -> None:

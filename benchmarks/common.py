@@ -120,11 +120,11 @@ def folder() -> tempfile.TemporaryDirectory[str]:
 
 def may_track() -> bool:
     """Whether tracking can be turned on here; one line says why not."""
-    from pageowner.tracker import lifecycle
+    from pageowner.tracker import control
 
     if os.geteuid() != 0:
         print("skipped: tracking needs root")
-    elif lifecycle.is_on():
+    elif control.is_on():
         print("skipped: tracking is on; turn it off first")
     else:
         return True

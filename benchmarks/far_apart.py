@@ -34,7 +34,7 @@ _HALVES_APART = (64 << 40) // os.sysconf("SC_PAGE_SIZE")
 def measure(tebibytes: float, gap: int) -> dict[str, float]:
     """Seconds of the capture and of frag, and the peak of memory after each, in MiB."""
     from pageowner.analysis.fragmentation import fragmentation
-    from pageowner.tracker import capture, extfrag
+    from pageowner.tracker.read import capture, extfrag
 
     extfrag.events = lambda *_: []  # no such events: the store has no kernel behind it
     with tempfile.TemporaryDirectory(dir="/dev/shm") as place:

@@ -29,10 +29,10 @@ from functools import partial
 from pathlib import Path
 
 from common import ROOT, folder, may_track
-from pageowner.tracker import lifecycle
-from pageowner.tracker.libbpf import libbpf
-from pageowner.tracker.lifecycle import Options
-from pageowner.tracker.maps import RECORD
+from pageowner.tracker import control
+from pageowner.tracker.control import Options
+from pageowner.tracker.load.libbpf import libbpf
+from pageowner.tracker.read.maps import RECORD
 
 ROUNDS = 9
 PASSES = 12
@@ -98,11 +98,11 @@ def programs_of_nothing(image: bytes, names: tuple[str, ...]) -> Iterator[None]:
 
 def ways_to_measure(place: str) -> dict[str, Way]:
     ways: dict[str, Way] = {
-        MEMO: partial(lifecycle.tracking, Options()),
-        "tracker, --plain": partial(lifecycle.tracking, Options(memo=False)),
-        "tracker, 64 frames": partial(lifecycle.tracking, Options(depth=64)),
-        "tracker, --kernel-only": partial(lifecycle.tracking, Options(kernel_only=True)),
-        "tracker, --free": partial(lifecycle.tracking, Options(free_side=True)),
+        MEMO: partial(control.tracking, Options()),
+        "tracker, --plain": partial(control.tracking, Options(memo=False)),
+        "tracker, 64 frames": partial(control.tracking, Options(depth=64)),
+        "tracker, --kernel-only": partial(control.tracking, Options(kernel_only=True)),
+        "tracker, --free": partial(control.tracking, Options(free_side=True)),
     }
     if shutil.which("bpftrace"):
         ways["bpftrace, kstack by pfn"] = bpftrace
@@ -225,7 +225,7 @@ def main() -> None:
         low, cost, high = statistics.quantiles(values, n=4)
         print(f"| {name} | {cost:.0f} | {low:.0f} to {high:.0f} | {100 * cost / base:+.0f} % |"
               f" {cost / ours:.1f} : 1 |")
-    with lifecycle.tracking() as store:
+    with control.tracking() as store:
         frames = sum(end - start for start, end in store.facts["ranges"])
         print(f"\nMemory: {RECORD.itemsize} bytes a page in records,"
               f" {store.memory() / frames:.1f} with all tables,"

@@ -27,9 +27,9 @@ from typing import Any
 import leaking
 from common import BIN, ROOT, may_track
 from pageowner.analysis.leaks import Watch, settling_ns
-from pageowner.tracker import lifecycle
-from pageowner.tracker.maps import open_store
-from pageowner.tracker.watch import Sampler
+from pageowner.tracker import control
+from pageowner.tracker.read.maps import open_store
+from pageowner.tracker.read.watch import Sampler
 
 _LOAD = ROOT / "tests/live"
 _NOISE = ("forks", "copies", "churn", "build")
@@ -197,7 +197,7 @@ def main() -> None:
     if arguments.table or not may_track():
         table(arguments.results)
         return
-    lifecycle.on()
+    control.on()
     try:
         from contextlib import nullcontext
 
@@ -214,7 +214,7 @@ def main() -> None:
                           f" {result.get('saved_place')} of {result.get('saved_claimed')}); load"
                           f" {os.getloadavg()[0]:.1f}; {result['others'][:3]}", flush=True)
     finally:
-        lifecycle.off()
+        control.off()
     table(arguments.results)
 
 

@@ -20,9 +20,11 @@ import numpy as np
 
 from common import may_track
 from mixed_load import rounds as mixed_load
-from pageowner.tracker import lifecycle, memo, timings
-from pageowner.tracker.maps import Store
-from pageowner.tracker.timings import Timing
+from pageowner.tracker import control
+from pageowner.tracker.load import memo
+from pageowner.tracker.read import timings
+from pageowner.tracker.read.maps import Store
+from pageowner.tracker.read.timings import Timing
 
 SAYS = {
     "alloc": "an allocation",
@@ -85,7 +87,7 @@ def learning(stacks: int) -> None:
     reasons = dict.fromkeys(memo.MEMO_COUNTERS, 0)
     trackers = 0
     while found["learn"].events < stacks:
-        with lifecycle.tracking(timed=True) as store:
+        with control.tracking(timed=True) as store:
             read_all(paths)
             found = together(found, timings.read(store))
             for name, value in counters(store).items():
@@ -104,7 +106,7 @@ def main() -> None:
         return
     given = [int(text) for text in sys.argv[1:]] + [60, 10_000][len(sys.argv) - 1 :]
     if given[0]:
-        with lifecycle.tracking(timed=True) as store:
+        with control.tracking(timed=True) as store:
             mixed_load(given[0])
             found = timings.read(store)
         print("Mixed load:\n")

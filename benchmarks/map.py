@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from common import BIN, beside_peer, folder, run, unpacked
-from pageowner.runs import pack
-from pageowner.snapshot import Metadata, Snapshot
+from pageowner.model.pfn_runs import pack
+from pageowner.model.snapshot import Metadata, Snapshot
 
 FRAMES = 1 << 28  # 1 TiB
 BLOCK = 512

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from unittest.mock import patch
 
 from common import may_track
-from pageowner.tracker import lifecycle, waiting
-from pageowner.tracker.maps import open_store
+from pageowner.tracker import control, waiting
+from pageowner.tracker.read.maps import open_store
 
 _MADV_NOHUGEPAGE = 15
 
@@ -96,7 +96,7 @@ def main() -> None:
     if not may_track():
         return
     with patch.object(waiting, "wanted", return_value=[]):
-        lifecycle.on()
+        control.on()
         try:
             print("| load | allocations | missed | frees | missed |")
             print("| --- | --- | --- | --- | --- |")
@@ -111,7 +111,7 @@ def main() -> None:
                 told = [b - a for a, b in zip(before, counted(), strict=True)]
                 print(f"| {name} | {' | '.join(f'{number:,}' for number in told)} |", flush=True)
         finally:
-            lifecycle.off()
+            control.off()
 
 
 if __name__ == "__main__":

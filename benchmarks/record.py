@@ -19,10 +19,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from common import ROOT, may_track, median
-from pageowner.formats import series
-from pageowner.recording import Recorder, owned_folder
-from pageowner.source import read
-from pageowner.tracker import lifecycle
+from pageowner.sources.source import read
+from pageowner.storage import series
+from pageowner.storage.recording import Recorder, owned_folder
+from pageowner.tracker import control
 
 _DAY_S = 86_400
 _EVERY_S = 600
@@ -85,7 +85,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not may_track():
         return
-    lifecycle.on()
+    control.on()
     try:
         fill("/usr")
         with tempfile.TemporaryDirectory() as name:
@@ -100,7 +100,7 @@ def main() -> None:
                     load.kill()
                     load.wait()
     finally:
-        lifecycle.off()
+        control.off()
 
 
 if __name__ == "__main__":

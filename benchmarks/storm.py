@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from common import ROOT, folder, may_track
-from pageowner.tracker import lifecycle
-from pageowner.tracker.maps import open_store
-from pageowner.tracker.untracked import untracked
+from pageowner.tracker import control
+from pageowner.tracker.read.maps import open_store
+from pageowner.tracker.read.untracked import untracked
 
 ROUNDS, SECONDS = 4, 3.0
 _COUNTED = ("allocs", "nested_allocs", "frees", "nested_frees", "bulk")
@@ -80,13 +80,13 @@ def rounds_of(program: str, way: tuple[str, str, str], rounds: int,
             if not tracked:
                 rates[tracked] = storm(program, seconds, way)
                 continue
-            lifecycle.on()
+            control.on()
             try:
                 before = look()
                 rates[tracked] = storm(program, seconds, way)
                 after = look()
             finally:
-                lifecycle.off()
+                control.off()
             for name in told:
                 told[name] += after[name] - before[name]
             unexplained += after["unexplained"]

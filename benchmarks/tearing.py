@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from common import ROOT, folder
 from pageowner.errors import PageownerError
-from pageowner.tracker import reading, requirements
+from pageowner.tracker.load import requirements
+from pageowner.tracker.read import reading
 
 sys.path.insert(0, str(ROOT / "tests/live"))
 

@@ -23,7 +23,7 @@ import time
 
 from common import BIN
 from pageowner.errors import PageownerError
-from pageowner.tracker import lifecycle
+from pageowner.tracker import control
 
 
 def started(command: list[str], width: int, height: int) -> tuple[int, int]:
@@ -87,16 +87,16 @@ def main() -> None:
     parser.add_argument("--by", default="stack")
     args = parser.parse_args()
     try:
-        was_on = lifecycle.is_on()
+        was_on = control.is_on()
         if not was_on:
-            lifecycle.on()
+            control.on()
     except PageownerError as error:
         raise SystemExit(f"top: {error}") from error
     try:
         measure(args)
     finally:
         if not was_on:
-            lifecycle.off()
+            control.off()
 
 
 if __name__ == "__main__":

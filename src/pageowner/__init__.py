@@ -19,17 +19,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pageowner.snapshot import Metadata, Snapshot
-    from pageowner.source import read
+    from pageowner.model.snapshot import Metadata, Snapshot
+    from pageowner.sources.source import read
 
 __all__ = ["Metadata", "PageownerError", "Snapshot", "UsageError", "__version__", "read"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "read": "pageowner.source",
-    "Snapshot": "pageowner.snapshot",
-    "Metadata": "pageowner.snapshot",
+    "read": "pageowner.sources.source",
+    "Snapshot": "pageowner.model.snapshot",
+    "Metadata": "pageowner.model.snapshot",
 }
 
 

@@ -22,14 +22,15 @@ from collections import Counter
 from pathlib import Path
 
 import pageowner
-from pageowner import PageownerError, page_owner_sort
-from pageowner.analysis.count import owners
-from pageowner.counted import Counted
-from pageowner.formats import page_owner, page_owner_stacks
-from pageowner.formats.opening import Opened
-from pageowner.formats.page_owner_grammar import parse_header
-from pageowner.formats.page_owner_parser import NONE, Parser, Raw
-from pageowner.formats.page_owner_text import write
+from pageowner import PageownerError
+from pageowner.analysis.owners_from_counts import owners
+from pageowner.model.counts import Counted
+from pageowner.sort import command
+from pageowner.sources import page_owner, page_owner_stacks
+from pageowner.sources.opening import Opened
+from pageowner.sources.page_owner_grammar import parse_header
+from pageowner.sources.page_owner_parser import NONE, Parser, Raw
+from pageowner.sources.page_owner_text import write
 
 DATA = Path(__file__).parent.parent / "data"
 START = b"Page allocated via order "
@@ -254,7 +255,7 @@ def check_sort(chance: random.Random, text: bytes, folder: Path) -> None:
     (folder / "in").write_bytes(text)
     options = chance.choice(([], ["-a"], ["-m"], ["-n"], ["-p"], ["-P"], ["-s"], ["-t"],
                              ["--cull", "st,n"], ["--pid", "1"], ["--name", "x"]))
-    status = page_owner_sort.main([*options, str(folder / "in"), str(folder / "out")])
+    status = command.main([*options, str(folder / "in"), str(folder / "out")])
     assert status in (0, 1), repr(text)
 
 

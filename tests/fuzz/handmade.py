@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sound import FIRST, SECOND, THIRD, of_dump, of_tracker, written
 
-from pageowner.runs import pack
-from pageowner.snapshot import SCHEMA, Metadata, Snapshot
+from pageowner.model.pfn_runs import pack
+from pageowner.model.snapshot import SCHEMA, Metadata, Snapshot
 
 Make = Callable[[Path], None]
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sound
 
-from pageowner.snapshot import SCHEMA, Metadata, Snapshot
+from pageowner.model.snapshot import SCHEMA, Metadata, Snapshot
 
 _TEXTS = [field.name for field in SCHEMA if pa.types.is_dictionary(field.type)]
 

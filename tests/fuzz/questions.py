@@ -10,9 +10,9 @@ from typing import Any
 
 from pageowner import PageownerError
 from pageowner.analysis import diff, flame, fragmentation, picture, profile
-from pageowner.formats import page_owner_stacks, page_owner_text
 from pageowner.kernel.limits import HIGHEST_ORDER, NODES, PFN_BITS, TIME_BITS
-from pageowner.snapshot import SCHEMA, STATES, Metadata, Snapshot
+from pageowner.model.snapshot import SCHEMA, STATES, Metadata, Snapshot
+from pageowner.sources import page_owner_stacks, page_owner_text
 
 
 def check_promises(snapshot: Snapshot) -> None:
@@ -31,7 +31,7 @@ def check_promises(snapshot: Snapshot) -> None:
 
 
 def _keys(chance: random.Random) -> list[str]:
-    from pageowner.analysis.words import KEYS
+    from pageowner.analysis.filters import KEYS
 
     return chance.sample(KEYS, chance.choice((1, 1, 2, 3)))
 
@@ -118,11 +118,11 @@ def _ask_text(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> Non
 
 def _ask_who(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> None:
     from pageowner.analysis.lookup import covering
-    from pageowner.report import page
+    from pageowner.report import page_view
 
     for pfn in (0, 4096, (1 << 52) - 1):
         rows = snapshot.table.take(covering(snapshot, pfn)).to_pylist()
-        json.dumps(page.to_json(pfn, rows, None))
+        json.dumps(page_view.to_json(pfn, rows, None))
 
 
 def _ask_leaks(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> None:

@@ -35,7 +35,7 @@ from questions import ASKED, check_message, check_promises
 import pageowner
 from pageowner import PageownerError
 from pageowner.analysis.shorten import shortened
-from pageowner.formats import series
+from pageowner.storage import series
 
 SECONDS = 20
 """Of an input's own time; sound ones take some milliseconds."""

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pageowner.runs import pack
-from pageowner.snapshot import SCHEMA, Metadata, Snapshot
+from pageowner.model.pfn_runs import pack
+from pageowner.model.snapshot import SCHEMA, Metadata, Snapshot
 
 FIRST, SECOND, THIRD = (f"20260102T03040{at}.000Z.parquet" for at in (5, 6, 7))
 """Files of a folder of captures."""

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from pageowner.errors import PageownerError
-from pageowner.tracker import requirements
-from pageowner.tracker.libbpf import BpfError, Libbpf
-from pageowner.tracker.loading import Sizes, Tracker
+from pageowner.tracker.load import requirements
+from pageowner.tracker.load.libbpf import BpfError, Libbpf
+from pageowner.tracker.load.loading import Sizes, Tracker
 
 
 @pytest.fixture(scope="session")
@@ -30,21 +30,21 @@ def bpf() -> Libbpf:
 @pytest.fixture(scope="module")
 def tracking(bpf: Libbpf) -> Iterator[None]:
     """Tracking is on for the tests of a module, and off afterwards."""
-    from pageowner.tracker import lifecycle
+    from pageowner.tracker import control
 
-    if lifecycle.is_on():
+    if control.is_on():
         pytest.skip("tracking is on on this machine; a test would have to turn it off")
-    lifecycle.on()
+    control.on()
     yield
-    lifecycle.off()
+    control.off()
 
 
 @pytest.fixture
 def off(bpf: Libbpf) -> Iterator[None]:
     """Tracking is off before and after; one that somebody else started is left alone."""
-    from pageowner.tracker import lifecycle
+    from pageowner.tracker import control
 
-    if lifecycle.is_on():
+    if control.is_on():
         pytest.skip("tracking is on on this machine; a test would have to turn it off")
     yield
-    lifecycle.off()
+    control.off()

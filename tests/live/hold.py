@@ -170,7 +170,7 @@ def _address(area: mmap.mmap) -> int:
 
 def bpf(pages: int, _: str) -> Maps:
     """A BPF array."""
-    from pageowner.tracker.libbpf import libbpf
+    from pageowner.tracker.load.libbpf import libbpf
 
     held.append(libbpf().create_array("hold", PAGE, pages))
     return []
@@ -183,7 +183,7 @@ def main() -> None:
     if what in ("bpf", "file"):
         import numpy  # noqa: F401  what is imported is not counted
 
-        import pageowner.tracker.libbpf  # noqa: F401
+        import pageowner.tracker.load.libbpf  # noqa: F401
     if len(sys.argv) > 4 and sys.argv[4]:
         with open(f"{sys.argv[4]}/cgroup.procs", "w") as procs:
             procs.write(str(os.getpid()))

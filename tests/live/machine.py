@@ -12,8 +12,8 @@ import numpy as np
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import cgroups
-from pageowner.snapshot import STATES, Snapshot
-from pageowner.tracker.maps import open_store
+from pageowner.model.snapshot import STATES, Snapshot
+from pageowner.tracker.read.maps import open_store
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 NOPAGE, BUDDY = 1 << 20, 1 << 10

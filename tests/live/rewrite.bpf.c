@@ -4,7 +4,7 @@
  * written: all fields follow from a serial number, which stands where the time does. It writes with
  * what the hooks write with (store.bpf.h).
  */
-#include "../../src/pageowner/tracker/page_owner.bpf.c"
+#include "../../src/pageowner/tracker/bpf/page_owner.bpf.c"
 
 /* Between two writes a record is given up at times, as by a free or by a larger block. */
 GLOBAL int rewrite_one(u64 pfn, u64 serial)

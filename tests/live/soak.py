@@ -19,9 +19,9 @@ from pathlib import Path
 from machine import Frees, KernelLog, known_frames, memory_cgroup, pages_by_state
 
 from pageowner.errors import PageownerError
-from pageowner.snapshot import STATES, Snapshot
-from pageowner.source import read
-from pageowner.tracker import lifecycle
+from pageowner.model.snapshot import STATES, Snapshot
+from pageowner.sources.source import read
+from pageowner.tracker import control
 
 _MIB = 1 << 20
 _PRESSURE = 64 * _MIB
@@ -53,9 +53,9 @@ def capture(path: Path) -> tuple[Snapshot, float]:
 
 def run(minutes: float, every: float) -> int:
     log = KernelLog()
-    was_on = lifecycle.is_on()
+    was_on = control.is_on()
     if not was_on:
-        lifecycle.on()
+        control.on()
     failures: list[str] = []
     known = known_frames()
     frees = Frees()
@@ -84,7 +84,7 @@ def run(minutes: float, every: float) -> int:
                 load.wait()
     finally:
         if not was_on:
-            lifecycle.off()
+            control.off()
         log.close()
     for failure in failures:
         print(failure)

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pageowner.tracker import loading
-from pageowner.tracker.libbpf import Libbpf
-from pageowner.tracker.loading import Sizes, Tracker
-from pageowner.tracker.maps import OWNED, WRITTEN
+from pageowner.tracker.load import loading
+from pageowner.tracker.load.libbpf import Libbpf
+from pageowner.tracker.load.loading import Sizes, Tracker
+from pageowner.tracker.read.maps import OWNED, WRITTEN
 
 ROOT = Path(__file__).parents[2]
 FRAMES, WRITES = 512, 1000

@@ -23,9 +23,9 @@ from machine import (
 )
 
 from pageowner.errors import PageownerError
-from pageowner.hook_states import is_whole
 from pageowner.kernel import pageflags
-from pageowner.snapshot import STATES, Snapshot
+from pageowner.model.hook_states import is_whole
+from pageowner.model.snapshot import STATES, Snapshot
 
 _LOAD_SECONDS = 6
 
@@ -42,7 +42,7 @@ class Taken:
 
 
 def _take(frees: Frees | None) -> Taken:
-    from pageowner.source import read
+    from pageowner.sources.source import read
 
     free, done = [free_frames()], threading.Event()
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from pageowner.tracker import reading
-from pageowner.tracker.libbpf import Libbpf
-from pageowner.tracker.loading import HOOK_NUMBERS, Sizes, Tracker, add_memory
-from pageowner.tracker.maps import OWNED, SPARES, Store
+from pageowner.tracker.load.libbpf import Libbpf
+from pageowner.tracker.load.loading import HOOK_NUMBERS, Sizes, Tracker, add_memory
+from pageowner.tracker.read import reading
+from pageowner.tracker.read.maps import OWNED, SPARES, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

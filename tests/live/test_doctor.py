@@ -8,16 +8,16 @@ import time
 import pytest
 
 from pageowner.kernel.kallsyms import Lines
+from pageowner.report.status_view import draw_findings
 from pageowner.report.terminal import Paper
-from pageowner.report.tracking import draw_findings
-from pageowner.tracker import doctor, lifecycle
-from pageowner.tracker.hooks import LOST, attach_optional
-from pageowner.tracker.libbpf import Libbpf
-from pageowner.tracker.loading import Sizes, Tracker
+from pageowner.tracker import control, doctor
+from pageowner.tracker.load.hooks import LOST, attach_optional
+from pageowner.tracker.load.libbpf import Libbpf
+from pageowner.tracker.load.loading import Sizes, Tracker
 
 
 def test_doctor_tries_each_thing_and_leaves_nothing(bpf: Libbpf) -> None:
-    was_on = lifecycle.is_on()
+    was_on = control.is_on()
     programs = bpf.loaded_names().count("on_alloc")
     found = {finding.name: finding for finding in doctor.doctor()}
     assert found["raw tracepoints"].ok
@@ -31,7 +31,7 @@ def test_doctor_tries_each_thing_and_leaves_nothing(bpf: Libbpf) -> None:
     while bpf.loaded_names().count("on_alloc") > programs and time.monotonic() < deadline:
         time.sleep(0.1)
     assert bpf.loaded_names().count("on_alloc") <= programs
-    assert lifecycle.is_on() == was_on
+    assert control.is_on() == was_on
 
 
 def test_a_file_that_tracking_does_not_need_makes_no_gap(

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from machine import mapped_frames
 
-from pageowner.snapshot import Snapshot
-from pageowner.tracker import lifecycle
-from pageowner.tracker.capture import capture
-from pageowner.tracker.last_free import last_frees
-from pageowner.tracker.maps import open_store
+from pageowner.model.snapshot import Snapshot
+from pageowner.tracker import control
+from pageowner.tracker.read.capture import capture
+from pageowner.tracker.read.last_free import last_frees
+from pageowner.tracker.read.maps import open_store
 
 PAGES = 1 << 16
 
@@ -40,9 +40,9 @@ os._exit(0)
 @pytest.fixture
 def freed_by() -> Iterator[tuple[int, np.ndarray]]:
     """A process that has ended, and the page frames it had until then; tracked with --free."""
-    if lifecycle.is_on():
+    if control.is_on():
         pytest.skip("tracking is on on this machine; a test would have to turn it off")
-    lifecycle.on(lifecycle.Options(free_side=True))
+    control.on(control.Options(free_side=True))
     try:
         with subprocess.Popen([sys.executable, "-c", HOLD], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True) as holder:
@@ -52,7 +52,7 @@ def freed_by() -> Iterator[tuple[int, np.ndarray]]:
             holder.communicate("\n")
         yield holder.pid, np.sort(pfns)
     finally:
-        lifecycle.off()
+        control.off()
 
 
 def who(*pfns: int) -> tuple[int, str]:
@@ -98,10 +98,10 @@ def test_a_free_page_says_who_freed_it(freed_by: tuple[int, np.ndarray]) -> None
 
 @pytest.mark.usefixtures("bpf")
 def test_an_owned_page_says_when_it_was_freed_before() -> None:
-    if lifecycle.is_on():
+    if control.is_on():
         pytest.skip("tracking is on on this machine; a test would have to turn it off")
     allowed = os.sched_getaffinity(0)
-    lifecycle.on(lifecycle.Options(free_side=True))
+    control.on(control.Options(free_side=True))
     try:
         # On one CPU, whose own list of free pages gives first what it got last.
         os.sched_setaffinity(0, {min(allowed)})
@@ -114,7 +114,7 @@ def test_an_owned_page_says_when_it_was_freed_before() -> None:
         memory.close()
     finally:
         os.sched_setaffinity(0, allowed)
-        lifecycle.off()
+        control.off()
 
 
 def touched(pages: int) -> tuple[int, mmap.mmap]:

@@ -20,10 +20,12 @@ from machine import mapped_frames
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.memory_ranges import ram_ranges
-from pageowner.tracker import lifecycle, loading, maps, survey
-from pageowner.tracker.capture import capture
-from pageowner.tracker.libbpf import _PRINT, BpfError, Libbpf
-from pageowner.tracker.maps import PIN_DIRECTORY, Store, open_store
+from pageowner.tracker import control
+from pageowner.tracker.load import loading
+from pageowner.tracker.load.libbpf import _PRINT, BpfError, Libbpf
+from pageowner.tracker.read import maps, survey
+from pageowner.tracker.read.capture import capture
+from pageowner.tracker.read.maps import PIN_DIRECTORY, Store, open_store
 
 ROUNDS = int(os.environ.get("PAGEOWNER_KILL_ROUNDS", "3"))
 
@@ -85,14 +87,14 @@ def kernel_memory() -> int:
 
 
 def child(word: str) -> subprocess.Popen[bytes]:
-    code = f"from pageowner.tracker import lifecycle; print(lifecycle.{word}())"
+    code = f"from pageowner.tracker import control; print(control.{word}())"
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE)
 
 
 @pytest.mark.usefixtures("off")
 def test_on_tracks_and_off_leaves_nothing(bpf: Libbpf) -> None:
-    now = lifecycle.on()
+    now = control.on()
     assert now.on
     assert not now.already_on
     assert now.hooks["mm_page_alloc"] == now.hooks["mm_page_free"] == "active"
@@ -105,7 +107,7 @@ def test_on_tracks_and_off_leaves_nothing(bpf: Libbpf) -> None:
         assert store.counters()["allocs"] > allocs
     ids = pinned(bpf)
     assert len(ids) > 10
-    assert lifecycle.off()
+    assert control.off()
     assert not os.path.exists(PIN_DIRECTORY)
     assert left(bpf, ids) == set()
 
@@ -116,24 +118,24 @@ def _mem_total() -> int:
 
 @pytest.mark.usefixtures("off")
 def test_on_when_on_says_so_and_names_what_differs() -> None:
-    lifecycle.on(lifecycle.Options(depth=8))
-    again = lifecycle.on(lifecycle.Options(depth=8))
+    control.on(control.Options(depth=8))
+    again = control.on(control.Options(depth=8))
     assert again.already_on
     with pytest.raises(PageownerError, match="already with --depth 8, not with --depth 32;"):
-        lifecycle.on(lifecycle.Options(depth=32))
-    assert lifecycle.status().options.depth == 8
+        control.on(control.Options(depth=32))
+    assert control.status().options.depth == 8
 
 
 @pytest.mark.usefixtures("off")
 def test_records_of_another_version_are_refused_and_off_ends_them(
         monkeypatch: pytest.MonkeyPatch) -> None:
-    lifecycle.on()
+    control.on()
     monkeypatch.setattr(maps, "identity", lambda: "another")
-    for ask in (lifecycle.status, lifecycle.on, capture):
+    for ask in (control.status, control.on, capture):
         with pytest.raises(PageownerError, match=r"another version .* pageowner off, then on"):
             ask()
-    assert lifecycle.off()
-    assert not lifecycle.is_on()
+    assert control.off()
+    assert not control.is_on()
 
 
 @pytest.mark.usefixtures("off")
@@ -142,12 +144,12 @@ def test_options_that_cannot_be_are_usage_errors(bpf: Libbpf) -> None:
     for wrong in ({"depth": 0}, {"depth": 65}, {"sample": 0}, {"min_order": -1},
                   {"tgid": 1 << 30}):
         with pytest.raises(UsageError):
-            lifecycle.on(lifecycle.Options(**wrong))
+            control.on(control.Options(**wrong))
 
 
 @pytest.mark.usefixtures("off", "bpf")
 def test_off_without_on_does_nothing() -> None:
-    assert lifecycle.off() is False
+    assert control.off() is False
 
 
 @pytest.mark.usefixtures("off")
@@ -178,27 +180,27 @@ def test_an_interrupt_while_libbpf_speaks_is_not_lost(
     bpf.lib.libbpf_set_print(bpf._print)
     try:
         with pytest.raises(KeyboardInterrupt):
-            lifecycle.on()
+            control.on()
     finally:
         monkeypatch.undo()
         bpf.lib.libbpf_set_print(bpf._print)
     assert ends
     assert not os.path.exists(f"{PIN_DIRECTORY}-new")
-    assert not lifecycle.is_on()
+    assert not control.is_on()
 
 
 @pytest.mark.usefixtures("off")
 @pytest.mark.parametrize("name", ["new", "old"])
 def test_what_a_killed_process_left_is_told_and_removed(bpf: Libbpf, name: str) -> None:
-    assert not lifecycle.status().left
-    lifecycle.on()
+    assert not control.status().left
+    control.on()
     ids = pinned(bpf)
     os.rename(PIN_DIRECTORY, f"{PIN_DIRECTORY}-{name}")
-    status = lifecycle.status()
+    status = control.status()
     assert status.left
     assert not status.on
-    assert lifecycle.off()
-    assert not lifecycle.status().left
+    assert control.off()
+    assert not control.status().left
     assert not os.path.exists(f"{PIN_DIRECTORY}-{name}")
     assert left(bpf, ids) == set()
 
@@ -208,21 +210,21 @@ def test_kill_at_any_moment_is_mended(bpf: Libbpf) -> None:
     seed = random.randrange(1 << 32)
     rng = random.Random(seed)
     started = time.monotonic()
-    size = lifecycle.on().memory_bytes
+    size = control.on().memory_bytes
     usual = time.monotonic() - started
     ids = pinned(bpf)
-    lifecycle.off()
+    control.off()
     assert left(bpf, ids) == set()
     before = kernel_memory()
     for number in range(ROUNDS):
         where = f"round {number} of seed {seed}"
         ids |= _killed("on", rng.uniform(0, usual * 1.2))
         if rng.random() < 0.3:
-            assert lifecycle.on().on, where
-        if lifecycle.is_on():
+            assert control.on().on, where
+        if control.is_on():
             ids |= pinned(bpf)
             ids |= _killed("off", rng.uniform(0.2, 0.6))
-        lifecycle.off()
+        control.off()
         for directory in (PIN_DIRECTORY, PIN_DIRECTORY + "-new", PIN_DIRECTORY + "-old"):
             assert not os.path.exists(directory), where
     assert left(bpf, ids) == set(), f"seed {seed}"
@@ -262,29 +264,29 @@ def test_memory_added_since_is_covered_by_the_next_capture(
     left, added = ((middle, after), (first, middle)) if low else ((first, middle), (middle, after))
     fewer = sorted([*(one for one in ranges if one != largest), left])
     with monkeypatch.context() as patch:
-        patch.setattr(lifecycle, "ram_ranges", lambda: fewer)
-        before = lifecycle.on()
+        patch.setattr(control, "ram_ranges", lambda: fewer)
+        before = control.on()
         # It is there for the programs, of course: what they see of it goes to the spares, and
         # these alone are made spans. Held, no more of them are taken meanwhile.
         with open_store() as store:
             store.bpf.run(store.fd("hold_spares"), 0)
             taken = store.taken_spares()
-        assert lifecycle.cover() == len(taken)
-        assert lifecycle.status().frames == before.frames
+        assert control.cover() == len(taken)
+        assert control.status().frames == before.frames
     frames = sum(capture().meta.frames.values())
     assert frames > before.frames
-    now = lifecycle.status()
+    now = control.status()
     assert now.frames == sum(end - start for start, end in ranges) > before.frames
     assert now.memory_bytes > before.memory_bytes
-    assert lifecycle.cover() == 0
+    assert control.cover() == 0
     memory = [mmap.mmap(-1, 1 << 20) for _ in range(64)]
     for one in memory:
         one.write(bytes(1 << 20))
-    outside = lifecycle.status().counters["out_of_range"]
+    outside = control.status().counters["out_of_range"]
     rows = capture().select(tgid=os.getpid(), state="owned")
     pfn = rows.table["pfn"].to_numpy()
     assert ((pfn >= added[0]) & (pfn < added[1])).any()
-    assert lifecycle.status().counters["out_of_range"] == outside
+    assert control.status().counters["out_of_range"] == outside
 
 
 @pytest.mark.usefixtures("off", "bpf")
@@ -292,15 +294,15 @@ def test_memory_added_since_is_covered_by_the_next_capture(
 @pytest.mark.parametrize("word", ["_span", "unused", "missed"])
 def test_a_capture_during_which_tracking_ends_says_so(
         word: str, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    lifecycle.on()
+    control.on()
     owner = survey._Walk if word == "_span" else Store
     real = getattr(owner, word)
 
     def ending(*arguments: Any) -> Any:
         monkeypatch.undo()
-        lifecycle.off()
+        control.off()
         if again:
-            lifecycle.on()
+            control.on()
         return real(*arguments)
 
     monkeypatch.setattr(owner, word, ending)
@@ -313,18 +315,18 @@ def test_few_file_descriptors_are_enough(bpf: Libbpf, monkeypatch: pytest.Monkey
     # A machine with 256 GiB has 1,024 spans, and a process may have 1,024 files.
     monkeypatch.setattr(loading, "_AT_ONCE", 8)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lifecycle.on(lifecycle.Options(free_side=True))
-    lifecycle.off()
+    control.on(control.Options(free_side=True))
+    control.off()
     limit = 64  # left to us, wherever the files that are open have their numbers
     for used in sorted(map(int, os.listdir("/proc/self/fd"))):
         limit += used < limit
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     try:
-        lifecycle.on(lifecycle.Options(free_side=True))
+        control.on(control.Options(free_side=True))
         with open_store() as store:
             spans = len(store.spans) + len(store.freed)
             assert sum(map(int, capture(store).meta.frames.values()))
-        assert lifecycle.status().pages["owned"]
+        assert control.status().pages["owned"]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if spans < 64:
@@ -372,9 +374,10 @@ def test_other_namespaces_are_refused_in_words(
 def test_what_is_not_mounted_is_mounted(bpf: Libbpf, place: str, there: str, mount: str) -> None:
     """In a mount namespace of its own, where there is none."""
     assert bpf
-    code = ("from pageowner.tracker import lifecycle, requirements as r;"
+    code = ("from pageowner.tracker import control;"
+            "from pageowner.tracker.load import requirements as r;"
             f"assert not r.{there}(); assert r.{mount}(); assert r.{there}();"
-            f"assert not r.{mount}(); assert lifecycle.off() is False")
+            f"assert not r.{mount}(); assert control.off() is False")
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c",
          f'for place in {place}; do while umount "$place" 2>/dev/null; do :; done; done;'

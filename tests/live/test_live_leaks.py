@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from pageowner.analysis.keys import blocks_pages
-from pageowner.tracker.capture import capture
-from pageowner.tracker.maps import open_store
-from pageowner.tracker.watch import Sampler
+from pageowner.tracker.read.capture import capture
+from pageowner.tracker.read.maps import open_store
+from pageowner.tracker.read.watch import Sampler
 
 pytestmark = pytest.mark.usefixtures("bpf", "tracking")
 

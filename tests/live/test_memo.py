@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 
 from pageowner.kernel.kallsyms import Lines
-from pageowner.tracker import lifecycle, memo, timings
-from pageowner.tracker.libbpf import Libbpf
-from pageowner.tracker.lifecycle import Options
-from pageowner.tracker.loading import Sizes, Tracker
-from pageowner.tracker.maps import Store, map_array, stack_type
+from pageowner.tracker import control
+from pageowner.tracker.control import Options
+from pageowner.tracker.load import memo
+from pageowner.tracker.load.libbpf import Libbpf
+from pageowner.tracker.load.loading import Sizes, Tracker
+from pageowner.tracker.read import timings
+from pageowner.tracker.read.maps import Store, map_array, stack_type
 
 pytestmark = pytest.mark.usefixtures("bpf")
 
@@ -72,7 +74,7 @@ def all_checked(store: Store) -> dict[str, int]:
 
 @pytest.mark.parametrize("depth", [1, 16, 64])
 def test_every_recognised_stack_is_what_the_unwinder_finds(tmp_path: Path, depth: int) -> None:
-    with lifecycle.tracking(Options(memo_check=1, depth=depth)) as store:
+    with control.tracking(Options(memo_check=1, depth=depth)) as store:
         needs_memo(store)
         varied_load(tmp_path)
         now = all_checked(store)
@@ -82,7 +84,7 @@ def test_every_recognised_stack_is_what_the_unwinder_finds(tmp_path: Path, depth
 
 
 def test_nearly_all_stacks_are_recognised(tmp_path: Path) -> None:
-    with lifecycle.tracking() as store:
+    with control.tracking() as store:
         needs_memo(store)
         varied_load(tmp_path)
         before = counters(store)
@@ -93,7 +95,7 @@ def test_nearly_all_stacks_are_recognised(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("check", "least", "most"), [(0, 0, 0), (1 / 16, 1 / 32, 1 / 8)])
 def test_as_many_are_checked_as_asked_for(check: float, least: float, most: float) -> None:
-    with lifecycle.tracking(Options(memo_check=check)) as store:
+    with control.tracking(Options(memo_check=check)) as store:
         needs_memo(store)
         touch()
         now = counters(store)
@@ -103,10 +105,10 @@ def test_as_many_are_checked_as_asked_for(check: float, least: float, most: floa
 
 def test_learning_that_takes_long_goes_on_the_next_time(tmp_path: Path,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
-    filters = lifecycle._filters
-    monkeypatch.setattr(lifecycle, "_filters", lambda options: {**filters(options),
+    filters = control._filters
+    monkeypatch.setattr(control, "_filters", lambda options: {**filters(options),
                                                                 "most_looked": 600})
-    with lifecycle.tracking(Options(memo_check=1)) as store:
+    with control.tracking(Options(memo_check=1)) as store:
         needs_memo(store)
         varied_load(tmp_path)
         first = counters(store)
@@ -123,7 +125,7 @@ def test_learning_that_takes_long_goes_on_the_next_time(tmp_path: Path,
 
 
 def test_what_takes_long_is_timed_where_it_is_asked_for(tmp_path: Path) -> None:
-    with lifecycle.tracking(timed=True) as store:
+    with control.tracking(timed=True) as store:
         varied_load(tmp_path)
         found = timings.read(store)
         now, memos = store.counters(), counters(store)
@@ -133,13 +135,13 @@ def test_what_takes_long_is_timed_where_it_is_asked_for(tmp_path: Path) -> None:
     if store.facts["memo"] == "on":
         assert 0 < found["learn"].events <= memos["misses"]
         assert 0 < found["learn"].quantile(0.5) <= found["learn"].longest
-    with lifecycle.tracking() as store, pytest.raises(ValueError, match="does not keep"):
+    with control.tracking() as store, pytest.raises(ValueError, match="does not keep"):
         timings.read(store)
 
 
 def test_a_wrong_stack_turns_the_memo_off_at_once() -> None:
     """Make every stack in the depot another, behind the memo's back."""
-    with lifecycle.tracking(Options(memo_check=1)) as store:
+    with control.tracking(Options(memo_check=1)) as store:
         needs_memo(store)
         touch()
         assert counters(store)["differences"] == 0
@@ -158,7 +160,7 @@ def test_a_wrong_stack_turns_the_memo_off_at_once() -> None:
 
 
 def test_without_it_each_stack_is_unwound() -> None:
-    with lifecycle.tracking(Options(memo=False)) as store:
+    with control.tracking(Options(memo=False)) as store:
         touch()
         assert not any(counters(store).values())
         assert store.facts["memo"] == "off"
@@ -167,7 +169,7 @@ def test_without_it_each_stack_is_unwound() -> None:
 
 def test_a_program_that_is_not_on_a_stack_gets_none_from_it(bpf: Libbpf) -> None:
     """BPF_PROG_TEST_RUN has its arguments elsewhere in memory."""
-    plan = lifecycle._plan_memo(bpf, Options(), Lines.read())
+    plan = control._plan_memo(bpf, Options(), Lines.read())
     if plan.why_not:
         pytest.skip(f"this kernel has no memo: {plan.why_not}")
     with Tracker(bpf, Sizes(12, 64, 64, 256), 16, {}, memo=plan) as tracker:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pageowner.tracker.libbpf import Libbpf
-from pageowner.tracker.loading import HOOK_NUMBERS, Sizes, Tracker
-from pageowner.tracker.maps import (
+from pageowner.tracker.load.libbpf import Libbpf
+from pageowner.tracker.load.loading import HOOK_NUMBERS, Sizes, Tracker
+from pageowner.tracker.read.maps import (
     EARLY,
     EARLY_WORD,
     FILTERED,

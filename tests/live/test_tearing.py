@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import tearing
-from pageowner.tracker import reading
-from pageowner.tracker.libbpf import Libbpf
+from pageowner.tracker.load.libbpf import Libbpf
+from pageowner.tracker.read import reading
 
 READS = 10_000_000
 

@@ -17,15 +17,15 @@ from contextlib import contextmanager
 
 import pytest
 
+from pageowner.analysis.filters import Filter
 from pageowner.analysis.live import Live, Look, question
 from pageowner.analysis.owners import owners
-from pageowner.analysis.words import Filter
-from pageowner.hook_states import is_whole
 from pageowner.kernel import pageflags
-from pageowner.tracker import lifecycle
-from pageowner.tracker.capture import capture
-from pageowner.tracker.maps import open_store
-from pageowner.tracker.tally import Tally
+from pageowner.model.hook_states import is_whole
+from pageowner.tracker import control
+from pageowner.tracker.read.capture import capture
+from pageowner.tracker.read.live_counts import Tally
+from pageowner.tracker.read.maps import open_store
 
 MIB = 1 << 20
 SIZE = 64 * MIB
@@ -138,7 +138,7 @@ def test_the_header_accounts_for_all_memory(tally: Tally) -> None:
     health = tally.health
     managed = sum(zone.managed for zone in tally.zones.zones)
     assert sum(health.pages.values()) == pytest.approx(managed, rel=0.01)
-    status = lifecycle.status()
+    status = control.status()
     assert health.hooks == sum(map(is_whole, status.hooks.values()))
     assert health.memory == status.memory_bytes
     assert health.allocs > 0
@@ -226,11 +226,11 @@ def test_the_screen_needs_all_of_the_terminal(tracking: None, tmp_path: object) 
 def test_off_while_it_runs_is_told_and_no_more(tracking: None) -> None:
     terminal = Terminal("--every", "0.3")
     assert terminal.until(b"owned")
-    lifecycle.off()
+    control.off()
     try:
         assert terminal.ended() == 1
     finally:
-        lifecycle.on()
+        control.on()
     told = terminal.shown.partition(RESTORED)[2]
     # broken between words where the terminal ends
     assert b" ".join(told.split()).endswith(

@@ -16,21 +16,23 @@ import numpy as np
 import pytest
 from machine import mapped_frames
 
-from pageowner.hook_states import ATTACHED, is_whole
 from pageowner.kernel.memory_ranges import ram_ranges
-from pageowner.tracker import lifecycle, provoke, reading
-from pageowner.tracker.capture import capture
-from pageowner.tracker.early import read_flags
-from pageowner.tracker.libbpf import Libbpf
-from pageowner.tracker.lifecycle import Options
-from pageowner.tracker.loading import (
+from pageowner.model.hook_states import ATTACHED, is_whole
+from pageowner.tracker import control
+from pageowner.tracker.control import Options
+from pageowner.tracker.load import provoke
+from pageowner.tracker.load.libbpf import Libbpf
+from pageowner.tracker.load.loading import (
     HOOK_NUMBERS,
     Tracker,
     add_spans,
     find_vmemmap,
     sizes_for,
 )
-from pageowner.tracker.maps import FILTERED, OWNED, RECORD, TASK_SLOT, Store
+from pageowner.tracker.read import reading
+from pageowner.tracker.read.capture import capture
+from pageowner.tracker.read.early import read_flags
+from pageowner.tracker.read.maps import FILTERED, OWNED, RECORD, TASK_SLOT, Store
 
 pytestmark = pytest.mark.usefixtures("bpf")
 
@@ -66,7 +68,7 @@ def write_file(name: str) -> int:
 
 
 def test_pages_have_their_task_and_stack_and_go_when_freed() -> None:
-    with lifecycle.tracking() as store:
+    with control.tracking() as store:
         memory = touch(PAGES)
         mine = owned(store)
         held = pages_of(store, mine, os.getpid())
@@ -84,7 +86,7 @@ def test_pages_have_their_task_and_stack_and_go_when_freed() -> None:
 
 def test_pages_stay_with_a_task_that_has_ended() -> None:
     name = f"/dev/shm/pageowner-test-{os.getpid()}"
-    with lifecycle.tracking() as store:
+    with control.tracking() as store:
         try:
             pid = write_file(name)
             held = pages_of(store, owned(store), pid)
@@ -97,7 +99,7 @@ def test_pages_stay_with_a_task_that_has_ended() -> None:
 
 def test_pages_in_use_before_are_early_and_leave_that_state_when_freed() -> None:
     memory = touch(PAGES)
-    with lifecycle.tracking() as store:
+    with control.tracking() as store:
         before = reading.pages_by_state(store.spans)["early"]
         freed = store.counters()["early_freed"]
         memory.close()
@@ -106,7 +108,7 @@ def test_pages_in_use_before_are_early_and_leave_that_state_when_freed() -> None
 
 
 def test_a_fork_storm_reuses_the_task_table_and_misattributes_nothing() -> None:
-    with lifecycle.tracking(Options(tasks=128)) as store:
+    with control.tracking(Options(tasks=128)) as store:
         for _ in range(40):
             children = [subprocess.Popen(["true"]) for _ in range(20)]
             for child in children:
@@ -125,7 +127,7 @@ def test_a_fork_storm_reuses_the_task_table_and_misattributes_nothing() -> None:
 
 
 def test_full_tables_are_counted_and_pages_stay_tracked() -> None:
-    with lifecycle.tracking(Options(stacks=2, tasks=2)) as store:
+    with control.tracking(Options(stacks=2, tasks=2)) as store:
         memory = touch(256)
         subprocess.run([sys.executable, "-c", "import json"], check=True)
         counters = store.counters()
@@ -137,7 +139,7 @@ def test_full_tables_are_counted_and_pages_stay_tracked() -> None:
 
 
 def test_kernel_only_leaves_out_user_memory_but_keeps_the_account() -> None:
-    with lifecycle.tracking(Options(kernel_only=True)) as store:
+    with control.tracking(Options(kernel_only=True)) as store:
         memory = touch(PAGES)
         assert not (owned(store)["gfp_mask"] & USER == USER).any()
         assert reading.pages_by_state(store.spans)["filtered"] >= PAGES
@@ -146,10 +148,10 @@ def test_kernel_only_leaves_out_user_memory_but_keeps_the_account() -> None:
 
 
 def test_min_order_and_sample_choose_by_block() -> None:
-    with lifecycle.tracking(Options(min_order=1)) as store:
+    with control.tracking(Options(min_order=1)) as store:
         touch(64).close()
         assert owned(store)["order"].min(initial=9) >= 1
-    with lifecycle.tracking(Options(sample=8)) as store:
+    with control.tracking(Options(sample=8)) as store:
         memory = touch(PAGES * 4)
         states = reading.pages_by_state(store.spans)
         share = states["owned"] / (states["owned"] + states["filtered"])
@@ -158,7 +160,7 @@ def test_min_order_and_sample_choose_by_block() -> None:
 
 
 def test_only_one_process_is_chosen() -> None:
-    with lifecycle.tracking(Options(tgid=os.getpid())) as store:
+    with control.tracking(Options(tgid=os.getpid())) as store:
         memory = touch(PAGES)
         subprocess.run(["true"], check=True)
         records = owned(store)
@@ -180,7 +182,7 @@ def test_only_one_cgroup_is_chosen_with_those_below_it() -> None:
         pytest.skip(f"no cgroup can be made: {error}")
     name = f"/dev/shm/pageowner-test-{os.getpid()}"
     try:
-        with lifecycle.tracking(Options(cgroup=group.name)) as store:
+        with control.tracking(Options(cgroup=group.name)) as store:
             script = (f"echo $$ >{group}/below/cgroup.procs && exec dd if=/dev/zero of={name}"
                       f" bs=1M count={PAGES // 256} status=none")
             with subprocess.Popen(["sh", "-c", script]) as writer:
@@ -204,7 +206,7 @@ def test_only_one_cgroup_is_chosen_with_those_below_it() -> None:
 
 
 def test_the_free_side_names_who_freed() -> None:
-    with lifecycle.tracking(Options(free_side=True)) as store:
+    with control.tracking(Options(free_side=True)) as store:
         memory = touch(PAGES)
         with memoryview(memory) as view:
             at = np.frombuffer(view, "u1").ctypes.data
@@ -229,7 +231,7 @@ def test_the_free_side_names_who_freed() -> None:
 
 def test_frames_outside_the_store_are_counted_until_they_are_covered(bpf) -> None:
     ranges = ram_ranges()
-    with lifecycle.tracking() as whole:
+    with control.tracking() as whole:
         vmemmap = whole.facts["vmemmap"]
     with Tracker(bpf, sizes_for(ranges), 16, {"vmemmap": vmemmap}) as tracker:
         main = tracker.load("on_alloc", "on_free", "look", "settle")
@@ -252,7 +254,7 @@ def test_frames_outside_the_store_are_counted_until_they_are_covered(bpf) -> Non
 def test_the_order_of_a_compound_page_is_read_as_the_kernel_has_it(bpf) -> None:
     """Against /proc/kpageflags, where a head is followed by its tails."""
     head, tail = np.uint64(1 << 15), np.uint64(1 << 16)
-    with lifecycle.tracking() as store:
+    with control.tracking() as store:
         vmemmap = store.facts["vmemmap"]
     with Tracker(bpf, sizes_for([(1, 2)]), 16, {"vmemmap": vmemmap}) as tracker:
         program = tracker.load("made_up").program_fd("made_up")
@@ -274,7 +276,7 @@ def test_the_order_of_a_compound_page_is_read_as_the_kernel_has_it(bpf) -> None:
 
 
 def test_nothing_is_filtered_and_nothing_dropped_by_default() -> None:
-    with lifecycle.tracking() as store:
+    with control.tracking() as store:
         memory = touch(PAGES)
         subprocess.run([sys.executable, "-c", "import json"], check=True)
         counters = store.counters()
@@ -310,10 +312,10 @@ def test_pages_freed_unseen_are_counted_and_their_records_found_stale(
             trackers.append(self)
             return super().__enter__()
 
-    monkeypatch.setattr(lifecycle, "Tracker", Kept)
+    monkeypatch.setattr(control, "Tracker", Kept)
     area = mmap.mmap(-1, _UNSEEN * mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     area.madvise(15)  # MADV_NOHUGEPAGE
-    with lifecycle.tracking() as store:
+    with control.tracking() as store:
         tracker = trackers[-1]
         assert tracker.main is not None
         for at in range(0, len(area), mmap.PAGESIZE):
@@ -349,7 +351,7 @@ def test_pages_freed_unseen_are_counted_and_their_records_found_stale(
 def test_a_hook_that_does_not_see_what_was_done_for_it_is_said_to_be_blind() -> None:
     """Those that this kernel refuses do not, and are said to be attached here."""
     names = ("alloc_pages_bulk", "split_page", "split_folio", "folio_migrate_flags")
-    with lifecycle.tracking() as store:
+    with control.tracking() as store:
         began = time.monotonic()
         found = provoke.provoke(store, dict.fromkeys(names, ATTACHED))
         took = time.monotonic() - began

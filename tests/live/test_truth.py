@@ -25,10 +25,10 @@ import pytest
 from machine import mapped_frames, memory_cgroup, pages_by_state
 
 from pageowner.analysis.keys import blocks_pages
-from pageowner.hook_states import is_whole
 from pageowner.kernel.frames import frames
 from pageowner.kernel.pageflags import bit
-from pageowner.snapshot import STATES, Snapshot
+from pageowner.model.hook_states import is_whole
+from pageowner.model.snapshot import STATES, Snapshot
 
 PAGES = 4096
 THREADS = 400
@@ -178,7 +178,7 @@ def flush_deferred_buffers() -> None:
 
 @pytest.fixture(scope="module")
 def held(tracking: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
-    from pageowner.source import read
+    from pageowner.sources.source import read
 
     path = tmp_path_factory.mktemp("hold") / "file"
     _cold_file(path)

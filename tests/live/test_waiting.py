@@ -14,14 +14,14 @@ from machine import known_frames, pages_by_state
 from test_memo import touch, varied_load
 
 from pageowner.analysis.unexplained import gone_owners
-from pageowner.hook_states import ACTIVE, ATTACHED, WAITING
+from pageowner.model.hook_states import ACTIVE, ATTACHED, WAITING
+from pageowner.report.status_view import draw_status, to_json
 from pageowner.report.terminal import Paper
-from pageowner.report.tracking import draw_status, to_json
-from pageowner.tracker import lifecycle, waiting
-from pageowner.tracker.capture import capture
-from pageowner.tracker.libbpf import Libbpf
-from pageowner.tracker.lifecycle import Options
-from pageowner.tracker.maps import Store, open_store
+from pageowner.tracker import control, waiting
+from pageowner.tracker.control import Options
+from pageowner.tracker.load.libbpf import Libbpf
+from pageowner.tracker.read.capture import capture
+from pageowner.tracker.read.maps import Store, open_store
 
 pytestmark = pytest.mark.usefixtures("off")
 
@@ -45,11 +45,11 @@ any more (RCU), and now and then that interrupt finds the tracker at work on a p
 def on(monkeypatch: pytest.MonkeyPatch, check: float = 1.0) -> None:
     """Turn tracking on with both programs waiting, and keep them so."""
     monkeypatch.setattr(waiting, "wanted", lambda _: [])
-    lifecycle.on(Options(memo_check=check))
+    control.on(Options(memo_check=check))
     with open_store() as store:
         states = store.hook_states()
     if any(states[hook] != WAITING for hook in HOOKS):
-        lifecycle.off()
+        control.off()
         pytest.skip(f"they do not wait here: {[states[hook] for hook in sorted(HOOKS)]}")
 
 
@@ -82,11 +82,11 @@ def test_they_come_amid_a_load_and_no_stack_is_taken_for_another(
     on(monkeypatch)
     varied_load(tmp_path)
     monkeypatch.setattr(waiting, "wanted", waiting_ones)
-    assert lifecycle.attend()
-    assert not lifecycle.attend()
+    assert control.attend()
+    assert not control.attend()
     assert links() >= HOOKS
     varied_load(tmp_path)
-    status = lifecycle.status()
+    status = control.status()
     assert {status.hooks[hook] for hook in HOOKS} <= {ATTACHED, ACTIVE}
     assert status.memo == "on"
     memo = status.memo_counters
@@ -110,16 +110,16 @@ def test_an_attempt_that_was_killed_is_finished_by_the_next(
             assert waiting._attached(store, hook)  # and nobody has written so
     assert links() & HOOKS == set(done)
     monkeypatch.setattr(waiting, "wanted", waiting_ones)
-    assert lifecycle.attend()
+    assert control.attend()
     assert links() >= HOOKS
     touch()
-    assert {lifecycle.status().hooks[hook] for hook in HOOKS} <= {ATTACHED, ACTIVE}
-    assert lifecycle.off()
-    assert not lifecycle.status().left
+    assert {control.status().hooks[hook] for hook in HOOKS} <= {ATTACHED, ACTIVE}
+    assert control.off()
+    assert not control.status().left
 
 
 def test_with_always_both_are_there_from_the_start() -> None:
-    status = lifecycle.on(Options(second_programs="always"))
+    status = control.on(Options(second_programs="always"))
     assert {status.hooks[hook] for hook in HOOKS} <= {ATTACHED, ACTIVE}
     assert links() >= HOOKS
     assert status.options.words() == ["--second-programs always"]
@@ -143,7 +143,7 @@ def test_a_free_that_was_missed_is_said_and_brings_the_second_program(
         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     on(monkeypatch, 1 / 1024)
     missed = miss_frees(40)
-    status = lifecycle.status()
+    status = control.status()
     assert {status.hooks[hook] for hook in HOOKS} == {WAITING}
     assert status.missed >= status.missed_frees >= missed
     snapshot = capture()
@@ -154,7 +154,7 @@ def test_a_free_that_was_missed_is_said_and_brings_the_second_program(
     assert counters["missed_frees"] >= status.missed_frees
 
     monkeypatch.undo()
-    status = lifecycle.status()
+    status = control.status()
     assert status.hooks[FREE] in (ATTACHED, ACTIVE)
     assert FREE in links()
     assert status.missed_frees >= missed

@@ -15,11 +15,11 @@ import pytest
 
 from pageowner.analysis.lookup import covering
 from pageowner.cli import main
-from pageowner.columns import SAVED
 from pageowner.kernel.pagemap import frame_of
-from pageowner.snapshot import Snapshot
+from pageowner.model.columns import SAVED
+from pageowner.model.snapshot import Snapshot
 from pageowner.tracker import single
-from pageowner.tracker.capture import capture, capture_near
+from pageowner.tracker.read.capture import capture, capture_near
 
 pytestmark = pytest.mark.usefixtures("tracking")
 

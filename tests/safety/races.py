@@ -33,10 +33,11 @@ from stage import BPFFS, NOBODY, PINS, bpffs, ours, state, victims
 import pageowner
 from pageowner.cli import main
 from pageowner.errors import PageownerError
-from pageowner.page_owner_sort import main as sort
-from pageowner.recording import Recorder, owned_folder
-from pageowner.tracker import lifecycle, pins
-from pageowner.tracker.libbpf import libbpf
+from pageowner.sort.command import main as sort
+from pageowner.storage.recording import Recorder, owned_folder
+from pageowner.tracker import control
+from pageowner.tracker.load import pins
+from pageowner.tracker.load.libbpf import libbpf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -200,21 +201,21 @@ class Races:
                      if word == "OUT" else word for word in words])
 
     def _tracking(self) -> int:
-        lifecycle.on(lifecycle.Options(kernel_only=True))
-        if not lifecycle.is_on():
+        control.on(control.Options(kernel_only=True))
+        if not control.is_on():
             raise AssertionError("on has turned nothing on")
-        if not lifecycle.off():
+        if not control.off():
             raise AssertionError("off has found nothing on")
         return 0
 
     def _steps(self) -> int:
-        """As lifecycle.on() and off(), which do nothing else in bpffs."""
+        """As control.on() and off(), which do nothing else in bpffs."""
         root = pins.open_root()
         try:
             pins.check_root(root)
             with pins.lock(root):
                 pins.clean(root)
-                if lifecycle.is_on():
+                if control.is_on():
                     return 0
                 name, folder = pins.make(root)
                 fd = self.bpf.create_array("po_race", 8, 1)
@@ -283,7 +284,7 @@ class Races:
 
     def mends(self) -> None:
         """Whatever is there now, the next off ends with nothing of ours, and on is possible."""
-        lifecycle.off()
+        control.off()
         if left := ours():
             raise AssertionError(f"after off there is still {left}")
         if os.path.lexists(PINS) and os.lstat(PINS).st_uid == 0:
@@ -322,7 +323,7 @@ def run(count: int, seed: int, chosen: Sequence[str] = ()) -> int:
         raise
     finally:
         attackers.stop()
-        lifecycle.off()
+        control.off()
     if left := ours():
         raise AssertionError(f"left: {left}")
     shutil.rmtree(place, ignore_errors=True)

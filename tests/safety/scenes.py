@@ -15,8 +15,9 @@ from pathlib import Path
 
 from stage import BPFFS, NOBODY, PINS, as_another, bpffs, ours, pageowner, state, victims
 
-from pageowner.tracker import lifecycle, requirements
-from pageowner.tracker.libbpf import libbpf
+from pageowner.tracker import control
+from pageowner.tracker.load import requirements
+from pageowner.tracker.load.libbpf import libbpf
 
 NAMES = ("pageowner-new", "pageowner-old", "pageowner")
 TEMPORARY = Path(tempfile.mkdtemp(prefix="pageowner-scene-"))
@@ -80,8 +81,8 @@ def lies() -> None:
     libbpf().update(fd, bytes(4), b'{"span_shift": 16, "depth": 16}'.ljust(16384, b"\0"))
     libbpf().pin(fd, f"{PINS}/config")
     os.chown(f"{PINS}/config", NOBODY, NOBODY)
-    assert not lifecycle.is_on()
-    assert not lifecycle.status().on
+    assert not control.is_on()
+    assert not control.status().on
     status, said = pageowner("report")
     assert status == 1
     assert said.count("\n") == 1, said

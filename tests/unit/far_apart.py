@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pageowner.tracker.loading import sizes_for
-from pageowner.tracker.maps import COUNTERS, OWNED, RECORD, TASK, Span, Store, stack_type
+from pageowner.tracker.load.loading import sizes_for
+from pageowner.tracker.read.maps import COUNTERS, OWNED, RECORD, TASK, Span, Store, stack_type
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 ORDER, COMM = 10, b"made up"

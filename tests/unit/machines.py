@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pageowner.runs import joined, pack
-from pageowner.snapshot import Metadata, Snapshot
+from pageowner.model.pfn_runs import joined, pack
+from pageowner.model.snapshot import Metadata, Snapshot
 
 FLAGS = {"cache": "0x28(uptodate|lru|node=0|zone=0)",
          "anonymous": "0x20028(uptodate|lru|swapbacked|node=0|zone=0)",

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pageowner.analysis.subsystems import short_stack
-from pageowner.formats import page_owner
-from pageowner.report.alike import cut, one_line_each
-from pageowner.report.columns import key_columns, lay_out
+from pageowner.report.fitted_columns import key_columns, lay_out
+from pageowner.report.stack_lines import cut, one_line_each
 from pageowner.report.terminal import Paper
+from pageowner.sources import page_owner
 
 DUMP = Path(__file__).parent.parent / "data/6.12-fragmented/page_owner.txt.xz"
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pageowner.errors import PageownerError, UsageError
+from pageowner.report.status_view import draw_at_boot
 from pageowner.report.terminal import paper
-from pageowner.report.tracking import draw_at_boot
+from pageowner.system.safe_path import why_not_own
 from pageowner.tracker import at_boot
-from pageowner.tracker.lifecycle import Options
-from pageowner.walking import why_not_own
+from pageowner.tracker.control import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from pageowner.analysis.blocks import STATES, blocks, in_the_way, kinds, reachab
 from pageowner.analysis.memory import memory, spread
 from pageowner.errors import PageownerError
 from pageowner.kernel import compaction, pageflags
-from pageowner.runs import joined, pack, unpack
+from pageowner.model.pfn_runs import joined, pack, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -98,7 +98,7 @@ def test_a_source_that_may_not_be_read_is_said_in_one_line(tmp_path: Path) -> No
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_who_is_not_root_is_told_that_this_machine_is_for_root(
         monkeypatch: pytest.MonkeyPatch) -> None:
-    from pageowner import source
+    from pageowner.sources import source
 
     # as bpffs and debugfs look to others
     monkeypatch.setattr(source, "TRACKER", "/nonexistent")
@@ -170,7 +170,7 @@ def test_help_and_version_are_no_errors(cli: Cli) -> None:
 
 @pytest.mark.parametrize("words", [["-m", "pageowner", "--help"],
                                    ["-m", "pageowner", "report", "--help"],
-                                   ["-m", "pageowner.page_owner_sort", "/dev/null", "/dev/null"]])
+                                   ["-m", "pageowner.sort.command", "/dev/null", "/dev/null"]])
 def test_help_and_sorting_wait_for_no_heavy_import(words: list[str]) -> None:
     done = subprocess.run([sys.executable, "-X", "importtime", *words], capture_output=True)
     imported = {line.split(b"|")[-1].strip().split(b".")[0] for line in done.stderr.splitlines()
@@ -453,7 +453,7 @@ def test_a_filter_that_the_source_knows_of_some_rows_may_match_none(
     # of pages in use since before `on` no task is known; of others, once there are some, it is
     fresh = pageowner.Snapshot.from_columns(
         {"pfn": [1, 2], "order": [0, 0], "state": ["early", "early"], "page_flags": [0x80, 0]},
-        pageowner.snapshot.Metadata(kind="tracker"))
+        pageowner.Metadata(kind="tracker"))
     fresh.save(path := tmp_path / "fresh.parquet")
     for words in (["--comm", "x"], ["--older", "1s"], ["--stack", "x"]):
         assert json.loads(cli("report", path, "--json", *words).out)["pages"] == 0
@@ -540,14 +540,14 @@ def test_python_gives_the_figures_of_the_command_line(cli: Cli, saved: Path) -> 
 ])
 def test_who_says_who_freed_the_page_last(
         capsys: pytest.CaptureFixture[str], rows: list[int], freed: int, said: str) -> None:
-    from pageowner.report import page
+    from pageowner.report import page_view
     from pageowner.report.terminal import Paper
-    from pageowner.tracker.last_free import LastFree
+    from pageowner.tracker.read.last_free import LastFree
 
     snapshot = pageowner.Snapshot.from_columns(
         {"pfn": [5] * len(rows), "order": [0] * len(rows), "ts_ns": [1000 * ts for ts in rows]},
-        pageowner.snapshot.Metadata(kind="tracker"))
-    page.draw(5, snapshot.table.to_pylist(), snapshot.meta, 50_000, Paper(),
+        pageowner.Metadata(kind="tracker"))
+    page_view.draw(5, snapshot.table.to_pylist(), snapshot.meta, 50_000, Paper(),
               LastFree(1000 * freed, 7, 6, "cc1", "free_unref_page+0x1/0x2\nexit_mmap+0x1/0x2"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[-3:] == [f"  {said}", "    free_unref_page+0x1/0x2", "    exit_mmap+0x1/0x2"]
@@ -559,7 +559,7 @@ def test_pages_before_tracking_are_no_owner_to_be_shown_in_full(cli: Cli, tmp_pa
     snapshot = pageowner.Snapshot.from_columns({
         "pfn": [1, 2, 3, 4], "order": [0] * 4, "stack": [None, None, None, stack],
         "comm": [None, None, None, "dd"], "state": ["early", "early", "untracked", "owned"],
-        "page_flags": [1 << 7, 1 << 7, 1 << 7, 0]}, pageowner.snapshot.Metadata(kind="tracker"))
+        "page_flags": [1 << 7, 1 << 7, 1 << 7, 0]}, pageowner.Metadata(kind="tracker"))
     path = tmp_path / "live.parquet"
     snapshot.save(path)
     for by in ("stack", "comm"):
@@ -587,7 +587,7 @@ def test_pages_before_tracking_have_records_as_in_the_kernels_text(cli: Cli,
         "tgid": [None, None, None, 7], "comm": [None, None, None, "dd"],
         "stack": [None, None, None, "alloc_pages+0x1/0x2"], "gfp_mask": [None, None, None, 0xcc0],
         "memcg": [None, "/system.slice", None, None], "page_flags": [1 << 7, 0, 0, 0],
-        "ts_ns": [None, None, None, 5]}, pageowner.snapshot.Metadata(kind="tracker"))
+        "ts_ns": [None, None, None, 5]}, pageowner.Metadata(kind="tracker"))
     snapshot.save(live := tmp_path / "live.parquet")
     cli("dump", live, "-o", text := tmp_path / "page_owner.txt")
     records = text.read_text().split("\n\n")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pageowner.analysis import live, words
+from pageowner.analysis import filters, live
 from pageowner.analysis.diff import SORTS
-from pageowner.cli import completing
+from pageowner.cli import complete
 from pageowner.cli.completion import SHELLS, script
 
 if TYPE_CHECKING:
@@ -76,20 +76,20 @@ def test_the_verb_prints_the_script_whatever_the_shell(cli: Callable[..., Any]) 
         done = cli("completion", shell)
         assert (done.status, done.err) == (0, b"")
         assert done.out.decode() == script(shell)
-        assert completing.VARIABLE in script(shell)
+        assert complete.VARIABLE in script(shell)
     assert cli("completion", "tcsh").status == 2
 
 
 def test_what_is_offered_is_taken(cli: Callable[..., Any]) -> None:
-    def offered(complete: Any) -> list[str]:
-        return [item.value for item in complete(None, None, "")]
+    def offered(values: Any) -> list[str]:
+        return [item.value for item in values(None, None, "")]
 
-    assert offered(completing.keys) == list(words.KEYS)
-    assert offered(completing.changes) == list(SORTS)
-    for name in offered(completing.live_keys):
+    assert offered(complete.keys) == list(filters.KEYS)
+    assert offered(complete.changes) == list(SORTS)
+    for name in offered(complete.live_keys):
         live.field_of(name)  # raises for a word that is none
-    for complete in (completing.subsystems, completing.states, completing.zones,
-                     completing.migratetypes, completing.gfp_flags, completing.modules):
-        found = offered(complete)
+    for values in (complete.subsystems, complete.states, complete.zones,
+                     complete.migratetypes, complete.gfp_flags, complete.modules):
+        found = offered(values)
         assert found
         assert len(set(found)) == len(found)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pageowner
-from pageowner.analysis import count, owners
-from pageowner.analysis.words import KEYS, SORTS
-from pageowner.counted import Counted
-from pageowner.formats import page_owner
+from pageowner.analysis import owners, owners_from_counts
+from pageowner.analysis.filters import KEYS, SORTS
+from pageowner.model.counts import Counted
+from pageowner.sources import page_owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,8 @@ def same(path: Path, snapshot: Snapshot) -> None:
         for sort in (*SORTS, by[-1]):
             for reverse in (False, True):
                 expected = owners.owners(snapshot, by, sort=sort, reverse=reverse).to_pydict()
-                assert count.owners(counted, by, sort=sort, reverse=reverse) == expected
+                found = owners_from_counts.owners(counted, by, sort=sort, reverse=reverse)
+                assert found == expected
 
 
 @pytest.mark.parametrize("fixture", ["some_records", "text61"])
@@ -79,7 +80,7 @@ def test_of_the_big_dump_read_by_several_processes(dump_text: Path, big: Snapsho
     assert sum(counted.blocks) == big.table.num_rows
     assert counted.meta == big.meta
     expected = owners.owners(big, ["stack", "comm", "pid"]).to_pydict()
-    assert count.owners(counted, ["stack", "comm", "pid"]) == expected
+    assert owners_from_counts.owners(counted, ["stack", "comm", "pid"]) == expected
 
 
 @pytest.mark.parametrize("text", [OLD, MIXED, MIXED + OLD, OLD[:-60], MISLEADING,
@@ -120,14 +121,14 @@ def test_parts_that_contradict_each_other_are_read_in_full(
 def test_a_report_begun_ahead_is_that_of_the_file(
         some_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         cli: Callable[..., Done]) -> None:
-    from pageowner import ahead
+    from pageowner.sources import readahead
 
     dump = str(some_records)
     plain = cli("report", dump, "--by", "comm")
     monkeypatch.setattr(page_owner, "PARALLEL", 1 << 12)
     taken: list[object] = []
-    monkeypatch.setattr(ahead, "taken", lambda source: (
-        taken.append(begun := ahead._begun.pop(source, None)), begun)[1])
+    monkeypatch.setattr(readahead, "taken", lambda source: (
+        taken.append(begun := readahead._begun.pop(source, None)), begun)[1])
     for words in (["--by", "comm"], ["--by=comm", "--top", "20"]):
         assert cli("report", *words, dump) == plain
         assert taken.pop() is not None
@@ -137,10 +138,10 @@ def test_a_report_begun_ahead_is_that_of_the_file(
     for words in (["report", dump, "--comm", "x"], ["report", "--older=1s", dump], ["stacks", dump],
                   ["report", dump, dump], ["report", "--", dump], ["report", __file__], ["report"],
                   [dump], []):
-        ahead.begin(words)
+        readahead.begin(words)
         assert not begun
-        assert not ahead._begun
-    ahead.begin(["report", dump])
+        assert not readahead._begun
+    readahead.begin(["report", dump])
     assert len(begun) == 1
     monkeypatch.undo()
     monkeypatch.setattr(page_owner, "PARALLEL", 1 << 12)
@@ -150,4 +151,4 @@ def test_a_report_begun_ahead_is_that_of_the_file(
     other.write_bytes(OLD)
     monkeypatch.setattr(page_owner, "PARALLEL", 1 << 30)
     assert b"2 blocks" in cli("report", str(other)).out
-    assert not ahead._begun
+    assert not readahead._begun

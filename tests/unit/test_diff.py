@@ -12,10 +12,10 @@ import pytest
 
 import pageowner
 from pageowner.analysis import diff
+from pageowner.analysis.filters import KEYS, size_bytes
 from pageowner.analysis.subsystems import functions
-from pageowner.analysis.words import KEYS, size_bytes
 from pageowner.errors import UsageError
-from pageowner.metadata import Metadata
+from pageowner.model.metadata import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable

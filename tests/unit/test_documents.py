@@ -14,11 +14,11 @@ import click
 import pytest
 
 from documents import DOCUMENTS, TREE, Shell, commands, inline, is_shown, server
-from pageowner.recording import Recorder, owned_folder
-from pageowner.tracker.accounts import CLASSES
-from pageowner.tracker.maps import COUNTERS
-from pageowner.tracker.memo import MEMO_COUNTERS
-from pageowner.tracker.survey import SEEN
+from pageowner.storage.recording import Recorder, owned_folder
+from pageowner.tracker.load.memo import MEMO_COUNTERS
+from pageowner.tracker.read.accounts import CLASSES
+from pageowner.tracker.read.maps import COUNTERS
+from pageowner.tracker.read.survey import SEEN
 from shown import check
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pageowner.kernel import pageflags
-from pageowner.tracker import early
-from pageowner.tracker.maps import EARLY, EARLY_WORD, NONE, OWNED, RECORD, Span
+from pageowner.tracker.read import early
+from pageowner.tracker.read.maps import EARLY, EARLY_WORD, NONE, OWNED, RECORD, Span
 
 LRU, BUDDY = pageflags.bit("lru"), pageflags.bit("buddy")
 

@@ -21,7 +21,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, un
 import pageowner
 from pageowner.analysis.profile import LABELS, NO_STACK, samples
 from pageowner.analysis.subsystems import functions
-from pageowner.metadata import Metadata
+from pageowner.model.metadata import Metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,10 +17,10 @@ from pageowner.analysis.fragmentation import fragmentation
 from pageowner.analysis.memory import memory
 from pageowner.analysis.picture import disjoint
 from pageowner.kernel import zones
-from pageowner.runs import joined, pack
-from pageowner.snapshot import Metadata, Snapshot
-from pageowner.tracker import pageblocks, survey
-from pageowner.tracker.charges import Charges
+from pageowner.model.pfn_runs import joined, pack
+from pageowner.model.snapshot import Metadata, Snapshot
+from pageowner.tracker.read import pageblocks, survey
+from pageowner.tracker.read.charges import Charges
 
 FRAMES = 1 << 22
 GAP = (64 << 40) >> 12

@@ -19,7 +19,7 @@ import pageowner
 from pageowner.analysis.flame import Chains, chains, rectangles
 from pageowner.analysis.profile import samples
 from pageowner.analysis.subsystems import functions
-from pageowner.metadata import Metadata
+from pageowner.model.metadata import Metadata
 from pageowner.report import flame_html, flame_svg
 from pageowner.report.flame_colours import FEWER, MORE, SAME, changed
 from pageowner.report.text import printable

@@ -19,9 +19,9 @@ import zstandard
 
 import pageowner
 from pageowner import PageownerError
-from pageowner.formats import page_owner, page_owner_parser, page_owner_stacks
-from pageowner.formats.page_owner_parser import CUT, Parser, Raw
-from pageowner.formats.page_owner_text import write
+from pageowner.sources import page_owner, page_owner_parser, page_owner_stacks
+from pageowner.sources.page_owner_parser import CUT, Parser, Raw
+from pageowner.sources.page_owner_text import write
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,8 +8,8 @@ import pytest
 from pageowner.analysis import fragmentation
 from pageowner.analysis.memory import memory
 from pageowner.kernel import compaction, pageflags
-from pageowner.metadata import Metadata
-from pageowner.snapshot import Snapshot
+from pageowner.model.metadata import Metadata
+from pageowner.model.snapshot import Snapshot
 
 BUDDY = int(pageflags.bit("buddy"))
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from pageowner.analysis.unexplained import in_words, unexplained
-from pageowner.hook_states import ACTIVE, ATTACHED, WAITING, is_whole
-from pageowner.hook_states import in_words as state_in_words
 from pageowner.kernel import pageflags
-from pageowner.tracker import hooks, provoke
-from pageowner.tracker.maps import COUNTERS
-from pageowner.tracker.seen import SEEN_BY, with_seen
+from pageowner.model.hook_states import ACTIVE, ATTACHED, WAITING, is_whole
+from pageowner.model.hook_states import in_words as state_in_words
+from pageowner.tracker.load import hooks, provoke
+from pageowner.tracker.read.maps import COUNTERS
+from pageowner.tracker.read.seen import SEEN_BY, with_seen
 
 WHOLE = dict.fromkeys(("alloc_pages_bulk", "folio_migrate_flags", "alloc_contig_range"), ATTACHED)
 LRU = pageflags.bit("lru") | pageflags.bit("anon")

@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import pageowner
-from pageowner import PageownerError, room
+from pageowner import PageownerError
 from pageowner.analysis.shorten import LINES, LONGEST, short, shortened
-from pageowner.metadata import SCHEMA_VERSION, Metadata
+from pageowner.model.metadata import SCHEMA_VERSION, Metadata
+from pageowner.system import memory_limit
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "fuzz"))
 
@@ -28,7 +29,7 @@ import handmade
 import hostile
 from sound import of_tracker, written
 
-from pageowner.formats import saved_metadata
+from pageowner.storage import saved_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -218,17 +219,18 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_read(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table, meta = of_tracker(20_000)
     written(tmp_path / "s.parquet", table, meta)
-    monkeypatch.setattr(room, "available", lambda: 10_000)
+    monkeypatch.setattr(memory_limit, "available", lambda: 10_000)
     with pytest.raises(PageownerError,
                        match=r"s\.parquet: its 20,000 rows would take .* available"):
         pageowner.read(tmp_path / "s.parquet")
 
 
 def test_available_memory_is_what_the_machine_the_cgroup_and_the_limits_leave() -> None:
-    code = ("import resource; from pageowner import room; free = room.available();"
+    code = ("import resource; from pageowner.system import memory_limit;"
+            "free = memory_limit.available();"
             "assert free > 1 << 20; import os;"
             "resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30));"
-            "assert room.available() < 2 << 30; print(free)")
+            "assert memory_limit.available() < 2 << 30; print(free)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     total = next(int(line.split()[1]) << 10 for line in
                  Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 import pageowner
-from pageowner.formats.names import to_bytes, to_text
-from pageowner.formats.page_owner_text import write
+from pageowner.kernel.task_names import to_bytes, to_text
 from pageowner.report.text import printable
+from pageowner.sources.page_owner_text import write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,8 +83,8 @@ def test_every_name_survives_a_saved_snapshot(hostile: Path, tmp_path: Path) -> 
 
 def test_names_at_the_border_of_two_reads_stay_whole(
         hostile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pageowner.formats import page_owner
-    from pageowner.formats.page_owner_parser import Parser
+    from pageowner.sources import page_owner
+    from pageowner.sources.page_owner_parser import Parser
 
     text = hostile.read_bytes()
     expected = page_owner.parse(hostile)

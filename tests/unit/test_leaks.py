@@ -24,7 +24,7 @@ from pageowner.analysis.leaks import (
 )
 from pageowner.errors import UsageError
 from pageowner.kernel import zones
-from pageowner.snapshot import Metadata, Snapshot
+from pageowner.model.snapshot import Metadata, Snapshot
 
 S = 10**9
 START = 1000 * S

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from looks import ANON, CACHE, DENTRY, HOSTILE, KINDS, PIPE, look, series
 
+from pageowner.analysis.filters import Filter
 from pageowner.analysis.live import GROUPS, ORDERS, Live, Look, Question, field_of, question
-from pageowner.analysis.words import Filter
 from pageowner.errors import UsageError
 
 

@@ -21,7 +21,7 @@ import pytest
 import pageowner.report
 from pageowner.cli.group import VERBS, program
 from pageowner.cli.verb import Verb
-from pageowner.report import palette, plain
+from pageowner.report import ascii, palette
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,7 +135,7 @@ def test_an_encoding_without_arrows_keeps_the_columns_where_they_are(
     ascii_text, text = run("ascii").decode("ascii"), run("utf-8").decode()
     assert [len(line) for line in ascii_text.splitlines()] == [
         len(line) for line in text.splitlines()]
-    assert plain.ascii_only(text) == ascii_text
+    assert ascii.ascii_only(text) == ascii_text
 
 
 def test_every_sign_that_views_draw_has_one_of_ascii() -> None:
@@ -149,7 +149,7 @@ def test_every_sign_that_views_draw_has_one_of_ascii() -> None:
             if (isinstance(node, ast.Constant) and isinstance(node.value, str)
                     and id(node) not in docs):
                 assert set(filter(lambda sign: not sign.isascii(), node.value)) <= set(
-                    plain.SIGNS) | set("\u115f\u1160\u3164\uffa0\u2800"), path
+                    ascii.SIGNS) | set("\u115f\u1160\u3164\uffa0\u2800"), path
 
 
 @pytest.mark.parametrize(("environment", "expected"), [
@@ -159,7 +159,7 @@ def test_every_sign_that_views_draw_has_one_of_ascii() -> None:
     ({"LANG": "en_US.UTF-8", "LC_CTYPE": "C.UTF-8"}, False), ({"LC_CTYPE": "C.UTF-8"}, False),
 ])
 def test_only_a_locale_chosen_to_be_c_is_plain(environment: dict[str, str], expected: bool) -> None:
-    assert plain.wants_ascii(environment) is expected
+    assert ascii.wants_ascii(environment) is expected
 
 
 def test_colours_are_named_in_one_place_alone() -> None:

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from pageowner.analysis import owners as module
-from pageowner.analysis.words import SORTS
-from pageowner.metadata import Metadata
-from pageowner.snapshot import Snapshot
+from pageowner.analysis.filters import SORTS
+from pageowner.model.metadata import Metadata
+from pageowner.model.snapshot import Snapshot
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from pageowner.analysis.layout import fit, hilbert, hilbert_index
 from pageowner.analysis.memory import Stretch
 from pageowner.analysis.picture import AGE, VALUES, Picture, aggregate, disjoint, picture
 from pageowner.errors import PageownerError, UsageError
-from pageowner.runs import pack
-from pageowner.snapshot import Metadata, Snapshot
+from pageowner.model.pfn_runs import pack
+from pageowner.model.snapshot import Metadata, Snapshot
 
 
 def frame_by_frame(made: Machine) -> list[str]:

@@ -22,9 +22,9 @@ from rich.text import Text
 
 from pageowner.analysis.memory import Stretch
 from pageowner.analysis.picture import Category, Picture, picture
+from pageowner.model.snapshot import Metadata
 from pageowner.report import map_png, map_view
 from pageowner.report.palette import ROLE_COLOURS, VALUE_COLOURS
-from pageowner.snapshot import Metadata
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,9 @@ import pytest
 
 from pageowner.errors import UsageError
 from pageowner.kernel.kallsyms import Lines
-from pageowner.tracker import memo
-from pageowner.tracker.libbpf import Libbpf
-from pageowner.tracker.lifecycle import Options
+from pageowner.tracker.control import Options
+from pageowner.tracker.load import memo
+from pageowner.tracker.load.libbpf import Libbpf
 
 SYMBOLS = """ffffffff81000010 T __entry_text_start
 ffffffff81000080 T entry_SYSCALL_64

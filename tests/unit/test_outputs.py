@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pageowner.errors import PageownerError
-from pageowner.formats.whole_file import whole_file
-from pageowner.page_owner_sort import main as sort
-from pageowner.walking import find
+from pageowner.sort.command import main as sort
+from pageowner.storage.whole_file import whole_file
+from pageowner.system.safe_path import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,7 @@ def test_a_link_of_another_user_is_not_followed(
 
 def _run(writer: str, out: Path, dump: Path, cli: Cli) -> tuple[int, str]:
     if writer == "sort":
-        done = subprocess.run([sys.executable, "-m", "pageowner.page_owner_sort", dump, out],
+        done = subprocess.run([sys.executable, "-m", "pageowner.sort.command", dump, out],
                               capture_output=True, text=True, check=False, timeout=60)
         return done.returncode, done.stderr
     ended = cli(*(dump if word == "DUMP" else out if word == "OUT" else word
@@ -129,7 +129,7 @@ def test_what_another_user_put_there_is_not_written(
 
 
 def _bounded(writer: str, out: Path, dump: Path) -> tuple[int, str]:
-    words = (["-m", "pageowner.page_owner_sort", dump, out] if writer == "sort" else
+    words = (["-m", "pageowner.sort.command", dump, out] if writer == "sort" else
              ["-m", "pageowner", *(dump if word == "DUMP" else out if word == "OUT" else word
                                    for word in WRITERS[writer])])
     with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True) as process:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pageowner.kernel.zones import Zone, ZoneMap
-from pageowner.runs import SideBySide
-from pageowner.tracker.pageblocks import BlockTypes, counted, disagreement
+from pageowner.model.pfn_runs import SideBySide
+from pageowner.tracker.read.pageblocks import BlockTypes, counted, disagreement
 
 NAMES = ("Unmovable", "Movable", "Reclaimable")
 ZONES = ZoneMap([Zone(0, "DMA", 1, 1023, 1023, 1000), Zone(0, "Normal", 1024, 4096, 4096, 4000)])

@@ -18,10 +18,10 @@ import pytest
 
 import pageowner
 from pageowner.analysis.query import query, rows_of
-from pageowner.columns import DERIVED, SAVED
 from pageowner.errors import PageownerError, UsageError
-from pageowner.metadata import Metadata
-from pageowner.snapshot import SCHEMA
+from pageowner.model.columns import DERIVED, SAVED
+from pageowner.model.metadata import Metadata
+from pageowner.model.snapshot import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable

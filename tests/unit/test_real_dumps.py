@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import pageowner
-from pageowner.formats import page_owner_stacks
-from pageowner.formats.page_owner_text import write
+from pageowner.sources import page_owner_stacks
+from pageowner.sources.page_owner_text import write
 
 if TYPE_CHECKING:
     from pathlib import Path

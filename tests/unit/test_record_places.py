@@ -9,8 +9,8 @@ import pytest
 
 from pageowner import Snapshot
 from pageowner.errors import PageownerError
-from pageowner.formats import series
-from pageowner.recording import Recorder, owned_folder
+from pageowner.storage import series
+from pageowner.storage.recording import Recorder, owned_folder
 
 NOBODY = 65534
 BEGAN = 1_700_000_000.0

@@ -12,12 +12,13 @@ from machines import machine
 
 from pageowner.analysis.unexplained import gone_owners
 from pageowner.errors import UsageError
-from pageowner.hook_states import ACTIVE, ATTACHED, WAITING
-from pageowner.report import tracking
-from pageowner.tracker import at_boot, maps, waiting
-from pageowner.tracker.calibrate import Calibration
-from pageowner.tracker.lifecycle import Options, Status
-from pageowner.tracker.seen import SEEN_BY
+from pageowner.model.hook_states import ACTIVE, ATTACHED, WAITING
+from pageowner.report import status_view
+from pageowner.tracker import at_boot, waiting
+from pageowner.tracker.control import Options, Status
+from pageowner.tracker.load.calibrate import Calibration
+from pageowner.tracker.read import maps
+from pageowner.tracker.read.seen import SEEN_BY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,11 +105,11 @@ def test_missed_frees_in_words() -> None:
 def test_status_says_how_many_owners_may_be_gone() -> None:
     counters = dict.fromkeys(maps.COUNTERS, 0)
     status = Status(on=True, missed=9, missed_frees=7, counters=counters)
-    lines = tracking._missed(status)
+    lines = status_view._missed(status)
     assert lines[0].startswith("9 events")
     assert lines[1] == gone_owners(7)
-    assert tracking.to_json(status)["missed_frees"] == 7
-    assert tracking._missed(replace(status, missed=0, missed_frees=0)) == []
+    assert status_view.to_json(status)["missed_frees"] == 7
+    assert status_view._missed(replace(status, missed=0, missed_frees=0)) == []
 
 
 def test_reports_say_how_many_owners_may_be_gone(cli: Cli, tmp_path: Path) -> None:

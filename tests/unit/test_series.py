@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pageowner.errors import PageownerError, UsageError
-from pageowner.formats import series
-from pageowner.formats.whole_file import whole_file
-from pageowner.moments import moment
-from pageowner.recording import Recorder, owned_folder
-from pageowner.snapshot import SCHEMA, Metadata, Snapshot
-from pageowner.source import Moment, read
+from pageowner.model.snapshot import SCHEMA, Metadata, Snapshot
+from pageowner.model.times import moment
+from pageowner.sources.source import Moment, read
+from pageowner.storage import series
+from pageowner.storage.recording import Recorder, owned_folder
+from pageowner.storage.whole_file import whole_file
 
 BEGAN = 1_790_000_000.0
 PAGES = 20_000
@@ -224,7 +224,7 @@ def test_a_capture_that_fails_ends_no_recording(
             raise one
         return one
 
-    monkeypatch.setattr("pageowner.source.read", read_now)
+    monkeypatch.setattr("pageowner.sources.source.read", read_now)
     folder = tmp_path / "kept"
     status, out, err = cli("record", folder, "--every", "1s", "--count", "4")
     assert (status, out) == (0, b"")
@@ -240,7 +240,7 @@ def test_what_cannot_be_removed_ends_no_recording(
         tmp_path: Path, cli: Callable[..., tuple[int, bytes, bytes]],
         monkeypatch: pytest.MonkeyPatch) -> None:
     machine, folder = Machine(), tmp_path / "kept"
-    monkeypatch.setattr("pageowner.source.read", machine.now)
+    monkeypatch.setattr("pageowner.sources.source.read", machine.now)
     # no rights keep root from a file, but nobody unlinks a folder
     (folder / series.file_name(BEGAN - 30 * 86400)).mkdir(parents=True)
     status, out, err = cli("record", folder, "--every", "1s", "--keep", "7d", "--count", "2")
@@ -253,7 +253,7 @@ def test_each_file_is_opened_once_to_forget_the_old(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine, recorder = Machine(), Recorder(tmp_path, 600, 7 * 86400)
     opened: list[Path] = []
-    monkeypatch.setattr("pageowner.formats.series.builds_on", _noting(opened))
+    monkeypatch.setattr("pageowner.storage.series.builds_on", _noting(opened))
     for number in range(5):
         machine.step(0.01)
         recorder.add(machine.now(), BEGAN + number * 600)
@@ -356,8 +356,8 @@ def test_a_clock_that_is_set_back_makes_no_capture_unreadable(
 def test_a_clock_that_runs_away_removes_nothing_at_once(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clocks = {"wall": BEGAN, "boot": 1000.0}
-    monkeypatch.setattr("pageowner.recording.time.time", lambda: clocks["wall"])
-    monkeypatch.setattr("pageowner.recording._since_boot", lambda: clocks["boot"])
+    monkeypatch.setattr("pageowner.storage.recording.time.time", lambda: clocks["wall"])
+    monkeypatch.setattr("pageowner.storage.recording._since_boot", lambda: clocks["boot"])
     machine, recorder = Machine(), Recorder(tmp_path, 600, 6000)
 
     def capture(passed: float) -> list[Path]:
@@ -426,7 +426,7 @@ import sys
 sys.path[:0] = [sys.argv[2]]
 from pathlib import Path
 from test_series import BEGAN, Machine
-from pageowner.recording import Recorder
+from pageowner.storage.recording import Recorder
 machine, recorder = Machine(), Recorder(Path(sys.argv[1]), 600, 7 * 86400)
 number = 0
 while True:
@@ -471,8 +471,8 @@ sys.path[:0] = [sys.argv[2]]
 from pathlib import Path
 from test_series import BEGAN, Machine, same
 from pageowner.errors import PageownerError
-from pageowner.formats import series
-from pageowner.recording import Recorder
+from pageowner.storage import series
+from pageowner.storage.recording import Recorder
 folder = Path(sys.argv[1])
 machine, recorder, made, lost = Machine(), Recorder(folder, 600, 7 * 86400), {}, 0
 for number in range(30):

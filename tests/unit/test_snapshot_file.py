@@ -26,11 +26,11 @@ import pytest
 
 import pageowner
 from pageowner import PageownerError
-from pageowner.formats import parquet
-from pageowner.formats.page_owner_text import write
-from pageowner.formats.parquet import ORDER_KEY
-from pageowner.formats.whole_file import whole_file
-from pageowner.snapshot import METADATA_KEY, SCHEMA, SCHEMA_VERSION, Metadata
+from pageowner.model.snapshot import METADATA_KEY, SCHEMA, SCHEMA_VERSION, Metadata
+from pageowner.sources.page_owner_text import write
+from pageowner.storage import parquet
+from pageowner.storage.parquet import ORDER_KEY
+from pageowner.storage.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -343,7 +343,7 @@ def test_a_save_that_is_ended_leaves_the_older_file_and_no_other(
     path = tmp_path / "kept.parquet"
     path.write_bytes(b"PAR1older")
     # A write takes milliseconds: this one waits when it has written something.
-    code = ("import sys, time; from pageowner.formats import parquet; from pageowner import cli\n"
+    code = ("import sys, time; from pageowner.storage import parquet; from pageowner import cli\n"
             "def slow(file, *_, **__):\n"
             "    file.write(b'PAR1' * 5000); file.flush(); print('writing', flush=True)\n"
             "    time.sleep(60)\n"
@@ -447,8 +447,8 @@ def test_nothing_that_a_capture_says_is_dropped_when_its_file_is_read() -> None:
     import inspect
     import re
 
-    from pageowner.formats.saved_metadata import Extra
-    from pageowner.tracker import capture
+    from pageowner.storage.saved_metadata import Extra
+    from pageowner.tracker.read import capture
 
     source = inspect.getsource(capture)
     written = set(re.findall(r'\.extra\["(\w+)"\]', source))

@@ -9,8 +9,8 @@ import pytest
 
 from pageowner.kernel.pageflags import bit
 from pageowner.kernel.zones import ZoneMap
-from pageowner.tracker.maps import OWNED, RECORD
-from pageowner.tracker.survey import _Walk
+from pageowner.tracker.read.maps import OWNED, RECORD
+from pageowner.tracker.read.survey import _Walk
 
 FIRST = 1 << 16
 GFP_COMP = 1 << 18

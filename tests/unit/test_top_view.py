@@ -16,11 +16,11 @@ from textual import events
 from textual.pilot import Pilot
 from textual.worker import WorkerCancelled
 
+from pageowner.analysis.filters import Filter
 from pageowner.analysis.live import Live, Look
-from pageowner.analysis.words import Filter
 from pageowner.errors import PageownerError
 from pageowner.report.top_view import TopApp
-from pageowner.tracker.tally import Health
+from pageowner.tracker.read.live_counts import Health
 
 SCREENS = Path(__file__).parent.parent / "data/screens"
 HEALTH = Health({"owned": 123456, "early": 999999, "untracked": 7, "free": 3 << 20}, 5, 13, 0, 0,

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import pageowner.tracker as package
-from pageowner.tracker import calibrate, loading, maps, memo, timings
+import pageowner.tracker.bpf as package
+from pageowner.tracker.load import calibrate, loading, memo
+from pageowner.tracker.read import maps, timings
 
 TRACKER = Path(package.__file__).parent
 ROOT = Path(__file__).parents[2]

@@ -11,10 +11,11 @@ from pageowner.errors import PageownerError
 from pageowner.kernel import vmstat
 from pageowner.kernel.kallsyms import Lines
 from pageowner.kernel.memory_ranges import parse_iomem
-from pageowner.report import tracking
-from pageowner.tracker import calibrate, hooks, maps, requirements, timings
-from pageowner.tracker.lifecycle import Status
-from pageowner.tracker.loading import Tracker, sizes_for
+from pageowner.report import status_view
+from pageowner.tracker.control import Status
+from pageowner.tracker.load import calibrate, hooks, requirements
+from pageowner.tracker.load.loading import Tracker, sizes_for
+from pageowner.tracker.read import maps, timings
 
 IOMEM = """\
 00000000-00000fff : Reserved
@@ -257,7 +258,7 @@ def test_a_quantile_is_the_end_of_its_bucket_but_no_more_than_the_longest() -> N
     ("held off by the kernel", ""), ("held off by the programs", ""),
     ("Invalid argument", "warn")])
 def test_status_says_whether_programs_are_preempted(said: str, style: str) -> None:
-    text, given = tracking._preemption(Status(on=True, facts={"preemption": said}))
+    text, given = status_view._preemption(Status(on=True, facts={"preemption": said}))
     assert said in text
     assert text.startswith("not preempted") == (style == "")
     assert given == style

@@ -15,7 +15,9 @@ import pytest
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import kallsyms, memory_ranges
-from pageowner.tracker import calibrate, libbpf, lifecycle, maps, requirements
+from pageowner.tracker import control
+from pageowner.tracker.load import calibrate, libbpf, requirements
+from pageowner.tracker.read import maps
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def test_not_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert "sudo" in refusal()
     with pytest.raises(PageownerError, match="sudo"):
-        lifecycle.off()
+        control.off()
 
 
 @pytest.mark.usefixtures("root")
@@ -81,9 +83,9 @@ def test_a_big_endian_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ranges_too_many_to_write_down_are_joined_where_the_gaps_are_small() -> None:
     ranges = [[0, 10], [11, 20], [40, 50], [51, 60], [1 << 40, (1 << 40) + 5]]
-    fewer = lifecycle._fewer(ranges)
+    fewer = control._fewer(ranges)
     assert fewer == [[0, 20], [40, 60], [1 << 40, (1 << 40) + 5]]
-    assert lifecycle._fewer(fewer) == [[0, 60], [1 << 40, (1 << 40) + 5]]
+    assert control._fewer(fewer) == [[0, 60], [1 << 40, (1 << 40) + 5]]
 
 
 @pytest.mark.usefixtures("good_kernel")
@@ -119,7 +121,7 @@ def test_a_kernel_that_refuses_bpf_says_what_is_needed(
         monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """As in a container, or with a security module."""
     monkeypatch.setattr(requirements, "lockdown", lambda: None)
-    said = str(lifecycle._refusal(libbpf.BpfError(number, "loading"), False))
+    said = str(control._refusal(libbpf.BpfError(number, "loading"), False))
     assert "CAP_BPF and CAP_PERFMON" in said
     assert "\n" not in said
 

@@ -13,15 +13,15 @@ from machines import machine
 
 from pageowner.cli import main
 from pageowner.errors import UsageError
-from pageowner.report import page, tracking
+from pageowner.report import page_view, status_view
 from pageowner.report.grid import entry, prose
 from pageowner.report.terminal import PIPE_WIDTH, Paper
-from pageowner.tracker import lifecycle
+from pageowner.tracker import control
+from pageowner.tracker.control import Options, Status
 from pageowner.tracker.doctor import Finding
-from pageowner.tracker.libbpf import BpfError
-from pageowner.tracker.lifecycle import Options, Status
-from pageowner.tracker.maps import COUNTERS
-from pageowner.tracker.memo import MEMO_COUNTERS
+from pageowner.tracker.load.libbpf import BpfError
+from pageowner.tracker.load.memo import MEMO_COUNTERS
+from pageowner.tracker.read.maps import COUNTERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,10 +56,10 @@ def row_of_a_page() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("draw", [
-    lambda paper: tracking.draw_status(STATUS, paper),
-    lambda paper: tracking.draw_start(replace(STATUS, already_on=True), paper),
-    lambda paper: tracking.draw_findings(FINDINGS, paper),
-    lambda paper: page.draw(1, [row_of_a_page()], machine(3).snapshot().meta, 0, paper)])
+    lambda paper: status_view.draw_status(STATUS, paper),
+    lambda paper: status_view.draw_start(replace(STATUS, already_on=True), paper),
+    lambda paper: status_view.draw_findings(FINDINGS, paper),
+    lambda paper: page_view.draw(1, [row_of_a_page()], machine(3).snapshot().meta, 0, paper)])
 def test_lines_fit_a_terminal_and_stay_whole_in_a_pipe(draw: Callable[[Paper], None]) -> None:
     narrow, piped = Kept(80), Kept(PIPE_WIDTH)
     draw(narrow)
@@ -97,7 +97,7 @@ def test_options_are_named_as_on_the_command_line() -> None:
         "--free", "--pid 12", "--cgroup /a b", "--check 0.25"]
     assert Options().words() == []
     paper = Kept(PIPE_WIDTH)
-    tracking.draw_status(STATUS, paper)
+    status_view.draw_status(STATUS, paper)
     assert "options   --free --pid 12 --cgroup /a b --check 0.25" in paper.lines
 
 
@@ -106,19 +106,19 @@ def test_what_bpf_refuses_is_no_failure_to_write(
     def refused() -> None:
         raise BpfError(errno.EPERM, "open the map tasks")
 
-    monkeypatch.setattr(lifecycle, "status", refused)
+    monkeypatch.setattr(control, "status", refused)
     assert main(["status"]) == 1
     assert capsys.readouterr().err == "pageowner: open the map tasks: Operation not permitted\n"
 
 
 def test_only_a_process_that_is_there_can_be_chosen() -> None:
-    assert lifecycle._filters(Options(tgid=os.getpid()))["only_tgid"] == os.getpid()
+    assert control._filters(Options(tgid=os.getpid()))["only_tgid"] == os.getpid()
     with pytest.raises(UsageError, match=f"no process {1 << 30} to track"):
-        lifecycle._filters(Options(tgid=1 << 30))
+        control._filters(Options(tgid=1 << 30))
     done = threading.Event()
     thread = threading.Thread(target=done.wait)
     thread.start()
     with pytest.raises(UsageError, match=f"a thread of {os.getpid()}: use --pid {os.getpid()}"):
-        lifecycle._filters(Options(tgid=thread.native_id or 0))
+        control._filters(Options(tgid=thread.native_id or 0))
     done.set()
     thread.join()

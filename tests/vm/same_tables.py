@@ -17,7 +17,7 @@ import pageowner
 from pageowner.analysis.memory import memory
 from pageowner.analysis.mixed import mixed
 from pageowner.kernel.zones import parse_pagetypeinfo
-from pageowner.snapshot import Snapshot
+from pageowner.model.snapshot import Snapshot
 
 DEPTH = 16
 _ENTRY = re.compile(r"(asm_(exc|sysvec|common)_|__irqentry|error_entry)")

@@ -9,7 +9,7 @@ from typing import Any
 
 from kernels import KERNELS
 
-from pageowner.hook_states import in_words
+from pageowner.model.hook_states import in_words
 
 HEAD = """# Kernels
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageowner import room
 from pageowner.analysis.keys import key
 from pageowner.analysis.memory import NO_ROW, TYPES, Memory, spread
 from pageowner.errors import PageownerError
 from pageowner.kernel import compaction
-from pageowner.runs import SideBySide, joined
+from pageowner.model.pfn_runs import SideBySide, joined
+from pageowner.system import memory_limit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["BLOCKED", "CLEARABLE", "FREE", "STATES", "UNKNOWN", "Blocks", "blocks", "in_the_way",
            "kinds", "reachable", "taken"]
@@ -76,7 +76,8 @@ def _edges(memory: Memory, order: int) -> tuple[NDArray[np.int64], NDArray[np.bo
     if number > _MOST:
         raise PageownerError(f"{number:,} blocks of order {order} are too many to look at one"
                              " by one: ask for a larger order")
-    room.check(number * (_EACH + 9 * len(memory.stretches)), f"{number:,} blocks of order {order}")
+    memory_limit.check(number * (_EACH + 9 * len(memory.stretches)),
+                       f"{number:,} blocks of order {order}")
     runs[:, 1] += 1
     edges = SideBySide(runs).numbers()
     inside = np.ones(max(len(edges) - 1, 0), bool)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pageowner.analysis.blocks import Blocks
     from pageowner.analysis.memory import Memory
     from pageowner.analysis.mixed import Mixed
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["Owners", "blockers", "cheapest", "hopeless", "owners_of", "pages_going", "polluters"]
 
@@ -92,7 +92,7 @@ class Owners:
 
 
 def owners_of(snapshot: Snapshot, names: Sequence[str]) -> Owners:
-    """The owners by the keys ``names`` (see `pageowner.analysis.words.KEYS`)."""
+    """The owners by the keys ``names`` (see `pageowner.analysis.filters.KEYS`)."""
     found = [key(snapshot, name) for name in names]
     rows = snapshot.table.num_rows
     group, number, codes = groups(found, rows)

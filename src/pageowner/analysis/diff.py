@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pageowner.analysis.filters import ALIASES, COLUMNS, key_names
 from pageowner.analysis.ranking import ranked
 from pageowner.analysis.subsystems import functions
-from pageowner.analysis.words import ALIASES, COLUMNS, key_names
 from pageowner.errors import PageownerError, UsageError, near
-from pageowner.snapshot import SCHEMA, TEXT
+from pageowner.model.snapshot import SCHEMA, TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pageowner.counted import Counted
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.counts import Counted
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["BECAME", "SORTS", "check_page_sizes", "check_sort", "difference", "matched",
            "owners_of"]
@@ -48,12 +48,12 @@ def check_page_sizes(before: int, after: int) -> None:
 
 def owners_of(found: Counted | Snapshot, by: Sequence[str]) -> pa.Table:
     """The owners of a source, counted or read: the keys, ``pages``, ``blocks`` (int64)."""
-    from pageowner.counted import Counted
+    from pageowner.model.counts import Counted
 
     if isinstance(found, Counted):
-        from pageowner.analysis import count
+        from pageowner.analysis import owners_from_counts
 
-        columns = count.owners(found, by)
+        columns = owners_from_counts.owners(found, by)
         return pa.table({name: pa.array(columns[name], _type(name))
                          for name in (*by, "pages", "blocks")})
     from pageowner.analysis.owners import owners

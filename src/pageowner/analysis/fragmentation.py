@@ -22,9 +22,9 @@ from pageowner.analysis.culprits import (
     pages_going,
     polluters,
 )
+from pageowner.analysis.filters import key_names
 from pageowner.analysis.memory import Memory, free_said, memory
 from pageowner.analysis.mixed import BINS, contents, mixed
-from pageowner.analysis.words import key_names
 from pageowner.kernel import free_area
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from pageowner.analysis.blocks import Blocks
     from pageowner.kernel.zones import Zone
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["events", "fragmentation", "huge", "indices"]
 

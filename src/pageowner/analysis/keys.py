@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pageowner.analysis.words import ALIASES, COLUMNS, KEYS, key_names
-from pageowner.hook_states import ACTIVE, is_whole
+from pageowner.analysis.filters import ALIASES, COLUMNS, KEYS, key_names
+from pageowner.model.hook_states import ACTIVE, is_whole
 
 if TYPE_CHECKING:
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["ALIASES", "KEYS", "Key", "blocks_pages", "column", "key", "key_names", "times"]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["KINDS", "LEAST_SAMPLES", "RECLAIMABLE", "Rows", "Watch",
            "available_pages", "of_snapshots", "programs", "rows_of", "settling_ns"]

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pageowner.analysis.filters import ALIASES, KEYS, Filter
 from pageowner.analysis.select import conditions
 from pageowner.analysis.subsystems import distinctive_frame, module_of, subsystem
-from pageowner.analysis.words import ALIASES, KEYS, Filter
 from pageowner.errors import UsageError, near
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pageowner.analysis.keys import blocks_pages
-from pageowner.snapshot import Snapshot
+from pageowner.model.snapshot import Snapshot
 
 __all__ = ["covering"]
 

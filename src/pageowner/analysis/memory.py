@@ -20,15 +20,15 @@ from pageowner.analysis.keys import Key, column, key
 from pageowner.errors import PageownerError
 from pageowner.kernel import compaction, pageflags
 from pageowner.kernel.gfp import MIGRATETYPES
-from pageowner.runs import unpack
+from pageowner.model.pfn_runs import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from pageowner.metadata import Metadata
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.metadata import Metadata
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["NO_ROW", "TYPES", "Memory", "Stretch", "free_said", "memory", "spread"]
 

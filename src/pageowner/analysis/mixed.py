@@ -10,12 +10,12 @@ import numpy as np
 from pageowner.analysis.keys import Key, key
 from pageowner.analysis.memory import NO_ROW, Memory, spread
 from pageowner.kernel import compaction
-from pageowner.runs import SideBySide
+from pageowner.model.pfn_runs import SideBySide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["BINS", "COUNTED", "Mixed", "contents", "mixed"]
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from pageowner.analysis.filters import SORTS, check_sort, key_names
 from pageowner.analysis.keys import Key, blocks_pages, key, times
 from pageowner.analysis.ranking import ranked, ties
-from pageowner.analysis.words import SORTS, check_sort, key_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["SORTS", "Owners", "check_sort", "groups", "ordered", "owners"]
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pageowner.analysis.filters import key_names
 from pageowner.analysis.keys import key, times
 from pageowner.analysis.memory import NO_ROW, Memory, Stretch, memory
 from pageowner.analysis.select import newest_ns
-from pageowner.analysis.words import key_names
 from pageowner.errors import PageownerError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["AGE", "AGES", "VALUES", "Category", "Cells", "Picture", "aggregate", "aspect",
            "cell_bounds", "disjoint", "picture"]

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pageowner.analysis import coded
 from pageowner.analysis.coded import Coded
 from pageowner.analysis.diff import owners_of
-from pageowner.analysis.words import key_names
+from pageowner.analysis.filters import key_names
 from pageowner.kernel.frames import Frame
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pageowner.counted import Counted
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.counts import Counted
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["LABELS", "MEASURES", "NO_STACK", "Chained", "Label", "Samples", "as_met", "chained",
            "owners_table", "samples"]
@@ -109,7 +109,7 @@ def _columns(found: Counted | Snapshot, keys: Sequence[str],
              ) -> tuple[dict[str, Label], Coded, NDArray[np.int64], NDArray[np.int64]]:
     """Of all owners, most pages first, the keys, the functions of the distinct stacks, pages and
     blocks. Of the stacks' texts only whether there is one is kept."""
-    from pageowner.counted import Counted
+    from pageowner.model.counts import Counted
 
     columns = {}
     if isinstance(found, Counted):

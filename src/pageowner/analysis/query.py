@@ -15,14 +15,14 @@ import pyarrow as pa
 
 from pageowner.analysis.keys import blocks_pages, key, times
 from pageowner.analysis.select import newest_ns
-from pageowner.columns import DERIVED
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel import zones
+from pageowner.model.columns import DERIVED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["TABLE", "Answer", "check", "query", "rows_of"]
 
@@ -154,8 +154,8 @@ def check(sql: str) -> None:
 def query(sql: str, snapshots: Mapping[str, Snapshot]) -> Answer:
     """The answer to one SELECT over snapshots by name.
 
-    Each snapshot is a table of its name, with the columns of `pageowner.columns`; `TABLE` has the
-    rows of all of them, and where they are several the name in the column ``source``. Raises
+    Each snapshot is a table of its name, with the columns of `pageowner.model.columns`; `TABLE` has
+    the rows of all of them, and where they are several the name in the column ``source``. Raises
     UsageError for wrong SQL, PageownerError for what fails otherwise.
     """
     check(sql)
@@ -180,8 +180,8 @@ def _quoted(text: str, quote: str) -> str:
 
 
 def rows_of(snapshot: Snapshot) -> pa.Table:
-    """The snapshot's table with the columns of `pageowner.columns.DERIVED` but ``source``: pages,
-    bytes (int64), age_s (float64, null where no time is known), subsystem, module, frame."""
+    """The snapshot's table with the columns of `pageowner.model.columns.DERIVED` but ``source``:
+    pages, bytes (int64), age_s (float64, null where no time is known), subsystem, module, frame."""
     pages = blocks_pages(snapshot)
     found, known = times(snapshot)
     ages = (np.int64(newest_ns(snapshot)) - found.astype(np.int64)) / 1e9

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pageowner.analysis.words import ALIASES
+from pageowner.analysis.filters import ALIASES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from pageowner.analysis import known
+from pageowner.analysis import unknown_words
+from pageowner.analysis.filters import Filter, duration_ns
 from pageowner.analysis.keys import key, times
-from pageowner.analysis.words import Filter, duration_ns
 from pageowner.errors import PageownerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["Filter", "conditions", "duration_ns", "newest_ns", "select"]
 
@@ -56,7 +56,7 @@ def select(snapshot: Snapshot, chosen: Filter) -> pa.Table:
     if not chosen:
         return snapshot.table
     _check_known(snapshot, chosen)
-    known.check(snapshot, chosen, _any_pattern)
+    unknown_words.check(snapshot, chosen, _any_pattern)
     keep = np.ones(snapshot.table.num_rows, bool)
     for name, good in conditions(chosen).items():
         keep &= _by_label(snapshot, name, good)
@@ -127,7 +127,7 @@ def _any_frame(patterns: tuple[str, ...]) -> Callable[[object], bool]:
 
 def _all_flags(wanted: tuple[str, ...]) -> Callable[[object], bool]:
     # ZERO, __GFP_ZERO and GFP_KERNEL|ZERO are all understood.
-    choices = [{name, f"GFP_{name}", f"__GFP_{name}"} for name in known.flag_names(wanted)]
+    choices = [{name, f"GFP_{name}", f"__GFP_{name}"} for name in unknown_words.flag_names(wanted)]
 
     def good(flags: object) -> bool:
         have = set(str(flags).upper().split("|"))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from pageowner.counted import Counted
+from pageowner.model.counts import Counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
 
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["LINES", "LONGEST", "short", "shortened"]
 
@@ -64,7 +64,7 @@ def shortened(found: Counted | Snapshot) -> Counted | Snapshot:
     # not for sums, which take less time than this import
     import pyarrow as pa
 
-    from pageowner.snapshot import SCHEMA, TEXT, Snapshot
+    from pageowner.model.snapshot import SCHEMA, TEXT, Snapshot
 
     table = found.table
     for place, field in enumerate(SCHEMA):

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageowner.hook_states import is_whole
 from pageowner.kernel import pageflags
+from pageowner.model.hook_states import is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["LOST", "gone_owners", "in_words", "of_snapshot", "unexplained"]
 

@@ -16,9 +16,9 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from pageowner import ahead
 from pageowner.errors import PageownerError
-from pageowner.report import plain
+from pageowner.report import ascii
+from pageowner.sources import readahead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,12 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if start is not None:
             start.at_work(True)
-        ahead.begin(sys.argv[1:] if argv is None else argv)
+        readahead.begin(sys.argv[1:] if argv is None else argv)
         from pageowner.cli.group import run
 
         status = run(argv)
         sys.stdout.flush()
-        ahead.forget()
+        readahead.forget()
         return status
     except PageownerError as error:
         return _fail(str(error), error.exit_status)
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _is_of_bpf(error: OSError) -> bool:
     # who was refused by BPF has imported it
-    libbpf = sys.modules.get("pageowner.tracker.libbpf")
+    libbpf = sys.modules.get("pageowner.tracker.load.libbpf")
     return libbpf is not None and isinstance(error, libbpf.BpfError)
 
 
@@ -98,8 +98,8 @@ def _prepare_streams() -> None:
             io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding=sys.stdout.encoding,
             line_buffering=sys.stdout.isatty())
     # In a locale without UTF-8 an arrow must not end the report.
-    plain.prepare(sys.stdout)
-    plain.prepare(sys.stderr)
+    ascii.prepare(sys.stdout)
+    ascii.prepare(sys.stderr)
 
 
 def _catch_signals() -> None:
@@ -120,7 +120,7 @@ def _drop_output() -> None:
 
 
 def _fail(message: str, status: int) -> int:
-    from pageowner.cli.saying import say
+    from pageowner.cli.messages import say
 
     say(message)
     return status

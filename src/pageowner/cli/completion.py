@@ -28,7 +28,7 @@ def script(shell: str) -> str:
     """The script of one of `SHELLS`."""
     from click.shell_completion import ShellComplete, get_completion_class
 
-    from pageowner.cli.completing import VARIABLE, register
+    from pageowner.cli.complete import VARIABLE, register
     from pageowner.cli.group import program
 
     register()

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli import completing
+from pageowner.cli import complete
+from pageowner.cli.messages import say
 from pageowner.cli.options import as_json, at_times, filters, load, load_counted
-from pageowner.cli.saying import say
 from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError
 from pageowner.report.text import count_of, source_name
@@ -16,8 +16,8 @@ from pageowner.report.text import count_of, source_name
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pageowner.analysis.words import Filter
-    from pageowner.metadata import Metadata
+    from pageowner.analysis.filters import Filter
+    from pageowner.model.metadata import Metadata
     from pageowner.report.diff_table import Side
 
 __all__ = ["GREW", "command"]
@@ -37,13 +37,13 @@ _EXAMPLES = (
 
 
 @verb("diff", *_EXAMPLES)
-@click.argument("before", metavar="A", shell_complete=completing.files)
-@click.argument("after", required=False, metavar="[B]", shell_complete=completing.files)
+@click.argument("before", metavar="A", shell_complete=complete.files)
+@click.argument("after", required=False, metavar="[B]", shell_complete=complete.files)
 @click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
-              shell_complete=completing.keys,
+              shell_complete=complete.keys,
               help="Compare by any of report's keys: stack, comm, module, subsystem, memcg, ...")
 @click.option("--sort", default="change", show_default=True, metavar="HOW",
-              shell_complete=completing.changes,
+              shell_complete=complete.changes,
               help="change (gained or lost), gained, lost, before, after, name, or a key.")
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
@@ -68,13 +68,13 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
         raise click.UsageError("--all and --top contradict each other")
     if before == after == "-":
         raise click.UsageError("only one of A and B can be standard input")
-    from pageowner.analysis import words
+    from pageowner.analysis import filters
 
     # before the sources are read, which may take a while
-    names = words.key_names(by)
+    names = filters.key_names(by)
     if full and "stack" not in names:
         names.append("stack")
-    limit = None if fail_over is None else words.size_bytes(fail_over)
+    limit = None if fail_over is None else filters.size_bytes(fail_over)
     from pageowner.analysis.diff import check_page_sizes, check_sort, difference
 
     check_sort(sort, names)

@@ -32,9 +32,9 @@ def command(as_json: bool) -> None:
 
         print(json.dumps([asdict(finding) for finding in found], indent=1))
     else:
-        from pageowner.report import tracking
+        from pageowner.report import status_view
         from pageowner.report.terminal import paper
 
-        tracking.draw_findings(found, paper())
+        status_view.draw_findings(found, paper())
     if any(finding.needed and not finding.ok for finding in found):
         raise click.exceptions.Exit(1)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli import completing
+from pageowner.cli import complete
 from pageowner.cli.options import filters, load, output_encoding, source
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
-    from pageowner.analysis.words import Filter
+    from pageowner.analysis.filters import Filter
 
 __all__ = ["command"]
 
@@ -26,7 +26,7 @@ _EXAMPLES = (
 @verb("dump", *_EXAMPLES)
 @source
 @filters
-@click.option("-o", "--output", metavar="FILE", shell_complete=completing.files,
+@click.option("-o", "--output", metavar="FILE", shell_complete=complete.files,
               help="Write here, whole or not at all; - is standard output, as without.")
 def command(source: str | None, chosen: Filter, output: str | None) -> None:
     """Print the text of the kernel's page_owner, for tools that know it.
@@ -37,8 +37,8 @@ def command(source: str | None, chosen: Filter, output: str | None) -> None:
     would act on in the names of tasks is shown as escapes.
     """
     snapshot = load(source, chosen)
-    from pageowner.formats.page_owner_text import write
-    from pageowner.formats.whole_file import whole_file
+    from pageowner.sources.page_owner_text import write
+    from pageowner.storage.whole_file import whole_file
 
     if output in (None, "-"):
         sys.stdout.flush()

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from pageowner.cli import completing
+from pageowner.cli import complete
+from pageowner.cli.messages import written
 from pageowner.cli.options import filters, load, load_counted, output_encoding, source
-from pageowner.cli.saying import written
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pageowner.analysis.words import Filter
-    from pageowner.counted import Counted
-    from pageowner.snapshot import Snapshot
+    from pageowner.analysis.filters import Filter
+    from pageowner.model.counts import Counted
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["command"]
 
@@ -40,9 +40,9 @@ _EXAMPLES = (
 @click.option("--format", "kind", type=click.Choice(_FORMATS), required=True,
               help="pprof and speedscope for those viewers, folded stacks for flame graph tools,"
                    " owners as JSON, CSV or Parquet.")
-@click.option("-o", "--output", metavar="FILE", shell_complete=completing.files,
+@click.option("-o", "--output", metavar="FILE", shell_complete=complete.files,
               help="Write FILE; - is standard output, as without.")
-@click.option("--by", metavar="KEY[,KEY...]", shell_complete=completing.keys,
+@click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
               help="Tell apart by these keys of report. In pprof they are labels, in folded and"
                    " speedscope frames around the stack, else columns.")
 @click.option("--unit", type=click.Choice(["bytes", "pages", "blocks"]),
@@ -57,7 +57,7 @@ def command(source: str | None, kind: str, output: str | None, by: str | None, u
         output = None
     if kind in _BINARY and output is None and sys.stdout.isatty():
         raise click.UsageError(f"{kind} is not text; name a file: -o FILE")
-    from pageowner.analysis.words import key_names
+    from pageowner.analysis.filters import key_names
 
     # before the source is read, which may take a while
     names = None if by is None else key_names(by)
@@ -73,7 +73,7 @@ def command(source: str | None, kind: str, output: str | None, by: str | None, u
         sys.stdout.flush()
         sys.stdout.buffer.write(raw)
         return
-    from pageowner.formats.whole_file import whole_file
+    from pageowner.storage.whole_file import whole_file
 
     with whole_file(output) as file:
         write(file)

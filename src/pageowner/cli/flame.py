@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli import completing
+from pageowner.cli import complete
+from pageowner.cli.messages import written
 from pageowner.cli.options import at_times, check_two_files, filters, load, load_counted
-from pageowner.cli.saying import written
 from pageowner.cli.verb import verb
 from pageowner.report.text import source_name
 
 if TYPE_CHECKING:
-    from pageowner.analysis.words import Filter
+    from pageowner.analysis.filters import Filter
 
 __all__ = ["command"]
 
@@ -25,14 +25,14 @@ _EXAMPLES = (
 
 
 @verb("flame", *_EXAMPLES)
-@click.argument("first", required=False, metavar="[A]", shell_complete=completing.files)
-@click.argument("second", required=False, metavar="[B]", shell_complete=completing.files)
-@click.option("--html", metavar="FILE", shell_complete=completing.files,
+@click.argument("first", required=False, metavar="[A]", shell_complete=complete.files)
+@click.argument("second", required=False, metavar="[B]", shell_complete=complete.files)
+@click.option("--html", metavar="FILE", shell_complete=complete.files,
               help="Write a page to zoom into and search.")
-@click.option("--svg", metavar="FILE", shell_complete=completing.files, help="Write an image.")
-@click.option("-o", "--output", metavar="FILE", shell_complete=completing.files,
+@click.option("--svg", metavar="FILE", shell_complete=complete.files, help="Write an image.")
+@click.option("-o", "--output", metavar="FILE", shell_complete=complete.files,
               help="Write an image if the name of FILE ends in .svg, else a page.")
-@click.option("--by", metavar="KEY[,KEY...]", shell_complete=completing.keys,
+@click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
               help="Frames around the stack: comm gives a tower for each task.")
 @click.option("--icicle", is_flag=True, help="Hang from the top instead of standing.")
 @click.option("--reverse", is_flag=True,
@@ -61,7 +61,7 @@ def command(first: str | None, second: str | None, html: str | None, svg: str | 
     check_two_files(html, svg)
     if first == second == "-":
         raise click.UsageError("only one of A and B can be standard input")
-    from pageowner.analysis.words import key_names
+    from pageowner.analysis.filters import key_names
 
     # before the sources are read, which may take a while
     names = [] if by is None else key_names(by)
@@ -70,8 +70,8 @@ def command(first: str | None, second: str | None, html: str | None, svg: str | 
     from pageowner.analysis.diff import check_page_sizes
     from pageowner.analysis.flame import chains
     from pageowner.analysis.profile import samples
-    from pageowner.formats.whole_file import whole_file
     from pageowner.report import flame_html, flame_svg
+    from pageowner.storage.whole_file import whole_file
 
     *old, new = read
     if old:

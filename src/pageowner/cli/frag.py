@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pageowner.cli import completing
+from pageowner.cli import complete
 from pageowner.cli.options import as_json, load, page_flags, source
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["command"]
 
@@ -28,14 +28,14 @@ _EXAMPLES = (
 
 @verb("frag", *_EXAMPLES)
 @source
-@click.option("--by", metavar="KEY[,KEY...]", shell_complete=completing.keys,
+@click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
               help="Name owners by any of report's keys: stack (the default), subsystem, comm,"
                    " memcg, ...; with --order by comm,tgid.")
 @click.option("--order", type=click.IntRange(1, _LARGEST), metavar="N",
               help="What is in the way of blocks of 2^N pages: 9 a huge page, 18 a gigantic one.")
 @click.option("--want", type=click.IntRange(min=1), metavar="N",
               help="Whose going would give N such blocks more.")
-@click.option("--kpageflags", metavar="FILE", shell_complete=completing.files,
+@click.option("--kpageflags", metavar="FILE", shell_complete=complete.files,
               help="A copy of /proc/kpageflags made with the dump, which tells what is free.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
               help=f"Show N owners ({_TOP} by default).")
@@ -51,7 +51,7 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
         raise click.UsageError("--all and --top contradict each other")
     if want is not None and order is None:
         raise click.UsageError("--want goes with --order, which says how large the blocks are")
-    from pageowner.analysis.words import key_names
+    from pageowner.analysis.filters import key_names
 
     # before the source is read, which may take a while
     names = key_names(by or ("stack" if order is None else "comm,tgid"))
@@ -86,7 +86,7 @@ def _without_this_process(snapshot: Snapshot) -> Snapshot:
     import pyarrow as pa
 
     from pageowner.analysis.memory import memory
-    from pageowner.snapshot import Snapshot as Made
+    from pageowner.model.snapshot import Snapshot as Made
 
     seen = memory(snapshot)
     stays = np.zeros(snapshot.table.num_rows, bool)

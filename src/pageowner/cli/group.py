@@ -93,7 +93,7 @@ def _complete(asked: str) -> int:
     """Answer a shell that wants to complete a line."""
     from click.shell_completion import shell_complete
 
-    from pageowner.cli.completing import VARIABLE, register
+    from pageowner.cli.complete import VARIABLE, register
 
     register()
     return shell_complete(program, {}, "pageowner", VARIABLE, asked)

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pageowner.cli import completing
+from pageowner.cli import complete
+from pageowner.cli.messages import say
 from pageowner.cli.options import as_json, filters, load
-from pageowner.cli.saying import say
 from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pageowner.analysis.filters import Filter
     from pageowner.analysis.leaks import Rows, Watch
-    from pageowner.analysis.words import Filter
+    from pageowner.model.snapshot import Snapshot
     from pageowner.report.leaks_view import Watched
-    from pageowner.snapshot import Snapshot
 
 __all__ = ["command", "watch_for"]
 
@@ -39,13 +39,13 @@ _EXAMPLES = (
 
 
 @verb("leaks", *_EXAMPLES)
-@click.argument("sources", nargs=-1, metavar="[SOURCE...]", shell_complete=completing.files)
+@click.argument("sources", nargs=-1, metavar="[SOURCE...]", shell_complete=complete.files)
 @click.option("--for", "window", default="60s", show_default=True, metavar="TIME",
               help="How long to watch this machine; Ctrl-C gives the result so far.")
 @click.option("--every", default="5s", show_default=True, metavar="TIME",
               help="How often to look.")
 @click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
-              shell_complete=completing.keys,
+              shell_complete=complete.keys,
               help="Owners by any of report's keys.")
 @click.option("--min", "least", default="1MiB", show_default=True, metavar="SIZE",
               help="Leave out who grew by less in the time that was watched.")
@@ -60,7 +60,7 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str, b
 
     At least four snapshots of one boot make a series; two are compared by 'pageowner diff'.
     """
-    from pageowner.analysis.words import duration_ns, key_names, size_bytes
+    from pageowner.analysis.filters import duration_ns, key_names, size_bytes
 
     names = key_names(by)
     length, step = duration_ns(window), duration_ns(every)
@@ -86,8 +86,8 @@ def _saved(sources: tuple[str, ...], chosen: Filter,
     from pageowner.analysis.leaks import LEAST_SAMPLES, available_pages, of_snapshots
     from pageowner.analysis.select import newest_ns
     from pageowner.analysis.shorten import shortened
-    from pageowner.formats import series
     from pageowner.report.leaks_view import Watched
+    from pageowner.storage import series
 
     if any(name == "-" or (os.path.exists(name) and not os.path.isfile(name)
                            and not os.path.isdir(name)) for name in sources):
@@ -130,8 +130,8 @@ def _live(chosen: Filter, names: list[str], length: int, step: int) -> tuple[Wat
     from pageowner.kernel import zones
     from pageowner.report.leaks_view import Watched
     from pageowner.report.text import age, count_of
-    from pageowner.tracker.maps import open_store
-    from pageowner.tracker.watch import CaptureSampler, Sampler, untracked_by_kind
+    from pageowner.tracker.read.maps import open_store
+    from pageowner.tracker.read.watch import CaptureSampler, Sampler, untracked_by_kind
 
     if step <= 0 or length < step * (LEAST_SAMPLES - 1):
         raise UsageError(f"--every must be more than 0 and --for at least"

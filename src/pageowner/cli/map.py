@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli import completing
+from pageowner.cli import complete
+from pageowner.cli.messages import say, written
 from pageowner.cli.options import as_json, check_two_files, load, page_flags, source
-from pageowner.cli.saying import say, written
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError, near
 
@@ -32,19 +32,19 @@ _EXAMPLES = (
 @verb("map", *_EXAMPLES)
 @source
 @click.option("--by", default="subsystem", show_default=True, metavar="KEY",
-              shell_complete=completing.colourings,
+              shell_complete=complete.colourings,
               help="Colour by age, or by any of report's keys: state, subsystem, migratetype, task,"
                    " memcg, ...")
 @click.option("--order", type=click.Choice(["row", "hilbert"]), default="row", show_default=True,
               help="Line by line, or along a Hilbert curve, which keeps together what lies"
                    " together.")
-@click.option("--png", metavar="FILE", shell_complete=completing.files,
+@click.option("--png", metavar="FILE", shell_complete=complete.files,
               help="Write an image: a pixel a page, or for more of them.")
-@click.option("--html", metavar="FILE", shell_complete=completing.files,
+@click.option("--html", metavar="FILE", shell_complete=complete.files,
               help="Write a page to look around in: zoom down to single pages, who owns them.")
-@click.option("--beside", metavar="SOURCE", shell_complete=completing.files,
+@click.option("--beside", metavar="SOURCE", shell_complete=complete.files,
               help="A second snapshot or dump, side by side with the first on the page of --html.")
-@click.option("--kpageflags", metavar="FILE", shell_complete=completing.files,
+@click.option("--kpageflags", metavar="FILE", shell_complete=complete.files,
               help="A copy of /proc/kpageflags made with the dump, which tells what is free.")
 @as_json
 def command(source: str | None, by: str, order: str, png: str | None,
@@ -65,8 +65,8 @@ def command(source: str | None, by: str, order: str, png: str | None,
     snapshot = load(source)
     from pageowner.analysis.memory import memory
     from pageowner.analysis.picture import picture
-    from pageowner.formats.whole_file import whole_file
     from pageowner.report import map_view
+    from pageowner.storage.whole_file import whole_file
 
     seen = memory(snapshot, page_flags(snapshot, kpageflags))
     drawn = picture(snapshot, by, seen=seen)
@@ -106,7 +106,7 @@ def command(source: str | None, by: str, order: str, png: str | None,
 
 def _colouring(by: str) -> str:
     """What to colour by: one of report's keys, or the age. Raises UsageError for anything else."""
-    from pageowner.analysis.words import ALIASES, KEYS
+    from pageowner.analysis.filters import ALIASES, KEYS
 
     name = ALIASES.get(by, by)
     if name != "age" and name not in KEYS:
@@ -116,7 +116,7 @@ def _colouring(by: str) -> str:
 
 def _console() -> Console | None:
     """A terminal with colours; None where characters have to do."""
-    from pageowner.report.plain import is_ascii
+    from pageowner.report.ascii import is_ascii
     from pageowner.report.terminal import console, is_terminal
 
     coloured = is_terminal() or bool(os.environ.get("FORCE_COLOR"))

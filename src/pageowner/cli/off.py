@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pageowner.cli.saying import heed_log
+from pageowner.cli.messages import heed_log
 from pageowner.cli.verb import verb
 
 __all__ = ["command"]
@@ -26,7 +26,7 @@ def command(at_boot: bool) -> None:
         print(f"{unit.UNIT} is removed; tracking does not begin at boot" if unit.remove()
               else "tracking did not begin at boot")
         return
-    from pageowner.tracker import lifecycle
+    from pageowner.tracker import control
 
     heed_log()
-    print("tracking is off" if lifecycle.off() else "tracking was off already")
+    print("tracking is off" if control.off() else "tracking was off already")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli.saying import heed_log
+from pageowner.cli.messages import heed_log
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
-    from pageowner.tracker.lifecycle import Options
+    from pageowner.tracker.control import Options
 
 __all__ = ["command"]
 
@@ -59,11 +59,11 @@ def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: i
     No reboot, no daemon: BPF programs on the kernel's own tracepoints, and maps that hold the
     owners, all pinned below /sys/fs/bpf/pageowner until 'pageowner off'.
     """
-    from pageowner.report import tracking
+    from pageowner.report import status_view
     from pageowner.report.terminal import paper
-    from pageowner.tracker import lifecycle
+    from pageowner.tracker import control
 
-    options = lifecycle.Options(
+    options = control.Options(
         kernel_only=kernel_only, min_order=min_order, tgid=tgid, cgroup=cgroup, sample=sample,
         free_side=free_side, depth=depth, memo=not plain, memo_check=check,
         second_programs=second_programs)
@@ -71,7 +71,7 @@ def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: i
         _install(options)
         return
     heed_log()
-    tracking.draw_start(lifecycle.on(options, debug=debug), paper())
+    status_view.draw_start(control.on(options, debug=debug), paper())
 
 
 def _install(options: Options) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pageowner.cli import completing
-from pageowner.cli.saying import say
+from pageowner.cli import complete
+from pageowner.cli.messages import say
 from pageowner.errors import PageownerError
 from pageowner.report.text import count_of, printable
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pageowner.counted import Counted
-    from pageowner.metadata import Metadata
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.counts import Counted
+    from pageowner.model.metadata import Metadata
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["as_json", "at_time", "at_times", "check_two_files", "filters", "load", "load_counted",
            "output_encoding", "page_flags", "source"]
@@ -45,21 +45,21 @@ _FILTERS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--tgid", {"type": _Numbers(), "help": "Allocated by these processes."}),
     ("--comm", {"metavar": "GLOB", "help": "By tasks of this name."}),
     ("--module", {"metavar": "GLOB", "help": "Through this kernel module.",
-     "shell_complete": completing.modules}),
+     "shell_complete": complete.modules}),
     ("--subsystem", {"metavar": "GLOB", "help": "For this use, such as 'page cache'.",
-     "shell_complete": completing.subsystems}),
+     "shell_complete": complete.subsystems}),
     ("--stack", {"metavar": "GLOB", "help": "Through a function of this name."}),
     ("--memcg", {"metavar": "GLOB", "help": "Charged to this cgroup."}),
     ("--node", {"type": _Numbers(), "help": "On these NUMA nodes."}),
     ("--zone", {"metavar": "NAME", "help": "In this zone.",
-     "shell_complete": completing.zones}),
+     "shell_complete": complete.zones}),
     ("--order", {"type": _Numbers(), "help": "Blocks of these orders."}),
     ("--gfp", {"metavar": "FLAG[,FLAG...]", "help": "With all of these gfp flags.",
-     "shell_complete": completing.gfp_flags}),
+     "shell_complete": complete.gfp_flags}),
     ("--migratetype", {"metavar": "TYPE", "help": "Unmovable, Movable or Reclaimable.",
-     "shell_complete": completing.migratetypes}),
+     "shell_complete": complete.migratetypes}),
     ("--state", {"metavar": "STATE", "help": "owned, early or untracked.",
-     "shell_complete": completing.states}),
+     "shell_complete": complete.states}),
     ("--older", {"metavar": "AGE", "help": "At least this old: 30s, 5m, 2h, 1d."}),
     ("--newer", {"metavar": "AGE", "help": "At most this old."}),
 )
@@ -70,7 +70,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapped(**words: Any) -> Any:
-        from pageowner.analysis.words import Filter
+        from pageowner.analysis.filters import Filter
 
         given: dict[str, Any] = {}
         for name, kind in _FILTERS:
@@ -96,8 +96,8 @@ def at_time(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(at: str | None, **words: Any) -> Any:
         if at is not None:
-            from pageowner.moments import moment
-            from pageowner.source import Moment
+            from pageowner.model.times import moment
+            from pageowner.sources.source import Moment
 
             if words["source"] is None:
                 raise click.UsageError("--at goes with a folder that 'pageowner record' fills")
@@ -130,8 +130,8 @@ def at_times(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def _placed(sources: tuple[str | None, ...], at: tuple[str, ...]) -> tuple[str | None, ...]:
-    from pageowner.moments import moment
-    from pageowner.source import Moment
+    from pageowner.model.times import moment
+    from pageowner.sources.source import Moment
 
     times = [moment(one) for one in at]
     folders = [place for place, one in enumerate(sources) if one is not None and os.path.isdir(one)]
@@ -148,7 +148,7 @@ def _placed(sources: tuple[str | None, ...], at: tuple[str, ...]) -> tuple[str |
 def source(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds SOURCE and ``--at``."""
     argument = click.argument("source", required=False, metavar="[SOURCE]",
-                              shell_complete=completing.files)
+                              shell_complete=complete.files)
     return argument(at_time(command))
 
 
@@ -165,7 +165,7 @@ def load(name: str | None, chosen: Any = None, whole: bool = False) -> Snapshot:
     """The snapshot that SOURCE names, filtered; what could not be read is said on stderr. Its texts
     are as long as can be shown, or as they are stored (``whole``)."""
     from pageowner.analysis.shorten import shortened
-    from pageowner.source import read
+    from pageowner.sources.source import read
 
     snapshot = read(name)
     _name(snapshot.meta, name)
@@ -221,7 +221,7 @@ def _oldest(snapshot: Snapshot, chosen: Any) -> str:
 def load_counted(name: str | None) -> Counted | Snapshot:
     """The same, where sums by kind of record are enough."""
     from pageowner.analysis.shorten import shortened
-    from pageowner.source import count
+    from pageowner.sources.source import count
 
     found = count(name)
     _name(found.meta, name)
@@ -232,7 +232,7 @@ def load_counted(name: str | None) -> Counted | Snapshot:
 def output_encoding() -> Callable[[str], bytes]:
     """How texts of a dump are written to standard output: as they were, but for a terminal, which
     would act on escape sequences in them."""
-    from pageowner.formats.names import to_bytes
+    from pageowner.kernel.task_names import to_bytes
     from pageowner.report.terminal import is_terminal
 
     if not is_terminal():
@@ -248,7 +248,7 @@ def page_flags(snapshot: Snapshot, path: str | None) -> NDArray[Any] | None:
     Raises UsageError for a capture, which brings its own, PageownerError for a file that is none.
     """
     from pageowner.kernel import pageflags
-    from pageowner.source import KERNEL_PAGE_OWNER
+    from pageowner.sources.source import KERNEL_PAGE_OWNER
 
     if snapshot.meta.kind == "tracker":
         if path is not None:
@@ -263,8 +263,8 @@ def page_flags(snapshot: Snapshot, path: str | None) -> NDArray[Any] | None:
 
 def _copied(path: str) -> NDArray[Any]:
     """The flags in a copy of /proc/kpageflags, also a packed one, or from a pipe."""
-    from pageowner.formats.opening import open_source, reading
     from pageowner.kernel import pageflags
+    from pageowner.sources.opening import open_source, reading
 
     with open_source(path) as opened:
         if opened.size is not None or path.startswith("/proc/kpage"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli import completing
+from pageowner.cli import complete
 from pageowner.cli.options import as_json, at_times, load
 from pageowner.cli.verb import verb
 from pageowner.report.text import printable
@@ -30,7 +30,7 @@ _EXAMPLES = (
 
 @verb("query", *_EXAMPLES)
 @click.argument("sql", required=False, metavar="SQL")
-@click.argument("sources", nargs=-1, metavar="[SOURCE]...", shell_complete=completing.files)
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...", shell_complete=complete.files)
 @click.option("--columns", is_flag=True, help="List the columns and what they mean.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
               help=f"Show N rows ({_ROWS} by default); the table only.")
@@ -99,7 +99,7 @@ def _names(sources: list[str] | list[None]) -> list[tuple[str, str | None]]:
 
 
 def _list_columns() -> None:
-    from pageowner.columns import DERIVED, SAVED
+    from pageowner.model.columns import DERIVED, SAVED
     from pageowner.report.grid import entry
     from pageowner.report.terminal import paper
 

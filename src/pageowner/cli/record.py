@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from pageowner.cli import completing
-from pageowner.cli.saying import say, written
+from pageowner.cli import complete
+from pageowner.cli.messages import say, written
 from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError, UsageError
 
@@ -24,7 +24,7 @@ _EXAMPLES = (
 
 
 @verb("record", *_EXAMPLES)
-@click.argument("folder", metavar="DIR", shell_complete=completing.folders,
+@click.argument("folder", metavar="DIR", shell_complete=complete.folders,
                 type=click.Path(file_okay=False, path_type=Path))
 @click.option("--every", default="10m", show_default=True, metavar="TIME",
               help="How often to capture.")
@@ -37,13 +37,13 @@ def command(folder: Path, every: str, keep: str, count: int | None) -> None:
     What changed little takes little room. A full disk, or an end by force, loses no capture but the
     one that is being written.
     """
-    from pageowner.analysis.words import duration_ns
+    from pageowner.analysis.filters import duration_ns
 
     step, kept = duration_ns(every) / 1e9, duration_ns(keep) / 1e9
     if step < 1 or kept < step:
         raise UsageError("--every must be a second at least, and --keep no shorter than --every")
-    from pageowner.recording import Recorder, owned_folder
-    from pageowner.source import read
+    from pageowner.sources.source import read
+    from pageowner.storage.recording import Recorder, owned_folder
 
     with owned_folder(folder) as handle:
         recorder = Recorder(folder, step, kept, handle)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pageowner.cli import completing
+from pageowner.cli import complete
 from pageowner.cli.options import as_json, filters, load, load_counted, source
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
-    from pageowner.analysis.words import Filter
-    from pageowner.metadata import Metadata
+    from pageowner.analysis.filters import Filter
+    from pageowner.model.metadata import Metadata
 
 __all__ = ["command"]
 
@@ -29,11 +29,11 @@ _EXAMPLES = (
 @verb("report", *_EXAMPLES)
 @source
 @click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
-              shell_complete=completing.keys,
+              shell_complete=complete.keys,
               help="Group by any of: stack, comm, pid, tgid, order, gfp, migratetype, block,"
                    " module, subsystem, frame, memcg, zone, node, state, reason.")
 @click.option("--sort", default="pages", show_default=True, metavar="HOW",
-              shell_complete=completing.sorts,
+              shell_complete=complete.sorts,
               help="pages, blocks, name, age (oldest first), or a key.")
 @click.option("--reverse", is_flag=True, help="The other way round.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
@@ -47,7 +47,7 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
     """Who owns the memory."""
     if everyone and top is not None:
         raise click.UsageError("--all and --top contradict each other")
-    from pageowner.analysis.words import check_sort, key_names
+    from pageowner.analysis.filters import check_sort, key_names
 
     # before the source is read, which may take a while
     names = key_names(by)
@@ -79,12 +79,12 @@ def _owners(source: str | None, chosen: Filter, names: list[str], sort: str,
     """All owners, what is known of the source, and its time; of a whole dump without a table of
     its records."""
     found = load(source, chosen) if chosen else load_counted(source)
-    from pageowner.counted import Counted
+    from pageowner.model.counts import Counted
 
     if isinstance(found, Counted):
-        from pageowner.analysis import count
+        from pageowner.analysis import owners_from_counts
 
-        return count.owners(found, names, sort=sort, reverse=reverse), found.meta, (
+        return owners_from_counts.owners(found, names, sort=sort, reverse=reverse), found.meta, (
             found.meta.clock_ns or 0)
     from pageowner.analysis.owners import owners
     from pageowner.analysis.select import newest_ns

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli import completing
+from pageowner.cli import complete
+from pageowner.cli.messages import written
 from pageowner.cli.options import at_time, filters, load
-from pageowner.cli.saying import written
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError
 from pageowner.report.text import count_of, size
 
 if TYPE_CHECKING:
-    from pageowner.analysis.words import Filter
+    from pageowner.analysis.filters import Filter
 
 __all__ = ["command"]
 
@@ -27,8 +27,8 @@ _EXAMPLES = (
 
 
 @verb("save", *_EXAMPLES)
-@click.argument("file", shell_complete=completing.files)
-@click.argument("source", required=False, shell_complete=completing.files)
+@click.argument("file", shell_complete=complete.files)
+@click.argument("source", required=False, shell_complete=complete.files)
 @at_time
 @filters
 def command(file: str, source: str | None, chosen: Filter) -> None:

@@ -11,7 +11,7 @@ from pageowner.cli.options import as_json, filters, load, output_encoding, sourc
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
-    from pageowner.analysis.words import Filter
+    from pageowner.analysis.filters import Filter
 
 __all__ = ["command"]
 
@@ -38,7 +38,7 @@ def command(source: str | None, chosen: Filter, threshold: int, top: int | None,
     The text is that of /sys/kernel/debug/page_owner_stacks/show_stacks.
     """
     snapshot = load(source, chosen)
-    from pageowner.formats import page_owner_stacks as text
+    from pageowner.sources import page_owner_stacks as text
 
     held = text.stacks(snapshot, threshold)[:top]
     sys.stdout.flush()

@@ -19,13 +19,13 @@ _EXAMPLES = (
 @as_json
 def command(as_json: bool) -> None:
     """What is tracked, what it costs, what was missed."""
-    from pageowner.report import tracking
+    from pageowner.report import status_view
     from pageowner.report.terminal import paper
-    from pageowner.tracker import at_boot, lifecycle
-    from pageowner.tracker.maps import open_store
-    from pageowner.tracker.untracked import MOST_FRAMES, untracked
+    from pageowner.tracker import at_boot, control
+    from pageowner.tracker.read.maps import open_store
+    from pageowner.tracker.read.untracked import MOST_FRAMES, untracked
 
-    status = lifecycle.status()
+    status = control.status()
     if status.on and status.frames <= MOST_FRAMES:
         with open_store() as store:
             pages, groups = untracked(store)
@@ -33,10 +33,11 @@ def command(as_json: bool) -> None:
     if as_json:
         import json
 
-        print(json.dumps({**tracking.to_json(status), "at_boot": at_boot.is_enabled()}, indent=1))
+        print(json.dumps({**status_view.to_json(status), "at_boot": at_boot.is_enabled()},
+                         indent=1))
         return
     sheet = paper()
-    tracking.draw_status(status, sheet)
+    status_view.draw_status(status, sheet)
     if at_boot.is_installed():
-        tracking.draw_at_boot(at_boot.UNIT, at_boot.is_unchanged(), at_boot.is_enabled(),
+        status_view.draw_at_boot(at_boot.UNIT, at_boot.is_unchanged(), at_boot.is_enabled(),
                               at_boot.WORD, at_boot.is_wanted(), sheet)

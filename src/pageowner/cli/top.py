@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli import completing
+from pageowner.cli import complete
 from pageowner.cli.options import filters
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError
 
 if TYPE_CHECKING:
-    from pageowner.analysis.words import Filter
+    from pageowner.analysis.filters import Filter
 
 __all__ = ["command"]
 
@@ -32,7 +32,7 @@ _EXAMPLES = (
 @click.option("--every", default="2s", show_default=True, metavar="SECONDS",
               help="How often to look.")
 @click.option("--by", default="stack", show_default=True, metavar="KEY",
-              shell_complete=completing.live_keys,
+              shell_complete=complete.live_keys,
               help="Begin with owners by stack, comm, subsystem, memcg, module, frame, tgid, pid,"
                    " order, gfp, migratetype, zone or node.")
 @filters
@@ -41,7 +41,7 @@ def command(chosen: Filter, every: str, by: str) -> None:
 
     Keys: q quit, ? help, / filter, g s t u m group, o order, enter unfold.
     """
-    from pageowner.analysis.words import duration_ns
+    from pageowner.analysis.filters import duration_ns
 
     step = duration_ns(every)
     if step < _LEAST_NS:
@@ -57,8 +57,8 @@ def command(chosen: Filter, every: str, by: str) -> None:
             sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("top draws on a terminal; for a file or a pipe there is: pageowner report"
                          " (and pageowner leaks for what grows)")
-    from pageowner.tracker.maps import open_store
-    from pageowner.tracker.tally import Tally
+    from pageowner.tracker.read.live_counts import Tally
+    from pageowner.tracker.read.maps import open_store
 
     with open_store() as store:
         tally = Tally(store)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pageowner.cli import completing
+from pageowner.cli import complete
 from pageowner.cli.options import as_json, at_time, load
 from pageowner.cli.verb import verb
 from pageowner.kernel.limits import PFN_BITS
 
 if TYPE_CHECKING:
-    from pageowner.snapshot import Snapshot
-    from pageowner.tracker.last_free import LastFree
+    from pageowner.model.snapshot import Snapshot
+    from pageowner.tracker.read.last_free import LastFree
 
 __all__ = ["command"]
 
@@ -98,7 +98,7 @@ _EXAMPLES = (
               help="The page at this physical address.")
 @click.option("--virt", multiple=True, type=_Virtual(), metavar="PID:ADDRESS",
               help="The page at this address of a process of this machine.")
-@click.option("-s", "--source", metavar="SOURCE", shell_complete=completing.files,
+@click.option("-s", "--source", metavar="SOURCE", shell_complete=complete.files,
               help="A dump or a snapshot, not this machine.")
 @at_time
 @click.option("--top", type=click.IntRange(min=1), default=40, metavar="N", show_default=True,
@@ -131,11 +131,11 @@ def command(frames: tuple[tuple[int, int], ...], phys: tuple[int, ...],
     if as_json:
         import json
 
-        from pageowner.report import page, page_range
+        from pageowner.report import page_view, range_view
 
         print(json.dumps([
-            page.to_json(first, rows[first], freed.get(heads[first])) if first == last
-            else page_range.to_json(first, last, _rows(snapshot, first, last))
+            page_view.to_json(first, rows[first], freed.get(heads[first])) if first == last
+            else range_view.to_json(first, last, _rows(snapshot, first, last))
             for first, last in wanted], indent=1))
     else:
         _draw(snapshot, wanted, rows, heads, freed, top)
@@ -146,14 +146,14 @@ def command(frames: tuple[tuple[int, int], ...], phys: tuple[int, ...],
 def _at_once(frames: list[tuple[int, int]], phys: tuple[int, ...], as_json: bool) -> bool:
     """Answer for single frames of this machine without a capture, if none is in doubt: without
     NumPy and Arrow, whose imports take longer than all of this."""
-    from pageowner.source import is_tracking
+    from pageowner.sources.source import is_tracking
 
     if len(frames) + len(phys) > _AT_ONCE or any(first != last for first, last in frames) or (
             not is_tracking()):
         return False
     import mmap
 
-    from pageowner.columns import SAVED
+    from pageowner.model.columns import SAVED
     from pageowner.tracker import single
 
     pfns = [first for first, _ in frames] + [one // mmap.PAGESIZE for one in phys]
@@ -161,7 +161,7 @@ def _at_once(frames: list[tuple[int, int]], phys: tuple[int, ...], as_json: bool
     if answers is None:
         return False
     from pageowner.analysis.shorten import short
-    from pageowner.report import page
+    from pageowner.report import page_view
 
     rows = [[] if one.row is None else [
         {name: short(value, name == "stack") if isinstance(value, str) else value
@@ -169,7 +169,7 @@ def _at_once(frames: list[tuple[int, int]], phys: tuple[int, ...], as_json: bool
     if as_json:
         import json
 
-        print(json.dumps([page.to_json(pfn, row, one.freed) for pfn, row, one in zip(
+        print(json.dumps([page_view.to_json(pfn, row, one.freed) for pfn, row, one in zip(
             pfns, rows, answers, strict=True)], indent=1))
     else:
         from pageowner.report.terminal import paper
@@ -178,7 +178,7 @@ def _at_once(frames: list[tuple[int, int]], phys: tuple[int, ...], as_json: bool
         for place, (pfn, row, one) in enumerate(zip(pfns, rows, answers, strict=True)):
             if place:
                 sheet.line()
-            page.draw(pfn, row, one.meta, one.meta.clock_ns or 0, sheet, one.freed)
+            page_view.draw(pfn, row, one.meta, one.meta.clock_ns or 0, sheet, one.freed)
     if not all(row or one.freed for row, one in zip(rows, answers, strict=True)):
         raise click.exceptions.Exit(1)
     return True
@@ -187,7 +187,7 @@ def _at_once(frames: list[tuple[int, int]], phys: tuple[int, ...], as_json: bool
 def _draw(snapshot: Snapshot, wanted: list[tuple[int, int]], rows: dict[int, list[dict[str, Any]]],
           heads: dict[int, int], freed: dict[int, LastFree], top: int) -> None:
     from pageowner.analysis.select import newest_ns
-    from pageowner.report import page, page_range
+    from pageowner.report import page_view, range_view
     from pageowner.report.terminal import paper
 
     sheet = paper()
@@ -195,22 +195,22 @@ def _draw(snapshot: Snapshot, wanted: list[tuple[int, int]], rows: dict[int, lis
         if place:
             sheet.line()
         if first == last:
-            page.draw(first, rows[first], snapshot.meta, newest_ns(snapshot), sheet,
+            page_view.draw(first, rows[first], snapshot.meta, newest_ns(snapshot), sheet,
                       freed.get(heads[first]))
         else:
-            page_range.draw(first, last, _rows(snapshot, first, last), snapshot.meta, sheet, top)
+            range_view.draw(first, last, _rows(snapshot, first, last), snapshot.meta, sheet, top)
 
 
 def _read(source: str | None, wanted: list[tuple[int, int]], phys: tuple[int, ...]) -> Snapshot:
     """What is known of these frames: of this machine no more is looked at."""
-    from pageowner.source import is_tracking
+    from pageowner.sources.source import is_tracking
 
     if source is not None or not is_tracking():
         return load(source)
     import mmap
 
     from pageowner.analysis.shorten import shortened
-    from pageowner.tracker.capture import capture_near
+    from pageowner.tracker.read.capture import capture_near
 
     pages = [(one // mmap.PAGESIZE,) * 2 for one in phys]
     return shortened(capture_near([(first, last + 1) for first, last in (*wanted, *pages)]))
@@ -224,8 +224,8 @@ def _rows(snapshot: Snapshot, first: int, last: int) -> list[dict[str, Any]]:
 
 
 def _freed(pfns: set[int]) -> dict[int, LastFree]:
-    from pageowner.tracker.last_free import last_frees
-    from pageowner.tracker.maps import open_store
+    from pageowner.tracker.read.last_free import last_frees
+    from pageowner.tracker.read.maps import open_store
 
     with open_store() as store:
         return last_frees(store, pfns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pageowner.analysis.diff import BECAME
-from pageowner.report.columns import Column, key_columns, lay_out
+from pageowner.report.fitted_columns import Column, key_columns, lay_out
 from pageowner.report.grid import entry, prose
 from pageowner.report.text import count, count_of, printable, size
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from pageowner.metadata import Metadata
+    from pageowner.model.metadata import Metadata
     from pageowner.report.terminal import Paper
 
 __all__ = ["Side", "draw", "to_json"]

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.blocks import STATES
-from pageowner.hook_states import ACTIVE, is_whole
 from pageowner.kernel.free_area import NO_INDEX
-from pageowner.report.alike import one_line_each
+from pageowner.model.hook_states import ACTIVE, is_whole
 from pageowner.report.grid import Column, grid, prose
+from pageowner.report.stack_lines import one_line_each
 from pageowner.report.terminal import PIPE_WIDTH
 from pageowner.report.text import age, count, count_of, printable, size, titled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pageowner.metadata import Metadata
+    from pageowner.model.metadata import Metadata
     from pageowner.report.terminal import Paper
 
 __all__ = ["draw", "draw_huge", "to_json"]

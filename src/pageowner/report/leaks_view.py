@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pageowner.report.alike import one_line_each
 from pageowner.report.grid import Column, grid, prose
+from pageowner.report.stack_lines import one_line_each
 from pageowner.report.terminal import PIPE_WIDTH
 from pageowner.report.text import age, count_of, printable, size
 

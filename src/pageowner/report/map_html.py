@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pageowner.analysis.memory import Stretch
-    from pageowner.snapshot import Snapshot
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["ASPECTS", "write"]
 

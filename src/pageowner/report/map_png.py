@@ -8,7 +8,7 @@ import numpy as np
 
 from pageowner.analysis.layout import fit
 from pageowner.analysis.picture import aggregate
-from pageowner.formats import png
+from pageowner.report import png
 from pageowner.report.map_view import legend
 from pageowner.report.palette import BACKGROUND, colours, shaded
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pageowner.analysis.picture import Picture
-    from pageowner.metadata import Metadata
+    from pageowner.model.metadata import Metadata
 
 __all__ = ["SIDE", "Image", "image", "write"]
 

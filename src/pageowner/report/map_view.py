@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from pageowner.analysis.memory import Stretch
-    from pageowner.metadata import Metadata
+    from pageowner.model.metadata import Metadata
 
 __all__ = ["draw", "draw_legend", "frames_of", "legend", "to_json"]
 

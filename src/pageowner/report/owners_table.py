@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.unexplained import gone_owners, in_words
-from pageowner.report.columns import UNKNOWN, Column, key_columns, lay_out
+from pageowner.report.fitted_columns import UNKNOWN, Column, key_columns, lay_out
 from pageowner.report.grid import prose
 from pageowner.report.text import age, count, count_of, printable, size, titled
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pageowner.analysis.ranking import Nameless, Shown
-    from pageowner.metadata import Metadata
+    from pageowner.model.metadata import Metadata
     from pageowner.report.terminal import Paper
 
 __all__ = ["draw", "draw_full", "to_json"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pageowner.analysis.profile import Samples
-    from pageowner.metadata import Metadata
+    from pageowner.model.metadata import Metadata
 
 __all__ = ["write"]
 

@@ -10,7 +10,7 @@ import math
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pageowner.report.columns import UNKNOWN, Column, lay_out
+from pageowner.report.fitted_columns import UNKNOWN, Column, lay_out
 from pageowner.report.text import count, printable
 
 if TYPE_CHECKING:

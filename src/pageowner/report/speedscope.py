@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pageowner.analysis.profile import Chained, Samples
-    from pageowner.metadata import Metadata
+    from pageowner.model.metadata import Metadata
 
 __all__ = ["write"]
 

@@ -6,7 +6,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pageowner.metadata import Metadata
+    from pageowner.model.metadata import Metadata
 
 __all__ = ["age", "count", "count_of", "printable", "size", "source_name",
            "titled"]

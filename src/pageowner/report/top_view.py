@@ -27,8 +27,8 @@ from pageowner.analysis import live
 from pageowner.analysis.live import Row
 from pageowner.errors import PageownerError, UsageError
 from pageowner.report import top_lines
+from pageowner.report.ascii import ascii_only, is_ascii
 from pageowner.report.palette import CURSOR, STYLES
-from pageowner.report.plain import ascii_only, is_ascii
 from pageowner.report.text import printable
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
     from textual import events
 
+    from pageowner.analysis.filters import Filter
     from pageowner.analysis.live import Live, Look
-    from pageowner.analysis.words import Filter
     from pageowner.report.top_lines import Line
-    from pageowner.tracker.tally import Health
+    from pageowner.tracker.read.live_counts import Health
 
 __all__ = ["TopApp"]
 

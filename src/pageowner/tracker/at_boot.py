@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError, UsageError
-from pageowner.formats.whole_file import whole_file
-from pageowner.tracker import requirements
-from pageowner.walking import find, owner, why_not_own
+from pageowner.storage.whole_file import whole_file
+from pageowner.system.safe_path import find, owner, why_not_own
+from pageowner.tracker.load import requirements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pageowner.tracker.lifecycle import Options
+    from pageowner.tracker.control import Options
 
 __all__ = ["UNIT", "WORD", "install", "is_enabled", "is_installed", "is_ours", "is_unchanged",
            "is_wanted", "remove", "unit"]

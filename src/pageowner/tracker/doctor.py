@@ -9,23 +9,24 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
-from pageowner.hook_states import in_words, is_whole
 from pageowner.kernel import kallsyms
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.kernel.tracefs import TRACEFS
-from pageowner.tracker import pageblocks, requirements
-from pageowner.tracker.calibrate import Calibration, tracing_ranges
-from pageowner.tracker.hooks import LOST, attach_optional, attach_required
-from pageowner.tracker.libbpf import BpfError, LibbpfMissing, libbpf
-from pageowner.tracker.loading import Sizes, Tracker, find_vmemmap, sizes_for
-from pageowner.tracker.maps import MAX_DEPTH, RECORD
-from pageowner.tracker.provoke import provoke
-from pageowner.tracker.seen import with_seen
+from pageowner.model.hook_states import in_words, is_whole
+from pageowner.tracker.load import requirements
+from pageowner.tracker.load.calibrate import Calibration, tracing_ranges
+from pageowner.tracker.load.hooks import LOST, attach_optional, attach_required
+from pageowner.tracker.load.libbpf import BpfError, LibbpfMissing, libbpf
+from pageowner.tracker.load.loading import Sizes, Tracker, find_vmemmap, sizes_for
+from pageowner.tracker.load.provoke import provoke
+from pageowner.tracker.read import pageblocks
+from pageowner.tracker.read.maps import MAX_DEPTH, RECORD
+from pageowner.tracker.read.seen import with_seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pageowner.tracker.libbpf import Libbpf
+    from pageowner.tracker.load.libbpf import Libbpf
 
 __all__ = ["Finding", "doctor"]
 

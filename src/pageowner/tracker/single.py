@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pageowner.formats.names import to_text
 from pageowner.kernel import cgroups, few_symbols, flag_bits, gfp, zones
 from pageowner.kernel.limits import HIGHEST_ORDER, LISTED_ORDER
-from pageowner.metadata import Metadata
-from pageowner.tracker.pinned import Pinned, open_pinned
-from pageowner.tracker.records import (
+from pageowner.kernel.task_names import to_text
+from pageowner.model.metadata import Metadata
+from pageowner.tracker.read.pinned import Pinned, open_pinned
+from pageowner.tracker.read.records import (
     DIVIDED,
     EARLY,
     FREED,
@@ -41,7 +41,7 @@ from pageowner.tracker.records import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pageowner.tracker.records import Layout
+    from pageowner.tracker.read.records import Layout
 
 __all__ = ["Answer", "look"]
 

@@ -19,13 +19,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pageowner.hook_states import ATTACHED, WAITING
-from pageowner.tracker.libbpf import BpfError
-from pageowner.tracker.maps import NESTED
+from pageowner.model.hook_states import ATTACHED, WAITING
+from pageowner.tracker.load.libbpf import BpfError
+from pageowner.tracker.read.maps import NESTED
 
 if TYPE_CHECKING:
-    from pageowner.tracker.calibrate import Calibration
-    from pageowner.tracker.maps import Store
+    from pageowner.tracker.load.calibrate import Calibration
+    from pageowner.tracker.read.maps import Store
 
 __all__ = ["ALWAYS", "AUTO", "FIRST_PINS", "WAITING_PINS", "attach", "may_wait", "wanted"]
 

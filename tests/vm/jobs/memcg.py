@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from pageowner.source import read
+from pageowner.sources.source import read
 
 ROOT = Path("/run/cgroup2")
 GROUPS = {"kept-by-first": 2048, "kept-by-second": 512}

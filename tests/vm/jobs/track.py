@@ -39,7 +39,7 @@ def pageowner(*words: str) -> str:
 def print_difference() -> None:
     """The first one, side by side: what the memo said and what the unwinder found."""
     from pageowner.kernel import kallsyms
-    from pageowner.tracker.maps import open_store
+    from pageowner.tracker.read.maps import open_store
 
     with open_store() as store:
         raw = np.frombuffer(store.bpf.lookup(store.fd("memo_difference"), bytes(4),
@@ -55,8 +55,8 @@ def print_difference() -> None:
 
 
 def look() -> int:
-    from pageowner.source import read
-    from pageowner.tracker.maps import possible_cpus
+    from pageowner.sources.source import read
+    from pageowner.tracker.read.maps import possible_cpus
 
     pageowner("save", "track.parquet")
     status = json.loads(pageowner("status", "--json"))
@@ -86,7 +86,7 @@ def look() -> int:
                  if state.startswith("blind")]
     if status["unexplained"]:
         failures.append(f"untracked pages that no missing hook explains: {status['unexplained']}")
-    from pageowner.tracker.memo import NOT_ON_ARM64
+    from pageowner.tracker.load.memo import NOT_ON_ARM64
 
     unwinds = platform.machine() == "aarch64" and status["memo"] == NOT_ON_ARM64
     if status["memo"] != "on" and not unwinds:

@@ -1,0 +1,71 @@
+"""Who owns the memory, answered from a summary by kind: what owners.py does, without a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pageowner.analysis.filters import COLUMNS, check_sort, key_names
+from pageowner.analysis.ranking import ranked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pageowner.model.counts import Counted
+
+__all__ = ["owners"]
+
+_NEVER = 1 << 64
+
+
+def _derive(name: str) -> Callable[[str], str]:
+    from pageowner.analysis import subsystems
+
+    return {"module": subsystems.module_of, "subsystem": subsystems.subsystem,
+            "frame": subsystems.distinctive_frame}[name]
+
+
+def _key(counted: Counted, name: str) -> list[Any]:
+    """One of `KEYS` for every kind, as `pageowner.analysis.keys.key` gives it for rows."""
+    if name in ("module", "subsystem", "frame"):
+        derive = _derive(name)
+        return [None if stack is None else derive(stack) for stack in counted.columns["stack"]]
+    values = counted.columns[COLUMNS.get(name, name)]
+    if name == "gfp" and None in values:
+        return [f"{mask:#x}" if name is None and mask is not None else name
+                for name, mask in zip(values, counted.columns["gfp_mask"], strict=True)]
+    return values
+
+
+def owners(counted: Counted, by: str | Sequence[str] = "stack", *, sort: str = "pages",
+           reverse: bool = False) -> dict[str, list[Any]]:
+    """The columns that `pageowner.analysis.owners.owners` gives, as lists.
+
+    Raises UsageError for an unknown key or sorting.
+    """
+    names = key_names(list(by) if not isinstance(by, str) else by)
+    check_sort(sort, names)
+    sums: dict[tuple[Any, ...], list[int]] = {}
+    for label, order, number, oldest, newest in zip(
+            zip(*(_key(counted, name) for name in names), strict=True),
+            counted.columns["order"], counted.blocks, counted.oldest_ns, counted.newest_ns,
+            strict=True):
+        one = sums.setdefault(label, [0, 0, _NEVER, 0])
+        one[0] += number << order
+        one[1] += number
+        if oldest is not None and newest is not None:
+            one[2] = min(one[2], oldest)
+            one[3] = max(one[3], newest)
+    if not sums:
+        return {name: [] for name in (*names, "pages", "blocks", "share", "oldest_ns", "newest_ns")}
+    labels = dict(zip(names, zip(*sums, strict=True), strict=True))
+    pages, blocks, first, last = map(list, zip(*sums.values(), strict=True))
+    total = sum(pages)
+    order = ranked(labels, pages, blocks, first, sort, reverse)
+    columns: dict[str, list[Any]] = {
+        name: [values[place] for place in order] for name, values in labels.items()}
+    columns["pages"] = [pages[place] for place in order]
+    columns["blocks"] = [blocks[place] for place in order]
+    columns["share"] = [pages[place] / total for place in order]
+    columns["oldest_ns"] = [None if first[place] == _NEVER else first[place] for place in order]
+    columns["newest_ns"] = [None if first[place] == _NEVER else last[place] for place in order]
+    return columns

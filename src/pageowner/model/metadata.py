@@ -1,0 +1,73 @@
+"""What is known about where a snapshot's rows came from, and how that is kept as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["SCHEMA_VERSION", "STATES", "Metadata"]
+
+SCHEMA_VERSION = 1
+"""Raised when a reader of the older version could misread a newer file."""
+
+STATES = ("owned", "early", "untracked")
+"""What a row can be: allocated while tracked; before tracking began; since, but seen by no hook."""
+
+_FILTERS: dict[str, tuple[str, Any]] = {
+    "kernel_only": ("--kernel-only", False), "min_order": ("--min-order", 0), "tgid": ("--pid", 0),
+    "cgroup": ("--cgroup", ""), "sample": ("--sample", 1)}
+
+
+@dataclass
+class Metadata:
+    """What is known about where the rows came from; unknown fields are None or empty.
+
+    ``counters`` counts what could not be read or tracked, by name: ``damaged`` records of a dump,
+    ``unknown_lines``, or the tracker's drops. ``frames`` counts page frames by what they are
+    (free, owned, early, untracked, reserved) where the source sees all of them. ``clock_ns`` is
+    when the source was read, in ns since boot; a dump does not say, but not before its newest
+    allocation, which is taken for it.
+    """
+
+    source: str = ""
+    kind: str = ""
+    host: str | None = None
+    kernel: str | None = None
+    boot_id: str | None = None
+    taken_at: str | None = None
+    clock_ns: int | None = None
+    page_size: int = 4096
+    pageblock_order: int | None = None
+    dump_format: dict[str, Any] = field(default_factory=dict)
+    zones: list[dict[str, Any]] = field(default_factory=list)
+    hooks: dict[str, str] = field(default_factory=dict)
+    frames: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def left_out(self) -> str:
+        """Which pages were not tracked, as the words of `pageowner on` for that; empty if none."""
+        options = self.extra.get("options")
+        options = options if isinstance(options, dict) else {}
+        return " ".join(word if options[name] is True else f"{word} {options[name]}"
+                        for name, (word, default) in _FILTERS.items()
+                        if options.get(name, default) != default)
+
+    def to_json(self) -> bytes:
+        """These fields and the schema's version as one JSON object."""
+        from pageowner.storage.saved_metadata import without_surrogates
+
+        return without_surrogates(
+            json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, sort_keys=True).encode())
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Metadata:
+        """The inverse of `to_json`; fields that this version does not know are dropped.
+
+        Raises PageownerError if the text is not such an object or of a newer schema.
+        """
+        # only here: a dump of the kernel's has no such text
+        from pageowner.storage.saved_metadata import decode
+
+        return cls(**decode(text, SCHEMA_VERSION))

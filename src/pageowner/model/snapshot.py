@@ -1,0 +1,150 @@
+"""The model: one Arrow table, a row per allocation, and what is known about its source.
+
+Every source makes a `Snapshot`, every analysis takes one. Saved, it is one Parquet file that any
+reader of Parquet understands: text is dictionary-encoded in place and the metadata is JSON in the
+file's own key-value metadata, so there are no side tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pageowner.model.metadata import SCHEMA_VERSION, STATES, Metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from os import PathLike
+
+    from pageowner.analysis.coded import Coded
+    from pageowner.analysis.filters import Filter
+
+__all__ = ["METADATA_KEY", "SCHEMA", "SCHEMA_VERSION", "STATES", "TEXT", "Metadata", "Snapshot"]
+
+METADATA_KEY = b"pageowner"
+"""The key of the JSON metadata in the Parquet file."""
+
+TEXT = pa.dictionary(pa.int32(), pa.string())
+
+SCHEMA = pa.schema(
+    [
+        pa.field("pfn", pa.uint64()),
+        pa.field("order", pa.uint8()),
+        pa.field("gfp_mask", pa.uint32()),
+        pa.field("gfp_flags", TEXT),
+        pa.field("migratetype", TEXT),
+        pa.field("pid", pa.int32()),
+        pa.field("tgid", pa.int32()),
+        pa.field("comm", TEXT),
+        pa.field("ts_ns", pa.uint64()),
+        pa.field("free_ts_ns", pa.uint64()),
+        pa.field("stack", TEXT),
+        pa.field("state", TEXT),
+        pa.field("block_migratetype", TEXT),
+        pa.field("zone", TEXT),
+        pa.field("node", pa.int16()),
+        pa.field("page_flags", pa.uint64()),
+        pa.field("flags", TEXT),
+        pa.field("memcg", TEXT),
+        pa.field("migrate_reason", TEXT),
+        pa.field("handle", pa.uint32()),
+        pa.field("notes", TEXT),
+    ]
+)
+"""Columns of every snapshot; all but ``order`` may be null, since sources differ in what they know.
+
+- ``pfn``: first page frame number; null where the dump had no PFN line
+- ``order``: the block is ``2**order`` base pages
+- ``gfp_mask``, ``gfp_flags``: the raw mask (its bits move between kernels) and its names
+- ``migratetype``: from the gfp mask: Unmovable, Movable, Reclaimable
+- ``pid``, ``tgid``, ``comm``: the allocating task; bytes of its name that are not UTF-8 are kept
+  as ``\\xNN``
+- ``ts_ns``, ``free_ts_ns``: of this allocation, of the last free before it; ns since boot
+- ``stack``: frames, innermost first, one a line: ``func+0x1f/0x90 [module]``
+- ``state``: one of `STATES`
+- ``block_migratetype``, ``zone``, ``node``: of the pageblock
+- ``page_flags``: bits of /proc/kpageflags of the first page
+- ``flags``: the flags as the kernel's dump prints them: ``0x2200(slab|private|node=0|zone=0)``
+- ``memcg``: the cgroup charged
+- ``migrate_reason``: of the last migration
+- ``handle``: stack depot handle, where the dump printed it
+- ``notes``: further lines of the record, as they stood
+"""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The owners of pages at one moment: ``table`` has the columns of `SCHEMA`, in pfn order
+    where the source has one."""
+
+    table: pa.Table
+    meta: Metadata
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Any], meta: Metadata) -> Snapshot:
+        """A snapshot of some columns; those left out are null.
+
+        Each value is an Arrow array, or anything that makes one; all of one length.
+        """
+        rows = len(next(iter(columns.values()))) if columns else 0
+        arrays = []
+        for column in SCHEMA:
+            values = columns.get(column.name)
+            if values is None:
+                array = _nulls(rows, column.type)
+            elif isinstance(values, (pa.Array, pa.ChunkedArray)):
+                array = values if values.type == column.type else values.cast(column.type)
+            else:
+                array = pa.array(values, type=column.type)
+            arrays.append(array)
+        return cls(pa.table(arrays, schema=SCHEMA), meta)
+
+    @property
+    def pages(self) -> int:
+        """Base pages in all rows."""
+        import pyarrow.compute as pc
+
+        return int(pc.sum(pc.shift_left(pa.scalar(1, pa.uint64()),
+                                        self.table["order"].cast(pa.uint64()))).as_py() or 0)
+
+    @cached_property
+    def coded_stacks(self) -> Coded:
+        """The distinct stacks as numbers, at the places that the key ``stack`` has for them."""
+        from pageowner.analysis.coded import coded
+        from pageowner.analysis.keys import key
+
+        return coded(key(self, "stack").labels)
+
+    def select(self, **words: Any) -> Snapshot:
+        """The rows that match all of the filter words (see `analysis.words.Filter`)."""
+        from pageowner.analysis.filters import Filter
+
+        return self.where(Filter(**words))
+
+    def where(self, chosen: Filter) -> Snapshot:
+        """The rows that match a `Filter`."""
+        from pageowner.analysis.select import select
+
+        return Snapshot(select(self, chosen), self.meta)
+
+    def report(self, by: str | Sequence[str] = "stack", **options: Any) -> pa.Table:
+        """Who owns the memory: see `analysis.owners.owners` for the options and the columns."""
+        from pageowner.analysis.owners import owners
+
+        return owners(self, by, **options)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write one Parquet file, whole or not at all, mode 0600."""
+        from pageowner.storage.parquet import write
+
+        write(self, path)
+
+
+def _nulls(rows: int, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(kind):
+        return pa.DictionaryArray.from_arrays(pa.nulls(rows, kind.index_type),
+                                              pa.array([], kind.value_type))
+    return pa.nulls(rows, kind)

@@ -1,0 +1,38 @@
+"""Moments as people write them: ``14:30``, ``2026-11-23 14:30``, ``2h`` ago."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+
+from pageowner.errors import UsageError
+
+__all__ = ["moment"]
+
+
+def moment(text: str, now: datetime | None = None) -> float:
+    """Seconds since 1970: a date and time of ISO 8601 (local, unless it says otherwise), a time of
+    day (the last such), or how long ago.
+
+    Raises UsageError for anything else.
+    """
+    from pageowner.analysis.filters import duration_ns
+
+    now = (now or datetime.now()).astimezone()
+    text = text.strip()
+    try:
+        if re.fullmatch(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?", text):
+            hour, minute, second = (float(part) for part in (text + ":0").split(":")[:3])
+            # By the clock on the wall, whose day may be an hour longer or shorter.
+            found = now.replace(hour=int(hour), minute=int(minute), second=int(second),
+                                microsecond=round(second % 1 * 1e6), tzinfo=None)
+            if found.timestamp() > now.timestamp():
+                found -= timedelta(days=1)
+            return found.timestamp()
+        ago = text.removesuffix("ago").strip()
+        if re.fullmatch(r"[\d.]+\s*[a-z]+", ago):
+            return now.timestamp() - duration_ns(ago) / 1e9
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{text!r} is no time; write 14:30, 2026-11-23T14:30 or 2h (ago)"
+                         ) from error

@@ -1,0 +1,137 @@
+"""One page frame and all that is known of it, in the words of the kernel's dump_page()."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from pageowner.report.grid import prose
+from pageowner.report.text import age, count_of, printable, size
+
+if TYPE_CHECKING:
+    from pageowner.model.snapshot import Metadata
+    from pageowner.report.terminal import Paper
+    from pageowner.tracker.read.last_free import LastFree
+
+__all__ = ["draw", "to_json"]
+
+
+_STATES = {"early": "in use before tracking began",
+           "untracked": "allocated since, past every hook"}
+
+
+def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
+         paper: Paper, freed: LastFree | None = None) -> None:
+    """Write what the rows that cover ``pfn`` say, and who freed it last where that is known."""
+    def line(text: str, style: str = "") -> None:
+        bare = text.lstrip(" ")
+        prose(paper, printable(bare), style, len(text) - len(bare))
+
+    def free_side(allocated_ns: int | None) -> None:
+        if freed is not None:
+            line(f"  {_freed_line(freed, allocated_ns, now_ns)}")
+            for frame in freed.stack.split("\n") if freed.stack else ():
+                line(f"    {frame}")
+
+    if not rows:
+        line(f"pfn {pfn:#x} ({pfn}): {_ownerless(pfn, meta, freed is not None)}", "bold")
+        free_side(None)
+        return
+    for row in rows:
+        line(f"pfn {pfn:#x} ({pfn}), physical address {pfn * meta.page_size:#x}", "bold")
+        for text in _lines(pfn, row, meta, now_ns, freed is None):
+            line(f"  {text}")
+        if row["stack"] is not None:
+            from pageowner.analysis.subsystems import distinctive_frame, subsystem
+
+            line(f"  for: {subsystem(row['stack'])}")
+            telling = distinctive_frame(row["stack"])
+            for frame in row["stack"].split("\n"):
+                line(f"    {frame}",
+                     "telling" if distinctive_frame(frame) == telling else "")
+        if row["notes"] is not None:
+            for note in row["notes"].split("\n"):
+                line(f"  {note}")
+        free_side(row["ts_ns"])
+
+
+def _ownerless(pfn: int, meta: Metadata, freed: bool) -> str:
+    """What a page without an owner is, as far as the source tells."""
+    if meta.source:
+        return f"no owner known to {meta.source}: free, or no page"
+    if meta.kind != "tracker":
+        return "no owner known to the kernel's page owner: free, or no page"
+    if freed:
+        return "free"
+    from pageowner.kernel import pageflags
+
+    found = pageflags.read(start=pfn, count=1)
+    if not len(found):
+        return "beyond the end of memory"
+    said = {name for name in ("nopage", "buddy", "reserved", "offline", "hwpoison")
+            if found[0] & pageflags.bit(name)}
+    if "nopage" in said:
+        return "no page is there"
+    if said - {"buddy"}:
+        return f"{', '.join(sorted(said - {'buddy'}))}: not the page allocator's"
+    if "buddy" in said:
+        return "free"
+    return "no owner: free on a CPU's own list, or not given to the page allocator"
+
+
+def _freed_line(freed: LastFree, allocated_ns: int | None, now_ns: int) -> str:
+    """Who freed the block that began here, before it was allocated as it is or afterwards."""
+    when = "last freed" if allocated_ns is None else (
+        "freed before that" if freed.ts_ns <= allocated_ns else "freed meanwhile")
+    who = "" if freed.pid is None else f", by pid {freed.pid}, tgid {freed.tgid} ({freed.comm})"
+    ago = f", {age(now_ns - freed.ts_ns)} ago" if freed.ts_ns <= now_ns else ""
+    return f"{when} at {freed.ts_ns / 1e9:.6f} s after boot{ago}{who}"
+
+
+def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int,
+           with_free: bool) -> list[str]:
+    pages = 1 << row["order"]
+    lines = [f"page {pfn - row['pfn'] + 1} of the block of order {row['order']} at"
+             f" {row['pfn']:#x}: {count_of(pages, 'page')}, {size(pages * meta.page_size)}"]
+    if row["state"] in _STATES:
+        lines.append(_STATES[row["state"]])
+    if row["pid"] is not None:
+        tgid = "" if row["tgid"] is None else f", tgid {row['tgid']}"
+        comm = "" if row["comm"] is None else f" ({row['comm']})"
+        lines.append(f"allocated by pid {row['pid']}{tgid}{comm}")
+    if row["ts_ns"] is not None:
+        lines.append(f"at {row['ts_ns'] / 1e9:.6f} s after boot, {age(now_ns - row['ts_ns'])} ago")
+    if row["free_ts_ns"] and with_free:
+        lines.append(f"last freed before that at {row['free_ts_ns'] / 1e9:.6f} s")
+    if row["gfp_mask"] is not None:
+        names = f" ({row['gfp_flags']})" if row["gfp_flags"] else ""
+        lines.append(f"gfp mask {row['gfp_mask']:#x}{names}, migratetype {row['migratetype']}")
+    where = [f"{name} {row[column]}" for name, column in (
+        ("node", "node"), ("zone", "zone"), ("pageblock type", "block_migratetype"))
+        if row[column] is not None]
+    if meta.pageblock_order is not None:
+        where.append(f"pageblock {pfn >> meta.pageblock_order}")
+    if where:
+        lines.append(", ".join(where))
+    if row["flags"]:
+        lines.append(f"flags {row['flags']}")
+    elif row["page_flags"] is not None:
+        from pageowner.kernel import flag_bits
+
+        lines.append(f"flags {flag_bits.names(row['page_flags']) or 'none'}")
+    if row["memcg"] is not None and row["notes"] is None:
+        lines.append(f"charged to memcg {row['memcg']}")
+    if row["migrate_reason"] is not None and row["notes"] is None:
+        lines.append(f"migrated, last reason: {row['migrate_reason']}")
+    if row["handle"] is not None:
+        lines.append(f"stack depot handle {row['handle']}")
+    return lines
+
+
+def to_json(pfn: int, rows: list[dict[str, Any]], freed: LastFree | None = None) -> dict[str, Any]:
+    """The same for programs: ``{"pfn": N, "blocks": [row, …], "last_free": {…} or null}``."""
+    def apart(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "stack": None if row["stack"] is None else row["stack"].split("\n")}
+
+    return {"pfn": pfn, "blocks": [apart(row) for row in rows],
+            "last_free": None if freed is None else apart(asdict(freed))}

@@ -1,0 +1,183 @@
+"""Read the text of the kernel's page owner, of any version since 3.19, into a snapshot.
+
+Where a plain file is large, one process per core reads a range of its bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, TypeVar
+
+from pageowner.errors import PageownerError
+from pageowner.sources.opening import Opened, open_source, pieces, reading
+from pageowner.sources.page_owner_parser import CHUNK, CUT, WAIT, Damage, Parser, Raw
+from pageowner.sources.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pageowner.model.counts import Counted
+    from pageowner.model.snapshot import Snapshot
+    from pageowner.sources.page_owner_count import Tally
+
+__all__ = ["begin_count", "count", "is_large", "parse", "read"]
+
+T = TypeVar("T")
+
+PARALLEL = 24 << 20
+"""Bytes from which on a second process pays."""
+
+
+def _edges(file: int, size: int) -> list[int]:
+    """Where to cut a file so that every process gets whole records and like shares of bytes."""
+    number = max(1, min(len(os.sched_getaffinity(0)), 8, size // max(PARALLEL // 2, 1)))
+    edges = {0, size}
+    for part in range(1, number):
+        start = size * part // number
+        found = os.pread(file, WAIT, start).find(CUT)
+        if found >= 0:
+            edges.add(start + found)
+    return sorted(edges)
+
+
+def _parse_range(file: int, start: int, stop: int, end: int) -> Raw:
+    """Bytes ``start`` to ``stop`` of an open file; the place in it is not moved."""
+    parser, at, size = Parser(start), start, CHUNK
+    while at < stop:
+        wanted = min(size, stop - at)
+        piece = os.pread(file, wanted, at)
+        # What was left over is read once more, which costs less than to join it.
+        parser.carry = b""
+        parser.feed(piece)
+        if at + len(piece) == stop or len(piece) < wanted:
+            break
+        size = CHUNK if parser.offset > at else 2 * size
+        at = parser.offset
+    return parser.close(final=stop == end)
+
+
+def _parse_stream(opened: Opened) -> Raw:
+    parser = Parser()
+    for piece in _without_cr(pieces(opened.stream, opened.name, CHUNK)):
+        parser.feed(piece)
+    return parser.close(final=True)
+
+
+def _first_line_is_crlf(text: bytes) -> bool:
+    return text.partition(b"\n")[0].endswith(b"\r")
+
+
+def _without_cr(stream: Iterator[bytes]) -> Iterator[bytes]:
+    """The text with ``\\n`` for ``\\r\\n``, if its first line ends so."""
+    first = next(stream, b"")
+    if not _first_line_is_crlf(first):
+        yield first
+        yield from stream
+        return
+    held = b""
+    for piece in chain((first,), stream):
+        piece = held + piece
+        held = b"\r" if piece.endswith(b"\r") else b""
+        yield (piece[:-1] if held else piece).replace(b"\r\n", b"\n")
+    if held:
+        yield held
+
+
+def is_large(opened: Opened) -> bool:
+    """Whether it is a plain file that several processes can read, and should."""
+    return opened.size is not None and opened.size >= PARALLEL and not _first_line_is_crlf(
+        opened.stream.peek(4096))  # type: ignore[attr-defined]
+
+
+def _begin(opened: Opened, digest: Callable[[Raw], T]) -> Callable[[], list[T]]:
+    """Start reading; the returned function waits and gives the ``digest`` of every part, in the
+    text's order.
+
+    Until it is called, other processes already work on a large plain file, so that the caller
+    can import what it needs meanwhile. They end at the latest when that function is forgotten.
+    """
+    size = opened.size
+    if size is None or not is_large(opened):
+        return lambda: [digest(_parse_stream(opened))]
+    file = opened.stream.fileno()
+    with reading(opened.name):
+        workers = Workers([
+            lambda start=start, stop=stop: digest(_parse_range(file, start, stop, size))  # type: ignore[misc]
+            for start, stop in pairwise(_edges(file, size))])
+
+    def finish() -> list[T]:
+        with reading(opened.name):
+            return workers.results()
+
+    return finish
+
+
+def _whole(raw: Raw) -> Raw:
+    return raw
+
+
+def _nothing(opened: Opened, damage: list[Damage]) -> PageownerError:
+    return PageownerError(
+        f"{opened.name}: no record of page_owner in it"
+        + (f" ({damage[0].reason} at byte {damage[0].offset})" if damage else " (it is empty)")
+        + "; is it the text of /sys/kernel/debug/page_owner?")
+
+
+def parse(source: str | os.PathLike[str]) -> list[Raw]:
+    """All records of a dump as plain columns, without Arrow; one part per process used.
+
+    Raises PageownerError if the source cannot be read.
+    """
+    with open_source(source) as opened:
+        return _begin(opened, _whole)()
+
+
+def read(source: str | os.PathLike[str] | Opened) -> Snapshot:
+    """A dump as a `Snapshot`. Damaged records are skipped and counted in ``meta.counters``.
+
+    Raises PageownerError if the source cannot be read or holds no record at all.
+    """
+    if not isinstance(source, Opened):
+        with open_source(source) as opened:
+            return read(opened)
+    opened = source
+    finish = _begin(opened, _whole)
+    # Imported while the workers read.
+    from pageowner.sources.page_owner_columns import to_snapshot
+
+    parts = finish()
+    if not any(part.kind for part in parts):
+        raise _nothing(opened, parts[0].damage)
+    return to_snapshot(parts, opened.name)
+
+
+def begin_count(opened: Opened) -> Callable[[], list[Tally]]:
+    """Start to count a dump's records; the returned function waits and gives the sums of its
+    parts, for `count`."""
+    from pageowner.sources.page_owner_count import tally
+
+    return _begin(opened, tally)
+
+
+def count(source: str | os.PathLike[str] | Opened,
+          begun: Callable[[], list[Tally]] | None = None) -> Counted | Snapshot:
+    """A dump summed up by kind of record, which takes half the time of `read`; its `Snapshot`
+    where a sum would not be sure. Raises what `read` raises.
+
+    ``begun``: what `begin_count` returned for it.
+    """
+    if not isinstance(source, Opened):
+        with open_source(source) as opened:
+            return count(opened)
+    opened = source
+    finish = begun or begin_count(opened)
+    # Imported while the workers read: nearly every question needs it.
+    from pageowner.analysis import subsystems  # noqa: F401
+    from pageowner.sources.page_owner_count import counted
+
+    parts = finish()
+    if not any(part.kinds for part in parts):
+        raise _nothing(opened, parts[0].damage)
+    found = counted(parts, opened.name)
+    return read(opened) if found is None else found

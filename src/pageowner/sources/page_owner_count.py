@@ -1,0 +1,118 @@
+"""Count the records of a dump by kind: all that most questions need, at a fraction of the work of
+a table with a row for each. Neither NumPy nor Arrow is imported."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pageowner.model.counts import Counted
+from pageowner.sources.page_owner_kinds import columns, metadata
+from pageowner.sources.page_owner_parser import NONE, Damage, Raw
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pageowner.sources.page_owner_kinds import Kind
+
+__all__ = ["Tally", "counted", "tally"]
+
+_ORDERS = 20
+_SAMPLE = 1000
+
+
+@dataclass
+class Tally:
+    """A part of a dump: how many records of each kind (``blocks``), the times of the oldest and
+    the newest (`NONE`: 0 and none is known), and what was wrong."""
+
+    kinds: list[Kind]
+    blocks: list[int]
+    oldest: list[int]
+    newest: list[int]
+    pageblock_order: int | None
+    damaged: int
+    damage: list[Damage]
+    unterminated: int
+    decimal_pfn: bool
+    free_ts: bool
+
+
+def _pageblock_order(raw: Raw) -> int | None:
+    """The order for which ``block == pfn >> order`` holds most, as in page_owner_columns.py."""
+    sample: list[tuple[int, int]] = []
+    at = len(raw.pfn)
+    while at and len(sample) < _SAMPLE:
+        at -= 1
+        if raw.pfn[at] != NONE:
+            sample.append((raw.pfn[at], raw.block[at]))
+    if not sample:
+        return None
+    votes = [sum(pfn >> order == block for pfn, block in sample) for order in range(_ORDERS)]
+    return votes.index(max(votes))
+
+
+def tally(raw: Raw) -> Tally:
+    """Sum up one part."""
+    kind, ts = raw.kind, raw.ts
+    free_ts = any(one != NONE for one in raw.free_ts)
+    order = _pageblock_order(raw)
+    damaged = raw.damaged
+    if order is not None and (torn := {
+            row for row, (pfn, block) in enumerate(zip(raw.pfn, raw.block, strict=True))
+            if pfn >> order != block and pfn != NONE}):
+        # The pfn and the block of one line contradict each other: one of them is damaged.
+        damaged += len(torn)
+        kept = [row for row in range(len(kind)) if row not in torn]
+        kind, ts = type(kind)("I", (kind[row] for row in kept)), type(ts)("Q", (
+            ts[row] for row in kept))
+        free_ts = any(raw.free_ts[row] != NONE for row in kept) if raw.free_ts else False
+    blocks = Counter(kind)
+    oldest, newest = [NONE] * len(raw.kinds), [0] * len(raw.kinds)
+    for one, ns in zip(kind, ts, strict=True):
+        if ns < oldest[one]:  # noqa: PLR1730 - min() takes twice as long
+            oldest[one] = ns
+        if ns > newest[one] and ns != NONE:
+            newest[one] = ns
+    return Tally(
+        [(raw.headers[header], raw.lines[line], raw.bodies[body])
+         for header, line, body in raw.kinds],
+        [blocks[place] for place in range(len(raw.kinds))], oldest, newest, order, damaged,
+        raw.damage, raw.unterminated, raw.decimal_pfn, free_ts)
+
+
+def counted(parts: Sequence[Tally], name: str) -> Counted | None:
+    """The parts together; None if they contradict each other in the size of a pageblock, so that
+    what one of them took for damaged may be good."""
+    orders = {part.pageblock_order for part in parts} - {None}
+    if len(orders) > 1:
+        return None
+    sums: dict[Kind, list[int]] = {}
+    for part in parts:
+        for kind, blocks, oldest, newest in zip(
+                part.kinds, part.blocks, part.oldest, part.newest, strict=True):
+            if not blocks:
+                continue
+            one = sums.setdefault(kind, [0, NONE, 0])
+            one[0] += blocks
+            one[1] = min(one[1], oldest)
+            one[2] = max(one[2], newest)
+    kinds = list(sums)
+    times = [(oldest, newest) if oldest != NONE else (None, None)
+             for _, oldest, newest in sums.values()]
+    known = [newest for _, newest in times if newest is not None]
+    return Counted(
+        columns=columns(kinds), blocks=[blocks for blocks, _, _ in sums.values()],
+        oldest_ns=[oldest for oldest, _ in times], newest_ns=[newest for _, newest in times],
+        meta=metadata(
+            name, pageblock_order=orders.pop() if orders else None,
+            damaged=sum(part.damaged for part in parts),
+            unknown_lines=sum(body.unknown * blocks
+                              for (_, _, body), (blocks, _, _) in sums.items()),
+            unterminated=sum(part.unterminated for part in parts),
+            clock_ns=max(known, default=None),
+            decimal_pfn=any(part.decimal_pfn for part in parts),
+            free_ts=any(part.free_ts for part in parts),
+            pfn_lines=any(number for _, (_, number, _, _), _ in kinds),
+            damage=[place for part in parts for place in part.damage]))

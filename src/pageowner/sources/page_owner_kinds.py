@@ -1,0 +1,106 @@
+"""What the kinds of record of a dump say: a kind is all of a record but its numbers.
+
+A dump of millions of records has some thousand kinds, so each is looked at once, in plain Python;
+rows are made by number (page_owner_columns.py), or only counted (page_owner_count.py).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from pageowner.model.metadata import Metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pageowner.sources.page_owner_grammar import Body, Header
+    from pageowner.sources.page_owner_parser import Damage
+
+    Line = tuple[str | None, str, str, bool | None]
+    Kind = tuple[Header, Line, Body]
+
+__all__ = ["EARLY", "columns", "metadata"]
+
+_ZONE = re.compile(r"\bzone=([0-9]+)")
+_NODE = re.compile(r"\bnode=([0-9]+)")
+# The frame that tells a page of before tracking (mm/page_owner.c, 6.12); older kernels have others.
+EARLY = "register_early_stack"
+_EARLY = (EARLY, "init_early_allocated_pages", "init_pages_in_zone")
+# include/linux/gfp_types.h: these two bits tell the migratetype; since 4.4 they stand side by side.
+_MOVABLE, _RECLAIMABLE, _RECLAIMABLE_BEFORE_4_4 = 0x08, 0x10, 0x80000
+_NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
+_NAMES_BEFORE_4_4 = ("Unmovable", "Reclaimable", "Movable", "Reserve", "CMA", "Isolate")
+
+
+def _of_mask(header: Header, old: bool) -> str:
+    if header.gfp_flags is None and old and header.gfp_mask & _RECLAIMABLE_BEFORE_4_4:
+        return "Reclaimable"
+    if header.gfp_mask & _MOVABLE:
+        return "Movable"
+    return "Reclaimable" if header.gfp_mask & _RECLAIMABLE and not old else "Unmovable"
+
+
+def _numbering(kinds: Iterable[Kind]) -> tuple[str, ...] | None:
+    """Before 4.6 the block's type is a number whose meaning changed in 4.4.
+
+    A page not marked Fallback lies in a block of its own type, so movable pages tell which
+    numbering it is. None if no page tells.
+    """
+    for header, (said, number, _, fallback), _ in kinds:
+        if (said is None and fallback is False and number.isdigit()
+                and header.gfp_mask & _MOVABLE):
+            return {"1": _NAMES, "2": _NAMES_BEFORE_4_4}.get(number)
+    return None
+
+
+def _block_type(number: str, numbering: tuple[str, ...] | None) -> str | None:
+    if not number.isdigit():
+        return number or None
+    return numbering[int(number)] if numbering and int(number) < len(numbering) else None
+
+
+def columns(kinds: Sequence[Kind]) -> dict[str, list[Any]]:
+    """For every kind, by the names of `pageowner.model.snapshot.SCHEMA`, what its records say; None
+    where they do not."""
+    headers = [header for header, _, _ in kinds]
+    lines = [line for _, line, _ in kinds]
+    bodies = [body for _, _, body in kinds]
+    numbering = _numbering(kinds)
+    old = numbering is _NAMES_BEFORE_4_4
+    flags = [said or None for _, _, said, _ in lines]
+    return {
+        "order": [one.order for one in headers],
+        "gfp_mask": [one.gfp_mask for one in headers],
+        "gfp_flags": [one.gfp_flags for one in headers],
+        "migratetype": [said or _of_mask(header, old)
+                        for header, (said, _, _, _) in zip(headers, lines, strict=True)],
+        "pid": [one.pid for one in headers],
+        "tgid": [one.tgid for one in headers],
+        "comm": [one.comm for one in headers],
+        "stack": [one.stack for one in bodies],
+        "state": ["early" if one.stack and one.stack.startswith(_EARLY) else "owned"
+                  for one in bodies],
+        "block_migratetype": [_block_type(number, numbering) for _, number, _, _ in lines],
+        "zone": [found[1] if said and (found := _ZONE.search(said)) else None for said in flags],
+        "node": [int(found[1]) if said and (found := _NODE.search(said)) else None
+                 for said in flags],
+        "flags": flags,
+        "memcg": [one.memcg for one in bodies],
+        "migrate_reason": [one.migrate_reason for one in bodies],
+        "handle": [one.handle for one in bodies],
+        "notes": [one.notes for one in bodies],
+    }
+
+
+def metadata(source: str, *, pageblock_order: int | None, damaged: int, unknown_lines: int,
+             unterminated: int, clock_ns: int | None, decimal_pfn: bool, free_ts: bool,
+             pfn_lines: bool, damage: Iterable[Damage]) -> Metadata:
+    """What is known about a dump as a whole."""
+    return Metadata(
+        source=source, kind="page_owner", pageblock_order=pageblock_order,
+        counters={"damaged": damaged, "unknown_lines": unknown_lines,
+                  "unterminated": unterminated},
+        clock_ns=clock_ns,
+        dump_format={"decimal_pfn": decimal_pfn, "free_ts": free_ts, "pfn_lines": pfn_lines},
+        extra={"damage": [[place.offset, place.reason] for place in sorted(damage)[:10]]})

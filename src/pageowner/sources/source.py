@@ -1,0 +1,122 @@
+"""SOURCE, the same for every verb: what it names, and how it becomes a snapshot.
+
+A path or ``-``: a dump of the kernel's page owner or a saved snapshot, told apart by their first
+bytes. A folder of captures: the newest, or that of a `Moment`. Nothing: this machine's own state.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from pageowner.errors import PageownerError
+from pageowner.sources import readahead
+from pageowner.sources.opening import Opened, open_source, reading
+
+if TYPE_CHECKING:
+    from pageowner.model.counts import Counted
+    from pageowner.model.snapshot import Snapshot
+
+__all__ = ["KERNEL_PAGE_OWNER", "TRACKER", "Moment", "count", "is_tracking", "read"]
+
+KERNEL_PAGE_OWNER = "/sys/kernel/debug/page_owner"
+TRACKER = "/sys/fs/bpf/pageowner"
+"""There, and root's, exactly while tracking is on (tracker/control.py)."""
+
+_PARQUET = b"PAR1"
+
+
+class Moment(str):
+    """The name of a folder of captures (see `pageowner.storage.series`), and a time ``at``, in
+    seconds since 1970: a source as any other."""
+
+    __slots__ = ("at",)
+    at: float
+
+    def __new__(cls, folder: str, at: float) -> Moment:
+        made = super().__new__(cls, folder)
+        made.at = at
+        return made
+
+
+def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
+    """The owners of pages as ``source`` knows them.
+
+    With no source: the live tracker if it is on, else the kernel's own page owner. Raises
+    PageownerError, in one line, if it cannot be read, is of no kind that is known, or nothing on
+    this machine keeps the owners of pages.
+    """
+    if source is None and is_tracking():
+        from pageowner.tracker.read.capture import capture
+
+        return capture()
+    if source is not None and (isinstance(source, Moment) or os.path.isdir(source)):
+        return _recorded(source)
+    with open_source(_path(source)) as opened:
+        if opened.head.startswith(_PARQUET):
+            return _saved(opened)
+        from pageowner.sources import page_owner
+
+        return page_owner.read(opened)
+
+
+def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
+    """The same, but a dump only as sums by kind of record, which takes half the time."""
+    if (is_tracking() if source is None else
+            isinstance(source, Moment) or os.path.isdir(source)):
+        return read(source)
+    from pageowner.sources import page_owner
+
+    if begun := readahead.taken(source):
+        with begun[0]:
+            return page_owner.count(*begun)
+    with open_source(_path(source)) as opened:
+        return _saved(opened) if opened.head.startswith(_PARQUET) else page_owner.count(opened)
+
+
+def is_tracking() -> bool:
+    """As control.is_on(), without importing it."""
+    try:
+        status = os.lstat(TRACKER)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == 0
+
+
+def _recorded(folder: str | os.PathLike[str]) -> Snapshot:
+    from pathlib import Path
+
+    from pageowner.storage import series
+
+    if not os.path.isdir(folder):
+        raise PageownerError(f"{os.fspath(folder)}: is no folder; a time is for those that"
+                             " 'pageowner record' fills")
+    return series.at(Path(folder), folder.at if isinstance(folder, Moment) else None)
+
+
+def _path(source: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
+    if source is not None:
+        return source
+    if os.path.exists(KERNEL_PAGE_OWNER):
+        return KERNEL_PAGE_OWNER
+    if os.geteuid() != 0:
+        # bpffs and debugfs are closed to others, who cannot even see whether there is something
+        raise PageownerError(
+            "who owns this machine's pages is for root to read: use sudo, or name a dump or a"
+            " snapshot")
+    raise PageownerError(
+        "nothing keeps the owners of pages here: start tracking with 'sudo pageowner on', or name"
+        " a dump or a snapshot")
+
+
+def _saved(opened: Opened) -> Snapshot:
+    from pageowner.storage import parquet
+
+    if opened.size is not None:
+        return parquet.read(opened.name)
+    import pyarrow as pa
+
+    with reading(opened.name):
+        whole = opened.stream.read()
+    return parquet.read(pa.BufferReader(whole), opened.name)

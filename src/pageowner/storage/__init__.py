@@ -1,0 +1,1 @@
+"""Snapshots and series of them on disk."""

@@ -1,0 +1,1 @@
+"""This process and its files: memory, children, paths others can change."""

@@ -1,0 +1,526 @@
+"""On, off, status: load, attach, pin, unpin. There is no daemon; the pins keep tracking alive.
+
+`on` builds everything in ``/sys/fs/bpf/pageowner-new`` and renames the directory to
+``/sys/fs/bpf/pageowner`` as its last step; `off` first renames it to ``pageowner-old``. So the
+name is there exactly while tracking is whole, and whatever a killed process leaves behind has one
+of the other two names, which the next `on` or `off` removes. Both hold a lock meanwhile, which
+leaves no file. `pins` has these steps, and what is done where other users may write to bpffs.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import mmap
+import os
+import platform
+import time
+from array import array
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pageowner.errors import PageownerError, UsageError
+from pageowner.kernel import gfp, zones
+from pageowner.kernel.memory_ranges import ram_ranges
+from pageowner.model.hook_states import ATTACHED
+from pageowner.tracker import waiting
+from pageowner.tracker.filters import cgroup, process
+from pageowner.tracker.load import compiled, memo, pins, requirements
+from pageowner.tracker.load.hooks import (
+    FEXIT_HOOKS,
+    attach_optional,
+    attach_required,
+    skip_of_fexit,
+)
+from pageowner.tracker.load.libbpf import BpfError, Libbpf
+from pageowner.tracker.load.loading import (
+    Sizes,
+    Tracker,
+    add_memory,
+    find_vmemmap,
+    hold_refused,
+    sizes_for,
+)
+from pageowner.tracker.load.provoke import provoke
+from pageowner.tracker.read import early
+from pageowner.tracker.read.maps import (
+    CONFIG_BYTES,
+    EARLY_WORD,
+    MAX_DEPTH,
+    PIN_DIRECTORY,
+    SPARES_MAP,
+    SPARES_PIN,
+    Hook,
+    Store,
+    open_store,
+)
+from pageowner.tracker.read.reading import pages_by_state
+from pageowner.tracker.read.survey import not_given
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pageowner.kernel.kallsyms import Lines
+    from pageowner.tracker.load.calibrate import Calibration
+
+__all__ = ["Options", "Status", "attend", "cover", "is_on", "off", "on", "status", "tracking"]
+
+_PINNED_MAPS = ("config", "spans", "freed_spans", "tasks", "stacks", "counters", "extfrag",
+                "questions", *memo.MAPS)
+_RUN_PROGRAMS = ("look", "pageblocks", "settle", "hold_spares")
+_USER_GFP = 1 << 3 | 1 << 20
+
+
+_WORDS = {"--min-order": "min_order", "--pid": "tgid", "--cgroup": "cgroup", "--sample": "sample",
+          "--depth": "depth", "--check": "memo_check", "--second-programs": "second_programs",
+          "tasks": "tasks", "stacks": "stacks"}
+"""Options that have a value: their words on the command line."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to track.
+
+    - ``kernel_only``: leave out memory of user space: masks with both __GFP_MOVABLE and
+      __GFP_HARDWALL, as in GFP_HIGHUSER_MOVABLE: anonymous memory, page cache, tmpfs. What
+      remains is what the kernel itself holds, pipe and socket buffers and page tables with it.
+    - ``min_order``: only blocks of at least 2**min_order pages
+    - ``tgid``: only allocations by the threads of this process (0: all)
+    - ``cgroup``: only those by tasks in this cgroup v2 or below it, a path under its mount
+    - ``sample``: only one page in so many, by a hash of the pfn
+    - ``free_side``: also keep who freed each block last (16 bytes more a page)
+    - ``depth``: frames of a stack, 1 to 64
+    - ``memo``: recognise stacks by the words where their return addresses stood (docs/memo.md),
+      where the kernel allows it; else unwind each time
+    - ``memo_check``: the fraction of the stacks so recognised that are unwound too and
+      compared, 0 to 1
+    - ``second_programs``: when the programs for what interrupts allocate and free while the tracker
+      is at work are attached: `waiting.AUTO`, once one was needed, or `waiting.ALWAYS`
+    - ``tasks``, ``stacks``: room in the tables (0: by the machine's memory)
+    """
+
+    kernel_only: bool = False
+    min_order: int = 0
+    tgid: int = 0
+    cgroup: str = ""
+    sample: int = 1
+    free_side: bool = False
+    depth: int = 16
+    memo: bool = True
+    memo_check: float = 1 / 1024
+    second_programs: str = waiting.AUTO
+    tasks: int = 0
+    stacks: int = 0
+
+    def words(self) -> list[str]:
+        """What differs from the defaults, as the words of `pageowner on`; ``tasks`` and ``stacks``,
+        which have none there, by name."""
+        words = [word for word, given in (("--kernel-only", self.kernel_only),
+                                          ("--free", self.free_side), ("--plain", not self.memo))
+                 if given]
+        default = Options()
+        for word, name in _WORDS.items():
+            value = getattr(self, name)
+            if value != getattr(default, name):
+                words.append(f"{word} {value:g}" if isinstance(value, float) else f"{word} {value}")
+        return words
+
+    def check(self) -> None:
+        """Raises UsageError for what cannot be."""
+        if not 1 <= self.depth <= MAX_DEPTH:
+            raise UsageError(f"depth is 1 to {MAX_DEPTH} frames, not {self.depth}")
+        if self.sample < 1:
+            raise UsageError(f"sample is 1 or more, not {self.sample}")
+        if not 0 <= self.memo_check <= 1:
+            raise UsageError(f"check is a fraction, 0 to 1, not {self.memo_check:g}")
+        if self.second_programs not in (waiting.AUTO, waiting.ALWAYS):
+            raise UsageError(f"second_programs is {waiting.AUTO} or {waiting.ALWAYS}, not"
+                             f" {self.second_programs}")
+        if self.min_order < 0 or self.tgid < 0 or self.tasks < 0 or self.stacks < 0:
+            raise UsageError("min_order, tgid, tasks and stacks cannot be negative")
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is tracked and what it costs; while tracking is off only ``on`` and ``left`` are set.
+
+    - ``left``: pins of an `on` or `off` that is at work, or was killed: its programs may still run
+    - ``already_on``: `on` found it so
+    - ``since_wall``: seconds since 1970; ``since_ns``: CLOCK_MONOTONIC, as the records' ``ts``
+    - ``hooks``: name to state, see `hook_states`; ``attached``: the programs that are
+    - ``missed``: events that no program dealt with, since one was busy on that CPU;
+      ``missed_frees``: how many of them at most were frees (`maps.Store.missed_frees`)
+    - ``unseen_frees``: see `maps.Store.unseen_frees`; None where the kernel does not count
+    - ``pages``: base pages that the records speak for: ``owned``, ``early``, ``filtered``
+    - ``memo``: whether stacks are recognised: ``on``, ``off`` (asked for), ``stopped`` (a stack
+      was recognised wrongly), or why it stays off; ``memo_counters``: `memo.MEMO_COUNTERS`
+    - ``untracked``: such pages, and ``unexplained`` of them (`untracked.untracked`); None where
+      nobody looked, since that reads the flags of all page frames
+    - ``counters``: events so far and what was missed (`maps.COUNTERS`)
+    - ``memory_bytes``: kernel memory of all maps; ``frames``: page frames covered
+    """
+
+    on: bool
+    left: bool = False
+    already_on: bool = False
+    options: Options = field(default_factory=Options)
+    since_wall: float = 0.0
+    since_ns: int = 0
+    hooks: dict[str, str] = field(default_factory=dict)
+    attached: list[Hook] = field(default_factory=list)
+    missed: int = 0
+    missed_frees: int = 0
+    unseen_frees: int | None = None
+    pages: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    memo: str = "off"
+    memo_counters: dict[str, int] = field(default_factory=dict)
+    untracked: int | None = None
+    unexplained: list[dict[str, Any]] | None = None
+    memory_bytes: int = 0
+    frames: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def is_on(directory: str = PIN_DIRECTORY) -> bool:
+    """Whether tracking is on, as far as this process may see."""
+    try:
+        return pins.is_ours(os.lstat(directory))
+    except OSError:
+        return False
+
+
+def on(options: Options | None = None, debug: bool = False) -> Status:
+    """Start tracking, and say how it stands.
+
+    When it is on already, that is said (``already_on``); with other ``options`` it is an error
+    that names what differs. ``debug`` keeps the verifier's log in the error.
+
+    Raises PageownerError where the kernel or the machine does not allow it, UsageError for
+    options that cannot be.
+    """
+    options = options or Options()
+    options.check()
+    bpf = requirements.require(debug)
+    with _locked() as root:
+        pins.clean(root)
+        if is_on():
+            return _already(options)
+        try:
+            _start(bpf, options, root)
+        except BpfError as error:
+            raise _refusal(error, debug) from error
+        finally:
+            pins.clean(root)
+    return status()
+
+
+def off() -> bool:
+    """Stop tracking and leave nothing; whether it was on (or half on).
+
+    Raises PageownerError if this process may not.
+    """
+    requirements.require_root()
+    if not requirements.is_mounted():
+        return False
+    with _locked() as root:
+        left = pins.clean(root)
+        was_on = pins.put_away(root)
+        pins.clean(root)
+        return was_on or left
+
+
+def status() -> Status:
+    """How tracking stands. Raises PageownerError if this process may not ask."""
+    if not is_on():
+        if os.geteuid() != 0:
+            requirements.require_root()
+        return Status(on=False, left=_left())
+    attend()
+    with open_store() as store:
+        facts = store.facts
+        memo_counters = memo.read_counters(store.bpf, store.fd("memo_states"), store.fd("counters"))
+        found = Status(
+            on=True,
+            options=Options(**facts["options"]),
+            since_wall=facts["since_wall"],
+            since_ns=facts["since_ns"],
+            hooks=store.hook_states(),
+            attached=store.hooks(),
+            missed=store.missed(),
+            missed_frees=store.missed_frees(),
+            unseen_frees=store.unseen_frees()[0],
+            pages=pages_by_state(store.spans),
+            counters=store.counters(),
+            memo="stopped" if memo_counters["differences"] else facts["memo"],
+            memo_counters=memo_counters,
+            memory_bytes=store.memory(),
+            frames=sum(end - start for start, end in facts["ranges"]),
+            facts=facts,
+        )
+        store.check_on()
+        return found
+
+
+def attend() -> bool:
+    """Attach the second programs that wait and are needed (`waiting`); whether that was done. One
+    that the kernel refuses goes on waiting, and what it would see is counted as missed. Raises
+    PageownerError if tracking is off."""
+    with open_store() as store:
+        if not waiting.wanted(store):
+            return False
+    with _locked(), open_store() as store:
+        attached = waiting.attach(store, waiting.wanted(store))
+        if attached:
+            store.facts["hooks"].update(attached)
+            _write_facts(store.bpf, store.fd("config"), store.facts)
+    return bool(attached)
+
+
+def cover() -> int:
+    """Cover memory that was added since `on`; how many spans were made.
+
+    Until then the programs keep what they see of such memory in spare spans, as far as these
+    reach. What was allocated there unseen is untracked, not early. Raises PageownerError if
+    tracking is off.
+    """
+    attend()
+    with open_store() as store:
+        if not (store.spares_in_use() or _added(store.facts["ranges"], ram_ranges())):
+            return 0
+    with _locked(), open_store() as store:
+        ranges = ram_ranges()
+        numbers = store.span_numbers()
+        made, moved = add_memory(store, ranges)
+        store.facts.update(ranges=ranges, other_spans=[])
+        store.facts["other_spans"] = sorted((numbers | moved) - store.span_numbers())
+        _write_facts(store.bpf, store.fd("config"), store.facts)
+        store.free_spares()
+        return made
+
+
+def _added(covered: Sequence[Sequence[int]], ranges: Sequence[tuple[int, int]]) -> bool:
+    """Whether any of these page frames lies in none of the covered ranges."""
+    return any(not any(start <= first and end <= after for start, after in covered)
+               for first, end in ranges)
+
+
+def _already(options: Options) -> Status:
+    now = status()
+    if now.options != options:
+        theirs, ours = (" ".join(["with", *one.words()]) if one.words() else "without options"
+                        for one in (now.options, options))
+        raise PageownerError(f"tracking is on already {theirs}, not {ours}; to change that:"
+                             " pageowner off, then on")
+    return Status(**{**vars(now), "already_on": True})
+
+
+def _start(bpf: Libbpf, options: Options, root: int) -> None:
+    name, folder = pins.make(root)
+    try:
+        # by its descriptor: whoever gets at the name cannot make us pin elsewhere
+        with _built(bpf, options, f"/proc/self/fd/{folder}"):
+            pins.place(root, name)
+    finally:
+        os.close(folder)
+
+
+def _left() -> bool:
+    if not requirements.is_mounted():
+        return False
+    root = pins.open_root()
+    try:
+        return bool(pins.left(root))
+    finally:
+        os.close(root)
+
+
+@contextmanager
+def tracking(options: Options | None = None, timed: bool = False) -> Iterator[Store]:
+    """A tracker of this process alone: nothing is pinned, and it ends with the ``with`` block.
+
+    It stands beside one that is on, and neither knows of the other. ``timed``: it keeps how long
+    its events take (`timings.read`). Raises as `on` does.
+    """
+    options = options or Options()
+    options.check()
+    bpf = requirements.require()
+    try:
+        with _built(bpf, options, None, timed) as store:
+            yield store
+    except BpfError as error:
+        raise _refusal(error, False) from error
+
+
+@contextmanager
+def _built(bpf: Libbpf, options: Options, directory: str | None,
+           timed: bool = False) -> Iterator[Store]:
+    """Load, cover, attach and settle; pinned in a directory as it grows, if there is one."""
+    ranges = ram_ranges()
+    sizes = sizes_for(ranges, options.tasks, options.stacks)
+    page_struct = bpf.type_size("page")
+    found = find_vmemmap(bpf, page_struct)
+    contiguous = gfp.contiguous(platform.release(), gfp.running())
+    values = {"vmemmap": found.vmemmap, "direct_map": found.direct_map,
+              "page_shift": mmap.PAGESIZE.bit_length() - 1, "max_order": zones.max_order(),
+              "iterators": int.from_bytes(array("Q", found.iterators).tobytes(), "little"),
+              "comp_gfp": contiguous.compound, "contig_gfp": contiguous.mask, **_filters(options)}
+    cannot_hold = hold_refused(bpf)
+    values |= {"hold": int(found.preemptible and not cannot_hold), "timed": int(timed)}
+    recalling = _plan_memo(bpf, options, found.symbols)
+    make = partial(Tracker, bpf, sizes, options.depth, values, options.free_side,
+                   may_hold=not cannot_hold)
+    with ExitStack() as loaded:
+        try:
+            tracker = loaded.enter_context(make(memo=recalling))
+            main = tracker.load("on_alloc", "on_free", *_RUN_PROGRAMS)
+        except BpfError as error:
+            if recalling.why_not or bpf.debug:
+                raise
+            # A verifier that does not follow the memo must not cost the tracking.
+            loaded.close()
+            recalling = memo.Plan(f"the kernel refuses it: {error.strerror}")
+            tracker = loaded.enter_context(make(memo=recalling))
+            main = tracker.load("on_alloc", "on_free", *_RUN_PROGRAMS)
+        tracker.cover(ranges, EARLY_WORD)
+        tracker.skip_frames({"extfrag": found.skip})
+        fds = {name: main.map_fd(name) for name in _PINNED_MAPS}
+        fds[SPARES_PIN] = main.map_fd(SPARES_MAP)
+        fds |= {name: main.program_fd(name)
+                for name in (*_RUN_PROGRAMS, *waiting.FIRST_PINS.values())}
+        facts = _facts(options, found, sizes, ranges, page_struct)
+        if timed:
+            fds["timings"] = main.map_fd("timings")
+            facts["timed"] = True
+        facts["memo"] = recalling.why_not or "on"
+        facts["preemption"] = ("held off by the kernel" if not found.preemptible else
+                               cannot_hold or "held off by the programs")
+        for name, fd in fds.items() if directory else ():
+            bpf.pin(fd, f"{directory}/{name}")
+        facts["hooks"].update(attach_required(
+            tracker, directory, found, waiting.may_wait(found, options.second_programs)))
+        facts["freed_before"] = tracker.freed_before
+        facts["hooks"].update(attach_optional(tracker, directory, found.symbols))
+        # What the first hooks saw while the last were attached is there too, but not all of it.
+        facts |= {"since_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+                  "since_wall": time.time()}
+        if facts["hooks"]["alloc_pages_bulk"] == ATTACHED:
+            skip = skip_of_fexit(tracker)
+            if skip is not None:
+                tracker.skip_frames(dict.fromkeys(FEXIT_HOOKS, skip))
+                facts["skip_fexit"] = skip
+        owned = {name: os.dup(fd) for name, fd in fds.items()}
+        with Store(bpf, directory or "", owned, facts) as store:
+            facts["early_pages"] = early.settle(store, ranges, not_given(store, zones.running()))
+            # Before, a free page has the mark of an early one, and would keep it if it is taken.
+            facts["hooks"] = provoke(store, facts["hooks"])
+            _write_facts(bpf, main.map_fd("config"), facts)
+            yield store
+
+
+def _plan_memo(bpf: Libbpf, options: Options, symbols: Lines) -> memo.Plan:
+    if not options.memo:
+        return memo.Plan("off")
+    small = Sizes(span_shift=0, spans=1, tasks=1, stacks=1)
+    for reading in memo.READING:
+        with Tracker(bpf, small, 1, {"reading": reading}) as tracker:
+            try:
+                return memo.plan(bpf, tracker.load("measure_stack"), reading, options.depth,
+                                 options.memo_check, symbols)
+            except BpfError as error:
+                why = error.strerror
+    return memo.Plan(f"the kernel refuses to measure its stacks: {why}")
+
+
+def _filters(options: Options) -> dict[str, int]:
+    values = {
+        "user_gfp": _USER_GFP if options.kernel_only else 0,
+        "min_order": options.min_order,
+        "only_tgid": process(options.tgid),
+        "sample": options.sample,
+    }
+    if options.cgroup:
+        values["only_cgroup"], values["cgroup_level"] = cgroup(options.cgroup)
+    left_out = values["user_gfp"] or values["min_order"] or values["only_tgid"]
+    values["filters"] = int(bool(left_out or options.sample > 1 or options.cgroup))
+    return values
+
+
+def _facts(options: Options, found: Calibration, sizes: Sizes, ranges: list[tuple[int, int]],
+           page_struct: int) -> dict[str, Any]:
+    return {
+        "options": asdict(options),
+        "object": compiled.identity(),
+        "hooks": {},
+        "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        "kernel": platform.release(),
+        "vmemmap": found.vmemmap,
+        "calibration_events": found.events,
+        "direct_map": found.direct_map,
+        "skip": found.skip,
+        "page_struct_size": page_struct,
+        "span_shift": sizes.span_shift,
+        "depth": options.depth,
+        "tasks": sizes.tasks,
+        "stacks": sizes.stacks,
+        "spans": sizes.spans,
+        "spares": sizes.spares,
+        "ranges": ranges,
+    }
+
+
+def _write_facts(bpf: Libbpf, fd: int, facts: dict[str, Any]) -> None:
+    text = json.dumps(facts).encode()
+    while len(text) > CONFIG_BYTES and len(facts["ranges"]) > 1:
+        facts = {**facts, "ranges": _fewer(facts["ranges"])}
+        text = json.dumps(facts).encode()
+    if len(text) > CONFIG_BYTES:
+        raise PageownerError("memory was added and removed in more places than can be written down;"
+                             " begin anew with: pageowner off, then on")
+    bpf.update(fd, bytes(4), text.ljust(CONFIG_BYTES, b"\0"))
+
+
+def _fewer(ranges: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The same frames in fewer ranges: over the smaller half of the gaps between them, so that none
+    of the large ones is taken for memory."""
+    gaps = [after[0] - before[1] for before, after in pairwise(ranges)]
+    small = sorted(gaps)[(len(gaps) - 1) // 2]
+    found = [list(ranges[0])]
+    for gap, (start, end) in zip(gaps, ranges[1:], strict=True):
+        if gap <= small:
+            found[-1][1] = end
+        else:
+            found.append([start, end])
+    return found
+
+
+@contextmanager
+def _locked() -> Iterator[int]:
+    """The root of bpffs, where others can harm no pins of ours, while no other `on` or `off` is at
+    work."""
+    root = pins.open_root()
+    try:
+        pins.check_root(root)
+        with pins.lock(root):
+            yield root
+    finally:
+        os.close(root)
+
+
+def _refusal(error: BpfError, debug: bool) -> PageownerError:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return PageownerError(
+            requirements.lockdown()
+            or "the kernel does not let this process load BPF programs; it needs CAP_BPF and"
+               f" CAP_PERFMON in the first user namespace, which containers seldom have ({error})"
+        )
+    if error.errno == errno.ENOMEM:
+        return PageownerError(f"not enough memory for the tracker's maps: {error}")
+    text = f"the kernel refuses the tracker: {error}"
+    if debug and error.log:
+        text += "\n" + "\n".join(error.log)
+    return PageownerError(text + ("" if debug else "; --debug shows the verifier's log"))

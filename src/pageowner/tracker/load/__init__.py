@@ -1,0 +1,1 @@
+"""What `on` needs: the BPF object, its hooks and what the running kernel has."""

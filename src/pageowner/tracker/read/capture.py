@@ -1,0 +1,259 @@
+"""The state of every page frame now: the tracker's maps and /proc, joined into a snapshot.
+
+`survey` reads; here its numbers become the snapshot's columns, each distinct text made once.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from pageowner.analysis import unexplained
+from pageowner.kernel import cgroups, gfp, kallsyms, zones
+from pageowner.kernel.task_names import to_text
+from pageowner.model.pfn_runs import joined, pack
+from pageowner.model.snapshot import Metadata, Snapshot
+from pageowner.tracker import control
+from pageowner.tracker.load.libbpf import BpfError
+from pageowner.tracker.read import extfrag, last_free, pageblocks, reading
+from pageowner.tracker.read.maps import Store, open_store
+from pageowner.tracker.read.records import MIGRATE_REASONS, without_tracing
+from pageowner.tracker.read.survey import STATES, Survey, survey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["MIGRATE_REASONS", "capture", "capture_near", "stack_texts"]
+
+_PF_KTHREAD = 0x00200000
+
+
+def capture(store: Store | None = None, proc: str = "/proc") -> Snapshot:
+    """The owners of all pages as the running tracker knows them.
+
+    ``meta.frames`` counts every page frame of the machine in exactly one class of
+    `accounts.CLASSES`; ``meta.counters`` holds the tracker's counters and what this reading
+    noticed (`survey.Survey`). Memory that was added since `on` is tracked from the first capture
+    on. Raises PageownerError if tracking is off, or turned off meanwhile, or this process may not
+    read the maps, the page flags or the symbols. ``proc``: where the files on memory are.
+    """
+    if store is None:
+        with suppress(BpfError):  # no room for more: it stays out of range, which is counted
+            control.cover()
+        with open_store() as opened:
+            return capture(opened, proc)
+    symbols = kallsyms.load()
+    zone_map = zones.running(proc)
+    names = gfp.running()
+    found = survey(store, zone_map, names.bits.get("__GFP_COMP", 0x40000), proc)
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    pagetypeinfo = zones.read_text(f"{proc}/pagetypeinfo")
+    types, no_types = pageblocks.block_types(
+        store, symbols, zone_map, zones.parse_pagetypeinfo(pagetypeinfo),
+        joined(found.spans).tolist())
+    free = zones.parse_buddyinfo(zones.read_text(f"{proc}/buddyinfo"))
+    columns = _columns(store, found, symbols, zone_map, names, types)
+    metadata = _metadata(store, zone_map, found, symbols, now, pagetypeinfo)
+    if no_types:
+        metadata.extra["no_block_types"] = no_types
+    metadata.extra["memory"] = _between_rows(found, free)
+    store.check_on()
+    snapshot = Snapshot.from_columns(columns, metadata)
+    if groups := unexplained.of_snapshot(snapshot):
+        metadata.extra["unexplained"] = groups
+    return snapshot
+
+
+def capture_near(only: Sequence[tuple[int, int]]) -> Snapshot:
+    """The same rows, of what is near the frames ``only`` (first, behind the last) alone, which
+    takes a fraction of the time; the metadata hold what tells these rows, not what counts all.
+
+    Raises PageownerError as `capture` does.
+    """
+    with suppress(BpfError):
+        control.cover()
+    with open_store() as store:
+        symbols = kallsyms.load()
+        zone_map = zones.running()
+        names = gfp.running()
+        found = survey(store, zone_map, names.bits.get("__GFP_COMP", 0x40000), only=only)
+        found.keep(only)
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        types, pagetypeinfo = None, ""
+        if symbols.address_of(pageblocks.SYMBOL) is not None:
+            # All blocks, since they are believed if they add up. The kernel counts its free lists
+            # for that file, which takes longer than all else here.
+            pagetypeinfo = zones.read_text("/proc/pagetypeinfo")
+            types, _ = pageblocks.block_types(
+                store, symbols, zone_map, zones.parse_pagetypeinfo(pagetypeinfo),
+                [(first, end) for first, end in store.facts["ranges"]])
+        columns = _columns(store, found, symbols, zone_map, names, types)
+        metadata = _moment(store, now, pagetypeinfo)
+        store.check_on()
+        return Snapshot.from_columns(columns, metadata)
+
+
+def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: zones.ZoneMap,
+             names: gfp.GfpFlags, types: pageblocks.BlockTypes | None) -> dict[str, Any]:
+    """The snapshot's columns; each of the survey's is let go as soon as it is used."""
+    state = found.take("state")
+    unknown = state != 0
+    columns = {"state": _text(state, STATES)}
+    columns |= _tasks(store, found.take("task_id"), unknown)
+    columns |= _masks(found.take("gfp_mask"), unknown, names)
+    columns["stack"] = _stacks(store, found.take("stack_id"), unknown, symbols)
+    reason = (found.take("moved") & 15).astype(np.int32) - 1
+    columns["migrate_reason"] = _text(np.minimum(reason, len(MIGRATE_REASONS) - 1),
+                                      MIGRATE_REASONS, unknown | (reason < 0))
+    del reason
+    pfn, times = found.take("pfn"), found.take("ts")
+    if store.freed:
+        # One after the allocation is of a page that was freed while it was looked at.
+        freed = last_free.times(store, pfn)
+        columns["free_ts_ns"] = pa.array(
+            freed, mask=(freed == 0) | (~unknown & (freed > times)))
+        del freed
+    columns["ts_ns"] = pa.array(times, mask=unknown)
+    del times
+    columns["memcg"] = _memcg(found.take("cgroup"))
+    columns["zone"], columns["node"] = zone_map.zone_column(pfn), zone_map.node_column(pfn)
+    if types:
+        columns["block_migratetype"] = types.column(pfn)
+    columns |= {"pfn": pfn, "order": found.take("order"), "page_flags": found.take("flags")}
+    return columns
+
+
+def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    """Each value's place among the distinct ones, and these."""
+    encoded = pa.array(values).dictionary_encode()
+    return encoded.indices.to_numpy(), encoded.dictionary.to_numpy()
+
+
+def _masks(masks: NDArray[np.uint32], unknown: NDArray[np.bool_],
+           names: gfp.GfpFlags) -> dict[str, Any]:
+    codes, distinct = _distinct(masks)
+    texts = [names.decode(int(mask)) for mask in distinct]
+    return {"gfp_mask": pa.array(masks, mask=unknown),
+            "gfp_flags": _coded(texts, codes, unknown),
+            "migratetype": _text(names.migratetype(distinct)[codes], gfp.MIGRATETYPES, unknown)}
+
+
+def _memcg(numbers: NDArray[np.uint64]) -> Any:
+    codes, distinct = _distinct(numbers)
+    known = cgroups.memory()
+    return _coded([known.path(int(number)) for number in distinct], codes,
+                  np.zeros(len(codes), bool))
+
+
+def _text(codes: NDArray[Any], values: Sequence[str],
+          missing: NDArray[np.bool_] | None = None) -> Any:
+    return pa.DictionaryArray.from_arrays(
+        pa.array(codes.astype(np.int32, copy=False), mask=missing),
+        pa.array(values, pa.string()))
+
+
+def _coded(values: Iterable[str | None], index: NDArray[np.int32],
+           missing: NDArray[np.bool_]) -> Any:
+    """A dictionary column of ``values[index]``, equal texts joined."""
+    places: dict[str, int] = {}
+    codes = np.array([-1 if value is None else places.setdefault(value, len(places))
+                      for value in values] or [-1], np.int32)[index]
+    return _text(codes, list(places), missing | (codes < 0))
+
+
+def _tasks(store: Store, ids: NDArray[np.uint32], unknown: NDArray[np.bool_]) -> dict[str, Any]:
+    """The columns of each row's task; null where the slot no longer carries the record's id."""
+    codes, distinct = _distinct(ids)
+    entries, known = reading.known_tasks(store.tasks, distinct)
+    missing = unknown | ~known[codes] if len(known) else unknown
+    names = [to_text(bytes(comm)) for comm in entries["comm"].tolist()]
+    return {"pid": pa.array(entries["pid"].astype(np.int32)[codes], mask=missing),
+            "tgid": pa.array(entries["tgid"].astype(np.int32)[codes], mask=missing),
+            "comm": _coded(names, codes, missing)}
+
+
+def _stacks(store: Store, ids: NDArray[np.uint32], unknown: NDArray[np.bool_],
+            symbols: kallsyms.Kallsyms) -> Any:
+    """Each distinct stack as text, without frames of tracing itself."""
+    table = store.stacks
+    missing = unknown | (ids == 0) | (ids >= len(table))
+    used = np.flatnonzero(np.bincount(ids[~missing], minlength=1))
+    entries = table[used]
+    depth = np.arange(store.depth)
+    frames = np.where(depth[None, :] < entries["n"][:, None], entries["frames"], 0)
+    texts = stack_texts(symbols, frames)
+    place = np.zeros(len(table), np.int32)
+    place[used] = np.arange(len(used))
+    return _coded(texts, place[np.where(missing, 0, ids)], missing)
+
+
+def stack_texts(symbols: kallsyms.Kallsyms, frames: NDArray[np.uint64]) -> list[str | None]:
+    """Stacks (rows of return addresses, 0 behind the last) as text, without tracing itself."""
+    return [without_tracing(text.split("\n")) for text in symbols.stacks(frames)]
+
+
+def _between_rows(found: Survey, free: dict[tuple[int, str], tuple[int, ...]]) -> dict[str, Any]:
+    """What the rows do not tell of memory: where there is any, and which frames without a row are
+    not free, as runs (see `pageowner.model.pfn_runs`), the free blocks of each zone by order, from
+    /proc/buddyinfo, and which tasks (tgid) could be ended."""
+    about: dict[str, Any] = {"spans": pack(joined(found.spans)),
+                             "held": pack(joined(found.held)),
+                             "free": [[*zone, list(counts)] for zone, counts in free.items()],
+                             "tasks": _can_be_ended()}
+    if found.filtered:
+        about["filtered"] = pack(joined(found.filtered))
+    return about
+
+
+def _can_be_ended() -> list[int]:
+    """All tasks but init, kernel threads (PF_KTHREAD of include/linux/sched.h) and this one."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) in (1, os.getpid()):
+            continue
+        with suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+            # behind the name, which may hold anything: state, ppid, …, and as seventh the flags
+            if not int(file.read().rpartition(b")")[2].split()[6]) & _PF_KTHREAD:
+                found.append(int(name))
+    return sorted(found)
+
+
+def _moment(store: Store, now_ns: int, pagetypeinfo: str) -> Metadata:
+    """Which machine it was, and when."""
+    return Metadata(
+        source="", kind="tracker", host=socket.gethostname(), kernel=platform.release(),
+        boot_id=str(store.facts.get("boot_id") or "") or None,
+        taken_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), clock_ns=now_ns,
+        page_size=os.sysconf("SC_PAGE_SIZE"),
+        pageblock_order=zones.pageblock_order(
+            pagetypeinfo, zones.read_text("/proc/meminfo"), zones.max_order()))
+
+
+def _metadata(store: Store, zone_map: zones.ZoneMap, found: Survey, symbols: kallsyms.Kallsyms,
+              now_ns: int, pagetypeinfo: str) -> Metadata:
+    facts = store.facts
+    counters = store.counters() | found.seen
+    counters["missed_in_interrupts"] = store.missed()
+    counters["missed_frees"] = store.missed_frees()
+    unseen = store.unseen_frees()[0]
+    if unseen is not None:
+        counters["unseen_frees"] = unseen
+    return replace(
+        _moment(store, now_ns, pagetypeinfo),
+        zones=[{"node": zone.node, "name": zone.name, "start_pfn": zone.start_pfn,
+                "spanned": zone.spanned, "present": zone.present, "managed": zone.managed}
+               for zone in zone_map.zones],
+        hooks=store.hook_states(),
+        frames=found.frames, counters=counters,
+        extra={"since_ns": facts.get("since_ns"), "options": facts.get("options", {}),
+               "extfrag": extfrag.events(store, symbols, pagetypeinfo, stack_texts)})

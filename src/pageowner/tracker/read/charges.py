@@ -1,0 +1,73 @@
+"""Which memory cgroup each live page is charged to, kept from look to look.
+
+/proc/kpagecgroup (fs/proc/page.c, kpagecgroup_read) is slow to read in whole. A page keeps its
+charge as long as it is allocated, so only pages that were allocated since are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageowner.kernel import cgroups, pageflags
+from pageowner.model.pfn_runs import SideBySide, joined
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pageowner.tracker.read.maps import Span
+
+__all__ = ["Charges"]
+
+_CHUNK = 16
+_NEAR = 4  # chunks: what lies between is cheaper to read than to seek over
+_SETTLED_NS = 10**8
+"""A page is charged soon after it was allocated: one younger than this is asked for again."""
+
+
+class Charges:
+    """The charges of the pages that spans speak for."""
+
+    def __init__(self, spans: list[Span]) -> None:
+        """Raises PageownerError where the kernel does not tell."""
+        self._frames = SideBySide(joined(
+            (span.first, span.first + len(span.records)) for span in spans))
+        self._known = np.zeros(self._frames.size, np.uint64)
+        self._asked_ns = 0
+        self._cgroups = cgroups.memory()
+        pageflags.read(pageflags.KPAGECGROUP, 0, 1)
+
+    def of(self, pfns: NDArray[np.int64], ts: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """The cgroup's number for each page, 0 for none; ``ts`` is when each was allocated."""
+        new = pfns[ts > max(self._asked_ns - _SETTLED_NS, 0)]
+        chunks = np.unique(new // _CHUNK)
+        # neighbours in one read
+        breaks = np.flatnonzero(np.diff(chunks) > _NEAR) + 1
+        if len(chunks):
+            self._read(chunks[np.concatenate([[0], breaks])] * _CHUNK,
+                       (chunks[np.concatenate([breaks - 1, [len(chunks) - 1]])] + 1) * _CHUNK)
+        found: NDArray[np.uint64] = self._known[self._frames.places(pfns)]
+        return found
+
+    def _read(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
+        words = self._known.data.cast("B")
+        file = os.open(pageflags.KPAGECGROUP, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            places = self._frames.places(starts)
+            for start, stop, place in zip(starts.tolist(), stops.tolist(), places.tolist(),
+                                          strict=True):
+                os.preadv(file, [words[place * 8:(place + stop - start) * 8]], start * 8)
+        finally:
+            os.close(file)
+
+    def asked(self, now: int) -> None:
+        """All pages were asked for that were allocated until ``now`` (ns since boot)."""
+        self._asked_ns = now
+
+    def path(self, number: int) -> str | None:
+        """The path of a cgroup; None for 0."""
+        if number and number not in self._cgroups.known:
+            self._cgroups = cgroups.memory()
+        return self._cgroups.path(number)

@@ -1,0 +1,94 @@
+"""Fragmentation events by who caused them, from the tracker's map ``extfrag``.
+
+One event: an allocation found no free block of its own migratetype and took pages from a block of
+another (mm/page_alloc.c, __rmqueue_fallback, tracepoint mm_page_alloc_extfrag). It is how blocks
+become mixed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageowner.kernel import zones
+from pageowner.kernel.task_names import to_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from pageowner.kernel.kallsyms import Kallsyms
+    from pageowner.tracker.read.maps import Store
+
+__all__ = ["KEY", "VALUE", "events"]
+
+KEY = np.dtype([
+    ("stack_id", "u4"), ("tgid", "u4"), ("pid", "u4"), ("order", "u1"), ("fallback_order", "u1"),
+    ("migratetype", "u1"), ("fallback_migratetype", "u1"), ("comm", "S16"),
+])
+"""struct extfrag_key (records.h)."""
+
+VALUE = np.dtype([("count", "u8"), ("last_ts", "u8")])
+"""struct extfrag."""
+
+_TYPES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
+_MOST = 1 << 16
+
+
+def events(store: Store, symbols: Kallsyms, pagetypeinfo: str | None,
+           texts: Callable[[Kallsyms, NDArray[np.uint64]], list[str | None]]
+           ) -> list[dict[str, Any]]:
+    """The events since tracking began, most frequent first.
+
+    Each: ``comm``, ``pid``, ``tgid``, ``stack`` (as text, None if unknown), ``order`` and
+    ``migratetype`` of the allocation, ``fallback_order`` and ``fallback_migratetype`` of the free
+    block that it was given, ``count``, ``last_ns`` (of the last one, since boot). ``pagetypeinfo``
+    is the text of that file, which names this kernel's migratetypes; ``texts`` makes texts of
+    stacks.
+    """
+    fd = store.fd("extfrag")
+    found = []
+    for key in store.bpf.keys(fd, KEY.itemsize):
+        value = store.bpf.lookup(fd, key, VALUE.itemsize)
+        if value is not None:
+            found.append(key + value)
+        if len(found) >= _MOST:
+            break
+    both = np.frombuffer(b"".join(found), np.dtype([("key", KEY), ("value", VALUE)]))
+    keys, values = both["key"], both["value"]
+    names = _names(pagetypeinfo)
+    stacks = _stacks(store, keys["stack_id"], symbols, texts)
+    listed = [
+        {"comm": to_text(bytes(key["comm"])), "pid": int(key["pid"]), "tgid": int(key["tgid"]),
+         "stack": stacks.get(int(key["stack_id"])), "order": int(key["order"]),
+         "migratetype": _named(names, int(key["migratetype"])),
+         "fallback_order": int(key["fallback_order"]),
+         "fallback_migratetype": _named(names, int(key["fallback_migratetype"])),
+         "count": int(value["count"]), "last_ns": int(value["last_ts"])}
+        for key, value in zip(keys, values, strict=True)]
+    return sorted(listed, key=lambda one: -int(one["count"]))
+
+
+def _names(pagetypeinfo: str | None) -> tuple[str, ...]:
+    """The migratetypes in the order of this kernel's enum migratetype."""
+    if pagetypeinfo:
+        for counted in zones.parse_pagetypeinfo(pagetypeinfo).blocks.values():
+            return tuple(counted)
+    return _TYPES
+
+
+def _named(names: tuple[str, ...], number: int) -> str:
+    return names[number] if number < len(names) else str(number)
+
+
+def _stacks(store: Store, ids: NDArray[np.uint32], symbols: Kallsyms,
+            texts: Callable[[Kallsyms, NDArray[np.uint64]], list[str | None]]
+            ) -> dict[int, str | None]:
+    table = store.stacks
+    used = np.unique(ids[(ids > 0) & (ids < len(table))])
+    entries = table[used]
+    depth = np.arange(store.depth)
+    frames = np.where(depth[None, :] < entries["n"][:, None], entries["frames"], 0)
+    return dict(zip(used.tolist(), texts(symbols, frames), strict=True))

@@ -1,0 +1,165 @@
+"""What is pinned while tracking is on, opened: descriptors and facts, without NumPy."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from pageowner.errors import PageownerError
+from pageowner.tracker.load import pins
+from pageowner.tracker.load.compiled import identity
+from pageowner.tracker.load.libbpf import BpfError, Libbpf, LibbpfMissing, libbpf
+from pageowner.tracker.read.records import SPARES_PIN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["CONFIG_BYTES", "Pinned", "open_pinned"]
+
+CONFIG_BYTES = 16384
+"""Of the map with the facts."""
+
+_OTHER = ("tracking was turned on by another version of pageowner, whose records this one cannot"
+          " read; use that one, or begin again with: sudo pageowner off, then on")
+
+_ENDED = "tracking was turned off while it was being read; start it with: sudo pageowner on"
+
+_ROOTS = "the tracker's maps are root's; run with sudo"
+
+
+class Pinned:
+    """The tracker's maps and programs by name, and its ``facts``, which are those of `maps.Store`.
+    """
+
+    def __init__(self, bpf: Libbpf, directory: str, fds: dict[str, int] | None = None,
+                 facts: dict[str, Any] | None = None, folder: int | None = None) -> None:
+        """From pins, in a directory and ``folder``, its descriptor, or of a tracker that is not
+        pinned: from its file descriptors and facts. The descriptors are then owned here."""
+        self.bpf = bpf
+        self.directory = directory
+        self._folder = folder
+        self.pins = directory if folder is None else f"/proc/self/fd/{folder}"
+        self._fds: dict[str, int] = fds or {}
+        if facts is None:
+            raw = bpf.lookup(self.fd("config"), bytes(4), CONFIG_BYTES) or b""
+            facts = json.loads(raw.rstrip(b"\0") or b"{}")
+            if facts.get("object") != identity():
+                os.close(self._fds.pop("config"))
+                raise PageownerError(_OTHER)
+        self.facts: dict[str, Any] = facts
+        self.span_shift = int(self.facts["span_shift"])
+        self.depth = int(self.facts["depth"])
+        self.spares = int(self.facts.get("spares", 0))
+        self.span_count = int(self.facts.get("spans", 1 << 32))
+
+    def close(self) -> None:
+        """Let go of the file descriptors; arrays taken before stay good."""
+        for fd in self._fds.values():
+            os.close(fd)
+        self._fds.clear()
+        if self._folder is not None:
+            os.close(self._folder)
+            self._folder = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fd(self, name: str) -> int:
+        """File descriptor of something pinned; closed with this."""
+        if name not in self._fds:
+            self._fds[name] = self._pinned(name)
+        return self._fds[name]
+
+    def _pinned(self, name: str) -> int:
+        try:
+            return self.bpf.get(f"{self.pins}/{name}", f"{self.directory}/{name}")
+        except BpfError as error:
+            if error.errno != errno.ENOENT or "config" not in self._fds:
+                raise
+            raise PageownerError(_ENDED) from error
+
+    def _refresh(self) -> bytes:
+        """Take over what another process has covered since; the facts as they are written."""
+        if not self.directory:
+            return b""
+        raw = self.bpf.lookup(self.fd("config"), bytes(4), CONFIG_BYTES) or b""
+        self.facts.update(json.loads(raw.rstrip(b"\0") or b"{}"))
+        return raw
+
+    def check_on(self) -> None:
+        """Raises PageownerError if tracking was turned off since this was opened: what it says
+        stands still since then, and is not the truth any more."""
+        if not self.directory:
+            return
+        try:
+            folder = pins.open_folder(self.directory)
+            try:
+                now = self.bpf.get(f"/proc/self/fd/{folder}/config")
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise PageownerError(_ENDED) from error
+        try:
+            if self.bpf.map_info(now).id != self.bpf.map_info(self.fd("config")).id:
+                raise PageownerError(_ENDED)
+        finally:
+            os.close(now)
+
+    def claims(self) -> list[int]:
+        """What each spare span has become, as the map has it (`records.SPARES_PIN`)."""
+        if not self.spares:
+            return []
+        raw = self.bpf.lookup(self.fd(SPARES_PIN), bytes(4), 4 * self.spares) or b""
+        return list(memoryview(raw).cast("I"))
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """The table of questions is one for all processes: two that ask at once would read each
+        other's answers. The lock is on the directory of the pins and ends with its holder."""
+        try:
+            lock = os.open(self.pins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # not pinned, or no longer: one reader
+            yield
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+
+_Kind = TypeVar("_Kind", bound=Pinned)
+
+
+def open_pinned(kind: type[_Kind], directory: str = pins.PIN_DIRECTORY) -> _Kind:
+    """The running tracker as this kind of `Pinned`.
+
+    Raises PageownerError if tracking is off, was turned on by another version, this process may
+    not open the maps, or libbpf is not installed.
+    """
+    try:
+        bpf = libbpf()
+        folder = pins.open_folder(directory)
+        try:
+            return kind(bpf, directory, folder=folder)
+        except BaseException:
+            os.close(folder)
+            raise
+    except LibbpfMissing as error:
+        raise PageownerError(str(error) if os.geteuid() == 0 else _ROOTS) from error
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise PageownerError(
+                "tracking is off; start it with: sudo pageowner on"
+            ) from error
+        if error.errno in (errno.EPERM, errno.EACCES):
+            raise PageownerError(_ROOTS) from error
+        raise PageownerError(f"the tracker's maps cannot be read: {error}") from error

@@ -1,0 +1,490 @@
+"""A walk over all page frames: for each span flags, records, flags again, so that little time lies
+between, and from them the rows of a snapshot and the account of all frames.
+
+Only spans are looked at in which there is memory, so that what a walk costs grows with memory, not
+with the highest address. Each is worked on without its quiet parts, windows of 1,024 frames that
+are free and have no record, and what is kept of it is only what the rows need.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageowner.errors import PageownerError
+from pageowner.kernel import pageflags, zones
+from pageowner.kernel.limits import HIGHEST_ORDER, LISTED_ORDER
+from pageowner.kernel.memory_ranges import memory_ranges
+from pageowner.tracker.read import reading
+from pageowner.tracker.read.accounts import (
+    ABSENT,
+    CLASSES,
+    FREE,
+    IS_EARLY,
+    IS_FILTERED,
+    RESERVED,
+    UNTRACKED,
+    Account,
+    account,
+    spoken_for,
+)
+from pageowner.tracker.read.maps import OWNED, RECORD, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["COLUMNS", "SEEN", "STATES", "Survey", "not_given", "survey"]
+
+COLUMNS: dict[str, str] = {
+    "pfn": "u8", "order": "u1", "state": "u1", "ts": "u8", "stack_id": "u4", "task_id": "u4",
+    "gfp_mask": "u4", "moved": "u1", "flags": "u8", "cgroup": "u8",
+}
+"""What is kept of a row, and as which NumPy type. ``state`` is a place in `STATES`; what comes
+from a record is 0 for rows that have none."""
+
+STATES = ("owned", "early", "untracked")
+
+SEEN = ("stale_pages", "split_blocks", "reread_pages", "changed_pages")
+"""What is counted on the way: see `Survey`."""
+
+_FROM_RECORD = ("ts", "stack_id", "task_id", "gfp_mask", "moved")
+_FLAGS, _CGROUP = (path.removeprefix("/proc") for path in (pageflags.KPAGEFLAGS,
+                                                           pageflags.KPAGECGROUP))
+_BUDDY = pageflags.bit("buddy")
+_NOPAGE = pageflags.bit("nopage")
+
+_WINDOW = 1 << pageflags.MAX_ORDER
+
+_TRIES = 4
+
+
+@dataclass
+class Survey:
+    """What a walk found: rows in pfn order, ``frames`` by class (`accounts.CLASSES` without
+    ``absent``) and ``seen``, counts of what was noticed on the way:
+
+    - ``stale_pages``: free, also on a CPU's list, with a record that stands: their free was missed
+    - ``split_blocks``: found split past every hook
+    - ``reread_pages``: looked untracked at first and were read again; ``changed_pages`` of them
+      only changed hands just then, and count as free
+
+    ``spans``: runs of the frames that were looked at; beside them there is no memory.
+    ``held``, ``filtered``: runs (first, behind the last), in order, of frames that have no row and
+    are not free: absent or reserved ones, and those left out by a filter.
+    """
+
+    frames: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    held: list[tuple[int, int]] = field(default_factory=list)
+    filtered: list[tuple[int, int]] = field(default_factory=list)
+    _parts: dict[str, list[NDArray[Any]]] = field(
+        default_factory=lambda: {name: [] for name in COLUMNS})
+
+    def add(self, **columns: NDArray[Any]) -> None:
+        """Append rows."""
+        for name, kind in COLUMNS.items():
+            self._parts[name].append(columns[name].astype(kind, copy=False))
+
+    def keep(self, only: Sequence[tuple[int, int]]) -> None:
+        """Forget the rows of blocks that have none of these frames."""
+        pfn, order = (np.concatenate(self._parts[name] or [np.zeros(0, COLUMNS[name])])
+                      for name in ("pfn", "order"))
+        end = pfn + np.left_shift(np.uint64(1), order.astype(np.uint64))
+        wanted = np.zeros(len(pfn), bool)
+        for first, stop in only:
+            wanted |= (pfn < np.uint64(stop)) & (end > np.uint64(first))
+        for name, parts in self._parts.items():
+            self._parts[name] = [np.concatenate(parts)[wanted]] if parts else []
+
+    def take(self, name: str) -> NDArray[Any]:
+        """One of `COLUMNS`, once: it is forgotten here, to save memory."""
+        parts = self._parts.pop(name)
+        return np.concatenate(parts) if parts else np.zeros(0, COLUMNS[name])
+
+
+def survey(store: Store, zone_map: zones.ZoneMap, comp_gfp: int, proc: str = "/proc",
+           only: Sequence[tuple[int, int]] | None = None) -> Survey:
+    """Walk over all memory: what /proc/iomem has, and what the store speaks for.
+
+    ``comp_gfp`` is this kernel's __GFP_COMP. ``only``: frames (first, behind the last) that matter:
+    no more is looked at than the spans that can say something of them, and the counts are of
+    these. Raises PageownerError if a file cannot be read.
+    """
+    with _Walk(store, zone_map, comp_gfp, proc) as walk:
+        return walk.run(only)
+
+
+def not_given(store: Store, zone_map: zones.ZoneMap) -> list[tuple[int, int]]:
+    """Page frames (first, behind the last) at the ends of zones that the page allocator was not
+    given, as far as flags tell."""
+    with _Walk(store, zone_map, 0) as walk:
+        return list(walk._deferred())
+
+
+class _Walk:
+    def __init__(self, store: Store, zone_map: zones.ZoneMap, comp_gfp: int,
+                 proc: str = "/proc") -> None:
+        self.store, self.zone_map, self.comp_gfp, self.proc = store, zone_map, comp_gfp, proc
+        self.size = 1 << store.span_shift
+        # Blocks of the page allocator lie in one window; only contiguous ranges may be larger.
+        self.order = min(max(zones.max_order(proc), pageflags.MAX_ORDER), store.span_shift)
+        self.spans = {span.first: span.records for span in store.spans}
+        self.totals = np.zeros(len(CLASSES), np.int64)
+        self.seen = dict.fromkeys(SEEN, 0)
+        self.result = Survey(seen=self.seen)
+        self._records = np.empty(self.size, RECORD)
+        self.flags_file: int | None = None
+        self.cgroup_file: int | None = None
+
+    def __enter__(self) -> _Walk:
+        self.flags_file = _open(self.proc + _FLAGS)
+        self.cgroup_file = _open(self.proc + _CGROUP)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self.flags_file, self.cgroup_file):
+            if file is not None:
+                os.close(file)
+
+    def run(self, only: Sequence[tuple[int, int]] | None = None) -> Survey:
+        deferred = list(self._deferred())
+        outside = _outside(self.store.facts["ranges"])
+        carried: list[tuple[int, int]] = []
+        behind = 0
+        for first in self._places() if only is None else self._near(only):
+            stop = first + self.size
+            if first > behind:
+                self.result.held.append((behind, first))
+                carried = []
+            behind = stop
+            self.result.spans.append((first, stop))
+            if not carried and any(one[0] <= first and stop <= one[1] for one in deferred):
+                # Nothing here was ever the page allocator's; deferred frames were just read.
+                self.totals[RESERVED] += self.size
+                self.result.held.append((first, stop))
+                continue
+            carried = self._span(first, self.size, carried, _within(deferred, first, stop),
+                                 _within(outside, first, stop))
+        frames = dict(zip(CLASSES, map(int, self.totals), strict=True))
+        del frames["absent"]
+        for rare in ("filtered", "in_motion"):
+            if not frames[rare]:
+                del frames[rare]
+        self.result.frames = frames
+        return self.result
+
+    def _near(self, only: Sequence[tuple[int, int]]) -> list[int]:
+        """Those of `_places` that these frames are in, or a block that they may be in begins in."""
+        wanted = [(self._begin(first), stop) for first, stop in only]
+        return [place for place in self._places()
+                if any(first < place + self.size and place < stop for first, stop in wanted)]
+
+    def _begin(self, pfn: int) -> int:
+        """Where the block begins that this frame may be in, if it is larger than a span."""
+        shift = self.store.span_shift
+        for order in range(HIGHEST_ORDER, shift, -1):
+            head = pfn >> order << order
+            records = self.spans.get(head >> shift << shift)
+            if records is not None and head != pfn:
+                record = reading.whole_at(records, np.array([head & (self.size - 1)]))[0]
+                if record["state"] and record["order"] == order:
+                    return head
+        return pfn
+
+    def _places(self) -> list[int]:
+        """The first frames of all spans in which there is memory, or of which the store speaks:
+        memory that was added may have a span and not be among the ranges yet."""
+        shift = self.store.span_shift
+        places = set(self.spans)
+        ranges = [*self.store.facts["ranges"], *memory_ranges(f"{self.proc}/iomem")]
+        for start, end in ranges:
+            places.update(range(start >> shift << shift, end, self.size))
+        return sorted(places)
+
+    def _span(self, first: int, count: int, carried: list[tuple[int, int]],
+              deferred: list[tuple[int, int]],
+              outside: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Judge one span; what its last blocks hold of the next one."""
+        before = self._frames(first, count)
+        count = len(before)
+        live = self.spans.get(first)
+        tracked = live is not None
+        if live is None:
+            live = np.zeros(count, RECORD)
+        live = live[:count]
+        records = reading.whole(live, self._records[:count])
+        plain = not (carried or deferred or outside or (records["order"] > self.order).any())
+        runs = _busy_runs(records["state"], before) if plain else [(0, count)]
+        pick = _indices(runs)
+        self.totals[FREE] += count - len(pick)
+        if not len(pick):
+            return []
+        before = _parts(before, runs)
+        records = _parts(records, runs)
+        after = np.concatenate([self._frames(first + a, b - a) for a, b in runs])
+        before, after = self._freed_unseen(records, live, before, after, first, pick)
+        done = account(records, before, after, self.comp_gfp, carried, deferred, outside)
+        pick = pick[:len(done.classes)]  # less where memory was just taken away
+        self._doubt(done, live, first, pick, after, tracked)
+        self.totals += np.bincount(done.classes, minlength=len(CLASSES))
+        frames = pick[:len(done.classes)] + first
+        without = (done.classes == RESERVED) | (done.classes == ABSENT)
+        self.result.held += _consecutive(frames[without])
+        self.result.filtered += _consecutive(frames[done.classes == IS_FILTERED])
+        self.seen["stale_pages"] += self._stale(done, records, live, first, pick)
+        self.seen["split_blocks"] += done.split
+        # Of a page freed just now its record speaks still: so do the flags of the same moment.
+        flags = np.where((after & _BUDDY) != 0, before[:len(after)], after)
+        self._collect(done, records, flags, first, pick, runs)
+        return done.beyond
+
+    def _freed_unseen(
+            self, records: NDArray[np.void], live: NDArray[np.void], before: NDArray[np.uint64],
+            after: NDArray[np.uint64], first: int, pick: NDArray[np.int64],
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """The flags, with those of the buddy allocator on pages that lie on a CPU's list of free
+        pages while their record stands: their free was not seen, and no flag tells."""
+        count = len(after)  # less than before where memory was just taken away
+        silent = np.flatnonzero((records["state"][:count] == OWNED) & (before[:count] == 0)
+                                & (after == 0) & (records["order"][:count] <= LISTED_ORDER))
+        lost = silent[self.store.unused((pick[silent] + first).astype(np.uint64))]
+        if not len(lost):
+            return before, after
+        before, after = before.copy(), after.copy()
+        for at in lost.tolist():
+            end = min(at + (1 << int(records["order"][at])), count)
+            if pick[end - 1] - pick[at] != end - 1 - at:
+                continue
+            # A block that was split may have its first page free alone.
+            inside = at + np.flatnonzero((before[at:end] == 0) & (after[at:end] == 0))
+            inside = inside[self.store.unused((pick[inside] + first).astype(np.uint64))]
+            before[inside] |= _BUDDY
+            after[inside] |= _BUDDY
+            if reading.same(live, int(pick[at]), records[at]):
+                self.seen["stale_pages"] += len(inside)
+        return before, after
+
+    def _doubt(self, done: Account, live: NDArray[np.void], first: int, pick: NDArray[np.int64],
+               after: NDArray[np.uint64], tracked: bool) -> None:
+        """Look again at what seems untracked: it may have changed hands between two readings.
+
+        Only what seems so every time is untracked. Pages that did not, in a machine that works
+        the very ones that are freed and taken again all the time, count as free.
+        """
+        doubt = np.flatnonzero(done.classes == UNTRACKED)
+        self._settle_silent(done.classes, doubt, after[doubt], pick[doubt] + first)
+        if not tracked:
+            return  # memory that no record can speak for
+        doubt = doubt[done.classes[doubt] == UNTRACKED]
+        self.seen["reread_pages"] += len(doubt)
+        for _ in range(_TRIES):
+            if not len(doubt):
+                break
+            place = pick[doubt]
+            flags = np.zeros(len(doubt), np.uint64)
+            known = np.zeros(len(doubt), bool)
+            for start, stop in _same(place >> self.order):
+                window = int(place[start]) >> self.order << self.order
+                records = reading.whole(live[window:window + (1 << self.order)])
+                low, high = int(place[start]), int(place[stop - 1]) + 1
+                read = self._frames(first + low, high - low)
+                flags[start:stop] = read[place[start:stop] - low]
+                known[start:stop] = spoken_for(records)[place[start:stop] - window]
+            known |= (flags & (_BUDDY | _NOPAGE)) != 0
+            done.classes[doubt[known]] = FREE
+            rest = ~known
+            self._settle_silent(done.classes, doubt[rest], flags[rest], place[rest] + first)
+            left = doubt[done.classes[doubt] == UNTRACKED]
+            self.seen["changed_pages"] += len(doubt) - len(left)
+            doubt = left
+
+    def _stale(self, done: Account, records: NDArray[np.void], live: NDArray[np.void], first: int,
+               pick: NDArray[np.int64]) -> int:
+        """Pages that are free while their record stands: not those that only changed hands."""
+        pages = 0
+        heads = done.stale
+        now = reading.whole_at(live, pick[heads])
+        for head in heads[now == records[heads]].tolist():
+            flags = self._frames(first + int(pick[head]), 1 << int(records["order"][head]))
+            free = int(np.count_nonzero(flags & _BUDDY))
+            if reading.same(live, int(pick[head]), records[head]):
+                pages += free
+        return pages
+
+    def _settle_silent(self, classes: NDArray[np.uint8], at: NDArray[np.int64],
+                       flags: NDArray[np.uint64], pfns: NDArray[np.int64]) -> None:
+        """Flags of 0 do not tell a page on a CPU's list of free pages from one in use: ask."""
+        silent = np.flatnonzero(flags == 0)
+        if len(silent):
+            unused = self.store.unused(pfns[silent].astype(np.uint64))
+            classes[at[silent[unused]]] = FREE
+
+    def _collect(self, done: Account, records: NDArray[np.void], flags: NDArray[np.uint64],
+                 first: int, pick: NDArray[np.int64], runs: list[tuple[int, int]]) -> None:
+        """Add the owned blocks, and early and untracked pages by compound page, in pfn order."""
+        size = len(done.classes)
+        row = np.zeros(size, np.uint8)  # place in STATES + 1; 0: no row begins here
+        order = np.zeros(size, np.uint8)
+        owned = records["state"][done.blocks.record] == OWNED
+        place, source = done.blocks.place[owned], done.blocks.record[owned]
+        row[place] = 1
+        order[place] = done.blocks.order[owned]
+        others = (done.classes == IS_EARLY) | (done.classes == UNTRACKED)
+        if others.any():
+            heads, sizes = _by_compound(done.classes, others, pageflags.compound_order(flags))
+            row[heads] = np.where(done.classes[heads] == IS_EARLY, 2, 3)
+            order[heads] = sizes
+        places = np.flatnonzero(row)
+        if not len(places):
+            return
+        state = row[places] - np.uint8(1)
+        owned = state == 0
+        said: dict[str, NDArray[Any]] = {}
+        for name in _FROM_RECORD:
+            said[name] = np.zeros(len(places), COLUMNS[name])
+            said[name][owned] = records[name][source]
+        if self.cgroup_file is not None:
+            cgroup = np.concatenate([_words(self.cgroup_file, first + a, b - a) for a, b in runs])
+        else:
+            cgroup = np.zeros(size, np.uint64)
+        if len(cgroup) < size:  # memory was taken away meanwhile
+            cgroup = np.pad(cgroup, (0, size - len(cgroup)))
+        self.result.add(pfn=pick[places] + first, order=order[places], state=state,
+                        flags=flags[places], cgroup=cgroup[places],
+                        **said)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _frames(self, first: int, count: int) -> NDArray[np.uint64]:
+        assert self.flags_file is not None
+        return _words(self.flags_file, first, count)
+
+    def _deferred(self) -> Iterator[tuple[int, int]]:
+        """Frames (first, behind the last) at the ends of zones that the page allocator was not
+        given, which have no flag (see `pageflags.deferred`).
+
+        There may be very many: a few samples tell where to begin to look for the last flag.
+        """
+        for zone in self.zone_map.zones:
+            missing = min(zone.present - zone.managed, zone.spanned)
+            start, end = max(zone.end_pfn - missing, zone.start_pfn), zone.end_pfn
+            for sample in range(end - 1, start, -_WINDOW):
+                if self._frames(sample, 1).any():
+                    start = sample
+                    break
+            while start < end:
+                used = np.flatnonzero(self._frames(start, min(self.size, end - start)))
+                if not len(used):
+                    yield start, end
+                    break
+                start += int(used[-1]) + 1
+
+
+def _open(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if path.endswith(_CGROUP):
+            return None  # a kernel without memory cgroups
+        raise PageownerError(
+            f"{path} is not there: this kernel is without CONFIG_PROC_PAGE_MONITOR") from None
+    except PermissionError as error:
+        raise PageownerError(f"cannot read {path}: run as root") from error
+
+
+def _words(file: int, first: int, count: int) -> NDArray[np.uint64]:
+    """One word a frame of a /proc/kpage* file; fewer where memory ends."""
+    words = np.empty(count, np.uint64)
+    octets = words.view(np.uint8)
+    done = 0
+    while done < len(octets):
+        got = os.preadv(file, [octets[done:].data], first * 8 + done)
+        if not got:
+            break
+        done += got
+    return words[:done // 8]
+
+
+def _outside(ranges: list[list[int]]) -> list[tuple[int, int]]:
+    """Frames between the ranges of memory: kernels with a flat memory map know them too."""
+    edges = [0, *(edge for one in sorted(ranges) for edge in one), 1 << 62]
+    return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)
+            if stop > start]
+
+
+def _within(runs: list[tuple[int, int]], first: int, stop: int) -> list[tuple[int, int]]:
+    """The parts of runs between these frames, counted from the first of them."""
+    return [(max(start - first, 0), min(end, stop) - first) for start, end in runs
+            if start < stop and end > first]
+
+
+# -- small things on arrays ----------------------------------------------------------------------
+
+
+def _busy_runs(state: NDArray[np.uint8], flags: NDArray[np.uint64]) -> list[tuple[int, int]]:
+    """Runs (first, behind the last) of windows that are not quiet: whose frames are not all free,
+    or have a record."""
+    starts = np.arange(0, len(flags), _WINDOW)
+    if not len(starts):
+        return []
+    busy = np.logical_or.reduceat(state != 0, starts)
+    busy |= np.bitwise_and.reduceat(flags, starts) & _BUDDY == 0
+    edges = np.flatnonzero(np.diff(busy.astype(np.int8), prepend=0, append=0))
+    return [(int(a) * _WINDOW, min(int(b) * _WINDOW, len(flags)))
+            for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _consecutive(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Numbers in order as runs (first, behind the last)."""
+    if not len(numbers):
+        return []
+    breaks = np.flatnonzero(np.diff(numbers) != 1)
+    firsts = numbers[np.append(0, breaks + 1)]
+    lasts = numbers[np.append(breaks, len(numbers) - 1)]
+    return list(zip(firsts.tolist(), (lasts + 1).tolist(), strict=True))
+
+
+def _indices(runs: list[tuple[int, int]]) -> NDArray[np.int64]:
+    return np.concatenate([np.arange(a, b) for a, b in runs] or [np.zeros(0, np.int64)])
+
+
+def _parts(values: NDArray[Any], runs: list[tuple[int, int]]) -> NDArray[Any]:
+    """A copy of the runs of an array, one after another."""
+    return np.concatenate([values[a:b] for a, b in runs])
+
+
+def _same(values: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Runs (first, behind the last) of equal values."""
+    edges = np.flatnonzero(np.diff(values)) + 1
+    bounds = [0, *edges.tolist(), len(values)]
+    return list(pairwise(bounds))
+
+
+def _by_compound(classes: NDArray[np.uint8], mine: NDArray[np.bool_],
+                 shape: NDArray[np.int8]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """First frames and orders of rows for pages without a record: a compound page is one row if
+    all of it is of one class, else its pages stand alone."""
+    heads = np.flatnonzero(mine)
+    sizes = shape[heads]
+    large = heads[sizes > 0]
+    if not len(large):
+        return heads, np.zeros(len(heads), np.uint8)
+    ends = np.minimum(large + (np.int64(1) << shape[large].astype(np.int64)), len(mine))
+    changes = np.concatenate([[0], np.cumsum(np.diff(classes) != 0)])
+    alike = changes[ends - 1] == changes[large]
+    large, ends = large[alike], ends[alike]
+    inside = np.zeros(len(mine) + 1, np.int32)
+    np.add.at(inside, large + 1, 1)
+    np.add.at(inside, ends, -1)
+    alone = np.cumsum(inside[:-1])[heads] == 0
+    orders = np.zeros(len(mine), np.uint8)
+    orders[large] = shape[large]
+    heads = heads[alone]
+    return heads, orders[heads]
