@@ -118,6 +118,36 @@ def test_parts_that_contradict_each_other_are_read_in_full(
     assert found.table.num_rows + found.meta.counters["damaged"] == 1000
 
 
+@pytest.mark.parametrize("small", [0, 1, 2])
+def test_a_stream_is_summed_up_by_the_pageblocks_that_its_end_has(
+        small: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = ("Page allocated via order 0, mask 0x1(GFP), pid {0}, tgid 7 (a), ts {1} ns{3}\n"
+              "PFN 0x{1:x} type Movable Block {2} type Movable Flags 0x1(locked)\n f+0x1/0x2\n\n")
+    pfns = [*range(200, 260), *range(600, 4600, 50)]
+    # the first two thirds as of a machine with other pageblocks, or of two with others each
+    orders = {0: (9, 9), 1: (8, 8), 2: (7, 10)}[small]
+    text = "".join(
+        record.format(number % 3, pfn, pfn >> (orders[number % 2] if number < 90 else 9),
+                      ", free_ts 5 ns" if number in (70, 120) else "")
+        for number, pfn in enumerate(pfns)) + "Page allocated via order 0"
+    path = tmp_path / "dump.txt"
+    path.write_text(text)
+    monkeypatch.setattr("pageowner.sources.page_owner_count._SAMPLE", 20)
+    expected = page_owner.count(path)
+    monkeypatch.setattr(page_owner, "FOLD", 4)
+    monkeypatch.setattr(page_owner, "CHUNK", 2000)
+    found = page_owner.count(path)
+    assert isinstance(expected, Counted)
+    assert isinstance(found, Counted)
+    assert found.meta == expected.meta
+    assert sum(found.blocks) == sum(expected.blocks)
+    assert (expected.meta.counters["damaged"] > 30) == (small > 0)
+    assert sorted(map(repr, zip(found.blocks, found.oldest_ns, found.newest_ns,
+                                *found.columns.values(), strict=True))) == sorted(
+        map(repr, zip(expected.blocks, expected.oldest_ns, expected.newest_ns,
+                      *expected.columns.values(), strict=True)))
+
+
 def test_a_report_begun_ahead_is_that_of_the_file(
         some_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         cli: Callable[..., Done]) -> None:

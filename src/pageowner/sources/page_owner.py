@@ -28,6 +28,9 @@ T = TypeVar("T")
 PARALLEL = 24 << 20
 """Bytes from which on a second process pays."""
 
+FOLD = 1 << 16
+"""Records of a stream that are held until they are summed up."""
+
 
 def _edges(file: int, size: int) -> list[int]:
     """Where to cut a file so that every process gets whole records and like shares of bytes."""
@@ -157,7 +160,23 @@ def begin_count(opened: Opened) -> Callable[[], list[Tally]]:
     parts, for `count`."""
     from pageowner.sources.page_owner_count import tally
 
-    return _begin(opened, tally)
+    if is_large(opened):
+        return _begin(opened, tally)
+    return lambda: _count_stream(opened)
+
+
+def _count_stream(opened: Opened) -> list[Tally]:
+    from pageowner.sources.page_owner_count import Folded
+
+    folded = Folded()
+    parser = Parser()
+    for piece in _without_cr(pieces(opened.stream, opened.name, CHUNK)):
+        parser.feed(piece)
+        # Each time all kinds are gone through.
+        if len(parser.raw.kind) > max(FOLD, 2 * len(parser.raw.kinds)):
+            folded.take(parser.raw)
+    folded.take(parser.close(final=True))
+    return folded.parts()
 
 
 def count(source: str | os.PathLike[str] | Opened,

@@ -3,8 +3,10 @@ a table with a row for each. Neither NumPy nor Arrow is imported."""
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from pageowner.model.counts import Counted
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from pageowner.sources.page_owner_kinds import Kind
 
-__all__ = ["Tally", "counted", "tally"]
+__all__ = ["Folded", "Tally", "counted", "tally"]
 
 _ORDERS = 20
 _SAMPLE = 1000
@@ -39,25 +41,98 @@ class Tally:
     free_ts: bool
 
 
-def _pageblock_order(raw: Raw) -> int | None:
-    """The order for which ``block == pfn >> order`` holds most, as in page_owner_columns.py."""
+def _sample(raw: Raw) -> list[tuple[int, int]]:
+    """The last records with a pfn, latest first: pfn and block."""
     sample: list[tuple[int, int]] = []
     at = len(raw.pfn)
     while at and len(sample) < _SAMPLE:
         at -= 1
         if raw.pfn[at] != NONE:
             sample.append((raw.pfn[at], raw.block[at]))
+    return sample
+
+
+def _pageblock_order(sample: list[tuple[int, int]]) -> int | None:
+    """The order for which ``block == pfn >> order`` holds most, as in page_owner_columns.py."""
     if not sample:
         return None
     votes = [sum(pfn >> order == block for pfn, block in sample) for order in range(_ORDERS)]
     return votes.index(max(votes))
 
 
-def tally(raw: Raw) -> Tally:
-    """Sum up one part."""
+class Folded:
+    """Sums up what a parser has read, again and again, so that memory holds no more than a part of
+    a dump however long it is.
+
+    Whether the pfn and the block of a line contradict each other is known only at the end, where
+    the order of pageblocks is. So each part is summed up by the order that holds most so far, and
+    the few records that may be judged differently by another are kept.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[Tally] = []
+        self._loose: list[tuple[Raw, int]] = []
+        self._sample: list[tuple[int, int]] = []
+
+    def take(self, raw: Raw) -> None:
+        """Sum up the records in ``raw`` and take them out of it; what else it knows stays."""
+        self._sample = (_sample(raw) + self._sample)[:_SAMPLE]
+        order = _pageblock_order(self._sample)
+        part = tally(raw, order)
+        loose, others = Raw(raw.headers, raw.lines, raw.bodies, raw.kinds), 0
+        if self._parts and self._parts[-1].pageblock_order == part.pageblock_order:
+            _add(part, self._parts.pop())
+            loose, others = self._loose.pop()
+        self._parts.append(part)
+        if order is not None:
+            # A block of another number than 0 fits one order alone.
+            chosen = [row for row, (pfn, block) in enumerate(zip(raw.pfn, raw.block, strict=True))
+                      if not block or pfn >> order != block or pfn == NONE]
+            others += len(raw.kind) - len(chosen)
+            for name in ("kind", "pfn", "block", "ts"):
+                getattr(loose, name).extend(map(getattr(raw, name).__getitem__, chosen))
+            loose.free_ts.extend(map(raw.free_ts.__getitem__, chosen) if raw.free_ts else
+                                 repeat(NONE, len(chosen)))
+        self._loose.append((loose, others))
+        for name in ("kind", "pfn", "block", "ts", "free_ts"):
+            setattr(raw, name, array(getattr(raw, name).typecode))
+        raw.damaged, raw.damage, raw.unterminated = 0, [], 0
+
+    def parts(self) -> list[Tally]:
+        """The sums, all by the order of pageblocks that the end of the dump has."""
+        order = _pageblock_order(self._sample)
+        for place, (part, (loose, others)) in enumerate(
+                zip(self._parts, self._loose, strict=True)):
+            if part.pageblock_order in (order, None):
+                continue
+            again = tally(loose, order)
+            torn = len(loose.kind) - sum(part.blocks) + others
+            self._parts[place] = again
+            again.damaged += part.damaged - torn + others
+            again.damage, again.unterminated = part.damage, part.unterminated
+            again.decimal_pfn = part.decimal_pfn
+        return self._parts
+
+
+def _add(part: Tally, before: Tally) -> None:
+    """To a part, the one before it; its kinds are among the part's, at the same places."""
+    for place, (blocks, oldest, newest) in enumerate(
+            zip(before.blocks, before.oldest, before.newest, strict=True)):
+        part.blocks[place] += blocks
+        part.oldest[place] = min(part.oldest[place], oldest)
+        part.newest[place] = max(part.newest[place], newest)
+    part.damaged += before.damaged
+    part.damage = before.damage + part.damage
+    part.unterminated += before.unterminated
+    part.free_ts |= before.free_ts
+
+
+def tally(raw: Raw, order: int | None = None) -> Tally:
+    """Sum up one part; by the ``order`` of its own pageblocks, unless it is given."""
     kind, ts = raw.kind, raw.ts
     free_ts = any(one != NONE for one in raw.free_ts)
-    order = _pageblock_order(raw)
+    if order is None:
+        order = _pageblock_order(_sample(raw))
     damaged = raw.damaged
     if order is not None and (torn := {
             row for row, (pfn, block) in enumerate(zip(raw.pfn, raw.block, strict=True))
