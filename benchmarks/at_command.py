@@ -8,8 +8,10 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 
-from pageowner.tracker import control
-from pageowner.tracker.control import Options
+try:
+    from pageowner.tracker import control
+except ImportError:  # the name it had in older trees
+    from pageowner.tracker import lifecycle as control  # type: ignore[attr-defined,no-redef]
 
 
 def main() -> None:
@@ -18,7 +20,8 @@ def main() -> None:
             words = line.split()
             if words[0] == "on":
                 more = {"second_programs": "always"} if "always" in words else {}
-                held.enter_context(control.tracking(Options(memo="plain" not in words, **more)))
+                held.enter_context(control.tracking(
+                    control.Options(memo="plain" not in words, **more)))
             else:
                 held.close()
             print(words[0], flush=True)
