@@ -1,0 +1,132 @@
+"""Which part of the package may import which: a question that slips into what reads memory, or a
+file opened by what only counts, shows here."""
+
+import ast
+import graphlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pageowner
+
+HOUSE = Path(pageowner.__file__).parent
+MODULES = {".".join(path.relative_to(HOUSE).with_suffix("").parts).removesuffix(".__init__"): path
+           for path in sorted(HOUSE.rglob("*.py")) if path != HOUSE / "__init__.py"}
+
+FOR_ALL = {"errors", "report.text"}
+"""How a command ends badly, and how numbers and hostile names are written."""
+
+MAY_IMPORT = {
+    "errors": set(),
+    "kernel": set(),
+    "system": set(),
+    "model": {"kernel", "system"},
+    "analysis": {"kernel", "system", "model"},
+    "storage": {"kernel", "system", "model"},
+    "tracker": {"kernel", "system", "model", "storage"},
+    "sources": {"kernel", "system", "model", "storage", "tracker"},
+    "report": {"kernel", "model", "analysis"},
+    "sort": {"kernel", "system", "storage", "start"},
+}
+"""Parts by what else of ours they may import, inside functions and for types too; a part without a
+line here joins the others."""
+
+SHORTCUTS = {("model.snapshot", "analysis.filters"), ("model.snapshot", "analysis.select"),
+             ("model.snapshot", "analysis.owners"), ("model.snapshot", "storage.parquet")}
+"""What methods of `Snapshot` hand over to, so that `pageowner.read(file).report()` can be said."""
+
+BREACHES = {
+    ("analysis.query", "/proc"), ("analysis.unknown_words", "/proc"),
+    ("cli.complete", "kernel.gfp"), ("cli.complete", "kernel.subsystems"),
+    ("cli.complete", "kernel.zones"), ("cli.leaks", "kernel.zones"),
+    ("cli.options", "kernel.pageflags"), ("cli.options", "kernel.task_names"),
+    ("cli.who", "kernel.limits"), ("cli.who", "kernel.pagemap"),
+    ("model.metadata", "storage.saved_metadata"),
+    ("model.snapshot", "analysis.coded"), ("model.snapshot", "analysis.keys"),
+    ("model.times", "analysis.filters"),
+    ("report.page_view", "/proc"), ("report.page_view", "tracker.read.last_free"),
+    ("report.status_view", "tracker.control"), ("report.status_view", "tracker.doctor"),
+    ("report.top_lines", "tracker.read.live_counts"),
+    ("report.top_view", "tracker.read.live_counts"),
+    ("sources.page_owner", "analysis.subsystems"),
+    ("tracker.read.capture", "analysis.unexplained"),
+    ("tracker.read.live_counts", "analysis.filters"),
+    ("tracker.read.live_counts", "analysis.live"),
+    ("tracker.read.untracked", "analysis.unexplained"),
+    ("tracker.read.watch", "analysis.filters"), ("tracker.read.watch", "analysis.keys"),
+    ("tracker.read.watch", "analysis.leaks"), ("tracker.read.watch", "analysis.subsystems"),
+}
+"""What is left to be mended. This list only becomes shorter."""
+
+
+def imports(module: str, at_start: bool = False) -> Iterator[str]:
+    """What a module imports, by its whole name; ``at_start``: as it is imported itself."""
+    def visit(node: ast.AST) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if at_start and (isinstance(child, ast.FunctionDef | ast.Lambda) or (
+                    isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))):
+                continue
+            if isinstance(child, ast.Import):
+                yield from (alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.module, f"{module}: whole names, not relative ones"
+                for alias in child.names:
+                    inner = f"{child.module}.{alias.name}"
+                    yield inner if inner.removeprefix("pageowner.") in MODULES else child.module
+            yield from visit(child)
+    return visit(ast.parse(MODULES[module].read_text()))
+
+
+def ours(module: str, at_start: bool = False) -> set[str]:
+    return {name.removeprefix("pageowner.") for name in imports(module, at_start)
+            if name.startswith("pageowner.")}
+
+
+def part(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def asks_this_machine(module: str) -> bool:
+    """Whether a module calls what reads files of /proc; a report may read its own templates."""
+    asks = {"running", "pageflags.read", "procpages.read", "kallsyms.load", "zones.read_text"}
+    if part(module) == "analysis":
+        asks |= {"open", "read_text", "read_bytes"}
+    called = {ast.unparse(node.func) for node in ast.walk(ast.parse(MODULES[module].read_text()))
+              if isinstance(node, ast.Call)}
+    return any(name in asks or name.rpartition(".")[2] in asks for name in called)
+
+
+def breaches() -> Iterator[tuple[str, str]]:
+    for module in MODULES:
+        allowed = MAY_IMPORT.get(part(module))
+        for other in ours(module) - FOR_ALL:
+            if (module, other) in SHORTCUTS or part(module) == part(other):
+                continue
+            if allowed is None:
+                if part(module) == "cli" and part(other) == "kernel":
+                    yield module, other
+            elif part(other) not in allowed and module != "report.text":
+                yield module, other
+        if part(module) in ("analysis", "report") and asks_this_machine(module):
+            yield module, "/proc"
+
+
+def test_no_part_imports_what_is_above_it():
+    assert set(breaches()) - BREACHES == set()
+
+
+def test_no_module_needs_itself_to_be_imported():
+    graphlib.TopologicalSorter({module: ours(module, at_start=True)
+                                for module in MODULES}).prepare()
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if part(name) == "sort"])
+def test_page_owner_sort_starts_with_the_standard_library_alone(module):
+    reached, left = set(), [module]
+    while left:
+        reached.add(one := left.pop())
+        left += [other for other in ours(one, at_start=True) if other not in reached]
+    foreign = {name.partition(".")[0] for one in reached for name in imports(one, at_start=True)}
+    assert foreign - {"pageowner"} <= sys.stdlib_module_names
