@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pageowner.analysis.filters import ALIASES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Nameless", "Shown", "head", "named", "ranked", "ties"]
+__all__ = ["Nameless", "Shown", "head", "named", "ranked", "rows", "ties"]
+
+_PIECE = 1 << 13
+"""Owners that are objects of Python's at a time, where not all are."""
 
 
 class Shown(NamedTuple):
@@ -83,19 +86,38 @@ def head(owners: Any, top: int | None) -> Shown:
 
     ``owners``: columns by name, each a list, or an Arrow table of them.
     """
-    if not isinstance(owners, dict):
-        first = owners if top is None else owners.slice(0, min(top, owners.num_rows))
-        rest = owners.select(["pages", "blocks"]).slice(first.num_rows).to_pydict()
-        first = first.to_pydict()
+    number = _number(owners)
+    shown = number if top is None else min(top, number)
+    if isinstance(owners, dict):
+        first = {name: column[:shown] for name, column in owners.items()}
+        rest = [sum(owners[name][shown:]) for name in ("pages", "blocks")]
     else:
-        first = {name: column[:top] for name, column in owners.items()}
-        rest = {name: [] if top is None else owners[name][top:] for name in ("pages", "blocks")}
-    return Shown(first, len(rest["pages"]), sum(rest["pages"]), sum(rest["blocks"]))
+        first = owners.slice(0, shown).to_pydict()
+        rest = [int(owners[name].slice(shown).to_numpy().sum()) for name in ("pages", "blocks")]
+    return Shown(first, number - shown, *rest)
 
 
-def named(owners: Any, keys: Sequence[str]) -> tuple[dict[str, list[Any]], Nameless]:
+def rows(owners: Any, top: int | None) -> Iterator[dict[str, Any]]:
+    """The first ``top`` owners, each as its values by name, few at a time."""
+    number = _number(owners)
+    end = number if top is None else min(top, number)
+    for start in range(0, end, _PIECE):
+        stop = min(start + _PIECE, end)
+        piece = ({name: column[start:stop] for name, column in owners.items()}
+                 if isinstance(owners, dict) else owners.slice(start, stop - start).to_pydict())
+        for row in zip(*piece.values(), strict=True):
+            yield dict(zip(piece, row, strict=True))
+
+
+def _number(owners: Any) -> int:
+    return len(owners["pages"]) if isinstance(owners, dict) else owners.num_rows
+
+
+def named(owners: Any, keys: Sequence[str]) -> tuple[Any, Nameless]:
     """The owners of which any of ``keys`` is known, in the same order, and the sum of the others.
     """
+    if not isinstance(owners, dict) and owners.num_rows > _PIECE:
+        return _many_named(owners, keys)
     columns = owners if isinstance(owners, dict) else owners.to_pydict()
     known = [any(value is not None for value in values)
              for values in zip(*(columns[key] for key in keys), strict=True)]
@@ -106,3 +128,15 @@ def named(owners: Any, keys: Sequence[str]) -> tuple[dict[str, list[Any]], Namel
     kept = {name: [value for value, yes in zip(column, known, strict=True) if yes]
             for name, column in columns.items()}
     return kept, Nameless(known.count(False), lost("pages"), lost("blocks"))
+
+
+def _many_named(owners: Any, keys: Sequence[str]) -> tuple[Any, Nameless]:
+    """The same for an Arrow table, and as one."""
+    import numpy as np
+    import pyarrow as pa
+
+    known = np.zeros(owners.num_rows, bool)
+    for key in keys:
+        known |= owners[key].is_valid().to_numpy()
+    lost = [int(owners[name].to_numpy()[~known].sum()) for name in ("pages", "blocks")]
+    return owners.filter(pa.array(known)), Nameless(int((~known).sum()), *lost)

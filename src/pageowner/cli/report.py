@@ -60,10 +60,10 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
     from pageowner.report.terminal import paper
 
     if as_json:
-        import json
+        import sys
 
-        shown = head(held, top)
-        print(json.dumps(owners_table.to_json(shown, names, meta), indent=1))
+        sys.stdout.writelines(owners_table.to_json(held, top, names, meta))
+        print()
         return
     most = None if everyone else top or _TOP
     if full:
@@ -89,4 +89,5 @@ def _owners(source: str | None, chosen: Filter, names: list[str], sort: str,
     from pageowner.analysis.owners import owners
     from pageowner.analysis.select import newest_ns
 
-    return owners(found, names, sort=sort, reverse=reverse), found.meta, newest_ns(found)
+    return (owners(found, names, sort=sort, reverse=reverse, encoded=True), found.meta,
+            newest_ns(found))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pageowner.analysis.ranking import Shown, head, rows
 from pageowner.analysis.unexplained import gone_owners, in_words
 from pageowner.report.fitted_columns import UNKNOWN, Column, key_columns, lay_out
 from pageowner.report.grid import prose
+from pageowner.report.json_rows import dumped
 from pageowner.report.text import age, count, count_of, printable, size, titled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from pageowner.analysis.ranking import Nameless, Shown
+    from pageowner.analysis.ranking import Nameless
     from pageowner.model.metadata import Metadata
     from pageowner.report.terminal import Paper
 
@@ -116,20 +118,26 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
     _doubts(meta, paper)
 
 
-def to_json(shown: Shown, by: Sequence[str], meta: Metadata) -> dict[str, Any]:
-    """The same facts for programs: sizes in bytes, times in ns since boot, stacks as lists."""
-    table = shown.owners
-    owners = shown.rows()
-    for owner in owners:
-        owner["bytes"] = owner["pages"] * meta.page_size
-        if owner.get("stack") is not None:
-            owner["stack"] = owner["stack"].split("\n")
-    pages = sum(table["pages"]) + shown.rest_pages
-    return {
+def to_json(owners: Any, top: int | None, by: Sequence[str], meta: Metadata) -> Iterator[str]:
+    """The same facts for programs, in pieces: sizes in bytes, times in ns since boot, stacks as
+    lists. ``owners`` as for `pageowner.analysis.ranking.head`."""
+    rest = head(owners, 0 if top is None else top)
+    pages, blocks = (sum(rest.owners[name]) + others for name, others in (
+        ("pages", rest.rest_pages), ("blocks", rest.rest_blocks)))
+    if top is None:
+        rest = Shown({}, 0, 0, 0)
+
+    def shown() -> Iterator[dict[str, Any]]:
+        for owner in rows(owners, top):
+            owner["bytes"] = owner["pages"] * meta.page_size
+            if owner.get("stack") is not None:
+                owner["stack"] = owner["stack"].split("\n")
+            yield owner
+
+    return dumped({
         "source": meta.source, "kind": meta.kind, "kernel": meta.kernel,
-        "page_size": meta.page_size, "by": list(by), "pages": pages,
-        "blocks": sum(table["blocks"]) + shown.rest_blocks,
-        "bytes": pages * meta.page_size, "owners": owners,
-        "rest": {"owners": shown.rest_owners, "pages": shown.rest_pages,
-                 "blocks": shown.rest_blocks},
-        "frames": meta.frames, "counters": meta.counters}
+        "page_size": meta.page_size, "by": list(by), "pages": pages, "blocks": blocks,
+        "bytes": pages * meta.page_size, "owners": [],
+        "rest": {"owners": rest.rest_owners, "pages": rest.rest_pages,
+                 "blocks": rest.rest_blocks},
+        "frames": meta.frames, "counters": meta.counters}, "owners", shown())
