@@ -148,6 +148,30 @@ def test_a_stream_is_summed_up_by_the_pageblocks_that_its_end_has(
                       *expected.columns.values(), strict=True)))
 
 
+@pytest.mark.parametrize("words", [
+    ["frag", "DUMP"], ["frag", "--order=4", "DUMP", "--json"], ["map", "DUMP", "--json"],
+    ["save", "OUT", "DUMP", "--order", "0"]])
+def test_what_is_read_ahead_is_the_file_too(
+        words: list[str], some_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        cli: Callable[..., Done]) -> None:
+    from pageowner.sources import readahead
+
+    saved = tmp_path / "saved.parquet"
+    words = [{"DUMP": str(some_records), "OUT": str(saved)}.get(word, word) for word in words]
+    plain, before = cli(*words), saved.read_bytes() if saved.exists() else b""
+    monkeypatch.setattr(page_owner, "PARALLEL", 1 << 12)
+    taken: list[object] = []
+    monkeypatch.setattr(readahead, "taken_whole", lambda source: (
+        taken.append(begun := readahead._begun_whole.pop(source, None)), begun)[1])
+    # now there is a file to be written over, which is none to be read
+    assert cli(*words) == plain
+    assert taken.pop() is not None
+    assert (saved.read_bytes() if saved.exists() else b"") == before
+    # of two dumps none is begun
+    readahead.begin(["map", str(some_records), "--beside", str(some_records)])
+    assert not readahead._begun_whole
+
+
 def test_a_report_begun_ahead_is_that_of_the_file(
         some_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         cli: Callable[..., Done]) -> None:

@@ -55,15 +55,16 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
 
     # before the source is read, which may take a while
     names = key_names(by or ("stack" if order is None else "comm,tgid"))
-    snapshot = load(source)
-    if source is None and snapshot.meta.kind == "tracker":
-        snapshot = _without_this_process(snapshot)
-    flags = page_flags(snapshot, kpageflags)
+    # while other processes read a large dump
     from pageowner.analysis.fragmentation import fragmentation, huge
     from pageowner.analysis.select import newest_ns
     from pageowner.report import fragmentation_view as view
     from pageowner.report.terminal import paper
 
+    snapshot = load(source)
+    if source is None and snapshot.meta.kind == "tracker":
+        snapshot = _without_this_process(snapshot)
+    flags = page_flags(snapshot, kpageflags)
     shown = None if everyone or (as_json and top is None) else top or _TOP
     found: dict[str, Any] = (
         fragmentation(snapshot, names, flags=flags, top=shown) if order is None else

@@ -62,12 +62,13 @@ def command(source: str | None, by: str, order: str, png: str | None,
     if as_json and (png or html):
         raise click.UsageError("--json prints sums, and goes with neither --png nor --html")
     by = _colouring(by)  # before the source is read, which may take a while
-    snapshot = load(source)
+    # while other processes read a large dump
     from pageowner.analysis.memory import memory
     from pageowner.analysis.picture import picture
     from pageowner.report import map_view
     from pageowner.storage.whole_file import whole_file
 
+    snapshot = load(source)
     seen = memory(snapshot, page_flags(snapshot, kpageflags))
     drawn = picture(snapshot, by, seen=seen)
     if as_json:

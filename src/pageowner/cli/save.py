@@ -39,6 +39,9 @@ def command(file: str, source: str | None, chosen: Filter) -> None:
     if file == "-":
         raise click.UsageError("a snapshot is written to a file; name one")
     _spare(file, source)
+    # while other processes read a large dump
+    from pageowner.storage import parquet  # noqa: F401
+
     snapshot = load(source, chosen, whole=True)
     if snapshot.meta.kind == "tracker":
         snapshot.meta.source = ""  # where a capture was read is nothing that it says

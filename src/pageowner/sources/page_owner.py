@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.page_owner_count import Tally
 
-__all__ = ["begin_count", "count", "is_large", "parse", "read"]
+__all__ = ["begin_count", "begin_read", "count", "is_large", "parse", "read"]
 
 T = TypeVar("T")
 
@@ -136,16 +136,23 @@ def parse(source: str | os.PathLike[str]) -> list[Raw]:
         return _begin(opened, _whole)()
 
 
-def read(source: str | os.PathLike[str] | Opened) -> Snapshot:
+def begin_read(opened: Opened) -> Callable[[], list[Raw]]:
+    """Start to read a dump; the returned function waits and gives its parts, for `read`."""
+    return _begin(opened, _whole)
+
+
+def read(source: str | os.PathLike[str] | Opened,
+         begun: Callable[[], list[Raw]] | None = None) -> Snapshot:
     """A dump as a `Snapshot`. Damaged records are skipped and counted in ``meta.counters``.
 
-    Raises PageownerError if the source cannot be read or holds no record at all.
+    ``begun``: what `begin_read` returned for it. Raises PageownerError if the source cannot be read
+    or holds no record at all.
     """
     if not isinstance(source, Opened):
         with open_source(source) as opened:
             return read(opened)
     opened = source
-    finish = _begin(opened, _whole)
+    finish = begun or begin_read(opened)
     # Imported while the workers read.
     from pageowner.sources.page_owner_columns import to_snapshot
 

@@ -1,8 +1,7 @@
 """Begin to read a large dump before the command line is understood.
 
-Importing what understands it takes as long as a tenth of the reading, which other processes do.
-Only the plain question is recognised, ``report FILE`` without filters; anything else is read when
-its turn comes.
+Importing what understands it, and what answers, takes as long as the reading, which other processes
+do. Only a few plain questions are recognised; anything else is read when its turn comes.
 """
 
 from __future__ import annotations
@@ -14,30 +13,38 @@ if TYPE_CHECKING:
 
     from pageowner.sources.opening import Opened
     from pageowner.sources.page_owner_count import Tally
+    from pageowner.sources.page_owner_parser import Raw
 
-__all__ = ["begin", "forget", "taken"]
+__all__ = ["begin", "forget", "taken", "taken_whole"]
 
-_VERB = "report"
+_COUNTING = "report"
 _OPTIONS = {"--by", "--sort", "--reverse", "--top", "--all", "--full", "--json"}
-"""Those that do not change what is read."""
+"""Those with which it counts."""
+
+_READING = {"save", "frag", "map"}
+"""What needs a table of all records."""
 
 _begun: dict[str, tuple[Opened, Callable[[], list[Tally]]]] = {}
+_begun_whole: dict[str, tuple[Opened, Callable[[], list[Raw]]]] = {}
 
 
 def begin(argv: Sequence[str]) -> None:
-    """Start to count the records of the one large plain dump that the words name, if they do."""
+    """Start to read the one large plain dump that the words name, if they do."""
     import os
-    from contextlib import suppress
 
     forget()
-    words = argv[1:]
-    if list(argv[:1]) != [_VERB] or any(
-            word.startswith("-") and word.partition("=")[0] not in _OPTIONS for word in words):
+    verb, words = "".join(argv[:1]), argv[1:]
+    if verb not in _READING and (verb != _COUNTING or any(
+            word.startswith("-") and word.partition("=")[0] not in _OPTIONS for word in words)):
         return
     # A pipe or a device is not touched: looking at it would be reading from it.
     files = [word for word in words if not word.startswith("-") and os.path.isfile(word)]
+    if verb in _READING:
+        files = [file for file in files if _is_dump(file)]
     if len(files) != 1:
         return
+    from contextlib import suppress
+
     from pageowner.errors import PageownerError
     from pageowner.sources import page_owner
     from pageowner.sources.opening import open_source
@@ -47,19 +54,39 @@ def begin(argv: Sequence[str]) -> None:
         opened = open_source(files[0])
         try:
             if opened.head.startswith(START) and page_owner.is_large(opened):
-                _begun[files[0]] = opened, page_owner.begin_count(opened)
+                if verb == _COUNTING:
+                    _begun[files[0]] = opened, page_owner.begin_count(opened)
+                else:
+                    _begun_whole[files[0]] = opened, page_owner.begin_read(opened)
         finally:
-            if files[0] not in _begun:
+            if files[0] not in _begun and files[0] not in _begun_whole:
                 opened.close()
+
+
+def _is_dump(file: str) -> bool:
+    """Whether it begins as a dump does; others are what is written, or read beside it."""
+    from pageowner.sources.page_owner_parser import START
+
+    try:
+        with open(file, "rb") as there:
+            return there.read(len(START)) == START
+    except OSError:
+        return False
 
 
 def forget() -> None:
     """Close what was begun and nobody took."""
-    for opened, _ in _begun.values():
+    for opened, _ in (*_begun.values(), *_begun_whole.values()):
         opened.close()
     _begun.clear()
+    _begun_whole.clear()
 
 
 def taken(source: object) -> tuple[Opened, Callable[[], list[Tally]]] | None:
-    """What was begun for this source, once."""
+    """What was begun to be counted of this source, once."""
     return _begun.pop(source, None) if isinstance(source, str) else None
+
+
+def taken_whole(source: object) -> tuple[Opened, Callable[[], list[Raw]]] | None:
+    """What was begun to be read of it, once."""
+    return _begun_whole.pop(source, None) if isinstance(source, str) else None

@@ -53,10 +53,14 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
         return capture()
     if source is not None and (isinstance(source, Moment) or os.path.isdir(source)):
         return _recorded(source)
+    from pageowner.sources import page_owner
+
+    if begun := readahead.taken_whole(source):
+        with begun[0]:
+            return page_owner.read(*begun)
     with open_source(_path(source)) as opened:
         if opened.head.startswith(_PARQUET):
             return _saved(opened)
-        from pageowner.sources import page_owner
 
         return page_owner.read(opened)
 
