@@ -244,11 +244,14 @@ def compound_order(flags: NDArray[np.uint64]) -> NDArray[np.int8]:
     The size is the run of tails after the head; a run that is no power of two (pages changed while
     the file was read) counts as the largest that fits.
     """
-    tail = flags & bit("compound_tail") != 0
-    starts = np.flatnonzero(~tail)
-    order = np.full(len(flags), -1, np.int8)
-    sizes = np.diff(np.append(starts, len(flags)))
-    order[starts] = np.frexp(sizes.astype(np.float64))[1] - 1
+    tail = flags & _TAIL != 0
+    order: NDArray[np.int8] = -tail.astype(np.int8)
+    edges = np.flatnonzero(tail[1:] != tail[:-1]) + 1
+    if len(tail) and tail[0]:
+        edges = edges[1:]  # tails of a page that begins before
+    edges = np.append(edges, len(tail)) if len(edges) % 2 else edges
+    heads = edges[::2] - 1
+    order[heads] = np.frexp((edges[1::2] - heads).astype(np.float64))[1] - 1
     return order
 
 

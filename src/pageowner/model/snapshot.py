@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from pageowner.model.metadata import SCHEMA_VERSION, STATES, Metadata
@@ -145,6 +146,8 @@ class Snapshot:
 
 def _nulls(rows: int, kind: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(kind):
-        return pa.DictionaryArray.from_arrays(pa.nulls(rows, kind.index_type),
+        return pa.DictionaryArray.from_arrays(_nulls(rows, kind.index_type),
                                               pa.array([], kind.value_type))
-    return pa.nulls(rows, kind)
+    # Zeros that nobody writes to take no memory until they are read, and none of their own then.
+    zeros = pa.py_buffer(np.zeros((rows * kind.bit_width + 7) // 8, np.uint8))
+    return pa.Array.from_buffers(kind, rows, [zeros, zeros], rows)

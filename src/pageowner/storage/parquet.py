@@ -23,6 +23,7 @@ from pageowner.model.snapshot import METADATA_KEY, SCHEMA, STATES, Metadata, Sna
 from pageowner.storage import parquet_columns
 from pageowner.storage.parquet_columns import Damaged
 from pageowner.storage.whole_file import whole_file
+from pageowner.system.ahead_of import in_turn
 
 if TYPE_CHECKING:
     import os
@@ -69,16 +70,26 @@ def write(snapshot: Snapshot, path: str | os.PathLike[str], folder: int | None =
             file, table.schema, compression="zstd", compression_level=1, version="2.6",
             use_dictionary=texts, write_page_checksum=True,
             column_encoding=dict.fromkeys(_NUMBERS, "DELTA_BINARY_PACKED")) as writer:
-        for first in range(0, max(table.num_rows, 1), _ROWS):
+        def made(first: int) -> pa.Table:
             part = table.slice(first, _ROWS)
             if order is not None:
                 place = pa.array(order[first:first + _ROWS])
-                part = pa.table([part[name] if column.null_count == len(column)
-                                 else column.take(place)
+                part = pa.table([part[name] if _is_one(column) else column.take(place)
                                  for name, column in columns.items()], schema=table.schema)
             if table.num_rows > _ROWS:
                 part = pa.table([_used(column) for column in part.columns], schema=table.schema)
+            return part
+
+        for _, part in in_turn(made, range(0, max(table.num_rows, 1), _ROWS)):
             writer.write_table(part, row_group_size=_ROWS)
+
+
+def _is_one(column: pa.ChunkedArray) -> bool:
+    """Whether all values are the same, in whatever order they are taken."""
+    if column.null_count == len(column):
+        return True
+    return (pa.types.is_dictionary(column.type) and not column.null_count
+            and all(len(chunk.dictionary) == 1 for chunk in column.chunks))
 
 
 def _used(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -114,7 +125,9 @@ def _packed(table: pa.Table) -> NDArray[np.int64] | None:
     known = times.is_valid().to_numpy()
     timed, others = np.flatnonzero(known), np.flatnonzero(~known)
     stack = _codes(table["stack"].take(pa.array(timed)))
-    by_time = np.lexsort((times.drop_null().to_numpy(), _narrow(stack)))
+    # In two steps: NumPy sorts each of these kinds several times faster than by two keys.
+    by_time = np.argsort(times.drop_null().to_numpy())
+    by_time = by_time[np.argsort(_narrow(stack)[by_time], kind="stable")]
     alike = np.zeros(len(others), np.int64)
     for name in _WITHOUT_TIME if len(others) else ():
         codes = _codes(table[name].take(pa.array(others)))

@@ -107,23 +107,24 @@ def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: 
              names: gfp.GfpFlags, types: pageblocks.BlockTypes | None) -> dict[str, Any]:
     """The snapshot's columns; each of the survey's is let go as soon as it is used."""
     state = found.take("state")
-    unknown = state != 0
+    unknown = _Missing(state != 0)
     columns = {"state": _text(state, STATES)}
     columns |= _tasks(store, found.take("task_id"), unknown)
     columns |= _masks(found.take("gfp_mask"), unknown, names)
     columns["stack"] = _stacks(store, found.take("stack_id"), unknown, symbols)
     reason = (found.take("moved") & 15).astype(np.int32) - 1
-    columns["migrate_reason"] = _text(np.minimum(reason, len(MIGRATE_REASONS) - 1),
-                                      MIGRATE_REASONS, unknown | (reason < 0))
+    if reason.max(initial=-1) >= 0:  # else null, as it is if left out
+        columns["migrate_reason"] = _text(np.minimum(reason, len(MIGRATE_REASONS) - 1),
+                                          MIGRATE_REASONS, unknown | (reason < 0))
     del reason
     pfn, times = found.take("pfn"), found.take("ts")
     if store.freed:
         # One after the allocation is of a page that was freed while it was looked at.
         freed = last_free.times(store, pfn)
         columns["free_ts_ns"] = pa.array(
-            freed, mask=(freed == 0) | (~unknown & (freed > times)))
+            freed, mask=(freed == 0) | (~unknown.where & (freed > times)))
         del freed
-    columns["ts_ns"] = pa.array(times, mask=unknown)
+    columns["ts_ns"] = unknown.array(times)
     del times
     columns["memcg"] = _memcg(found.take("cgroup"))
     columns["zone"], columns["node"] = zone_map.zone_column(pfn), zone_map.node_column(pfn)
@@ -133,68 +134,95 @@ def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: 
     return columns
 
 
+class _Missing:
+    """Rows whose value is not known, and the bits that Arrow has for them, made once for all
+    columns."""
+
+    def __init__(self, where: NDArray[np.bool_]) -> None:
+        self.where = where
+        self.count = int(np.count_nonzero(where))
+        self._bits = pa.py_buffer(np.packbits(~where, bitorder="little")) if self.count else None
+
+    def __or__(self, other: NDArray[np.bool_]) -> _Missing:
+        return _Missing(self.where | other) if other.any() else self
+
+    def array(self, values: NDArray[Any]) -> pa.Array:
+        """These numbers, without a copy, and null for what is missing."""
+        values = np.ascontiguousarray(values)
+        found: pa.Array = pa.Array.from_buffers(
+            pa.from_numpy_dtype(values.dtype), len(values), [self._bits, pa.py_buffer(values)],
+            self.count)
+        return found
+
+
 def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any]]:
-    """Each value's place among the distinct ones, and these."""
-    encoded = pa.array(values).dictionary_encode()
-    return encoded.indices.to_numpy(), encoded.dictionary.to_numpy()
+    """Each value's place among the distinct ones, and these. Neighbours are mostly alike."""
+    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))[:len(values)]
+    encoded = pa.array(values[starts]).dictionary_encode()
+    codes = np.repeat(encoded.indices.to_numpy(), np.diff(starts, append=len(values)))
+    return codes, encoded.dictionary.to_numpy()
 
 
-def _masks(masks: NDArray[np.uint32], unknown: NDArray[np.bool_],
-           names: gfp.GfpFlags) -> dict[str, Any]:
+def _masks(masks: NDArray[np.uint32], unknown: _Missing, names: gfp.GfpFlags) -> dict[str, Any]:
     codes, distinct = _distinct(masks)
     texts = [names.decode(int(mask)) for mask in distinct]
-    return {"gfp_mask": pa.array(masks, mask=unknown),
-            "gfp_flags": _coded(texts, codes, unknown),
-            "migratetype": _text(names.migratetype(distinct)[codes], gfp.MIGRATETYPES, unknown)}
+    kinds = names.migratetype(distinct).astype(np.int32)
+    return {"gfp_mask": unknown.array(masks), "gfp_flags": _coded(texts, codes, unknown),
+            "migratetype": _text(kinds[codes], gfp.MIGRATETYPES, unknown)}
 
 
 def _memcg(numbers: NDArray[np.uint64]) -> Any:
     codes, distinct = _distinct(numbers)
     known = cgroups.memory()
     return _coded([known.path(int(number)) for number in distinct], codes,
-                  np.zeros(len(codes), bool))
+                  _Missing(np.zeros(len(codes), bool)))
 
 
-def _text(codes: NDArray[Any], values: Sequence[str],
-          missing: NDArray[np.bool_] | None = None) -> Any:
+def _text(codes: NDArray[Any], values: Sequence[str], missing: _Missing | None = None) -> Any:
+    codes = codes.astype(np.int32, copy=False)
     return pa.DictionaryArray.from_arrays(
-        pa.array(codes.astype(np.int32, copy=False), mask=missing),
+        pa.array(codes) if missing is None else missing.array(codes),
         pa.array(values, pa.string()))
 
 
-def _coded(values: Iterable[str | None], index: NDArray[np.int32],
-           missing: NDArray[np.bool_]) -> Any:
+def _coded(values: Iterable[str | None], index: NDArray[np.int32], missing: _Missing) -> Any:
     """A dictionary column of ``values[index]``, equal texts joined."""
     places: dict[str, int] = {}
-    codes = np.array([-1 if value is None else places.setdefault(value, len(places))
-                      for value in values] or [-1], np.int32)[index]
-    return _text(codes, list(places), missing | (codes < 0))
+    table = np.array([-1 if value is None else places.setdefault(value, len(places))
+                      for value in values] or [-1], np.int32)
+    codes = table[index]
+    if table.min() < 0:
+        missing = missing | (codes < 0)
+    return _text(codes, list(places), missing)
 
 
-def _tasks(store: Store, ids: NDArray[np.uint32], unknown: NDArray[np.bool_]) -> dict[str, Any]:
+def _tasks(store: Store, ids: NDArray[np.uint32], unknown: _Missing) -> dict[str, Any]:
     """The columns of each row's task; null where the slot no longer carries the record's id."""
     codes, distinct = _distinct(ids)
     entries, known = reading.known_tasks(store.tasks, distinct)
-    missing = unknown | ~known[codes] if len(known) else unknown
+    missing = unknown if known.all() else unknown | ~known[codes]
     names = [to_text(bytes(comm)) for comm in entries["comm"].tolist()]
-    return {"pid": pa.array(entries["pid"].astype(np.int32)[codes], mask=missing),
-            "tgid": pa.array(entries["tgid"].astype(np.int32)[codes], mask=missing),
+    return {"pid": missing.array(entries["pid"].astype(np.int32)[codes]),
+            "tgid": missing.array(entries["tgid"].astype(np.int32)[codes]),
             "comm": _coded(names, codes, missing)}
 
 
-def _stacks(store: Store, ids: NDArray[np.uint32], unknown: NDArray[np.bool_],
+def _stacks(store: Store, ids: NDArray[np.uint32], unknown: _Missing,
             symbols: kallsyms.Kallsyms) -> Any:
     """Each distinct stack as text, without frames of tracing itself."""
     table = store.stacks
-    missing = unknown | (ids == 0) | (ids >= len(table))
-    used = np.flatnonzero(np.bincount(ids[~missing], minlength=1))
+    missing = unknown | ((ids == 0) | (ids >= len(table)))
+    ids = np.where(ids < len(table), ids, 0)
+    counted = np.bincount(ids, minlength=1)
+    counted[0] = 0  # of those that are not known
+    used = np.flatnonzero(counted)
     entries = table[used]
     depth = np.arange(store.depth)
     frames = np.where(depth[None, :] < entries["n"][:, None], entries["frames"], 0)
     texts = stack_texts(symbols, frames)
     place = np.zeros(len(table), np.int32)
     place[used] = np.arange(len(used))
-    return _coded(texts, place[np.where(missing, 0, ids)], missing)
+    return _coded(texts, place[ids], missing)
 
 
 def stack_texts(symbols: kallsyms.Kallsyms, frames: NDArray[np.uint64]) -> list[str | None]:

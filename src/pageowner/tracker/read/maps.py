@@ -17,21 +17,23 @@ while it is read. How to read it truly:
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import weakref
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pageowner.errors import PageownerError
 from pageowner.kernel.vmstat import pages_freed
 from pageowner.tracker.load.libbpf import BpfError, Libbpf
 from pageowner.tracker.load.pins import PIN_DIRECTORY
 from pageowner.tracker.read import records
-from pageowner.tracker.read.pinned import CONFIG_BYTES, Pinned, open_pinned
+from pageowner.tracker.read.pinned import CONFIG_BYTES, ENDED, Pinned, open_pinned
 from pageowner.tracker.read.records import (
     DIVIDED,
     EARLY,
@@ -48,7 +50,7 @@ from pageowner.tracker.read.records import (
 from pageowner.tracker.read.seen import with_seen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -127,12 +129,28 @@ NESTED = "_nested"
 """Behind a hook's name: its second program, for the events that the first was too busy for."""
 
 
-@dataclass(frozen=True)
 class Span:
     """Some of the store: ``records[i]`` speaks for page frame ``first + i``."""
 
-    first: int
-    records: NDArray[np.void]
+    def __init__(self, first: int,
+                 records: NDArray[np.void] | Callable[[], NDArray[np.void]]) -> None:
+        """``records``: or what maps them, once they are asked for."""
+        self.first = first
+        self._map = records if callable(records) else None
+        self._records = None if callable(records) else records
+
+    @property
+    def records(self) -> NDArray[np.void]:
+        """Mapped when they are asked for. Raises PageownerError if tracking ended meanwhile."""
+        if self._records is None:
+            assert self._map is not None
+            self._records = self._map()
+        return self._records
+
+    def let_go(self) -> None:
+        """Unmap them, until they are asked for again: what is mapped counts as this process's."""
+        if self._map is not None:
+            self._records = None
 
 
 @dataclass(frozen=True)
@@ -252,14 +270,31 @@ class Store(Pinned):
             for key in self.bpf.keys(self.fd("spans"), 4):
                 yield int.from_bytes(key, "little")
 
-    def _inner_maps(self, name: str, more: Iterable[int] = ()) -> Iterator[tuple[int, int]]:
-        """Keys and file descriptors of the inner maps; the caller closes these. A key is the
-        number of a span, or behind these that of a spare; ``more`` are numbers to try too."""
+    def _inner_ids(self, name: str, more: Iterable[int] = ()) -> Iterator[tuple[int, int]]:
+        """Keys and ids of the inner maps. A key is the number of a span, or behind these that of a
+        spare; ``more`` are numbers to try too."""
         outer = self.fd(name)
         for key in self._keys(more):
             value = self.bpf.lookup(outer, key.to_bytes(4, "little"), 4)
             if value is not None:
-                yield key, self.bpf.map_by_id(int.from_bytes(value, "little"))
+                yield key, int.from_bytes(value, "little")
+
+    def _inner_maps(self, name: str) -> Iterator[tuple[int, int]]:
+        """Keys and file descriptors of the inner maps; the caller closes these."""
+        for key, number in self._inner_ids(name):
+            yield key, self.bpf.map_by_id(number)
+
+    def _mapped(self, number: int, dtype: np.dtype[Any], write: bool) -> NDArray[Any]:
+        try:
+            fd = self.bpf.map_by_id(number)
+        except BpfError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            raise PageownerError(ENDED) from error
+        try:
+            return map_array(fd, dtype, 1 << self.span_shift, write)
+        finally:
+            os.close(fd)
 
     def _spans(self, name: str, dtype: np.dtype[Any], write: bool = False) -> list[Span]:
         added: set[int] = set()
@@ -269,16 +304,13 @@ class Store(Pinned):
             claims = self.claims()
             taken = _taken(claims)
             added.update(taken.values())
-            for key, fd in self._inner_maps(name, added):
-                try:
-                    number = key
-                    if key >= self.span_count:
-                        number = taken.get(key - self.span_count, -1)
-                    if number >= 0 and number not in spans:
-                        spans[number] = Span(number << self.span_shift,
-                                             map_array(fd, dtype, 1 << self.span_shift, write))
-                finally:
-                    os.close(fd)
+            for key, map_id in self._inner_ids(name, added):
+                number = key
+                if key >= self.span_count:
+                    number = taken.get(key - self.span_count, -1)
+                if number >= 0 and number not in spans:
+                    spans[number] = Span(number << self.span_shift,
+                                         partial(self._mapped, map_id, dtype, write))
             # Else a spare may have become another span meanwhile, or moved to a place of its own.
             if self.claims() == claims and self._refresh() == known:
                 return sorted(spans.values(), key=lambda span: span.first)

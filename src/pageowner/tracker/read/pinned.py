@@ -18,7 +18,7 @@ from pageowner.tracker.read.records import SPARES_PIN
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CONFIG_BYTES", "Pinned", "open_pinned"]
+__all__ = ["CONFIG_BYTES", "ENDED", "Pinned", "open_pinned"]
 
 CONFIG_BYTES = 16384
 """Of the map with the facts."""
@@ -26,7 +26,7 @@ CONFIG_BYTES = 16384
 _OTHER = ("tracking was turned on by another version of pageowner, whose records this one cannot"
           " read; use that one, or begin again with: sudo pageowner off, then on")
 
-_ENDED = "tracking was turned off while it was being read; start it with: sudo pageowner on"
+ENDED = "tracking was turned off while it was being read; start it with: sudo pageowner on"
 
 _ROOTS = "the tracker's maps are root's; run with sudo"
 
@@ -83,7 +83,7 @@ class Pinned:
         except BpfError as error:
             if error.errno != errno.ENOENT or "config" not in self._fds:
                 raise
-            raise PageownerError(_ENDED) from error
+            raise PageownerError(ENDED) from error
 
     def _refresh(self) -> bytes:
         """Take over what another process has covered since; the facts as they are written."""
@@ -105,10 +105,10 @@ class Pinned:
             finally:
                 os.close(folder)
         except OSError as error:
-            raise PageownerError(_ENDED) from error
+            raise PageownerError(ENDED) from error
         try:
             if self.bpf.map_info(now).id != self.bpf.map_info(self.fd("config")).id:
-                raise PageownerError(_ENDED)
+                raise PageownerError(ENDED)
         finally:
             os.close(now)
 

@@ -1,5 +1,6 @@
-"""A walk over all page frames: for each span flags, records, flags again, so that little time lies
-between, and from them the rows of a snapshot and the account of all frames.
+"""A walk over all page frames: for each span flags, records, and flags again where the first do not
+say enough, so that little time lies between, and from them the rows of a snapshot and the account
+of all frames.
 
 Only spans are looked at in which there is memory, so that what a walk costs grows with memory, not
 with the highest address. Each is worked on without its quiet parts, windows of 1,024 frames that
@@ -19,6 +20,7 @@ from pageowner.errors import PageownerError
 from pageowner.kernel import pageflags, zones
 from pageowner.kernel.limits import HIGHEST_ORDER, LISTED_ORDER
 from pageowner.kernel.memory_ranges import memory_ranges
+from pageowner.system.ahead_of import in_turn
 from pageowner.tracker.read import reading
 from pageowner.tracker.read.accounts import (
     ABSENT,
@@ -31,6 +33,7 @@ from pageowner.tracker.read.accounts import (
     Account,
     account,
     spoken_for,
+    unsure,
 )
 from pageowner.tracker.read.maps import OWNED, RECORD, Store
 
@@ -135,7 +138,7 @@ class _Walk:
         self.size = 1 << store.span_shift
         # Blocks of the page allocator lie in one window; only contiguous ranges may be larger.
         self.order = min(max(zones.max_order(proc), pageflags.MAX_ORDER), store.span_shift)
-        self.spans = {span.first: span.records for span in store.spans}
+        self.spans = {span.first: span for span in store.spans}
         self.totals = np.zeros(len(CLASSES), np.int64)
         self.seen = dict.fromkeys(SEEN, 0)
         self.result = Survey(seen=self.seen)
@@ -158,7 +161,9 @@ class _Walk:
         outside = _outside(self.store.facts["ranges"])
         carried: list[tuple[int, int]] = []
         behind = 0
-        for first in self._places() if only is None else self._near(only):
+        places = self._places() if only is None else self._near(only)
+        # The kernel takes longer to tell flags than all else here takes.
+        for first, before in in_turn(lambda first: self._frames(first, self.size), places):
             stop = first + self.size
             if first > behind:
                 self.result.held.append((behind, first))
@@ -170,8 +175,11 @@ class _Walk:
                 self.totals[RESERVED] += self.size
                 self.result.held.append((first, stop))
                 continue
-            carried = self._span(first, self.size, carried, _within(deferred, first, stop),
-                                 _within(outside, first, stop))
+            span = self.spans.get(first)
+            carried = self._span(first, before, None if span is None else span.records, carried,
+                                 _within(deferred, first, stop), _within(outside, first, stop))
+            if span is not None:
+                span.let_go()
         frames = dict(zip(CLASSES, map(int, self.totals), strict=True))
         del frames["absent"]
         for rare in ("filtered", "in_motion"):
@@ -191,9 +199,9 @@ class _Walk:
         shift = self.store.span_shift
         for order in range(HIGHEST_ORDER, shift, -1):
             head = pfn >> order << order
-            records = self.spans.get(head >> shift << shift)
-            if records is not None and head != pfn:
-                record = reading.whole_at(records, np.array([head & (self.size - 1)]))[0]
+            span = self.spans.get(head >> shift << shift)
+            if span is not None and head != pfn:
+                record = reading.whole_at(span.records, np.array([head & (self.size - 1)]))[0]
                 if record["state"] and record["order"] == order:
                     return head
         return pfn
@@ -208,27 +216,35 @@ class _Walk:
             places.update(range(start >> shift << shift, end, self.size))
         return sorted(places)
 
-    def _span(self, first: int, count: int, carried: list[tuple[int, int]],
-              deferred: list[tuple[int, int]],
+    def _span(self, first: int, before: NDArray[np.uint64], live: NDArray[np.void] | None,
+              carried: list[tuple[int, int]], deferred: list[tuple[int, int]],
               outside: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Judge one span; what its last blocks hold of the next one."""
-        before = self._frames(first, count)
+        """Judge one span by its flags and records; what its last blocks hold of the next one."""
         count = len(before)
-        live = self.spans.get(first)
         tracked = live is not None
         if live is None:
             live = np.zeros(count, RECORD)
         live = live[:count]
-        records = reading.whole(live, self._records[:count])
-        plain = not (carried or deferred or outside or (records["order"] > self.order).any())
-        runs = _busy_runs(records["state"], before) if plain else [(0, count)]
+        plain = not (carried or deferred or outside or (live["order"] > self.order).any())
+        runs = _busy_runs(live["state"], before) if plain else [(0, count)]
         pick = _indices(runs)
         self.totals[FREE] += count - len(pick)
         if not len(pick):
             return []
-        before = _parts(before, runs)
-        records = _parts(records, runs)
-        after = np.concatenate([self._frames(first + a, b - a) for a, b in runs])
+        records, at = self._records[:len(pick)], 0
+        for a, b in runs:
+            reading.whole(live[a:b], records[at:at + b - a])
+            at += b - a
+        if plain and self.order == pageflags.MAX_ORDER and not (
+                records["order"] > self.order).any():
+            before = _parts(before, runs)
+            after = self._again(records, before, first, pick)
+        else:
+            if len(pick) < count:  # a block may reach from one window to another
+                self.totals[FREE] -= count - len(pick)
+                runs, pick = [(0, count)], np.arange(count)
+                records = reading.whole(live, self._records[:count])
+            after = self._frames(first, count)
         before, after = self._freed_unseen(records, live, before, after, first, pick)
         done = account(records, before, after, self.comp_gfp, carried, deferred, outside)
         pick = pick[:len(done.classes)]  # less where memory was just taken away
@@ -241,9 +257,26 @@ class _Walk:
         self.seen["stale_pages"] += self._stale(done, records, live, first, pick)
         self.seen["split_blocks"] += done.split
         # Of a page freed just now its record speaks still: so do the flags of the same moment.
-        flags = np.where((after & _BUDDY) != 0, before[:len(after)], after)
+        flags = after if after is before else np.where(
+            (after & _BUDDY) != 0, before[:len(after)], after)
         self._collect(done, records, flags, first, pick, runs)
         return done.beyond
+
+    def _again(self, records: NDArray[np.void], before: NDArray[np.uint64], first: int,
+               pick: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """The flags once more, those of windows in which it matters (see `accounts.unsure`); the
+        same array if there is none."""
+        places = unsure(records, before, self.comp_gfp)
+        if not len(places):
+            return before
+        after = before.copy()
+        for start in np.unique(places // _WINDOW * _WINDOW).tolist():
+            stop = min(start + _WINDOW, len(pick))
+            read = self._frames(first + int(pick[start]), stop - start)
+            if len(read) < stop - start:  # memory was just taken away
+                return after[:start + len(read)]
+            after[start:stop] = read
+        return after
 
     def _freed_unseen(
             self, records: NDArray[np.void], live: NDArray[np.void], before: NDArray[np.uint64],
@@ -346,10 +379,8 @@ class _Walk:
             return
         state = row[places] - np.uint8(1)
         owned = state == 0
-        said: dict[str, NDArray[Any]] = {}
-        for name in _FROM_RECORD:
-            said[name] = np.zeros(len(places), COLUMNS[name])
-            said[name][owned] = records[name][source]
+        said = np.zeros(len(places), RECORD)
+        said[owned] = records[source]
         if self.cgroup_file is not None:
             cgroup = np.concatenate([_words(self.cgroup_file, first + a, b - a) for a, b in runs])
         else:
@@ -358,7 +389,7 @@ class _Walk:
             cgroup = np.pad(cgroup, (0, size - len(cgroup)))
         self.result.add(pfn=pick[places] + first, order=order[places], state=state,
                         flags=flags[places], cgroup=cgroup[places],
-                        **said)
+                        **{name: said[name] for name in _FROM_RECORD})
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -477,14 +508,12 @@ def _by_compound(classes: NDArray[np.uint8], mine: NDArray[np.bool_],
     if not len(large):
         return heads, np.zeros(len(heads), np.uint8)
     ends = np.minimum(large + (np.int64(1) << shape[large].astype(np.int64)), len(mine))
-    changes = np.concatenate([[0], np.cumsum(np.diff(classes) != 0)])
-    alike = changes[ends - 1] == changes[large]
+    changes = np.flatnonzero(classes[1:] != classes[:-1])
+    alike = np.searchsorted(changes, ends - 1) == np.searchsorted(changes, large)
     large, ends = large[alike], ends[alike]
-    inside = np.zeros(len(mine) + 1, np.int32)
-    np.add.at(inside, large + 1, 1)
-    np.add.at(inside, ends, -1)
-    alone = np.cumsum(inside[:-1])[heads] == 0
     orders = np.zeros(len(mine), np.uint8)
     orders[large] = shape[large]
-    heads = heads[alone]
+    if len(large):
+        before = np.searchsorted(large, heads) - 1  # the last that begins before each, not there
+        heads = heads[(before < 0) | (heads >= ends[before])]
     return heads, orders[heads]
