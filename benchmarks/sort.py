@@ -29,7 +29,9 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=10, help="dumps in a row in the big input")
     parser.add_argument("--rounds", type=int, default=7, help="pairs of runs on the small input")
     parser.add_argument("--big-rounds", type=int, default=3, help="pairs of runs on the big one")
+    parser.add_argument("--only", metavar="OPTION", help="this one, and the small input alone")
     words = parser.parse_args()
+    small = ORDERS if words.only is None else [[words.only]]
     equal = True
     print("medians of", words.rounds, "pairs with the C page_owner_sort,", words.big_rounds,
           "on the big input")
@@ -38,8 +40,9 @@ def main() -> int:
     print("| --- " * 10 + "|")
     with folder() as place:
         ours, theirs = f"{place}/ours.txt", f"{place}/theirs.txt"
-        for times, rounds, orders in ((1, words.rounds, ORDERS),
-                                      (words.times, words.big_rounds, ORDERS[:1])):
+        for times, rounds, orders in ((1, words.rounds, small),
+                                      (words.times, words.big_rounds, ORDERS[:1])
+                                      )[:1 if words.only else 2]:
             dump = unpacked(place, times)
             size = Path(dump).stat().st_size
             for order in orders:
