@@ -91,6 +91,7 @@ def verbs(place: Path) -> dict[str, list[str]]:
         "map-html": ["map", saved, "--html", out],
         "pprof": ["export", "--format", "pprof", saved, "-o", out],
         "speedscope": ["export", "--format", "speedscope", saved, "-o", out],
+        "folded": ["export", "--format", "folded", saved, "-o", out],
         "query": ["query", "SELECT stack, sum(pages) FROM pages GROUP BY 1"
                            " ORDER BY 2 DESC LIMIT 5", saved],
         "diff": ["diff", saved, saved],

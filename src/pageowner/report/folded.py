@@ -33,7 +33,7 @@ def lines(samples: Samples, measure: str, page_size: int) -> Iterator[str]:
     last[chains.edges[1:][np.diff(chains.edges) > 0] - 1] = True
     texts = sorted({*chains.names, *(f"{name};" for name in chains.names)})
     places = {text: place for place, text in enumerate(texts)}
-    ends, inner = (np.array([*(places[f"{name}{behind}"] for name in chains.names), 0], np.int64)
+    ends, inner = (np.array([*(places[f"{name}{behind}"] for name in chains.names), 0], np.int32)
                    for behind in ("", ";"))
     codes = np.where(last, ends[chains.codes], inner[chains.codes])
     edges, codes, group = in_order(chains.edges, codes)

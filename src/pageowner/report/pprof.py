@@ -83,7 +83,7 @@ def write(file: BinaryIO, samples: Samples, meta: Metadata) -> None:
         for kind, unit in _TYPES:
             packed.write(_bytes(1, _number(1, text[kind]) + _number(2, text[unit])))
         places = _locations(samples, mappings, locations)
-        for piece in _messages(samples, _varints(places[samples.stacks.codes]),
+        for piece in _messages(samples, _varints(places, samples.stacks.codes),
                                _labels(samples, text), meta.page_size):
             packed.write(piece)
         packed.write(_names(mappings, locations, text) + _about(meta, text))
@@ -97,29 +97,29 @@ def _locations(samples: Samples, mappings: dict[str, int],
     _, first = np.unique(samples.stack, return_index=True)
     places = np.zeros(len(stacks.frames) + 1, np.int64)
     met = samples.stack[np.sort(first)]
-    lengths = (stacks.end - stacks.first)[met]
-    begins = np.cumsum(lengths) - lengths
-    at = np.repeat(stacks.first[met] - begins, lengths) + np.arange(int(lengths.sum()))
-    for code in as_met(stacks.codes[at]):
-        frame = stacks.frames[code]
-        where = frame.name, frame.module or _KERNEL
-        mappings.setdefault(where[1], len(mappings) + 1)
-        places[code] = locations.setdefault(where, len(locations) + 1)
+    for start in range(0, len(met), _PIECE):
+        here = met[start:start + _PIECE]
+        lengths = (stacks.end - stacks.first)[here]
+        begins = np.cumsum(lengths) - lengths
+        at = np.repeat(stacks.first[here] - begins, lengths) + np.arange(int(lengths.sum()))
+        for code in as_met(stacks.codes[at]):
+            if not places[code]:
+                frame = stacks.frames[code]
+                where = frame.name, frame.module or _KERNEL
+                mappings.setdefault(where[1], len(mappings) + 1)
+                places[code] = locations.setdefault(where, len(locations) + 1)
     return places
 
 
-def _varints(numbers: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
-    """Numbers one after another, and where each begins; one more is where the last ends."""
-    sizes = np.ones(len(numbers), np.int64)
-    for more in range(1, 5):
-        sizes += numbers >= 1 << 7 * more
-    edges = np.concatenate([[0], np.cumsum(sizes)])
-    found = np.zeros(int(edges[-1]), np.uint8)
-    for place in range(int(sizes.max(initial=0))):
-        here = np.flatnonzero(sizes > place)
-        found[edges[here] + place] = (numbers[here] >> 7 * place & 0x7f) | np.where(
-            sizes[here] > place + 1, 0x80, 0)
-    return found.tobytes(), edges
+def _varints(numbers: NDArray[np.int64], codes: NDArray[np.int32],
+             ) -> tuple[bytes, NDArray[np.int64]]:
+    """``numbers[code]`` of each code one after another, and where each begins; one more is where
+    the last ends."""
+    texts = [_varint(number) for number in numbers.tolist()]
+    edges = np.zeros(len(codes) + 1, np.int64)
+    np.cumsum(np.array([len(text) for text in texts], np.int8)[codes], out=edges[1:])
+    return b"".join([b"".join([texts[code] for code in codes[start:start + 4 * _PIECE].tolist()])
+                     for start in range(0, len(codes), 4 * _PIECE)]), edges
 
 
 def _labels(samples: Samples, text: _Numbered) -> list[tuple[NDArray[np.int64], list[bytes]]]:
