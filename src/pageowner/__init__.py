@@ -19,18 +19,44 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pageowner.analysis.diff import Difference
+    from pageowner.analysis.filters import Filter
+    from pageowner.api.diff import diff
+    from pageowner.api.export import export
+    from pageowner.api.flame import FlameGraph, flame
+    from pageowner.api.frag import Blocking, Fragmentation, frag
+    from pageowner.api.map import Map, map
+    from pageowner.api.tracking import status
     from pageowner.model.snapshot import Metadata, Snapshot
-    from pageowner.sources.source import read
+    from pageowner.sources.source import Moment, read
+    from pageowner.tracker.control import Options, Status, off, on
+    from pageowner.tracker.doctor import Finding, doctor
+    from pageowner.tracker.read.capture import capture
 
-__all__ = ["Metadata", "PageownerError", "Snapshot", "UsageError", "__version__", "read"]
+__all__ = ["Blocking", "Difference", "Filter", "Finding", "FlameGraph", "Fragmentation", "Map",
+           "Metadata", "Moment", "Options", "PageownerError", "Snapshot", "Status", "UsageError",
+           "__version__", "capture", "diff", "doctor", "export", "flame", "frag", "map", "off",
+           "on", "read", "status"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "read": "pageowner.sources.source",
-    "Snapshot": "pageowner.model.snapshot",
-    "Metadata": "pageowner.model.snapshot",
-}
+    name: f"pageowner.{module}" for module, names in {
+        "analysis.diff": ("Difference",),
+        "analysis.filters": ("Filter",),
+        "api.diff": ("diff",),
+        "api.export": ("export",),
+        "api.flame": ("FlameGraph", "flame"),
+        "api.frag": ("Blocking", "Fragmentation", "frag"),
+        "api.map": ("Map", "map"),
+        "api.tracking": ("status",),
+        "model.snapshot": ("Metadata", "Snapshot"),
+        "sources.source": ("Moment", "read"),
+        "tracker.control": ("Options", "Status", "off", "on"),
+        "tracker.doctor": ("Finding", "doctor"),
+        "tracker.read.capture": ("capture",),
+    }.items() for name in names}
+"""Where each public name lives."""
 
 
 def __getattr__(name: str) -> Any:
@@ -40,3 +66,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'pageowner' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

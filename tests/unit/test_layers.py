@@ -41,7 +41,7 @@ BREACHES = {
     ("analysis.query", "/proc"), ("analysis.unknown_words", "/proc"),
     ("cli.complete", "kernel.gfp"), ("cli.complete", "kernel.subsystems"),
     ("cli.complete", "kernel.zones"), ("cli.leaks", "kernel.zones"),
-    ("cli.options", "kernel.pageflags"), ("cli.options", "kernel.task_names"),
+    ("cli.options", "kernel.task_names"),
     ("cli.who", "kernel.limits"), ("cli.who", "kernel.pagemap"),
     ("model.metadata", "storage.saved_metadata"),
     ("model.snapshot", "analysis.coded"), ("model.snapshot", "analysis.keys"),

@@ -6,7 +6,8 @@ another boot, build or version of the kernel meet (`pageowner.analysis.subsystem
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
@@ -20,16 +21,43 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pageowner.model.counts import Counted
+    from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["BECAME", "SORTS", "check_page_sizes", "check_sort", "difference", "matched",
-           "owners_of"]
+__all__ = ["BECAME", "SORTS", "Difference", "Side", "check_page_sizes", "check_sort", "difference",
+           "matched", "owners_of"]
 
 BECAME = ("new", "grown", "shrunk", "gone")
 
 SORTS = ("change", "gained", "lost", "before", "after", "name")
 
 _SUMS = ("pages_before", "pages_after", "blocks_before", "blocks_after")
+
+
+class Side(NamedTuple):
+    """One of the two moments: its name, what is known of it, and all of its pages and blocks."""
+
+    name: str
+    meta: Metadata
+    pages: int
+    blocks: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``changes``: the table of `difference`, owners by the keys ``by``; the two moments."""
+
+    changes: pa.Table
+    by: tuple[str, ...]
+    before: Side
+    after: Side
+
+    @property
+    def filters(self) -> tuple[str, str] | None:
+        """What the two were tracked with, as words of ``pageowner on`` (empty: all pages), where
+        that differs and so is a part of the difference; else None."""
+        was, now = self.before.meta.left_out(), self.after.meta.left_out()
+        return None if was == now else (was, now)
 
 
 def check_sort(sort: str, names: Sequence[str]) -> None:

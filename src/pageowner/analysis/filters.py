@@ -15,8 +15,8 @@ from pageowner.errors import UsageError, near
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ALIASES", "COLUMNS", "KEYS", "SORTS", "Filter", "check_sort", "duration_ns",
-           "key_names", "size_bytes"]
+__all__ = ["ALIASES", "COLUMNS", "KEYS", "SORTS", "Filter", "check_sort", "colouring",
+           "duration_ns", "key_names", "size_bytes"]
 
 KEYS = ("stack", "comm", "pid", "tgid", "order", "gfp", "migratetype", "block", "module",
         "subsystem", "frame", "memcg", "zone", "node", "state", "reason")
@@ -55,6 +55,14 @@ def check_sort(sort: str, names: Sequence[str]) -> None:
     """Raises UsageError if ``sort`` is neither one of `SORTS` nor one of the keys ``names``."""
     if sort not in SORTS and ALIASES.get(sort, sort) not in names:
         raise UsageError(f"cannot sort by {sort!r}; {near(sort, (*SORTS, *names))}")
+
+
+def colouring(by: str) -> str:
+    """What to colour by: one of report's keys, or the age. Raises UsageError for anything else."""
+    name = ALIASES.get(by, by)
+    if name != "age" and name not in KEYS:
+        raise UsageError(f"cannot colour by {by!r}; {near(by, ('age', *KEYS))}")
+    return name
 
 
 @dataclass(frozen=True)

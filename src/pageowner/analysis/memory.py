@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["NO_ROW", "TYPES", "Memory", "Stretch", "free_said", "memory", "spread"]
+__all__ = ["NO_ROW", "TYPES", "Memory", "Stretch", "free_said", "memory", "spread",
+           "without_process"]
 
 TYPES = (*MIGRATETYPES[:3], "unknown")
 """What a page was allocated as; ``unknown`` before tracking, or past every hook."""
@@ -386,3 +387,16 @@ def _roundest(low: int, high: int) -> int:
         if low <= found <= high:
             return found
     return high
+
+
+def without_process(snapshot: Snapshot, tgid: int) -> Snapshot:
+    """The snapshot without what a process allocated, but for what outlives it (page cache)."""
+    import pyarrow as pa
+
+    from pageowner.model.snapshot import Snapshot as Made
+
+    seen = memory(snapshot)
+    stays = np.zeros(snapshot.table.num_rows, bool)
+    stays[seen.row[(seen.row >= 0) & seen.stays]] = True
+    owners = snapshot.table["tgid"].fill_null(-1).to_numpy()
+    return Made(snapshot.table.filter(pa.array((owners != tgid) | stays)), snapshot.meta)

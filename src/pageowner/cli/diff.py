@@ -8,17 +8,14 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say
-from pageowner.cli.options import as_json, at_times, filters, load, load_counted
+from pageowner.cli.options import as_json, at_times, filters, reading
 from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError
-from pageowner.report.text import count_of, source_name
+from pageowner.report.text import count_of
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from pageowner.analysis.diff import Difference
     from pageowner.analysis.filters import Filter
-    from pageowner.model.metadata import Metadata
-    from pageowner.report.diff_table import Side
 
 __all__ = ["GREW", "command"]
 
@@ -75,57 +72,40 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
     if full and "stack" not in names:
         names.append("stack")
     limit = None if fail_over is None else filters.size_bytes(fail_over)
-    from pageowner.analysis.diff import check_page_sizes, check_sort, difference
+    from pageowner.analysis.diff import check_sort
+    from pageowner.api.diff import diff
 
     check_sort(sort, names)
-    # This machine first: what was saved holds the memory of the pageowner that saved it, and now
-    # this one has as much, but more once it has read A.
-    second, new = _side(after, chosen, names)
-    first, old = _side(before, chosen, names)
-    check_page_sizes(first.meta.page_size, second.meta.page_size)
-    _check_alike(first.meta, second.meta, fail_over is not None)
-    changes = difference(old, new, names, sort=sort, reverse=reverse)
+    found = diff(before, after, names, sort=sort, reverse=reverse, read=reading(chosen))
+    _check_filters(found, fail_over is not None)
     from pageowner.report import diff_table
     from pageowner.report.terminal import paper
 
+    table, before_after = found.changes, (found.before, found.after)
     if as_json:
         import json
 
-        print(json.dumps(diff_table.to_json(changes, top, names, first, second), indent=1))
+        print(json.dumps(diff_table.to_json(table, top, names, *before_after), indent=1))
     else:
-        diff_table.draw(changes, None if everyone else top or _TOP, names, first, second, full,
+        diff_table.draw(table, None if everyone else top or _TOP, names, *before_after, full,
                         paper())
     if limit is None:
         return 0
-    over = [pages for pages in changes["gained"].to_pylist()
-            if pages * second.meta.page_size > limit]
+    over = sum(pages * found.after.meta.page_size > limit for pages in table["gained"].to_pylist())
     if over:
-        say(f"{count_of(len(over), 'owner')} gained more than {fail_over}")
+        say(f"{count_of(over, 'owner')} gained more than {fail_over}")
     return GREW if over else 0
 
 
-def _check_alike(first: Metadata, second: Metadata, decides: bool) -> None:
+def _check_filters(found: Difference, decides: bool) -> None:
     """Say that the sides were tracked with different filters, which then make the difference.
 
     Raises PageownerError if the exit status is to tell growth.
     """
-    was, now = (f"'{said}'" if (said := meta.left_out()) else "all pages"
-                for meta in (first, second))
-    if was == now:
+    if found.filters is None:
         return
-    text = f"A was tracked with {was}, B with {now}, which differ in what they leave out".replace(
-        "with all pages", "for all pages")
+    was, now = (f"with '{words}'" if words else "for all pages" for words in found.filters)
+    text = f"A was tracked {was}, B {now}, which differ in what they leave out"
     if decides:
         raise PageownerError(f"{text}; --fail-over takes two that were tracked alike")
     say(f"{text}: owners may seem to come or go")
-
-
-def _side(source: str | None, chosen: Filter, names: list[str]) -> tuple[Side, pa.Table]:
-    """One of the moments and its owners; of a whole dump without a table of its records."""
-    from pageowner.analysis.diff import owners_of
-    from pageowner.report.diff_table import Side
-
-    found = load(source, chosen) if chosen else load_counted(source)
-    owners = owners_of(found, names)
-    return Side(source_name(source, found.meta), found.meta, sum(owners["pages"].to_pylist()),
-                sum(owners["blocks"].to_pylist())), owners

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import written
-from pageowner.cli.options import filters, load, load_counted, output_encoding, source
+from pageowner.cli.options import filters, output_encoding, reading, source
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pageowner.analysis.filters import Filter
-    from pageowner.model.counts import Counted
-    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["command"]
 
@@ -61,65 +57,18 @@ def command(source: str | None, kind: str, output: str | None, by: str | None, u
 
     # before the source is read, which may take a while
     names = None if by is None else key_names(by)
-    found = load(source, chosen) if chosen else load_counted(source)
-    write = _writer(kind, found, names, unit or "bytes")
-    if output is None:
-        inner = io.BytesIO()
-        write(inner)
-        raw = inner.getvalue()
-        if kind not in _BINARY and sys.stdout.isatty():
-            encoded = output_encoding()
-            raw = b"\n".join(encoded(line) for line in raw.decode().split("\n"))
-        sys.stdout.flush()
-        sys.stdout.buffer.write(raw)
+    from pageowner.api.export import export
+
+    found = reading(chosen)(source)
+    if output is not None:
+        export(found, output, kind, by=names, unit=unit or "bytes")
+        written(output)
         return
-    from pageowner.storage.whole_file import whole_file
-
-    with whole_file(output) as file:
-        write(file)
-    written(output)
-
-
-def _writer(kind: str, found: Counted | Snapshot, by: list[str] | None,
-            unit: str) -> Callable[[BinaryIO], None]:
-    from pageowner.analysis import profile
-
-    if kind == "pprof":
-        from pageowner.report import pprof
-
-        labelled = profile.samples(found, profile.LABELS if by is None else by)
-        return lambda file: pprof.write(file, labelled, found.meta)
-    if kind in ("folded", "speedscope"):
-        from pageowner.report import folded, speedscope
-
-        chains = profile.samples(found, by or ())
-        if kind == "speedscope":
-            return lambda file: speedscope.write(file, chains, found.meta)
-        return lambda file: file.writelines(
-            line.encode() for line in folded.lines(chains, unit, found.meta.page_size))
-    table = profile.owners_table(found, ("stack", *profile.LABELS) if by is None else by,
-                                 found.meta.page_size)
-    return {"json": _json, "csv": _csv, "parquet": _parquet}[kind](table)
-
-
-def _json(table: Any) -> Callable[[BinaryIO], None]:
-    from pageowner.report.query_rows import json_lines
-
-    rows = [tuple(value.split("\n") if name == "stack" and value is not None else value
-                  for name, value in row.items()) for row in table.to_pylist()]
-    return lambda file: file.writelines(
-        part.encode() for part in json_lines(table.column_names, rows))
-
-
-def _csv(table: Any) -> Callable[[BinaryIO], None]:
-    from pageowner.report.query_rows import csv_lines
-
-    rows = zip(*table.to_pydict().values(), strict=True)
-    return lambda file: file.writelines(
-        line.encode(errors="surrogateescape") for line in csv_lines(table.column_names, rows))
-
-
-def _parquet(table: Any) -> Callable[[BinaryIO], None]:
-    import pyarrow.parquet as pq
-
-    return lambda file: pq.write_table(table, file, compression="zstd")
+    inner = io.BytesIO()
+    export(found, inner, kind, by=names, unit=unit or "bytes")
+    raw = inner.getvalue()
+    if kind not in _BINARY and sys.stdout.isatty():
+        encoded = output_encoding()
+        raw = b"\n".join(encoded(line) for line in raw.decode().split("\n"))
+    sys.stdout.flush()
+    sys.stdout.buffer.write(raw)

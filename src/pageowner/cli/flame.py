@@ -8,9 +8,8 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import written
-from pageowner.cli.options import at_times, check_two_files, filters, load, load_counted
+from pageowner.cli.options import at_times, check_two_files, filters, reading
 from pageowner.cli.verb import verb
-from pageowner.report.text import source_name
 
 if TYPE_CHECKING:
     from pageowner.analysis.filters import Filter
@@ -65,24 +64,10 @@ def command(first: str | None, second: str | None, html: str | None, svg: str | 
 
     # before the sources are read, which may take a while
     names = [] if by is None else key_names(by)
-    sources = [first] if second is None else [first, second]
-    read = [load(source, chosen) if chosen else load_counted(source) for source in sources]
-    from pageowner.analysis.diff import check_page_sizes
-    from pageowner.analysis.flame import chains
-    from pageowner.analysis.profile import samples
-    from pageowner.report import flame_html, flame_svg
-    from pageowner.storage.whole_file import whole_file
+    from pageowner.api.flame import flame
 
-    *old, new = read
-    if old:
-        check_page_sizes(old[0].meta.page_size, new.meta.page_size)
-    merged = chains(samples(new, names), samples(old[0], names) if old else None)
-    title = " → ".join(
-        source_name(source, found.meta) for source, found in zip(sources, read, strict=True))
-    for path, draw in ((html, flame_html.write), (svg, flame_svg.write)):
+    graph = flame(first, second, by=names, read=reading(chosen))
+    for path, save in ((html, graph.save_html), (svg, graph.save_svg)):
         if path is not None:
-            with whole_file(path) as file:
-                draw(file, merged, new.meta.page_size, title, difference=bool(old), icicle=icicle,
-                     reverse=reverse)
+            save(path, icicle=icicle, reverse=reverse)
             written(path, ", to be opened in a browser")
-

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import os
 
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.options import as_json, load, page_flags, source
+from pageowner.cli.options import as_json, check_page_flags, load, source
 from pageowner.cli.verb import verb
-
-if TYPE_CHECKING:
-    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["command"]
 
@@ -56,19 +53,21 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
     # before the source is read, which may take a while
     names = key_names(by or ("stack" if order is None else "comm,tgid"))
     # while other processes read a large dump
-    from pageowner.analysis.fragmentation import fragmentation, huge
     from pageowner.analysis.select import newest_ns
+    from pageowner.api.frag import frag
     from pageowner.report import fragmentation_view as view
     from pageowner.report.terminal import paper
 
     snapshot = load(source)
-    if source is None and snapshot.meta.kind == "tracker":
-        snapshot = _without_this_process(snapshot)
-    flags = page_flags(snapshot, kpageflags)
+    check_page_flags(snapshot, kpageflags)
     shown = None if everyone or (as_json and top is None) else top or _TOP
-    found: dict[str, Any] = (
-        fragmentation(snapshot, names, flags=flags, top=shown) if order is None else
-        huge(snapshot, order, names, want=want, flags=flags, top=shown))
+    # What the asking itself takes is gone when the answer is read.
+    leave_out = os.getpid() if source is None else None
+    found = vars(
+        frag(snapshot, names, kpageflags=kpageflags, top=shown, leave_out=leave_out)
+        if order is None else
+        frag(snapshot, names, order=order, want=want, kpageflags=kpageflags, top=shown,
+             leave_out=leave_out))
     if as_json:
         import json
 
@@ -77,20 +76,3 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
         view.draw(found, names, snapshot.meta, newest_ns(snapshot), shown, paper())
     else:
         view.draw_huge(found, snapshot.meta, paper())
-
-
-def _without_this_process(snapshot: Snapshot) -> Snapshot:
-    """What the asking itself takes is gone when the answer is read; but for page cache."""
-    import os
-
-    import numpy as np
-    import pyarrow as pa
-
-    from pageowner.analysis.memory import memory
-    from pageowner.model.snapshot import Snapshot as Made
-
-    seen = memory(snapshot)
-    stays = np.zeros(snapshot.table.num_rows, bool)
-    stays[seen.row[(seen.row >= 0) & seen.stays]] = True
-    tgid = snapshot.table["tgid"].fill_null(-1).to_numpy()
-    return Made(snapshot.table.filter(pa.array((tgid != os.getpid()) | stays)), snapshot.meta)

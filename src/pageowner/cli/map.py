@@ -11,9 +11,8 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say, written
-from pageowner.cli.options import as_json, check_two_files, load, page_flags, source
+from pageowner.cli.options import as_json, check_page_flags, check_two_files, load, source
 from pageowner.cli.verb import verb
-from pageowner.errors import UsageError, near
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,16 +60,17 @@ def command(source: str | None, by: str, order: str, png: str | None,
     check_two_files(html, png)
     if as_json and (png or html):
         raise click.UsageError("--json prints sums, and goes with neither --png nor --html")
-    by = _colouring(by)  # before the source is read, which may take a while
+    from pageowner.analysis.filters import colouring
+
+    by = colouring(by)  # before the source is read, which may take a while
     # while other processes read a large dump
-    from pageowner.analysis.memory import memory
-    from pageowner.analysis.picture import picture
+    from pageowner.api.map import map as map_of
     from pageowner.report import map_view
-    from pageowner.storage.whole_file import whole_file
 
     snapshot = load(source)
-    seen = memory(snapshot, page_flags(snapshot, kpageflags))
-    drawn = picture(snapshot, by, seen=seen)
+    check_page_flags(snapshot, kpageflags)
+    made = map_of(snapshot, by, kpageflags=kpageflags)
+    drawn = made.picture
     if as_json:
         import json
 
@@ -82,37 +82,17 @@ def command(source: str | None, by: str, order: str, png: str | None,
         if sys.stderr.isatty():
             height -= lines  # the picture is to fit below
     if html is not None:
-        from pageowner.report import map_html
-
-        shown = [(snapshot, seen)]
-        if beside is not None:
-            other = load(beside)
-            shown.append((other, memory(other, page_flags(other, None))))
-        with whole_file(html) as file:
-            map_html.write(file, shown, by, order)
+        made.save_html(html, order, beside=None if beside is None else load(beside))
         written(html, ", to be opened in a browser")
     if png is not None:
-        from pageowner.report import map_png
-
-        with whole_file(png) as file:
-            made = map_png.write(file, drawn, snapshot.meta, order)
-        high, wide = made.pixels.shape
-        each = "pixel" if made.scale == 1 else f"square of {made.scale} x {made.scale} pixels"
+        image = made.save_png(png, order)
+        high, wide = image.pixels.shape
+        each = "pixel" if image.scale == 1 else f"square of {image.scale} x {image.scale} pixels"
         written(png, about=f"{wide} x {high} pixels, each {each} is"
-                           f" {map_view.frames_of(made.frames, snapshot.meta)}")
+                           f" {map_view.frames_of(image.frames, snapshot.meta)}")
         map_view.draw_legend(drawn, snapshot.meta, width, _console())
     if png is None and html is None:
         map_view.draw(drawn, snapshot.meta, order, width, height, _console())
-
-
-def _colouring(by: str) -> str:
-    """What to colour by: one of report's keys, or the age. Raises UsageError for anything else."""
-    from pageowner.analysis.filters import ALIASES, KEYS
-
-    name = ALIASES.get(by, by)
-    if name != "age" and name not in KEYS:
-        raise UsageError(f"cannot colour by {by!r}; {near(by, ('age', *KEYS))}")
-    return name
 
 
 def _console() -> Console | None:

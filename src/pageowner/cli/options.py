@@ -11,20 +11,19 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say
-from pageowner.errors import PageownerError
 from pageowner.report.text import count_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
+    from pageowner.analysis.filters import Filter
+    from pageowner.api.sources import Read
     from pageowner.model.counts import Counted
     from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["as_json", "at_time", "at_times", "check_two_files", "filters", "load", "load_counted",
-           "output_encoding", "page_flags", "source"]
+__all__ = ["as_json", "at_time", "at_times", "check_page_flags", "check_two_files", "filters",
+           "load", "load_counted", "output_encoding", "reading", "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -229,6 +228,11 @@ def load_counted(name: str | None) -> Counted | Snapshot:
     return shortened(found)
 
 
+def reading(chosen: Filter) -> Read:
+    """How a call reads a named source: as sums where no filter needs each allocation."""
+    return lambda name: load(name, chosen) if chosen else load_counted(name)
+
+
 def output_encoding() -> Callable[[str], bytes]:
     """How texts of a dump are written to standard output: as they were, but for a terminal, which
     would act on escape sequences in them."""
@@ -241,45 +245,10 @@ def output_encoding() -> Callable[[str], bytes]:
     return lambda text: printable(text).encode(encoding, errors)
 
 
-def page_flags(snapshot: Snapshot, path: str | None) -> NDArray[Any] | None:
-    """The flags of all pages, for a dump: of the file named, or of this machine, if that is what
-    was read.
-
-    Raises UsageError for a capture, which brings its own, PageownerError for a file that is none.
-    """
-    from pageowner.kernel import pageflags
-    from pageowner.sources.source import KERNEL_PAGE_OWNER
-
-    if snapshot.meta.kind == "tracker":
-        if path is not None:
-            raise click.UsageError("--kpageflags is for dumps; a capture brings its own")
-        return None
-    if path is not None:
-        return _copied(path)
-    if snapshot.meta.source == KERNEL_PAGE_OWNER:
-        return pageflags.read()
-    return None
-
-
-def _copied(path: str) -> NDArray[Any]:
-    """The flags in a copy of /proc/kpageflags, also a packed one, or from a pipe."""
-    from pageowner.kernel import pageflags
-    from pageowner.sources.opening import open_source, reading
-
-    with open_source(path) as opened:
-        if opened.size is not None or path.startswith("/proc/kpage"):
-            flags, over = pageflags.read(path), (opened.size or 0) % 8
-        else:
-            import numpy as np
-
-            with reading(opened.name):
-                raw = opened.stream.read()
-            over = len(raw) % 8
-            flags = np.frombuffer(raw[:len(raw) - over], "<u8").astype(np.uint64)
-    if why := pageflags.why_none(flags, over) if len(flags) or over else "it is empty":
-        raise PageownerError(f"{os.fspath(path)}: no page flags: {why}; copy them with: cat"
-                             f" {pageflags.KPAGEFLAGS} >FILE")
-    return flags
+def check_page_flags(snapshot: Snapshot, path: str | None) -> None:
+    """Raises UsageError for --kpageflags with a capture, which brings its own."""
+    if snapshot.meta.kind == "tracker" and path is not None:
+        raise click.UsageError("--kpageflags is for dumps; a capture brings its own")
 
 
 def _warn(meta: Metadata) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pageowner.cli.options import as_json
 from pageowner.cli.verb import verb
 
@@ -19,25 +17,20 @@ _EXAMPLES = (
 @as_json
 def command(as_json: bool) -> None:
     """What is tracked, what it costs, what was missed."""
+    from pageowner.api.tracking import status
     from pageowner.report import status_view
     from pageowner.report.terminal import paper
-    from pageowner.tracker import at_boot, control
-    from pageowner.tracker.read.maps import open_store
-    from pageowner.tracker.read.untracked import MOST_FRAMES, untracked
+    from pageowner.tracker import at_boot
 
-    status = control.status()
-    if status.on and status.frames <= MOST_FRAMES:
-        with open_store() as store:
-            pages, groups = untracked(store)
-        status = replace(status, untracked=pages, unexplained=groups)
+    found = status()
     if as_json:
         import json
 
-        print(json.dumps({**status_view.to_json(status), "at_boot": at_boot.is_enabled()},
+        print(json.dumps({**status_view.to_json(found), "at_boot": at_boot.is_enabled()},
                          indent=1))
         return
     sheet = paper()
-    status_view.draw_status(status, sheet)
+    status_view.draw_status(found, sheet)
     if at_boot.is_installed():
         status_view.draw_at_boot(at_boot.UNIT, at_boot.is_unchanged(), at_boot.is_enabled(),
                               at_boot.WORD, at_boot.is_wanted(), sheet)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.diff import BECAME
 from pageowner.report.fitted_columns import Column, key_columns, lay_out
@@ -14,21 +14,13 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from pageowner.analysis.diff import Side
     from pageowner.model.metadata import Metadata
     from pageowner.report.terminal import Paper
 
-__all__ = ["Side", "draw", "to_json"]
+__all__ = ["draw", "to_json"]
 
 _WIDE = 100
-
-
-class Side(NamedTuple):
-    """One of the two moments: its name, what is known of it, and all of its pages and blocks."""
-
-    name: str
-    meta: Metadata
-    pages: int
-    blocks: int
 
 
 def signed(pages: int, page_size: int) -> str:

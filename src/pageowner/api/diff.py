@@ -1,0 +1,57 @@
+"""What changed between two moments: ``pageowner diff``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pageowner.analysis.diff import (
+    Difference,
+    Side,
+    check_page_sizes,
+    check_sort,
+    difference,
+    owners_of,
+)
+from pageowner.analysis.filters import key_names
+from pageowner.api import sources
+from pageowner.sources.source import count
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+    from pageowner.api.sources import Read, Source
+    from pageowner.model.counts import Counted
+
+__all__ = ["diff"]
+
+
+def diff(before: Counted | Source, after: Counted | Source = None,
+         by: str | Sequence[str] = "stack", *, sort: str = "change", reverse: bool = False,
+         read: Read = count) -> Difference:
+    """What grew, shrank, came and went from ``before`` to ``after``, or to now.
+
+    Owners by the keys ``by``, in the order that ``sort`` names: ``changes`` is the table of
+    `pageowner.analysis.diff.difference`, in pages; stacks of different boots, builds and kernels
+    meet if they are of the same functions. ``read``: how named sources are read.
+
+    Raises UsageError for an unknown key or sorting, PageownerError for a source that cannot be
+    read, or where the two have pages of different sizes.
+    """
+    names = key_names(by if isinstance(by, str) else list(by))
+    check_sort(sort, names)
+    # This machine first: what was saved holds the memory of the pageowner that saved it, and now
+    # this one has as much, but more once it has read the other.
+    second, new = _side(after, names, read)
+    first, old = _side(before, names, read)
+    check_page_sizes(first.meta.page_size, second.meta.page_size)
+    return Difference(difference(old, new, names, sort=sort, reverse=reverse), tuple(names), first,
+                      second)
+
+
+def _side(source: Counted | Source, names: list[str], read: Read) -> tuple[Side, pa.Table]:
+    found = sources.counted(source, read)
+    owners = owners_of(found, names)
+    return Side(sources.name(source, found), found.meta, sum(owners["pages"].to_pylist()),
+                sum(owners["blocks"].to_pylist())), owners

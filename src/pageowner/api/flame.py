@@ -1,0 +1,71 @@
+"""A flame graph of who owns the memory, or of what changed: ``pageowner flame``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pageowner.analysis.diff import check_page_sizes
+from pageowner.analysis.filters import key_names
+from pageowner.analysis.flame import chains
+from pageowner.analysis.profile import samples
+from pageowner.api import sources
+from pageowner.report import flame_html, flame_svg
+from pageowner.sources.source import count
+from pageowner.storage.whole_file import whole_file
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from pageowner.analysis.flame import Chains
+    from pageowner.api.sources import Read, Source
+    from pageowner.model.counts import Counted
+
+__all__ = ["FlameGraph", "flame"]
+
+
+@dataclass(frozen=True)
+class FlameGraph:
+    """``chains`` of frames with their pages, of ``page_size`` bytes; ``difference``: at two
+    moments; ``title`` names these."""
+
+    chains: Chains
+    page_size: int
+    title: str
+    difference: bool
+
+    def save_html(self, path: str | os.PathLike[str], *, icicle: bool = False,
+                  reverse: bool = False) -> None:
+        """Write a page to zoom into and search. ``icicle``: with the outermost function at the top;
+        ``reverse``: merged from the innermost. Raises PageownerError if it cannot be written."""
+        with whole_file(path) as file:
+            flame_html.write(file, self.chains, self.page_size, self.title,
+                             difference=self.difference, icicle=icicle, reverse=reverse)
+
+    def save_svg(self, path: str | os.PathLike[str], *, icicle: bool = False,
+                 reverse: bool = False) -> None:
+        """Write an image; the rest as in `save_html`."""
+        with whole_file(path) as file:
+            flame_svg.write(file, self.chains, self.page_size, self.title,
+                            difference=self.difference, icicle=icicle, reverse=reverse)
+
+
+def flame(source: Counted | Source = None, after: Counted | Source = None, *,
+          by: str | Sequence[str] = (), read: Read = count) -> FlameGraph:
+    """A flame graph of a source, or with ``after`` of what changed from ``source`` to that.
+
+    ``by``: keys whose values are frames around the stack. ``read``: how named sources are read.
+
+    Raises UsageError for an unknown key, PageownerError for a source that cannot be read, or where
+    the two have pages of different sizes.
+    """
+    names = key_names(by if isinstance(by, str) else list(by)) if by else []
+    both = [source] if after is None else [source, after]
+    found = [sources.counted(one, read) for one in both]
+    *old, new = found
+    if old:
+        check_page_sizes(old[0].meta.page_size, new.meta.page_size)
+    merged = chains(samples(new, names), samples(old[0], names) if old else None)
+    title = " → ".join(map(sources.name, both, found))
+    return FlameGraph(merged, new.meta.page_size, title, bool(old))

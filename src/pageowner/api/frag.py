@@ -1,0 +1,100 @@
+"""What fragments memory, and what it would take to get large blocks: ``pageowner frag``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+from pageowner.analysis.fragmentation import fragmentation, huge
+from pageowner.analysis.memory import without_process
+from pageowner.api import sources
+from pageowner.errors import UsageError
+from pageowner.sources.kpageflags import page_flags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pageowner.api.sources import Source
+
+__all__ = ["Blocking", "Fragmentation", "frag"]
+
+
+@dataclass(frozen=True)
+class Fragmentation:
+    """How fragmented memory is and who fragments it; the fields are what
+    `pageowner.analysis.fragmentation.fragmentation` tells of them."""
+
+    pageblock_order: int
+    notes: list[str]
+    sees_free: bool
+    zones: list[dict[str, Any]]
+    mixed_exact: bool
+    mixed_unjudged: int
+    bins: list[str]
+    contents: dict[str, list[int]]
+    free: list[dict[str, Any]]
+    polluters_in_all: int
+    polluters: list[dict[str, Any]]
+    single: int
+    events: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """The blocks of an order and who blocks them; the fields are what
+    `pageowner.analysis.fragmentation.huge` tells of them."""
+
+    order: int
+    by: list[str]
+    pageblock_order: int
+    notes: list[str]
+    states: dict[str, int]
+    zones: dict[str, dict[str, int]]
+    reachable: dict[str, int]
+    single: int
+    taken: int
+    held: int
+    unsure: int
+    unsure_pages: int
+    blockers: list[dict[str, Any]]
+    blockers_in_all: int
+    plan: dict[str, Any] | None
+
+
+@overload
+def frag(source: Source = None, by: str | Sequence[str] | None = None, *, order: None = None,
+         want: None = None, kpageflags: str | os.PathLike[str] | None = None,
+         top: int | None = None, leave_out: int | None = None) -> Fragmentation: ...
+@overload
+def frag(source: Source = None, by: str | Sequence[str] | None = None, *, order: int,
+         want: int | None = None, kpageflags: str | os.PathLike[str] | None = None,
+         top: int | None = None, leave_out: int | None = None) -> Blocking: ...
+
+
+def frag(source: Source = None, by: str | Sequence[str] | None = None, *, order: int | None = None,
+         want: int | None = None, kpageflags: str | os.PathLike[str] | None = None,
+         top: int | None = None, leave_out: int | None = None) -> Fragmentation | Blocking:
+    """How fragmented memory is and who fragments it; with ``order``, who is in the way of blocks of
+    2**``order`` pages, and whose end would give ``want`` more of them.
+
+    Owners by ``by`` (stack; with ``order`` comm and tgid), the first ``top``, all if None.
+    ``kpageflags``: a copy of /proc/kpageflags made with a dump, which tells what is free.
+    ``leave_out``: the tgid of a process that is gone when the answer is read; this one, where this
+    machine is asked.
+
+    Raises UsageError for an unknown key, or ``want`` without ``order``, PageownerError if the
+    source cannot be read or does not tell where its pages are.
+    """
+    if order is None and want is not None:
+        raise UsageError("want goes with order, which says how large the blocks are")
+    snapshot = sources.snapshot(source)
+    if leave_out is None and source is None:
+        leave_out = os.getpid()
+    if leave_out is not None and snapshot.meta.kind == "tracker":
+        snapshot = without_process(snapshot, leave_out)
+    flags = page_flags(snapshot, kpageflags)
+    if order is None:
+        return Fragmentation(**fragmentation(snapshot, by or "stack", flags=flags, top=top))
+    return Blocking(**huge(snapshot, order, by or ("comm", "tgid"), want=want, flags=flags,
+                           top=top))

@@ -1,0 +1,73 @@
+"""A picture of physical memory: ``pageowner map``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pageowner.analysis.filters import colouring
+from pageowner.analysis.memory import memory
+from pageowner.analysis.picture import picture
+from pageowner.api import sources
+from pageowner.sources.kpageflags import page_flags
+from pageowner.storage.whole_file import whole_file
+
+if TYPE_CHECKING:
+    import os
+
+    from pageowner.analysis.memory import Memory
+    from pageowner.analysis.picture import Picture
+    from pageowner.api.sources import Source
+    from pageowner.model.snapshot import Snapshot
+    from pageowner.report.map_png import Image
+
+__all__ = ["Map", "map"]
+
+
+@dataclass(frozen=True)
+class Map:
+    """``memory``: where the allocations of ``snapshot`` lie and what is free; ``picture``: what
+    each page frame is, by the key ``picture.by``."""
+
+    snapshot: Snapshot
+    memory: Memory
+    picture: Picture
+
+    def save_png(self, path: str | os.PathLike[str], order: str = "row") -> Image:
+        """Write an image, a pixel a page or for more of them; returns its pixels and how many page
+        frames each is. ``order``: ``row`` or ``hilbert``. Raises PageownerError if it cannot be
+        written."""
+        from pageowner.report import map_png
+
+        with whole_file(path) as file:
+            return map_png.write(file, self.picture, self.snapshot.meta, order)
+
+    def save_html(self, path: str | os.PathLike[str], order: str = "row", *,
+                  beside: Source = None) -> None:
+        """Write a page to look around in; ``beside``: a second source on the same page.
+
+        Raises PageownerError if it cannot be written, or has more runs than a browser can hold.
+        """
+        from pageowner.report import map_html
+
+        shown = [(self.snapshot, self.memory)]
+        if beside is not None:
+            other = sources.snapshot(beside)
+            shown.append((other, memory(other, page_flags(other, None))))
+        with whole_file(path) as file:
+            map_html.write(file, shown, self.picture.by, order)
+
+
+def map(source: Source = None, by: str = "subsystem", *,
+        kpageflags: str | os.PathLike[str] | None = None) -> Map:
+    """What each page frame is, by one of report's keys or by ``age``.
+
+    ``kpageflags``: a copy of /proc/kpageflags made with a dump, which tells what is free.
+
+    Raises UsageError for an unknown key, PageownerError if the source cannot be read, does not tell
+    where its pages are, or has none.
+    """
+    by = colouring(by)
+    snapshot = sources.snapshot(source)
+    seen = memory(snapshot, page_flags(snapshot, kpageflags))
+    return Map(snapshot, seen, picture(snapshot, by, seen=seen))
