@@ -18,7 +18,7 @@ from pageowner.cli import main
 from pageowner.kernel.pagemap import frame_of
 from pageowner.model.columns import SAVED
 from pageowner.model.snapshot import Snapshot
-from pageowner.tracker import single
+from pageowner.tracker.read import single
 from pageowner.tracker.read.capture import capture, capture_near
 
 pytestmark = pytest.mark.usefixtures("tracking")

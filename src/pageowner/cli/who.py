@@ -154,7 +154,7 @@ def _at_once(frames: list[tuple[int, int]], phys: tuple[int, ...], as_json: bool
     import mmap
 
     from pageowner.model.columns import SAVED
-    from pageowner.tracker import single
+    from pageowner.tracker.read import single
 
     pfns = [first for first, _ in frames] + [one // mmap.PAGESIZE for one in phys]
     answers = single.look(pfns, SAVED)
