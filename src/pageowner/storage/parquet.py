@@ -134,9 +134,9 @@ def _packed(table: pa.Table) -> NDArray[np.int64] | None:
         size = int(codes.max()) + 1
         if size > 1:
             # One number for each combination so far: never more of them than rows.
-            alike = _codes(pa.chunked_array([alike])) * size + codes
-    alike = _narrow(_codes(pa.chunked_array([alike])))
-    return np.concatenate([timed[by_time], others[np.argsort(alike, kind="stable")]])
+            alike = _codes(pa.chunked_array([alike])).astype(np.int64) * size + codes
+    by_kind = np.argsort(_narrow(_codes(pa.chunked_array([alike]))), kind="stable")
+    return np.concatenate([timed[by_time], others[by_kind]])
 
 
 def _narrow(codes: NDArray[Any]) -> NDArray[Any]:
@@ -144,14 +144,15 @@ def _narrow(codes: NDArray[Any]) -> NDArray[Any]:
     return codes.astype(np.uint16) if codes.max(initial=0) < 1 << 16 else codes
 
 
-def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
+def _codes(column: pa.ChunkedArray) -> NDArray[np.int32]:
     """The same number for the same value, 0 or more, as they occur first or in the dictionary."""
     if not pa.types.is_dictionary(column.type):
         if column.null_count == len(column):
-            return np.zeros(len(column), np.int64)
+            return np.zeros(len(column), np.int32)
         column = column.dictionary_encode()
     parts = [chunk.indices.fill_null(-1).to_numpy() for chunk in column.unify_dictionaries().chunks]
-    codes: NDArray[np.int64] = np.concatenate(parts or [np.zeros(0)]).astype(np.int64) + 1
+    codes: NDArray[np.int32] = np.concatenate(parts or [np.zeros(0, np.int32)])
+    codes += 1
     return codes
 
 
