@@ -27,6 +27,7 @@ from typing import Any
 import leaking
 from common import BIN, ROOT, may_track
 from pageowner.analysis.leaks import Watch, settling_ns
+from pageowner.analysis.live_rows import rows_of_looks
 from pageowner.tracker import control
 from pageowner.tracker.read.maps import open_store
 from pageowner.tracker.read.watch import Sampler
@@ -60,7 +61,7 @@ def watch(seconds: float, every: float, saves: str | None) -> tuple[Watch, list[
     files: list[str] = []
     saving: subprocess.Popen[bytes] | None = None
     with open_store() as store:
-        sampler = Sampler(store, ["stack"])
+        look = rows_of_looks(Sampler(store).look, ["stack"])
         watched = Watch("stack", settling_ns(int(seconds * 1e9)))
         began, steps, cpu = time.monotonic(), round(seconds / every), 0.0
         for step in range(steps + 1):
@@ -72,7 +73,7 @@ def watch(seconds: float, every: float, saves: str | None) -> tuple[Watch, list[
                 saving = subprocess.Popen([BIN / "pageowner", "save", files[-1]],
                                           stderr=subprocess.DEVNULL)
             used = time.process_time()
-            watched.add(*sampler.look())
+            watched.add(*look())
             cpu += time.process_time() - used
     if saving:
         saving.wait()

@@ -70,18 +70,18 @@ def test_ctrl_c_gives_the_result_so_far() -> None:
 
 def test_a_look_counts_what_a_capture_counts() -> None:
     with open_store() as store:
-        sampler = Sampler(store, ["stack"])
-        _, before, others = sampler.look()
+        sampler = Sampler(store)
+        before = sampler.look()
         snapshot = capture(store)
-        _, after, _ = sampler.look()
+        after = sampler.look()
     owned = int(blocks_pages(snapshot)[snapshot.table["state"].combine_chunks()
                                        .dictionary_decode().to_numpy(False) == "owned"].sum())
     # this process itself is left out of a look, and others work meanwhile
     mine = snapshot.select(tgid=os.getpid()).pages
-    looks = sorted(int(rows.pages.sum()) for rows in (before, after))
+    looks = sorted(int(look.pages.sum()) for look in (before, after))
     slack = 0.1 * owned + 8192
     assert looks[0] - slack <= owned - mine <= looks[1] + slack
-    assert abs(sum(others.values()) - snapshot.meta.frames["untracked"]) < slack
+    assert abs(sum(before.others.values()) - snapshot.meta.frames["untracked"]) < slack
     assert np.all(before.ts > 0)
 
 

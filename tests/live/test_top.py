@@ -109,8 +109,8 @@ def test_it_counts_what_a_capture_counts(tally: Tally) -> None:
 def test_ages_are_filters_of_a_look(tally: Tally) -> None:
     with holder() as child:
         time.sleep(1.1)
-        young = tally.look({"stack", "task"}, Filter(newer="1s"))
-        old = tally.look({"stack", "task"}, Filter(older="1s"))
+        young = tally.look({"stack", "task"}, *Filter(newer="1s").ages_ns())
+        old = tally.look({"stack", "task"}, *Filter(older="1s").ages_ns())
     chosen = f"tgid={child} subsystem='anonymous memory'"
     assert pages_of(old, chosen, "tgid")[child] >= SIZE // mmap.PAGESIZE
     assert pages_of(young, chosen, "tgid") == {}

@@ -13,8 +13,8 @@ import pytest
 from machine import known_frames, pages_by_state
 from test_memo import touch, varied_load
 
-from pageowner.analysis.unexplained import gone_owners
 from pageowner.model.hook_states import ACTIVE, ATTACHED, WAITING
+from pageowner.model.unexplained import gone_owners
 from pageowner.report.status_view import draw_status, to_json
 from pageowner.report.terminal import Paper
 from pageowner.tracker import control, waiting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pageowner.analysis.live import Look
+from pageowner.model.live import Look
 
 S = 10**9
 START = 5000 * S

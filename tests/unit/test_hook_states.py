@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pageowner.analysis.unexplained import in_words, unexplained
 from pageowner.kernel import pageflags
 from pageowner.model.hook_states import ACTIVE, ATTACHED, WAITING, is_whole
 from pageowner.model.hook_states import in_words as state_in_words
+from pageowner.model.unexplained import in_words, unexplained
 from pageowner.tracker.load import hooks, provoke
 from pageowner.tracker.read.maps import COUNTERS
 from pageowner.tracker.read.seen import SEEN_BY, with_seen

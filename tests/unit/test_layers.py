@@ -45,18 +45,9 @@ BREACHES = {
     ("cli.who", "kernel.limits"), ("cli.who", "kernel.pagemap"),
     ("model.metadata", "storage.saved_metadata"),
     ("model.snapshot", "analysis.coded"), ("model.snapshot", "analysis.keys"),
-    ("model.times", "analysis.filters"),
     ("report.page_view", "/proc"), ("report.page_view", "tracker.read.last_free"),
     ("report.status_view", "tracker.control"), ("report.status_view", "tracker.doctor"),
-    ("report.top_lines", "tracker.read.live_counts"),
-    ("report.top_view", "tracker.read.live_counts"),
     ("sources.page_owner", "analysis.subsystems"),
-    ("tracker.read.capture", "analysis.unexplained"),
-    ("tracker.read.live_counts", "analysis.filters"),
-    ("tracker.read.live_counts", "analysis.live"),
-    ("tracker.read.untracked", "analysis.unexplained"),
-    ("tracker.read.watch", "analysis.filters"), ("tracker.read.watch", "analysis.keys"),
-    ("tracker.read.watch", "analysis.leaks"), ("tracker.read.watch", "analysis.subsystems"),
 }
 """What is left to be mended. This list only becomes shorter."""
 

@@ -8,8 +8,9 @@ import pytest
 from looks import ANON, CACHE, DENTRY, HOSTILE, KINDS, PIPE, look, series
 
 from pageowner.analysis.filters import Filter
-from pageowner.analysis.live import GROUPS, ORDERS, Live, Look, Question, field_of, question
+from pageowner.analysis.live import GROUPS, ORDERS, Live, Question, field_of, question
 from pageowner.errors import UsageError
+from pageowner.model.live import Look
 
 
 def shown(by: str = "stack", asked: Question | None = None, looks: list[Look] | None = None

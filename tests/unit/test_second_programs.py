@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from machines import machine
 
-from pageowner.analysis.unexplained import gone_owners
 from pageowner.errors import UsageError
 from pageowner.model.hook_states import ACTIVE, ATTACHED, WAITING
+from pageowner.model.unexplained import gone_owners
 from pageowner.report import status_view
 from pageowner.tracker import at_boot, waiting
 from pageowner.tracker.control import Options, Status

@@ -7,8 +7,8 @@ from looks import HOSTILE, PIPE, series
 from rich.cells import cell_len
 
 from pageowner.analysis.live import Live, Row
+from pageowner.model.live import Health
 from pageowner.report import top_lines
-from pageowner.tracker.read.live_counts import Health
 
 HEALTH = Health({"owned": 123456, "early": 999999, "untracked": 7, "free": 3 << 20}, 5, 13, 3, 4,
                 1, 55800, 176 << 20, 16800.0, 17800.4, 10**9)

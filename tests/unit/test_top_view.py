@@ -16,11 +16,10 @@ from textual import events
 from textual.pilot import Pilot
 from textual.worker import WorkerCancelled
 
-from pageowner.analysis.filters import Filter
-from pageowner.analysis.live import Live, Look
+from pageowner.analysis.live import Live
 from pageowner.errors import PageownerError
+from pageowner.model.live import Health, Look
 from pageowner.report.top_view import TopApp
-from pageowner.tracker.read.live_counts import Health
 
 SCREENS = Path(__file__).parent.parent / "data/screens"
 HEALTH = Health({"owned": 123456, "early": 999999, "untracked": 7, "free": 3 << 20}, 5, 13, 0, 0,
@@ -44,12 +43,12 @@ class Machine:
     def __init__(self, ready: int = 12) -> None:
         self.looks = series(20)
         self.ready = ready
-        self.asked: list[tuple[frozenset[str], Filter]] = []
+        self.asked: list[frozenset[str]] = []
         self.gone = False
         self.without: str | None = None
 
-    def look(self, fields: frozenset[str], chosen: Filter) -> Look:
-        self.asked.append((fields, chosen))
+    def look(self, fields: frozenset[str], _least: int | None, _most: int | None) -> Look:
+        self.asked.append(fields)
         if self.gone or self.without in fields:
             raise PageownerError("tracking was turned off" if self.gone else "no memcg here")
         self.ready += 1

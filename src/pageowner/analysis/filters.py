@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from pageowner.errors import UsageError, near
+from pageowner.model.times import duration_ns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,9 +32,6 @@ COLUMNS = {"gfp": "gfp_flags", "block": "block_migratetype", "reason": "migrate_
 """The columns of keys that have another name."""
 
 SORTS = ("pages", "blocks", "name", "age")
-
-_UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9,
-          "h": 3600 * 10**9, "d": 86400 * 10**9}
 
 _SIZES = {"": 1, "b": 1, **{f"{letter}{unit}": 1 << 10 * power
                             for power, letter in enumerate("kmgt", 1) for unit in ("", "b", "ib")}}
@@ -103,20 +101,13 @@ class Filter:
             elif value is not None:
                 object.__setattr__(self, one.name, tuple(value) or None)
 
+    def ages_ns(self) -> tuple[int | None, int | None]:
+        """The least and the most age that ``older`` and ``newer`` ask for."""
+        return (None if self.older is None else duration_ns(self.older),
+                None if self.newer is None else duration_ns(self.newer))
+
     def __bool__(self) -> bool:
         return any(getattr(self, one.name) is not None for one in fields(self))
-
-
-def duration_ns(text: str) -> int:
-    """``90s``, ``5m``, ``1.5h``, ``2d`` in nanoseconds; a bare number is seconds.
-
-    Raises UsageError for anything else.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
-    unit = _UNITS.get((found[2] or "s") if found else "")
-    if not found or unit is None or len(found[1]) > 15:
-        raise UsageError(f"{text!r} is not a length of time; write 30s, 5m, 2h or 1d")
-    return int(float(found[1]) * unit)
 
 
 def size_bytes(text: str) -> int:

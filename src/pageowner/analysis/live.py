@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["BASE", "GROUPS", "ORDERS", "Live", "Look", "Part", "Question", "Row", "field_of",
+    from pageowner.model.live import Look
+
+__all__ = ["BASE", "GROUPS", "ORDERS", "Live", "Part", "Question", "Row", "field_of",
            "question"]
 
 GROUPS = ("stack", "comm", "subsystem", "memcg")
@@ -45,22 +47,6 @@ _DERIVED: dict[str, tuple[str, Callable[[Any], Any]]] = {
 _FIELDS = ("order", "gfp", "migratetype", "memcg", "zone", "node")
 _RATE_NS = 10 * 10**9
 _LOOKS = 60
-
-
-@dataclass(frozen=True)
-class Look:
-    """The live blocks at ``time_ns`` (ns since boot), one item a kind.
-
-    ``fields``: name to a place in the labels of each kind, and the labels, None for unknown;
-    ``stack`` has stacks as text, ``task`` (comm, tgid, pid), others what their key shows. ``pages``
-    and ``blocks`` that live; ``born``: of these blocks, those allocated since the look before.
-    """
-
-    time_ns: int
-    fields: dict[str, tuple[NDArray[np.int32], list[Any]]]
-    pages: NDArray[np.int64]
-    blocks: NDArray[np.int64]
-    born: NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -126,22 +126,31 @@ def _saved(sources: tuple[str, ...], chosen: Filter,
 def _live(chosen: Filter, names: list[str], length: int, step: int) -> tuple[Watch, Watched]:
     import socket
 
-    from pageowner.analysis.leaks import LEAST_SAMPLES, Watch, settling_ns
+    from pageowner.analysis.leaks import LEAST_SAMPLES, Watch, rows_of, settling_ns
+    from pageowner.analysis.live_rows import rows_of_looks, told_by_records, untracked_by_kind
     from pageowner.kernel import zones
     from pageowner.report.leaks_view import Watched
     from pageowner.report.text import age, count_of
+    from pageowner.tracker.read.capture import capture
     from pageowner.tracker.read.maps import open_store
-    from pageowner.tracker.read.watch import CaptureSampler, Sampler, untracked_by_kind
+    from pageowner.tracker.read.watch import Sampler, capture_others
 
     if step <= 0 or length < step * (LEAST_SAMPLES - 1):
         raise UsageError(f"--every must be more than 0 and --for at least"
                          f" {LEAST_SAMPLES - 1} times that, here {age(step * (LEAST_SAMPLES - 1))}:"
                          f" a trend takes {LEAST_SAMPLES} looks")
+    def of_capture() -> tuple[int, Rows, dict[str, int]]:
+        """Keys and filters that records alone do not answer take a whole capture; untracked pages
+        are rows of it."""
+        snapshot = capture_others()
+        assert snapshot.meta.clock_ns is not None
+        return snapshot.meta.clock_ns, rows_of(snapshot.where(chosen), names), {}
+
     with open_store() as store:
-        cheap = not chosen and Sampler.answers(names)
-        sampler = Sampler(store, names) if cheap else CaptureSampler(names, chosen)
+        cheap = not chosen and told_by_records(names)
+        look = rows_of_looks(Sampler(store, names).look, names) if cheap else of_capture
         watch = Watch(names, settling_ns(length))
-        watch_for(watch, sampler.look, length, step)
+        watch_for(watch, look, length, step)
         if len(watch.times) < LEAST_SAMPLES:
             raise PageownerError(f"stopped after {count_of(len(watch.times), 'look')}; a trend"
                                  f" takes at least {LEAST_SAMPLES}")
@@ -149,7 +158,7 @@ def _live(chosen: Filter, names: list[str], length: int, step: int) -> tuple[Wat
         found = watch.leaks(1)
         told = [note for note, kind in zip(found["note"].to_pylist(), found["kind"].to_pylist(),
                                            strict=True) if kind == "leak" and note]
-        by_kind = untracked_by_kind(store) if told else None
+        by_kind = untracked_by_kind(capture(store)) if told else None
         tgids = {task["tgid"] for tasks in found["tasks"].to_pylist() for task in tasks}
         commands = {tgid: said for tgid in tgids - {None, 0} if (said := _command_line(tgid))}
     page_size = os.sysconf("SC_PAGE_SIZE")

@@ -119,6 +119,14 @@ class Snapshot:
 
         return coded(key(self, "stack").labels)
 
+    def in_state(self, *states: str) -> Snapshot:
+        """The rows whose state is one of these, of `STATES`; without one a row is ``owned``."""
+        import pyarrow.compute as pc
+
+        held = pc.is_in(pc.fill_null(self.table["state"].cast(pa.string()), "owned"),
+                        pa.array(states))
+        return Snapshot(self.table.filter(held), self.meta)
+
     def select(self, **words: Any) -> Snapshot:
         """The rows that match all of the filter words (see `analysis.words.Filter`)."""
         from pageowner.analysis.filters import Filter

@@ -1,4 +1,4 @@
-"""Moments as people write them: ``14:30``, ``2026-11-23 14:30``, ``2h`` ago."""
+"""Moments and lengths of time as people write them: ``14:30``, ``2026-11-23 14:30``, ``2h`` ago."""
 
 from __future__ import annotations
 
@@ -7,7 +7,22 @@ from datetime import datetime, timedelta
 
 from pageowner.errors import UsageError
 
-__all__ = ["moment"]
+__all__ = ["duration_ns", "moment"]
+
+_UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "min": 60 * 10**9,
+          "h": 3600 * 10**9, "d": 86400 * 10**9}
+
+
+def duration_ns(text: str) -> int:
+    """``90s``, ``5m``, ``1.5h``, ``2d`` in nanoseconds; a bare number is seconds.
+
+    Raises UsageError for anything else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
+    unit = _UNITS.get((found[2] or "s") if found else "")
+    if not found or unit is None or len(found[1]) > 15:
+        raise UsageError(f"{text!r} is not a length of time; write 30s, 5m, 2h or 1d")
+    return int(float(found[1]) * unit)
 
 
 def moment(text: str, now: datetime | None = None) -> float:
@@ -16,8 +31,6 @@ def moment(text: str, now: datetime | None = None) -> float:
 
     Raises UsageError for anything else.
     """
-    from pageowner.analysis.filters import duration_ns
-
     now = (now or datetime.now()).astimezone()
     text = text.strip()
     try:

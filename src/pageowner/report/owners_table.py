@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.ranking import Shown, head, rows
-from pageowner.analysis.unexplained import gone_owners, in_words
+from pageowner.model.unexplained import gone_owners, in_words
 from pageowner.report.fitted_columns import UNKNOWN, Column, key_columns, lay_out
 from pageowner.report.grid import prose
 from pageowner.report.json_rows import dumped

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pageowner.analysis.live import Part, Row
-    from pageowner.tracker.read.live_counts import Health
+    from pageowner.model.live import Health
 
 __all__ = ["HELP", "KEYS_LINE", "Line", "details", "header", "name_of", "owner",
            "rest", "short", "sparkline", "state_line", "titles"]

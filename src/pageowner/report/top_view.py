@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from textual import events
 
     from pageowner.analysis.filters import Filter
-    from pageowner.analysis.live import Live, Look
+    from pageowner.analysis.live import Live
+    from pageowner.model.live import Health, Look
     from pageowner.report.top_lines import Line
-    from pageowner.tracker.read.live_counts import Health
 
 __all__ = ["TopApp"]
 
@@ -112,8 +112,9 @@ class _Help(ModalScreen[None]):
 class TopApp(App[None]):
     """`pageowner top`.
 
-    ``look`` counts what is live for some fields and filter, ``health`` says how the tracker stood
-    then. If the tracker goes away the app ends, and ``error`` is what to tell.
+    ``look`` counts what is live for some fields, of a least and a most age (ns), ``health`` says
+    how the tracker stood then. If the tracker goes away the app ends, and ``error`` is what to
+    tell.
     """
 
     CSS = "Input { dock: bottom; height: 1; border: none; padding: 0; display: none; }"
@@ -130,7 +131,7 @@ class TopApp(App[None]):
             ("pageup", "page(-1)"), ("home", "end(0)"), ("end", "end(1)"), ("escape", "leave"),
             ("ctrl+z", "suspend_process"))]
 
-    def __init__(self, look: Callable[[frozenset[str], Filter], Look],
+    def __init__(self, look: Callable[[frozenset[str], int | None, int | None], Look],
                  health: Callable[[], Health], model: Live, every: float, name: str,
                  filter_text: str = "", wall: Callable[[], float] = time.time,
                  page_size: int | None = None) -> None:
@@ -186,7 +187,7 @@ class TopApp(App[None]):
     def _look_once(self) -> None:
         asked = self._model.asked.chosen
         try:
-            found = self._look(self._model.needs(), asked)
+            found = self._look(self._model.needs(), *asked.ages_ns())
         except PageownerError as error:
             self.call_from_thread(self._failed, error)
             return

@@ -91,7 +91,7 @@ class Event(Struct):
 
 
 class Unexplained(Struct):
-    """An item of ``extra.unexplained`` (`pageowner.analysis.unexplained`)."""
+    """An item of ``extra.unexplained`` (`pageowner.model.unexplained`)."""
 
     kind: Short
     order: Order

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from pageowner.analysis import unexplained
 from pageowner.kernel import cgroups, gfp, kallsyms, zones
 from pageowner.kernel.task_names import to_text
+from pageowner.model import unexplained
 from pageowner.model.pfn_runs import joined, pack
 from pageowner.model.snapshot import Metadata, Snapshot
 from pageowner.tracker import control
@@ -284,4 +284,4 @@ def _metadata(store: Store, zone_map: zones.ZoneMap, found: Survey, symbols: kal
         hooks=store.hook_states(),
         frames=found.frames, counters=counters,
         extra={"since_ns": facts.get("since_ns"), "options": facts.get("options", {}),
-               "extfrag": extfrag.events(store, symbols, pagetypeinfo, stack_texts)})
+               "extfrag": extfrag.events(store, symbols, pagetypeinfo)})

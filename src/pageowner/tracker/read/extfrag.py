@@ -13,12 +13,9 @@ import numpy as np
 
 from pageowner.kernel import zones
 from pageowner.kernel.task_names import to_text
+from pageowner.tracker.read import decoding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
     from pageowner.kernel.kallsyms import Kallsyms
     from pageowner.tracker.read.maps import Store
 
@@ -37,16 +34,13 @@ _TYPES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
 _MOST = 1 << 16
 
 
-def events(store: Store, symbols: Kallsyms, pagetypeinfo: str | None,
-           texts: Callable[[Kallsyms, NDArray[np.uint64]], list[str | None]]
-           ) -> list[dict[str, Any]]:
+def events(store: Store, symbols: Kallsyms, pagetypeinfo: str | None) -> list[dict[str, Any]]:
     """The events since tracking began, most frequent first.
 
     Each: ``comm``, ``pid``, ``tgid``, ``stack`` (as text, None if unknown), ``order`` and
     ``migratetype`` of the allocation, ``fallback_order`` and ``fallback_migratetype`` of the free
     block that it was given, ``count``, ``last_ns`` (of the last one, since boot). ``pagetypeinfo``
-    is the text of that file, which names this kernel's migratetypes; ``texts`` makes texts of
-    stacks.
+    is the text of that file, which names this kernel's migratetypes.
     """
     fd = store.fd("extfrag")
     found = []
@@ -59,7 +53,8 @@ def events(store: Store, symbols: Kallsyms, pagetypeinfo: str | None,
     both = np.frombuffer(b"".join(found), np.dtype([("key", KEY), ("value", VALUE)]))
     keys, values = both["key"], both["value"]
     names = _names(pagetypeinfo)
-    stacks = _stacks(store, keys["stack_id"], symbols, texts)
+    used = np.unique(keys["stack_id"])
+    stacks = dict(zip(used.tolist(), decoding.stacks(store, symbols, used), strict=True))
     listed = [
         {"comm": to_text(bytes(key["comm"])), "pid": int(key["pid"]), "tgid": int(key["tgid"]),
          "stack": stacks.get(int(key["stack_id"])), "order": int(key["order"]),
@@ -81,14 +76,3 @@ def _names(pagetypeinfo: str | None) -> tuple[str, ...]:
 
 def _named(names: tuple[str, ...], number: int) -> str:
     return names[number] if number < len(names) else str(number)
-
-
-def _stacks(store: Store, ids: NDArray[np.uint32], symbols: Kallsyms,
-            texts: Callable[[Kallsyms, NDArray[np.uint64]], list[str | None]]
-            ) -> dict[int, str | None]:
-    table = store.stacks
-    used = np.unique(ids[(ids > 0) & (ids < len(table))])
-    entries = table[used]
-    depth = np.arange(store.depth)
-    frames = np.where(depth[None, :] < entries["n"][:, None], entries["frames"], 0)
-    return dict(zip(used.tolist(), texts(symbols, frames), strict=True))

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageowner.kernel.task_names import to_text
-from pageowner.tracker.read import reading
+from pageowner.tracker.read import decoding, reading
 from pageowner.tracker.read.maps import FREED_WRITTEN
 from pageowner.tracker.read.records import LastFree
 
@@ -45,17 +44,17 @@ def last_frees(store: Store, pfns: Iterable[int]) -> dict[int, LastFree]:
     if not entries:
         return {}
     from pageowner.kernel import kallsyms
-    from pageowner.tracker.read.capture import stack_texts
 
-    table = store.stacks
-    frames = np.zeros((len(entries), store.depth), np.uint64)
-    for row, entry in zip(frames, entries.values(), strict=True):
-        if 0 < entry["stack_id"] < len(table):
-            stack = table[entry["stack_id"]]
-            row[:stack["n"]] = stack["frames"][:stack["n"]]
-    texts = stack_texts(kallsyms.load(), frames)
-    return {pfn: LastFree(int(entry["ts"]), *_task(store, int(entry["task_id"])), text)
-            for (pfn, entry), text in zip(entries.items(), texts, strict=True)}
+    def ids(name: str) -> NDArray[np.uint32]:
+        return np.array([int(entry[name]) for entry in entries.values()], np.uint32)
+
+    texts = decoding.stacks(store, kallsyms.load(), ids("stack_id"))
+    found = {}
+    for (pfn, entry), text, task in zip(entries.items(), texts,
+                                        decoding.tasks(store, ids("task_id")), strict=True):
+        comm, tgid, pid = task or (None, None, None)
+        found[pfn] = LastFree(int(entry["ts"]), pid, tgid, comm, text)
+    return found
 
 
 def _entry(store: Store, pfn: int) -> Any:
@@ -64,10 +63,3 @@ def _entry(store: Store, pfn: int) -> Any:
             entry = reading.whole_freed_at(span.records, np.array([pfn - span.first]))[0]
             return entry if entry["ts"] not in (0, FREED_WRITTEN) else None
     return None
-
-
-def _task(store: Store, number: int) -> tuple[int | None, int | None, str | None]:
-    (task,), (known,) = reading.known_tasks(store.tasks, np.array([number], np.uint32))
-    if not known:
-        return None, None, None
-    return int(task["pid"]), int(task["tgid"]), to_text(bytes(task["comm"]))

@@ -8,21 +8,18 @@ look, which goes round: what it finds stale is a sample of what a capture would 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from pageowner.analysis.filters import duration_ns
-from pageowner.analysis.live import Look
 from pageowner.kernel import gfp, kallsyms, pageflags, zones
-from pageowner.kernel.task_names import to_text
 from pageowner.model.hook_states import is_whole
+from pageowner.model.live import Health, Look
 from pageowner.tracker import control
 from pageowner.tracker.read import reading
-from pageowner.tracker.read.capture import stack_texts
 from pageowner.tracker.read.charges import Charges
+from pageowner.tracker.read.decoding import StackTexts, Task, tasks
 from pageowner.tracker.read.maps import EARLY, FILTERED, OWNED, RECORD, WRITTEN
 
 if TYPE_CHECKING:
@@ -30,10 +27,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pageowner.analysis.filters import Filter
     from pageowner.tracker.read.maps import Span, Store
 
-__all__ = ["Health", "Tally"]
+__all__ = ["Tally"]
 
 _PATROL = 1 << 14
 _SELDOM_NS = 10 * 10**9
@@ -42,40 +38,16 @@ _LOST = ("out_of_range", "stacks_full", "stacks_failed", "tasks_full", "bulk_mis
          "overwritten")
 
 
-@dataclass
-class Health:
-    """How memory and the tracker stand: base ``pages`` by state (``owned``, ``early``,
-    ``untracked``, ``free``, ``filtered`` where a filter is on, and ``in_motion`` where a record did
-    not stand still); ``hooks`` attached, of
-    ``all_hooks``; events ``missed``, and ``lost`` for other reasons (see `maps.COUNTERS`); records
-    found ``stale`` among ``checked`` by page flags so far; bytes of kernel ``memory``; all
-    allocations and frees per second, counted by the tracker."""
-
-    pages: dict[str, int] = field(default_factory=dict)
-    hooks: int = 0
-    all_hooks: int = 0
-    missed: int = 0
-    lost: int = 0
-    stale: int = 0
-    checked: int = 0
-    memory: int = 0
-    allocs: float = 0.0
-    frees: float = 0.0
-    since_ns: int = 0
-
-
 class _Asked:
     """What to count: further ``fields``, blocks allocated ``since`` and ``until``; those after
     ``last`` are born since the last look."""
 
-    def __init__(self, fields: frozenset[str], last: int, now: int, chosen: Filter | None) -> None:
+    def __init__(self, fields: frozenset[str], last: int, now: int, least_age: int | None,
+                 most_age: int | None) -> None:
         self.fields = fields
         self.last = np.uint64(last or now)
-        self.since, self.until = np.uint64(0), np.uint64(now)
-        if chosen is not None and chosen.older is not None:
-            self.until = np.uint64(max(now - duration_ns(chosen.older), 0))
-        if chosen is not None and chosen.newer is not None:
-            self.since = np.uint64(max(now - duration_ns(chosen.newer), 0))
+        self.until = np.uint64(max(now - (least_age or 0), 0))
+        self.since = np.uint64(0 if most_age is None else max(now - most_age, 0))
 
 
 class Tally:
@@ -88,8 +60,8 @@ class Tally:
         self.zones = zones.running()
         self.health = Health(since_ns=int(store.facts.get("since_ns") or 0))
         self._managed = sum(zone.managed for zone in self.zones.zones)
-        self._stacks: dict[int, str | None] = {0: None}
-        self._tasks: dict[int, tuple[str, int, int] | None] = {0: None}
+        self._stacks = StackTexts(store, self.symbols)
+        self._tasks: dict[int, Task | None] = {0: None}
         self._charges: Charges | None = None
         self._last_ns = 0
         self._seldom_ns = 0
@@ -97,8 +69,9 @@ class Tally:
         self._patrolled: tuple[int, int] = (0, 0)
         self._records = np.empty(0, RECORD)
 
-    def look(self, fields: Iterable[str], chosen: Filter | None = None) -> Look:
-        """Count what is live now, with these fields; of ``chosen`` the ages alone are heeded.
+    def look(self, fields: Iterable[str], least_age: int | None = None,
+             most_age: int | None = None) -> Look:
+        """Count what is live now, with these fields, and of these ages (ns) alone.
 
         Raises PageownerError if tracking was turned off.
         """
@@ -106,7 +79,8 @@ class Tally:
         free = zones.free_pages(zones.read_text("/proc/zoneinfo"))
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         known = {"owned": 0, "early": 0, "filtered": 0, "in_motion": 0}
-        asked = _Asked(frozenset(fields) - {"stack", "task"}, self._last_ns, now, chosen)
+        asked = _Asked(frozenset(fields) - {"stack", "task"}, self._last_ns, now,
+                       least_age, most_age)
         parts = [self._runs(span, asked, known) for span in self.store.spans]
         free = (free + zones.free_pages(zones.read_text("/proc/zoneinfo"))) // 2
         self._account(known, free, now)
@@ -193,8 +167,7 @@ class Tally:
         codes, distinct = _distinct(column)
         values = distinct.tolist()
         if name == "stack":
-            self._learn_stacks(values)
-            labels: list[Any] = [self._stacks.get(one) for one in values]
+            labels: list[Any] = list(self._stacks.of(values))
         elif name == "task":
             self._learn_tasks(values)
             labels = [self._tasks.get(one) for one in values]
@@ -212,29 +185,14 @@ class Tally:
             labels = values
         return codes.astype(np.int32), labels
 
-    def _learn_stacks(self, ids: list[int]) -> None:
-        table = self.store.stacks
-        new = [one for one in ids if one not in self._stacks and 0 < one < len(table)]
-        if not new:
-            return
-        entries = table[new]
-        depth = np.arange(self.store.depth)
-        frames = np.where(depth[None, :] < entries["n"][:, None], entries["frames"], 0)
-        # A slot that is still being filled is looked up again.
-        self._stacks.update((one, text) for one, text in zip(
-            new, stack_texts(self.symbols, frames), strict=True) if text is not None)
-
     def _learn_tasks(self, ids: list[int]) -> None:
         if len(self._tasks) > _MANY_TASKS:
             self._tasks = {0: None, **{one: self._tasks[one] for one in ids if one in self._tasks}}
         new = np.array([one for one in ids if one not in self._tasks], np.uint32)
         if not len(new):
             return
-        for one, entry, known in zip(new.tolist(), *reading.known_tasks(self.store.tasks, new),
-                                     strict=True):
-            if known:
-                self._tasks[one] = (to_text(bytes(entry["comm"])), int(entry["tgid"]),
-                                    int(entry["pid"]))
+        self._tasks.update((one, task) for one, task in zip(
+            new.tolist(), tasks(self.store, new), strict=True) if task is not None)
 
     def _account(self, known: dict[str, int], free: int, now: int) -> None:
         health = self.health

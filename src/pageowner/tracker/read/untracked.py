@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pageowner.analysis.unexplained import unexplained
 from pageowner.kernel import gfp, zones
+from pageowner.model.unexplained import unexplained
 from pageowner.tracker.read.survey import STATES, survey
 
 if TYPE_CHECKING:

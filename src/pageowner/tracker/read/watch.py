@@ -13,31 +13,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from pageowner.analysis.keys import Key, blocks_pages, key
-from pageowner.analysis.leaks import RECLAIMABLE, Rows, programs, rows_of
-from pageowner.analysis.subsystems import PRIVATE, distinctive_frame, module_of, subsystem
 from pageowner.kernel import gfp, kallsyms, zones
-from pageowner.kernel.task_names import to_text
 from pageowner.model.hook_states import is_whole
+from pageowner.model.live import LiveBlocks
 from pageowner.model.snapshot import Snapshot
 from pageowner.tracker import control
 from pageowner.tracker.read import reading
-from pageowner.tracker.read.capture import capture, stack_texts
+from pageowner.tracker.read.capture import capture
+from pageowner.tracker.read.decoding import StackTexts, tasks
 from pageowner.tracker.read.maps import EARLY, FILTERED, OWNED, RECORD, WRITTEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from pageowner.analysis.filters import Filter
     from pageowner.tracker.read.maps import Store
 
-__all__ = ["UNTRACKED", "UNTRACKED_STACKS", "UNTRACKED_VMALLOC", "CaptureSampler",
-           "Sampler", "untracked_by_kind"]
-
-_CHEAP_KEYS = frozenset({"stack", "module", "subsystem", "frame", "comm", "pid", "tgid", "order",
-                         "gfp", "migratetype"})
+__all__ = ["UNTRACKED", "UNTRACKED_STACKS", "UNTRACKED_VMALLOC", "Sampler", "capture_others"]
 
 UNTRACKED = "untracked"
 """What pages in use without a record are called; see `Sampler.look`."""
@@ -48,28 +41,22 @@ UNTRACKED_STACKS = "kernel stacks (untracked; KernelStack in /proc/meminfo)"
 UNTRACKED_VMALLOC = "vmalloc (untracked; VmallocUsed in /proc/meminfo)"
 """Those of them that the kernel counts: all kernel stacks, and what vmalloc holds beside."""
 
-_OF_STACK: dict[str, Callable[[str], str]] = {
-    "stack": str, "module": module_of, "subsystem": subsystem, "frame": distinctive_frame}
-
 
 class Sampler:
     """Looks at the live pages of a running tracker, but for those of this process itself."""
 
-    @staticmethod
-    def answers(names: Sequence[str]) -> bool:
-        """Whether records alone tell these keys; else it takes a `CaptureSampler`."""
-        return _CHEAP_KEYS.issuperset(names)
-
-    def __init__(self, store: Store, names: Sequence[str]) -> None:
+    def __init__(self, store: Store, fields: Sequence[str] = ()) -> None:
+        """A look has the fields ``stack``, ``task`` and ``migratetype``, and of ``order`` and
+        ``gfp`` those in ``fields``."""
         self.store = store
-        self.names = list(names)
+        self.fields = {"order", "gfp"} & set(fields)
         self.symbols = kallsyms.load()
         self.gfp = gfp.running()
         self.managed = sum(zone.managed for zone in zones.running().zones)
-        self._texts: dict[int, str | None] = {}
+        self._stacks = StackTexts(store, self.symbols)
 
-    def look(self) -> tuple[int, Rows, dict[str, int]]:
-        """Now (CLOCK_MONOTONIC ns), the live blocks that have a record, and the pages in use that
+    def look(self) -> LiveBlocks:
+        """Now (CLOCK_MONOTONIC), the live blocks that have a record, and the pages in use that
         have none by what they are: exact where the kernel counts such, the rest only as exact as
         memory stands still for a tenth of a second."""
         if self.store.directory:
@@ -97,7 +84,8 @@ class Sampler:
         mine = self._own(records["task_id"])
         # What came after the clock was read is left to the next look.
         keep = ~mine & (records["ts"] <= now)
-        return now, self._rows(records[keep], pages[keep]), others
+        records = records[keep]
+        return LiveBlocks(now, self._fields(records), pages[keep], records["ts"], others)
 
     def _unseen(self) -> dict[str, int]:
         """Pages that the kernel counts itself, where the bulk allocator cannot be hooked: vmalloc
@@ -116,88 +104,30 @@ class Sampler:
         mine: NDArray[np.bool_] = np.isin(ids, own[own != 0])
         return mine
 
-    def _rows(self, records: NDArray[np.void], pages: NDArray[np.int64]) -> Rows:
-        stack, texts = self._stacks(records["stack_id"])
-        migratetype = gfp.MIGRATETYPES.index("Reclaimable")
-        uses = [None if text is None else subsystem(text) for text in texts]
-        cache = np.array([use in RECLAIMABLE for use in uses], bool)[stack]
-        private = np.array([use in PRIVATE for use in uses], bool)[stack]
-        kinds = self.gfp.migratetype(records["gfp_mask"])
-        keys = [self._key(name, records, stack, texts, kinds) for name in self.names]
-        nothing = Key("note", np.zeros(len(records), np.int64), pa.nulls(1, pa.string()))
-        comm, pid, tgid = (self._task(one, records["task_id"]) for one in ("comm", "pid", "tgid"))
-        program, called = programs(self.names, private, comm, pid, tgid)
-        return Rows(keys, pages, records["ts"], cache | (kinds == migratetype), nothing, program,
-                    called, comm, tgid)
-
-    def _key(self, name: str, records: NDArray[np.void], stack: NDArray[np.int64],
-             texts: list[str | None], kinds: NDArray[np.uint8]) -> Key:
-        if name in _OF_STACK:
-            derive = _OF_STACK[name]
-            return _joined(name, stack,
-                           [None if text is None else derive(text) for text in texts])
-        if name in ("comm", "pid", "tgid"):
-            return self._task(name, records["task_id"])
-        if name == "migratetype":
-            return Key(name, kinds.astype(np.int64), pa.array(gfp.MIGRATETYPES))
-        if name == "order":
-            return Key(name, records["order"].astype(np.int64), pa.array(np.arange(256)))
-        codes, distinct = _distinct(records["gfp_mask"])
-        return _joined(name, codes, [self.gfp.decode(int(mask)) for mask in distinct])
-
-    def _stacks(self, ids: NDArray[np.uint32]) -> tuple[NDArray[np.int64], list[str | None]]:
-        """Each record's place in a list of stacks, and these as text; each is looked up once."""
-        codes, distinct = _distinct(ids)
-        table = self.store.stacks
-        new = [int(one) for one in distinct
-               if int(one) not in self._texts and 0 < one < len(table)]
-        if new:
-            entries = table[new]
-            depth = np.arange(self.store.depth)
-            frames = np.where(depth[None, :] < entries["n"][:, None], entries["frames"], 0)
-            self._texts.update((one, text) for one, text in zip(
-                new, stack_texts(self.symbols, frames), strict=True) if text is not None)
-        return codes, [self._texts.get(int(one)) for one in distinct]
-
-    def _task(self, name: str, ids: NDArray[np.uint32]) -> Key:
-        codes, distinct = _distinct(ids)
-        labels: list[Any] = [
-            None if not known else
-            to_text(bytes(entry["comm"])) if name == "comm" else int(entry[name])
-            for entry, known in zip(*reading.known_tasks(self.store.tasks, distinct), strict=True)]
-        return _joined(name, codes, labels)
+    def _fields(self, records: NDArray[np.void]) -> dict[str, tuple[NDArray[np.int64], list[Any]]]:
+        stack, stacks = _distinct(records["stack_id"])
+        task, ids = _distinct(records["task_id"])
+        kinds = self.gfp.migratetype(records["gfp_mask"]).astype(np.int64)
+        fields: dict[str, tuple[NDArray[np.int64], list[Any]]] = {
+            "stack": (stack, self._stacks.of(stacks.tolist())),
+            "task": (task, list(tasks(self.store, ids))),
+            "migratetype": (kinds, list(gfp.MIGRATETYPES))}
+        if "order" in self.fields:
+            order, orders = _distinct(records["order"])
+            fields["order"] = order, orders.tolist()
+        if "gfp" in self.fields:
+            mask, masks = _distinct(records["gfp_mask"])
+            fields["gfp"] = mask, [self.gfp.decode(one) for one in masks.tolist()]
+        return fields
 
 
-class CaptureSampler:
-    """The same by whole captures, for keys and filters that records alone do not answer."""
-
-    def __init__(self, names: Sequence[str], chosen: Filter) -> None:
-        self.names, self.chosen = list(names), chosen
-
-    def look(self) -> tuple[int, Rows, dict[str, int]]:
-        """Now and the live blocks; untracked ones are among these."""
-        snapshot = capture()
-        others = pa.array(snapshot.table["tgid"].fill_null(-1).to_numpy() != os.getpid())
-        snapshot = Snapshot(snapshot.table.filter(others), snapshot.meta).where(self.chosen)
-        assert snapshot.meta.clock_ns is not None
-        return snapshot.meta.clock_ns, rows_of(snapshot, self.names), {}
-
-
-def untracked_by_kind(store: Store) -> dict[str, int]:
-    """Pages in use without a record, by what their page flags say they are."""
-    found = capture(store).select(state="untracked")
-    use = key(found, "subsystem")
-    pages = np.bincount(use.codes, blocks_pages(found), len(use.labels)).astype(np.int64)
-    return dict(zip(use.labels.to_pylist(), pages.tolist(), strict=True))
+def capture_others() -> Snapshot:
+    """A whole capture without the pages of this process itself."""
+    snapshot = capture()
+    others = pa.array(snapshot.table["tgid"].fill_null(-1).to_numpy() != os.getpid())
+    return Snapshot(snapshot.table.filter(others), snapshot.meta)
 
 
 def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
     encoded = pa.array(values).dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_numpy()
-
-
-def _joined(name: str, codes: NDArray[np.int64], labels: list[Any]) -> Key:
-    """Equal labels as one."""
-    places: dict[Any, int] = {}
-    joined = np.array([places.setdefault(label, len(places)) for label in labels] or [0], np.int64)
-    return Key(name, joined[codes] if len(codes) else codes, pa.array(list(places) or [None]))

@@ -70,7 +70,7 @@ def unexplained(flags: NDArray[np.uint64], orders: NDArray[Any], zones: Sequence
 
 def of_snapshot(snapshot: Snapshot) -> list[dict[str, Any]]:
     """The same of a whole capture."""
-    table = snapshot.select(state=("untracked",)).table
+    table = snapshot.in_state("untracked").table
     blocks = (table["block_migratetype"].to_pylist() if "block_migratetype" in table.column_names
               else [None] * table.num_rows)
     return unexplained(table["page_flags"].fill_null(0).to_numpy(), table["order"].to_numpy(),

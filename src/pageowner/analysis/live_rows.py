@@ -1,0 +1,86 @@
+"""The rows that `leaks.Watch` is shown, of looks at a running tracker."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from pageowner.analysis.keys import Key, blocks_pages, key
+from pageowner.analysis.leaks import RECLAIMABLE, Rows, programs
+from pageowner.analysis.subsystems import PRIVATE, distinctive_frame, module_of, subsystem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pageowner.model.live import LiveBlocks
+    from pageowner.model.snapshot import Snapshot
+
+__all__ = ["rows_of_blocks", "rows_of_looks", "told_by_records", "untracked_by_kind"]
+
+_OF_STACK: dict[str, Callable[[str], str]] = {
+    "stack": str, "module": module_of, "subsystem": subsystem, "frame": distinctive_frame}
+
+_OF_TASK = {"comm": 0, "tgid": 1, "pid": 2}
+
+
+def told_by_records(names: Sequence[str]) -> bool:
+    """Whether records alone tell these keys; else it takes whole captures."""
+    return {*_OF_STACK, *_OF_TASK, "order", "gfp", "migratetype"}.issuperset(names)
+
+
+def rows_of_looks(look: Callable[[], LiveBlocks],
+                  names: Sequence[str]) -> Callable[[], tuple[int, Rows, dict[str, int]]]:
+    """A function that looks and gives what `leaks.Watch.add` takes: the moment, the rows with the
+    keys ``names``, and the pages of others."""
+    def rows() -> tuple[int, Rows, dict[str, int]]:
+        found = look()
+        return found.time_ns, rows_of_blocks(found, names), found.others
+
+    return rows
+
+
+def rows_of_blocks(found: LiveBlocks, names: Sequence[str]) -> Rows:
+    """The rows of one look."""
+    of = partial(_key, found)
+    codes, texts = found.fields["stack"]
+    uses = [None if text is None else subsystem(text) for text in texts]
+    cache = np.array([use in RECLAIMABLE for use in uses], bool)[codes]
+    private = np.array([use in PRIVATE for use in uses], bool)[codes]
+    kinds, named = found.fields["migratetype"]
+    nothing = Key("note", np.zeros(len(found.pages), np.int64), pa.nulls(1, pa.string()))
+    comm, pid, tgid = of("comm"), of("pid"), of("tgid")
+    program, called = programs(names, private, comm, pid, tgid)
+    return Rows([of(name) for name in names], found.pages, found.ts,
+                cache | (kinds == named.index("Reclaimable")), nothing, program, called, comm, tgid)
+
+
+def _key(found: LiveBlocks, name: str) -> Key:
+    if name in _OF_STACK:
+        codes, labels = found.fields["stack"]
+        derive = _OF_STACK[name]
+        return _joined(name, codes, [None if one is None else derive(one) for one in labels])
+    if name in _OF_TASK:
+        codes, labels = found.fields["task"]
+        place = _OF_TASK[name]
+        return _joined(name, codes, [None if one is None else one[place] for one in labels])
+    codes, labels = found.fields[name]
+    return Key(name, codes, pa.array(labels)) if name == "migratetype" else _joined(
+        name, codes, labels)
+
+
+def _joined(name: str, codes: np.ndarray, labels: list[Any]) -> Key:
+    """Equal labels as one."""
+    places: dict[Any, int] = {}
+    joined = np.array([places.setdefault(label, len(places)) for label in labels] or [0], np.int64)
+    return Key(name, joined[codes] if len(codes) else codes, pa.array(list(places) or [None]))
+
+
+def untracked_by_kind(snapshot: Snapshot) -> dict[str, int]:
+    """Pages in use without a record, by what their page flags say they are."""
+    found = snapshot.select(state="untracked")
+    use = key(found, "subsystem")
+    pages = np.bincount(use.codes, blocks_pages(found), len(use.labels)).astype(np.int64)
+    return dict(zip(use.labels.to_pylist(), pages.tolist(), strict=True))

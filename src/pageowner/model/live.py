@@ -1,0 +1,69 @@
+"""What a look at a running tracker finds: live blocks, one by one or counted by kind, and how
+memory and the tracker stand. Between the looks that `tracker.read` takes and what is asked of
+them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Health", "LiveBlocks", "Look"]
+
+
+@dataclass(frozen=True)
+class LiveBlocks:
+    """The live blocks that have a record, one item a block, at ``time_ns`` (ns since boot).
+
+    ``fields``: name to a place in the labels of each block, and the labels, None for unknown;
+    ``stack`` has stacks as text, ``task`` (comm, tgid, pid). ``pages``: base pages; ``ts``: when
+    each was allocated, ns since boot. ``others``: base pages in use that have no record, by what
+    they are.
+    """
+
+    time_ns: int
+    fields: dict[str, tuple[NDArray[np.int64], list[Any]]]
+    pages: NDArray[np.int64]
+    ts: NDArray[np.uint64]
+    others: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Look:
+    """The live blocks at ``time_ns`` (ns since boot), one item a kind.
+
+    ``fields``: name to a place in the labels of each kind, and the labels, None for unknown;
+    ``stack`` has stacks as text, ``task`` (comm, tgid, pid), others what their key shows. ``pages``
+    and ``blocks`` that live; ``born``: of these blocks, those allocated since the look before.
+    """
+
+    time_ns: int
+    fields: dict[str, tuple[NDArray[np.int32], list[Any]]]
+    pages: NDArray[np.int64]
+    blocks: NDArray[np.int64]
+    born: NDArray[np.int64]
+
+
+@dataclass
+class Health:
+    """How memory and the tracker stand: base ``pages`` by state (``owned``, ``early``,
+    ``untracked``, ``free``, ``filtered`` where a filter is on, and ``in_motion`` where a record did
+    not stand still); ``hooks`` attached, of
+    ``all_hooks``; events ``missed``, and ``lost`` for other reasons (counters of the tracker);
+    records found ``stale`` among ``checked`` by page flags so far; bytes of kernel ``memory``; all
+    allocations and frees per second, counted by the tracker."""
+
+    pages: dict[str, int] = field(default_factory=dict)
+    hooks: int = 0
+    all_hooks: int = 0
+    missed: int = 0
+    lost: int = 0
+    stale: int = 0
+    checked: int = 0
+    memory: int = 0
+    allocs: float = 0.0
+    frees: float = 0.0
+    since_ns: int = 0

@@ -1,0 +1,67 @@
+"""Stacks and tasks of the tracker's tables as texts: the one place where they are decoded, but for
+`tracker.single`, which does without NumPy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pageowner.kernel.task_names import to_text
+from pageowner.tracker.read import reading
+from pageowner.tracker.read.records import without_tracing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from pageowner.kernel.kallsyms import Kallsyms
+    from pageowner.tracker.read.maps import Store
+
+__all__ = ["StackTexts", "Task", "stacks", "tasks"]
+
+
+class Task(NamedTuple):
+    """A task as the kernel named it at its last allocation."""
+
+    comm: str
+    tgid: int
+    pid: int
+
+
+def stacks(store: Store, symbols: Kallsyms, ids: NDArray[np.uint32]) -> list[str | None]:
+    """The text of each stack, without frames of tracing itself; None for id 0, for one that the
+    table does not have, and for one that is being written."""
+    table = store.stacks
+    entries = table[np.where(ids < len(table), ids, 0)]
+    depth = np.arange(store.depth)
+    n = np.where((ids > 0) & (ids < len(table)), entries["n"], 0)
+    frames = np.where(depth[None, :] < n[:, None], entries["frames"], 0)
+    return [without_tracing(text.split("\n")) for text in symbols.stacks(frames)]
+
+
+class StackTexts:
+    """Stacks by id, each decoded once: a slot keeps its stack."""
+
+    def __init__(self, store: Store, symbols: Kallsyms) -> None:
+        self._store, self._symbols = store, symbols
+        self._known: dict[int, str | None] = {0: None}
+
+    def of(self, ids: Iterable[int]) -> list[str | None]:
+        """The text of each, as `stacks` has it; one that is being written is asked for again."""
+        ids = list(ids)
+        new = [one for one in dict.fromkeys(ids) if one not in self._known]
+        if new:
+            texts = stacks(self._store, self._symbols, np.array(new, np.uint32))
+            self._known.update((one, text) for one, text in zip(new, texts, strict=True)
+                               if text is not None)
+        return [self._known.get(one) for one in ids]
+
+
+def tasks(store: Store, ids: NDArray[np.uint32]) -> list[Task | None]:
+    """The task of each id; None where another one has its place in the table since."""
+    entries, known = reading.known_tasks(store.tasks, ids)
+    return [Task(to_text(comm), tgid, pid) if there else None for comm, tgid, pid, there in zip(
+        entries["comm"].tolist(), entries["tgid"].tolist(), entries["pid"].tolist(),
+        known.tolist(), strict=True)]
