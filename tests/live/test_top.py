@@ -18,10 +18,11 @@ from contextlib import contextmanager
 import pytest
 
 from pageowner.analysis.filters import Filter
-from pageowner.analysis.live import Live, Look, question
+from pageowner.analysis.live import Live, question
 from pageowner.analysis.owners import owners
 from pageowner.kernel import pageflags
 from pageowner.model.hook_states import is_whole
+from pageowner.model.live import Look
 from pageowner.tracker import control
 from pageowner.tracker.read.capture import capture
 from pageowner.tracker.read.live_counts import Tally

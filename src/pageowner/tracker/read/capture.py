@@ -17,15 +17,14 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.kernel import cgroups, gfp, kallsyms, zones
-from pageowner.kernel.task_names import to_text
 from pageowner.model import unexplained
 from pageowner.model.pfn_runs import joined, pack
 from pageowner.model.snapshot import Metadata, Snapshot
 from pageowner.tracker import control
 from pageowner.tracker.load.libbpf import BpfError
-from pageowner.tracker.read import extfrag, last_free, pageblocks, reading
+from pageowner.tracker.read import decoding, extfrag, last_free, pageblocks
 from pageowner.tracker.read.maps import Store, open_store
-from pageowner.tracker.read.records import MIGRATE_REASONS, without_tracing
+from pageowner.tracker.read.records import MIGRATE_REASONS
 from pageowner.tracker.read.survey import STATES, Survey, survey
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MIGRATE_REASONS", "capture", "capture_near", "stack_texts"]
+__all__ = ["MIGRATE_REASONS", "capture", "capture_near"]
 
 _PF_KTHREAD = 0x00200000
 
@@ -199,12 +198,13 @@ def _coded(values: Iterable[str | None], index: NDArray[np.int32], missing: _Mis
 def _tasks(store: Store, ids: NDArray[np.uint32], unknown: _Missing) -> dict[str, Any]:
     """The columns of each row's task; null where the slot no longer carries the record's id."""
     codes, distinct = _distinct(ids)
-    entries, known = reading.known_tasks(store.tasks, distinct)
+    tasks = decoding.tasks(store, distinct)
+    known = np.array([task is not None for task in tasks], bool)
     missing = unknown if known.all() else unknown | ~known[codes]
-    names = [to_text(bytes(comm)) for comm in entries["comm"].tolist()]
-    return {"pid": missing.array(entries["pid"].astype(np.int32)[codes]),
-            "tgid": missing.array(entries["tgid"].astype(np.int32)[codes]),
-            "comm": _coded(names, codes, missing)}
+    numbers = np.array([(0, 0) if task is None else (task.pid, task.tgid) for task in tasks],
+                       np.uint32).reshape(-1, 2).astype(np.int32)
+    return {"pid": missing.array(numbers[:, 0][codes]), "tgid": missing.array(numbers[:, 1][codes]),
+            "comm": _coded([None if task is None else task.comm for task in tasks], codes, missing)}
 
 
 def _stacks(store: Store, ids: NDArray[np.uint32], unknown: _Missing,
@@ -216,18 +216,10 @@ def _stacks(store: Store, ids: NDArray[np.uint32], unknown: _Missing,
     counted = np.bincount(ids, minlength=1)
     counted[0] = 0  # of those that are not known
     used = np.flatnonzero(counted)
-    entries = table[used]
-    depth = np.arange(store.depth)
-    frames = np.where(depth[None, :] < entries["n"][:, None], entries["frames"], 0)
-    texts = stack_texts(symbols, frames)
+    texts = decoding.stacks(store, symbols, used.astype(np.uint32))
     place = np.zeros(len(table), np.int32)
     place[used] = np.arange(len(used))
     return _coded(texts, place[ids], missing)
-
-
-def stack_texts(symbols: kallsyms.Kallsyms, frames: NDArray[np.uint64]) -> list[str | None]:
-    """Stacks (rows of return addresses, 0 behind the last) as text, without tracing itself."""
-    return [without_tracing(text.split("\n")) for text in symbols.stacks(frames)]
 
 
 def _between_rows(found: Survey, free: dict[tuple[int, str], tuple[int, ...]]) -> dict[str, Any]:
