@@ -35,7 +35,7 @@
 
 /* How this kernel lets us read words of the stack. */
 enum reading {
-	COPIED,                    /* the window is copied first */
+	ONE_BY_ONE,                /* each word is copied, by a call */
 	IN_PLACE,                  /* task->stack is a pointer to read from at any distance (6.17) */
 	BY_CAST,                   /* a number becomes a pointer to a structure (6.2) */
 };
@@ -262,28 +262,20 @@ GLOBAL int memo_copy(u32 hook, u64 bottom, u64 after)
 
 /* What words of the window are read with, in whichever way. */
 struct memo_reader {
-	struct memo_state *state;  /* COPIED */
 	char *place;               /* IN_PLACE: the window's first word */
-	u64 bottom, size;          /* of the window, in bytes; size of the copy, if it is copied */
-	u64 span;                  /* from its first word to the end of the stack */
+	u64 bottom, size;          /* of the window, to the end of the stack, in bytes */
 	u32 type;                  /* BY_CAST: of struct rb_node, in the kernel's BTF */
 };
 
-/* Reads nothing of a stack whose copy has no state. */
-INLINE struct memo_reader memo_reader(u32 hook, u64 bottom, u64 after)
+INLINE struct memo_reader memo_reader(u64 bottom, u64 after)
 {
-	struct memo_reader reader = {.bottom = bottom, .size = after - bottom, .span = after - bottom};
+	struct memo_reader reader = {.bottom = bottom, .size = after - bottom};
 
-	if (reading == IN_PLACE) {
+	if (reading == IN_PLACE)
 		reader.place = (char *)bpf_get_current_task_btf()->stack +
 			       (thread_size - reader.size);
-	} else if (reading == BY_CAST) {
+	else if (reading == BY_CAST)
 		reader.type = core_type_id(struct rb_node);
-	} else {
-		reader.state = memo_state_of(hook);
-		if (reader.state)
-			reader.size = reader.state->top * 8;
-	}
 	return reader;
 }
 
@@ -291,6 +283,7 @@ INLINE struct memo_reader memo_reader(u32 hook, u64 bottom, u64 after)
 INLINE u64 memo_read_as(struct memo_reader *reader, u64 at, u8 how)
 {
 	struct rb_node *word;
+	u64 copy = 0;
 
 	if (how == IN_PLACE)
 		return *(volatile u64 *)(reader->place + at);
@@ -298,7 +291,8 @@ INLINE u64 memo_read_as(struct memo_reader *reader, u64 at, u8 how)
 		word = bpf_rdonly_cast((void *)(reader->bottom + at), reader->type);
 		return *(volatile unsigned long *)&word->__rb_parent_color;
 	}
-	return reader->state ? memo_word(reader->state, at / 8) : 0;
+	/* What cannot be read is 0, which is no return address. */
+	return bpf_probe_read_kernel(&copy, sizeof(copy), (void *)(reader->bottom + at)) ? 0 : copy;
 }
 
 INLINE u64 memo_read(struct memo_reader *reader, u64 at)
@@ -309,7 +303,7 @@ INLINE u64 memo_read(struct memo_reader *reader, u64 at)
 		return memo_read_as(reader, at, IN_PLACE);
 	if (how == BY_CAST)
 		return memo_read_as(reader, at, BY_CAST);
-	return memo_read_as(reader, at, COPIED);
+	return memo_read_as(reader, at, ONE_BY_ONE);
 }
 
 /* Separates chains; that two have one key only costs a comparison. Of system calls the word 6
@@ -317,7 +311,7 @@ INLINE u64 memo_read(struct memo_reader *reader, u64 at)
  * them, tells them from exceptions. The size of the gap that system calls begin with is left out. */
 INLINE u64 memo_key(struct memo_reader *reader, u32 hook, u64 salt)
 {
-	u64 hash = hash_step(salt, hook | memo_epoch << 8 | reader->span >> 9 << 40);
+	u64 hash = hash_step(salt, hook | memo_epoch << 8 | reader->size >> 9 << 40);
 
 	hash = hash_step(hash, memo_read(reader, reader->size - stack_padding - 6 * 8));
 	return hash_step(hash, memo_read(reader, reader->size - stack_padding - 22 * 8));
@@ -361,18 +355,18 @@ INLINE int memo_same(struct memo_reader *reader, struct memo_chain *chain, u32 m
 {
 	u8 how = reading;
 
-	if (chain->size && chain->size != reader->span)
+	if (chain->size && chain->size != reader->size)
 		return 0;
 	if (how == IN_PLACE)
 		return memo_same_as(reader, chain, most, IN_PLACE);
 	if (how == BY_CAST)
 		return memo_same_as(reader, chain, most, BY_CAST);
-	return memo_same_as(reader, chain, most, COPIED);
+	return memo_same_as(reader, chain, most, ONE_BY_ONE);
 }
 
 /* The id of the stack if it is that of this chain, else 0. (A function that the verifier looks at
  * once.) */
-GLOBAL u32 memo_try(struct hot *hot, u32 hook, u32 set, u32 way, u32 tag)
+GLOBAL u32 memo_try(struct hot *hot, u32 set, u32 way, u32 tag)
 {
 	u64 at = way & (MEMO_WAYS - 1), size = memo_chain_size();
 	char *tags = memo_set_at(set);
@@ -387,7 +381,7 @@ GLOBAL u32 memo_try(struct hot *hot, u32 hook, u32 set, u32 way, u32 tag)
 		return 0;
 	asm volatile("%0 *= %1" : "+r"(at) : "r"(size));
 	chain = (struct memo_chain *)(tags + MEMO_TAGS + at);
-	reader = memo_reader(hook, hot->bottom, hot->after);
+	reader = memo_reader(hot->bottom, hot->after);
 	/* An interrupt's program may write it meanwhile: then it is not this chain. */
 	version = *(volatile u32 *)&chain->version;
 	id = *(volatile u32 *)&chain->stack_id;
@@ -409,7 +403,7 @@ GLOBAL u64 memo_key_of(struct hot *hot, u32 hook, u64 salt)
 
 	if (!hot)
 		return 0;
-	reader = memo_reader(hook, hot->bottom, hot->after);
+	reader = memo_reader(hot->bottom, hot->after);
 	return memo_key(&reader, hook, salt);
 }
 
@@ -421,7 +415,7 @@ INLINE u32 memo_recall(struct hot *hot, struct recent *recent, u32 hook, u64 sal
 	u64 key;
 
 	if (recent && recent->salt == salt && recent->epoch == epoch) {
-		id = memo_try(hot, hook, recent->set, recent->way, recent->tag);
+		id = memo_try(hot, recent->set, recent->way, recent->tag);
 		if (id)
 			return id;
 	}
@@ -435,7 +429,7 @@ INLINE u32 memo_recall(struct hot *hot, struct recent *recent, u32 hook, u64 sal
 	for (way = 0; way < MEMO_WAYS; way++) {
 		if (((volatile u32 *)tags)[way] != tag)
 			continue;
-		id = memo_try(hot, hook, set, way, tag);
+		id = memo_try(hot, set, way, tag);
 		if (!id)
 			continue;
 		if (recent) {
@@ -508,10 +502,9 @@ int measure_stack(u64 *context)
 	state->plain[1] = (u64)bpf_task_pt_regs(task);
 	barrier();
 	state->counters[0] = *(volatile u64 *)&state->plain[0];
-	if (reading != COPIED) { /* at a distance that the verifier does not know */
-		reader = memo_reader(0, state->counters[0], state->counters[0] + thread_size);
-		state->counters[2] = memo_read(&reader, state->counters[3] & 8);
-	}
+	/* at a distance that the verifier does not know */
+	reader = memo_reader(state->counters[0], state->counters[0] + thread_size);
+	state->counters[2] = memo_read(&reader, state->counters[3] & 8);
 	state->counters[1] = *(volatile u64 *)&state->plain[1];
 	return 0;
 }

@@ -321,8 +321,7 @@ GLOBAL int memo_remember(struct hot *hot, u32 hook, u32 stack_id)
 
 	if (!hot)
 		return 0;
-	if (reading != COPIED)
-		memo_copy(hook, hot->bottom, hot->after);
+	memo_copy(hook, hot->bottom, hot->after);
 	way = memo_way(set);
 	chain = memo_chain_at(set, way);
 	held = memo_tag_at(set, way);

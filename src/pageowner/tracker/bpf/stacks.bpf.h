@@ -139,8 +139,6 @@ INLINE u32 stack_id_of(void *context, struct cpu *cpu, struct task_struct *curre
 	if (memo && !memo_off && hook < MEMO_HOOKS) {
 		why = memo_look(hot, current, context);
 		if (!why) {
-			if (reading == COPIED)
-				memo_copy(hook, hot->bottom, hot->after);
 			if (hook == HOOK_ALLOC)
 				recent = &cpu->recent[(salt ^ salt >> 7) & (RECENT - 1)];
 			id = memo_recall(hot, recent, hook, salt);
