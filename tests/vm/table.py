@@ -84,10 +84,11 @@ def _tracked(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
         " ran. The loads of the guests take memory in one piece, too: a huge page of 1 GiB, and"
         " CMA on built kernels. The accounts close when the frames of all states are"
         " those that /proc/kpageflags knows. Events are lost that no program of ours was free"
-        " for: where the second program on allocations waits, it is attached at the first look, and"
-        " this job looks once, at its end; what was lost until then is untracked. Every recognised"
-        " stack was unwound too and compared (on arm64 none is recognised: each is unwound anyway)."
-        " Prices are instructions a page fault, see below."
+        " for: where the second programs wait, they are attached at the first look that finds them"
+        " needed, and this job looks once, at its end; what was lost until then is untracked, or a"
+        " record that outlived its page. Every recognised stack was unwound too and compared (on"
+        " arm64 none is recognised: each is unwound anyway). Prices are instructions a page fault,"
+        " see below."
         " Types of pageblocks are believed if they add up to /proc/pagetypeinfo.\n\n")
 
 
