@@ -8,7 +8,7 @@ import click
 
 from pageowner.cli import group
 from pageowner.cli.verb import Verb
-from pageowner.sort.options import USAGE
+from pageowner.page_owner_sort.options import USAGE
 
 __all__ = ["reference"]
 

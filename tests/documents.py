@@ -158,7 +158,7 @@ class Shell:
             f'"{TREE}/tests/shown.py"')
         for name, text in {
             "pageowner": f'exec "{sys.executable}" {shown} "$@"',
-            "page_owner_sort": f'exec "{sys.executable}" -m pageowner.sort.command "$@"',
+            "page_owner_sort": f'exec "{sys.executable}" -m pageowner.page_owner_sort.command "$@"',
             "sudo": 'exec "$@"',
             "kill": 'kill "$@"',  # the shell's own: a bare Debian has no other for sudo to run
             "run-the-tests": "exec true",

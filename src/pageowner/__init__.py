@@ -21,22 +21,31 @@ if TYPE_CHECKING:
 
     from pageowner.analysis.diff import Difference
     from pageowner.analysis.filters import Filter
+    from pageowner.analysis.leaks import Leaks
+    from pageowner.analysis.query import Answer
     from pageowner.api.diff import diff
     from pageowner.api.export import export
     from pageowner.api.flame import FlameGraph, flame
     from pageowner.api.frag import Blocking, Fragmentation, frag
+    from pageowner.api.leaks import leaks
     from pageowner.api.map import Map, map
+    from pageowner.api.query import query
+    from pageowner.api.record import Recorded, record
     from pageowner.api.tracking import status
+    from pageowner.api.watch import LiveOwners, watch
+    from pageowner.api.who import Frames, who
     from pageowner.model.snapshot import Metadata, Snapshot
+    from pageowner.page_owner_sort.sorting import sort
     from pageowner.sources.source import Moment, read
     from pageowner.tracker.control import Options, Status, off, on
     from pageowner.tracker.doctor import Finding, doctor
     from pageowner.tracker.read.capture import capture
 
-__all__ = ["Blocking", "Difference", "Filter", "Finding", "FlameGraph", "Fragmentation", "Map",
-           "Metadata", "Moment", "Options", "PageownerError", "Snapshot", "Status", "UsageError",
-           "__version__", "capture", "diff", "doctor", "export", "flame", "frag", "map", "off",
-           "on", "read", "status"]
+__all__ = ["Answer", "Blocking", "Difference", "Filter", "Finding", "FlameGraph", "Fragmentation",
+           "Frames", "Leaks", "LiveOwners", "Map", "Metadata", "Moment", "Options",
+           "PageownerError", "Recorded", "Snapshot", "Status", "UsageError", "__version__",
+           "capture", "diff", "doctor", "export", "flame", "frag", "leaks", "map", "off", "on",
+           "query", "read", "record", "sort", "status", "watch", "who"]
 
 __version__ = "0.1.0"
 
@@ -48,9 +57,17 @@ _HOMES = {
         "api.export": ("export",),
         "api.flame": ("FlameGraph", "flame"),
         "api.frag": ("Blocking", "Fragmentation", "frag"),
+        "analysis.leaks": ("Leaks",),
+        "analysis.query": ("Answer",),
+        "api.leaks": ("leaks",),
         "api.map": ("Map", "map"),
+        "api.query": ("query",),
+        "api.record": ("Recorded", "record"),
+        "api.watch": ("LiveOwners", "watch"),
+        "api.who": ("Frames", "who"),
         "api.tracking": ("status",),
         "model.snapshot": ("Metadata", "Snapshot"),
+        "page_owner_sort.sorting": ("sort",),
         "sources.source": ("Moment", "read"),
         "tracker.control": ("Options", "Status", "off", "on"),
         "tracker.doctor": ("Finding", "doctor"),

@@ -1,9 +1,9 @@
 """Where the commands begin: Ctrl-C ends them without a word from the first line of ours on.
 
 What is imported takes a tenth of a second, and Python says of an interrupt in there where it was.
-Until `pageowner.cli.main` or `pageowner.sort.command.main` is at work, which clears up before it
-ends, an interrupt ends the process at once: there is nothing to clear up yet. The commands (bin/)
-begin with that, before anything of the package is imported.
+Until `pageowner.cli.main` or `pageowner.page_owner_sort.command.main` is at work, which clears up
+before it ends, an interrupt ends the process at once: there is nothing to clear up yet. The
+commands (bin/) begin with that, before anything of the package is imported.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def pageowner() -> int:
 
 def page_owner_sort() -> int:
     """The command ``page_owner_sort``; the exit status."""
-    from pageowner.sort.command import main
+    from pageowner.page_owner_sort.command import main
 
     return main()
 

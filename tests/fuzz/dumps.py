@@ -25,7 +25,7 @@ import pageowner
 from pageowner import PageownerError
 from pageowner.analysis.owners_from_counts import owners
 from pageowner.model.counts import Counted
-from pageowner.sort import command
+from pageowner.page_owner_sort import command
 from pageowner.sources import page_owner, page_owner_stacks
 from pageowner.sources.opening import Opened
 from pageowner.sources.page_owner_grammar import parse_header

@@ -33,7 +33,7 @@ from stage import BPFFS, NOBODY, PINS, bpffs, ours, state, victims
 import pageowner
 from pageowner.cli import main
 from pageowner.errors import PageownerError
-from pageowner.sort.command import main as sort
+from pageowner.page_owner_sort.command import main as sort
 from pageowner.storage.recording import Recorder, owned_folder
 from pageowner.tracker import control
 from pageowner.tracker.load import pins

@@ -170,7 +170,8 @@ def test_help_and_version_are_no_errors(cli: Cli) -> None:
 
 @pytest.mark.parametrize("words", [["-m", "pageowner", "--help"],
                                    ["-m", "pageowner", "report", "--help"],
-                                   ["-m", "pageowner.sort.command", "/dev/null", "/dev/null"]])
+                                   ["-m", "pageowner.page_owner_sort.command", "/dev/null",
+                                    "/dev/null"]])
 def test_help_and_sorting_wait_for_no_heavy_import(words: list[str]) -> None:
     done = subprocess.run([sys.executable, "-X", "importtime", *words], capture_output=True)
     imported = {line.split(b"|")[-1].strip().split(b".")[0] for line in done.stderr.splitlines()

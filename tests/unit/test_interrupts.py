@@ -22,7 +22,7 @@ real, count = builtins.__import__, 0
 
 def imported(*words, **named):
     global count
-    began = {"pageowner.cli", "pageowner.sort.command"} & set(sys.modules)
+    began = {"pageowner.cli", "pageowner.page_owner_sort.command"} & set(sys.modules)
     if began or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         count += 1
         if count == at:
@@ -43,7 +43,7 @@ def test_an_interrupt_among_the_imports_ends_in_silence(at: int, some_records: P
 
 @pytest.mark.parametrize("at", [1, 2, 3, 5, 8])
 def test_so_does_one_in_page_owner_sort(at: int, some_records: Path, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", _INTERRUPTED, "pageowner.sort.command",
+    done = subprocess.run([sys.executable, "-c", _INTERRUPTED, "pageowner.page_owner_sort.command",
                            str(at), some_records, tmp_path / "out"], capture_output=True,
                           check=False)
     assert (done.returncode, done.stderr.strip()) == (130, b"")
@@ -102,7 +102,8 @@ def _stopped_at_work(process: subprocess.Popen[bytes]) -> list[int]:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one CPU: no other process reads")
-@pytest.mark.parametrize("words", [["pageowner", "save", "OUT"], ["pageowner.sort.command"]])
+@pytest.mark.parametrize("words", [["pageowner", "save", "OUT"],
+                                   ["pageowner.page_owner_sort.command"]])
 def test_no_worker_outlives_a_command_that_is_killed(
         words: list[str], dump_text: Path, tmp_path: Path) -> None:
     module, *rest = words

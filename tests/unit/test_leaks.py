@@ -382,7 +382,7 @@ def test_what_cannot_be_asked_is_said_in_a_line(cli: Callable[..., tuple[int, by
 
 
 def test_slow_looks_are_awaited_until_there_are_enough_for_a_trend() -> None:
-    from pageowner.cli.leaks import watch_for
+    from pageowner.api.leaks import watch_for
 
     watched = Watch("stack", S)
     series = iter(Machine().series())
@@ -443,8 +443,8 @@ def test_ctrl_c_in_the_midst_of_a_look_leaves_the_others_whole(
 
 def test_only_ctrl_c_gives_a_result() -> None:
     """SIGTERM and SIGHUP end leaks as they end all else."""
+    from pageowner.api.leaks import watch_for
     from pageowner.cli import _Ended
-    from pageowner.cli.leaks import watch_for
 
     def look() -> Any:
         raise _Ended(signal.SIGTERM)
@@ -454,7 +454,7 @@ def test_only_ctrl_c_gives_a_result() -> None:
 
 
 def test_ctrl_c_gives_the_result_so_far() -> None:
-    from pageowner.cli.leaks import watch_for
+    from pageowner.api.leaks import watch_for
 
     machine = Machine()
     machine.add(LEAK, np.arange(-30, 60, 0.1), 1e9)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pageowner.errors import PageownerError
-from pageowner.sort.command import main as sort
+from pageowner.page_owner_sort.command import main as sort
 from pageowner.storage.whole_file import whole_file
 from pageowner.system.safe_path import find
 
@@ -75,8 +75,9 @@ def test_a_link_of_another_user_is_not_followed(
 
 def _run(writer: str, out: Path, dump: Path, cli: Cli) -> tuple[int, str]:
     if writer == "sort":
-        done = subprocess.run([sys.executable, "-m", "pageowner.sort.command", dump, out],
-                              capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-m", "pageowner.page_owner_sort.command", dump, out],
+            capture_output=True, text=True, check=False, timeout=60)
         return done.returncode, done.stderr
     ended = cli(*(dump if word == "DUMP" else out if word == "OUT" else word
                   for word in WRITERS[writer]))
@@ -129,7 +130,7 @@ def test_what_another_user_put_there_is_not_written(
 
 
 def _bounded(writer: str, out: Path, dump: Path) -> tuple[int, str]:
-    words = (["-m", "pageowner.sort.command", dump, out] if writer == "sort" else
+    words = (["-m", "pageowner.page_owner_sort.command", dump, out] if writer == "sort" else
              ["-m", "pageowner", *(dump if word == "DUMP" else out if word == "OUT" else word
                                    for word in WRITERS[writer])])
     with subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True) as process:

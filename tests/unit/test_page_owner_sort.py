@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pageowner.sort.command import main
+from pageowner.page_owner_sort.command import main
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 GOLDEN = DATA / "page_owner_sort"
@@ -79,7 +79,7 @@ def test_the_expected_outputs_say_something() -> None:
 def test_many_workers_count_as_one(
     dumps: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from pageowner.sort import workers
+    from pageowner.page_owner_sort import workers
 
     monkeypatch.setattr(workers, "_PART", 1 << 18)
     monkeypatch.setattr(workers, "_processors", lambda: 5)
@@ -91,7 +91,7 @@ def test_many_workers_count_as_one(
 
 
 def test_chunks_of_any_size_count_as_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from pageowner.sort import reading
+    from pageowner.page_owner_sort import reading
 
     for size in (64, 700, 4097, 65536):
         monkeypatch.setattr(reading, "CHUNK", size)
@@ -301,8 +301,8 @@ def test_what_is_known_at_sight_is_what_the_exact_rules_say(
 ) -> None:
     # on harmed records, those of hostile names among them: each block read by the exact rules
     # against kinds known from others, chunks of any size, several workers
-    from pageowner.sort import reading, workers
-    from pageowner.sort.counting import Tally
+    from pageowner.page_owner_sort import reading, workers
+    from pageowner.page_owner_sort.counting import Tally
 
     rng = random.Random(seed)
     some = rng.choices(records(rng.choice(["6.12", "6.1"]))[::997], k=rng.randint(1, 40))

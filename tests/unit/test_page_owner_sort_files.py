@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from pageowner.sort.command import main
+from pageowner.page_owner_sort.command import main
 
 SAMPLE = Path(__file__).resolve().parent.parent / "data/6.1-sample/page_owner.txt.xz"
-COMMAND = [sys.executable, "-m", "pageowner.sort.command"]
+COMMAND = [sys.executable, "-m", "pageowner.page_owner_sort.command"]
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +214,7 @@ def test_too_little_memory_is_said_in_one_line(tmp_path: Path) -> None:
     source = tmp_path / "line"
     with source.open("wb") as file:
         file.truncate(1 << 27)
-    code = ("import resource, sys; from pageowner.sort.command import main\n"
+    code = ("import resource, sys; from pageowner.page_owner_sort.command import main\n"
             "resource.setrlimit(resource.RLIMIT_AS, (1 << 27, 1 << 27))\n"
             "sys.exit(main(['-', 'out']))")
     with source.open("rb") as file:
@@ -229,7 +229,7 @@ def test_too_little_memory_is_said_in_one_line(tmp_path: Path) -> None:
 def test_a_worker_that_dies_is_said(
     plain: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pageowner.sort import workers
+    from pageowner.page_owner_sort import workers
 
     def die(*_: object, **__: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -304,7 +304,7 @@ def test_debug_says_what_was_read(plain: Path, text: bytes,
 
 
 def test_only_the_standard_library_is_imported(plain: Path) -> None:
-    code = ("import sys; from pageowner.sort.command import main; "
+    code = ("import sys; from pageowner.page_owner_sort.command import main; "
             "main(sys.argv[1:]); print(*sys.modules)")
     made = subprocess.run([sys.executable, "-c", code, plain, plain.parent / "out"],
                           capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pageowner.sort.command import main
+from pageowner.page_owner_sort.command import main
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -117,7 +117,7 @@ def test_random_records_with_random_options(seed: int, tmp_path: Path) -> None:
 def test_random_blocks_of_other_formats(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pageowner.sort import reading, workers
+    from pageowner.page_owner_sort import reading, workers
 
     rng = random.Random(1000 + seed)
     some = rng.choices(records(rng.choice(["6.12", "6.1"])), k=rng.randint(0, 60))

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["KINDS", "LEAST_SAMPLES", "RECLAIMABLE", "Rows", "Watch",
-           "available_pages", "of_snapshots", "programs", "rows_of", "settling_ns"]
+__all__ = ["KINDS", "LEAST_SAMPLES", "RECLAIMABLE", "Leaks", "Rows", "Watch",
+           "Watched", "available_pages", "of_snapshots", "programs", "rows_of", "settling_ns"]
 
 KINDS = ("leak", "reclaimable", "grows")
 """What a growing owner is: it leaks; so would it, but the kernel can take the pages back (page
@@ -51,6 +51,33 @@ _P = 0.05
 _SURVIVAL = 0.6
 _STEADY = 0.9
 _EVEN = 0.25
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was looked at: ``looks`` in ``seconds``, ``owners`` by ``by``; ``page_size`` in bytes,
+    ``available`` pages of memory at last (None: unknown)."""
+
+    name: str
+    seconds: float
+    looks: int
+    owners: int
+    by: Sequence[str]
+    page_size: int
+    available: int | None = None
+    untracked: dict[str, int] | None = None
+    commands: dict[int, str] | None = None
+    """Command lines of processes that run yet, by tgid."""
+    room: str = "available"
+    """What ``available`` is: MemAvailable, or of a snapshot what it knows."""
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """``owners``: the table of `Watch.leaks`, in pages and pages per hour; what was looked at."""
+
+    owners: pa.Table
+    watched: Watched
 
 
 class Rows(NamedTuple):

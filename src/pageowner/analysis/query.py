@@ -57,8 +57,8 @@ def _memory() -> dict[str, str]:
 
 
 class Answer:
-    """``columns``: the names, told apart where SQL gave two the same; `rows` gives the rows once,
-    as tuples of Python's values."""
+    """``columns``: the names, told apart where SQL gave two the same; `rows` or `table`
+    give the rows, once."""
 
     def __init__(self, connection: Any, sql: str) -> None:
         self._connection = connection
@@ -72,6 +72,11 @@ class Answer:
             if not batch:
                 return
             yield from batch
+
+    def table(self) -> pa.Table:
+        """All rows at once, with the types that SQL gave them. Raises what `rows` raises."""
+        found: pa.Table = self._wait_for(self._connection.fetch_arrow_table)
+        return found.rename_columns(self.columns)
 
     def _wait_for(self, work: Callable[[], Any]) -> Any:
         """What ``work`` returns. Ctrl-C and SIGTERM end it: a call into DuckDB lets no signal

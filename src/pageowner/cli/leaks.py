@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,20 +11,13 @@ from pageowner.cli import complete
 from pageowner.cli.messages import say
 from pageowner.cli.options import as_json, filters, load
 from pageowner.cli.verb import verb
-from pageowner.errors import PageownerError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from pageowner.analysis.filters import Filter
-    from pageowner.analysis.leaks import Rows, Watch
-    from pageowner.model.snapshot import Snapshot
-    from pageowner.report.leaks_view import Watched
 
-__all__ = ["command", "watch_for"]
+__all__ = ["command"]
 
 _TOP = 10
-_COMMAND = 120  # bytes of a command line
 
 _EXAMPLES = (
     ("pageowner leaks", "watch this machine for a minute"),
@@ -60,162 +50,49 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str, b
 
     At least four snapshots of one boot make a series; two are compared by 'pageowner diff'.
     """
+    # before what is heavy is imported, and the sources are read
     from pageowner.analysis.filters import duration_ns, key_names, size_bytes
 
-    names = key_names(by)
-    length, step = duration_ns(window), duration_ns(every)
-    min_bytes = size_bytes(least)
-    if sources:
-        watch, watched = _saved(sources, chosen, names)
-    else:
-        watch, watched = _live(chosen, names, length, step)
-    rows = watch.leaks(max(min_bytes // watched.page_size, 1)).to_pylist()
+    names, length = key_names(by), duration_ns(window)
+    duration_ns(every)
+    size_bytes(least)
+    from pageowner.api.leaks import leaks
+
+    with _Progress(length) as progress:
+        found = leaks(*sources, by=names, window=window, every=every, least=least, where=chosen,
+                      read=load, progress=progress.show)
+    rows = found.owners.to_pylist()
     from pageowner.report import leaks_view
     from pageowner.report.terminal import paper
 
     if as_json:
         import json
 
-        print(json.dumps(leaks_view.to_json(rows, watched), indent=1))
+        print(json.dumps(leaks_view.to_json(rows, found.watched), indent=1))
     else:
-        leaks_view.draw(rows, watched, top, full, paper())
-
-
-def _saved(sources: tuple[str, ...], chosen: Filter,
-           names: list[str]) -> tuple[Watch, Watched]:
-    from pageowner.analysis.leaks import LEAST_SAMPLES, available_pages, of_snapshots
-    from pageowner.analysis.select import newest_ns
-    from pageowner.analysis.shorten import shortened
-    from pageowner.report.leaks_view import Watched
-    from pageowner.storage import series
-
-    if any(name == "-" or (os.path.exists(name) and not os.path.isfile(name)
-                           and not os.path.isdir(name)) for name in sources):
-        raise UsageError("a series is of files and folders; standard input and pipes can be read"
-                         " once")
-    parts = [series.last_boot(Path(name)) if os.path.isdir(name) else name for name in sources]
-    for name, part in zip(sources, parts, strict=True):
-        if not part:
-            raise PageownerError(f"{name}: is a folder without captures, which 'pageowner record'"
-                                 " makes; name a dump or a snapshot")
-    number = sum(1 if isinstance(part, str) else len(part) for part in parts)
-    if number < LEAST_SAMPLES:
-        raise UsageError(f"a trend takes at least {LEAST_SAMPLES} snapshots of one boot, here"
-                         f" {'is' if number == 1 else 'are'} {number}; two are compared by:"
-                         " pageowner diff A B")
-    last: list[Snapshot] = []
-
-    def each() -> Iterator[Snapshot]:
-        for part in parts:
-            for snapshot in [load(part)] if isinstance(part, str) else series.each(part):
-                last[:] = [shortened(snapshot.where(chosen) if chosen else snapshot)]
-                yield last[0]
-
-    def clock(part: str | list[Path], place: int) -> int:
-        return newest_ns(load(part) if isinstance(part, str) else series.read(part[place]))
-
-    # How long they span decides what is settled: the ends are read twice.
-    watch: Watch = of_snapshots(each(), names, max(clock(parts[-1], -1) - clock(parts[0], 0), 0))
-    meta = last[0].meta
-    return watch, Watched(
-        meta.host or sources[-1], (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
-        watch.owners, names, meta.page_size, None if chosen else available_pages(last[0]),
-        room="free or page cache")
-
-
-def _live(chosen: Filter, names: list[str], length: int, step: int) -> tuple[Watch, Watched]:
-    import socket
-
-    from pageowner.analysis.leaks import LEAST_SAMPLES, Watch, rows_of, settling_ns
-    from pageowner.analysis.live_rows import rows_of_looks, told_by_records, untracked_by_kind
-    from pageowner.kernel import zones
-    from pageowner.report.leaks_view import Watched
-    from pageowner.report.text import age, count_of
-    from pageowner.tracker.read.capture import capture
-    from pageowner.tracker.read.maps import open_store
-    from pageowner.tracker.read.watch import Sampler, capture_others
-
-    if step <= 0 or length < step * (LEAST_SAMPLES - 1):
-        raise UsageError(f"--every must be more than 0 and --for at least"
-                         f" {LEAST_SAMPLES - 1} times that, here {age(step * (LEAST_SAMPLES - 1))}:"
-                         f" a trend takes {LEAST_SAMPLES} looks")
-    def of_capture() -> tuple[int, Rows, dict[str, int]]:
-        """Keys and filters that records alone do not answer take a whole capture; untracked pages
-        are rows of it."""
-        snapshot = capture_others()
-        assert snapshot.meta.clock_ns is not None
-        return snapshot.meta.clock_ns, rows_of(snapshot.where(chosen), names), {}
-
-    with open_store() as store:
-        cheap = not chosen and told_by_records(names)
-        look = rows_of_looks(Sampler(store, names).look, names) if cheap else of_capture
-        watch = Watch(names, settling_ns(length))
-        watch_for(watch, look, length, step)
-        if len(watch.times) < LEAST_SAMPLES:
-            raise PageownerError(f"stopped after {count_of(len(watch.times), 'look')}; a trend"
-                                 f" takes at least {LEAST_SAMPLES}")
-        store.check_on()
-        found = watch.leaks(1)
-        told = [note for note, kind in zip(found["note"].to_pylist(), found["kind"].to_pylist(),
-                                           strict=True) if kind == "leak" and note]
-        by_kind = untracked_by_kind(capture(store)) if told else None
-        tgids = {task["tgid"] for tasks in found["tasks"].to_pylist() for task in tasks}
-        commands = {tgid: said for tgid in tgids - {None, 0} if (said := _command_line(tgid))}
-    page_size = os.sysconf("SC_PAGE_SIZE")
-    return watch, Watched(
-        socket.gethostname(), (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
-        watch.owners, names, page_size,
-        zones.meminfo_pages(zones.read_text("/proc/meminfo"), "MemAvailable", page_size), by_kind,
-        commands)
-
-
-def _command_line(tgid: int) -> str:
-    """Of a process that runs yet; empty for others, and for kernel threads."""
-    try:
-        words = Path(f"/proc/{tgid}/cmdline").read_bytes()[:_COMMAND]
-    except OSError:
-        return ""
-    return words.replace(b"\0", b" ").decode(errors="replace").strip()
-
-
-def watch_for(watch: Watch, look: Callable[[], tuple[int, Rows, dict[str, int]]], length: int,
-              step: int) -> bool:
-    """Look every ``step`` ns for ``length`` ns, or longer where looks are so slow that there are
-    too few for a trend by then; whether Ctrl-C ended it."""
-    from pageowner.analysis.leaks import LEAST_SAMPLES
-
-    began = time.monotonic_ns()
-    with _Progress(length) as progress:
-        try:
-            number = 0
-            while True:
-                now, rows, others = look()
-                watch.add(now, rows, others)
-                progress.show(time.monotonic_ns() - began, len(watch.times))
-                number += 1
-                # looks that take longer than a step leave some out
-                while (left := began + number * step - time.monotonic_ns()) < 0:
-                    number += 1
-                if number * step > length and len(watch.times) >= LEAST_SAMPLES:
-                    return False
-                while left > 0:
-                    time.sleep(min(left / 1e9, 1))
-                    progress.show(time.monotonic_ns() - began, len(watch.times))
-                    left = began + number * step - time.monotonic_ns()
-        except KeyboardInterrupt as error:
-            if type(error) is not KeyboardInterrupt:
-                raise  # SIGTERM or SIGHUP
-            return True
+        leaks_view.draw(rows, found.watched, top, full, paper())
 
 
 class _Progress:
-    """A bar on stderr if a person sees it, else one line."""
+    """A bar on stderr if a person sees it, else one line; from when it is first shown."""
 
     def __init__(self, length: int) -> None:
         self._length = length
+        self._begun = False
         self._bar: Any = None
 
     def __enter__(self) -> _Progress:
+        return self
+
+    def show(self, done: int, looks: int) -> None:
+        """Draw how far it is: ns since the beginning, and looks."""
+        if not self._begun:
+            self._begun = True
+            self._begin()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=min(done, self._length), looks=looks)
+
+    def _begin(self) -> None:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -229,12 +106,6 @@ class _Progress:
             from pageowner.report.text import age
 
             say(f"watching for {age(self._length)}")
-        return self
-
-    def show(self, done: int, looks: int) -> None:
-        """Draw how far it is."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=min(done, self._length), looks=looks)
 
     def __exit__(self, *_: Any) -> None:
         if self._bar is not None:

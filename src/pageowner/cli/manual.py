@@ -89,7 +89,7 @@ def _verb(name: str) -> str:
 
 
 def _sort() -> str:
-    from pageowner.sort.options import USAGE
+    from pageowner.page_owner_sort.options import USAGE
 
     return (_head("page_owner_sort", "sort and group the text of the kernel's page_owner")
             + ".SH SYNOPSIS\n" + _line([("B", "page_owner_sort"), ("", "[OPTIONS]"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -58,11 +56,9 @@ def command(sql: str | None, sources: tuple[str, ...], columns: bool, top: int |
         raise click.UsageError("--top is for the table, and not with --all; in SQL it is LIMIT")
     if sources.count("-") > 1:
         raise click.UsageError("standard input can be read once")
-    from pageowner.analysis.query import check, query
+    from pageowner.api.query import query
 
-    check(sql)  # before the sources are read, which may take a while
-    names = _names(list(sources) or [None])
-    answer = query(sql, {name: load(source) for name, source in names})
+    answer = query(sql, *sources, read=load)
     from pageowner.report import query_rows
     from pageowner.report.terminal import is_terminal, paper
 
@@ -79,23 +75,6 @@ def command(sql: str | None, sources: tuple[str, ...], columns: bool, top: int |
 def _write(parts: Iterator[str]) -> None:
     for part in parts:
         sys.stdout.write(part)
-
-
-def _names(sources: list[str] | list[None]) -> list[tuple[str, str | None]]:
-    """A table's name for each source: of its file, without what tells the kind; told apart by a
-    number where two are the same, as SQL sees them."""
-    found: dict[str, str | None] = {}
-    taken = {"pages"}
-    for source in sources:
-        stem = "live" if source is None else "stdin" if source == "-" else re.sub(
-            r"(\.(parquet|txt|gz|xz|zst))+$", "", os.path.basename(source.rstrip("/"))) or "source"
-        stem = stem.encode(errors="backslashreplace").decode()
-        number, name = 2, stem
-        while name.lower() in taken:
-            name, number = f"{stem}_{number}", number + 1
-        taken.add(name.lower())
-        found[name] = source
-    return list(found.items())
 
 
 def _list_columns() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -11,7 +10,6 @@ import click
 from pageowner.cli import complete
 from pageowner.cli.messages import say, written
 from pageowner.cli.verb import verb
-from pageowner.errors import PageownerError, UsageError
 
 __all__ = ["command"]
 
@@ -37,35 +35,12 @@ def command(folder: Path, every: str, keep: str, count: int | None) -> None:
     What changed little takes little room. A full disk, or an end by force, loses no capture but the
     one that is being written.
     """
-    from pageowner.analysis.filters import duration_ns
+    from pageowner.api.record import record
 
-    step, kept = duration_ns(every) / 1e9, duration_ns(keep) / 1e9
-    if step < 1 or kept < step:
-        raise UsageError("--every must be a second at least, and --keep no shorter than --every")
-    from pageowner.sources.source import read
-    from pageowner.storage.recording import Recorder, owned_folder
-
-    with owned_folder(folder) as handle:
-        recorder = Recorder(folder, step, kept, handle)
-        number, due = 0, time.monotonic()
-        while True:
-            try:
-                path = recorder.add(read())
-            except (PageownerError, OSError, MemoryError) as error:
-                # OSError: tracking was turned off and on while it was read
-                if number == 0:
-                    raise  # wrong from the beginning: tracking is off, or the folder is not ours
-                why = str(error) or "out of memory"
-                say(f"this capture is lost: {why}")
-            else:
-                if sys.stderr.isatty():
-                    written(str(path))
-            try:
-                recorder.forget()
-            except (PageownerError, OSError) as error:
-                say(f"old captures stay: {error}")
-            number += 1
-            if count is not None and number >= count:
-                return
-            due = max(due + step, time.monotonic() - step)
-            time.sleep(max(due - time.monotonic(), 0))
+    for capture in record(folder, every=every, keep=keep, count=count):
+        if capture.path is None:
+            say(f"this capture is lost: {capture.lost}")
+        elif sys.stderr.isatty():
+            written(str(capture.path))
+        if capture.stays:
+            say(f"old captures stay: {capture.stays}")

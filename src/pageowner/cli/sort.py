@@ -12,6 +12,6 @@ __all__ = ["command"]
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def command(words: tuple[str, ...]) -> None:
     """Drop-in for the kernel's page_owner_sort: same options, same output."""
-    from pageowner.sort.command import main
+    from pageowner.page_owner_sort.command import main
 
     raise click.exceptions.Exit(main(list(words)))

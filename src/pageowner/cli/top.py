@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_LEAST_NS = 200 * 10**6
-
 _EXAMPLES = (
     ("pageowner top", "by stack, most memory first"),
     ("pageowner top --by comm --every 1", "by task, each second"),
@@ -41,27 +39,15 @@ def command(chosen: Filter, every: str, by: str) -> None:
 
     Keys: q quit, ? help, / filter, g s t u m group, o order, enter unfold.
     """
-    from pageowner.analysis.filters import duration_ns
+    from pageowner.api.watch import asked, live_counts
 
-    step = duration_ns(every)
-    if step < _LEAST_NS:
-        raise UsageError(f"--every {every}: not more often than every 0.2 seconds")
-    if chosen.state is not None:
-        raise UsageError("top shows pages that have an owner, and sums the others up; by state:"
-                         " pageowner report --by state")
-    from pageowner.analysis.live import Live, Question
-
-    model = Live(by, Question(chosen))
+    model, step = asked(by, every, chosen)
     # The screen library writes to standard error.
     if not all(file is not None and file.isatty() for file in (
             sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("top draws on a terminal; for a file or a pipe there is: pageowner report"
                          " (and pageowner leaks for what grows)")
-    from pageowner.tracker.read.live_counts import Tally
-    from pageowner.tracker.read.maps import open_store
-
-    with open_store() as store:
-        tally = Tally(store)
+    with live_counts() as tally:
         from pageowner.report.top_view import TopApp
 
         app = TopApp(tally.look, lambda: tally.health, model, step / 1e9, socket.gethostname(),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,22 +11,12 @@ import click
 from pageowner.cli import complete
 from pageowner.cli.options import as_json, at_time, load
 from pageowner.cli.verb import verb
-from pageowner.kernel.limits import PFN_BITS
+from pageowner.errors import UsageError
 
 if TYPE_CHECKING:
-    from pageowner.model.snapshot import Snapshot
-    from pageowner.tracker.read.last_free import LastFree
+    from pageowner.api.who import Frames
 
 __all__ = ["command"]
-
-_KERNELS_RANGE = re.compile(r"\[([0-9a-f]+),\s*([0-9a-f]+)\)")
-"""As the kernel's log has them, hexadecimal, the second one not included: mm/page_alloc.c,
-``alloc_contig_range: [%lx, %lx) PFNs busy``."""
-
-
-_AT_ONCE = 16
-"""Up to so many frames are looked at one by one."""
-
 
 class _Frames(click.ParamType[tuple[int, int]]):
     """A page frame number, decimal or 0x hexadecimal, or a range of them: as (first, last)."""
@@ -34,23 +25,12 @@ class _Frames(click.ParamType[tuple[int, int]]):
 
     def convert(self, value: Any, param: click.Parameter | None,
                 ctx: click.Context | None) -> tuple[int, int]:
-        text = str(value)
+        from pageowner.api.who import frames_of
+
         try:
-            if kernels := _KERNELS_RANGE.fullmatch(text):
-                first, last = int(kernels[1], 16), int(kernels[2], 16) - 1
-            else:
-                words = text.split("-") if text.count("-") == 1 and text[0] != "-" else [text]
-                first, last = int(words[0], 0), int(words[-1], 0)
-            if first < 0:
-                raise ValueError
-        except ValueError:
-            self.fail(f"{text!r} is not a page frame number or a range of them; write 1234, 0x4d2,"
-                      " 0x1000-0x1fff or '[1000, 2000)'", param, ctx)
-        if last < first:
-            self.fail(f"{text!r} ends before it begins", param, ctx)
-        if last >> PFN_BITS:
-            self.fail(f"{text} is beyond the page frames that a machine can have", param, ctx)
-        return first, last
+            return frames_of(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 class _Address(click.ParamType[int]):
@@ -115,117 +95,45 @@ def command(frames: tuple[tuple[int, int], ...], phys: tuple[int, ...],
         raise click.UsageError("name a page frame, --phys or --virt")
     if virt and source is not None:
         raise click.UsageError("--virt asks this machine, -s something else; use one of them")
-    from pageowner.kernel.pagemap import frame_of
+    from pageowner.api.who import who
 
-    wanted = [*frames, *((pfn, pfn) for pfn in (frame_of(*one) for one in virt))]
-    if source is None and _at_once(wanted, phys, as_json):
-        return
-    snapshot = _read(source, wanted, phys)
-    wanted += [(pfn, pfn) for pfn in (one // snapshot.meta.page_size for one in phys)]
-    single = [first for first, last in wanted if first == last]
-    rows = {pfn: _rows(snapshot, pfn, pfn) for pfn in single}
-    # Of a block it is known when the one that began at its first page was freed.
-    heads = {pfn: rows[pfn][0]["pfn"] if rows[pfn] else pfn for pfn in single}
-    freed = _freed(set(heads.values())) if (
-        single and snapshot.meta.kind == "tracker" and not source) else {}
+    # what is shown has an end, which is put to the rows that are
+    found = [replace(one, blocks=[_short(row) for row in one.blocks]) for one in who(
+        *frames, phys=phys, virt=virt, source=source, read=partial(load, whole=True))]
     if as_json:
         import json
 
         from pageowner.report import page_view, range_view
 
         print(json.dumps([
-            page_view.to_json(first, rows[first], freed.get(heads[first])) if first == last
-            else range_view.to_json(first, last, _rows(snapshot, first, last))
-            for first, last in wanted], indent=1))
+            page_view.to_json(one.first, one.blocks, one.last_free) if one.is_single
+            else range_view.to_json(one.first, one.last, one.blocks)
+            for one in found], indent=1))
     else:
-        _draw(snapshot, wanted, rows, heads, freed, top)
-    if not all(rows[pfn] or heads[pfn] in freed for pfn in single):
+        _draw(found, top)
+    if not all(one.blocks or one.last_free for one in found if one.is_single):
         raise click.exceptions.Exit(1)
 
 
-def _at_once(frames: list[tuple[int, int]], phys: tuple[int, ...], as_json: bool) -> bool:
-    """Answer for single frames of this machine without a capture, if none is in doubt: without
-    NumPy and Arrow, whose imports take longer than all of this."""
-    from pageowner.sources.source import is_tracking
-
-    if len(frames) + len(phys) > _AT_ONCE or any(first != last for first, last in frames) or (
-            not is_tracking()):
-        return False
-    import mmap
-
-    from pageowner.model.columns import SAVED
-    from pageowner.tracker.read import single
-
-    pfns = [first for first, _ in frames] + [one // mmap.PAGESIZE for one in phys]
-    answers = single.look(pfns, SAVED)
-    if answers is None:
-        return False
+def _short(row: dict[str, Any]) -> dict[str, Any]:
     from pageowner.analysis.shorten import short
-    from pageowner.report import page_view
 
-    rows = [[] if one.row is None else [
-        {name: short(value, name == "stack") if isinstance(value, str) else value
-         for name, value in one.row.items()}] for one in answers]
-    if as_json:
-        import json
-
-        print(json.dumps([page_view.to_json(pfn, row, one.freed) for pfn, row, one in zip(
-            pfns, rows, answers, strict=True)], indent=1))
-    else:
-        from pageowner.report.terminal import paper
-
-        sheet = paper()
-        for place, (pfn, row, one) in enumerate(zip(pfns, rows, answers, strict=True)):
-            if place:
-                sheet.line()
-            page_view.draw(pfn, row, one.meta, one.meta.clock_ns or 0, sheet, one.freed)
-    if not all(row or one.freed for row, one in zip(rows, answers, strict=True)):
-        raise click.exceptions.Exit(1)
-    return True
+    return {name: short(value, name in ("stack", "notes")) if isinstance(value, str) else value
+            for name, value in row.items()}
 
 
-def _draw(snapshot: Snapshot, wanted: list[tuple[int, int]], rows: dict[int, list[dict[str, Any]]],
-          heads: dict[int, int], freed: dict[int, LastFree], top: int) -> None:
-    from pageowner.analysis.select import newest_ns
-    from pageowner.report import page_view, range_view
+def _draw(found: list[Frames], top: int) -> None:
     from pageowner.report.terminal import paper
 
     sheet = paper()
-    for place, (first, last) in enumerate(wanted):
+    for place, one in enumerate(found):
         if place:
             sheet.line()
-        if first == last:
-            page_view.draw(first, rows[first], snapshot.meta, newest_ns(snapshot), sheet,
-                      freed.get(heads[first]))
+        if one.is_single:
+            from pageowner.report import page_view
+
+            page_view.draw(one.first, one.blocks, one.meta, one.now_ns, sheet, one.last_free)
         else:
-            range_view.draw(first, last, _rows(snapshot, first, last), snapshot.meta, sheet, top)
+            from pageowner.report import range_view
 
-
-def _read(source: str | None, wanted: list[tuple[int, int]], phys: tuple[int, ...]) -> Snapshot:
-    """What is known of these frames: of this machine no more is looked at."""
-    from pageowner.sources.source import is_tracking
-
-    if source is not None or not is_tracking():
-        return load(source)
-    import mmap
-
-    from pageowner.analysis.shorten import shortened
-    from pageowner.tracker.read.capture import capture_near
-
-    pages = [(one // mmap.PAGESIZE,) * 2 for one in phys]
-    return shortened(capture_near([(first, last + 1) for first, last in (*wanted, *pages)]))
-
-
-def _rows(snapshot: Snapshot, first: int, last: int) -> list[dict[str, Any]]:
-    from pageowner.analysis.lookup import covering
-
-    found: list[dict[str, Any]] = snapshot.table.take(covering(snapshot, first, last)).to_pylist()
-    return found
-
-
-def _freed(pfns: set[int]) -> dict[int, LastFree]:
-    from pageowner.tracker.read.last_free import last_frees
-    from pageowner.tracker.read.maps import open_store
-
-    with open_store() as store:
-        return last_frees(store, pfns)
+            range_view.draw(one.first, one.last, one.blocks, one.meta, sheet, top)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pageowner.report.grid import Column, grid, prose
@@ -11,36 +10,16 @@ from pageowner.report.terminal import PIPE_WIDTH
 from pageowner.report.text import age, count_of, printable, size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from pageowner.analysis.leaks import Watched
     from pageowner.report.terminal import Paper
 
-__all__ = ["Watched", "draw", "to_json"]
+__all__ = ["draw", "to_json"]
 
 _UNKNOWN = "-"
 _WIDE, _WIDER = 100, 140
 _FRAMES = 8
 _SHARE = 5
 """Per cent: who has less of a leak is not named."""
-
-
-@dataclass(frozen=True)
-class Watched:
-    """What was looked at: ``looks`` in ``seconds``, ``owners`` by ``by``; ``page_size`` in bytes,
-    ``available`` pages of memory at last (None: unknown)."""
-
-    name: str
-    seconds: float
-    looks: int
-    owners: int
-    by: Sequence[str]
-    page_size: int
-    available: int | None = None
-    untracked: dict[str, int] | None = None
-    commands: dict[int, str] | None = None
-    """Command lines of processes that run yet, by tgid."""
-    room: str = "available"
-    """What ``available`` is: MemAvailable, or of a snapshot what it knows."""
 
 
 def _full_in(row: dict[str, Any], watched: Watched) -> float | None:

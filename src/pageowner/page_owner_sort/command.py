@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     0, or 1 for any failure, bad usage included, as the kernel's tool does.
     """
     start = sys.modules.get("pageowner.start")  # not where this is a call of another program's
-    from pageowner.sort.options import USAGE, parse
+    from pageowner.page_owner_sort.options import USAGE, parse
 
     if argv is None:
         _catch_signals()
@@ -35,10 +35,9 @@ def main(argv: list[str] | None = None) -> int:
             sys.stdout.write(USAGE)
             sys.stdout.flush()
             return 0
-        from pageowner.sort import groups, output, reading
+        from pageowner.page_owner_sort.sorting import run
 
-        tally = reading.count(options)
-        count = output.write(groups.arrange(tally, options), options)
+        tally, count = run(options)
         if options.debug:
             blocks = sum(tally.counts) + len(tally.each_kind)
             print(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 
-from pageowner.sort.blocks import (
+from pageowner.page_owner_sort.blocks import (
     CMA,
     PREFIX,
     SLAB,
@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pageowner.sort.options import Options
+    from pageowner.page_owner_sort.options import Options
 
     _Alike = tuple[bytes, bytes, int, int, int, int]
     """How a record looks: the text before its time; that behind the number of its pageblock, up to

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pageowner.errors import PageownerError
-from pageowner.sort.blocks import CMA, OTHERS, PREFIX, SLAB, VMALLOC
-from pageowner.sort.groups import Singles, allocator_of
+from pageowner.page_owner_sort.blocks import CMA, OTHERS, PREFIX, SLAB, VMALLOC
+from pageowner.page_owner_sort.groups import Singles, allocator_of
 from pageowner.storage.whole_file import output
 
 __all__ = ["write"]
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import BinaryIO
 
-    from pageowner.sort.blocks import Fields
-    from pageowner.sort.groups import Group
-    from pageowner.sort.options import Options
+    from pageowner.page_owner_sort.blocks import Fields
+    from pageowner.page_owner_sort.groups import Group
+    from pageowner.page_owner_sort.options import Options
 
 _NAMES = ((CMA, b"CMA "), (SLAB, b"SLAB "), (VMALLOC, b"VMALLOC "), (OTHERS, b"OTHERS "))
 _ALLOCATORS = {

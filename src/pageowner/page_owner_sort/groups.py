@@ -6,7 +6,7 @@ from array import array
 from itertools import repeat
 from operator import eq, rshift
 
-from pageowner.sort.blocks import OTHERS, PREFIX, Fields
+from pageowner.page_owner_sort.blocks import OTHERS, PREFIX, Fields
 
 __all__ = ["Group", "Singles", "allocator_of", "arrange"]
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from pageowner.sort.counting import Tally
-    from pageowner.sort.options import Options
+    from pageowner.page_owner_sort.counting import Tally
+    from pageowner.page_owner_sort.options import Options
 
 _TOGETHER = 512
 """Blocks written at once: their text is to stay in a processor's second-level cache."""

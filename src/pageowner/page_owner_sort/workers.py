@@ -6,16 +6,16 @@ import os
 import sys
 
 from pageowner.errors import PageownerError
-from pageowner.sort.blocks import UNKNOWN
-from pageowner.sort.counting import Tally
-from pageowner.sort.reading import add_part, boundary
+from pageowner.page_owner_sort.blocks import UNKNOWN
+from pageowner.page_owner_sort.counting import Tally
+from pageowner.page_owner_sort.reading import add_part, boundary
 from pageowner.system.child_process import end_with
 
 __all__ = ["count"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pageowner.sort.options import Options
+    from pageowner.page_owner_sort.options import Options
 
 _PART = 48 << 20
 """Bytes of text that are worth a process: about 0.1 s of work and five times its memory."""

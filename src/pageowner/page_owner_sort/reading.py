@@ -10,7 +10,7 @@ import os
 import stat
 
 from pageowner.errors import PageownerError
-from pageowner.sort.counting import SEPARATOR, Tally
+from pageowner.page_owner_sort.counting import SEPARATOR, Tally
 
 __all__ = ["CHUNK", "add_part", "boundary", "count"]
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from pageowner.sort.options import Options
+    from pageowner.page_owner_sort.options import Options
 
     Read = Callable[[int], bytes]
 
@@ -59,7 +59,7 @@ def _count(options: Options, fd: int, name: str) -> Tally:
     compressed = head.startswith((_GZIP, _XZ, _ZSTD))
     crlf = b"\r\n\r\n" in head and b"\n\n" not in head
     if in_parts and not compressed and not crlf:
-        from pageowner.sort import workers
+        from pageowner.page_owner_sort import workers
 
         return workers.count(options, fd, status.st_size)
     tally = Tally(options)

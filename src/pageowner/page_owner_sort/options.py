@@ -13,7 +13,7 @@ import re
 
 from pageowner.errors import PageownerError, UsageError
 
-__all__ = ["USAGE", "Options", "parse"]
+__all__ = ["USAGE", "Options", "options_of", "parse"]
 
 USAGE = """\
 Usage: page_owner_sort [OPTIONS] <input> <output>
@@ -139,6 +139,21 @@ def parse(argv: list[str]) -> Options:
         options.sort = [_FLAGS[flags.pop()]]
     elif order:
         options.sort = order
+    return options
+
+
+def options_of(by: str, cull: str) -> Options:
+    """Options that sort ``by`` times, pages, or keys of ``--sort``, and cull by keys of ``--cull``.
+
+    Raises PageownerError for an unknown key.
+    """
+    options = Options()
+    if by in ("times", "pages"):
+        options.sort = [(by, -1)]
+    else:
+        options.sort = _order("sort", by)
+    if cull:
+        _take(options, "--cull", cull)
     return options
 
 

@@ -1,0 +1,180 @@
+"""Who leaks: ``pageowner leaks``, of this machine or of a series of snapshots."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pageowner.analysis.filters import Filter, duration_ns, key_names, size_bytes
+from pageowner.analysis.leaks import (
+    LEAST_SAMPLES,
+    Leaks,
+    Watch,
+    Watched,
+    available_pages,
+    of_snapshots,
+    rows_of,
+    settling_ns,
+)
+from pageowner.analysis.select import newest_ns
+from pageowner.analysis.shorten import shortened
+from pageowner.errors import PageownerError, UsageError
+from pageowner.report.text import age, count_of
+from pageowner.sources.source import read as read_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pageowner.analysis.leaks import Rows
+    from pageowner.model.snapshot import Snapshot
+
+__all__ = ["leaks", "watch_for"]
+
+_COMMAND = 120  # bytes of a command line
+
+
+def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", window: str = "60s",
+          every: str = "5s", least: str = "1MiB", where: Filter | None = None,
+          read: Callable[[str | None], Snapshot] = read_source,
+          progress: Callable[[int, int], None] = lambda done_ns, looks: None) -> Leaks:
+    """Who leaks: whose pages grow steadily and stay, while others' come and go.
+
+    Without sources this machine is watched for the time ``window``, with a look ``every`` so much
+    time; Ctrl-C ends it early. Else ``sources`` are at least four snapshots or dumps of one boot,
+    oldest first, or folders of captures. Owners by the keys ``by``, of the allocations that match
+    ``where``; those that grew by less than ``least`` are left out. ``read``: how named sources are
+    read; ``progress`` is called with the ns since the beginning and the number of looks.
+
+    Raises UsageError for words that are wrong, too few snapshots, or such as do not follow one
+    another; PageownerError for a source that cannot be read, if tracking is off, or if Ctrl-C came
+    before there were enough looks.
+    """
+    names = key_names(by if isinstance(by, str) else list(by))
+    length, step, min_bytes = duration_ns(window), duration_ns(every), size_bytes(least)
+    chosen = where or Filter()
+    watch, watched = (_saved([os.fspath(one) for one in sources], chosen, names, read)
+                      if sources else
+                      _live(chosen, names, length, step, progress))
+    return Leaks(watch.leaks(max(min_bytes // watched.page_size, 1)), watched)
+
+
+def _saved(sources: list[str], chosen: Filter, names: list[str],
+           read: Callable[[str | None], Snapshot]) -> tuple[Watch, Watched]:
+    from pageowner.storage import series
+
+    if any(name == "-" or (os.path.exists(name) and not os.path.isfile(name)
+                           and not os.path.isdir(name)) for name in sources):
+        raise UsageError("a series is of files and folders; standard input and pipes can be read"
+                         " once")
+    parts = [series.last_boot(Path(name)) if os.path.isdir(name) else name for name in sources]
+    for name, part in zip(sources, parts, strict=True):
+        if not part:
+            raise PageownerError(f"{name}: is a folder without captures, which 'pageowner record'"
+                                 " makes; name a dump or a snapshot")
+    number = sum(1 if isinstance(part, str) else len(part) for part in parts)
+    if number < LEAST_SAMPLES:
+        raise UsageError(f"a trend takes at least {LEAST_SAMPLES} snapshots of one boot, here"
+                         f" {'is' if number == 1 else 'are'} {number}; two are compared by:"
+                         " pageowner diff A B")
+    last: list[Snapshot] = []
+
+    def each() -> Iterator[Snapshot]:
+        for part in parts:
+            for snapshot in [read(part)] if isinstance(part, str) else series.each(part):
+                last[:] = [shortened(snapshot.where(chosen) if chosen else snapshot)]
+                yield last[0]
+
+    def clock(part: str | list[Path], place: int) -> int:
+        return newest_ns(read(part) if isinstance(part, str) else series.read(part[place]))
+
+    # How long they span decides what is settled: the ends are read twice.
+    watch: Watch = of_snapshots(each(), names, max(clock(parts[-1], -1) - clock(parts[0], 0), 0))
+    meta = last[0].meta
+    return watch, Watched(
+        meta.host or sources[-1], (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
+        watch.owners, names, meta.page_size, None if chosen else available_pages(last[0]),
+        room="free or page cache")
+
+
+def _live(chosen: Filter, names: list[str], length: int, step: int,
+          progress: Callable[[int, int], None]) -> tuple[Watch, Watched]:
+    from pageowner.analysis.live_rows import rows_of_looks, told_by_records, untracked_by_kind
+    from pageowner.kernel import zones
+    from pageowner.tracker.read.capture import capture
+    from pageowner.tracker.read.maps import open_store
+    from pageowner.tracker.read.watch import Sampler, capture_others
+
+    if step <= 0 or length < step * (LEAST_SAMPLES - 1):
+        raise UsageError(f"--every must be more than 0 and --for at least"
+                         f" {LEAST_SAMPLES - 1} times that, here {age(step * (LEAST_SAMPLES - 1))}:"
+                         f" a trend takes {LEAST_SAMPLES} looks")
+
+    def of_capture() -> tuple[int, Rows, dict[str, int]]:
+        """Keys and filters that records alone do not answer take a whole capture; untracked pages
+        are rows of it."""
+        snapshot = capture_others()
+        assert snapshot.meta.clock_ns is not None
+        return snapshot.meta.clock_ns, rows_of(snapshot.where(chosen), names), {}
+
+    with open_store() as store:
+        cheap = not chosen and told_by_records(names)
+        look = rows_of_looks(Sampler(store, names).look, names) if cheap else of_capture
+        watch = Watch(names, settling_ns(length))
+        watch_for(watch, look, length, step, progress)
+        if len(watch.times) < LEAST_SAMPLES:
+            raise PageownerError(f"stopped after {count_of(len(watch.times), 'look')}; a trend"
+                                 f" takes at least {LEAST_SAMPLES}")
+        store.check_on()
+        found = watch.leaks(1)
+        told = [note for note, kind in zip(found["note"].to_pylist(), found["kind"].to_pylist(),
+                                           strict=True) if kind == "leak" and note]
+        by_kind = untracked_by_kind(capture(store)) if told else None
+        tgids = {task["tgid"] for tasks in found["tasks"].to_pylist() for task in tasks}
+        commands = {tgid: said for tgid in tgids - {None, 0} if (said := _command_line(tgid))}
+    page_size = os.sysconf("SC_PAGE_SIZE")
+    return watch, Watched(
+        socket.gethostname(), (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
+        watch.owners, names, page_size,
+        zones.meminfo_pages(zones.read_text("/proc/meminfo"), "MemAvailable", page_size), by_kind,
+        commands)
+
+
+def _command_line(tgid: int) -> str:
+    """Of a process that runs yet; empty for others, and for kernel threads."""
+    try:
+        words = Path(f"/proc/{tgid}/cmdline").read_bytes()[:_COMMAND]
+    except OSError:
+        return ""
+    return words.replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def watch_for(watch: Watch, look: Callable[[], tuple[int, Rows, dict[str, int]]], length: int,
+              step: int, progress: Callable[[int, int], None] = lambda done_ns, looks: None,
+              ) -> bool:
+    """Look every ``step`` ns for ``length`` ns, or longer where looks are so slow that there are
+    too few for a trend by then; whether Ctrl-C ended it. ``progress``: see `leaks`."""
+    began = time.monotonic_ns()
+    try:
+        progress(0, 0)
+        number = 0
+        while True:
+            now, rows, others = look()
+            watch.add(now, rows, others)
+            progress(time.monotonic_ns() - began, len(watch.times))
+            number += 1
+            # looks that take longer than a step leave some out
+            while (left := began + number * step - time.monotonic_ns()) < 0:
+                number += 1
+            if number * step > length and len(watch.times) >= LEAST_SAMPLES:
+                return False
+            while left > 0:
+                time.sleep(min(left / 1e9, 1))
+                progress(time.monotonic_ns() - began, len(watch.times))
+                left = began + number * step - time.monotonic_ns()
+    except KeyboardInterrupt as error:
+        if type(error) is not KeyboardInterrupt:
+            raise  # SIGTERM or SIGHUP
+        return True

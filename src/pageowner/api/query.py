@@ -1,0 +1,67 @@
+"""SQL about one source or several: ``pageowner query``."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pageowner.analysis import query as by_sql
+from pageowner.api import sources
+from pageowner.sources.source import read as read_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pageowner.analysis.query import Answer
+    from pageowner.api.sources import Source
+    from pageowner.model.snapshot import Snapshot
+
+__all__ = ["query"]
+
+
+def query(sql: str, *named: Source | Mapping[str, Source],
+          read: Callable[[str | None], Snapshot] = read_source) -> Answer:
+    """The answer to one SELECT (DuckDB's SQL) about sources; of none, about this machine.
+
+    The table ``pages`` has a row for each allocation of all sources, with the columns of
+    `pageowner.model.columns`; each source is a table of its file's name too, or of the name that a
+    mapping gives it. The SQL can read or write nothing else. ``read``: how named sources are read.
+
+    Raises UsageError for wrong SQL, PageownerError for a source that cannot be read, or a question
+    that fails while it is answered.
+    """
+    by_sql.check(sql)  # before the sources are read, which may take a while
+    tables: list[tuple[str, Source]] = []
+    for source in named or (None,):
+        tables += source.items() if isinstance(source, Mapping) else [("", source)]
+    return by_sql.query(sql, {name: sources.snapshot(source, read)
+                              for name, source in _told_apart(tables)})
+
+
+def _told_apart(tables: list[tuple[str, Source]]) -> list[tuple[str, Source]]:
+    """A table's name for each source that has none: of its file, without what tells the kind; a
+    number tells names apart that are the same, as SQL sees them."""
+    found: dict[str, Source] = {}
+    taken = {by_sql.TABLE, *(name.lower() for name, _ in tables if name)}
+    for given, source in tables:
+        name = stem = given or _stem(source)
+        number = 2
+        while not given and name.lower() in taken:
+            name, number = f"{stem}_{number}", number + 1
+        taken.add(name.lower())
+        found[name] = source
+    return list(found.items())
+
+
+def _stem(source: Source) -> str:
+    if source is None:
+        return "live"
+    if not isinstance(source, (str, os.PathLike)):
+        return "snapshot"
+    path = os.fspath(source)
+    if path == "-":
+        return "stdin"
+    name = re.sub(r"(\.(parquet|txt|gz|xz|zst))+$", "", os.path.basename(path.rstrip("/")))
+    return (name or "source").encode(errors="backslashreplace").decode()

@@ -1,0 +1,70 @@
+"""Captures again and again: ``pageowner record``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pageowner.analysis.filters import duration_ns
+from pageowner.errors import PageownerError, UsageError
+from pageowner.sources.source import read
+from pageowner.storage.recording import Recorder, owned_folder
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+__all__ = ["Recorded", "record"]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One capture: its file, or why it is ``lost`` (then there is none); ``stays``: why old
+    captures could not be removed, else empty."""
+
+    path: Path | None
+    lost: str = ""
+    stays: str = ""
+
+
+def record(folder: str | os.PathLike[str], *, every: str = "10m", keep: str = "7d",
+           count: int | None = None) -> Iterator[Recorded]:
+    """Capture this machine into a folder, over and over, and remove captures older than ``keep``:
+    each item that is asked for is one more, ``every`` so much time, ``count`` of them or without
+    end.
+
+    Raises UsageError for times that cannot be; then, when the first item is asked for,
+    PageownerError if somebody records there already, another user could change what lies there, or
+    nothing can be captured. Later captures that fail are items that say why.
+    """
+    step, kept = duration_ns(every) / 1e9, duration_ns(keep) / 1e9
+    if step < 1 or kept < step:
+        raise UsageError("--every must be a second at least, and --keep no shorter than --every")
+    return _captures(Path(folder), step, kept, count)
+
+
+def _captures(folder: Path, step: float, kept: float, count: int | None) -> Iterator[Recorded]:
+    with owned_folder(folder) as handle:
+        recorder = Recorder(folder, step, kept, handle)
+        number, due = 0, time.monotonic()
+        while True:
+            path, lost, stays = None, "", ""
+            try:
+                path = recorder.add(read())
+            except (PageownerError, OSError, MemoryError) as error:
+                # OSError: tracking was turned off and on while it was read
+                if number == 0:
+                    raise  # wrong from the beginning: tracking is off, or the folder is not ours
+                lost = str(error) or "out of memory"
+            try:
+                recorder.forget()
+            except (PageownerError, OSError) as error:
+                stays = str(error)
+            yield Recorded(path, lost, stays)
+            number += 1
+            if count is not None and number >= count:
+                return
+            due = max(due + step, time.monotonic() - step)
+            time.sleep(max(due - time.monotonic(), 0))

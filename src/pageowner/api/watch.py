@@ -1,0 +1,97 @@
+"""Who owns memory now, look after look: what ``pageowner top`` draws."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pageowner.analysis.filters import Filter, duration_ns
+from pageowner.analysis.live import ORDERS, Live, Question
+from pageowner.errors import UsageError, near
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+    from pageowner.model.live import Health
+    from pageowner.tracker.read.live_counts import Tally
+
+__all__ = ["LiveOwners", "asked", "live_counts", "watch"]
+
+_LEAST_NS = 200 * 10**6
+
+
+@dataclass(frozen=True)
+class LiveOwners:
+    """One look, at ``time_ns`` (ns since boot).
+
+    ``owners``: the key, ``pages`` and ``blocks`` now, ``change`` in pages since the first look,
+    ``rate`` (pages a second over ten seconds), ``allocs`` and ``frees`` (blocks a second since the
+    look before). ``health``: how memory and the tracker stand.
+    """
+
+    time_ns: int
+    owners: pa.Table
+    health: Health
+
+
+def watch(by: str = "stack", *, every: str = "2s", count: int | None = None,
+          where: Filter | None = None, sort: str = "size") -> Iterator[LiveOwners]:
+    """Look at this machine, over and over: each item that is asked for is one more look, ``every``
+    so much time, ``count`` of them or without end.
+
+    Owners by one key, of the allocations that match ``where``, in the order that ``sort`` names:
+    size, change, rate, allocs or frees, most first.
+
+    Raises UsageError for an unknown key or order, or looks too close together; then, when the first
+    item is asked for, PageownerError if tracking is off.
+    """
+    if sort not in ORDERS:
+        raise UsageError(f"cannot sort by {sort!r}; {near(sort, ORDERS)}")
+    model, step = asked(by, every, where or Filter())
+    return _looks(model, step, count, sort)
+
+
+def asked(by: str, every: str, where: Filter) -> tuple[Live, int]:
+    """What is to be shown, before anything is seen, and the ns from look to look. Raises UsageError
+    for what cannot be asked."""
+    step = duration_ns(every)
+    if step < _LEAST_NS:
+        raise UsageError(f"--every {every}: not more often than every 0.2 seconds")
+    if where.state is not None:
+        raise UsageError("top shows pages that have an owner, and sums the others up; by state:"
+                         " pageowner report --by state")
+    return Live(by, Question(where)), step
+
+
+@contextmanager
+def live_counts() -> Iterator[Tally]:
+    """What counts the live pages of the tracker. Raises PageownerError if tracking is off."""
+    from pageowner.tracker.read.live_counts import Tally
+    from pageowner.tracker.read.maps import open_store
+
+    with open_store() as store:
+        yield Tally(store)
+
+
+def _looks(model: Live, step: int, count: int | None, sort: str) -> Iterator[LiveOwners]:
+    import pyarrow as pa
+
+    names = ("pages", "blocks", "change", "rate", "allocs", "frees")
+    with live_counts() as tally:
+        number, due = 0, time.monotonic_ns()
+        while True:
+            look = tally.look(model.needs(), *model.asked.chosen.ages_ns())
+            model.add(look)
+            rows, _ = model.rows(sort)
+            columns = {model.by: [row.label for row in rows],
+                       **{name: [getattr(row, name) for row in rows] for name in names}}
+            yield LiveOwners(look.time_ns, pa.table(columns), replace(tally.health))
+            number += 1
+            if count is not None and number >= count:
+                return
+            due = max(due + step, time.monotonic_ns())
+            time.sleep(max(due - time.monotonic_ns(), 0) / 1e9)

@@ -1,0 +1,157 @@
+"""All that is known of page frames: ``pageowner who``."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pageowner.errors import UsageError
+from pageowner.kernel.limits import PFN_BITS
+from pageowner.kernel.pagemap import frame_of
+from pageowner.sources.source import is_tracking
+from pageowner.sources.source import read as read_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pageowner.api.sources import Source
+    from pageowner.model.metadata import Metadata
+    from pageowner.model.snapshot import Snapshot
+    from pageowner.tracker.read.records import LastFree
+
+__all__ = ["Frames", "frames_of", "who"]
+
+_KERNELS_RANGE = re.compile(r"\[([0-9a-f]+),\s*([0-9a-f]+)\)")
+"""As the kernel's log has them, hexadecimal, the second one not included: mm/page_alloc.c,
+``alloc_contig_range: [%lx, %lx) PFNs busy``."""
+
+_AT_ONCE = 16
+"""Up to so many frames are looked at one by one."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Page frames ``first`` to ``last``, both included.
+
+    ``blocks``: the rows of all blocks that have a part in them, the columns of
+    `pageowner.model.snapshot.SCHEMA` by name; none if no owner is known. ``last_free``: of a single
+    frame who freed its block last, where ``pageowner on --free`` keeps that. ``meta``: what is
+    known of the source, whose moment is ``now_ns`` (ns since boot).
+    """
+
+    first: int
+    last: int
+    blocks: list[dict[str, Any]]
+    last_free: LastFree | None
+    meta: Metadata
+    now_ns: int
+
+    @property
+    def is_single(self) -> bool:
+        """Whether one frame was asked for, not a range."""
+        return self.first == self.last
+
+
+def frames_of(text: str) -> tuple[int, int]:
+    """The first and the last page frame of ``1234``, ``0x4d2``, ``0x1000-0x1fff`` (both included)
+    or ``[1000, 2000)``, as the kernel's log has it.
+
+    Raises UsageError for anything else.
+    """
+    try:
+        if kernels := _KERNELS_RANGE.fullmatch(text):
+            first, last = int(kernels[1], 16), int(kernels[2], 16) - 1
+        else:
+            words = text.split("-") if text.count("-") == 1 and text[0] != "-" else [text]
+            first, last = int(words[0], 0), int(words[-1], 0)
+        if first < 0:
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"{text!r} is not a page frame number or a range of them; write 1234,"
+                         " 0x4d2, 0x1000-0x1fff or '[1000, 2000)'") from None
+    if last < first:
+        raise UsageError(f"{text!r} ends before it begins")
+    if last >> PFN_BITS:
+        raise UsageError(f"{text} is beyond the page frames that a machine can have")
+    return first, last
+
+
+def who(*frames: int | tuple[int, int] | str, phys: Iterable[int] = (),
+        virt: Iterable[tuple[int, int]] = (), source: Source = None,
+        read: Callable[[str | None], Snapshot] = read_source) -> list[Frames]:
+    """What is known of page frames: numbers, ranges (first, last; both included), or texts as
+    `frames_of` takes them; then of those at the addresses ``virt`` (process, address) and ``phys``,
+    in bytes. In that order.
+
+    Of this machine no more is looked at than that takes. ``read``: how a named source is read.
+
+    Raises UsageError for what is no frame, or ``virt`` with a source, PageownerError if the source
+    cannot be read or nothing is at an address.
+    """
+    wanted = [frames_of(one) if isinstance(one, str) else
+              (one, one) if isinstance(one, int) else one for one in frames]
+    virt, phys = list(virt), list(phys)
+    if virt and source is not None:
+        raise UsageError("virt asks this machine, source something else; use one of them")
+    wanted += [(pfn, pfn) for pfn in (frame_of(*one) for one in virt)]
+    if source is None and is_tracking():
+        wanted += [(pfn, pfn) for pfn in (one // mmap.PAGESIZE for one in phys)]
+        return _at_once(wanted) or _near(wanted)
+    from pageowner.api.sources import snapshot
+
+    found = snapshot(source, read)
+    wanted += [(pfn, pfn) for pfn in (one // found.meta.page_size for one in phys)]
+    return _looked_up(found, wanted, {})
+
+
+def _at_once(wanted: Sequence[tuple[int, int]]) -> list[Frames] | None:
+    """Answer for single frames of this machine without a capture, if none is in doubt: without
+    NumPy and Arrow, whose imports take longer than all of this."""
+    if len(wanted) > _AT_ONCE or any(first != last for first, last in wanted):
+        return None
+    from pageowner.model.columns import SAVED
+    from pageowner.tracker.read import single
+
+    pfns = [first for first, _ in wanted]
+    answers = single.look(pfns, SAVED)
+    if answers is None:
+        return None
+    return [
+        Frames(pfn, pfn, [] if one.row is None else [one.row], one.freed, one.meta,
+               one.meta.clock_ns or 0) for pfn, one in zip(pfns, answers, strict=True)]
+
+
+def _near(wanted: Sequence[tuple[int, int]]) -> list[Frames]:
+    from pageowner.tracker.read.capture import capture_near
+    from pageowner.tracker.read.last_free import last_frees
+    from pageowner.tracker.read.maps import open_store
+
+    found = capture_near([(first, last + 1) for first, last in wanted])
+    # Of a block it is known when the one that began at its first page was freed.
+    heads = {rows[0]["pfn"] if (rows := _rows(found, first, last)) else first
+             for first, last in wanted if first == last}
+    if not heads:
+        return _looked_up(found, wanted, {})
+    with open_store() as store:
+        return _looked_up(found, wanted, last_frees(store, heads))
+
+
+def _looked_up(found: Snapshot, wanted: Sequence[tuple[int, int]],
+               freed: dict[int, LastFree]) -> list[Frames]:
+    from pageowner.analysis.select import newest_ns
+
+    answers, now_ns = [], newest_ns(found)
+    for first, last in wanted:
+        rows = _rows(found, first, last)
+        last_free = freed.get(rows[0]["pfn"] if rows else first) if first == last else None
+        answers.append(Frames(first, last, rows, last_free, found.meta, now_ns))
+    return answers
+
+
+def _rows(found: Snapshot, first: int, last: int) -> list[dict[str, Any]]:
+    from pageowner.analysis.lookup import covering
+
+    rows: list[dict[str, Any]] = found.table.take(covering(found, first, last)).to_pylist()
+    return rows
