@@ -16,7 +16,7 @@ from pageowner.analysis.blocks import blocks
 from pageowner.analysis.fragmentation import fragmentation
 from pageowner.analysis.memory import memory
 from pageowner.analysis.picture import disjoint
-from pageowner.kernel import zones
+from pageowner.kernel import procpages, zones
 from pageowner.model.pfn_runs import joined, pack
 from pageowner.model.snapshot import Metadata, Snapshot
 from pageowner.tracker.read import pageblocks, survey
@@ -57,9 +57,8 @@ def test_every_frame_is_read_and_no_hole(
         read.append(os.preadv(file, buffers, offset))
         return read[-1]
 
-    monkeypatch.setattr(survey, "os", SimpleNamespace(
-        preadv=counted, open=os.open, close=os.close, O_RDONLY=os.O_RDONLY,
-        O_CLOEXEC=os.O_CLOEXEC))
+    monkeypatch.setattr(procpages, "os", SimpleNamespace(
+        preadv=counted, open=os.open, O_RDONLY=os.O_RDONLY, O_CLOEXEC=os.O_CLOEXEC))
     found = walked(machine)
     assert found.frames["owned"] == sum(found.frames.values()) == FRAMES
     # flags and cgroup once, a word a frame each: nothing is in doubt

@@ -8,9 +8,10 @@ version 2.
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from pageowner.kernel import mounts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,33 +55,26 @@ class Cgroups:
 def memory(mountinfo: str | None = None) -> Cgroups:
     """The cgroups that memory is charged to: of version 1's memory controller if that is mounted,
     else of version 2."""
-    text = _mountinfo() if mountinfo is None else mountinfo
-    return _walk(_mount(text, "cgroup", "memory") or _mount(text, "cgroup2", ""))
+    mounted = _mounted(mountinfo)
+    return _walk(_place(mounted, "cgroup", "memory") or _place(mounted, "cgroup2"))
 
 
 def unified(mountinfo: str | None = None) -> Cgroups:
     """The cgroups of version 2."""
-    return _walk(_mount(_mountinfo() if mountinfo is None else mountinfo, "cgroup2", ""))
+    return _walk(_place(_mounted(mountinfo), "cgroup2"))
 
 
-def _mountinfo() -> str:
+def _mounted(mountinfo: str | None) -> list[mounts.Mount]:
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        return mounts.running() if mountinfo is None else mounts.parse(mountinfo)
     except OSError:
-        return ""
+        return []
 
 
-def _mount(mountinfo: str, kind: str, controller: str) -> str:
-    """Where a hierarchy is mounted (proc_pid_mountinfo(5)), "" if it is not."""
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        fields, rest = before.split(" "), after.split(" ")
-        if len(fields) >= 5 and len(rest) >= 3 and rest[0] == kind and (
-            not controller or controller in rest[2].split(",")
-        ):
-            return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
-    return ""
+def _place(mounted: list[mounts.Mount], kind: str, controller: str = "") -> str:
+    """Where a hierarchy is mounted, "" if it is not."""
+    return next((mount.place for mount in mounted if mount.kind == kind
+                 and (not controller or controller in mount.options)), "")
 
 
 def _walk(top: str) -> Cgroups:

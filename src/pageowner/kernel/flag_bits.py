@@ -7,12 +7,7 @@ bits are the same in every kernel.
 
 from __future__ import annotations
 
-__all__ = ["BITS", "KPAGECGROUP", "KPAGECOUNT", "KPAGEFLAGS", "MAX_ORDER", "NEVER_GIVEN", "mask",
-           "names"]
-
-KPAGEFLAGS = "/proc/kpageflags"
-KPAGECOUNT = "/proc/kpagecount"
-KPAGECGROUP = "/proc/kpagecgroup"
+__all__ = ["BITS", "MAX_ORDER", "NEVER_GIVEN", "mask", "names"]
 
 MAX_ORDER = 10
 """The largest free block of the buddy allocator, unless the kernel was built otherwise

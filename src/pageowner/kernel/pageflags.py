@@ -5,20 +5,19 @@ Arrays are indexed by pfn: one uint64 for each page frame, from 0 to the highest
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageowner.errors import PageownerError
-from pageowner.kernel.flag_bits import (
-    BITS,
+from pageowner.kernel.flag_bits import BITS, MAX_ORDER, names
+from pageowner.kernel.procpages import (
     KPAGECGROUP,
     KPAGECOUNT,
     KPAGEFLAGS,
-    MAX_ORDER,
-    names,
+    failed,
+    fill,
+    opened,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ __all__ = [
     "names",
     "read",
     "why_none",
+    "words",
 ]
 
 KINDS = (
@@ -60,8 +60,6 @@ KINDS = (
 """
 
 _KIND = {name: np.uint8(index) for index, name in enumerate(KINDS)}
-
-_CHUNK = 1 << 20
 
 
 def _mask(*wanted: str) -> np.uint64:
@@ -85,14 +83,11 @@ def read(path: str = KPAGEFLAGS, start: int = 0, count: int | None = None) -> ND
 
     Raises PageownerError if the file is missing or not readable.
     """
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise PageownerError(_why(path, error)) from error
+    file = opened(path)
     try:
         return _read_all(file, start, count)
     except OSError as error:
-        raise PageownerError(_why(path, error)) from error
+        raise failed(path, error) from error
     finally:
         os.close(file)
 
@@ -109,30 +104,21 @@ def why_none(flags: NDArray[np.uint64], over: int = 0) -> str:
     return ""
 
 
+def words(file: int, first: int, count: int) -> NDArray[np.uint64]:
+    """The words of ``count`` frames of an open file; fewer where memory ends. Raises OSError."""
+    found = np.empty(count, np.uint64)
+    return found[:fill(file, first, found.data)]
+
+
 def _read_all(file: int, start: int, count: int | None) -> NDArray[np.uint64]:
+    if count is not None:
+        return words(file, start, count)
     size = os.fstat(file).st_size // 8 - start  # 0 for files of /proc: their end shows by reading
-    flags = np.empty(count if count is not None else max(size, 1 << 20), np.uint64)
+    flags = np.empty(max(size, 1 << 20), np.uint64)
     done = 0
-    while True:
-        if done == flags.nbytes:
-            if count is not None:
-                return flags
-            flags = np.concatenate([flags, np.empty_like(flags)])
-        view = flags.view(np.uint8)[done:done + _CHUNK]
-        got = os.preadv(file, [view.data], start * 8 + done)
-        if not got:
-            return flags[:done // 8].copy() if done < flags.nbytes // 2 else flags[:done // 8]
-        done += got
-
-
-def _why(path: str, error: OSError) -> str:
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return f"cannot read {path}: {error.strerror}; run as root"
-    if error.errno == errno.ENOENT and path == KPAGECGROUP:
-        return f"{path} is not there: this kernel has no memory cgroups (CONFIG_MEMCG)"
-    if error.errno == errno.ENOENT and path.startswith("/proc/"):
-        return f"{path} is not there: this kernel is without CONFIG_PROC_PAGE_MONITOR"
-    return f"cannot read {path}: {error.strerror}"
+    while (done := done + fill(file, start + done, flags[done:].data)) == len(flags):
+        flags = np.concatenate([flags, np.empty_like(flags)])
+    return flags[:done].copy() if done < len(flags) // 2 else flags[:done]
 
 
 def is_free(flags: NDArray[np.uint64]) -> NDArray[np.bool_]:

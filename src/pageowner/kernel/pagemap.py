@@ -12,7 +12,7 @@ import os
 
 from pageowner.errors import PageownerError
 
-__all__ = ["frame_of"]
+__all__ = ["frame_of", "frames"]
 
 _PRESENT, _SWAPPED = 1 << 63, 1 << 62
 _FRAME = (1 << 55) - 1
@@ -26,9 +26,7 @@ def frame_of(pid: int, address: int, proc: str = "/proc") -> int:
     """
     where = f"{pid}:{address:#x}"
     try:
-        with open(f"{proc}/{pid}/pagemap", "rb", buffering=0) as file:
-            word = int.from_bytes(os.pread(file.fileno(), 8, address // mmap.PAGESIZE * 8),
-                                  "little")
+        word = next(iter(_words(f"{proc}/{pid}/pagemap", address, 1)), 0)
     except FileNotFoundError:
         raise PageownerError(f"{where}: there is no process {pid}") from None
     except PermissionError:
@@ -42,3 +40,18 @@ def frame_of(pid: int, address: int, proc: str = "/proc") -> int:
     if not word & _FRAME:
         raise PageownerError(f"{where}: the kernel tells the page frame to root alone: use sudo")
     return word & _FRAME
+
+
+def frames(address: int, count: int) -> list[int]:
+    """The page frames behind ``count`` pages of this process. Raises ValueError if one is not
+    there, or not for this user to know."""
+    entries = _words("/proc/self/pagemap", address, count)
+    if not entries or not all(word & _PRESENT and word & _FRAME for word in entries):
+        raise ValueError("a page is not there")
+    return [word & _FRAME for word in entries]
+
+
+def _words(path: str, address: int, count: int) -> list[int]:
+    with open(path, "rb", buffering=0) as file:
+        raw = os.pread(file.fileno(), 8 * count, address // mmap.PAGESIZE * 8)
+    return list(memoryview(raw[:len(raw) // 8 * 8]).cast("Q"))

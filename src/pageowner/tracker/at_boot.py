@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError, UsageError
+from pageowner.kernel import mounts
 from pageowner.storage.whole_file import whole_file
 from pageowner.system.safe_path import find, owner, why_not_own
 from pageowner.tracker.load import requirements
@@ -259,14 +260,11 @@ def _mapped() -> set[str]:
 def _check_local(folders: Sequence[str]) -> None:
     """A unit before sysinit.target that waits for a mount over the network, which waits for
     sysinit.target, is a cycle, and systemd breaks one by leaving out some unit of it, any unit."""
-    mounts = {}
-    for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
-        before, _, after = line.partition(" - ")  # proc_pid_mountinfo(5)
-        mounts[before.split()[4].replace("\\040", " ")] = after.split()[0]
+    kinds = {mount.place: mount.kind for mount in mounts.running()}
     for folder in folders:
         real = Path(os.path.realpath(folder))
-        place = next((str(one) for one in (real, *real.parents) if str(one) in mounts), "/")
-        kind = mounts.get(place, "")
+        place = next((str(one) for one in (real, *real.parents) if str(one) in kinds), "/")
+        kind = kinds.get(place, "")
         # the root is there before systemd is, whatever it is
         if place != "/" and kind.removeprefix("fuse.").startswith(_NETWORK):
             raise PageownerError(f"{folder} lies on a file system of the network ({kind}), which is"

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from pageowner.errors import PageownerError, UsageError
+from pageowner.kernel import mounts
 
 __all__ = ["cgroup", "process"]
 
@@ -27,11 +28,8 @@ def process(tgid: int) -> int:
 
 def cgroup(path: str) -> tuple[int, int]:
     """Id and depth of a cgroup v2: its directory's inode number is its id (kernfs, 64 bit)."""
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, mount, kind, *_ = line.split()
-        if kind == "cgroup2":
-            break
-    else:
+    mount = next((one.place for one in mounts.running() if one.kind == "cgroup2"), None)
+    if mount is None:
         raise PageownerError("no cgroup v2 is mounted, so there is nothing to choose by cgroup")
     if os.stat(mount).st_ino != 1:
         raise PageownerError(

@@ -14,7 +14,6 @@ import ctypes
 import mmap
 import os
 import platform
-import re
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageowner.kernel import pageflags, zones
+from pageowner.kernel import flag_bits, pagemap, procpages, ranges, zones
 from pageowner.kernel.free_area import suitable
 from pageowner.model.hook_states import ATTACHED
 from pageowner.tracker.load.libbpf import MMAPABLE, BpfError
@@ -45,7 +44,7 @@ _SYSCALLS = {"x86_64": (279, 321), "ppc64le": (301, 361), "s390x": (310, 351)} |
 _MPOL_MF_MOVE = 2
 _BPF_BTF_LOAD = 18
 _VMALLOC_PAGES, _THREADS = 16, 16
-_HEAD = pageflags.bit("compound_head")
+_HEAD = flag_bits.mask("compound_head")
 
 _HUGE = Path("/sys/kernel/mm/transparent_hugepage")
 _NODES = Path("/sys/devices/system/node/has_memory")
@@ -117,7 +116,7 @@ def _bulk(store: Store, looking: Store | None) -> str:
     try:
         pages = map_array(fd, np.dtype(np.uint8), _VMALLOC_PAGES * mmap.PAGESIZE)
         int(pages[:: mmap.PAGESIZE].sum())  # makes the mapping present
-        pfns = _frames(pages.ctypes.data, _VMALLOC_PAGES)
+        pfns = pagemap.frames(pages.ctypes.data, _VMALLOC_PAGES)
         lost = sum(_order(looking, pfn) is None for pfn in pfns)
     finally:
         os.close(fd)
@@ -157,7 +156,7 @@ def _split_huge_page(looking: Store | None) -> str:
         area.madvise(mmap.MADV_HUGEPAGE, start, size)
         for at in range(start, start + size, mmap.PAGESIZE):
             area[at] = 1  # pages that are all zeros would be freed
-        pfn = _frames(address + start, 1)[0]
+        pfn = pagemap.frames(address + start, 1)[0]
         if not _flags(pfn) & _HEAD:
             return ""
         area.madvise(_MADV_COLD, start, mmap.PAGESIZE)
@@ -168,20 +167,20 @@ def _split_huge_page(looking: Store | None) -> str:
 
 def _move_page(looking: Store | None) -> str:
     """move_pages(2) of a page of ours to another node, where there is one."""
-    nodes = _numbers(_NODES.read_text())
+    nodes = ranges.numbers(_NODES.read_text())
     if len(nodes) < 2:
         return ""
     with mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
         area[0] = 1
         address = ctypes.addressof(ctypes.c_char.from_buffer(area))
-        before = _frames(address, 1)[0]
+        before = pagemap.frames(address, 1)[0]
         for node in nodes:
             status = ctypes.c_int(-1)
             _libc.syscall(ctypes.c_long(_SYSCALLS[platform.machine()][0]), ctypes.c_long(0),
                           ctypes.c_long(1), ctypes.byref(ctypes.c_void_p(address)),
                           ctypes.byref(ctypes.c_int(node)), ctypes.byref(status),
                           ctypes.c_long(_MPOL_MF_MOVE))
-            after = _frames(address, 1)[0]
+            after = pagemap.frames(address, 1)[0]
             if after != before:
                 return "a page that was moved" if looking and _order(looking, after) is None else ""
     return ""
@@ -194,19 +193,8 @@ def _large_blocks(size: int, wanted: int) -> bool:
     return sum(suitable(counts, order) for counts in free.values()) >= 2 * wanted
 
 
-def _frames(address: int, count: int) -> list[int]:
-    """Page frames of this process's memory. Raises ValueError if one is not there."""
-    with open("/proc/self/pagemap", "rb", buffering=0) as file:
-        raw = os.pread(file.fileno(), 8 * count, address // mmap.PAGESIZE * 8)
-    entries = [int(word) for word in np.frombuffer(raw, np.uint64)]
-    if not entries or not all(word & _PRESENT and word & _FRAME for word in entries):
-        raise ValueError("a page is not there")
-    return [word & _FRAME for word in entries]
-
-
 def _flags(pfn: int) -> int:
-    with open(pageflags.KPAGEFLAGS, "rb", buffering=0) as file:
-        return int.from_bytes(os.pread(file.fileno(), 8, 8 * pfn), "little")
+    return next(iter(procpages.words(procpages.KPAGEFLAGS, pfn, 1)), 0)
 
 
 def _order(store: Store, pfn: int) -> int | None:
@@ -216,9 +204,3 @@ def _order(store: Store, pfn: int) -> int | None:
             record = whole_at(span.records, np.array([pfn - span.first]))[0]
             return None if record["state"] == NONE else int(record["order"])
     return None
-
-
-def _numbers(text: str) -> list[int]:
-    """Of a list as ``0-2,4``."""
-    return [number for first, last in re.findall(r"(\d+)(?:-(\d+))?", text)
-            for number in range(int(first), int(last or first) + 1)]

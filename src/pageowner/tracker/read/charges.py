@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageowner.kernel import cgroups, pageflags
+from pageowner.kernel import cgroups, procpages
 from pageowner.model.pfn_runs import SideBySide, joined
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Charges:
         self._known = np.zeros(self._frames.size, np.uint64)
         self._asked_ns = 0
         self._cgroups = cgroups.memory()
-        pageflags.read(pageflags.KPAGECGROUP, 0, 1)
+        procpages.words(procpages.KPAGECGROUP, 0, 1)
 
     def of(self, pfns: NDArray[np.int64], ts: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """The cgroup's number for each page, 0 for none; ``ts`` is when each was allocated."""
@@ -53,12 +53,12 @@ class Charges:
 
     def _read(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
         words = self._known.data.cast("B")
-        file = os.open(pageflags.KPAGECGROUP, os.O_RDONLY | os.O_CLOEXEC)
+        file = procpages.opened(procpages.KPAGECGROUP)
         try:
             places = self._frames.places(starts)
             for start, stop, place in zip(starts.tolist(), stops.tolist(), places.tolist(),
                                           strict=True):
-                os.preadv(file, [words[place * 8:(place + stop - start) * 8]], start * 8)
+                procpages.fill(file, start, words[place * 8:(place + stop - start) * 8])
         finally:
             os.close(file)
 

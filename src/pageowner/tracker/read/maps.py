@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.errors import PageownerError
+from pageowner.kernel.ranges import numbers
 from pageowner.kernel.vmstat import pages_freed
 from pageowner.tracker.load.libbpf import BpfError, Libbpf
 from pageowner.tracker.load.pins import PIN_DIRECTORY
@@ -177,7 +178,7 @@ def possible_cpus(text: str | None = None) -> int:
     """How many CPUs a per-CPU map has room for: the highest of /sys/.../cpu/possible plus one."""
     if text is None:
         text = Path("/sys/devices/system/cpu/possible").read_text()
-    return int(text.strip().replace(",", "-").split("-")[-1]) + 1
+    return max(numbers(text)) + 1
 
 
 def per_cpu(bpf: Libbpf, fd: int, key: int = 0) -> NDArray[np.uint64]:

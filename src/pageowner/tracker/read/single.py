@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pageowner.kernel import cgroups, few_symbols, flag_bits, gfp, zones
+from pageowner.kernel import cgroups, few_symbols, flag_bits, gfp, procpages, zones
 from pageowner.kernel.limits import HIGHEST_ORDER, LISTED_ORDER
 from pageowner.kernel.task_names import to_text
 from pageowner.model.metadata import Metadata
@@ -111,12 +111,12 @@ class _Frames(Pinned):
         pages = 1 << record["order"] if covering else 1
         if pages > 1 << flag_bits.MAX_ORDER:
             return None
-        before = self._words(flag_bits.KPAGEFLAGS, first, pages)
+        before = procpages.words(procpages.KPAGEFLAGS, first, pages)
         if self._record(first) != record or any(
                 self._state(frame) not in (NONE, EARLY) for frame in range(first + 1,
                                                                            first + pages)):
             return None
-        after = self._words(flag_bits.KPAGEFLAGS, first, pages + 1)
+        after = procpages.words(procpages.KPAGEFLAGS, first, pages + 1)
         next_flags = after.pop() if len(after) > pages else 0
         if len(before) < pages or len(after) < pages:
             return None
@@ -131,7 +131,8 @@ class _Frames(Pinned):
             plain = bool(after[0]) and not after[0] & (_HEAD | _TAIL) and not next_flags & _TAIL
         if not plain:
             return None
-        cgroup = self._words(flag_bits.KPAGECGROUP, first, 1)
+        cgroup = (procpages.words(procpages.KPAGECGROUP, first, 1)
+                  if os.path.exists(procpages.KPAGECGROUP) else [])
         return _Judged(first, "owned" if covering else "early", record if covering else {},
                        after[0], cgroup[0] if cgroup else 0)
 
@@ -206,18 +207,6 @@ class _Frames(Pinned):
 
     def _state(self, pfn: int) -> int:
         return int(_fields(RECORD, self._entry("spans", pfn, without_numpy(RECORD).size))["state"])
-
-    def _words(self, path: str, first: int, count: int) -> list[int]:
-        """Fewer where memory ends, or there is no such file."""
-        try:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return []
-        try:
-            raw = os.pread(file, count * 8, first * 8)
-        finally:
-            os.close(file)
-        return list(memoryview(raw[:len(raw) // 8 * 8]).cast("Q"))
 
     def _is_unused(self, pfn: int) -> bool:
         """`maps.Store.unused` of one frame."""

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageowner.errors import PageownerError
-from pageowner.kernel import pageflags, zones
+from pageowner.kernel import pageflags, procpages, zones
 from pageowner.kernel.limits import HIGHEST_ORDER, LISTED_ORDER
 from pageowner.kernel.memory_ranges import memory_ranges
 from pageowner.system.ahead_of import in_turn
@@ -57,8 +56,8 @@ SEEN = ("stale_pages", "split_blocks", "reread_pages", "changed_pages")
 """What is counted on the way: see `Survey`."""
 
 _FROM_RECORD = ("ts", "stack_id", "task_id", "gfp_mask", "moved")
-_FLAGS, _CGROUP = (path.removeprefix("/proc") for path in (pageflags.KPAGEFLAGS,
-                                                           pageflags.KPAGECGROUP))
+_FLAGS, _CGROUP = (path.removeprefix("/proc") for path in (procpages.KPAGEFLAGS,
+                                                           procpages.KPAGECGROUP))
 _BUDDY = pageflags.bit("buddy")
 _NOPAGE = pageflags.bit("nopage")
 
@@ -147,8 +146,9 @@ class _Walk:
         self.cgroup_file: int | None = None
 
     def __enter__(self) -> _Walk:
-        self.flags_file = _open(self.proc + _FLAGS)
-        self.cgroup_file = _open(self.proc + _CGROUP)
+        self.flags_file = procpages.opened(self.proc + _FLAGS)
+        if os.path.exists(self.proc + _CGROUP):  # not in a kernel without memory cgroups
+            self.cgroup_file = procpages.opened(self.proc + _CGROUP)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -382,7 +382,8 @@ class _Walk:
         said = np.zeros(len(places), RECORD)
         said[owned] = records[source]
         if self.cgroup_file is not None:
-            cgroup = np.concatenate([_words(self.cgroup_file, first + a, b - a) for a, b in runs])
+            cgroup = np.concatenate([pageflags.words(self.cgroup_file, first + a, b - a)
+                                     for a, b in runs])
         else:
             cgroup = np.zeros(size, np.uint64)
         if len(cgroup) < size:  # memory was taken away meanwhile
@@ -395,7 +396,7 @@ class _Walk:
 
     def _frames(self, first: int, count: int) -> NDArray[np.uint64]:
         assert self.flags_file is not None
-        return _words(self.flags_file, first, count)
+        return pageflags.words(self.flags_file, first, count)
 
     def _deferred(self) -> Iterator[tuple[int, int]]:
         """Frames (first, behind the last) at the ends of zones that the page allocator was not
@@ -416,31 +417,6 @@ class _Walk:
                     yield start, end
                     break
                 start += int(used[-1]) + 1
-
-
-def _open(path: str) -> int | None:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        if path.endswith(_CGROUP):
-            return None  # a kernel without memory cgroups
-        raise PageownerError(
-            f"{path} is not there: this kernel is without CONFIG_PROC_PAGE_MONITOR") from None
-    except PermissionError as error:
-        raise PageownerError(f"cannot read {path}: run as root") from error
-
-
-def _words(file: int, first: int, count: int) -> NDArray[np.uint64]:
-    """One word a frame of a /proc/kpage* file; fewer where memory ends."""
-    words = np.empty(count, np.uint64)
-    octets = words.view(np.uint8)
-    done = 0
-    while done < len(octets):
-        got = os.preadv(file, [octets[done:].data], first * 8 + done)
-        if not got:
-            break
-        done += got
-    return words[:done // 8]
 
 
 def _outside(ranges: list[list[int]]) -> list[tuple[int, int]]:

@@ -1,0 +1,36 @@
+"""What is mounted where, for this process: /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Mount", "parse", "running"]
+
+
+class Mount(NamedTuple):
+    """``place``: the directory; ``kind``: of file system; ``options`` of the file system itself,
+    among them the controllers of a hierarchy of cgroups of version 1."""
+
+    place: str
+    kind: str
+    options: tuple[str, ...]
+
+
+def running(path: str = "/proc/self/mountinfo") -> list[Mount]:
+    """In the order of the file: what is mounted over something else comes after it. Raises
+    OSError."""
+    return parse(Path(path).read_text(encoding="utf-8", errors="surrogateescape"))
+
+
+def parse(mountinfo: str) -> list[Mount]:
+    """The mounts of the text of mountinfo; lines that are none are left out."""
+    found = []
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, rest = before.split(" "), after.split(" ")
+        if len(fields) >= 5 and len(rest) >= 3:
+            place = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
+            found.append(Mount(place, rest[0], tuple(rest[2].split(","))))
+    return found
