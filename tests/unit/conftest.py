@@ -6,8 +6,12 @@ import lzma
 import re
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from pageowner import Snapshot
 
 HERE = Path(__file__).parent
 DATA = HERE.parent / "data"
@@ -21,6 +25,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("error::ResourceWarning"))
             item.add_marker(pytest.mark.filterwarnings(
                 "error::pytest.PytestUnraisableExceptionWarning"))
+
+
+@pytest.fixture(scope="session")
+def few(some_records: Path) -> Snapshot:
+    """Records from all over the big dump."""
+    import pageowner
+
+    return pageowner.read(some_records)
+
+
+@pytest.fixture(scope="session")
+def few_saved(few: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a saved snapshot."""
+    path = tmp_path_factory.mktemp("few") / "few.parquet"
+    few.save(path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -6,13 +6,8 @@ from __future__ import annotations
 import base64
 import errno
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,79 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from changing import BEGAN, PAGES, Machine, same
 
-from pageowner.errors import PageownerError, UsageError
-from pageowner.model.snapshot import SCHEMA, Metadata, Snapshot
-from pageowner.model.times import moment
+from pageowner.errors import PageownerError
+from pageowner.model.snapshot import Snapshot
 from pageowner.sources.source import Moment, read
 from pageowner.storage import series
 from pageowner.storage.recording import Recorder, owned_folder
 from pageowner.storage.whole_file import whole_file
-
-BEGAN = 1_790_000_000.0
-PAGES = 20_000
-
-
-class Machine:
-    """Rows of a machine that changes a little from capture to capture."""
-
-    def __init__(self, seed: int = 3) -> None:
-        self.random = np.random.default_rng(seed)
-        self.pfn = np.sort(self.random.choice(4 * PAGES, PAGES, replace=False)).astype(np.uint64)
-        self.ts = self.random.integers(0, 10**12, PAGES).astype(np.uint64)
-        self.stack = self.random.integers(0, 300, PAGES)
-        self.flags = self.random.integers(0, 9, PAGES).astype(np.uint64)
-        self.clock = 10**12
-        self.boot = "one"
-
-    def step(self, part: float) -> None:
-        """A part of the pages is freed, others are taken, of more the flags change."""
-        self.clock += 10**10
-        stay = self.random.random(len(self.pfn)) > part
-        number = int(PAGES * part)
-        fresh = self.random.choice(4 * PAGES, number, replace=False).astype(np.uint64)
-        fresh = fresh[~np.isin(fresh, self.pfn[stay])]
-        pfn = np.concatenate([self.pfn[stay], fresh])
-        order = np.argsort(pfn)
-        self.pfn = pfn[order]
-        self.ts = np.concatenate([self.ts[stay], self.clock - np.sort(self.random.integers(
-            0, 10**9, len(fresh))).astype(np.uint64)])[order]
-        self.stack = np.concatenate([self.stack[stay], self.random.integers(
-            0, 320, len(fresh))])[order]
-        self.flags = np.concatenate([self.flags[stay], np.zeros(len(fresh), np.uint64)])[order]
-        other = self.random.random(len(self.pfn)) < part
-        self.flags[other] ^= np.uint64(1 << 20)  # unevictable
-
-    def now(self) -> Snapshot:
-        early = self.stack % 7 == 0
-        texts = [f"alloc_{number}+0x1/0x9\ncaller_{number % 9}+0x2/0x8" for number in range(320)]
-        # The order of a dictionary's texts is nobody's promise.
-        turn = self.random.permutation(320)
-        place = np.argsort(turn)
-        stack = pa.DictionaryArray.from_arrays(
-            pa.array(place[self.stack].astype(np.int32), mask=early),
-            pa.array([texts[number] for number in turn]))
-        return Snapshot.from_columns({
-            "pfn": self.pfn, "order": (self.stack % 3).astype(np.uint8),
-            "ts_ns": pa.array(self.ts // np.uint64(1000) * np.uint64(1000), mask=early),
-            "stack": stack,
-            "state": ["early" if one else "owned" for one in early],
-            "comm": [f"task{number % 5}" for number in self.stack],
-            "page_flags": self.flags.copy()}, Metadata(kind="tracker", boot_id=self.boot,
-                                                clock_ns=self.clock, counters={"at": self.clock}))
-
-
-def same(one: Snapshot, other: Snapshot) -> None:
-    assert one.meta == other.meta
-    for name in SCHEMA.names:
-        assert _plain(one.table[name]).equals(_plain(other.table[name])), name
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Texts in place of a dictionary's numbers, whose order is nobody's promise."""
-    if pa.types.is_dictionary(column.type):
-        return column.cast(column.type.value_type)
-    return column
 
 
 @pytest.fixture
@@ -419,126 +349,3 @@ def test_what_a_killed_recorder_left_is_cleared(tmp_path: Path) -> None:
         one.write_bytes(b"mine")
     with owned_folder(tmp_path):
         assert set(tmp_path.iterdir()) == foreign
-
-
-_WRITER = """
-import sys
-sys.path[:0] = [sys.argv[2]]
-from pathlib import Path
-from test_series import BEGAN, Machine
-from pageowner.storage.recording import Recorder
-machine, recorder = Machine(), Recorder(Path(sys.argv[1]), 600, 7 * 86400)
-number = 0
-while True:
-    machine.step(0.02)
-    print(recorder.add(machine.now(), BEGAN + number * 600).name, flush=True)
-    number += 1
-"""
-
-
-@pytest.mark.parametrize("after", [0.0, 0.013, 0.03, 0.05])
-def test_kill_9_loses_no_capture_that_was_written(tmp_path: Path, after: float) -> None:
-    writer = subprocess.Popen([sys.executable, "-c", _WRITER, tmp_path, Path(__file__).parent],
-                              stdout=subprocess.PIPE, text=True)
-    assert writer.stdout
-    written = [writer.stdout.readline().strip() for _ in range(4)]
-    time.sleep(after)
-    writer.send_signal(signal.SIGKILL)
-    written += writer.communicate()[0].split()
-    there = series.captures(tmp_path)
-    names = [one.path.name for one in there]
-    assert names[:len(written)] == written
-    assert len(names) <= len(written) + 1  # one may be written and not told
-    for one in there:
-        assert series.read(one.path).table.num_rows
-    machine = Machine()
-    for one in there:
-        machine.step(0.02)
-        same(series.read(one.path), machine.now())
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Path:
-    """A file system in memory of 1 MiB, in a mount namespace of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to mount a small file system")
-    return tmp_path
-
-
-_ON_A_SMALL_DISK = """
-import sys
-sys.path[:0] = [sys.argv[2]]
-from pathlib import Path
-from test_series import BEGAN, Machine, same
-from pageowner.errors import PageownerError
-from pageowner.storage import series
-from pageowner.storage.recording import Recorder
-folder = Path(sys.argv[1])
-machine, recorder, made, lost = Machine(), Recorder(folder, 600, 7 * 86400), {}, 0
-for number in range(30):
-    machine.step(0.05)
-    now = machine.now()
-    try:
-        made[recorder.add(now, BEGAN + number * 600)] = now
-    except PageownerError as error:
-        assert "No space left" in str(error), error
-        assert not list(folder.glob(".pageowner.*"))
-        lost += 1
-    if lost == 3:
-        (folder / "ballast").unlink(missing_ok=True)
-assert lost == 3, lost
-assert len(series.captures(folder)) == 27
-for path, snapshot in made.items():
-    same(series.read(path), snapshot)
-print("ok")
-"""
-
-
-def test_a_full_disk_loses_only_what_does_not_fit(small_disk: Path) -> None:
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c",
-         'mount -t tmpfs -o size=4m none "$1" && dd if=/dev/zero of="$1/ballast" bs=64k count=57'
-         ' 2>/dev/null && exec "$2" -c "$3" "$1" "$4"', "sh", small_disk, sys.executable,
-         _ON_A_SMALL_DISK, Path(__file__).parent], capture_output=True, text=True, check=False)
-    if "Operation not permitted" in done.stderr or done.stderr.startswith("unshare: "):
-        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
-    assert (done.stdout, done.stderr) == ("ok\n", "")
-
-
-@pytest.fixture
-def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Sets the zone of time."""
-    def put(name: str) -> None:
-        monkeypatch.setenv("TZ", name)
-        time.tzset()
-
-    yield put
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.mark.parametrize(("now", "text", "expected"), [
-    ("2026-03-29T08:00+02:00", "01:30", "2026-03-29T01:30+01:00"),
-    ("2026-03-29T08:00+02:00", "14:30", "2026-03-28T14:30+01:00"),
-    ("2026-10-25T08:00+01:00", "14:30", "2026-10-24T14:30+02:00")])
-def test_a_time_of_day_is_the_walls_also_where_the_clock_was_changed(
-        now: str, text: str, expected: str, zone: Callable[[str], None]) -> None:
-    zone("CET-1CEST,M3.5.0,M10.5.0/3")
-    assert moment(text, datetime.fromisoformat(now)) == datetime.fromisoformat(expected).timestamp()
-
-
-@pytest.mark.parametrize(("text", "expected"), [
-    ("14:30", "2026-11-23T14:30:00+00:00"), ("16:00", "2026-11-22T16:00:00+00:00"),
-    ("2h", "2026-11-23T13:00:00+00:00"), ("90 min ago", "2026-11-23T13:30:00+00:00"),
-    ("2026-11-20", "2026-11-20T00:00:00"), ("2026-11-20 10:11:12Z", "2026-11-20T10:11:12+00:00"),
-    ("14:30:05.25", "2026-11-23T14:30:05.250+00:00")])
-def test_moments_are_understood(text: str, expected: str, zone: Callable[[str], None]) -> None:
-    zone("UTC")
-    now = datetime(2026, 11, 23, 15, 0, tzinfo=UTC)
-    assert moment(text, now) == datetime.fromisoformat(expected).timestamp()
-
-
-@pytest.mark.parametrize("text", ["", "25:00", "12:61", "soon", "2026-13-01", "5 parsecs"])
-def test_what_is_no_moment_is_refused(text: str) -> None:
-    with pytest.raises(UsageError):
-        moment(text)

@@ -7,13 +7,10 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
-import signal
 import stat
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +27,6 @@ from pageowner.model.snapshot import METADATA_KEY, SCHEMA, SCHEMA_VERSION, Metad
 from pageowner.sources.page_owner_text import write
 from pageowner.storage import parquet
 from pageowner.storage.parquet import ORDER_KEY
-from pageowner.storage.whole_file import whole_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,13 +39,6 @@ if TYPE_CHECKING:
 def saved(big: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("saved") / "big.parquet"
     big.save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def small(some_records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("saved") / "small.parquet"
-    pageowner.read(some_records).save(path)
     return path
 
 
@@ -159,28 +148,28 @@ def refused(path: Path) -> str:
     return message
 
 
-def with_metadata(small: Path, path: Path, text: bytes | None) -> Path:
-    table = pq.read_table(small)
+def with_metadata(few_saved: Path, path: Path, text: bytes | None) -> Path:
+    table = pq.read_table(few_saved)
     pq.write_table(table.replace_schema_metadata(
         None if text is None else {METADATA_KEY: text}), path)
     return path
 
 
-def test_a_snapshot_of_a_newer_schema_asks_for_an_upgrade(small: Path, tmp_path: Path) -> None:
-    said = json.loads(pq.read_schema(small).metadata[METADATA_KEY])
+def test_a_snapshot_of_a_newer_schema_asks_for_an_upgrade(few_saved: Path, tmp_path: Path) -> None:
+    said = json.loads(pq.read_schema(few_saved).metadata[METADATA_KEY])
     text = json.dumps({**said, "schema": SCHEMA_VERSION + 1}).encode()
-    assert "upgrade" in refused(with_metadata(small, tmp_path / "newer.parquet", text))
+    assert "upgrade" in refused(with_metadata(few_saved, tmp_path / "newer.parquet", text))
 
 
-def test_fields_that_this_version_does_not_know_do_no_harm(small: Path, tmp_path: Path) -> None:
-    said = json.loads(pq.read_schema(small).metadata[METADATA_KEY])
+def test_fields_that_this_version_does_not_know_do_no_harm(few_saved: Path, tmp_path: Path) -> None:
+    said = json.loads(pq.read_schema(few_saved).metadata[METADATA_KEY])
     text = json.dumps({**said, "colour": "blue"}).encode()
-    path = with_metadata(small, tmp_path / "more.parquet", text)
-    assert pageowner.read(path).meta == pageowner.read(small).meta
+    path = with_metadata(few_saved, tmp_path / "more.parquet", text)
+    assert pageowner.read(path).meta == pageowner.read(few_saved).meta
 
 
-def test_another_programs_parquet_is_named_as_such(small: Path, tmp_path: Path) -> None:
-    assert "not a snapshot" in refused(with_metadata(small, tmp_path / "other.parquet", None))
+def test_another_programs_parquet_is_named_as_such(few_saved: Path, tmp_path: Path) -> None:
+    assert "not a snapshot" in refused(with_metadata(few_saved, tmp_path / "other.parquet", None))
     pq.write_table(pa.table({"a": [1]}), tmp_path / "foreign.parquet")
     assert "not a snapshot" in refused(tmp_path / "foreign.parquet")
 
@@ -196,21 +185,21 @@ def test_another_programs_parquet_is_named_as_such(small: Path, tmp_path: Path) 
     {"extra": {"damage": [[0]]}},
 ])
 def test_damaged_metadata_is_refused_in_one_line(
-        small: Path, tmp_path: Path, change: dict[str, object]) -> None:
-    said = json.loads(pq.read_schema(small).metadata[METADATA_KEY])
+        few_saved: Path, tmp_path: Path, change: dict[str, object]) -> None:
+    said = json.loads(pq.read_schema(few_saved).metadata[METADATA_KEY])
     text = json.dumps({**said, **change}).encode()
-    assert "damaged" in refused(with_metadata(small, tmp_path / "bad.parquet", text))
+    assert "damaged" in refused(with_metadata(few_saved, tmp_path / "bad.parquet", text))
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b"{}"])
 def test_metadata_that_is_no_object_is_refused_in_one_line(
-        small: Path, tmp_path: Path, text: bytes) -> None:
-    assert "damaged" in refused(with_metadata(small, tmp_path / "bad.parquet", text))
+        few_saved: Path, tmp_path: Path, text: bytes) -> None:
+    assert "damaged" in refused(with_metadata(few_saved, tmp_path / "bad.parquet", text))
 
 
-def test_columns_of_another_kind_are_refused_in_one_line(small: Path, tmp_path: Path) -> None:
-    metadata = pq.read_schema(small).metadata
-    table = pq.read_table(small)
+def test_columns_of_another_kind_are_refused_in_one_line(few_saved: Path, tmp_path: Path) -> None:
+    metadata = pq.read_schema(few_saved).metadata
+    table = pq.read_table(few_saved)
     rows = table.num_rows
     changed = {
         "text for a number": table.set_column(0, "pfn", pa.array(["x"] * rows)),
@@ -228,17 +217,17 @@ def test_columns_of_another_kind_are_refused_in_one_line(small: Path, tmp_path: 
 
 
 def test_a_snapshot_cut_short_anywhere_is_refused_in_one_line(
-        small: Path, tmp_path: Path) -> None:
-    whole = small.read_bytes()
+        few_saved: Path, tmp_path: Path) -> None:
+    whole = few_saved.read_bytes()
     path = tmp_path / "cut.parquet"
     for size in [4, 5, 8, 12, *range(100, len(whole), len(whole) // 40), len(whole) - 1]:
         path.write_bytes(whole[:size])
         refused(path)
 
 
-def test_flipped_bytes_are_refused_or_change_nothing(small: Path, tmp_path: Path) -> None:
-    whole = small.read_bytes()
-    expected = pageowner.read(small).table
+def test_flipped_bytes_are_refused_or_change_nothing(few_saved: Path, tmp_path: Path) -> None:
+    whole = few_saved.read_bytes()
+    expected = pageowner.read(few_saved).table
     path = tmp_path / "flipped.parquet"
     chance = random.Random(612)
     refusals = []
@@ -260,20 +249,20 @@ def test_flipped_bytes_are_refused_or_change_nothing(small: Path, tmp_path: Path
 
 
 def test_a_file_in_a_folder_named_like_a_partition_gains_no_column(
-        small: Path, tmp_path: Path) -> None:
+        few_saved: Path, tmp_path: Path) -> None:
     folder = tmp_path / "comm=intruder"
     folder.mkdir()
-    shutil.copy(small, folder / "_hidden")
-    assert pageowner.read(folder / "_hidden").table.equals(pageowner.read(small).table)
+    shutil.copy(few_saved, folder / "_hidden")
+    assert pageowner.read(folder / "_hidden").table.equals(pageowner.read(few_saved).table)
 
 
-def test_a_packed_snapshot_is_read_too(small: Path, tmp_path: Path) -> None:
+def test_a_packed_snapshot_is_read_too(few_saved: Path, tmp_path: Path) -> None:
     import gzip
 
     path = tmp_path / "small.parquet.gz"
-    path.write_bytes(gzip.compress(small.read_bytes()))
-    assert pageowner.read(path).table.equals(pageowner.read(small).table)
-    path.write_bytes(gzip.compress(small.read_bytes())[:-5000])
+    path.write_bytes(gzip.compress(few_saved.read_bytes()))
+    assert pageowner.read(path).table.equals(pageowner.read(few_saved).table)
+    path.write_bytes(gzip.compress(few_saved.read_bytes())[:-5000])
     assert "cut short" in refused(path)
 
 
@@ -291,104 +280,6 @@ def test_columns_that_are_left_out_are_null_and_no_rows_are_no_error(tmp_path: P
     write(one, text)
     assert text.getvalue() == (b"Page allocated via order 2, mask 0x0\n"
                                b"PFN 0x7 type Unmovable Block 0 type Unknown Flags 0x0()\n\n")
-
-
-def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(
-        sample61: Snapshot, tmp_path: Path) -> None:
-    for path in (tmp_path / "missing" / "x.parquet", tmp_path):
-        with pytest.raises(PageownerError, match=re.escape(str(path))):
-            sample61.save(path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def save(snapshot: Path, path: Path, limit: int | None = None,
-         wrapper: tuple[str, ...] = ()) -> subprocess.CompletedProcess[bytes]:
-    def before() -> None:
-        if limit is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    return subprocess.run([*wrapper, sys.executable, "-m", "pageowner", "save", path, snapshot],
-                          capture_output=True, preexec_fn=before)
-
-
-def test_a_write_that_fails_midway_leaves_the_older_file_as_it_was(
-        small: Path, tmp_path: Path) -> None:
-    path = tmp_path / "kept.parquet"
-    path.write_bytes(b"PAR1older")
-    done = save(small, path, limit=4096)
-    assert done.returncode == 1
-    assert done.stderr.count(b"\n") == 1
-    assert b"kept.parquet: cannot write: File too large" in done.stderr
-    assert path.read_bytes() == b"PAR1older"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_full_disk_leaves_the_older_file_as_it_was(small: Path, tmp_path: Path) -> None:
-    if os.geteuid() or not shutil.which("unshare"):
-        pytest.skip("a small file system can be mounted by root only")
-    script = ('mount -t tmpfs -o size=16k none "$1" && echo PAR1older >"$1/x" || exit 77;'
-              ' "$3" -m pageowner save "$1/x" "$2"; echo $?; cat "$1/x"; ls -A "$1"')
-    done = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", tmp_path, small,
-                           sys.executable], capture_output=True)
-    if done.returncode == 77 or b"unshare" in done.stderr:
-        pytest.skip("mounting is forbidden here")
-    assert done.stdout == b"1\nPAR1older\nx\n"
-    assert done.stderr.count(b"\n") == 1
-    assert b"No space left on device" in done.stderr
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_save_that_is_ended_leaves_the_older_file_and_no_other(
-        tmp_path: Path, number: signal.Signals) -> None:
-    path = tmp_path / "kept.parquet"
-    path.write_bytes(b"PAR1older")
-    # A write takes milliseconds: this one waits when it has written something.
-    code = ("import sys, time; from pageowner.storage import parquet; from pageowner import cli\n"
-            "def slow(file, *_, **__):\n"
-            "    file.write(b'PAR1' * 5000); file.flush(); print('writing', flush=True)\n"
-            "    time.sleep(60)\n"
-            "parquet.pq.ParquetWriter = slow\n"
-            "sys.exit(cli.main(sys.argv[1:]))")
-    dump = tmp_path.parent / f"{tmp_path.name}.txt"
-    dump.write_bytes(b"Page allocated via order 0, mask 0x0(), pid 0, tgid 0 (x), ts 5 ns\n"
-                     b"PFN 0x100 type Unmovable Block 0 type Unmovable Flags 0x0()\n\n")
-    with subprocess.Popen([sys.executable, "-c", code, "save", path, dump],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout
-        assert process.stdout.readline() == b"writing\n"
-        assert len(list(tmp_path.iterdir())) == 2
-        process.send_signal(number)
-        assert process.wait(30) == 128 + number
-    assert path.read_bytes() == b"PAR1older"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_save_that_is_killed_outright_leaves_the_older_file(tmp_path: Path) -> None:
-    path = tmp_path / "kept.parquet"
-    path.write_bytes(b"PAR1older")
-    child = os.fork()
-    if not child:
-        with whole_file(path) as file:
-            file.write(b"newer")
-            file.flush()
-            time.sleep(60)
-        os._exit(0)
-    while len(list(tmp_path.iterdir())) < 2:
-        time.sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    assert path.read_bytes() == b"PAR1older"
-
-
-def test_a_link_is_followed_and_a_long_name_is_no_obstacle(
-        sample61: Snapshot, tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "link").symlink_to("folder/target")
-    sample61.save(tmp_path / "link")
-    assert (tmp_path / "link").is_symlink()
-    assert pageowner.read(tmp_path / "folder" / "target").table.equals(sample61.table)
-    sample61.save(tmp_path / ("x" * 255))
-    assert pageowner.read(tmp_path / ("x" * 255)).table.equals(sample61.table)
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/snapshot.md"])

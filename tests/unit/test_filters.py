@@ -1,0 +1,121 @@
+"""Filters keep just the rows that match, by the same words in Python and on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from said import one_line
+
+import pageowner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pageowner import Snapshot
+
+    Cli = Callable[..., Any]
+
+
+def test_every_filter_keeps_just_the_rows_that_match(
+        sample61: Snapshot, few: Snapshot) -> None:
+    some = few
+    rows = {id(one): one.table.to_pylist() for one in (some, sample61)}
+
+    def both(snapshot: Snapshot, good: Callable[[dict[str, Any]], bool], **words: Any) -> int:
+        expected = [row["pfn"] for row in rows[id(snapshot)] if good(row)]
+        assert snapshot.select(**words).table["pfn"].to_pylist() == expected
+        return len(expected)
+
+    newest = max(row["ts_ns"] for row in rows[id(some)])
+    assert both(some, lambda row: row["pid"] in (0, 1), pid=(0, 1))
+    assert both(sample61, lambda row: row["tgid"] == 1, tgid=1)
+    assert both(some, lambda row: row["comm"].startswith("worker/"), comm="worker/*")
+    assert both(sample61, lambda row: row["memcg"] is not None, memcg="*")
+    assert both(some, lambda row: row["order"] in (1, 3), order=(1, 3))
+    assert both(some, lambda row: row["zone"] == "0", zone="0")
+    assert both(some, lambda row: "__GFP_ZERO" in row["gfp_flags"].split("|"), gfp="zero")
+    assert both(some, lambda row: {"__GFP_ZERO", "__GFP_COMP"} <= set(
+        row["gfp_flags"].split("|")), gfp=("COMP", "__GFP_ZERO"))
+    assert both(some, lambda row: row["migratetype"] == "Movable", migratetype="movable")
+    assert both(some, lambda row: row["state"] == "early", state="early")
+    assert both(some, lambda row: any(
+        frame.startswith("alloc_skb_with_frags+") for frame in row["stack"].split("\n")),
+        stack="alloc_skb_with_frags")
+    assert both(some, lambda row: newest - row["ts_ns"] >= 30 * 10**9, older="30s")
+    assert both(some, lambda row: newest - row["ts_ns"] <= 12.5 * 10**9, newer="12.5s")
+    assert both(some, lambda row: row["comm"] == "dd" and row["order"] == 0, comm="dd", order=0)
+    assert both(some, lambda row: row["comm"] in ("dd", "python3"), comm=("dd", "python3"))
+    assert both(some, lambda row: True, node=0)
+    assert both(some, lambda row: False, subsystem="no such use") == 0
+
+
+def test_ages_count_from_the_whole_dump_whatever_is_filtered(big: Snapshot) -> None:
+    from pageowner.analysis.select import newest_ns
+
+    newest = max(big.table["ts_ns"].to_pylist())
+    old = big.select(comm="nginx")
+    assert max(old.table["ts_ns"].to_pylist()) < newest
+    assert newest_ns(old) == newest_ns(big) == newest
+    assert old.select(newer="1s").table.num_rows == 0
+
+
+def test_filters_are_the_same_words_on_the_command_line(
+        cli: Cli, few_saved: Path, few: Snapshot) -> None:
+    for words, chosen in (
+            (["--comm", "dd", "--comm", "java"], {"comm": ("dd", "java")}),
+            (["--order", "0x1,3"], {"order": (1, 3)}), (["--pid", "1"], {"pid": 1}),
+            (["--tgid", "1"], {"tgid": 1}), (["--gfp", "ZERO,COMP"], {"gfp": "ZERO,COMP"}),
+            (["--migratetype", "Movable"], {"migratetype": "Movable"}),
+            (["--older", "40s"], {"older": "40s"}), (["--newer", "10s"], {"newer": "10s"}),
+            (["--stack", "*skb*"], {"stack": "*skb*"}), (["--zone", "1"], {"zone": "1"}),
+            (["--subsystem", "network*"], {"subsystem": "network*"}),
+            (["--module", "nfs"], {"module": "nfs"}), (["--node", "0"], {"node": 0}),
+            (["--state", "early"], {"state": "early"})):
+        said = json.loads(cli("report", few_saved, "--json", *words).out)
+        assert said["pages"] == few.select(**chosen).pages
+    nothing = cli("report", few_saved, "--comm", "nobody")
+    assert (nothing.status, nothing.err) == (0, b"pageowner: nothing of 1,852 blocks matches\n")
+    part = cli("report", few_saved, "--stack", "handle_mm", "--json")
+    assert part.err.startswith(b"pageowner: nothing of 1,852 blocks matches; names are matched"
+                               b" whole, and '*handle_mm*' is in ")
+    assert b"0 pages" in nothing.out
+    assert cli("dump", few_saved, "--comm", "nobody").out == b""
+    assert cli("stacks", few_saved, "--comm", "nobody").out == b""
+
+
+@pytest.mark.parametrize(("words", "lacking"), [
+    (["--memcg", "x"], "cgroups, so --memcg"), (["--older", "1s"], "times of allocations, so --o"),
+    (["--newer", "1s"], "times of allocations, so --newer"), (["--node", "0"], "NUMA nodes"),
+    (["--zone", "Normal"], "zones"), (["--tgid", "1"], "which processes allocated"),
+    (["--comm", "x"], "names of tasks"), (["--pid", "1"], "which threads allocated"),
+    (["--gfp", "ZERO"], "names of gfp flags"), (["--stack", "x"], "stacks, so --stack"),
+    (["--module", "x"], "stacks, so --module"), (["--subsystem", "x"], "stacks, so --subsystem")])
+def test_a_filter_on_what_the_source_does_not_know_is_an_error_and_no_empty_answer(
+        cli: Cli, tmp_path: Path, words: list[str], lacking: str) -> None:
+    bare = tmp_path / "bare.txt"  # as of 3.19, its pfns and stacks cut away
+    bare.write_bytes(b"Page allocated via order 0, mask 0x280da\n\n" * 3)
+    saved = tmp_path / "bare.parquet"
+    pageowner.read(bare).save(saved)
+    for source, verb in ((bare, "report"), (saved, "dump"), (saved, "stacks")):
+        said = cli(verb, source, *words)
+        assert (said.status, said.out) == (1, b"")
+        assert f"bare.txt does not know {lacking}" in one_line(said.err)
+    said = cli("save", tmp_path / "none.parquet", bare, *words)
+    assert (said.status, (tmp_path / "none.parquet").exists()) == (1, False)
+
+
+def test_a_filter_that_the_source_knows_of_some_rows_may_match_none(
+        cli: Cli, few_saved: Path, tmp_path: Path) -> None:
+    assert cli("report", few_saved, "--comm", "no such task").status == 0
+    # of pages in use since before `on` no task is known; of others, once there are some, it is
+    fresh = pageowner.Snapshot.from_columns(
+        {"pfn": [1, 2], "order": [0, 0], "state": ["early", "early"], "page_flags": [0x80, 0]},
+        pageowner.Metadata(kind="tracker"))
+    fresh.save(path := tmp_path / "fresh.parquet")
+    for words in (["--comm", "x"], ["--older", "1s"], ["--stack", "x"]):
+        assert json.loads(cli("report", path, "--json", *words).out)["pages"] == 0
+    assert json.loads(cli("report", path, "--json", "--subsystem", "slab*").out)["pages"] == 1
+    assert cli("report", path, "--memcg", "/").status == 1
