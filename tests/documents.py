@@ -65,6 +65,29 @@ def python_block(document: Path) -> str:
                 if block["kind"] == "python")
 
 
+@dataclass(frozen=True)
+class Example:
+    """A block of Python as it is shown, where, and whether it asks the tracker of this machine."""
+
+    text: str
+    place: str
+    of_this_machine: bool
+
+
+def examples(document: Path) -> list[Example]:
+    """All blocks of Python, in order; those behind ``<!-- of this machine -->`` need a tracker."""
+    text = document.read_text()
+    return [Example(block["text"], f"{document.relative_to(TREE)}:"
+                    f"{text.count(chr(10), 0, block.start('text')) + 1}",
+                    block["said"] == "of this machine")
+            for block in _BLOCK.finditer(text) if block["kind"] == "python"]
+
+
+def run(example: Example, names: dict[str, object]) -> None:
+    """Run a block, whose names are those of the blocks before it."""
+    exec(compile(example.text, example.place, "exec"), names)
+
+
 def inline(document: Path) -> list[list[str]]:
     """The words behind ``pageowner`` of commands that stand in a sentence, a table or a unit."""
     text = _BLOCK.sub(lambda block: block["text"] if block["kind"] == "ini" else "",

@@ -34,7 +34,10 @@ MAY_IMPORT = {
 line here joins the others."""
 
 SHORTCUTS = {("model.snapshot", "analysis.filters"), ("model.snapshot", "analysis.select"),
-             ("model.snapshot", "analysis.owners"), ("model.snapshot", "storage.parquet")}
+             ("model.snapshot", "analysis.owners"), ("model.snapshot", "storage.parquet"),
+             ("model.snapshot", "storage.whole_file"),
+             ("model.snapshot", "sources.page_owner_text"),
+             ("model.snapshot", "sources.page_owner_stacks")}
 """What methods of `Snapshot` hand over to, so that `pageowner.read(file).report()` can be said."""
 
 BREACHES = {

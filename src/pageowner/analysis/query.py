@@ -74,9 +74,15 @@ class Answer:
             yield from batch
 
     def table(self) -> pa.Table:
-        """All rows at once, with the types that SQL gave them. Raises what `rows` raises."""
-        found: pa.Table = self._wait_for(self._connection.fetch_arrow_table)
-        return found.rename_columns(self.columns)
+        """All rows at once, with the types of their values (int64, float64, string, …; null where
+        there are none). Raises what `rows` raises, and PageownerError for values that Arrow does
+        not take, such as a number of more than 64 bits."""
+        values = zip(*self.rows(), strict=True)
+        columns = list(values) or [()] * len(self.columns)
+        try:
+            return pa.table([pa.array(one) for one in columns], self.columns)
+        except (pa.ArrowException, OverflowError) as error:
+            raise PageownerError(f"SQL: the answer is no table of Arrow's: {error}") from error
 
     def _wait_for(self, work: Callable[[], Any]) -> Any:
         """What ``work`` returns. Ctrl-C and SIGTERM end it: a call into DuckDB lets no signal

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from pageowner.analysis import profile
 from pageowner.analysis.filters import key_names
 from pageowner.api import sources
 from pageowner.errors import UsageError, near
@@ -18,9 +17,11 @@ if TYPE_CHECKING:
     from pageowner.model.counts import Counted
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["FORMATS", "export"]
+__all__ = ["FORMATS", "UNITS", "export"]
 
 FORMATS = ("pprof", "folded", "speedscope", "json", "csv", "parquet")
+
+UNITS = ("bytes", "pages", "blocks")
 
 
 def export(source: Counted | Source, output: str | os.PathLike[str] | BinaryIO, format: str, *,
@@ -36,8 +37,8 @@ def export(source: Counted | Source, output: str | os.PathLike[str] | BinaryIO, 
     """
     if format not in FORMATS:
         raise UsageError(f"there is no format {format!r}; {near(format, FORMATS)}")
-    if unit not in profile.MEASURES:
-        raise UsageError(f"there is no unit {unit!r}; {near(unit, profile.MEASURES)}")
+    if unit not in UNITS:
+        raise UsageError(f"there is no unit {unit!r}; {near(unit, UNITS)}")
     names = None if by is None else key_names(by if isinstance(by, str) else list(by))
     write = _writer(format, sources.counted(source), names, unit)
     if isinstance(output, (str, os.PathLike)):
@@ -49,6 +50,8 @@ def export(source: Counted | Source, output: str | os.PathLike[str] | BinaryIO, 
 
 def _writer(kind: str, found: Counted | Snapshot, by: list[str] | None,
             unit: str) -> Callable[[BinaryIO], None]:
+    from pageowner.analysis import profile
+
     if kind == "pprof":
         from pageowner.report import pprof
 

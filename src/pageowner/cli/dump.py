@@ -37,13 +37,11 @@ def command(source: str | None, chosen: Filter, output: str | None) -> None:
     would act on in the names of tasks is shown as escapes.
     """
     snapshot = load(source, chosen)
+    if output is not None and output != "-":
+        snapshot.dump(output)
+        return
     from pageowner.sources.page_owner_text import write
-    from pageowner.storage.whole_file import whole_file
 
-    if output in (None, "-"):
-        sys.stdout.flush()
-        write(snapshot, sys.stdout.buffer, output_encoding())
-        sys.stdout.buffer.flush()
-    else:
-        with whole_file(output) as file:
-            write(snapshot, file)
+    sys.stdout.flush()
+    write(snapshot, sys.stdout.buffer, output_encoding())
+    sys.stdout.buffer.flush()

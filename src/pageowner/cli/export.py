@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.api.export import FORMATS, UNITS, export
 from pageowner.cli import complete
 from pageowner.cli.messages import written
 from pageowner.cli.options import filters, output_encoding, reading, source
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _BINARY = ("pprof", "parquet")
-_FORMATS = ("pprof", "folded", "speedscope", "json", "csv", "parquet")
 
 _EXAMPLES = (
     ("pageowner export --format pprof -o memory.pb.gz dump.txt",
@@ -33,7 +33,7 @@ _EXAMPLES = (
 
 @verb("export", *_EXAMPLES)
 @source
-@click.option("--format", "kind", type=click.Choice(_FORMATS), required=True,
+@click.option("--format", "kind", type=click.Choice(FORMATS), required=True,
               help="pprof and speedscope for those viewers, folded stacks for flame graph tools,"
                    " owners as JSON, CSV or Parquet.")
 @click.option("-o", "--output", metavar="FILE", shell_complete=complete.files,
@@ -41,7 +41,7 @@ _EXAMPLES = (
 @click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
               help="Tell apart by these keys of report. In pprof they are labels, in folded and"
                    " speedscope frames around the stack, else columns.")
-@click.option("--unit", type=click.Choice(["bytes", "pages", "blocks"]),
+@click.option("--unit", type=click.Choice(UNITS),
               help="What folded counts; bytes by default. The others have all three.")
 @filters
 def command(source: str | None, kind: str, output: str | None, by: str | None, unit: str | None,
@@ -57,8 +57,6 @@ def command(source: str | None, kind: str, output: str | None, by: str | None, u
 
     # before the source is read, which may take a while
     names = None if by is None else key_names(by)
-    from pageowner.api.export import export
-
     found = reading(chosen)(source)
     if output is not None:
         export(found, output, kind, by=names, unit=unit or "bytes")

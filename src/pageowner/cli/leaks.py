@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.messages import say
 from pageowner.cli.options import as_json, filters, load
+from pageowner.cli.progress import Progress
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str, b
     size_bytes(least)
     from pageowner.api.leaks import leaks
 
-    with _Progress(length) as progress:
+    with Progress(length) as progress:
         found = leaks(*sources, by=names, window=window, every=every, least=least, where=chosen,
                       read=load, progress=progress.show)
     rows = found.owners.to_pylist()
@@ -71,42 +70,3 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str, b
         print(json.dumps(leaks_view.to_json(rows, found.watched), indent=1))
     else:
         leaks_view.draw(rows, found.watched, top, full, paper())
-
-
-class _Progress:
-    """A bar on stderr if a person sees it, else one line; from when it is first shown."""
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-        self._begun = False
-        self._bar: Any = None
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def show(self, done: int, looks: int) -> None:
-        """Draw how far it is: ns since the beginning, and looks."""
-        if not self._begun:
-            self._begun = True
-            self._begin()
-        if self._bar is not None:
-            self._bar.update(self._task, completed=min(done, self._length), looks=looks)
-
-    def _begin(self) -> None:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(TextColumn("watching"), BarColumn(None), TextColumn("{task.fields"
-                                 "[looks]} looks"), TimeRemainingColumn(),
-                                 console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("", total=self._length, looks=0)
-            self._bar.start()
-        else:
-            from pageowner.report.text import age
-
-            say(f"watching for {age(self._length)}")
-
-    def __exit__(self, *_: Any) -> None:
-        if self._bar is not None:
-            self._bar.stop()

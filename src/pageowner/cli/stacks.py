@@ -40,7 +40,7 @@ def command(source: str | None, chosen: Filter, threshold: int, top: int | None,
     snapshot = load(source, chosen)
     from pageowner.sources import page_owner_stacks as text
 
-    held = text.stacks(snapshot, threshold)[:top]
+    held = snapshot.stacks(threshold)[:top]
     sys.stdout.flush()
     if as_json:
         import json

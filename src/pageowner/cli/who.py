@@ -10,58 +10,13 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.options import as_json, at_time, load
+from pageowner.cli.page_frames import AddressType, FramesType, VirtualType
 from pageowner.cli.verb import verb
-from pageowner.errors import UsageError
 
 if TYPE_CHECKING:
     from pageowner.api.who import Frames
 
 __all__ = ["command"]
-
-class _Frames(click.ParamType[tuple[int, int]]):
-    """A page frame number, decimal or 0x hexadecimal, or a range of them: as (first, last)."""
-
-    name = "PFN"
-
-    def convert(self, value: Any, param: click.Parameter | None,
-                ctx: click.Context | None) -> tuple[int, int]:
-        from pageowner.api.who import frames_of
-
-        try:
-            return frames_of(str(value))
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
-
-
-class _Address(click.ParamType[int]):
-    """An address in bytes."""
-
-    name = "ADDRESS"
-
-    def convert(self, value: Any, param: click.Parameter | None,
-                ctx: click.Context | None) -> int:
-        try:
-            address = int(str(value), 0)
-        except ValueError:
-            address = -1
-        if not 0 <= address < 1 << 64:
-            self.fail(f"{value!r} is not an address; write 0x1a2b3000", param, ctx)
-        return address
-
-
-class _Virtual(click.ParamType[tuple[int, int]]):
-    """A process and an address in it."""
-
-    name = "PID:ADDRESS"
-
-    def convert(self, value: Any, param: click.Parameter | None,
-                ctx: click.Context | None) -> tuple[int, int]:
-        pid, colon, address = str(value).partition(":")
-        if not colon or not pid.isascii() or not pid.isdigit() or len(pid) > 10:
-            self.fail(f"{value!r} is not an address of a process; write 1234:0x7f0012345000",
-                      param, ctx)
-        return int(pid), _Address().convert(address, param, ctx)
-
 
 _EXAMPLES = (
     ("pageowner who 0x1a2b3", "of this machine"),
@@ -73,10 +28,10 @@ _EXAMPLES = (
 
 
 @verb("who", *_EXAMPLES)
-@click.argument("frames", nargs=-1, type=_Frames(), metavar="[PFN|FIRST-LAST]...")
-@click.option("--phys", multiple=True, type=_Address(), metavar="ADDRESS",
+@click.argument("frames", nargs=-1, type=FramesType(), metavar="[PFN|FIRST-LAST]...")
+@click.option("--phys", multiple=True, type=AddressType(), metavar="ADDRESS",
               help="The page at this physical address.")
-@click.option("--virt", multiple=True, type=_Virtual(), metavar="PID:ADDRESS",
+@click.option("--virt", multiple=True, type=VirtualType(), metavar="PID:ADDRESS",
               help="The page at this address of a process of this machine.")
 @click.option("-s", "--source", metavar="SOURCE", shell_complete=complete.files,
               help="A dump or a snapshot, not this machine.")

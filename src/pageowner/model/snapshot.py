@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pageowner.analysis.coded import Coded
     from pageowner.analysis.filters import Filter
+    from pageowner.sources.page_owner_stacks import Held
 
 __all__ = ["METADATA_KEY", "SCHEMA", "SCHEMA_VERSION", "STATES", "TEXT", "Metadata", "Snapshot"]
 
@@ -128,7 +129,7 @@ class Snapshot:
         return Snapshot(self.table.filter(held), self.meta)
 
     def select(self, **words: Any) -> Snapshot:
-        """The rows that match all of the filter words (see `analysis.words.Filter`)."""
+        """The rows that match all of the filter words (see `pageowner.Filter`)."""
         from pageowner.analysis.filters import Filter
 
         return self.where(Filter(**words))
@@ -150,6 +151,25 @@ class Snapshot:
         from pageowner.storage.parquet import write
 
         write(self, path)
+
+    def dump(self, path: str | PathLike[str]) -> None:
+        """Write the text that the kernel's page_owner prints, whole or not at all, mode 0600.
+
+        What was read from a dump of Linux 4.6 or newer comes out as it went in. Raises
+        PageownerError if the file cannot be written.
+        """
+        from pageowner.sources.page_owner_text import write
+        from pageowner.storage.whole_file import whole_file
+
+        with whole_file(path) as file:
+            write(self, file)
+
+    def stacks(self, threshold: int = 0) -> list[Held]:
+        """The stacks that hold at least ``threshold`` base pages, most first, each with its pages,
+        as the kernel's page_owner_stacks counts them."""
+        from pageowner.sources.page_owner_stacks import stacks
+
+        return stacks(self, threshold)
 
 
 def _nulls(rows: int, kind: pa.DataType) -> pa.Array:
