@@ -8,6 +8,7 @@
 #include "shared.bpf.h"
 #include "stacks.bpf.h"
 #include "store.bpf.h"
+#include "splitting.bpf.h"
 #include "tasks.bpf.h"
 
 /* Whether a record is the current task's. */

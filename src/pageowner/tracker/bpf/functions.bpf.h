@@ -7,6 +7,11 @@
 #define PAGEOWNER_FUNCTIONS_BPF_H
 
 #include "events.bpf.h"
+#include "shared.bpf.h"
+#include "splitting.bpf.h"
+#include "stacks.bpf.h"
+#include "store.bpf.h"
+#include "tasks.bpf.h"
 
 /* An argument of a traced function, or after the last its result: read as plain memory, since the
  * verifier of older kernels refuses pointers to pointers and arithmetic on typed ones. */

@@ -5,7 +5,10 @@
 #ifndef PAGEOWNER_MEMO_LEARN_BPF_H
 #define PAGEOWNER_MEMO_LEARN_BPF_H
 
+#include "memo.bpf.h"
 #include "memo_search.bpf.h"
+#include "memo_state.bpf.h"
+#include "shared.bpf.h"
 
 INLINE void memo_mark(u32 *marks, u32 at, u32 mark)
 {

@@ -6,7 +6,8 @@
 #ifndef PAGEOWNER_MEMO_SEARCH_BPF_H
 #define PAGEOWNER_MEMO_SEARCH_BPF_H
 
-#include "memo.bpf.h"
+#include "memo_state.bpf.h"
+#include "shared.bpf.h"
 
 /* Words of the window that are looked at with one call, so that the rest costs a share of it. */
 #define AT_ONCE 8

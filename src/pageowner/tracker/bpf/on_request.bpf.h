@@ -7,6 +7,10 @@
 #define PAGEOWNER_ASKED_BPF_H
 
 #include "functions.bpf.h"
+#include "shared.bpf.h"
+#include "splitting.bpf.h"
+#include "store.bpf.h"
+#include "tasks.bpf.h"
 
 /* Of the early pages at context[0] .. + 511, forget those whose bit in the next 8 words is set:
  * they were free when tracking had begun. With context[9], mark as early those of them that have no

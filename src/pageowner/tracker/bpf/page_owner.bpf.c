@@ -13,6 +13,8 @@
  * pages owned are exact whichever hooks are there.
  */
 #include "events.bpf.h"
+#include "shared.bpf.h"
+#include "store.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
