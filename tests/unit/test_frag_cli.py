@@ -79,9 +79,9 @@ def test_json_has_the_same_and_whole_numbers(saved: Path, flags: Path) -> None:
 
 def test_who_would_have_to_go_is_named_with_what_it_gives(saved: Path) -> None:
     text = ok(saved, "--order", "9", "--want", "50")
-    assert re.search(r"For 50 more blocks, 1 owner would have to go \(2[34]\d MiB\): \d+ can", text)
+    assert re.search(r"Stop 1 owner \(2[34]\d MiB\) to free \d+ more blocks", text)
     assert re.search(r"6\d,\d{3} +2[34]\d MiB +python3 +75\n", text)
-    assert "not proven the cheapest" in text
+    assert "perhaps not the cheapest" in text
     plan = json.loads(ok(saved, "--order", "9", "--want", "50", "--json"))["plan"]
     assert plan["gain"] >= 50
     assert plan["owners"][0]["comm"] == "python3"
@@ -89,16 +89,17 @@ def test_who_would_have_to_go_is_named_with_what_it_gives(saved: Path) -> None:
 
 def test_if_no_going_is_enough_it_says_so(saved: Path) -> None:
     text = ok(saved, "--order", "9", "--want", "5000")
-    assert "not 5,000, whoever in the way goes" in text
-    assert re.search(r"\n +17 +pages that the kernel took for itself, or init\n", text)
+    assert "; 5,000 cannot be freed by stopping owners" in text
+    assert re.search(r"\n +17 +pages of the kernel itself or of init\n", text)
 
 
 def test_if_nobodys_going_helps_it_says_why(saved: Path, flags: Path) -> None:
     text = ok(saved, "--order", "9", "--want", "5", "--by", "memcg")
-    assert "no owner's going would free any" in text
-    assert re.search(r"stay blocked whoever goes.*:\n.*\n +236 +pages of no known owner\n$", text)
+    assert "stopping owners does not help" in text
+    assert re.search(r"stay blocked whichever owners stop.*:\n.*\n +236 +pages without a known owner"
+                     r"\n$", text)
     text = ok(saved, "--order", "18", "--want", "1", "--kpageflags", flags)
-    assert "1  memory that the page allocator was never given" in text
+    assert "1  memory that does not belong to the page allocator" in text
     assert "of the blocked, 1 holds memory" in text
 
 

@@ -309,7 +309,7 @@ def test_saved_snapshots_make_a_series(cli: Callable[..., tuple[int, bytes, byte
     assert head.split()[:2] == ["PER", "HOUR"]
     assert row.split()[:2] == ["141", "MiB"]
     assert "anon_pipe_write" in row
-    assert "cache that the kernel takes back" in text
+    assert "cache that the kernel reclaims" in text
     assert text.index("anon_pipe_write") < text.index("page_cache_ra_unbounded")
 
 
@@ -340,7 +340,7 @@ def test_who_leaks_through_a_stack_is_named_by_what_came_since(
     below = out.decode().split("\n\n")[2].split("\n")
     assert below[0].endswith(" an hour, pipes")
     assert below[1].strip() == (
-        "by mostly\\x1b[31m (tgid 7) 75 %, partly (tgid 8) 25 %")
+        "by mostly\\x1b[31m (pid 7) 75 %, partly (pid 8) 25 %")
     assert below[2].strip() == "anon_pipe_write ← vfs_write"
 
 

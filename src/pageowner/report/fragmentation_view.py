@@ -37,7 +37,7 @@ def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: in
     _notes(found["notes"], paper)
     _mixed(found, paper)
     paper.line()
-    prose(paper, "Pageblocks by how much of them is …", _HEADING)
+    prose(paper, "Pageblocks by what fills them, and how much of it", _HEADING)
     shares = {kind: found["contents"][kind] for kind in _KINDS
               if any(found["contents"][kind][1:])}
     if "free" in shares and not found["sees_free"]:
@@ -51,23 +51,24 @@ def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: in
     prose(paper, f"As huge pages (order {order})", _HEADING)
     _say(paper, _states(states))
     if found["single"]:
-        _say(paper, f"{count_of(found['single'], 'block')} would be free or clearable but for a"
-                    " single page")
-    _aside(paper, f"who blocks them, and who would have to go: frag --order {order} --want N")
+        _say(paper, f"{count_of(found['single'], 'block')} would be free or clearable without"
+                    " a single page")
+    _aside(paper, f"to see what blocks them and which owners to stop: frag --order {order} --want"
+                  " N")
     paper.line()
     polluters = found["polluters"]
-    what = ("Who sits in pageblocks of another type" if found["mixed_exact"] else
-            "Who sits where most pages are of the other kind (to be moved, or not)")
+    what = ("Owners of pages in pageblocks of another type" if found["mixed_exact"] else
+            "Owners of movable pages among unmovable ones, or the reverse")
     prose(paper, f"{what}: {count_of(found['polluters_in_all'], 'owner')} by {', '.join(by)}",
           _HEADING)
     if polluters:
         columns = [Column("BLOCKS", [count(one["blocks"]) for one in polluters]),
-                   Column("PAGES THERE", [count(one["foreign_pages"]) for one in polluters]),
+                   Column("PAGES", [count(one["foreign_pages"]) for one in polluters]),
                    Column("ONE PAGE", [count(one["single"]) for one in polluters]),
-                   Column("OF ALL ITS", [_size(one["pages"], meta) for one in polluters])]
+                   Column("OWNER SIZE", [_size(one["pages"], meta) for one in polluters])]
         grid(paper, [*columns, *_who(polluters, by, meta, paper)], 2)
         _more(found["polluters_in_all"] - len(polluters), paper)
-        _aside(paper, "ONE PAGE: blocks in which one page of the owner is the only foreign one")
+        _aside(paper, "PAGES: the owner's in these blocks; ONE PAGE: blocks with only one foreign page")
         _no_stack(polluters, by, meta, paper)
     _events(found["events"], by, now_ns, top, meta, paper)
 
@@ -87,33 +88,33 @@ def draw_huge(found: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
     reach = found["reachable"]
     if states["clearable"]:
         _say(paper, f"of the clearable, compaction can empty about {count(reach['now'])} with the"
-                    f" free memory there is, {count(reach['reclaim'])} if page cache is dropped")
+                    f" present free memory, {count(reach['reclaim'])} if page cache is dropped")
     if found["taken"]:
-        _say(paper, f"of the blocked, {count(found['taken'])} {_be(found['taken'])} in use as a"
-                    " whole: page cache or anonymous memory in pages of this size or larger")
+        _say(paper, f"of the blocked, {count(found['taken'])} {_be(found['taken'])} already"
+                    " large pages: page cache or anonymous memory of this order or larger")
     if found["held"]:
         hold = "holds" if found["held"] == 1 else "hold"
-        _say(paper, f"of the blocked, {count(found['held'])} {hold} memory that the page allocator"
-                    " was never given")
+        _say(paper, f"of the blocked, {count(found['held'])} {hold} memory that does not"
+                    " belong to the page allocator")
     if found["single"]:
-        _say(paper, f"{count(found['single'])} would be free or clearable but for a single page")
+        _say(paper, f"{count(found['single'])} would be free or clearable without a single page")
     if found["unsure_pages"]:
-        _say(paper, f"of {count_of(found['unsure_pages'], 'page')} in"
-                    f" {count_of(found['unsure'], 'block')} it is not known whether they can be"
-                    " moved")
+        _say(paper, f"whether {count_of(found['unsure_pages'], 'page')} in"
+                    f" {count_of(found['unsure'], 'block')} can be moved is not known")
     paper.line()
     blockers = found["blockers"]
-    prose(paper, f"Who blocks them: {count_of(found['blockers_in_all'], 'owner')} by"
+    prose(paper, f"What blocks them: {count_of(found['blockers_in_all'], 'owner')} by"
           f" {', '.join(by)}", _HEADING)
     if blockers:
         columns = [Column("BLOCKS", [count(one["blocks"]) for one in blockers]),
-                   Column("ALONE", [count(one["alone"]) for one in blockers]),
+                   Column("SOLE OWNER", [count(one["alone"]) for one in blockers]),
                    Column("ONE PAGE", [count(one["single"]) for one in blockers]),
-                   Column("BY PAGES", [count(one["blocking_pages"]) for one in blockers]),
-                   Column("OF ALL ITS", [_size(one["pages"], meta) for one in blockers])]
+                   Column("PAGES", [count(one["blocking_pages"]) for one in blockers]),
+                   Column("OWNER SIZE", [_size(one["pages"], meta) for one in blockers])]
         grid(paper, [*columns, *_who(blockers, by, meta, paper)], 2)
         _more(found["blockers_in_all"] - len(blockers), paper)
-        _aside(paper, "ALONE: no other owner stands in them; ONE PAGE: nor another page of it")
+        _aside(paper, "SOLE OWNER: blocks that no other owner blocks; ONE PAGE: of these, those that"
+                      " one page blocks; PAGES: the owner's pages that block")
         _no_stack(blockers, by, meta, paper)
     if found["plan"] is not None:
         _plan(found["plan"], states, reach, by, meta, paper)
@@ -125,14 +126,14 @@ def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str
     owners = plan["owners"]
     wanted = count_of(plan["want"], "more block")
     if not owners:
-        prose(paper, f"For {wanted}: no owner's going would free any", _HEADING)
+        prose(paper, f"To free {wanted}: stopping owners does not help", _HEADING)
         _hopeless(plan["hopeless"], states, by, meta, paper)
         return
     gain = plan["gain"]
-    short = "" if gain >= plan["want"] else f"; not {count(plan['want'])}, whoever in the way goes"
-    prose(paper, f"For {wanted}, {count_of(len(owners), 'owner')} would have to go"
-          f" ({_size(plan['pages'], meta)}): {count(gain)} can then be had more{short}",
-          _HEADING)
+    short = gain < plan["want"]
+    why = f"; {count(plan['want'])} cannot be freed by stopping owners" if short else ""
+    prose(paper, f"Stop {count_of(len(owners), 'owner')} ({_size(plan['pages'], meta)}) to free"
+          f" {count_of(gain, 'more block')}{why}", _HEADING)
     shown = owners[:_MOST_OWNERS]
     columns = [Column("PAGES", [count(one["pages"]) for one in shown]),
                Column("SIZE", [_size(one["pages"], meta) for one in shown])]
@@ -145,22 +146,22 @@ def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str
         _say(paper, f"{when} {_states(one)}{clear}")
     if short:
         _hopeless(plan["hopeless"], states, by, meta, paper)
-    _aside(paper, "Page cache is taken for dropped. A greedy choice, most blocks for each page"
-                  " first: not proven the cheapest.")
+    _aside(paper, "Assumes that page cache is dropped. A greedy choice (most blocks for each page"
+                  " first), perhaps not the cheapest.")
     if {"comm", "pid", "tgid"} & set(by):
-        _aside(paper, "Ending a task frees its own memory; page cache, tmpfs and what else outlives"
-                      " it stays.")
+        _aside(paper, "Ending a task frees its own memory, not page cache, tmpfs or anything else"
+                      " that outlives it.")
 
 
 _MOST_OWNERS = 20
 
 _WHY = {
-    "nameless": "pages of no known owner",
-    "kernel": "pages that the kernel took for itself, or init",
+    "nameless": "pages without a known owner",
+    "kernel": "pages of the kernel itself or of init",
     "ended": "pages of kernel threads or of tasks that have ended",
     "cache": "large pages of page cache or tmpfs, which outlive their task",
-    "unsure": "pages of which it is not known whether they can be moved",
-    "held": "memory that the page allocator was never given",
+    "unsure": "pages that may or may not be movable",
+    "held": "memory that does not belong to the page allocator",
 }
 
 
@@ -168,17 +169,17 @@ def _hopeless(reasons: Mapping[str, int], states: Mapping[str, int], by: Sequenc
               meta: Metadata, paper: Paper) -> None:
     """Why blocks stay blocked whoever goes."""
     if not states["blocked"]:
-        _say(paper, "none is blocked: what is clearable lacks room to be cleared into, or is not"
-                    " known")
+        _say(paper, "none is blocked: there is too little free memory to move pages to, or the state"
+                    " of the blocks is not known")
         return
     why = sorted((name for name in _WHY if reasons[name]), key=lambda name: -reasons[name])
     if not why:
         return
-    _say(paper, "Blocks that stay blocked whoever goes; one may count more than once:")
+    _say(paper, "Blocks that stay blocked whichever owners stop (a block can count more than once):")
     grid(paper, [Column("BLOCKS", [count(reasons[name]) for name in why]),
-                 Column("HOLD", [_WHY[name] for name in why], True)], 4)
+                 Column("CONTAIN", [_WHY[name] for name in why], True)], 4)
     if reasons["nameless"] and meta.kind == "tracker" and "subsystem" not in by:
-        _aside(paper, "What pages of no known owner are: --by subsystem")
+        _aside(paper, "To see what pages without a known owner are: --by subsystem")
 
 
 def _be(number: int) -> str:
@@ -220,7 +221,7 @@ def _mixed(found: Mapping[str, Any], paper: Paper) -> None:
     paper.line()
     prose(paper, "Mixed pageblocks, as the kernel counts them" if found["mixed_exact"]
           and not found["mixed_unjudged"] else "Mixed pageblocks" if found["mixed_exact"] else
-          "Mixed pageblocks: with pages that can be moved and pages that cannot", _HEADING)
+          "Mixed pageblocks: both movable and unmovable pages", _HEADING)
     zones = [zone for zone in found["zones"] if any(zone["states"].values())]
     columns = [Column("ZONE", [printable(zone["name"]) for zone in zones], True),
                Column("BLOCKS", [count(sum(zone["states"].values())) for zone in zones])]
@@ -230,11 +231,11 @@ def _mixed(found: Mapping[str, Any], paper: Paper) -> None:
                        [count(zone["mixed"].get(kind, 0)) for zone in zones]) for kind in kinds]
     grid(paper, columns, 2)
     if not found["mixed_exact"]:
-        _aside(paper, "the types of pageblocks are not known here: the kernel may count more")
+        _aside(paper, "pageblock types are not known here: the kernel may count more")
     elif found["mixed_unjudged"]:
-        _aside(paper, f"{count(found['mixed_unjudged'])} pages are left out, as their type"
-                      " (early or untracked) or their block's (beyond the first of an allocation)"
-                      " is not known: the kernel may count more")
+        _aside(paper, f"without {count(found['mixed_unjudged'])} pages whose type (early or"
+                      " untracked) or whose block's type (blocks after an allocation's first) is"
+                      " not known: the kernel may count more")
 
 
 def _free(zones: Sequence[Mapping[str, Any]], wanted: int, meta: Metadata, paper: Paper) -> None:
@@ -256,8 +257,9 @@ def _free(zones: Sequence[Mapping[str, Any]], wanted: int, meta: Metadata, paper
         down = [Column(title.upper(), cells) for title, cells in [("order", orders), *rows]]
         grid(paper, across if _fits(across, paper.width - 2) else down, 2)
     if zones:
-        _aside(paper, "unusable: % of the free memory, in blocks too small for the order; index of"
-                      " a request that would fail: 0 for lack of memory, 1 for fragmentation")
+        _aside(paper, "unusable: % of free memory in blocks too small for the order; index: why a"
+                      " request would fail, 0 for lack of memory, 1 for fragmentation; - if it"
+                      " would not")
 
 
 def _fits(columns: Sequence[Column], width: int) -> bool:
@@ -308,7 +310,7 @@ def _no_stack(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Meta
               paper: Paper) -> None:
     if meta.kind == "tracker" and "subsystem" not in by and any(
             all(one[name] is None for name in by) for one in owners):
-        _aside(paper, "What early and untracked pages are: --by subsystem")
+        _aside(paper, "To see what early and untracked pages are: --by subsystem")
 
 
 def _events(events: Sequence[Mapping[str, Any]], by: Sequence[str], now_ns: int | None,

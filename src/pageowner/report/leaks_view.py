@@ -55,13 +55,13 @@ def _table(rows: list[dict[str, Any]], watched: Watched, paper: Paper) -> None:
     columns = [
         Column("PER HOUR", [size(row["rate"] * unit) for row in rows]),
         Column("GAINED", [size(row["gained"] * unit) for row in rows]),
-        Column("SURE", [f"{100 * row['confidence']:.0f} %" for row in rows])]
+        Column("CONFIDENCE", [f"{100 * row['confidence']:.0f} %" for row in rows])]
     if paper.width >= _WIDER:
-        columns.insert(1, Column("95 % BETWEEN", [
-            f"{size(row['rate_low'] * unit)} and {size(row['rate_high'] * unit)}" for row in rows]))
+        columns.insert(1, Column("95 % INTERVAL", [
+            f"{size(row['rate_low'] * unit)} to {size(row['rate_high'] * unit)}" for row in rows]))
     if paper.width >= _WIDE:
         columns += [
-            Column("STAYS", [_UNKNOWN if row["survival"] is None else
+            Column("SURVIVAL", [_UNKNOWN if row["survival"] is None else
                              f"{100 * row['survival']:.0f} %" for row in rows]),
             Column("SIZE", [size(row["pages"] * unit) for row in rows])]
     if watched.available is not None and rows[0]["kind"] == "leak":
@@ -111,7 +111,7 @@ def _by_whom(row: dict[str, Any], watched: Watched) -> str:
         if share < _SHARE:
             continue
         command = (watched.commands or {}).get(task["tgid"])
-        said.append(f"{printable(task['comm'] or '?')} (tgid {task['tgid']}"
+        said.append(f"{printable(task['comm'] or '?')} (pid {task['tgid']}"
                     + (f": {printable(command)}" if command else "") + f") {share:.0f} %")
     return f"by {', '.join(said)}" if said else ""
 
@@ -121,7 +121,7 @@ def _far(hours: float) -> str:
 
 
 def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, paper: Paper) -> None:
-    """Leaks; then what grows likewise and can be reclaimed; then how much else grew."""
+    """Leaks; then growing cache that can be reclaimed; then how much else grew."""
     unit = watched.page_size
     room = ("" if watched.available is None else
             f"; {size(watched.available * unit)} {watched.room}")
@@ -131,7 +131,7 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
     paper.line()
     leaks = [row for row in rows if row["kind"] == "leak"]
     if not leaks:
-        prose(paper, "No leak: nobody's pages grew steadily and stayed.", "bold")
+        prose(paper, "No leak: no owner's pages grew steadily and stayed.", "bold")
     else:
         _table(leaks[:top], watched, paper)
         if len(leaks) > top:
@@ -145,26 +145,25 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
         _each(leaks[:top], watched, paper, full)
         if any(row["program"] for row in leaks):
             paper.line()
-            prose(paper, "What grows in a process's own memory may be wanted: a program that builds"
-                         " up all the time looks like one that leaks. Watch longer than it builds"
-                         " up.", "dim")
+            prose(paper, "Growth of a process's own memory can be intended: a program that is still"
+                         " filling its caches looks like a leak. Watch longer than that takes.", "dim")
     if watched.untracked and any(row["note"] for row in leaks):
         said = ", ".join(f"{what} {size(pages * unit)}" for what, pages in
                          sorted(watched.untracked.items(), key=lambda one: -one[1])[:4] if pages)
-        prose(paper, f"Untracked pages by their flags now: {said}", "dim")
+        prose(paper, f"Untracked pages now, by page flags: {said}", "dim")
     cache = [row for row in rows if row["kind"] == "reclaimable"]
     if cache:
         paper.line()
-        paper.line("Grows likewise, but is cache that the kernel takes back when memory is short:",
+        paper.line("Also grows, but is cache that the kernel reclaims when memory is short:",
                    "bold")
         _table(cache[:top], watched, paper)
     rest = [row for row in rows if row["kind"] == "grows"]
     if rest:
         paper.line()
         gained = sum(row["gained"] for row in rest)
-        much = f"by {size(gained * unit)} together" if gained > 0 else "for a while"
-        prose(paper, f"{count_of(len(rest), 'owner')} grew {much}, but not steadily, or with pages"
-                     " that do not stay", "dim")
+        much = f" by {size(gained * unit)} in total" if gained > 0 else ""
+        prose(paper, f"{count_of(len(rest), 'other owner')} grew{much}, but not steadily, or their"
+                     " pages do not stay", "dim")
 
 
 def to_json(rows: list[dict[str, Any]], watched: Watched) -> dict[str, Any]:
