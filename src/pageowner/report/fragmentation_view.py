@@ -68,7 +68,7 @@ def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: in
                    Column("OWNER SIZE", [_size(one["pages"], meta) for one in polluters])]
         grid(paper, [*columns, *_who(polluters, by, meta, paper)], 2)
         _more(found["polluters_in_all"] - len(polluters), paper)
-        _aside(paper, "PAGES: the owner's in these blocks; ONE PAGE: blocks with only one foreign page")
+        _aside(paper, "PAGES: the owner's pages in them; ONE PAGE: blocks with one foreign page only")
         _no_stack(polluters, by, meta, paper)
     _events(found["events"], by, now_ns, top, meta, paper)
 
@@ -113,8 +113,8 @@ def draw_huge(found: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
                    Column("OWNER SIZE", [_size(one["pages"], meta) for one in blockers])]
         grid(paper, [*columns, *_who(blockers, by, meta, paper)], 2)
         _more(found["blockers_in_all"] - len(blockers), paper)
-        _aside(paper, "SOLE OWNER: blocks that no other owner blocks; ONE PAGE: of these, those that"
-                      " one page blocks; PAGES: the owner's pages that block")
+        _aside(paper, "SOLE OWNER: blocks that no other owner blocks; ONE PAGE: of these, those with"
+                      " one blocking page; PAGES: the owner's pages that block")
         _no_stack(blockers, by, meta, paper)
     if found["plan"] is not None:
         _plan(found["plan"], states, reach, by, meta, paper)
@@ -167,10 +167,10 @@ _WHY = {
 
 def _hopeless(reasons: Mapping[str, int], states: Mapping[str, int], by: Sequence[str],
               meta: Metadata, paper: Paper) -> None:
-    """Why blocks stay blocked whoever goes."""
+    """Why blocks stay blocked whichever owners stop."""
     if not states["blocked"]:
-        _say(paper, "none is blocked: there is too little free memory to move pages to, or the state"
-                    " of the blocks is not known")
+        _say(paper, "none is blocked: there is too little free memory to move pages to, or the"
+                    " state of the blocks is not known")
         return
     why = sorted((name for name in _WHY if reasons[name]), key=lambda name: -reasons[name])
     if not why:
