@@ -68,7 +68,7 @@ def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: in
                    Column("OWNER SIZE", [_size(one["pages"], meta) for one in polluters])]
         grid(paper, [*columns, *_who(polluters, by, meta, paper)], 2)
         _more(found["polluters_in_all"] - len(polluters), paper)
-        _aside(paper, "PAGES: the owner's pages in them; ONE PAGE: blocks with one foreign page only")
+        _aside(paper, "PAGES: the owner's pages in them; ONE PAGE: blocks with one foreign page")
         _no_stack(polluters, by, meta, paper)
     _events(found["events"], by, now_ns, top, meta, paper)
 
@@ -113,8 +113,8 @@ def draw_huge(found: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
                    Column("OWNER SIZE", [_size(one["pages"], meta) for one in blockers])]
         grid(paper, [*columns, *_who(blockers, by, meta, paper)], 2)
         _more(found["blockers_in_all"] - len(blockers), paper)
-        _aside(paper, "SOLE OWNER: blocks that no other owner blocks; ONE PAGE: of these, those with"
-                      " one blocking page; PAGES: the owner's pages that block")
+        _aside(paper, "SOLE OWNER: blocks that no other owner blocks; ONE PAGE: of these, those"
+                      " with one blocking page; PAGES: the owner's pages that block")
         _no_stack(blockers, by, meta, paper)
     if found["plan"] is not None:
         _plan(found["plan"], states, reach, by, meta, paper)
@@ -175,7 +175,7 @@ def _hopeless(reasons: Mapping[str, int], states: Mapping[str, int], by: Sequenc
     why = sorted((name for name in _WHY if reasons[name]), key=lambda name: -reasons[name])
     if not why:
         return
-    _say(paper, "Blocks that stay blocked whichever owners stop (a block can count more than once):")
+    _say(paper, "Blocks that stay blocked whichever owners stop (one can count more than once):")
     grid(paper, [Column("BLOCKS", [count(reasons[name]) for name in why]),
                  Column("CONTAIN", [_WHY[name] for name in why], True)], 4)
     if reasons["nameless"] and meta.kind == "tracker" and "subsystem" not in by:
