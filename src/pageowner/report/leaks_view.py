@@ -146,8 +146,8 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
         if any(row["program"] for row in leaks):
             paper.line()
             prose(paper, "Growth of a process's own memory can be intended: a program that is"
-                         " still filling its caches looks like a leak. Watch longer than that takes.",
-                  "dim")
+                         " still filling its caches looks like a leak. Watch longer than that"
+                         " takes.", "dim")
     if watched.untracked and any(row["note"] for row in leaks):
         said = ", ".join(f"{what} {size(pages * unit)}" for what, pages in
                          sorted(watched.untracked.items(), key=lambda one: -one[1])[:4] if pages)
