@@ -22,7 +22,8 @@ from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.tracker import control
 from pageowner.tracker.load import loading
-from pageowner.tracker.load.libbpf import _PRINT, BpfError, Libbpf
+from pageowner.tracker.load.libbpf import BpfError, Libbpf
+from pageowner.tracker.load.libbpf_abi import PRINT
 from pageowner.tracker.read import maps, survey
 from pageowner.tracker.read.capture import capture
 from pageowner.tracker.read.maps import PIN_DIRECTORY, Store, open_store
@@ -176,7 +177,7 @@ def test_an_interrupt_while_libbpf_speaks_is_not_lost(
             signal.raise_signal(signal.SIGINT)
         return 0
 
-    monkeypatch.setattr(bpf, "_print", _PRINT(spoken))
+    monkeypatch.setattr(bpf, "_print", PRINT(spoken))
     bpf.lib.libbpf_set_print(bpf._print)
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -10,8 +10,8 @@ from pageowner.report.text import age, count_of, printable, size
 
 if TYPE_CHECKING:
     from pageowner.model.snapshot import Metadata
+    from pageowner.model.tracking import LastFree
     from pageowner.report.terminal import Paper
-    from pageowner.tracker.read.last_free import LastFree
 
 __all__ = ["draw", "to_json"]
 

@@ -17,9 +17,8 @@ from pageowner.report.text import age, count, count_of, printable, size
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pageowner.model.tracking import Finding, Status
     from pageowner.report.terminal import Paper
-    from pageowner.tracker.control import Status
-    from pageowner.tracker.doctor import Finding
 
 __all__ = ["draw_at_boot", "draw_findings", "draw_start", "draw_status", "early_share", "to_json"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from pageowner.kernel import kallsyms
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.kernel.tracefs import TRACEFS
 from pageowner.model.hook_states import in_words, is_whole
+from pageowner.model.tracking import Finding
 from pageowner.tracker.load import requirements
 from pageowner.tracker.load.calibrate import Calibration, tracing_ranges
 from pageowner.tracker.load.hooks import LOST, attach_optional, attach_required
@@ -29,21 +29,6 @@ if TYPE_CHECKING:
     from pageowner.tracker.load.libbpf import Libbpf
 
 __all__ = ["Finding", "doctor"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that tracking needs or would profit from.
-
-    ``needed``: without it there is no tracking at all. ``detail``: what was found.
-    ``follows``: what that means, where it is not as it should be; else empty.
-    """
-
-    name: str
-    ok: bool
-    needed: bool
-    detail: str
-    follows: str = ""
 
 
 _SMALL = Sizes(span_shift=4, spans=16, tasks=64, stacks=64)

@@ -20,6 +20,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pageowner.model.hook_states import ATTACHED, WAITING
+from pageowner.model.tracking import ALWAYS, AUTO
 from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.read.maps import NESTED
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ALWAYS", "AUTO", "FIRST_PINS", "WAITING_PINS", "attach", "may_wait", "wanted"]
 
-AUTO, ALWAYS = "auto", "always"
 """When the second programs are attached: once one was needed, or from the start."""
 
 FIRST_PINS = {f"mm_page_{kind}{NESTED}": f"on_{kind}" for kind in ("alloc", "free")}

@@ -13,9 +13,19 @@ import signal
 import threading
 from collections import deque
 from contextlib import contextmanager
-from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import byref, c_char_p, c_size_t, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
+
+from pageowner.tracker.load import libbpf_abi as abi
+from pageowner.tracker.load.libbpf_abi import (
+    ARRAY,
+    MMAPABLE,
+    SOCKET_FILTER,
+    LinkInfo,
+    MapInfo,
+    ProgramInfo,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,24 +48,6 @@ __all__ = [
     "libbpf",
 ]
 
-ARRAY = 2
-"""BPF_MAP_TYPE_ARRAY."""
-
-SOCKET_FILTER = 1
-"""BPF_PROG_TYPE_SOCKET_FILTER."""
-
-MMAPABLE = 1 << 10
-"""BPF_F_MMAPABLE."""
-
-_TRACING, _FENTRY = 26, 24
-"""BPF_PROG_TYPE_TRACING and BPF_TRACE_FENTRY."""
-
-_NOTHING = bytes((0xB7, *bytes(7), 0x95, *bytes(7)))
-"""A program that returns 0 at once."""
-
-_KIND_FUNC = 12
-"""BTF_KIND_FUNC."""
-
 _LEVEL_DEBUG = 2
 _LOG_BYTES = 1 << 20
 
@@ -71,172 +63,6 @@ class BpfError(OSError):
         said = f" ({'; '.join(log[-3:])})" if log else ""
         super().__init__(number, f"{what}: {os.strerror(number)}{said}")
         self.log = log
-
-
-class _OpenOptions(ctypes.Structure):
-    """The first members of struct bpf_object_open_opts (libbpf.h); sz says how many."""
-
-    _fields_ = (("sz", c_size_t), ("object_name", c_char_p))
-
-
-class _RunOptions(ctypes.Structure):
-    """struct bpf_test_run_opts (bpf.h)."""
-
-    _fields_ = (
-        ("sz", c_size_t),
-        ("data_in", c_void_p),
-        ("data_out", c_void_p),
-        ("data_size_in", c_uint32),
-        ("data_size_out", c_uint32),
-        ("ctx_in", c_void_p),
-        ("ctx_out", c_void_p),
-        ("ctx_size_in", c_uint32),
-        ("ctx_size_out", c_uint32),
-        ("retval", c_uint32),
-        ("repeat", c_int),
-        ("duration", c_uint32),
-        ("flags", c_uint32),
-        ("cpu", c_uint32),
-        ("batch_size", c_uint32),
-    )
-
-
-class _LoadOptions(ctypes.Structure):
-    """The first members of struct bpf_prog_load_opts (bpf.h)."""
-
-    _fields_ = (
-        ("sz", c_size_t),
-        ("attempts", c_int),
-        ("expected_attach_type", c_uint32),
-        ("prog_btf_fd", c_uint32),
-        ("prog_flags", c_uint32),
-        ("prog_ifindex", c_uint32),
-        ("kern_version", c_uint32),
-        ("attach_btf_id", c_uint32),
-        ("attach_prog_fd", c_uint32),
-    )
-
-
-class _MapOptions(ctypes.Structure):
-    """The first members of struct bpf_map_create_opts (bpf.h)."""
-
-    _fields_ = (
-        ("sz", c_size_t),
-        ("btf_fd", c_uint32),
-        ("btf_key_type_id", c_uint32),
-        ("btf_value_type_id", c_uint32),
-        ("btf_vmlinux_value_type_id", c_uint32),
-        ("inner_map_fd", c_uint32),
-        ("map_flags", c_uint32),
-    )
-
-
-class _MapInfo(ctypes.Structure):
-    """The first members of struct bpf_map_info (uapi/linux/bpf.h)."""
-
-    _fields_ = (
-        ("type", c_uint32),
-        ("id", c_uint32),
-        ("key_size", c_uint32),
-        ("value_size", c_uint32),
-        ("max_entries", c_uint32),
-        ("map_flags", c_uint32),
-        ("name", ctypes.c_char * 16),
-    )
-
-
-class _ProgramInfo(ctypes.Structure):
-    """The first members of struct bpf_prog_info (uapi/linux/bpf.h), to recursion_misses (5.12)."""
-
-    _fields_ = (
-        ("type", c_uint32),
-        ("id", c_uint32),
-        ("tag", ctypes.c_ubyte * 8),
-        ("jited_prog_len", c_uint32),
-        ("xlated_prog_len", c_uint32),
-        ("jited_prog_insns", c_uint64),
-        ("xlated_prog_insns", c_uint64),
-        ("load_time", c_uint64),
-        ("created_by_uid", c_uint32),
-        ("nr_map_ids", c_uint32),
-        ("map_ids", c_uint64),
-        ("name", ctypes.c_char * 16),
-        ("ifindex", c_uint32),
-        ("gpl_compatible", c_uint32),
-        ("netns_dev", c_uint64),
-        ("netns_ino", c_uint64),
-        ("nr_jited_ksyms", c_uint32),
-        ("nr_jited_func_lens", c_uint32),
-        ("jited_ksyms", c_uint64),
-        ("jited_func_lens", c_uint64),
-        ("btf_id", c_uint32),
-        ("func_info_rec_size", c_uint32),
-        ("func_info", c_uint64),
-        ("nr_func_info", c_uint32),
-        ("nr_line_info", c_uint32),
-        ("line_info", c_uint64),
-        ("jited_line_info", c_uint64),
-        ("nr_jited_line_info", c_uint32),
-        ("line_info_rec_size", c_uint32),
-        ("jited_line_info_rec_size", c_uint32),
-        ("nr_prog_tags", c_uint32),
-        ("prog_tags", c_uint64),
-        ("run_time_ns", c_uint64),
-        ("run_cnt", c_uint64),
-        ("recursion_misses", c_uint64),
-    )
-
-
-class _LinkInfo(ctypes.Structure):
-    """The first members of struct bpf_link_info (uapi/linux/bpf.h)."""
-
-    _fields_ = (("type", c_uint32), ("id", c_uint32), ("prog_id", c_uint32),
-                ("spare", ctypes.c_ubyte * 64))
-
-
-class _BtfType(ctypes.Structure):
-    """struct btf_type (uapi/linux/btf.h)."""
-
-    _fields_ = (("name_off", c_uint32), ("info", c_uint32), ("size_or_type", c_uint32))
-
-
-class _BtfParameter(ctypes.Structure):
-    """struct btf_param (uapi/linux/btf.h)."""
-
-    _fields_ = (("name_off", c_uint32), ("type", c_uint32))
-
-
-@dataclass(frozen=True)
-class MapInfo:
-    """What the kernel says of a map; sizes in bytes."""
-
-    type: int
-    id: int
-    name: str
-    key_size: int
-    value_size: int
-    max_entries: int
-    flags: int
-
-
-@dataclass(frozen=True)
-class ProgramInfo:
-    """What the kernel says of a program; ``run_ns`` and ``runs`` only count with bpf_stats on."""
-
-    id: int
-    name: str
-    recursion_misses: int
-    runs: int
-    run_ns: int
-    symbols: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class LinkInfo:
-    """What the kernel says of a link."""
-
-    id: int
-    program_id: int
 
 
 @contextmanager
@@ -261,56 +87,6 @@ def _interrupts_wait() -> Iterator[None]:
             handlers[signal.Signals(arrived)](arrived, frame)
 
 
-_PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
-
-_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
-    "libbpf_major_version": (c_uint32, ()),
-    "libbpf_minor_version": (c_uint32, ()),
-    "libbpf_set_print": (c_void_p, (_PRINT,)),
-    "bpf_object__open_mem": (c_void_p, (c_void_p, c_size_t, c_void_p)),
-    "bpf_object__load": (c_int, (c_void_p,)),
-    "bpf_object__close": (None, (c_void_p,)),
-    "bpf_object__next_program": (c_void_p, (c_void_p, c_void_p)),
-    "bpf_object__next_map": (c_void_p, (c_void_p, c_void_p)),
-    "bpf_object__find_map_by_name": (c_void_p, (c_void_p, c_char_p)),
-    "bpf_object__find_program_by_name": (c_void_p, (c_void_p, c_char_p)),
-    "bpf_program__name": (c_char_p, (c_void_p,)),
-    "bpf_program__fd": (c_int, (c_void_p,)),
-    "bpf_program__set_autoload": (c_int, (c_void_p, c_bool)),
-    "bpf_program__set_attach_target": (c_int, (c_void_p, c_int, c_char_p)),
-    "bpf_program__attach": (c_void_p, (c_void_p,)),
-    "bpf_map__name": (c_char_p, (c_void_p,)),
-    "bpf_map__fd": (c_int, (c_void_p,)),
-    "bpf_map__set_max_entries": (c_int, (c_void_p, c_uint32)),
-    "bpf_map__set_value_size": (c_int, (c_void_p, c_uint32)),
-    "bpf_map__set_inner_map_fd": (c_int, (c_void_p, c_int)),
-    "bpf_map__reuse_fd": (c_int, (c_void_p, c_int)),
-    "bpf_map__initial_value": (c_void_p, (c_void_p, POINTER(c_size_t))),
-    "bpf_link__fd": (c_int, (c_void_p,)),
-    "bpf_link__destroy": (c_int, (c_void_p,)),
-    "bpf_prog_load": (c_int, (c_int, c_char_p, c_char_p, c_char_p, c_size_t, c_void_p)),
-    "bpf_map_create": (c_int, (c_int, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p)),
-    "bpf_map_lookup_elem": (c_int, (c_int, c_void_p, c_void_p)),
-    "bpf_map_update_elem": (c_int, (c_int, c_void_p, c_void_p, c_uint64)),
-    "bpf_map_update_batch": (c_int, (c_int, c_void_p, c_void_p, POINTER(c_uint32), c_void_p)),
-    "bpf_map_get_next_key": (c_int, (c_int, c_void_p, c_void_p)),
-    "bpf_map_get_fd_by_id": (c_int, (c_uint32,)),
-    "bpf_prog_get_fd_by_id": (c_int, (c_uint32,)),
-    "bpf_raw_tracepoint_open": (c_int, (c_char_p, c_int)),
-    "bpf_prog_get_next_id": (c_int, (c_uint32, POINTER(c_uint32))),
-    "bpf_map_get_next_id": (c_int, (c_uint32, POINTER(c_uint32))),
-    "bpf_prog_test_run_opts": (c_int, (c_int, c_void_p)),
-    "bpf_obj_get": (c_int, (c_char_p,)),
-    "bpf_obj_pin": (c_int, (c_int, c_char_p)),
-    "bpf_obj_get_info_by_fd": (c_int, (c_int, c_void_p, POINTER(c_uint32))),
-    "btf__load_vmlinux_btf": (c_void_p, ()),
-    "btf__free": (None, (c_void_p,)),
-    "btf__find_by_name_kind": (c_int, (c_void_p, c_char_p, c_uint32)),
-    "btf__type_by_id": (c_void_p, (c_void_p, c_uint32)),
-    "btf__name_by_offset": (c_char_p, (c_void_p, c_uint32)),
-}
-
-
 class Libbpf:
     """The library itself; use the one of `libbpf()`."""
 
@@ -318,7 +94,7 @@ class Libbpf:
         self.lib = library
         self.log: deque[str] = deque(maxlen=1 << 16)
         self.debug = False
-        for name, (result, arguments) in _SIGNATURES.items():
+        for name, (result, arguments) in abi.SIGNATURES.items():
             try:
                 function = getattr(library, name)
             except AttributeError as error:
@@ -327,7 +103,7 @@ class Libbpf:
                 ) from error
             function.restype = result
             function.argtypes = arguments
-        self._print = _PRINT(self._said)
+        self._print = abi.PRINT(self._said)
         library.libbpf_set_print(self._print)
         self._vsnprintf = ctypes.CDLL(None).vsnprintf
         self._vsnprintf.argtypes = (c_char_p, c_size_t, c_char_p, c_void_p)
@@ -357,7 +133,7 @@ class Libbpf:
 
     def open(self, image: bytes, name: str) -> Object:
         """Open a compiled object; nothing reaches the kernel before `Object.load`."""
-        options = _OpenOptions(ctypes.sizeof(_OpenOptions), name.encode())
+        options = abi.OpenOptions(ctypes.sizeof(abi.OpenOptions), name.encode())
         ctypes.set_errno(0)
         self.log.clear()
         with _interrupts_wait():
@@ -368,7 +144,7 @@ class Libbpf:
 
     def create_array(self, name: str, value_size: int, entries: int, flags: int = 0) -> int:
         """A file descriptor of a new BPF array."""
-        options = _MapOptions(sz=ctypes.sizeof(_MapOptions), map_flags=flags)
+        options = abi.MapOptions(sz=ctypes.sizeof(abi.MapOptions), map_flags=flags)
         ctypes.set_errno(0)
         code = self.lib.bpf_map_create(ARRAY, name.encode(), 4, value_size, entries,
                                        byref(options))
@@ -386,13 +162,13 @@ class Libbpf:
         """Have the kernel verify a program that does nothing where this function begins. Raises
         BpfError as `Object.load` would for one that does something, but in microseconds."""
         number = self.check(f"find {function}", self.lib.btf__find_by_name_kind(
-            self._kernel_btf(), function.encode(), _KIND_FUNC))
-        options = _LoadOptions(sz=ctypes.sizeof(_LoadOptions), expected_attach_type=_FENTRY,
-                               attach_btf_id=number)
+            self._kernel_btf(), function.encode(), abi.KIND_FUNC))
+        options = abi.LoadOptions(sz=ctypes.sizeof(abi.LoadOptions), attach_btf_id=number,
+                                  expected_attach_type=abi.FENTRY)
         ctypes.set_errno(0)
         self.log.clear()
-        code = self.lib.bpf_prog_load(_TRACING, b"try_tracing", b"GPL", _NOTHING,
-                                      len(_NOTHING) // 8, byref(options))
+        code = self.lib.bpf_prog_load(abi.TRACING, b"try_tracing", b"GPL", abi.NOTHING,
+                                      len(abi.NOTHING) // 8, byref(options))
         os.close(self.check(f"trace {function}", code))
 
     def lookup(self, fd: int, key: bytes, size: int) -> bytes | None:
@@ -433,8 +209,9 @@ class Libbpf:
     def run(self, fd: int, *arguments: int) -> int:
         """Run a raw tracepoint program once with these arguments (BPF_PROG_TEST_RUN, 5.10)."""
         context = (c_uint64 * len(arguments))(*(a & 0xFFFFFFFFFFFFFFFF for a in arguments))
-        options = _RunOptions(sz=ctypes.sizeof(_RunOptions), ctx_size_in=ctypes.sizeof(context))
-        options.ctx_in = ctypes.addressof(context)
+        options = abi.RunOptions(sz=ctypes.sizeof(abi.RunOptions),
+                                 ctx_in=ctypes.addressof(context),
+                                 ctx_size_in=ctypes.sizeof(context))
         code = self.lib.bpf_prog_test_run_opts(fd, byref(options))
         if code < 0:
             raise self.error("run a program", code)
@@ -445,7 +222,7 @@ class Libbpf:
         import numpy as np
 
         rows = np.ascontiguousarray(rows, np.uint64)
-        options = _RunOptions(sz=ctypes.sizeof(_RunOptions), ctx_size_in=rows[:1].nbytes)
+        options = abi.RunOptions(sz=ctypes.sizeof(abi.RunOptions), ctx_size_in=rows[:1].nbytes)
         run, passed = self.lib.bpf_prog_test_run_opts, byref(options)
         begin = rows.ctypes.data
         for at in range(begin, begin + rows.nbytes, max(rows[:1].nbytes, 1)):
@@ -509,7 +286,7 @@ class Libbpf:
 
     def map_info(self, fd: int) -> MapInfo:
         """What the kernel says of a map."""
-        info = _MapInfo()
+        info = abi.MapInfoStructure()
         self._info(fd, info)
         return MapInfo(info.type, info.id, info.name.decode(errors="replace"), info.key_size,
                        info.value_size, info.max_entries, info.map_flags)
@@ -517,7 +294,7 @@ class Libbpf:
     def program_info(self, fd: int) -> ProgramInfo:
         """What the kernel says of a program, the addresses of its functions with it."""
         addresses = (c_uint64 * 64)()
-        info = _ProgramInfo(nr_jited_ksyms=64, jited_ksyms=ctypes.addressof(addresses))
+        info = abi.ProgramInfoStructure(nr_jited_ksyms=64, jited_ksyms=ctypes.addressof(addresses))
         self._info(fd, info)
         return ProgramInfo(info.id, info.name.decode(errors="replace"), info.recursion_misses,
                            info.run_cnt, info.run_time_ns,
@@ -525,7 +302,7 @@ class Libbpf:
 
     def link_info(self, fd: int) -> LinkInfo:
         """What the kernel says of a link."""
-        info = _LinkInfo()
+        info = abi.LinkInfoStructure()
         self._info(fd, info)
         return LinkInfo(info.id, info.prog_id)
 
@@ -535,13 +312,13 @@ class Libbpf:
         None if BTF has no such function. BTF is described in Documentation/bpf/btf.rst.
         """
         btf = self._kernel_btf()
-        number = self.lib.btf__find_by_name_kind(btf, name.encode(), _KIND_FUNC)
+        number = self.lib.btf__find_by_name_kind(btf, name.encode(), abi.KIND_FUNC)
         if number < 0:
             return None
-        function = _BtfType.from_address(self.lib.btf__type_by_id(btf, number))
+        function = abi.BtfType.from_address(self.lib.btf__type_by_id(btf, number))
         address = self.lib.btf__type_by_id(btf, function.size_or_type)
-        count = _BtfType.from_address(address).info & 0xFFFF
-        parameters = (_BtfParameter * count).from_address(address + ctypes.sizeof(_BtfType))
+        count = abi.BtfType.from_address(address).info & 0xFFFF
+        parameters = (abi.BtfParameter * count).from_address(address + ctypes.sizeof(abi.BtfType))
         return [self.lib.btf__name_by_offset(btf, p.name_off).decode() for p in parameters]
 
     def type_size(self, name: str) -> int:
@@ -550,7 +327,7 @@ class Libbpf:
         btf = self._kernel_btf()
         number = self.check(f"find struct {name}",
                             self.lib.btf__find_by_name_kind(btf, name.encode(), kind_struct))
-        return int(_BtfType.from_address(self.lib.btf__type_by_id(btf, number)).size_or_type)
+        return int(abi.BtfType.from_address(self.lib.btf__type_by_id(btf, number)).size_or_type)
 
     def _kernel_btf(self) -> int:
         if not hasattr(self, "_btf"):

@@ -21,7 +21,6 @@ import errno
 import mmap
 import os
 import weakref
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ import numpy as np
 from pageowner.errors import PageownerError
 from pageowner.kernel.ranges import numbers
 from pageowner.kernel.vmstat import pages_freed
+from pageowner.model.tracking import Hook
 from pageowner.tracker.load.libbpf import BpfError, Libbpf
 from pageowner.tracker.load.pins import PIN_DIRECTORY
 from pageowner.tracker.read import records
@@ -152,18 +152,6 @@ class Span:
         """Unmap them, until they are asked for again: what is mapped counts as this process's."""
         if self._map is not None:
             self._records = None
-
-
-@dataclass(frozen=True)
-class Hook:
-    """A program of ours that is attached. ``missed`` counts events that came while the same
-    program was busy on that CPU (an interrupt's); where there is a second program (`NESTED`),
-    most of them were not lost: see `Store.missed`."""
-
-    name: str
-    program_id: int
-    link_id: int
-    missed: int
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

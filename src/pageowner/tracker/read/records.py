@@ -6,7 +6,8 @@ A layout is the fields of a struct in order, without holes: name and NumPy's nam
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from pageowner.model.tracking import MAX_DEPTH, LastFree
 
 __all__ = [
     "DIVIDED",
@@ -67,8 +68,6 @@ SPARES_PIN, SPARE_HELD = "spares", 0xFFFFFFFF
 """The pin of the map that says what each spare span has become: the number of a span + 1, 0 while
 it is free, ``SPARE_HELD`` while nobody may take it."""
 
-MAX_DEPTH = 64
-
 TASK_SLOT = (1 << 20) - 1
 """The bits of a task id that are its slot in ``tasks``."""
 
@@ -81,16 +80,6 @@ MIGRATE_REASONS = (
     "mempolicy_mbind", "numa_misplaced", "contig_range", "longterm_pin", "demotion", "damon")
 """mm/debug.c, migrate_reason_names, by enum migrate_reason (6.12); earlier kernels have fewer."""
 
-@dataclass(frozen=True)
-class LastFree:
-    """``ts_ns``: CLOCK_MONOTONIC, as of records; the task (None where another one has its place in
-    the table since) and the stack, as in a snapshot's row."""
-
-    ts_ns: int
-    pid: int | None
-    tgid: int | None
-    comm: str | None
-    stack: str | None
 
 
 _CODES = {"u8": "Q", "u4": "I", "i4": "i", "u1": "B"}
