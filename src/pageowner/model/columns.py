@@ -17,18 +17,18 @@ SAVED = {
     "tgid": "of the allocating process",
     "comm": "the allocating task's name; bytes that are not UTF-8 as \\xNN",
     "ts_ns": "time of the allocation, ns since boot",
-    "free_ts_ns": "time of the free before it, ns since boot",
-    "stack": "frames, innermost first, one a line: func+0x1f/0x90 [module]",
-    "state": "owned; early: allocated before tracking began; untracked: since, but seen by no hook",
+    "free_ts_ns": "time of the previous free, ns since boot",
+    "stack": "frames, innermost first, one per line: func+0x1f/0x90 [module]",
+    "state": "owned; early: allocated before tracking began; untracked: later, but seen by no hook",
     "block_migratetype": "of the pageblock; null in a live capture where it cannot be read",
-    "zone": "of the page; a dump knows the zone's number only",
+    "zone": "of the page; a dump has only the zone's number",
     "node": "NUMA node of the page",
     "page_flags": "bits of /proc/kpageflags",
     "flags": "flags as the kernel's dump prints them",
     "memcg": "the cgroup charged",
     "migrate_reason": "of the last migration",
     "handle": "stack depot handle, where the dump prints it",
-    "notes": "lines of the record behind its stack, as they stood",
+    "notes": "lines of the record after its stack, unchanged",
 }
 """Columns of `pageowner.model.snapshot.SCHEMA`, in its order."""
 
@@ -36,9 +36,9 @@ DERIVED = {
     "pages": "base pages of the block: 2**order",
     "bytes": "its size",
     "age_s": "age in seconds when the snapshot was taken",
-    "subsystem": "what the memory is for, as report --by subsystem has it",
-    "module": "the innermost frame's module, vmlinux for none",
+    "subsystem": "what the memory is used for, as in report --by subsystem",
+    "module": "module of the innermost frame, or vmlinux",
     "frame": "the frame that explains the stack",
-    "source": "of which source the row is: the name of its view; only where there are several",
+    "source": "which source the row is from: the name of its view; only if there are several",
 }
 """Columns that ``pageowner query`` computes beside them."""
