@@ -16,6 +16,7 @@ import pytest
 import pageowner
 from documents import TREE, Example, examples, run
 from pageowner.cli.group import VERBS
+from pageowner.page_owner_sort.command import main as sort_command
 
 API = TREE / "docs/reference/api.md"
 EXAMPLES = examples(API)
@@ -131,6 +132,21 @@ def test_both_ways_export_the_same_bytes(folder: Path, cli: Any, tmp_path: Path)
         pageowner.export(folder / "dump.txt", tmp_path / kind, kind, by="comm")
         assert (tmp_path / kind).read_bytes() == cli(
             "export", folder / "dump.txt", "--format", kind, "--by", "comm")[1]
+
+
+@pytest.mark.parametrize(("words", "by", "options"), [
+    ((), "times", {}), (("-m", "--cull", "st,name"), "pages", {"cull": ["st", "name"]}),
+    (("--sort", "-at,pid"), "-at,pid", {}), (("-f",), "times", {"released": False}),
+    (("--pid", "1,2", "--name", "systemd"), "times", {"pid": [1, 2], "name": ["systemd"]}),
+    (("--tgid", "1", "--module", "vmlinux"), "times", {"tgid": [1], "module": ["vmlinux"]})])
+def test_both_ways_sort_the_same(folder: Path, tmp_path: Path, words: tuple[str, ...], by: str,
+                                 options: dict[str, Any]) -> None:
+    assert sort_command([*words, str(folder / "dump.txt"), str(tmp_path / "tool.txt")]) == 0
+    number = pageowner.sort(folder / "dump.txt", tmp_path / "call.txt", by, **options)
+    text = (tmp_path / "call.txt").read_bytes()
+    assert text == (tmp_path / "tool.txt").read_bytes()
+    assert len(re.findall(rb"^\d+ times, ", text, re.MULTILINE)) == number
+    assert number or by != "pages"
 
 
 def test_answers_of_sql_are_tables(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pageowner.analysis.filters import duration_ns
 from pageowner.errors import PageownerError, UsageError
-from pageowner.sources.source import read
+from pageowner.sources import source
 from pageowner.storage.recording import Recorder, owned_folder
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _captures(folder: Path, step: float, kept: float, count: int | None) -> Iter
         while True:
             path, lost, stays = None, "", ""
             try:
-                path = recorder.add(read())
+                path = recorder.add(source.read())
             except (PageownerError, OSError, MemoryError) as error:
                 # OSError: tracking was turned off and on while it was read
                 if number == 0:
