@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import pageowner
-from documents import TREE, Example, examples, run
+from documents import DOCUMENTS, TREE, Example, examples, run
 from pageowner.cli.group import VERBS
 from pageowner.page_owner_sort.command import main as sort_command
 
@@ -49,6 +49,18 @@ def test_every_example_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
                  "sorted.txt"):
         assert (folder / name).stat().st_size, name
     assert names["written"] > 0  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("document", [
+    one for one in DOCUMENTS if examples(one) and one not in (API, TREE / "docs/tutorial.md")],
+    ids=lambda one: str(one.relative_to(TREE)))
+def test_examples_of_other_pages_run(document: Path, folder: Path,
+                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the tutorial's, which is a program that leaks (test_documents_live)."""
+    monkeypatch.chdir(folder)
+    names: dict[str, object] = {"pageowner": pageowner}
+    for example in examples(document):
+        run(example, names)
 
 
 def test_every_call_has_an_example_beside_a_line_of_the_shell() -> None:
