@@ -38,7 +38,9 @@ class Frames:
     ``blocks``: the rows of all blocks that have a part in them, the columns of
     `pageowner.model.snapshot.SCHEMA` by name; none if no owner is known. ``last_free``: of a single
     frame who freed its block last, where ``pageowner on --free`` keeps that. ``meta``: what is
-    known of the source, whose moment is ``now_ns`` (ns since boot).
+    known of the source, whose moment is ``now_ns`` (ns since boot). ``page_flags``: of a single
+    frame of this machine that has no owner, the word of /proc/kpageflags, no word where memory ends
+    before it; None where nobody looked.
     """
 
     first: int
@@ -47,6 +49,7 @@ class Frames:
     last_free: LastFree | None
     meta: Metadata
     now_ns: int
+    page_flags: list[int] | None = None
 
     @property
     def is_single(self) -> bool:
@@ -120,7 +123,18 @@ def _at_once(wanted: Sequence[tuple[int, int]]) -> list[Frames] | None:
         return None
     return [
         Frames(pfn, pfn, [] if one.row is None else [one.row], one.freed, one.meta,
-               one.meta.clock_ns or 0) for pfn, one in zip(pfns, answers, strict=True)]
+               one.meta.clock_ns or 0,
+               _flags(pfn, one.meta) if one.row is None and one.freed is None else None)
+        for pfn, one in zip(pfns, answers, strict=True)]
+
+
+def _flags(pfn: int, meta: Metadata) -> list[int] | None:
+    """What this machine's page flags are, if that is what was looked at."""
+    from pageowner.kernel import procpages
+
+    if meta.source or meta.kind != "tracker":
+        return None
+    return procpages.words(procpages.KPAGEFLAGS, pfn, 1)
 
 
 def _near(wanted: Sequence[tuple[int, int]]) -> list[Frames]:
@@ -146,7 +160,9 @@ def _looked_up(found: Snapshot, wanted: Sequence[tuple[int, int]],
     for first, last in wanted:
         rows = _rows(found, first, last)
         last_free = freed.get(rows[0]["pfn"] if rows else first) if first == last else None
-        answers.append(Frames(first, last, rows, last_free, found.meta, now_ns))
+        ownerless = first == last and not rows and last_free is None
+        answers.append(Frames(first, last, rows, last_free, found.meta, now_ns,
+                              _flags(first, found.meta) if ownerless else None))
     return answers
 
 

@@ -87,7 +87,8 @@ def _draw(found: list[Frames], top: int) -> None:
         if one.is_single:
             from pageowner.report import page_view
 
-            page_view.draw(one.first, one.blocks, one.meta, one.now_ns, sheet, one.last_free)
+            page_view.draw(one.first, one.blocks, one.meta, one.now_ns, sheet, one.last_free,
+                           one.page_flags)
         else:
             from pageowner.report import range_view
 

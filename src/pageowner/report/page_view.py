@@ -9,6 +9,8 @@ from pageowner.report.grid import prose
 from pageowner.report.text import age, count_of, printable, size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pageowner.model.snapshot import Metadata
     from pageowner.model.tracking import LastFree
     from pageowner.report.terminal import Paper
@@ -21,8 +23,10 @@ _STATES = {"early": "in use before tracking began",
 
 
 def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
-         paper: Paper, freed: LastFree | None = None) -> None:
-    """Write what the rows that cover ``pfn`` say, and who freed it last where that is known."""
+         paper: Paper, freed: LastFree | None = None,
+         page_flags: Sequence[int] | None = None) -> None:
+    """Write what the rows that cover ``pfn`` say, and who freed it last where that is known.
+    ``page_flags``: of a frame without an owner, its flags, none where memory ends before it."""
     def line(text: str, style: str = "") -> None:
         bare = text.lstrip(" ")
         prose(paper, printable(bare), style, len(text) - len(bare))
@@ -34,7 +38,7 @@ def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
                 line(f"    {frame}")
 
     if not rows:
-        line(f"pfn {pfn:#x} ({pfn}): {_ownerless(pfn, meta, freed is not None)}", "bold")
+        line(f"pfn {pfn:#x} ({pfn}): {_ownerless(meta, freed is not None, page_flags)}", "bold")
         free_side(None)
         return
     for row in rows:
@@ -55,7 +59,7 @@ def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
         free_side(row["ts_ns"])
 
 
-def _ownerless(pfn: int, meta: Metadata, freed: bool) -> str:
+def _ownerless(meta: Metadata, freed: bool, page_flags: Sequence[int] | None) -> str:
     """What a page without an owner is, as far as the source tells."""
     if meta.source:
         return f"no owner known to {meta.source}: free, or no page"
@@ -63,13 +67,14 @@ def _ownerless(pfn: int, meta: Metadata, freed: bool) -> str:
         return "no owner known to the kernel's page owner: free, or no page"
     if freed:
         return "free"
-    from pageowner.kernel import pageflags
-
-    found = pageflags.read(start=pfn, count=1)
-    if not len(found):
+    if page_flags is None:
+        return "no owner"
+    if not page_flags:
         return "beyond the end of memory"
+    from pageowner.kernel import flag_bits
+
     said = {name for name in ("nopage", "buddy", "reserved", "offline", "hwpoison")
-            if found[0] & pageflags.bit(name)}
+            if page_flags[0] & flag_bits.mask(name)}
     if "nopage" in said:
         return "no page is there"
     if said - {"buddy"}:
