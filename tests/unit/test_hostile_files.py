@@ -29,7 +29,7 @@ import handmade
 import hostile
 from sound import of_tracker, written
 
-from pageowner.storage import saved_metadata
+from pageowner.model import saved_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -338,7 +338,7 @@ def test_nothing_that_a_capture_says_is_dropped_when_its_file_is_read() -> None:
     import inspect
     import re
 
-    from pageowner.storage.saved_metadata import Extra
+    from pageowner.model.saved_metadata import Extra
     from pageowner.tracker.read import capture
 
     source = inspect.getsource(capture)

@@ -18,9 +18,11 @@ from pageowner.analysis.filters import ALIASES, COLUMNS, KEYS, key_names
 from pageowner.model.hook_states import ACTIVE, is_whole
 
 if TYPE_CHECKING:
+    from pageowner.analysis.coded import Coded
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["ALIASES", "KEYS", "Key", "blocks_pages", "column", "key", "key_names", "times"]
+__all__ = ["ALIASES", "KEYS", "Key", "blocks_pages", "coded_stacks", "column", "key", "key_names",
+           "times"]
 
 
 class Key(NamedTuple):
@@ -127,13 +129,24 @@ def key(snapshot: Snapshot, name: str) -> Key:
         derive = {"module": coded.modules, "subsystem": coded.subsystems,
                   "frame": coded.distinctive_frames}[name]
         found = _relabelled(Key(name, stack.codes, stack.labels),
-                            coded.labels_of(stack.labels, derive(snapshot.coded_stacks)))
+                            coded.labels_of(stack.labels, derive(coded_stacks(snapshot))))
         if name == "subsystem" and found.labels.null_count:
             return _by_flags(snapshot, found)
         return found
     found = _coded(name, _dictionary(table[COLUMNS.get(name, name)]))
     if name == "gfp" and found.labels.null_count:
         return _with_masks(snapshot, found)
+    return found
+
+
+def coded_stacks(snapshot: Snapshot) -> Coded:
+    """The distinct stacks as numbers, at the places that the key ``stack`` has for them; made once
+    for a snapshot."""
+    from pageowner.analysis.coded import coded
+
+    found: Coded | None = snapshot.kept.get("coded_stacks")
+    if found is None:
+        found = snapshot.kept["coded_stacks"] = coded(key(snapshot, "stack").labels)
     return found
 
 

@@ -122,13 +122,14 @@ def _columns(found: Counted | Snapshot, keys: Sequence[str],
                 stacks = coded.coded(encoded.dictionary)
         pages, blocks = (table[name].to_numpy() for name in ("pages", "blocks"))
     else:
+        from pageowner.analysis.keys import coded_stacks
         from pageowner.analysis.owners import ordered
 
         owners = ordered(found, keys)
         for one in owners.keys:
             columns[one.name] = Label(one.codes, _is_text(one.labels) if one.name == "stack"
                                       else one.labels.to_pylist())
-        stacks, pages, blocks = found.coded_stacks, owners.pages, owners.blocks
+        stacks, pages, blocks = coded_stacks(found), owners.pages, owners.blocks
     return columns, coded.functions(stacks), pages, blocks
 
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 from pageowner.analysis.keys import blocks_pages, key, times
 from pageowner.analysis.select import newest_ns
 from pageowner.errors import PageownerError, UsageError
-from pageowner.kernel import zones
 from pageowner.model.columns import DERIVED
+from pageowner.system import memory_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -47,12 +47,7 @@ _LEAST_MEMORY = 256  # MiB
 def _memory() -> dict[str, str]:
     """Half of the memory that is available: by itself DuckDB takes four fifths of all there is,
     whoever has it."""
-    try:
-        mib = zones.meminfo_pages(zones.read_text("/proc/meminfo"), "MemAvailable", 1 << 20)
-    except PageownerError:
-        mib = None
-    if mib is None:
-        return {}
+    mib = memory_limit.available(swap=False) >> 20
     return {"memory_limit": f"{max(mib // 2, _LEAST_MEMORY)}MiB"}
 
 

@@ -63,8 +63,7 @@ def _check_flags(snapshot: Snapshot, words: tuple[str, ...]) -> None:
         return
     known = known | {one for label in _held(snapshot, "gfp") for one in label.split("|")
                      if not _HEX.fullmatch(one)}
-    if snapshot.meta.kind == "tracker":
-        known = known | {name for _, name in gfp.running().table}
+    known = known | set(snapshot.meta.extra.get("gfp_flags", ()))
     for name in asked:
         if not _is_among(name, known):
             raise UsageError(f"there is no gfp flag {name!r}{_nearest(name, sorted(known))}")

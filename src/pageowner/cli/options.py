@@ -219,6 +219,8 @@ def _oldest(snapshot: Snapshot, chosen: Any) -> str:
 
 def load_counted(name: str | None) -> Counted | Snapshot:
     """The same, where sums by kind of record are enough."""
+    # Imported while workers read what was begun: nearly every question needs them.
+    from pageowner.analysis import subsystems  # noqa: F401
     from pageowner.analysis.shorten import shortened
     from pageowner.sources.source import count
 

@@ -56,7 +56,7 @@ class Metadata:
 
     def to_json(self) -> bytes:
         """These fields and the schema's version as one JSON object."""
-        from pageowner.storage.saved_metadata import without_surrogates
+        from pageowner.model.saved_metadata import without_surrogates
 
         return without_surrogates(
             json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, sort_keys=True).encode())
@@ -68,6 +68,6 @@ class Metadata:
         Raises PageownerError if the text is not such an object or of a newer schema.
         """
         # only here: a dump of the kernel's has no such text
-        from pageowner.storage.saved_metadata import decode
+        from pageowner.model.saved_metadata import decode
 
         return cls(**decode(text, SCHEMA_VERSION))

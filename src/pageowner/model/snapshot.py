@@ -7,8 +7,7 @@ file's own key-value metadata, so there are no side tables.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
 
-    from pageowner.analysis.coded import Coded
     from pageowner.analysis.filters import Filter
     from pageowner.sources.page_owner_stacks import Held
 
@@ -84,6 +82,8 @@ class Snapshot:
 
     table: pa.Table
     meta: Metadata
+    kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What analyses have made of these rows, to be used again."""
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any], meta: Metadata) -> Snapshot:
@@ -111,14 +111,6 @@ class Snapshot:
 
         return int(pc.sum(pc.shift_left(pa.scalar(1, pa.uint64()),
                                         self.table["order"].cast(pa.uint64()))).as_py() or 0)
-
-    @cached_property
-    def coded_stacks(self) -> Coded:
-        """The distinct stacks as numbers, at the places that the key ``stack`` has for them."""
-        from pageowner.analysis.coded import coded
-        from pageowner.analysis.keys import key
-
-        return coded(key(self, "stack").labels)
 
     def in_state(self, *states: str) -> Snapshot:
         """The rows whose state is one of these, of `STATES`; without one a row is ``owned``."""

@@ -198,8 +198,6 @@ def count(source: str | os.PathLike[str] | Opened,
             return count(opened)
     opened = source
     finish = begun or begin_count(opened)
-    # Imported while the workers read: nearly every question needs it.
-    from pageowner.analysis import subsystems  # noqa: F401
     from pageowner.sources.page_owner_count import counted
 
     parts = finish()

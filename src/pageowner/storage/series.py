@@ -35,9 +35,9 @@ import pyarrow.parquet as pq
 from pageowner.errors import PageownerError
 from pageowner.kernel import pageflags
 from pageowner.kernel.limits import TIME_BITS
+from pageowner.model.saved_metadata import decode_changes
 from pageowner.model.snapshot import METADATA_KEY, SCHEMA, Metadata, Snapshot
 from pageowner.storage import parquet, parquet_columns
-from pageowner.storage.saved_metadata import decode_changes
 from pageowner.storage.whole_file import whole_file
 
 if TYPE_CHECKING:

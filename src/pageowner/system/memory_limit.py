@@ -16,10 +16,11 @@ _SMALL = 1 << 20
 """Bytes that are not asked for: what has less left ends anywhere, with MemoryError."""
 
 
-def available() -> int:
-    """Bytes that this process can take before the kernel has to swap or kill: what the machine has
-    available, or less where a cgroup or a limit of the process (``ulimit -v``, ``-d``) says so."""
-    found = [_machine(), *_cgroups()]
+def available(swap: bool = True) -> int:
+    """Bytes that this process can take before the kernel has to kill: what the machine has
+    available, with what can be swapped unless ``swap`` is False, or less where a cgroup or a limit
+    of the process (``ulimit -v``, ``-d``) says so."""
+    found = [_machine(swap), *_cgroups()]
     used = _status()
     for limit, name in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
         soft, _ = resource.getrlimit(limit)
@@ -49,9 +50,10 @@ def _kilobytes(text: str) -> dict[str, int]:
     return found
 
 
-def _machine() -> int:
+def _machine(swap: bool) -> int:
     memory = _kilobytes(Path("/proc/meminfo").read_text())
-    return memory.get("MemAvailable", memory.get("MemFree", 0)) + memory.get("SwapFree", 0)
+    free = memory.get("MemAvailable", memory.get("MemFree", 0))
+    return free + (memory.get("SwapFree", 0) if swap else 0)
 
 
 def _status() -> dict[str, int]:

@@ -65,6 +65,8 @@ def capture(store: Store | None = None, proc: str = "/proc") -> Snapshot:
     metadata = _metadata(store, zone_map, found, symbols, now, pagetypeinfo)
     if no_types:
         metadata.extra["no_block_types"] = no_types
+    if new := sorted({name for _, name in names.table} - gfp.known_names()):
+        metadata.extra["gfp_flags"] = new
     metadata.extra["memory"] = _between_rows(found, free)
     store.check_on()
     snapshot = Snapshot.from_columns(columns, metadata)

@@ -109,6 +109,7 @@ class Extra(Struct):
                        Meta(max_length=100)] | UnsetType = UNSET
     no_block_types: Name | UnsetType | None = UNSET
     memory: Between | UnsetType = UNSET
+    gfp_flags: Annotated[list[Short], Meta(max_length=64)] | UnsetType = UNSET
     extfrag: Annotated[list[Event], Meta(max_length=1 << 16)] | UnsetType = UNSET
     unexplained: Annotated[list[Unexplained], Meta(max_length=1 << 16)] | UnsetType = UNSET
 
