@@ -17,8 +17,6 @@ from pageowner.errors import PageownerError, UsageError
 # page_owner_sort.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pageowner.analysis.diff import Difference
     from pageowner.analysis.filters import Filter
     from pageowner.analysis.leaks import Leaks
@@ -76,13 +74,14 @@ _HOMES = {
 """Where each public name lives."""
 
 
-def __getattr__(name: str) -> Any:
-    # Lazy, so that page_owner_sort and `pageowner --help` do not wait for pyarrow.
-    if name in _HOMES:
-        import importlib
+if not TYPE_CHECKING:  # a type checker would take any name for one of these
+    def __getattr__(name: str) -> object:
+        # Lazy, so that page_owner_sort and `pageowner --help` do not wait for pyarrow.
+        if name in _HOMES:
+            import importlib
 
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'pageowner' has no attribute {name!r}")
+            return getattr(importlib.import_module(_HOMES[name]), name)
+        raise AttributeError(f"module 'pageowner' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

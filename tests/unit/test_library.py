@@ -97,6 +97,17 @@ def test_the_package_itself_imports_nothing_heavy() -> None:
     assert not {"numpy", "pyarrow", "click", "rich", "typing", "importlib"} & new
 
 
+def test_a_type_checker_knows_every_name_and_no_other(tmp_path: Path) -> None:
+    code = "import pageowner\n" + "".join(f"pageowner.{name}\n" for name in pageowner.__all__)
+    (tmp_path / "use.py").write_text(code + "pageowner.nothing\n")
+    done = subprocess.run([sys.executable, "-m", "mypy", "--config-file", TREE / "pyproject.toml",
+                           "--cache-dir", TREE / ".mypy_cache", tmp_path / "use.py"],
+                          capture_output=True, text=True, check=False)
+    errors = [line for line in done.stdout.splitlines() if ": error:" in line]
+    assert len(errors) == 1, done.stdout
+    assert '"nothing"' in errors[0]
+
+
 def test_modules_of_the_package_do_not_hide_its_calls() -> None:
     code = ("import importlib, pkgutil, pageowner, sys\n"
             "for one in pkgutil.iter_modules(pageowner.__path__):\n"

@@ -96,6 +96,8 @@ def who(*frames: int | tuple[int, int] | str, phys: Iterable[int] = (),
     wanted = [frames_of(one) if isinstance(one, str) else
               (one, one) if isinstance(one, int) else one for one in frames]
     virt, phys = list(virt), list(phys)
+    if not (wanted or virt or phys):
+        return []
     if virt and source is not None:
         raise UsageError("virt asks this machine, source something else; use one of them")
     wanted += [(pfn, pfn) for pfn in (frame_of(*one) for one in virt)]
