@@ -53,12 +53,12 @@ def test_each_is_answered_as_alone(number: int) -> None:
     texts: list[str | None] = [*dict.fromkeys([*real[:number], *_made_up(number), "", "\n", "x"])]
     texts.insert(len(texts) // 2, None)
     stacks = pa.array(texts, pa.string())
-    for many, alone in ((of_text.subsystems, of_text.subsystem),
-                        (of_text.modules, of_text.module_of),
-                        (of_text.distinctive_frames, of_text.distinctive_frame)):
-        assert many(stacks).to_pylist() == [
+    for many, alone in ((coded.subsystems, of_text.subsystem),
+                        (coded.modules, of_text.module_of),
+                        (coded.distinctive_frames, of_text.distinctive_frame)):
+        assert coded.of_stacks(many, stacks).to_pylist() == [
             None if text is None else alone(text) for text in texts]
-        assert many(stacks.slice(1, 2)).to_pylist() == [
+        assert coded.of_stacks(many, stacks.slice(1, 2)).to_pylist() == [
             None if text is None else alone(text) for text in texts[1:3]]
     whole = coded.coded(stacks)
     for found, alone in ((whole, frames), (coded.functions(whole), of_text.functions)):
@@ -69,6 +69,6 @@ def test_each_is_answered_as_alone(number: int) -> None:
 
 def test_nothing_is_known_of_nulls() -> None:
     for stacks in (pa.nulls(3, pa.string()), pa.array([], pa.string())):
-        assert of_text.subsystems(stacks).to_pylist() == stacks.to_pylist()
-        assert of_text.modules(stacks).to_pylist() == stacks.to_pylist()
-        assert of_text.distinctive_frames(stacks).to_pylist() == stacks.to_pylist()
+        assert coded.of_stacks(coded.subsystems, stacks).to_pylist() == stacks.to_pylist()
+        assert coded.of_stacks(coded.modules, stacks).to_pylist() == stacks.to_pylist()
+        assert coded.of_stacks(coded.distinctive_frames, stacks).to_pylist() == stacks.to_pylist()

@@ -48,12 +48,15 @@ BREACHES = {
 """What is left to be mended. This list only becomes shorter."""
 
 
-def imports(module: str, at_start: bool = False) -> Iterator[str]:
-    """What a module imports, by its whole name; ``at_start``: as it is imported itself."""
+def imports(module: str, at_start: bool = False, types: bool = True) -> Iterator[str]:
+    """What a module imports, by its whole name; ``at_start``: as it is imported itself; ``types``:
+    also for type checkers."""
     def visit(node: ast.AST) -> Iterator[str]:
         for child in ast.iter_child_nodes(node):
-            if at_start and (isinstance(child, ast.FunctionDef | ast.Lambda) or (
-                    isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test))):
+            if at_start and isinstance(child, ast.FunctionDef | ast.Lambda):
+                continue
+            if (at_start or not types) and (
+                    isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
                 continue
             if isinstance(child, ast.Import):
                 yield from (alias.name for alias in child.names)
@@ -66,8 +69,8 @@ def imports(module: str, at_start: bool = False) -> Iterator[str]:
     return visit(ast.parse(MODULES[module].read_text()))
 
 
-def ours(module: str, at_start: bool = False) -> set[str]:
-    return {name.removeprefix("pageowner.") for name in imports(module, at_start)
+def ours(module: str, at_start: bool = False, types: bool = True) -> set[str]:
+    return {name.removeprefix("pageowner.") for name in imports(module, at_start, types)
             if name.startswith("pageowner.")}
 
 
@@ -102,6 +105,22 @@ def breaches() -> Iterator[tuple[str, str]]:
 
 def test_no_part_imports_what_is_above_it():
     assert set(breaches()) - BREACHES == set()
+
+
+def test_no_module_leads_back_to_itself():
+    """Imports inside functions count, but for shortcuts and the beginnings of commands."""
+    graphlib.TopologicalSorter({module: {other for other in ours(module, types=False)
+                                         if (module, other) not in SHORTCUTS and other != "start"}
+                                for module in MODULES}).prepare()
+
+
+def test_a_file_is_read_in_one_sitting():
+    root = HOUSE.parents[1]
+    long = {str(path.relative_to(root)): lines
+            for folder in ("src", "tests", "benchmarks") for path in (root / folder).rglob("*.*")
+            if path.suffix in (".py", ".c", ".h")
+            and (lines := path.read_text().count("\n")) > 500}
+    assert long == {}
 
 
 def test_no_module_needs_itself_to_be_imported():

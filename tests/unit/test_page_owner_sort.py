@@ -91,10 +91,10 @@ def test_many_workers_count_as_one(
 
 
 def test_chunks_of_any_size_count_as_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from pageowner.page_owner_sort import reading
+    from pageowner.page_owner_sort import parts
 
     for size in (64, 700, 4097, 65536):
-        monkeypatch.setattr(reading, "CHUNK", size)
+        monkeypatch.setattr(parts, "CHUNK", size)
         for dump, step in (("6.12", 150), ("6.1", 8)):
             text = b"".join(records(dump)[::step])
             assert run("", text, tmp_path).decode("latin-1") == OUTPUTS[dump][""], size
@@ -301,7 +301,7 @@ def test_what_is_known_at_sight_is_what_the_exact_rules_say(
 ) -> None:
     # on harmed records, those of hostile names among them: each block read by the exact rules
     # against kinds known from others, chunks of any size, several workers
-    from pageowner.page_owner_sort import reading, workers
+    from pageowner.page_owner_sort import parts, workers
     from pageowner.page_owner_sort.counting import Tally
 
     rng = random.Random(seed)
@@ -317,7 +317,7 @@ def test_what_is_known_at_sight_is_what_the_exact_rules_say(
     with monkeypatch.context() as exact:
         exact.setattr(Tally, "add", lambda self, chunk: self._read(chunk + b"\n\n"))
         wanted = run(options, text, tmp_path)
-    monkeypatch.setattr(reading, "CHUNK", rng.choice([256, 3000, 40_000, 1 << 17]))
+    monkeypatch.setattr(parts, "CHUNK", rng.choice([256, 3000, 40_000, 1 << 17]))
     monkeypatch.setattr(workers, "_PART", rng.choice([2000, 20_000, 1 << 30]))
     assert run(options, text, tmp_path) == wanted
 

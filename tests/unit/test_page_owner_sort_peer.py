@@ -117,12 +117,12 @@ def test_random_records_with_random_options(seed: int, tmp_path: Path) -> None:
 def test_random_blocks_of_other_formats(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pageowner.page_owner_sort import reading, workers
+    from pageowner.page_owner_sort import parts, workers
 
     rng = random.Random(1000 + seed)
     some = rng.choices(records(rng.choice(["6.12", "6.1"])), k=rng.randint(0, 60))
     for _ in range(rng.randint(1, 60)):
         some.insert(rng.randint(0, len(some)), some_block(rng))
-    monkeypatch.setattr(reading, "CHUNK", rng.choice([300, 5000, 1 << 17]))
+    monkeypatch.setattr(parts, "CHUNK", rng.choice([300, 5000, 1 << 17]))
     monkeypatch.setattr(workers, "_PART", rng.choice([3000, 50_000, 1 << 30]))
     compare(some_arguments(rng), b"".join(some), tmp_path)

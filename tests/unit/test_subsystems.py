@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pytest
 
+from pageowner.analysis import coded
 from pageowner.analysis.subsystems import (
     distinctive_frame,
-    distinctive_frames,
     matching_rule,
     module_of,
-    modules,
     short_stack,
     stack_identities,
     stack_identity,
     subsystem,
-    subsystems,
 )
 from pageowner.kernel.frames import Frame, function_name, parse_frame
 from pageowner.kernel.subsystems import LAST_RESORT, RULES
@@ -234,9 +232,10 @@ def test_identity_is_the_same_in_another_python() -> None:
 
 def test_columns_answer_as_single_stacks_do() -> None:
     stacks = pa.array([SHMEM, None, ""])
-    assert subsystems(stacks).to_pylist() == ["shared memory (tmpfs)", None, "no stack"]
-    assert modules(stacks).to_pylist() == ["vmlinux", None, "vmlinux"]
-    assert distinctive_frames(stacks).to_pylist() == ["shmem_alloc_folio", None, ""]
+    for answer, expected in ((coded.subsystems, ["shared memory (tmpfs)", None, "no stack"]),
+                             (coded.modules, ["vmlinux", None, "vmlinux"]),
+                             (coded.distinctive_frames, ["shmem_alloc_folio", None, ""])):
+        assert coded.of_stacks(answer, stacks).to_pylist() == expected
     assert stack_identities(stacks).to_pylist()[0] == stack_identity(SHMEM)
     assert stack_identities(stacks).type == pa.uint64()
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Labelled = tuple[NDArray[np.int64], list[str]]
     """Of each stack a place in the labels, and these."""
 
-__all__ = ["Coded", "coded", "distinctive_frames", "functions", "labels_of", "modules",
+__all__ = ["Coded", "coded", "distinctive_frames", "functions", "labels_of", "modules", "of_stacks",
            "subsystems"]
 
 _PIECE = 1 << 14
@@ -236,3 +236,9 @@ def labels_of(stacks: pa.Array, labelled: Labelled) -> pa.Array:
     places, labels = labelled
     nulls = stacks.is_null().to_numpy(zero_copy_only=False) if stacks.null_count else None
     return pa.array(labels, pa.string()).take(pa.array(places, pa.int64(), mask=nulls))
+
+
+def of_stacks(answer: Callable[[Coded], Labelled], stacks: pa.Array) -> pa.Array:
+    """What `subsystems`, `modules` or `distinctive_frames` says of an array of distinct stacks, as
+    strings; null where the stack is null."""
+    return labels_of(stacks, answer(coded(stacks)))

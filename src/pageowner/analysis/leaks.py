@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pageowner.analysis.keys import Key, blocks_pages, key, key_names, times
+from pageowner.analysis.keys import Key, blocks_pages, coded_stacks, key, key_names, times
 from pageowner.analysis.owners import groups
 from pageowner.analysis.trend import Trend, thinned, trend
 from pageowner.errors import UsageError
@@ -356,7 +356,8 @@ def settling_ns(window_ns: int) -> int:
 def rows_of(snapshot: Snapshot, names: Sequence[str]) -> Rows:
     """A snapshot's rows with the keys ``names``; pages without an owner are noted by what their
     flags say they are."""
-    from pageowner.analysis.subsystems import PRIVATE, subsystems
+    from pageowner.analysis import coded
+    from pageowner.analysis.subsystems import PRIVATE
 
     keys = [key(snapshot, name) for name in names]
     state = key(snapshot, "state")
@@ -365,7 +366,8 @@ def rows_of(snapshot: Snapshot, names: Sequence[str]) -> Rows:
     use = key(snapshot, "subsystem")
     ts, _ = times(snapshot)
     stacks = key(snapshot, "stack")
-    of_stacks = subsystems(stacks.labels).to_pylist()
+    of_stacks = coded.labels_of(stacks.labels,
+                                coded.subsystems(coded_stacks(snapshot))).to_pylist()
     cache = np.array([label in RECLAIMABLE for label in of_stacks], bool)[stacks.codes]
     private = np.array([label in PRIVATE for label in of_stacks], bool)[stacks.codes] & owned
     kind = key(snapshot, "migratetype")

@@ -34,17 +34,14 @@ __all__ = [
     "OTHER",
     "PRIVATE",
     "distinctive_frame",
-    "distinctive_frames",
     "functions",
     "matching_rule",
     "module_of",
-    "modules",
     "short_stack",
     "stack_identities",
     "stack_identity",
     "subsystem",
-    "subsystems",
-]
+    ]
 
 OTHER = "other"
 """The label of a stack in which no rule matched."""
@@ -306,27 +303,6 @@ def stack_identity(stack: str) -> int:
     text = "".join(f"{frame}\n" for frame in frames(stack))
     digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "little")
-
-
-def subsystems(stacks: pa.Array[Any]) -> pa.Array[Any]:
-    """`subsystem` of each: strings, null where the stack is null."""
-    return _labels(stacks, "subsystems")
-
-
-def modules(stacks: pa.Array[Any]) -> pa.Array[Any]:
-    """`module_of` of each: strings, null where the stack is null."""
-    return _labels(stacks, "modules")
-
-
-def distinctive_frames(stacks: pa.Array[Any]) -> pa.Array[Any]:
-    """`distinctive_frame` of each: strings, null where the stack is null."""
-    return _labels(stacks, "distinctive_frames")
-
-
-def _labels(stacks: pa.Array[Any], question: str) -> pa.Array[Any]:
-    from pageowner.analysis import coded
-
-    return coded.labels_of(stacks, getattr(coded, question)(coded.coded(stacks)))
 
 
 def stack_identities(stacks: pa.Array[Any]) -> pa.Array[Any]:

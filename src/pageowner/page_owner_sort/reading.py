@@ -10,9 +10,11 @@ import os
 import stat
 
 from pageowner.errors import PageownerError
-from pageowner.page_owner_sort.counting import SEPARATOR, Tally
+from pageowner.page_owner_sort import parts
+from pageowner.page_owner_sort.counting import Tally
+from pageowner.page_owner_sort.parts import last_record
 
-__all__ = ["CHUNK", "add_part", "boundary", "count"]
+__all__ = ["count"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +24,6 @@ if TYPE_CHECKING:
     from pageowner.page_owner_sort.options import Options
 
     Read = Callable[[int], bytes]
-
-CHUNK = 1 << 17
-"""Bytes read at a time: what is split at once then stays in a processor's second-level cache."""
 
 _GZIP, _XZ, _ZSTD = b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
 
@@ -71,65 +70,22 @@ def _count(options: Options, fd: int, name: str) -> Tally:
     return tally
 
 
-def boundary(fd: int, offset: int, end: int) -> int:
-    """Where the first record at or after an offset begins; ``end`` if none does."""
-    while offset < end:
-        data = os.pread(fd, CHUNK, offset)
-        if len(data) < len(SEPARATOR):
-            break
-        cut = data.find(SEPARATOR)
-        if cut >= 0:
-            return offset + cut + 2
-        offset += len(data) - len(SEPARATOR) + 1
-    return end
-
-
-def add_part(tally: Tally, fd: int, start: int, end: int, *, last: bool) -> None:
-    """Count the blocks between two boundaries of a file."""
-    size = CHUNK
-    while start < end:
-        data = os.pread(fd, min(size, end - start), start)
-        if not data or start + len(data) >= end:
-            if last:
-                tally.add_end(data)
-            else:
-                tally.add(data[:-2])
-            return
-        cut = _cut(data)
-        if cut < 0:
-            size *= 2
-            continue
-        tally.add(data[:cut])
-        start += cut + 2
-        size = CHUNK
-
-
 def _add_stream(tally: Tally, read: Read) -> None:
     rest = b""
     while True:
         # twice what did not hold one whole block, so that a long one is not searched for ever
-        wanted = max(CHUNK, len(rest))
+        wanted = max(parts.CHUNK, len(rest))
         more = _read_up_to(read, wanted)
         data = rest + more
         if len(more) < wanted:
             tally.add_end(data)
             return
-        cut = _cut(data)
+        cut = last_record(data)
         if cut >= 0:
             tally.add(data[:cut])
             rest = data[cut + 2 :]
         else:
             rest = data
-
-
-def _cut(data: bytes) -> int:
-    cut = data.rfind(SEPARATOR)
-    if cut < 0:
-        # No record begins here. Any empty line will do, but for one in the name of the first.
-        cut = data.rfind(b"\n\n")
-        if cut < 4096:
-            return -1
-    return cut
 
 
 def _start(fd: int) -> Read:
@@ -155,14 +111,14 @@ def _after(head: bytes, read: Read) -> Read:
 
 
 def _read_up_to(read: Read, size: int) -> bytes:
-    parts = []
+    pieces = []
     while size > 0:
         data = read(size)
         if not data:
             break
-        parts.append(data)
+        pieces.append(data)
         size -= len(data)
-    return b"".join(parts)
+    return b"".join(pieces)
 
 
 def _without_cr(read: Read) -> Read:
@@ -210,7 +166,7 @@ def _decompressed(read: Read, head: bytes, name: str) -> Read:
     def text(_size: int) -> bytes:
         nonlocal machine, fed, ahead
         while True:
-            data, ahead = ahead or read(CHUNK // 4), b""
+            data, ahead = ahead or read(parts.CHUNK // 4), b""
             if not data:
                 if fed and not machine.eof:
                     raise PageownerError(f"{name} is cut off: the compressed data has no end")

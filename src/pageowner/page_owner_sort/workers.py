@@ -8,7 +8,7 @@ import sys
 from pageowner.errors import PageownerError
 from pageowner.page_owner_sort.blocks import UNKNOWN
 from pageowner.page_owner_sort.counting import Tally
-from pageowner.page_owner_sort.reading import add_part, boundary
+from pageowner.page_owner_sort.parts import add_part, boundary
 from pageowner.system.child_process import end_with
 
 __all__ = ["count"]

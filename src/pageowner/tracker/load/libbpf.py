@@ -209,9 +209,8 @@ class Libbpf:
     def run(self, fd: int, *arguments: int) -> int:
         """Run a raw tracepoint program once with these arguments (BPF_PROG_TEST_RUN, 5.10)."""
         context = (c_uint64 * len(arguments))(*(a & 0xFFFFFFFFFFFFFFFF for a in arguments))
-        options = abi.RunOptions(sz=ctypes.sizeof(abi.RunOptions),
-                                 ctx_in=ctypes.addressof(context),
-                                 ctx_size_in=ctypes.sizeof(context))
+        options = abi.RunOptions(sz=ctypes.sizeof(abi.RunOptions), ctx_size_in=8 * len(context),
+                                 ctx_in=ctypes.addressof(context))
         code = self.lib.bpf_prog_test_run_opts(fd, byref(options))
         if code < 0:
             raise self.error("run a program", code)
