@@ -390,7 +390,7 @@ def _roundest(low: int, high: int) -> int:
 
 
 def without_process(snapshot: Snapshot, tgid: int) -> Snapshot:
-    """The snapshot without what a process allocated, but for what outlives it (page cache)."""
+    """The snapshot without what a process allocated, except page cache, which outlives it."""
     import pyarrow as pa
 
     from pageowner.model.snapshot import Snapshot as Made

@@ -75,13 +75,12 @@ def frag(source: Source = None, by: str | Sequence[str] | None = None, *, order:
 def frag(source: Source = None, by: str | Sequence[str] | None = None, *, order: int | None = None,
          want: int | None = None, kpageflags: str | os.PathLike[str] | None = None,
          top: int | None = None, leave_out: int | None = None) -> Fragmentation | Blocking:
-    """How fragmented memory is and who fragments it; with ``order``, who is in the way of blocks of
-    2**``order`` pages, and whose end would give ``want`` more of them.
+    """How fragmented memory is and who fragments it; with ``order``, who blocks blocks of
+    2**``order`` pages, and which owners to stop to get ``want`` more of them.
 
-    Owners by ``by`` (stack; with ``order`` comm and tgid), the first ``top``, all if None.
-    ``kpageflags``: a copy of /proc/kpageflags made with a dump, which tells what is free.
-    ``leave_out``: the tgid of a process that is gone when the answer is read; this one, where this
-    machine is asked.
+    Owners by ``by`` (default: stack; with ``order`` comm and tgid), the first ``top``, all if None.
+    ``kpageflags``: a copy of /proc/kpageflags made with a dump, which says which pages are free.
+    ``leave_out``: the tgid of a process whose memory is not counted; without a source, this one.
 
     Raises UsageError for an unknown key, or ``want`` without ``order``, PageownerError if the
     source cannot be read or does not tell where its pages are.

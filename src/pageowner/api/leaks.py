@@ -42,15 +42,15 @@ def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", w
           progress: Callable[[int, int], None] = lambda done_ns, looks: None) -> Leaks:
     """Who leaks: whose pages grow steadily and stay, while others' come and go.
 
-    Without sources this machine is watched for the time ``window``, with a look ``every`` so much
-    time; Ctrl-C ends it early. Else ``sources`` are at least four snapshots or dumps of one boot,
-    oldest first, or folders of captures. Owners by the keys ``by``, of the allocations that match
-    ``where``; those that grew by less than ``least`` are left out. ``read``: how named sources are
-    read; ``progress`` is called with the ns since the beginning and the number of looks.
+    Without sources, watch this machine for ``window`` with one look per ``every``; Ctrl-C ends that
+    early. Otherwise ``sources`` are files of at least four snapshots or dumps of one boot, oldest
+    first, or folders of captures. Owners by the keys ``by``, of the allocations that match
+    ``where``; owners that grew by less than ``least`` are left out. ``read``: how sources are read.
+    ``progress`` is called with the ns since the start and the number of looks.
 
-    Raises UsageError for words that are wrong, too few snapshots, or such as do not follow one
-    another; PageownerError for a source that cannot be read, if tracking is off, or if Ctrl-C came
-    before there were enough looks.
+    Raises UsageError for wrong words, and for snapshots that are too few, of several boots or out
+    of order; PageownerError if a source cannot be read, tracking is off, or Ctrl-C came before
+    there were enough looks.
     """
     names = key_names(by if isinstance(by, str) else list(by))
     length, step, min_bytes = duration_ns(window), duration_ns(every), size_bytes(least)

@@ -62,10 +62,10 @@ def map(source: Source = None, by: str = "subsystem", *,
         kpageflags: str | os.PathLike[str] | None = None) -> Map:
     """What each page frame is, by one of report's keys or by ``age``.
 
-    ``kpageflags``: a copy of /proc/kpageflags made with a dump, which tells what is free.
+    ``kpageflags``: a copy of /proc/kpageflags made with a dump, which says which pages are free.
 
-    Raises UsageError for an unknown key, PageownerError if the source cannot be read, does not tell
-    where its pages are, or has none.
+    Raises UsageError for an unknown key, PageownerError if the source cannot be read, has no page
+    frame numbers, or no pages.
     """
     by = colouring(by)
     snapshot = sources.snapshot(source)

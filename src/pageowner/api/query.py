@@ -37,12 +37,12 @@ def query(sql: str, *named: Source | Mapping[str, Source],
     for source in named or (None,):
         tables += source.items() if isinstance(source, Mapping) else [("", source)]
     return by_sql.query(sql, {name: sources.snapshot(source, read)
-                              for name, source in _told_apart(tables)})
+                              for name, source in _with_names(tables)})
 
 
-def _told_apart(tables: list[tuple[str, Source]]) -> list[tuple[str, Source]]:
-    """A table's name for each source that has none: of its file, without what tells the kind; a
-    number tells names apart that are the same, as SQL sees them."""
+def _with_names(tables: list[tuple[str, Source]]) -> list[tuple[str, Source]]:
+    """A table's name for each source that has none: that of its file without the endings, and a
+    number where SQL would take two names for the same."""
     found: dict[str, Source] = {}
     taken = {by_sql.TABLE, *(name.lower() for name, _ in tables if name)}
     for given, source in tables:

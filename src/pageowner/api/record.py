@@ -21,8 +21,8 @@ __all__ = ["Recorded", "record"]
 
 @dataclass(frozen=True)
 class Recorded:
-    """One capture: its file, or why it is ``lost`` (then there is none); ``stays``: why old
-    captures could not be removed, else empty."""
+    """One capture: its file, or None and in ``lost`` the reason. ``stays``: why old captures could
+    not be removed, else empty."""
 
     path: Path | None
     lost: str = ""
@@ -31,13 +31,13 @@ class Recorded:
 
 def record(folder: str | os.PathLike[str], *, every: str = "10m", keep: str = "7d",
            count: int | None = None) -> Iterator[Recorded]:
-    """Capture this machine into a folder, over and over, and remove captures older than ``keep``:
-    each item that is asked for is one more, ``every`` so much time, ``count`` of them or without
-    end.
+    """Capture this machine into a folder once per ``every``, and remove captures older than
+    ``keep``. A generator: each step waits for the next capture and yields it; it ends after
+    ``count`` captures, or never if None.
 
-    Raises UsageError for times that cannot be; then, when the first item is asked for,
-    PageownerError if somebody records there already, another user could change what lies there, or
-    nothing can be captured. Later captures that fail are items that say why.
+    Raises UsageError for times out of range. The first step raises PageownerError if somebody
+    records into this folder already, another user could change what is in it, or the capture fails.
+    A later capture that fails is yielded with the reason.
     """
     step, kept = duration_ns(every) / 1e9, duration_ns(keep) / 1e9
     if step < 1 or kept < step:

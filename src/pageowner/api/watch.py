@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pageowner.model.live import Health
     from pageowner.tracker.read.live_counts import Tally
 
-__all__ = ["LiveOwners", "asked", "live_counts", "watch"]
+__all__ = ["LiveOwners", "live_counts", "live_model", "watch"]
 
 _LEAST_NS = 200 * 10**6
 
@@ -40,24 +40,24 @@ class LiveOwners:
 
 def watch(by: str = "stack", *, every: str = "2s", count: int | None = None,
           where: Filter | None = None, sort: str = "size") -> Iterator[LiveOwners]:
-    """Look at this machine, over and over: each item that is asked for is one more look, ``every``
-    so much time, ``count`` of them or without end.
+    """Look at this machine once per ``every``. A generator: each step waits for the next look and
+    yields it; it ends after ``count`` looks, or never if None.
 
-    Owners by one key, of the allocations that match ``where``, in the order that ``sort`` names:
-    size, change, rate, allocs or frees, most first.
+    Owners by one key, of the allocations that match ``where``, sorted by size, change, rate, allocs
+    or frees, largest first.
 
-    Raises UsageError for an unknown key or order, or looks too close together; then, when the first
-    item is asked for, PageownerError if tracking is off.
+    Raises UsageError for an unknown key or sorting, or for ``every`` below 0.2 s. The first step
+    raises PageownerError if tracking is off.
     """
     if sort not in ORDERS:
         raise UsageError(f"cannot sort by {sort!r}; {near(sort, ORDERS)}")
-    model, step = asked(by, every, where or Filter())
+    model, step = live_model(by, every, where or Filter())
     return _looks(model, step, count, sort)
 
 
-def asked(by: str, every: str, where: Filter) -> tuple[Live, int]:
-    """What is to be shown, before anything is seen, and the ns from look to look. Raises UsageError
-    for what cannot be asked."""
+def live_model(by: str, every: str, where: Filter) -> tuple[Live, int]:
+    """The model that looks are added to, and the ns from one look to the next. Raises UsageError as
+    `watch` does."""
     step = duration_ns(every)
     if step < _LEAST_NS:
         raise UsageError(f"--every {every}: not more often than every 0.2 seconds")
@@ -69,7 +69,7 @@ def asked(by: str, every: str, where: Filter) -> tuple[Live, int]:
 
 @contextmanager
 def live_counts() -> Iterator[Tally]:
-    """What counts the live pages of the tracker. Raises PageownerError if tracking is off."""
+    """The counter of the tracker's live pages. Raises PageownerError if tracking is off."""
     from pageowner.tracker.read.live_counts import Tally
     from pageowner.tracker.read.maps import open_store
 

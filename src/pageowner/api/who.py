@@ -84,14 +84,15 @@ def frames_of(text: str) -> tuple[int, int]:
 def who(*frames: int | tuple[int, int] | str, phys: Iterable[int] = (),
         virt: Iterable[tuple[int, int]] = (), source: Source = None,
         read: Callable[[str | None], Snapshot] = read_source) -> list[Frames]:
-    """What is known of page frames: numbers, ranges (first, last; both included), or texts as
-    `frames_of` takes them; then of those at the addresses ``virt`` (process, address) and ``phys``,
-    in bytes. In that order.
+    """What is known of page frames: numbers, ranges (first, last; both included) or texts for
+    `frames_of`; then of the pages at the addresses ``virt`` (process, address) and ``phys``, in
+    bytes. One answer for each, in that order.
 
-    Of this machine no more is looked at than that takes. ``read``: how a named source is read.
+    Without a source, only the part of this machine's memory that is needed is read. ``read``: how
+    a named source is read.
 
-    Raises UsageError for what is no frame, or ``virt`` with a source, PageownerError if the source
-    cannot be read or nothing is at an address.
+    Raises UsageError for a text that is not a frame or a range, and for ``virt`` with a source;
+    PageownerError if the source cannot be read, or no page is at an address.
     """
     wanted = [frames_of(one) if isinstance(one, str) else
               (one, one) if isinstance(one, int) else one for one in frames]

@@ -39,9 +39,9 @@ def command(chosen: Filter, every: str, by: str) -> None:
 
     Keys: q quit, ? help, / filter, g s t u m group, o order, enter unfold.
     """
-    from pageowner.api.watch import asked, live_counts
+    from pageowner.api.watch import live_counts, live_model
 
-    model, step = asked(by, every, chosen)
+    model, step = live_model(by, every, chosen)
     # The screen library writes to standard error.
     if not all(file is not None and file.isatty() for file in (
             sys.stdin, sys.stdout, sys.stderr)):
