@@ -17,7 +17,7 @@ from pageowner.analysis.lookup import covering
 from pageowner.cli import main
 from pageowner.kernel import few_symbols
 from pageowner.kernel.pagemap import frame_of
-from pageowner.model.columns import SAVED
+from pageowner.model.schema import SAVED
 from pageowner.model.snapshot import Snapshot
 from pageowner.tracker.read import single
 from pageowner.tracker.read.capture import capture, capture_near

@@ -19,8 +19,8 @@ import pytest
 import pageowner
 from pageowner.analysis.query import query, rows_of
 from pageowner.errors import PageownerError, UsageError
-from pageowner.model.columns import DERIVED, SAVED
 from pageowner.model.metadata import Metadata
+from pageowner.model.schema import DERIVED, SAVED
 from pageowner.model.snapshot import SCHEMA
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from pageowner.analysis.filters import ALIASES, COLUMNS, key_names
+from pageowner.analysis.filters import ALIASES, key_names
 from pageowner.analysis.ranking import ranked
 from pageowner.analysis.subsystems import functions
 from pageowner.errors import PageownerError, UsageError, near
-from pageowner.model.snapshot import SCHEMA, TEXT
+from pageowner.model.schema import BY_KEY
+from pageowner.model.snapshot import TEXT, arrow_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,11 +92,10 @@ def owners_of(found: Counted | Snapshot, by: Sequence[str]) -> pa.Table:
 
 
 def _type(name: str) -> pa.DataType:
-    name = COLUMNS.get(name, name)
     if name in ("pages", "blocks"):
         return pa.int64()
-    kind = SCHEMA.field(name).type if name in SCHEMA.names else TEXT
-    return pa.string() if pa.types.is_dictionary(kind) else kind
+    kind = arrow_type(BY_KEY[name])
+    return pa.string() if kind == TEXT else kind
 
 
 def matched(stacks: pa.ChunkedArray) -> pa.Array:

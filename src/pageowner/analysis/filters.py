@@ -11,25 +11,14 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from pageowner.errors import UsageError, near
+from pageowner.model.schema import ALIASES, KEYS
 from pageowner.model.times import duration_ns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["ALIASES", "COLUMNS", "KEYS", "SORTS", "Filter", "check_sort", "colouring",
+__all__ = ["ALIASES", "KEYS", "SORTS", "Filter", "check_sort", "colouring",
            "duration_ns", "key_names", "size_bytes"]
-
-KEYS = ("stack", "comm", "pid", "tgid", "order", "gfp", "migratetype", "block", "module",
-        "subsystem", "frame", "memcg", "zone", "node", "state", "reason")
-"""The words for ``--by``; ``block`` is the pageblock's migratetype, ``reason`` the last
-migration's, ``frame`` the frame that explains a stack."""
-
-ALIASES = {"name": "comm", "task": "comm", "st": "stack", "stacktrace": "stack", "p": "pid",
-           "tg": "tgid", "n": "comm", "mod": "module", "cgroup": "memcg", "gfp_flags": "gfp",
-           "mt": "migratetype", "block_migratetype": "block", "migrate_reason": "reason"}
-
-COLUMNS = {"gfp": "gfp_flags", "block": "block_migratetype", "reason": "migrate_reason"}
-"""The columns of keys that have another name."""
 
 SORTS = ("pages", "blocks", "name", "age")
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pageowner.analysis.filters import ALIASES, COLUMNS, KEYS, key_names
+from pageowner.analysis.filters import ALIASES, KEYS, key_names
 from pageowner.model.hook_states import ACTIVE, is_whole
+from pageowner.model.schema import BY_KEY
 
 if TYPE_CHECKING:
     from pageowner.analysis.coded import Coded
@@ -133,7 +134,7 @@ def key(snapshot: Snapshot, name: str) -> Key:
         if name == "subsystem" and found.labels.null_count:
             return _by_flags(snapshot, found)
         return found
-    found = _coded(name, _dictionary(table[COLUMNS.get(name, name)]))
+    found = _coded(name, _dictionary(table[BY_KEY[name].name]))
     if name == "gfp" and found.labels.null_count:
         return _with_masks(snapshot, found)
     return found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pageowner.analysis.filters import COLUMNS, check_sort, key_names
+from pageowner.analysis.filters import check_sort, key_names
 from pageowner.analysis.ranking import ranked
+from pageowner.model.schema import BY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ def _key(counted: Counted, name: str) -> list[Any]:
     if name in ("module", "subsystem", "frame"):
         derive = _derive(name)
         return [None if stack is None else derive(stack) for stack in counted.columns["stack"]]
-    values = counted.columns[COLUMNS.get(name, name)]
+    values = counted.columns[BY_KEY[name].name]
     if name == "gfp" and None in values:
         return [f"{mask:#x}" if name is None and mask is not None else name
                 for name, mask in zip(values, counted.columns["gfp_mask"], strict=True)]

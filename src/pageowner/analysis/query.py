@@ -16,7 +16,7 @@ import pyarrow as pa
 from pageowner.analysis.keys import blocks_pages, key, times
 from pageowner.analysis.select import newest_ns
 from pageowner.errors import PageownerError, UsageError
-from pageowner.model.columns import DERIVED
+from pageowner.model.schema import DERIVED
 from pageowner.system import memory_limit
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def check(sql: str) -> None:
 def query(sql: str, snapshots: Mapping[str, Snapshot]) -> Answer:
     """The answer to one SELECT over snapshots by name.
 
-    Each snapshot is a table of its name, with the columns of `pageowner.model.columns`; `TABLE` has
+    Each snapshot is a table of its name, with the columns of `pageowner.model.schema`; `TABLE` has
     the rows of all of them, and where they are several the name in the column ``source``. Raises
     UsageError for wrong SQL, PageownerError for what fails otherwise.
     """
@@ -186,7 +186,7 @@ def _quoted(text: str, quote: str) -> str:
 
 
 def rows_of(snapshot: Snapshot) -> pa.Table:
-    """The snapshot's table with the columns of `pageowner.model.columns.DERIVED` but ``source``:
+    """The snapshot's table with the columns of `pageowner.model.schema.DERIVED` but ``source``:
     pages, bytes (int64), age_s (float64, null where no time is known), subsystem, module, frame."""
     pages = blocks_pages(snapshot)
     found, known = times(snapshot)

@@ -117,7 +117,7 @@ def _at_once(wanted: Sequence[tuple[int, int]]) -> list[Frames] | None:
     NumPy and Arrow, whose imports take longer than all of this."""
     if len(wanted) > _AT_ONCE or any(first != last for first, last in wanted):
         return None
-    from pageowner.model.columns import SAVED
+    from pageowner.model.schema import SAVED
     from pageowner.tracker.read import single
 
     pfns = [first for first, _ in wanted]

@@ -78,7 +78,7 @@ def _write(parts: Iterator[str]) -> None:
 
 
 def _list_columns() -> None:
-    from pageowner.model.columns import DERIVED, SAVED
+    from pageowner.model.schema import DERIVED, SAVED
     from pageowner.report.grid import entry
     from pageowner.report.terminal import paper
 

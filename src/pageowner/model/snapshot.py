@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from pageowner.model import schema
 from pageowner.model.metadata import SCHEMA_VERSION, STATES, Metadata
 
 if TYPE_CHECKING:
@@ -22,56 +23,23 @@ if TYPE_CHECKING:
     from pageowner.analysis.filters import Filter
     from pageowner.sources.page_owner_stacks import Held
 
-__all__ = ["METADATA_KEY", "SCHEMA", "SCHEMA_VERSION", "STATES", "TEXT", "Metadata", "Snapshot"]
+__all__ = ["METADATA_KEY", "SCHEMA", "SCHEMA_VERSION", "STATES", "TEXT", "Metadata", "Snapshot",
+           "arrow_type"]
 
 METADATA_KEY = b"pageowner"
 """The key of the JSON metadata in the Parquet file."""
 
 TEXT = pa.dictionary(pa.int32(), pa.string())
 
-SCHEMA = pa.schema(
-    [
-        pa.field("pfn", pa.uint64()),
-        pa.field("order", pa.uint8()),
-        pa.field("gfp_mask", pa.uint32()),
-        pa.field("gfp_flags", TEXT),
-        pa.field("migratetype", TEXT),
-        pa.field("pid", pa.int32()),
-        pa.field("tgid", pa.int32()),
-        pa.field("comm", TEXT),
-        pa.field("ts_ns", pa.uint64()),
-        pa.field("free_ts_ns", pa.uint64()),
-        pa.field("stack", TEXT),
-        pa.field("state", TEXT),
-        pa.field("block_migratetype", TEXT),
-        pa.field("zone", TEXT),
-        pa.field("node", pa.int16()),
-        pa.field("page_flags", pa.uint64()),
-        pa.field("flags", TEXT),
-        pa.field("memcg", TEXT),
-        pa.field("migrate_reason", TEXT),
-        pa.field("handle", pa.uint32()),
-        pa.field("notes", TEXT),
-    ]
-)
-"""Columns of every snapshot; all but ``order`` may be null, since sources differ in what they know.
 
-- ``pfn``: first page frame number; null where the dump had no PFN line
-- ``order``: the block is ``2**order`` base pages
-- ``gfp_mask``, ``gfp_flags``: the raw mask (its bits move between kernels) and its names
-- ``migratetype``: from the gfp mask: Unmovable, Movable, Reclaimable
-- ``pid``, ``tgid``, ``comm``: the allocating task; bytes of its name that are not UTF-8 are kept
-  as ``\\xNN``
-- ``ts_ns``, ``free_ts_ns``: of this allocation, of the last free before it; ns since boot
-- ``stack``: frames, innermost first, one a line: ``func+0x1f/0x90 [module]``
-- ``state``: one of `STATES`
-- ``block_migratetype``, ``zone``, ``node``: of the pageblock
-- ``page_flags``: bits of /proc/kpageflags of the first page
-- ``flags``: the flags as the kernel's dump prints them: ``0x2200(slab|private|node=0|zone=0)``
-- ``memcg``: the cgroup charged
-- ``migrate_reason``: of the last migration
-- ``handle``: stack depot handle, where the dump printed it
-- ``notes``: further lines of the record, as they stood
+def arrow_type(column: schema.Column) -> pa.DataType:
+    """The Arrow type of a declared column."""
+    return TEXT if column.type == schema.TEXT else pa.type_for_alias(column.type)
+
+
+SCHEMA = pa.schema([pa.field(name, arrow_type(schema.COLUMNS[name])) for name in schema.SAVED])
+"""Columns of every snapshot, as `pageowner.model.schema` declares them; all but ``order`` may be
+null, since sources differ in what they know. ``pageowner query --columns`` lists what they mean.
 """
 
 
