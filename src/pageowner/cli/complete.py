@@ -77,9 +77,9 @@ def _keys() -> tuple[str, ...]:
 
 
 def _subsystems() -> list[str]:
-    from pageowner.kernel.subsystems import RULES
+    from pageowner.analysis import known_values
 
-    return sorted({rule.name for rule in RULES})
+    return known_values.subsystems()
 
 
 def _states() -> tuple[str, ...]:
@@ -89,22 +89,21 @@ def _states() -> tuple[str, ...]:
 
 
 def _zones() -> tuple[str, ...]:
-    from pageowner.kernel.zones import NAMES
+    from pageowner.analysis import known_values
 
-    return tuple(NAMES)
+    return known_values.zones()
 
 
 def _migratetypes() -> tuple[str, ...]:
-    from pageowner.kernel.gfp import MIGRATETYPES
+    from pageowner.analysis import known_values
 
-    return tuple(MIGRATETYPES)
+    return known_values.migratetypes()
 
 
 def _gfp_flags() -> list[str]:
-    from pageowner.kernel.gfp import known_names
+    from pageowner.analysis import known_values
 
-    # some are both, such as __GFP_DMA and GFP_DMA
-    return sorted({name.removeprefix("__GFP_").removeprefix("GFP_") for name in known_names()})
+    return known_values.gfp_flags()
 
 
 def _modules() -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.options import filters, load, output_encoding, source
+from pageowner.cli.options import filters, load, source
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -43,5 +43,7 @@ def command(source: str | None, chosen: Filter, output: str | None) -> None:
     from pageowner.sources.page_owner_text import write
 
     sys.stdout.flush()
+    from pageowner.report.terminal import output_encoding
+
     write(snapshot, sys.stdout.buffer, output_encoding())
     sys.stdout.buffer.flush()

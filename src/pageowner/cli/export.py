@@ -11,7 +11,7 @@ import click
 from pageowner.api.export import FORMATS, UNITS, export
 from pageowner.cli import complete
 from pageowner.cli.messages import written
-from pageowner.cli.options import filters, output_encoding, reading, source
+from pageowner.cli.options import filters, reading, source
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def command(source: str | None, kind: str, output: str | None, by: str | None, u
     export(found, inner, kind, by=names, unit=unit or "bytes")
     raw = inner.getvalue()
     if kind not in _BINARY and sys.stdout.isatty():
+        from pageowner.report.terminal import output_encoding
+
         encoded = output_encoding()
         raw = b"\n".join(encoded(line) for line in raw.decode().split("\n"))
     sys.stdout.flush()

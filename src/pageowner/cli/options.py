@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["as_json", "at_time", "at_times", "check_page_flags", "check_two_files", "filters",
-           "load", "load_counted", "output_encoding", "reading", "source"]
+           "load", "load_counted", "reading", "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -233,18 +232,6 @@ def load_counted(name: str | None) -> Counted | Snapshot:
 def reading(chosen: Filter) -> Read:
     """How a call reads a named source: as sums where no filter needs each allocation."""
     return lambda name: load(name, chosen) if chosen else load_counted(name)
-
-
-def output_encoding() -> Callable[[str], bytes]:
-    """How texts of a dump are written to standard output: as they were, but for a terminal, which
-    would act on escape sequences in them."""
-    from pageowner.kernel.task_names import to_bytes
-    from pageowner.report.terminal import is_terminal
-
-    if not is_terminal():
-        return to_bytes
-    encoding, errors = sys.stdout.encoding, sys.stdout.errors or "strict"
-    return lambda text: printable(text).encode(encoding, errors)
 
 
 def check_page_flags(snapshot: Snapshot, path: str | None) -> None:

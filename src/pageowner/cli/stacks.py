@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli.options import as_json, filters, load, output_encoding, source
+from pageowner.cli.options import as_json, filters, load, source
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -49,5 +49,7 @@ def command(source: str | None, chosen: Filter, threshold: int, top: int | None,
                   sys.stdout, indent=1)
         print()
     else:
+        from pageowner.report.terminal import output_encoding
+
         text.write(held, sys.stdout.buffer, output_encoding())
         sys.stdout.buffer.flush()

@@ -8,13 +8,15 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 from pageowner.report.palette import STYLES
+from pageowner.report.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
-__all__ = ["PIPE_WIDTH", "Paper", "console", "is_terminal", "paper"]
+__all__ = ["PIPE_WIDTH", "Paper", "console", "is_terminal", "output_encoding",
+           "paper"]
 
 PIPE_WIDTH = 10_000
 """Nothing is cut short where the output is no terminal."""
@@ -23,6 +25,17 @@ PIPE_WIDTH = 10_000
 def is_terminal(file: TextIO | None = None) -> bool:
     """Whether a person reads this as it is written."""
     return (file or sys.stdout).isatty()
+
+
+def output_encoding() -> Callable[[str], bytes]:
+    """How texts of a dump are written to standard output: as they were, but for a terminal, which
+    would act on escape sequences in them."""
+    from pageowner.kernel.task_names import to_bytes
+
+    if not is_terminal():
+        return to_bytes
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors or "strict"
+    return lambda text: printable(text).encode(encoding, errors)
 
 
 def console(width: int | None = None) -> Console:

@@ -1,0 +1,34 @@
+"""What values of keys are called in any kernel, to be offered where one is typed."""
+
+from __future__ import annotations
+
+__all__ = ["gfp_flags", "migratetypes", "subsystems", "zones"]
+
+
+def subsystems() -> list[str]:
+    """Those that a rule names."""
+    from pageowner.kernel.subsystems import RULES
+
+    return sorted({rule.name for rule in RULES})
+
+
+def zones() -> tuple[str, ...]:
+    """Lowest memory first."""
+    from pageowner.kernel.zones import NAMES
+
+    return tuple(NAMES)
+
+
+def migratetypes() -> tuple[str, ...]:
+    """Those that a gfp mask asks for."""
+    from pageowner.kernel.gfp import MIGRATETYPES
+
+    return tuple(MIGRATETYPES)
+
+
+def gfp_flags() -> list[str]:
+    """Flags and sets of them, without ``__GFP_`` and ``GFP_``."""
+    from pageowner.kernel.gfp import known_names
+
+    # some are both, such as __GFP_DMA and GFP_DMA
+    return sorted({name.removeprefix("__GFP_").removeprefix("GFP_") for name in known_names()})
