@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pageowner.api.frag import Blocking, Fragmentation, frag
     from pageowner.api.leaks import leaks
     from pageowner.api.map import Map, map
+    from pageowner.api.owners import Owners, owners
     from pageowner.api.query import query
     from pageowner.api.record import Recorded, record
     from pageowner.api.tracking import status
@@ -40,10 +41,10 @@ if TYPE_CHECKING:
     from pageowner.tracker.read.capture import capture
 
 __all__ = ["Answer", "Blocking", "Difference", "Filter", "Finding", "FlameGraph", "Fragmentation",
-           "Frames", "Leaks", "LiveOwners", "Map", "Metadata", "Moment", "Options",
+           "Frames", "Leaks", "LiveOwners", "Map", "Metadata", "Moment", "Options", "Owners",
            "PageownerError", "Recorded", "Snapshot", "Status", "UsageError", "__version__",
            "capture", "diff", "doctor", "export", "flame", "frag", "leaks", "map", "off", "on",
-           "query", "read", "record", "sort", "status", "watch", "who"]
+           "owners", "query", "read", "record", "sort", "status", "watch", "who"]
 
 __version__ = "0.1.0"
 
@@ -59,6 +60,7 @@ _HOMES = {
         "analysis.query": ("Answer",),
         "api.leaks": ("leaks",),
         "api.map": ("Map", "map"),
+        "api.owners": ("Owners", "owners"),
         "api.query": ("query",),
         "api.record": ("Recorded", "record"),
         "api.watch": ("LiveOwners", "watch"),

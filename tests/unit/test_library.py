@@ -21,7 +21,7 @@ from pageowner.page_owner_sort.command import main as sort_command
 API = TREE / "docs/reference/api.md"
 EXAMPLES = examples(API)
 CALLS = {"read", "capture", "on", "off", "status", "doctor", "diff", "leaks", "watch", "record",
-         "frag", "who", "query", "flame", "map", "export", "sort"}
+         "frag", "who", "query", "flame", "map", "export", "sort", "owners"}
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,17 @@ def _json(cli: Any, *words: object) -> Any:
     status, out, err = cli(*map(str, words), "--json")
     assert status == 0, err
     return json.loads(out)
+
+
+def test_both_ways_find_the_same_owners(folder: Path, cli: Any) -> None:
+    """Of a dump read as sums, and as a table."""
+    for name in ("dump.txt", "now.parquet"):
+        said = _json(cli, "report", folder / name, "--by", "comm,order")
+        found = pageowner.owners(folder / name, "comm,order").table.to_pylist()
+        assert [one["pages"] for one in said["owners"]] == [one["pages"] for one in found]
+        whole = pageowner.read(folder / name).report("comm,order").to_pylist()
+        assert [{**one} for one in found] == whole
+        assert whole
 
 
 def test_both_ways_find_the_same_changes(folder: Path, cli: Any) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.options import as_json, filters, load, load_counted, source
+from pageowner.cli.options import as_json, filters, reading, source
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
     from pageowner.analysis.filters import Filter
-    from pageowner.model.metadata import Metadata
 
 __all__ = ["command"]
 
@@ -54,7 +53,10 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
     if full and "stack" not in names:
         names.append("stack")
     check_sort(sort, names)
-    held, meta, now_ns = _owners(source, chosen, names, sort, reverse)
+    from pageowner.api.owners import owners
+
+    found = owners(source, names, sort=sort, reverse=reverse, read=reading(chosen))
+    held, meta, now_ns = found.columns, found.meta, found.now_ns
     from pageowner.analysis.ranking import head, named
     from pageowner.report import owners_table
     from pageowner.report.terminal import paper
@@ -72,22 +74,3 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
         owners_table.draw_full(head(held, most), names, meta, now_ns, paper(), without)
     else:
         owners_table.draw(head(held, most), names, meta, now_ns, paper())
-
-
-def _owners(source: str | None, chosen: Filter, names: list[str], sort: str,
-            reverse: bool) -> tuple[Any, Metadata, int]:
-    """All owners, what is known of the source, and its time; of a whole dump without a table of
-    its records."""
-    found = load(source, chosen) if chosen else load_counted(source)
-    from pageowner.model.counts import Counted
-
-    if isinstance(found, Counted):
-        from pageowner.analysis import owners_from_counts
-
-        return owners_from_counts.owners(found, names, sort=sort, reverse=reverse), found.meta, (
-            found.meta.clock_ns or 0)
-    from pageowner.analysis.owners import owners
-    from pageowner.analysis.select import newest_ns
-
-    return (owners(found, names, sort=sort, reverse=reverse, encoded=True), found.meta,
-            newest_ns(found))
