@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     Labelled = tuple[NDArray[np.int64], list[str]]
     """Of each stack a place in the labels, and these."""
 
-__all__ = ["Coded", "coded", "distinctive_frames", "functions", "labels_of", "modules", "of_stacks",
-           "subsystems"]
+__all__ = ["OF_STACKS", "Coded", "coded", "distinctive_frames", "functions", "labels_of",
+           "modules", "of_stacks", "subsystems"]
 
 _PIECE = 1 << 14
 """Stacks that are split into lines at a time."""
@@ -217,6 +217,10 @@ def distinctive_frames(stacks: Coded) -> Labelled:
                                   lambda _, at: role[codes[at]] != of_text.GENERAL)
     at[at == end] -= 1  # the outermost
     return _of_frames(stacks, at, end, str, "")
+
+
+OF_STACKS = {"module": modules, "subsystem": subsystems, "frame": distinctive_frames}
+"""The same as `pageowner.analysis.subsystems.OF_STACK`, of all stacks at once."""
 
 
 def _of_frames(stacks: Coded, at: NDArray[np.int64], end: NDArray[np.int64],

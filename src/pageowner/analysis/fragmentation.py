@@ -130,16 +130,14 @@ def events(snapshot: Snapshot, names: Sequence[str]) -> list[dict[str, Any]]:
     said = snapshot.meta.extra.get("extfrag")
     if not isinstance(said, list):
         return []
-    from pageowner.analysis import subsystems
+    from pageowner.analysis.subsystems import OF_STACK
 
-    derive = {"module": subsystems.module_of, "subsystem": subsystems.subsystem,
-              "frame": subsystems.distinctive_frame}
     sums: dict[tuple[Any, ...], dict[str, Any]] = {}
     for one in said:
         if not isinstance(one, dict) or type(one.get("count")) is not int:
             continue
         stack = one.get("stack")
-        label = tuple((None if stack is None else derive[name](stack)) if name in derive
+        label = tuple((None if stack is None else OF_STACK[name](stack)) if name in OF_STACK
                       else one.get(name) for name in names)
         total = sums.setdefault(label, {**dict(zip(names, label, strict=True)),
                                         "count": 0, "last_ns": 0})

@@ -122,15 +122,14 @@ def key(snapshot: Snapshot, name: str) -> Key:
     """One of `KEYS` for the rows of a snapshot. Raises UsageError for an unknown name."""
     (name,) = key_names([name])
     table = snapshot.table
-    if name in ("module", "subsystem", "frame"):
+    if BY_KEY[name].of_stack:
         # These look at frames, and so does the import; most reports need neither.
         from pageowner.analysis import coded
 
         stack = key(snapshot, "stack")
-        derive = {"module": coded.modules, "subsystem": coded.subsystems,
-                  "frame": coded.distinctive_frames}[name]
+        told = coded.OF_STACKS[name](coded_stacks(snapshot))
         found = _relabelled(Key(name, stack.codes, stack.labels),
-                            coded.labels_of(stack.labels, derive(coded_stacks(snapshot))))
+                            coded.labels_of(stack.labels, told))
         if name == "subsystem" and found.labels.null_count:
             return _by_flags(snapshot, found)
         return found

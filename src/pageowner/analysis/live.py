@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageowner.analysis.filters import ALIASES, KEYS, Filter
+from pageowner.analysis.filters import Filter
 from pageowner.analysis.select import conditions
-from pageowner.analysis.subsystems import distinctive_frame, module_of, subsystem
+from pageowner.analysis.subsystems import OF_STACK, subsystem
 from pageowner.errors import UsageError, near
+from pageowner.model.live import TASK
+from pageowner.model.schema import ALIASES, KEYS, LOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from pageowner.model.live import Look
 
 __all__ = ["BASE", "GROUPS", "ORDERS", "Live", "Part", "Question", "Row", "field_of",
-           "question"]
+           "labels_of", "question"]
 
 GROUPS = ("stack", "comm", "subsystem", "memcg")
 """The keys that the view changes between."""
@@ -38,13 +40,6 @@ ORDERS = ("size", "change", "rate", "allocs", "frees")
 BASE = frozenset({"stack", "task"})
 """The fields that every look has."""
 
-_DERIVED: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "stack": ("stack", str), "module": ("stack", module_of), "subsystem": ("stack", subsystem),
-    "frame": ("stack", distinctive_frame), "comm": ("task", lambda task: task[0]),
-    "tgid": ("task", lambda task: task[1]), "pid": ("task", lambda task: task[2])}
-"""Keys that are told from a field of another name, and how."""
-
-_FIELDS = ("order", "gfp", "migratetype", "memcg", "zone", "node")
 _RATE_NS = 10 * 10**9
 _LOOKS = 60
 
@@ -68,14 +63,22 @@ class Question:
 def field_of(name: str) -> str:
     """The field of a look that tells the key ``name``. Raises UsageError if none does."""
     name = ALIASES.get(name, name)
-    if name in _DERIVED:
-        return _DERIVED[name][0]
-    if name in _FIELDS:
-        return name
+    if name in LOOKS:
+        return LOOKS[name]
     if name in KEYS:
         raise UsageError(f"the live view cannot group by {name}; a whole capture can:"
                          f" pageowner report --by {name}")
-    raise UsageError(f"cannot group by {name!r}; {near(name, (*_DERIVED, *_FIELDS))}")
+    raise UsageError(f"cannot group by {name!r}; {near(name, LOOKS)}")
+
+
+def labels_of(name: str, values: Sequence[Any]) -> list[Any]:
+    """What the key ``name`` shows for each value of its field; None where that is None."""
+    if name in TASK:
+        place = TASK.index(name)
+        return [None if value is None else value[place] for value in values]
+    derive = OF_STACK.get(name)
+    return list(values) if derive is None else [
+        None if value is None else derive(value) for value in values]
 
 
 def question(text: str, chosen: Filter | None = None) -> Question:
@@ -335,8 +338,7 @@ def _has(text: str, label: Any) -> bool:
 def _key(look: Look, name: str) -> tuple[NDArray[np.int32], list[Any]]:
     """Each kind's place among the labels of a key, and these, each once."""
     codes, values = look.fields[field_of(name)]
-    derive = _DERIVED.get(name, ("", lambda value: value))[1]
     places: dict[Any, int] = {}
-    joined = np.array([places.setdefault(None if value is None else derive(value), len(places))
-                       for value in values] or [0], np.int32)
+    joined = np.array([places.setdefault(label, len(places)) for label in labels_of(name, values)]
+                      or [0], np.int32)
     return (joined[codes] if len(codes) else codes), list(places)

@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from pageowner.analysis.keys import Key, blocks_pages, key
 from pageowner.analysis.leaks import RECLAIMABLE, Rows, programs
-from pageowner.analysis.subsystems import PRIVATE, distinctive_frame, module_of, subsystem
+from pageowner.analysis.live import field_of, labels_of
+from pageowner.analysis.subsystems import PRIVATE, subsystem
+from pageowner.model.schema import BY_KEY, COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,15 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["rows_of_blocks", "rows_of_looks", "told_by_records", "untracked_by_kind"]
 
-_OF_STACK: dict[str, Callable[[str], str]] = {
-    "stack": str, "module": module_of, "subsystem": subsystem, "frame": distinctive_frame}
-
-_OF_TASK = {"comm": 0, "tgid": 1, "pid": 2}
-
 
 def told_by_records(names: Sequence[str]) -> bool:
     """Whether records alone tell these keys; else it takes whole captures."""
-    return {*_OF_STACK, *_OF_TASK, "order", "gfp", "migratetype"}.issuperset(names)
+    return all(COLUMNS[BY_KEY[name].source].recorded for name in names)
 
 
 def rows_of_looks(look: Callable[[], LiveBlocks],
@@ -58,15 +55,8 @@ def rows_of_blocks(found: LiveBlocks, names: Sequence[str]) -> Rows:
 
 
 def _key(found: LiveBlocks, name: str) -> Key:
-    if name in _OF_STACK:
-        codes, labels = found.fields["stack"]
-        derive = _OF_STACK[name]
-        return _joined(name, codes, [None if one is None else derive(one) for one in labels])
-    if name in _OF_TASK:
-        codes, labels = found.fields["task"]
-        place = _OF_TASK[name]
-        return _joined(name, codes, [None if one is None else one[place] for one in labels])
-    codes, labels = found.fields[name]
+    codes, values = found.fields[field_of(name)]
+    labels = labels_of(name, values)
     return Key(name, codes, pa.array(labels)) if name == "migratetype" else _joined(
         name, codes, labels)
 

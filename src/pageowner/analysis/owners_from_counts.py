@@ -9,7 +9,7 @@ from pageowner.analysis.ranking import ranked
 from pageowner.model.schema import BY_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from pageowner.model.counts import Counted
 
@@ -18,17 +18,12 @@ __all__ = ["owners"]
 _NEVER = 1 << 64
 
 
-def _derive(name: str) -> Callable[[str], str]:
-    from pageowner.analysis import subsystems
-
-    return {"module": subsystems.module_of, "subsystem": subsystems.subsystem,
-            "frame": subsystems.distinctive_frame}[name]
-
-
 def _key(counted: Counted, name: str) -> list[Any]:
     """One of `KEYS` for every kind, as `pageowner.analysis.keys.key` gives it for rows."""
-    if name in ("module", "subsystem", "frame"):
-        derive = _derive(name)
+    if BY_KEY[name].of_stack:
+        from pageowner.analysis.subsystems import OF_STACK
+
+        derive = OF_STACK[name]
         return [None if stack is None else derive(stack) for stack in counted.columns["stack"]]
     values = counted.columns[BY_KEY[name].name]
     if name == "gfp" and None in values:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pageowner.analysis.keys import blocks_pages, key, times
 from pageowner.analysis.select import newest_ns
 from pageowner.errors import PageownerError, UsageError
-from pageowner.model.schema import DERIVED
+from pageowner.model.schema import DERIVED, OF_STACK
 from pageowner.system import memory_limit
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def rows_of(snapshot: Snapshot) -> pa.Table:
     ages = (np.int64(newest_ns(snapshot)) - found.astype(np.int64)) / 1e9
     columns = {"pages": pa.array(pages), "bytes": pa.array(pages * snapshot.meta.page_size),
                "age_s": pa.array(ages, mask=~known)}
-    for name in ("subsystem", "module", "frame"):
+    for name in OF_STACK:
         one = key(snapshot, name)
         null = one.labels.is_null().to_numpy(zero_copy_only=False)
         columns[name] = pa.DictionaryArray.from_arrays(

@@ -16,6 +16,7 @@ from pageowner.analysis import unknown_words
 from pageowner.analysis.filters import Filter, duration_ns
 from pageowner.analysis.keys import key, times
 from pageowner.errors import PageownerError
+from pageowner.model.schema import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,9 +35,6 @@ _NEEDS = {
     "older": ("ts_ns", "times of allocations"), "newer": ("ts_ns", "times of allocations"),
 }
 """The column that each filter looks at, and what a source lacks if no row has it."""
-
-_RECORDED = ("pid", "tgid", "comm", "stack", "gfp_flags", "migratetype", "ts_ns")
-"""What the tracker knows of every page it has seen allocated, be there one yet or not."""
 
 
 def newest_ns(snapshot: Snapshot) -> int:
@@ -90,7 +88,7 @@ def _check_known(snapshot: Snapshot, chosen: Filter) -> None:
     for word, (column, what) in _NEEDS.items():
         if getattr(chosen, word) is None or table[column].null_count < max(table.num_rows, 1):
             continue
-        if meta.kind == "tracker" and column in _RECORDED:
+        if meta.kind == "tracker" and COLUMNS[column].recorded:
             continue
         if word == "subsystem" and table["page_flags"].null_count < table.num_rows:
             continue

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILT_IN",
     "NO_STACK",
+    "OF_STACK",
     "OTHER",
     "PRIVATE",
     "distinctive_frame",
@@ -261,6 +262,10 @@ def distinctive_frame(stack: str) -> str:
     system call code; if there is none, the innermost generic one; "" for an empty stack.
     """
     return next((str(frame) for frame in _telling(stack)), "")
+
+
+OF_STACK = {"module": module_of, "subsystem": subsystem, "frame": distinctive_frame}
+"""How each key of `pageowner.model.schema.OF_STACK` is told from a stack."""
 
 
 def short_stack(stack: str, n: int = 3) -> str:

@@ -71,7 +71,7 @@ def one_of(words: Callable[[], Iterable[str]], several: bool = False) -> Complet
 
 
 def _keys() -> tuple[str, ...]:
-    from pageowner.analysis.filters import KEYS
+    from pageowner.model.schema import KEYS
 
     return KEYS
 
@@ -110,8 +110,10 @@ def _modules() -> list[str]:
     return sorted(os.listdir("/sys/module")) if os.path.isdir("/sys/module") else []
 
 
-def _live_keys() -> list[str]:
-    return [key for key in _keys() if key not in ("block", "state", "reason")]
+def _live_keys() -> Iterable[str]:
+    from pageowner.model.schema import LOOKS
+
+    return LOOKS
 
 
 def _sorts() -> tuple[str, ...]:

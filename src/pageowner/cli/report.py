@@ -9,6 +9,7 @@ import click
 from pageowner.cli import complete
 from pageowner.cli.options import as_json, filters, reading, source
 from pageowner.cli.verb import verb
+from pageowner.model.schema import KEYS
 
 if TYPE_CHECKING:
     from pageowner.analysis.filters import Filter
@@ -29,8 +30,7 @@ _EXAMPLES = (
 @source
 @click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
               shell_complete=complete.keys,
-              help="Group by any of: stack, comm, pid, tgid, order, gfp, migratetype, block,"
-                   " module, subsystem, frame, memcg, zone, node, state, reason.")
+              help=f"Group by any of: {', '.join(KEYS)}.")
 @click.option("--sort", default="pages", show_default=True, metavar="HOW",
               shell_complete=complete.sorts,
               help="pages, blocks, name, age (oldest first), or a key.")

@@ -13,11 +13,14 @@ from pageowner.cli import complete
 from pageowner.cli.options import filters
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError
+from pageowner.model.schema import LOOKS
 
 if TYPE_CHECKING:
     from pageowner.analysis.filters import Filter
 
 __all__ = ["command"]
+
+*_KEYS, _LAST = LOOKS
 
 _EXAMPLES = (
     ("pageowner top", "by stack, most memory first"),
@@ -31,8 +34,7 @@ _EXAMPLES = (
               help="How often to look.")
 @click.option("--by", default="stack", show_default=True, metavar="KEY",
               shell_complete=complete.live_keys,
-              help="Begin with owners by stack, comm, subsystem, memcg, module, frame, tgid, pid,"
-                   " order, gfp, migratetype, zone or node.")
+              help=f"Begin with owners by {', '.join(_KEYS)} or {_LAST}.")
 @filters
 def command(chosen: Filter, every: str, by: str) -> None:
     """Who owns memory now, and how it changes: the live view.

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Health", "LiveBlocks", "Look"]
+__all__ = ["TASK", "Health", "LiveBlocks", "Look"]
+
+TASK = ("comm", "tgid", "pid")
+"""What the field ``task`` tells, in this order."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class LiveBlocks:
     """The live blocks that have a record, one item a block, at ``time_ns`` (ns since boot).
 
     ``fields``: name to a place in the labels of each block, and the labels, None for unknown;
-    ``stack`` has stacks as text, ``task`` (comm, tgid, pid). ``pages``: base pages; ``ts``: when
+    ``stack`` has stacks as text, ``task`` what `TASK` names. ``pages``: base pages; ``ts``: when
     each was allocated, ns since boot. ``others``: base pages in use that have no record, by what
     they are.
     """
@@ -36,7 +39,7 @@ class Look:
     """The live blocks at ``time_ns`` (ns since boot), one item a kind.
 
     ``fields``: name to a place in the labels of each kind, and the labels, None for unknown;
-    ``stack`` has stacks as text, ``task`` (comm, tgid, pid), others what their key shows. ``pages``
+    ``stack`` has stacks as text, ``task`` what `TASK` names, others what their key shows. ``pages``
     and ``blocks`` that live; ``born``: of these blocks, those allocated since the look before.
     """
 

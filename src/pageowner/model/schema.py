@@ -1,8 +1,9 @@
 """The columns of a snapshot and the keys of questions, each declared once.
 
 What other modules need of them follows from here: Arrow's types (`SCHEMA` of
-`pageowner.model.snapshot`), what ``pageowner query --columns`` says, the words of ``--by``. A new
-column is a line here, and what fills it.
+`pageowner.model.snapshot`), what ``pageowner query --columns`` says, the words of ``--by``, what
+the live view can tell, which columns a table never cuts. A new column is a line here, and what
+fills it.
 
 Nothing heavy is imported: words are checked before Arrow is.
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ALIASES", "BY_KEY", "COLUMNS", "DERIVED", "KEYS", "SAVED", "TEXT", "Column", "Key"]
+__all__ = ["ALIASES", "BY_KEY", "COLUMNS", "DERIVED", "KEYS", "LOOKS", "NARROW",
+           "NUMBERS", "OF_STACK", "SAVED", "TEXT", "Column", "Key"]
 
 TEXT = "text"
 """Short for Arrow's strings with a dictionary; other types have Arrow's own names."""
@@ -136,3 +138,16 @@ migration's, ``frame`` the frame that explains a stack."""
 ALIASES = {alias: key for key, column in BY_KEY.items() if column.key is not None
            for alias in (*column.key.aliases, column.name) if alias != key}
 """Other words for keys."""
+
+LOOKS = {key: column.key.look for key, column in BY_KEY.items()
+         if column.key is not None and column.key.look}
+"""The keys of the live view, and the field of a `pageowner.model.live.Look` that tells each."""
+
+NUMBERS = frozenset(key for key, column in BY_KEY.items() if column.is_number)
+"""The keys whose cells stand at the right."""
+
+NARROW = NUMBERS | {key for key, column in BY_KEY.items() if column.short}
+"""The keys that a table shows whole."""
+
+OF_STACK = tuple(column.name for column in _DERIVED if column.of_stack)
+"""The keys that are computed of a stack."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pageowner.model.schema import NARROW, NUMBERS
 from pageowner.report.stack_lines import cut, one_line_each
 from pageowner.report.terminal import PIPE_WIDTH
 from pageowner.report.text import printable
@@ -21,7 +22,6 @@ Column = tuple[str, str, list[str]]
 UNKNOWN = "-"
 _STACK = "STACK"
 _WHAT = "WHAT"
-_NARROW = ("pid", "tgid", "order", "zone", "node", "state", "migratetype", "block")
 
 
 def key_columns(table: Mapping[str, list[Any]], by: Sequence[str], kind: str) -> list[Column]:
@@ -36,7 +36,7 @@ def key_columns(table: Mapping[str, list[Any]], by: Sequence[str], kind: str) ->
         columns.append((_WHAT, "left", [
             UNKNOWN if stack is None else printable(subsystem(stack))
             for stack in table["stack"]]))
-    columns += [(name.upper(), "right" if name in ("pid", "tgid", "order", "node") else "left",
+    columns += [(name.upper(), "right" if name in NUMBERS else "left",
                  one_line_each(table[name], _missing(kind), PIPE_WIDTH) if name == "stack" else
                  [UNKNOWN if value is None else printable(str(value)) for value in table[name]])
                 for name in by]
@@ -83,7 +83,7 @@ def _widths(columns: Sequence[Column], by: Sequence[str],
 
     wanted = [max([len(title), *map(cell_len, cells)]) for title, _, cells in columns]
     texts = [place for place, (title, _, _) in enumerate(columns)
-             if title == _WHAT or (title.lower() in by and title.lower() not in _NARROW)]
+             if title == _WHAT or (title.lower() in by and title.lower() not in NARROW)]
     left = width - 2 * (len(columns) - 1) - sum(
         wide for place, wide in enumerate(wanted) if place not in texts)
     for place in sorted(texts, key=lambda place: wanted[place]):

@@ -1,0 +1,60 @@
+"""What follows from the declarations of columns and keys, and what has to be there for each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pageowner.analysis import coded, subsystems
+from pageowner.analysis.filters import key_names
+from pageowner.analysis.keys import key
+from pageowner.analysis.live import BASE, Live, labels_of
+from pageowner.analysis.live_rows import told_by_records
+from pageowner.model import schema
+from pageowner.model.live import TASK
+from pageowner.model.snapshot import SCHEMA, Snapshot
+
+
+def test_every_place_among_the_keys_is_taken_once() -> None:
+    places = [column.key.place for column in schema.COLUMNS.values() if column.key]
+    assert len(set(places)) == len(places)
+    assert len({*schema.ALIASES, *schema.KEYS}) == len(schema.ALIASES) + len(schema.KEYS)
+    for alias, name in schema.ALIASES.items():
+        assert key_names(alias) == [name]
+
+
+@pytest.mark.parametrize("name", schema.KEYS)
+def test_a_key_has_labels_of_its_columns_type(sample61: Snapshot, name: str) -> None:
+    column = schema.BY_KEY[name]
+    assert column.source in SCHEMA.names
+    kind = str(key(sample61, name).labels.type)
+    assert kind == ("string" if column.type == schema.TEXT else column.type)
+
+
+def test_what_is_told_from_a_stack_can_be_told_of_one_and_of_all() -> None:
+    assert set(schema.OF_STACK) == set(subsystems.OF_STACK) == set(coded.OF_STACKS)
+
+
+def test_the_live_view_asks_for_the_field_that_tells_a_key() -> None:
+    for name, field in schema.LOOKS.items():
+        assert Live(name).needs() == BASE | {field}
+        assert (field == "task") == (name in TASK)
+        assert (field == "stack") == (name in ("stack", *schema.OF_STACK))
+    assert labels_of("tgid", [("bash", 7, 8), None]) == [7, None]
+    assert labels_of("module", ["f+0x1/0x2 [ext4]", None]) == ["ext4", None]
+    assert labels_of("zone", ["DMA", None]) == ["DMA", None]
+
+
+def test_records_tell_what_needs_no_look_elsewhere() -> None:
+    assert told_by_records(["stack", "comm", "tgid", "pid", "module", "subsystem", "frame", "order",
+                            "gfp", "migratetype"])
+    assert not any(told_by_records(["stack", name]) for name in (
+        "memcg", "zone", "node", "block", "state", "reason"))
+
+
+def test_words_are_known_without_arrow_and_numpy() -> None:
+    code = ("import sys, pageowner.analysis.filters, pageowner.model.schema\n"
+            "assert not {'pyarrow', 'numpy'} & set(sys.modules), sorted(sys.modules)")
+    subprocess.run([sys.executable, "-c", code], check=True)
