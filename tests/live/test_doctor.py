@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pageowner.kernel.kallsyms import Lines
+from pageowner.kernel.symbol_text import Lines
 from pageowner.report.status_view import draw_findings
 from pageowner.report.terminal import Paper
 from pageowner.tracker import control, doctor

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pageowner.kernel.kallsyms import Lines
+from pageowner.kernel.symbol_text import Lines
 from pageowner.tracker import control
 from pageowner.tracker.control import Options
 from pageowner.tracker.load import memo

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pageowner.errors import PageownerError
-from pageowner.kernel import kallsyms
+from pageowner.kernel import kallsyms, symbol_text
 
 FRAME = re.compile(r"^ ((\S+)\+0x([0-9a-f]+)/0x[0-9a-f]+)$", re.MULTILINE)
 
@@ -140,7 +140,7 @@ def test_the_running_kernel_is_read_quickly_and_rightly() -> None:
 
 
 def test_a_few_symbols_are_found_without_taking_the_text_apart() -> None:
-    lines = kallsyms.Lines(SMALL)
+    lines = symbol_text.Lines(SMALL)
     found = lines.named("helper", "b_open", "b_data", "open", "none", "_text")
     assert {name: (line.address, line.kind) for name, line in found.items()} == {
         "helper": (0xFFFFFFFF81000140, "t"), "_text": (0xFFFFFFFF81000000, "T"),
@@ -152,12 +152,12 @@ def test_a_few_symbols_are_found_without_taking_the_text_apart() -> None:
     assert next(lines.starting("f_close")).following == 0xFFFFFFFFC0010000
     assert lines.end_of(found["_text"]) == 0xFFFFFFFF81000100
     assert lines.end_of(last) == 0
-    assert not list(kallsyms.Lines(b"").starting("a"))
+    assert not list(symbol_text.Lines(b"").starting("a"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="symbols are hidden from all but root")
 def test_functions_of_the_running_kernel_end_where_the_next_one_begins() -> None:
-    lines = kallsyms.Lines.read()
+    lines = symbol_text.Lines.read()
     own = [line for line in lines.starting("mem", "alloc_", "do_s", "__alloc") if line.kind in "tT"]
     symbols = kallsyms.load()
     starts = np.unique(np.array([int(row.split()[0], 16) for row in Path(

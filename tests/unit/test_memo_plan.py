@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pageowner.errors import UsageError
-from pageowner.kernel.kallsyms import Lines
+from pageowner.kernel.symbol_text import Lines
 from pageowner.tracker.control import Options
 from pageowner.tracker.load import memo
 from pageowner.tracker.load.libbpf import Libbpf

@@ -9,8 +9,8 @@ import pytest
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import vmstat
-from pageowner.kernel.kallsyms import Lines
 from pageowner.kernel.memory_ranges import parse_iomem
+from pageowner.kernel.symbol_text import Lines
 from pageowner.report import status_view
 from pageowner.tracker.control import Status
 from pageowner.tracker.load import calibrate, hooks, requirements

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pageowner.errors import PageownerError
-from pageowner.kernel import kallsyms, memory_ranges
+from pageowner.kernel import kallsyms, memory_ranges, symbol_text
 from pageowner.tracker import control
 from pageowner.tracker.load import calibrate, libbpf, requirements
 from pageowner.tracker.read import maps
@@ -130,7 +130,7 @@ def test_hidden_symbols(tmp_path: Path) -> None:
     """kernel.kptr_restrict=2 shows zeros to root too."""
     path = tmp_path / "kallsyms"
     path.write_text("0000000000000000 T bpf_trace_run2\n0000000000000000 T schedule\n")
-    for hidden in (lambda: calibrate.tracing_ranges(kallsyms.Lines.read(path)),
+    for hidden in (lambda: calibrate.tracing_ranges(symbol_text.Lines.read(path)),
                    lambda: kallsyms.load(str(path))):
         with pytest.raises(PageownerError) as caught:
             hidden()

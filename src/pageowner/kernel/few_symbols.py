@@ -9,10 +9,13 @@ The kernel's own symbols come first in the file, by address: it searches them by
 from __future__ import annotations
 
 import mmap
-import os
 from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING
+
+from pageowner.errors import PageownerError
+from pageowner.kernel import symbol_text
+from pageowner.kernel.symbol_text import KALLSYMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,19 +30,12 @@ _TEXT, _DATA = b"tTwW", b"dDbBrR"
 _LIMITS = (b"_etext", b"_einittext")
 
 
-def read(path: str = "/proc/kallsyms") -> FewSymbols | None:
+def read(path: str = KALLSYMS) -> FewSymbols | None:
     """Of the running kernel; None where `kallsyms.load` has to be asked, and may say why: the file
     cannot be read, hides its addresses, or is not as said above."""
-    parts = []
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            while part := os.read(file, 1 << 16):
-                parts.append(part)
-        finally:
-            os.close(file)
-        return FewSymbols(b"".join(parts))
-    except (OSError, ValueError):
+        return FewSymbols(symbol_text.read(path))
+    except (PageownerError, ValueError):
         return None
 
 

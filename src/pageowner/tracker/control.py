@@ -63,7 +63,7 @@ from pageowner.tracker.read.survey import not_given
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pageowner.kernel.kallsyms import Lines
+    from pageowner.kernel.symbol_text import Lines
     from pageowner.tracker.load.calibrate import Calibration
 
 __all__ = ["Options", "Status", "attend", "cover", "is_on", "off", "on", "status", "tracking"]

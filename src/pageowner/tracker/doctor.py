@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
-from pageowner.kernel import kallsyms
+from pageowner.kernel import kallsyms, symbol_text
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.kernel.tracefs import TRACEFS
 from pageowner.model.hook_states import in_words, is_whole
@@ -79,7 +79,7 @@ def _programs(bpf: Libbpf) -> Iterator[Finding]:
             tracker.load("on_alloc", "on_free", "look", "settle")
             hooks = attach_required(tracker, None, Calibration(0, 0, 0, 0))
             yield Finding("raw tracepoints", True, True, "mm_page_alloc and mm_page_free attached")
-            hooks |= attach_optional(tracker, None, kallsyms.Lines.read())
+            hooks |= attach_optional(tracker, None, symbol_text.Lines.read())
             with tracker.store() as store:
                 hooks = with_seen(provoke(store, hooks, records=False), store.counters())
             for name, state in hooks.items():
@@ -96,7 +96,7 @@ def _programs(bpf: Libbpf) -> Iterator[Finding]:
 
 def _reading() -> Iterator[Finding]:
     yield _tried("kallsyms", True, lambda: (
-        f"{len(tracing_ranges(kallsyms.Lines.read()))} functions of tracing found"))
+        f"{len(tracing_ranges(symbol_text.Lines.read()))} functions of tracing found"))
     for name, needed, lost in (
             ("kpageflags", True, "nothing can be said of pages in use since before"),
             ("kpagecount", False, "kinds of pages are told without it"),

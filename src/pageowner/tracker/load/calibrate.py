@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.errors import PageownerError
-from pageowner.kernel.kallsyms import HIDDEN, Lines
+from pageowner.kernel.symbol_text import HIDDEN, Lines
 from pageowner.kernel.tracefs import TRACEFS, event
 from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.read.maps import MAX_DEPTH

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageowner.kernel.kallsyms import Lines
+from pageowner.kernel.symbol_text import Lines
 from pageowner.kernel.vmstat import pages_freed
 from pageowner.model.hook_states import ATTACHED, WAITING
 from pageowner.tracker.load.calibrate import leading_frames, tracing_ranges

@@ -17,7 +17,7 @@ from pageowner.tracker.read.maps import hot, per_cpu, possible_cpus
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pageowner.kernel.kallsyms import Lines
+    from pageowner.kernel.symbol_text import Lines
     from pageowner.tracker.load.libbpf import Libbpf, Object
 
 __all__ = ["MAPS", "MEMO_COUNTERS", "READING", "REASONS", "Plan", "plan", "read_counters",

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from pageowner.kernel.task_names import to_text
 from pageowner.tracker.read import reading
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pageowner.kernel.kallsyms import Kallsyms
     from pageowner.tracker.read.maps import Store
 
-__all__ = ["StackTexts", "Task", "stacks", "tasks"]
+__all__ = ["StackTexts", "Task", "encoded", "stacks", "tasks"]
 
 
 class Task(NamedTuple):
@@ -65,3 +66,9 @@ def tasks(store: Store, ids: NDArray[np.uint32]) -> list[Task | None]:
     return [Task(to_text(comm), tgid, pid) if there else None for comm, tgid, pid, there in zip(
         entries["comm"].tolist(), entries["tgid"].tolist(), entries["pid"].tolist(),
         known.tolist(), strict=True)]
+
+
+def encoded(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Each value's place among the distinct ones, and these."""
+    found = pa.array(values).dictionary_encode()
+    return found.indices.to_numpy().astype(np.int64), found.dictionary.to_numpy()

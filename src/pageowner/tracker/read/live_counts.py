@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from pageowner.kernel import gfp, kallsyms, pageflags, zones
 from pageowner.model.hook_states import is_whole
@@ -19,7 +18,7 @@ from pageowner.model.live import Health, Look
 from pageowner.tracker import control
 from pageowner.tracker.read import reading
 from pageowner.tracker.read.charges import Charges
-from pageowner.tracker.read.decoding import StackTexts, Task, tasks
+from pageowner.tracker.read.decoding import StackTexts, Task, encoded, tasks
 from pageowner.tracker.read.maps import EARLY, FILTERED, OWNED, RECORD, WRITTEN
 
 if TYPE_CHECKING:
@@ -128,13 +127,13 @@ class Tally:
         """All runs of a kind together."""
         runs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         counted = [runs.pop(name) for name in ("pages", "blocks", "born")]
-        codes, owners = _distinct(runs.pop("owner"))
+        codes, owners = encoded(runs.pop("owner"))
         columns = {"stack": (owners & np.uint64(0xFFFFFFFF)).astype(np.uint32),
                    "task": (owners >> np.uint64(32)).astype(np.uint32)}
         for name, column in runs.items():
-            one, distinct = _distinct(column)
+            one, distinct = encoded(column)
             # Numbers of pairs that occur, not of all that could.
-            codes, pairs = _distinct(codes * len(distinct) + one)
+            codes, pairs = encoded(codes * len(distinct) + one)
             kind, value = np.divmod(pairs, max(len(distinct), 1))
             columns = {had: values[kind] for had, values in columns.items()}
             columns[name] = distinct[value]
@@ -164,7 +163,7 @@ class Tally:
         return self.zones.locate(pfns.astype(np.uint64))
 
     def _labelled(self, name: str, column: NDArray[Any]) -> tuple[NDArray[np.int32], list[Any]]:
-        codes, distinct = _distinct(column)
+        codes, distinct = encoded(column)
         values = distinct.tolist()
         if name == "stack":
             labels: list[Any] = list(self._stacks.of(values))
@@ -253,8 +252,3 @@ def _added(places: NDArray[np.int64], values: NDArray[np.int64],
     """Sums of values at some places by run, where runs start."""
     runs = np.searchsorted(starts, places, "right") - 1
     return np.bincount(runs, values, len(starts)).astype(np.int64)
-
-
-def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    encoded = pa.array(values).dictionary_encode()
-    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_numpy()

@@ -20,7 +20,7 @@ from pageowner.model.snapshot import Snapshot
 from pageowner.tracker import control
 from pageowner.tracker.read import reading
 from pageowner.tracker.read.capture import capture
-from pageowner.tracker.read.decoding import StackTexts, tasks
+from pageowner.tracker.read.decoding import StackTexts, encoded, tasks
 from pageowner.tracker.read.maps import EARLY, FILTERED, OWNED, RECORD, WRITTEN
 
 if TYPE_CHECKING:
@@ -105,18 +105,18 @@ class Sampler:
         return mine
 
     def _fields(self, records: NDArray[np.void]) -> dict[str, tuple[NDArray[np.int64], list[Any]]]:
-        stack, stacks = _distinct(records["stack_id"])
-        task, ids = _distinct(records["task_id"])
+        stack, stacks = encoded(records["stack_id"])
+        task, ids = encoded(records["task_id"])
         kinds = self.gfp.migratetype(records["gfp_mask"]).astype(np.int64)
         fields: dict[str, tuple[NDArray[np.int64], list[Any]]] = {
             "stack": (stack, self._stacks.of(stacks.tolist())),
             "task": (task, list(tasks(self.store, ids))),
             "migratetype": (kinds, list(gfp.MIGRATETYPES))}
         if "order" in self.fields:
-            order, orders = _distinct(records["order"])
+            order, orders = encoded(records["order"])
             fields["order"] = order, orders.tolist()
         if "gfp" in self.fields:
-            mask, masks = _distinct(records["gfp_mask"])
+            mask, masks = encoded(records["gfp_mask"])
             fields["gfp"] = mask, [self.gfp.decode(one) for one in masks.tolist()]
         return fields
 
@@ -126,8 +126,3 @@ def capture_others() -> Snapshot:
     snapshot = capture()
     others = pa.array(snapshot.table["tgid"].fill_null(-1).to_numpy() != os.getpid())
     return Snapshot(snapshot.table.filter(others), snapshot.meta)
-
-
-def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    encoded = pa.array(values).dictionary_encode()
-    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_numpy()
