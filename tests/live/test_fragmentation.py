@@ -111,11 +111,11 @@ def test_free_memory_is_told_as_the_kernel_lists_it(live: Snapshot,
 
 @pytest.fixture(scope="module")
 def in_the_way(live: Snapshot) -> dict[str, Any]:
-    return huge(live, 9, "tgid", want=3)
+    return huge(live, 9, "pid", want=3)
 
 
 def test_who_holds_socket_buffers_is_said_to_be_in_the_way(in_the_way: dict[str, Any]) -> None:
-    mine = [one for one in in_the_way["blockers"] if one["tgid"] == os.getpid()]
+    mine = [one for one in in_the_way["blockers"] if one["pid"] == os.getpid()]
     assert mine
     assert mine[0]["blocking_pages"] > 2000
 
@@ -137,7 +137,7 @@ def test_a_saved_capture_says_the_same(live: Snapshot, by_subsystem: dict[str, A
                                        in_the_way: dict[str, Any], tmp_path: Path) -> None:
     live.save(tmp_path / "now.parquet")
     again = pageowner.read(tmp_path / "now.parquet")
-    assert huge(again, 9, "tgid", want=3) == in_the_way
+    assert huge(again, 9, "pid", want=3) == in_the_way
     assert fragmentation(again, "subsystem") == by_subsystem
 
 

@@ -92,7 +92,7 @@ def test_a_free_page_says_who_freed_it(freed_by: tuple[int, np.ndarray]) -> None
     assert table.returncode == 0
     # "before that": the command itself may have taken the page that was freed last
     assert re.search(r"^  (last freed|freed before that)"
-                     rf" at \d+\.\d+ s after boot, .* ago, by pid {pid}, tgid {pid} "
+                     rf" at \d+\.\d+ s after boot, .* ago, by pid {pid}, tid {pid} "
                      r"\(python.*\)\n( .*\n)*    exit_mmap\+", table.stdout, re.MULTILINE)
 
 
@@ -127,7 +127,7 @@ def touched(pages: int) -> tuple[int, mmap.mmap]:
 
 
 def check_freed_before(pfns: np.ndarray) -> None:
-    mine = capture().select(tgid=os.getpid(), state="owned").table
+    mine = capture().select(pid=os.getpid(), state="owned").table
     again = mine.filter(np.isin(mine["pfn"].to_numpy(), pfns))
     assert again.num_rows > 50
     assert again["free_ts_ns"].null_count == 0

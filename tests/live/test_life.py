@@ -284,7 +284,7 @@ def test_memory_added_since_is_covered_by_the_next_capture(
     for one in memory:
         one.write(bytes(1 << 20))
     outside = control.status().counters["out_of_range"]
-    rows = capture().select(tgid=os.getpid(), state="owned")
+    rows = capture().select(pid=os.getpid(), state="owned")
     pfn = rows.table["pfn"].to_numpy()
     assert ((pfn >= added[0]) & (pfn < added[1])).any()
     assert control.status().counters["out_of_range"] == outside

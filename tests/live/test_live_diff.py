@@ -36,19 +36,19 @@ def test_pipes_filled_since_are_found(tmp_path: Path, cli: Callable[..., Done]) 
         assert holder.stdout
         assert holder.stdin
         assert holder.stdout.readline() == b"held\n"
-        done = cli("diff", before, "--by", "tgid,subsystem", "--json", "--fail-over", "10MiB")
+        done = cli("diff", before, "--by", "pid,subsystem", "--json", "--fail-over", "10MiB")
         assert cli("save", after).status == 0
         holder.stdin.close()
     held = PIPES * 16
-    found = {(one["tgid"], one["subsystem"]): one for one in json.loads(done.out)["changes"]}
+    found = {(one["pid"], one["subsystem"]): one for one in json.loads(done.out)["changes"]}
     one = found[holder.pid, "pipes"]
     assert held <= one["gained"] <= held + 64
     assert one["became"] == "new"
     assert done.status == 3  # 12.5 MiB
     # and gone again, as two snapshots tell it
     assert cli("save", before).status == 0
-    said = json.loads(cli("diff", after, before, "--by", "tgid,subsystem", "--json").out)
+    said = json.loads(cli("diff", after, before, "--by", "pid,subsystem", "--json").out)
     (gone,) = [one for one in said["changes"]
-               if (one["tgid"], one["subsystem"]) == (holder.pid, "pipes")]
+               if (one["pid"], one["subsystem"]) == (holder.pid, "pipes")]
     assert (gone["became"], gone["gained"]) == ("gone", 0)
     assert gone["lost"] == one["gained"]

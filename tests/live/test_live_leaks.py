@@ -77,7 +77,7 @@ def test_a_look_counts_what_a_capture_counts() -> None:
     owned = int(blocks_pages(snapshot)[snapshot.table["state"].combine_chunks()
                                        .dictionary_decode().to_numpy(False) == "owned"].sum())
     # this process itself is left out of a look, and others work meanwhile
-    mine = snapshot.select(tgid=os.getpid()).pages
+    mine = snapshot.select(pid=os.getpid()).pages
     looks = sorted(int(look.pages.sum()) for look in (before, after))
     slack = 0.1 * owned + 8192
     assert looks[0] - slack <= owned - mine <= looks[1] + slack

@@ -78,7 +78,7 @@ def pages_of(look: Look, text: str, by: str) -> dict[object, int]:
 
 
 def test_what_a_process_takes_and_gives_back_is_seen(tally: Tally) -> None:
-    live = Live("tgid", question(f"tgid={os.getpid()} subsystem='anonymous memory'"))
+    live = Live("pid", question(f"pid={os.getpid()} subsystem='anonymous memory'"))
     live.add(tally.look(live.needs()))
     memory = mapped()
     live.add(tally.look(live.needs()))
@@ -97,9 +97,9 @@ def test_what_a_process_takes_and_gives_back_is_seen(tally: Tally) -> None:
 def test_it_counts_what_a_capture_counts(tally: Tally) -> None:
     fields = {"order", "gfp", "migratetype", "zone", "node"}
     with holder() as child:
-        chosen = f"tgid={child} subsystem='anonymous memory'"
+        chosen = f"pid={child} subsystem='anonymous memory'"
         found = tally.look({"stack", "task", *fields})
-        mine = capture().select(tgid=child, subsystem="anonymous memory")
+        mine = capture().select(pid=child, subsystem="anonymous memory")
     for by in ("stack", "comm", "pid", *fields):
         seen = pages_of(found, chosen, by)
         expected = {row[by]: row["pages"] for row in owners(mine, by).to_pylist()}
@@ -112,9 +112,9 @@ def test_ages_are_filters_of_a_look(tally: Tally) -> None:
         time.sleep(1.1)
         young = tally.look({"stack", "task"}, *Filter(newer="1s").ages_ns())
         old = tally.look({"stack", "task"}, *Filter(older="1s").ages_ns())
-    chosen = f"tgid={child} subsystem='anonymous memory'"
-    assert pages_of(old, chosen, "tgid")[child] >= SIZE // mmap.PAGESIZE
-    assert pages_of(young, chosen, "tgid") == {}
+    chosen = f"pid={child} subsystem='anonymous memory'"
+    assert pages_of(old, chosen, "pid")[child] >= SIZE // mmap.PAGESIZE
+    assert pages_of(young, chosen, "pid") == {}
 
 
 def test_charges_are_those_of_kpagecgroup(tally: Tally) -> None:
@@ -126,8 +126,8 @@ def test_charges_are_those_of_kpagecgroup(tally: Tally) -> None:
         tally.look(fields)
         time.sleep(2)
         again = tally.look(fields)  # from what was kept
-        mine = capture().select(tgid=child, subsystem="anonymous memory")
-    seen = pages_of(again, f"tgid={child} subsystem='anonymous memory'", "memcg")
+        mine = capture().select(pid=child, subsystem="anonymous memory")
+    seen = pages_of(again, f"pid={child} subsystem='anonymous memory'", "memcg")
     assert seen == {row["memcg"]: row["pages"] for row in owners(mine, "memcg").to_pylist()}
     assert sum(seen.values()) >= SIZE // mmap.PAGESIZE
 
@@ -209,7 +209,7 @@ def test_a_signal_puts_the_terminal_back(tracking: None, number: int) -> None:
 
 def test_what_a_task_calls_itself_does_not_reach_the_terminal(tracking: None) -> None:
     with holder(b"\x1b[2J[bold]x") as child:
-        terminal = Terminal("--by", "comm", "--tgid", str(child), "--every", "0.5")
+        terminal = Terminal("--by", "comm", "--pid", str(child), "--every", "0.5")
         assert terminal.until(b"[bold]")
         assert b"\\x1b[2J[bold]x" in terminal.shown
         terminal.press(b"q")

@@ -100,7 +100,7 @@ class Held:
         """What a program took since it had started up, in the way that is expected; without slab
         pages, which others share, and page tables, which are a case of their own."""
         program = self.programs[name]
-        mine = snapshot.select(tgid=(program.process.pid,), stack=(PROGRAMS[name].function,))
+        mine = snapshot.select(pid=(program.process.pid,), stack=(PROGRAMS[name].function,))
         flags = mine.table["page_flags"].to_numpy()
         wanted = (flags & bit("slab") == 0) & ((flags & bit("pgtable") != 0) == (name == "tables"))
         wanted &= mine.table["ts_ns"].to_numpy() >= program.since
@@ -307,7 +307,7 @@ def what_stays(snapshot: Snapshot, pids: tuple[int, ...]) -> dict[str, int]:
     """Pages of what belongs to a process or to what it had open, by subsystem: none of that
     outlives it. (Slab pages, which other tasks' objects share, and the page cache do.)"""
     left: dict[str, int] = {}
-    for row in snapshot.select(tgid=pids).report(by=["subsystem", "stack"]).to_pylist():
+    for row in snapshot.select(pid=pids).report(by=["subsystem", "stack"]).to_pylist():
         # Page tables of the kernel's own address space, made for vmalloc, are never freed.
         if not any(word in (row["stack"] or "") for word in ("vmap_", "vmalloc", "_kernel+")):
             left[row["subsystem"]] = left.get(row["subsystem"], 0) + row["pages"]

@@ -146,4 +146,4 @@ def test_what_is_said_does_not_depend_on_the_way(held: int, monkeypatch: pytest.
             said.append(re.sub(r"[\d.]+ m?s ago", "ago", capsys.readouterr().out))
     assert said[0] == said[1]
     assert said[2] == said[3]
-    assert f"tgid {os.getpid()}" in said[0]
+    assert f"pid {os.getpid()}" in said[0]

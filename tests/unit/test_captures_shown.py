@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize(("rows", "freed", "said"), [
-    ([], 40, "last freed at 0.000040 s after boot, 10 µs ago, by pid 7, tgid 6 (cc1)"),
-    ([50], 40, "freed before that at 0.000040 s after boot, 10 µs ago, by pid 7, tgid 6 (cc1)"),
-    ([30], 45, "freed meanwhile at 0.000045 s after boot, 5 µs ago, by pid 7, tgid 6 (cc1)"),
-    ([30], 55, "freed meanwhile at 0.000055 s after boot, by pid 7, tgid 6 (cc1)"),
+    ([], 40, "last freed at 0.000040 s after boot, 10 µs ago, by pid 6, tid 7 (cc1)"),
+    ([50], 40, "freed before that at 0.000040 s after boot, 10 µs ago, by pid 6, tid 7 (cc1)"),
+    ([30], 45, "freed meanwhile at 0.000045 s after boot, 5 µs ago, by pid 6, tid 7 (cc1)"),
+    ([30], 55, "freed meanwhile at 0.000055 s after boot, by pid 6, tid 7 (cc1)"),
 ])
 def test_who_says_who_freed_the_page_last(
         capsys: pytest.CaptureFixture[str], rows: list[int], freed: int, said: str) -> None:

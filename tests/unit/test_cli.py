@@ -287,7 +287,7 @@ def test_ctrl_c_while_a_silent_pipe_is_read_ends_at_once() -> None:
 
 
 def test_json_is_valid_and_adds_up_for_every_verb(cli: Cli, few_saved: Path, few: Snapshot) -> None:
-    for by in ("stack", "comm", "pid", "tgid", "order", "gfp", "migratetype", "block", "module",
+    for by in ("stack", "comm", "pid", "tid", "order", "gfp", "migratetype", "block", "module",
                "subsystem", "frame", "memcg", "zone", "node", "state", "reason", "comm,order"):
         done = cli("report", few_saved, "--by", by, "--json", "--top", "3")
         assert (done.status, done.err) == (0, b"")

@@ -113,21 +113,21 @@ def test_blockers_are_told_with_the_blocks_that_they_alone_block(seed: int) -> N
 
 
 def test_memory_of_a_booting_kernel_is_not_said_to_go(big: Snapshot) -> None:
-    found = huge(big, 9, "comm,tgid", want=400)
+    found = huge(big, 9, "comm,pid", want=400)
     assert found["plan"]["gain"] < 400
     assert found["plan"]["owners"]
-    assert all(one["tgid"] > 1 for one in found["plan"]["owners"])  # 1 is init
-    assert {0, 1} <= {one["tgid"] for one in found["blockers"]}
+    assert all(one["pid"] > 1 for one in found["plan"]["owners"])  # 1 is init
+    assert {0, 1} <= {one["pid"] for one in found["blockers"]}
     assert found["plan"]["hopeless"]["kernel"] > 0
 
 
 def test_kernel_threads_and_ended_tasks_of_a_dump_are_not_said_to_go(big: Snapshot) -> None:
-    found = huge(big, 9, "comm,tgid", want=5000)
+    found = huge(big, 9, "comm,pid", want=5000)
     own = big.select(subsystem=("anonymous memory", "huge pages (THP)"))
     alive = set(own.table["tgid"].to_pylist())
-    named = {one["tgid"] for one in found["plan"]["owners"]}
+    named = {one["pid"] for one in found["plan"]["owners"]}
     assert {63, 75} <= named <= alive
-    blocking = {one["comm"] for one in found["blockers"] if one["tgid"] not in alive}
+    blocking = {one["comm"] for one in found["blockers"] if one["pid"] not in alive}
     assert {"kdevtmpfs", "kthreadd"} <= blocking
     assert found["plan"]["hopeless"]["ended"] > 0
 
@@ -184,7 +184,7 @@ def test_less_than_was_asked_for_is_only_said_when_all_in_the_way_go(want: int) 
 
 
 def test_what_is_asked_for_is_what_can_be_had_then(big: Snapshot) -> None:
-    found = huge(big, 9, "comm,tgid", want=50)
+    found = huge(big, 9, "comm,pid", want=50)
     plan = found["plan"]
     assert plan["gain"] == (plan["states"]["free"] + plan["reachable"]["reclaim"]
                             - found["states"]["free"] - found["reachable"]["reclaim"])

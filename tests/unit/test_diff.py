@@ -48,16 +48,17 @@ def changes(before: Snapshot, after: Snapshot, by: list[str], **options: str) ->
 def counted(snapshot: Snapshot, by: list[str]) -> Counter[tuple[object, ...]]:
     """Pages by owner, with nothing of the package."""
     pages: Counter[tuple[object, ...]] = Counter()
-    rows = snapshot.table.select([*by, "order"]).to_pylist()
+    columns = ["tgid" if name == "pid" else name for name in by]
+    rows = snapshot.table.select([*columns, "order"]).to_pylist()
     for row in rows:
         stack = row.get("stack")
         if stack:
             row["stack"] = re.sub(r"\+0x\S+", "", stack)
-        pages[tuple(row[name] for name in by)] += 1 << row["order"]
+        pages[tuple(row[name] for name in columns)] += 1 << row["order"]
     return pages
 
 
-@pytest.mark.parametrize("by", [["stack"], ["comm"], ["tgid"], ["comm", "stack", "tgid"]])
+@pytest.mark.parametrize("by", [["stack"], ["comm"], ["pid"], ["comm", "stack", "pid"]])
 def test_every_owner_that_changed_is_told_once_with_its_pages(by: list[str]) -> None:
     before, after = made(1), made(2)
     old, new = counted(before, by), counted(after, by)
@@ -87,17 +88,17 @@ def test_nothing_differs_from_itself(by: str, sample61: Snapshot, text61: Path,
 
 def test_the_order_asked_for() -> None:
     before, after = made(1), made(2)
-    found = changes(before, after, ["comm", "tgid"])
+    found = changes(before, after, ["comm", "pid"])
     size = [row["gained"] + row["lost"] for row in found]
     assert size == sorted(size, reverse=True)
     for sort, name in (("gained", "gained"), ("lost", "lost"), ("before", "pages_before"),
                        ("after", "pages_after")):
-        values = [row[name] for row in changes(before, after, ["comm", "tgid"], sort=sort)]
+        values = [row[name] for row in changes(before, after, ["comm", "pid"], sort=sort)]
         assert values == sorted(values, reverse=True)
-        assert [row[name] for row in changes(before, after, ["comm", "tgid"], sort=sort,
+        assert [row[name] for row in changes(before, after, ["comm", "pid"], sort=sort,
                                              reverse=True)] == values[::-1]
     for sort in ("name", "comm", "task"):
-        names = [row["comm"] or "~" for row in changes(before, after, ["comm", "tgid"], sort=sort)]
+        names = [row["comm"] or "~" for row in changes(before, after, ["comm", "pid"], sort=sort)]
         assert names == sorted(names)
     with pytest.raises(UsageError, match="cannot sort by 'pid'"):
         changes(before, after, ["comm"], sort="pid")
@@ -201,10 +202,10 @@ def test_a_test_suite_learns_that_an_owner_grew(tmp_path: Path, cli: Callable[..
     assert (done.status, done.err) == (3, b"pageowner: 1 owner gained more than 10MiB\n")
     assert b"leak" in done.out
     # each owner for itself, and only what grew, of what was asked for
-    assert cli("diff", none, more, "--by", "comm,tgid", "--fail-over", "10M").status == 0
+    assert cli("diff", none, more, "--by", "comm,pid", "--fail-over", "10M").status == 0
     assert cli("diff", more, none, "--by", "comm", "--fail-over", "10M").status == 0
-    assert cli("diff", none, more, "--by", "comm", "--fail-over", "5M", "--tgid", "7").status == 0
-    assert cli("diff", none, more, "--by", "comm", "--fail-over", "4M", "--tgid", "1",
+    assert cli("diff", none, more, "--by", "comm", "--fail-over", "5M", "--pid", "7").status == 0
+    assert cli("diff", none, more, "--by", "comm", "--fail-over", "4M", "--pid", "1",
                "--json").status == 3
 
 

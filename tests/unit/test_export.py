@@ -233,7 +233,7 @@ def test_a_dump_counted_and_a_snapshot_read_export_the_same(
 
 
 def test_hostile_names_stay_in_their_place(hostile: Path, cli: Callable[..., Done]) -> None:
-    lines = cli("export", hostile, "--format", "folded", "--by", "comm,tgid").out.decode()
+    lines = cli("export", hostile, "--format", "folded", "--by", "comm,pid").out.decode()
     assert lines.splitlines() == [
         f"-;-;{NO_STACK};early 524288", "b;0;g 131072",
         "e:v il\\x1b[2J\\x0a\\u202e</script> 7;1;<script>:x;f\\x1b [e:] 65536"]

@@ -30,8 +30,8 @@ def test_every_filter_keeps_just_the_rows_that_match(
         return len(expected)
 
     newest = max(row["ts_ns"] for row in rows[id(some)])
-    assert both(some, lambda row: row["pid"] in (0, 1), pid=(0, 1))
-    assert both(sample61, lambda row: row["tgid"] == 1, tgid=1)
+    assert both(some, lambda row: row["pid"] in (0, 1), tid=(0, 1))
+    assert both(sample61, lambda row: row["tgid"] == 1, pid=1)
     assert both(some, lambda row: row["comm"].startswith("worker/"), comm="worker/*")
     assert both(sample61, lambda row: row["memcg"] is not None, memcg="*")
     assert both(some, lambda row: row["order"] in (1, 3), order=(1, 3))
@@ -67,7 +67,7 @@ def test_filters_are_the_same_words_on_the_command_line(
     for words, chosen in (
             (["--comm", "dd", "--comm", "java"], {"comm": ("dd", "java")}),
             (["--order", "0x1,3"], {"order": (1, 3)}), (["--pid", "1"], {"pid": 1}),
-            (["--tgid", "1"], {"tgid": 1}), (["--gfp", "ZERO,COMP"], {"gfp": "ZERO,COMP"}),
+            (["--tid", "1"], {"tid": 1}), (["--gfp", "ZERO,COMP"], {"gfp": "ZERO,COMP"}),
             (["--migratetype", "Movable"], {"migratetype": "Movable"}),
             (["--older", "40s"], {"older": "40s"}), (["--newer", "10s"], {"newer": "10s"}),
             (["--stack", "*skb*"], {"stack": "*skb*"}), (["--zone", "1"], {"zone": "1"}),
@@ -89,8 +89,8 @@ def test_filters_are_the_same_words_on_the_command_line(
 @pytest.mark.parametrize(("words", "lacking"), [
     (["--memcg", "x"], "cgroups, so --memcg"), (["--older", "1s"], "times of allocations, so --o"),
     (["--newer", "1s"], "times of allocations, so --newer"), (["--node", "0"], "NUMA nodes"),
-    (["--zone", "Normal"], "zones"), (["--tgid", "1"], "which processes allocated"),
-    (["--comm", "x"], "names of tasks"), (["--pid", "1"], "which threads allocated"),
+    (["--zone", "Normal"], "zones"), (["--pid", "1"], "which processes allocated"),
+    (["--comm", "x"], "names of tasks"), (["--tid", "1"], "which threads allocated"),
     (["--gfp", "ZERO"], "names of gfp flags"), (["--stack", "x"], "stacks, so --stack"),
     (["--module", "x"], "stacks, so --module"), (["--subsystem", "x"], "stacks, so --subsystem")])
 def test_a_filter_on_what_the_source_does_not_know_is_an_error_and_no_empty_answer(

@@ -152,7 +152,7 @@ def drawn(snapshot: Snapshot, width: int, by: str = "comm", **more: Any) -> list
 
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_tables_fit_the_terminal(big: Snapshot, width: int) -> None:
-    for by in ("stack", "comm,tgid", "subsystem,memcg"):
+    for by in ("stack", "comm,pid", "subsystem,memcg"):
         lines = drawn(big, width, by)
         tables = [line for line in lines if line.startswith("  ") and re.search(r" \d", line)
                   and "compaction" not in line]
@@ -182,6 +182,8 @@ def test_events_are_told_by_owner() -> None:
         {"subsystem": "network buffers", "count": 17, "last_ns": 12}]
     lines = drawn(snapshot, 120)
     assert any(line.endswith("from a block of another type: 17") for line in lines)
+    snapshot.meta.extra["extfrag"] = [{**one, "pid": 8, "tgid": 7}]
+    assert events(snapshot, ["pid", "tid"]) == [{"pid": 7, "tid": 8, "count": 5, "last_ns": 9}]
 
 
 @pytest.mark.parametrize(("words", "status", "message"), [

@@ -106,7 +106,7 @@ def test_programs_are_told_apart_in_their_own_memory() -> None:
         return np.arange(second // 25 * 25, second, 0.002)
 
     found = programs(live, {"leaky": 7, "busy": 8})
-    assert [row["program"] for row in found if row["kind"] == "leak"] == ["leaky (tgid 7)"]
+    assert [row["program"] for row in found if row["kind"] == "leak"] == ["leaky (pid 7)"]
     leak = next(row for row in found if row["kind"] == "leak")
     assert leak["stack"] == BREATHES
     assert leak["rate"] == pytest.approx(72_000, rel=0.02)
@@ -130,7 +130,7 @@ def test_threads_with_names_of_their_own_leak_as_one_program(first: int, called:
             "ts_ns": (START + born * S).astype(np.uint64)}, Metadata(kind="tracker")),
             watch.names))
     assert [(row["kind"], row["program"]) for row in watch.leaks().to_pylist()] == [
-        ("leak", f"{called} (tgid 7)")]
+        ("leak", f"{called} (pid 7)")]
 
 
 def test_programs_that_come_and_go_take_no_memory() -> None:
@@ -142,7 +142,7 @@ def test_programs_that_come_and_go_take_no_memory() -> None:
             "ts_ns": np.array([START + look * S, START], np.uint64)}, Metadata(kind="tracker"))
         watch.add(START + (look + 1) * S, rows_of(rows, watch.names))
     assert set(watch.table()["program"].to_pylist()) == {
-        "cc1 (tgid 100)", "stays (tgid 7)", "cc1 (tgid 299)"}
+        "cc1 (pid 100)", "stays (pid 7)", "cc1 (pid 299)"}
     assert watch.owners == 201
 
 
@@ -162,7 +162,7 @@ def test_who_is_away_for_one_look_has_not_grown_since(by: str) -> None:
     table = watch.table()
     column = "comm" if by == "comm" else "program"
     series = dict(zip(table[column].to_pylist(), table["series"].to_pylist(), strict=True))
-    assert series["pauses" if by == "comm" else "pauses (tgid 8)"] == [
+    assert series["pauses" if by == "comm" else "pauses (pid 8)"] == [
         1000] * 3 + [0] + [1000] * (LOOKS - 4)
 
 

@@ -32,7 +32,7 @@ def test_rows_are_sums_of_the_last_look_the_largest_first() -> None:
 
 def test_the_same_pages_by_every_key() -> None:
     expected = sum(int(pages) for pages in series()[-1].pages)
-    for by in (*GROUPS, "module", "frame", "tgid", "pid", "order"):
+    for by in (*GROUPS, "module", "frame", "pid", "tid", "order"):
         rows, _ = shown(by).rows()
         assert sum(row.pages for row in rows) == expected, by
         assert shown(by).total()[0] == expected
@@ -125,7 +125,7 @@ def test_filters_mean_what_they_mean_in_report() -> None:
     assert labels("comm=tar comm=leaker", "comm") == ["leaker", "tar"]
     assert labels("stack=anon_pipe_*") == [PIPE]
     assert labels("subsystem='page cache'") == [CACHE]
-    assert labels("tgid=100,0x190", "comm") == ["cc1", "leaker"]
+    assert labels("pid=100,0x190", "comm") == ["cc1", "leaker"]
     assert labels("order=1,2") == [DENTRY, CACHE]
     assert labels("--order=1 cgroup=/") == [DENTRY]
     assert labels("pipe") == [PIPE]

@@ -18,7 +18,7 @@ STACKS = ("anon_vma+0x1/0x2\nalloc_anon_folio+0x1/0x2\ndo_anonymous_page+0x3/0x9
 TASKS = (("cc1", 7, 7), ("cc1", 7, 8), ("sh", 9, 9), None)
 TYPES = ("Unmovable", "Movable", "Reclaimable")
 ROWS = 200
-NAMES = (["stack"], ["subsystem"], ["module", "order"], ["comm"], ["tgid", "pid"],
+NAMES = (["stack"], ["subsystem"], ["module", "order"], ["comm"], ["pid", "tid"],
          ["frame", "gfp", "migratetype"])
 
 

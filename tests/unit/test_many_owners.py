@@ -30,7 +30,7 @@ def mixed_up() -> Snapshot:
 @pytest.mark.parametrize("sort", [*SORTS, "comm"])
 def test_as_few(mixed_up: Snapshot, monkeypatch: pytest.MonkeyPatch, sort: str,
                 reverse: bool) -> None:
-    by = ["comm", "tgid", "stack"]
+    by = ["comm", "pid", "stack"]
     few = module.owners(mixed_up, by, sort=sort, reverse=reverse)
     monkeypatch.setattr(module, "_FEW", 0)
     many = module.owners(mixed_up, by, sort=sort, reverse=reverse)

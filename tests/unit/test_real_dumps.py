@@ -54,9 +54,9 @@ def walked(dump_text: Path) -> Counted:
         mask, _, flags = fields[1].removeprefix("mask ").partition("(")
         counted.pages["mask"][str(int(mask, 16))] += pages
         counted.pages["gfp"][flags.removesuffix(")")] += pages
-        counted.pages["pid"][fields[2].removeprefix("pid ")] += pages
+        counted.pages["tid"][fields[2].removeprefix("pid ")] += pages
         after = line.split(", tgid ", 1)[1]
-        counted.pages["tgid"][after.split(" ", 1)[0]] += pages
+        counted.pages["pid"][after.split(" ", 1)[0]] += pages
         counted.pages["comm"][after.split(" (", 1)[1].rsplit("), ts ", 1)[0]] += pages
         words = lines[place + 1].split(" ")
         counted.pages["migratetype"][words[3]] += pages
@@ -89,7 +89,7 @@ def test_every_record_of_the_big_dump_is_read_and_none_is_damaged(
     assert big.meta.counters == {"damaged": 0, "unknown_lines": 0, "unterminated": 0}
 
 
-@pytest.mark.parametrize("key", ["order", "comm", "gfp", "stack", "pid", "tgid", "migratetype",
+@pytest.mark.parametrize("key", ["order", "comm", "gfp", "stack", "pid", "tid", "migratetype",
                                  "block"])
 def test_sums_by_every_key_equal_a_walk_over_the_lines(
         big: Snapshot, walked: Counted, key: str) -> None:

@@ -42,13 +42,14 @@ def test_the_live_view_asks_for_the_field_that_tells_a_key() -> None:
         assert Live(name).needs() == BASE | {field}
         assert (field == "task") == (name in TASK)
         assert (field == "stack") == (name in ("stack", *schema.OF_STACK))
-    assert labels_of("tgid", [("bash", 7, 8), None]) == [7, None]
+    assert labels_of("pid", [("bash", 7, 8), None]) == [7, None]
+    assert labels_of("tid", [("bash", 7, 8), None]) == [8, None]
     assert labels_of("module", ["f+0x1/0x2 [ext4]", None]) == ["ext4", None]
     assert labels_of("zone", ["DMA", None]) == ["DMA", None]
 
 
 def test_records_tell_what_needs_no_look_elsewhere() -> None:
-    assert told_by_records(["stack", "comm", "tgid", "pid", "module", "subsystem", "frame", "order",
+    assert told_by_records(["stack", "comm", "pid", "tid", "module", "subsystem", "frame", "order",
                             "gfp", "migratetype"])
     assert not any(told_by_records(["stack", name]) for name in (
         "memcg", "zone", "node", "block", "state", "reason"))

@@ -102,10 +102,10 @@ def owners_of(snapshot: Snapshot, names: Sequence[str]) -> Owners:
     sizes = np.left_shift(np.int64(1), snapshot.table["order"].to_numpy().astype(np.int64))
     pages = np.bincount(group, weights=sizes, minlength=number).astype(np.int64)
     named = np.array([any(label is not None for label in one.values()) for one in labels], bool)
-    of_tasks = bool({"comm", "pid", "tgid"} & set(names))
+    of_tasks = bool({"comm", "pid", "tid"} & set(names))
     stays = np.where(named[group], _GOES, _NAMELESS) if rows else np.zeros(0, np.int64)
     if of_tasks:
-        tasks = key(snapshot, "tgid")
+        tasks = key(snapshot, "pid")
         living = _living(snapshot)
         why = np.array([_KERNEL if label in (0, 1) else
                         _GOES if living is None or label in living else _ENDED
@@ -126,7 +126,7 @@ def _living(snapshot: Snapshot) -> set[int] | None:
         return {one for one in said if type(one) is int}
     if snapshot.meta.kind == "tracker":
         return None
-    uses, tasks = key(snapshot, "subsystem"), key(snapshot, "tgid")
+    uses, tasks = key(snapshot, "subsystem"), key(snapshot, "pid")
     own = np.array([label in PRIVATE for label in uses.labels.to_pylist()] or [False], bool)
     codes = np.unique(tasks.codes[own[uses.codes]]) if len(tasks.codes) else tasks.codes
     labels = tasks.labels.to_pylist()

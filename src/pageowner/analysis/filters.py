@@ -63,7 +63,7 @@ class Filter:
     """
 
     pid: tuple[int, ...] | None = None
-    tgid: tuple[int, ...] | None = None
+    tid: tuple[int, ...] | None = None
     comm: tuple[str, ...] | None = None
     module: tuple[str, ...] | None = None
     subsystem: tuple[str, ...] | None = None

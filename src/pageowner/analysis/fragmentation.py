@@ -26,6 +26,7 @@ from pageowner.analysis.filters import key_names
 from pageowner.analysis.memory import Memory, free_said, memory
 from pageowner.analysis.mixed import BINS, contents, mixed
 from pageowner.kernel import free_area
+from pageowner.model.schema import BY_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +139,7 @@ def events(snapshot: Snapshot, names: Sequence[str]) -> list[dict[str, Any]]:
             continue
         stack = one.get("stack")
         label = tuple((None if stack is None else OF_STACK[name](stack)) if name in OF_STACK
-                      else one.get(name) for name in names)
+                      else one.get(BY_KEY[name].name) for name in names)
         total = sums.setdefault(label, {**dict(zip(names, label, strict=True)),
                                         "count": 0, "last_ns": 0})
         total["count"] += one["count"]
@@ -146,7 +147,7 @@ def events(snapshot: Snapshot, names: Sequence[str]) -> list[dict[str, Any]]:
     return sorted(sums.values(), key=lambda total: -total["count"])
 
 
-def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "tgid"), *,
+def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "pid"), *,
          want: int | None = None, flags: NDArray[np.uint64] | None = None,
          top: int | None = None) -> dict[str, Any]:
     """Every aligned block of 2**``order`` pages, who blocks them, and whose going would free

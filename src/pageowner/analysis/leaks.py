@@ -183,7 +183,7 @@ class Watch:
         whether it leaks. Who has no page now has at last none that was allocated before now, and so
         is not steady, unless now is in the first tenth of the time. Its series alone begins anew.
         """
-        of_tasks = bool({"comm", "pid", "tgid"} & set(self.names))
+        of_tasks = bool({"comm", "pid", "tid"} & set(self.names))
         gone = [owner for owner, one in self._series.items()
                 if one.since and (of_tasks or owner[-2] is not None)
                 and one.since + len(one.pages) <= place]
@@ -314,7 +314,7 @@ class Watch:
 
 
 def _program(owner: tuple[Any, ...], one: _Series) -> str | None:
-    return None if owner[-2] is None else f"{one.called} (tgid {owner[-2]})"
+    return None if owner[-2] is None else f"{one.called} (pid {owner[-2]})"
 
 
 def _ages(one: _Series, cohorts: NDArray[np.int64] | None) -> tuple[float, float]:
@@ -375,8 +375,8 @@ def rows_of(snapshot: Snapshot, names: Sequence[str]) -> Rows:
                       bool)[kind.codes]
     labels = [*use.labels.to_pylist(), None]
     note = Key("note", np.where(owned, len(labels) - 1, use.codes), pa.array(labels, pa.string()))
-    comm, tgid = key(snapshot, "comm"), key(snapshot, "tgid")
-    program, called = programs(names, private, comm, key(snapshot, "pid"), tgid)
+    comm, tgid = key(snapshot, "comm"), key(snapshot, "pid")
+    program, called = programs(names, private, comm, key(snapshot, "tid"), tgid)
     return Rows(keys, blocks_pages(snapshot), ts, cache & owned, note, program, called, comm, tgid)
 
 
@@ -390,7 +390,7 @@ def programs(names: Sequence[str], private: NDArray[np.bool_], comm: Key, pid: K
     and go would hide the one that leaks, and one that grows would make them all look so.
     """
     nobody = Key("program", np.zeros(len(private), np.int64), pa.nulls(1, pa.int64()))
-    if {"comm", "pid", "tgid"} & set(names) or not private.any():
+    if {"comm", "pid", "tid"} & set(names) or not private.any():
         return nobody, {}
     width = len(comm.labels)
     tgids = np.array([-1 if one is None else one for one in tgid.labels.to_pylist()], np.int64)

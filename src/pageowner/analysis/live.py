@@ -100,7 +100,7 @@ def question(text: str, chosen: Filter | None = None) -> Question:
                              f" {near(name, sorted(known - {'state'}))}")
         elif not value:
             raise UsageError(f"{name}= of what?")
-        elif name in ("pid", "tgid", "node", "order"):
+        elif name in ("pid", "tid", "node", "order"):
             try:
                 given[name] = tuple(int(part, 0) for part in value.split(","))
             except ValueError:

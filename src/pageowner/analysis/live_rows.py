@@ -48,10 +48,10 @@ def rows_of_blocks(found: LiveBlocks, names: Sequence[str]) -> Rows:
     private = np.array([use in PRIVATE for use in uses], bool)[codes]
     kinds, named = found.fields["migratetype"]
     nothing = Key("note", np.zeros(len(found.pages), np.int64), pa.nulls(1, pa.string()))
-    comm, pid, tgid = of("comm"), of("pid"), of("tgid")
-    program, called = programs(names, private, comm, pid, tgid)
+    comm, pid, tid = of("comm"), of("pid"), of("tid")
+    program, called = programs(names, private, comm, tid, pid)
     return Rows([of(name) for name in names], found.pages, found.ts,
-                cache | (kinds == named.index("Reclaimable")), nothing, program, called, comm, tgid)
+                cache | (kinds == named.index("Reclaimable")), nothing, program, called, comm, pid)
 
 
 def _key(found: LiveBlocks, name: str) -> Key:

@@ -30,7 +30,7 @@ __all__ = ["LABELS", "MEASURES", "NO_STACK", "Chained", "Label", "Samples", "as_
 
 MEASURES = ("bytes", "pages", "blocks")
 
-LABELS = ("comm", "tgid", "order", "migratetype", "memcg", "state")
+LABELS = ("comm", "pid", "order", "migratetype", "memcg", "state")
 """What tells samples of one stack apart, unless something else is asked for."""
 
 _PIECE = 1 << 16

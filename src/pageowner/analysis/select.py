@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Filter", "conditions", "duration_ns", "newest_ns", "select"]
 
 _NEEDS = {
-    "pid": ("pid", "which threads allocated"), "tgid": ("tgid", "which processes allocated"),
+    "pid": ("tgid", "which processes allocated"), "tid": ("pid", "which threads allocated"),
     "comm": ("comm", "names of tasks"), "module": ("stack", "stacks"),
     "subsystem": ("stack", "stacks"), "stack": ("stack", "stacks"),
     "memcg": ("memcg", "cgroups"), "node": ("node", "NUMA nodes"), "zone": ("zone", "zones"),
@@ -67,7 +67,7 @@ def conditions(chosen: Filter) -> dict[str, Callable[[object], bool]]:
     """What each word that is given, but for the ages, asks of the labels of the key of its name; a
     label that is unknown never matches."""
     asked: dict[str, Callable[[object], bool]] = {}
-    for name in ("pid", "tgid", "node", "order"):
+    for name in ("pid", "tid", "node", "order"):
         wanted = getattr(chosen, name)
         if wanted is not None:
             asked[name] = set(wanted).__contains__

@@ -78,9 +78,9 @@ def frag(source: Source = None, by: str | Sequence[str] | None = None, *, order:
     """How fragmented memory is and who fragments it; with ``order``, who blocks blocks of
     2**``order`` pages, and which owners to stop to get ``want`` more of them.
 
-    Owners by ``by`` (default: stack; with ``order`` comm and tgid), the first ``top``, all if None.
+    Owners by ``by`` (default: stack; with ``order`` comm and pid), the first ``top``, all if None.
     ``kpageflags``: a copy of /proc/kpageflags made with a dump, which says which pages are free.
-    ``leave_out``: the tgid of a process whose memory is not counted; without a source, this one.
+    ``leave_out``: the id of a process whose memory is not counted; without a source, this one.
 
     Raises UsageError for an unknown key, or ``want`` without ``order``, PageownerError if the
     source cannot be read or does not tell where its pages are.
@@ -95,5 +95,5 @@ def frag(source: Source = None, by: str | Sequence[str] | None = None, *, order:
     flags = page_flags(snapshot, kpageflags)
     if order is None:
         return Fragmentation(**fragmentation(snapshot, by or "stack", flags=flags, top=top))
-    return Blocking(**huge(snapshot, order, by or ("comm", "tgid"), want=want, flags=flags,
+    return Blocking(**huge(snapshot, order, by or ("comm", "pid"), want=want, flags=flags,
                            top=top))

@@ -27,7 +27,7 @@ _EXAMPLES = (
 @source
 @click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
               help="Name owners by any of report's keys: stack (the default), subsystem, comm,"
-                   " memcg, ...; with --order by comm,tgid.")
+                   " memcg, ...; with --order by comm,pid.")
 @click.option("--order", type=click.IntRange(1, _LARGEST), metavar="N",
               help="What is in the way of blocks of 2^N pages: 9 a huge page, 18 a gigantic one.")
 @click.option("--want", type=click.IntRange(min=1), metavar="N",
@@ -51,7 +51,7 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
     from pageowner.analysis.filters import key_names
 
     # before the source is read, which may take a while
-    names = key_names(by or ("stack" if order is None else "comm,tgid"))
+    names = key_names(by or ("stack" if order is None else "comm,pid"))
     # while other processes read a large dump
     from pageowner.analysis.select import newest_ns
     from pageowner.api.frag import frag

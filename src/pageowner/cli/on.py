@@ -27,7 +27,7 @@ _EXAMPLES = (
               help="Leave out the memory of user space: anonymous memory, page cache, tmpfs.")
 @click.option("--min-order", type=click.IntRange(0, 18), default=0, metavar="N",
               help="Only blocks of at least 2**N pages.")
-@click.option("--pid", "tgid", type=click.IntRange(min=0), default=0, metavar="TGID",
+@click.option("--pid", "tgid", type=click.IntRange(min=0), default=0, metavar="PID",
               help="Only what this process allocates.")
 @click.option("--cgroup", default="", metavar="PATH",
               help="Only what tasks of this cgroup v2, or below it, allocate.")

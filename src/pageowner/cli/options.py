@@ -39,8 +39,8 @@ class _Numbers(click.ParamType[Any]):
 
 
 _FILTERS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("--pid", {"type": _Numbers(), "help": "Allocated by these threads."}),
-    ("--tgid", {"type": _Numbers(), "help": "Allocated by these processes."}),
+    ("--pid", {"type": _Numbers(), "help": "Allocated by these processes."}),
+    ("--tid", {"type": _Numbers(), "help": "Allocated by these threads."}),
     ("--comm", {"metavar": "GLOB", "help": "By tasks of this name."}),
     ("--module", {"metavar": "GLOB", "help": "Through this kernel module.",
      "shell_complete": complete.modules}),

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TASK", "Health", "LiveBlocks", "Look"]
 
-TASK = ("comm", "tgid", "pid")
-"""What the field ``task`` tells, in this order."""
+TASK = ("comm", "pid", "tid")
+"""The keys that the field ``task`` tells, in this order."""
 
 
 @dataclass(frozen=True)

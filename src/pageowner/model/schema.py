@@ -79,9 +79,9 @@ _SAVED = (
     Column("migratetype", TEXT, "from the gfp mask: Unmovable, Movable, Reclaimable",
            Key("migratetype", 7, ("mt",), look="migratetype"), recorded=True, short=True),
     Column("pid", "int32", "of the allocating thread",
-           Key("pid", 3, ("p",), look=_TASK), recorded=True),
+           Key("tid", 4, look=_TASK), recorded=True),
     Column("tgid", "int32", "of the allocating process",
-           Key("tgid", 4, ("tg",), look=_TASK), recorded=True),
+           Key("pid", 3, ("tg",), look=_TASK), recorded=True),
     Column("comm", TEXT, "the allocating task's name; bytes that are not UTF-8 as \\xNN",
            Key("comm", 2, ("name", "task", "n"), look=_TASK), recorded=True),
     Column("ts_ns", "uint64", "time of the allocation, ns since boot", recorded=True),
@@ -132,11 +132,12 @@ BY_KEY = {key.name: column for key, column in sorted(
 """The column of each key, in the order in which keys are listed."""
 
 KEYS = tuple(BY_KEY)
-"""The words for ``--by``; ``block`` is the pageblock's migratetype, ``reason`` the last
+"""The words for ``--by``; ``pid`` is the process (the kernel's tgid) and ``tid`` the thread (the
+kernel's pid), as ps names them; ``block`` is the pageblock's migratetype, ``reason`` the last
 migration's, ``frame`` the frame that explains a stack."""
 
 ALIASES = {alias: key for key, column in BY_KEY.items() if column.key is not None
-           for alias in (*column.key.aliases, column.name) if alias != key}
+           for alias in (*column.key.aliases, column.name) if alias not in BY_KEY}
 """Other words for keys."""
 
 LOOKS = {key: column.key.look for key, column in BY_KEY.items()

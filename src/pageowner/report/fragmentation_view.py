@@ -148,7 +148,7 @@ def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str
         _hopeless(plan["hopeless"], states, by, meta, paper)
     _aside(paper, "Assumes that page cache is dropped. A greedy choice (most blocks for each page"
                   " first), perhaps not the cheapest.")
-    if {"comm", "pid", "tgid"} & set(by):
+    if {"comm", "pid", "tid"} & set(by):
         _aside(paper, "Ending a task frees its own memory, not page cache, tmpfs or anything else"
                       " that outlives it.")
 
@@ -282,7 +282,7 @@ def _who(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
             values = one_line_each(values, "(no stack)", PIPE_WIDTH)
         columns.append(Column(name.upper(), [
             unknown if one is None else printable(str(one)) for one in values],
-            name not in ("pid", "tgid", "order", "node")))
+            name not in ("pid", "tid", "order", "node")))
         unknown = _UNKNOWN
     if paper.width >= _WIDE:
         extra = [("TASKS", "tasks"), ("CGROUPS", "cgroups")]

@@ -101,7 +101,7 @@ def _each(rows: list[dict[str, Any]], watched: Watched, paper: Paper, full: bool
 
 def _by_whom(row: dict[str, Any], watched: Watched) -> str:
     """The tasks that allocated what came since, with their share of it."""
-    if {"pid", "tgid"} & set(watched.by):
+    if {"pid", "tid"} & set(watched.by):
         return ""
     said = []
     for task in row["tasks"]:

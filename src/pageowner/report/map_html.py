@@ -38,7 +38,7 @@ __all__ = ["ASPECTS", "write"]
 ASPECTS = ("state", "subsystem", "migratetype", "comm", AGE, "memcg")
 """What the page colours by, beside what was asked for."""
 
-_KEYS = ("stack", "comm", "pid", "tgid", "memcg", "subsystem", "migratetype", "state", "gfp")
+_KEYS = ("stack", "comm", "pid", "tid", "memcg", "subsystem", "migratetype", "state", "gfp")
 _ALIGNED = 1024  # frames: pageblocks begin where cells of their size do
 _MOST_RUNS = 48 << 20  # what a browser's memory holds well
 _MUCH = 32 << 20

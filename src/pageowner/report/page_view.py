@@ -88,7 +88,7 @@ def _freed_line(freed: LastFree, allocated_ns: int | None, now_ns: int) -> str:
     """Who freed the block that began here, before it was allocated as it is or afterwards."""
     when = "last freed" if allocated_ns is None else (
         "freed before that" if freed.ts_ns <= allocated_ns else "freed meanwhile")
-    who = "" if freed.pid is None else f", by pid {freed.pid}, tgid {freed.tgid} ({freed.comm})"
+    who = "" if freed.pid is None else f", by pid {freed.tgid}, tid {freed.pid} ({freed.comm})"
     ago = f", {age(now_ns - freed.ts_ns)} ago" if freed.ts_ns <= now_ns else ""
     return f"{when} at {freed.ts_ns / 1e9:.6f} s after boot{ago}{who}"
 
@@ -101,9 +101,9 @@ def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int,
     if row["state"] in _STATES:
         lines.append(_STATES[row["state"]])
     if row["pid"] is not None:
-        tgid = "" if row["tgid"] is None else f", tgid {row['tgid']}"
+        process = "" if row["tgid"] is None else f"pid {row['tgid']}, "
         comm = "" if row["comm"] is None else f" ({row['comm']})"
-        lines.append(f"allocated by pid {row['pid']}{tgid}{comm}")
+        lines.append(f"allocated by {process}tid {row['pid']}{comm}")
     if row["ts_ns"] is not None:
         lines.append(f"at {row['ts_ns'] / 1e9:.6f} s after boot, {age(now_ns - row['ts_ns'])} ago")
     if row["free_ts_ns"] and with_free:

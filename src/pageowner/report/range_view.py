@@ -35,11 +35,14 @@ def draw(first: int, last: int, rows: list[dict[str, Any]], meta: Metadata, pape
     from pageowner.analysis.subsystems import distinctive_frame, subsystem
 
     shown = rows[:top]
+    # Dumps before 5.18 know the thread alone.
+    known = any(row["tgid"] is not None for row in shown)
+    task, column = ("PID", "tgid") if known else ("TID", "pid")
     grid(paper, [
         Column("PFN", [f"{row['pfn']:#x}" for row in shown]),
         Column("PAGES", [count(1 << row["order"]) for row in shown]),
         Column("STATE", [printable(row["state"] or "owned") for row in shown], True),
-        Column("PID", ["-" if row["pid"] is None else str(row["pid"]) for row in shown]),
+        Column(task, ["-" if row[column] is None else str(row[column]) for row in shown]),
         Column("COMM", ["-" if row["comm"] is None else printable(row["comm"]) for row in shown],
                True),
         Column("FOR", [_use(row, subsystem) for row in shown], True),

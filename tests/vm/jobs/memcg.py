@@ -53,7 +53,7 @@ def main() -> int:
     snapshot = read("memcg.parquet")
     found: dict[str, dict[str, int]] = {}
     for name, child in children.items():
-        mine = snapshot.select(tgid=(child.pid,), subsystem=("anonymous memory",))
+        mine = snapshot.select(pid=(child.pid,), subsystem=("anonymous memory",))
         counts = pc.value_counts(mine.table["memcg"]).to_pylist()
         found[name] = {str(one["values"]): one["counts"] for one in counts}
         child.communicate()

@@ -190,7 +190,7 @@ def main() -> int:
     for who in ("others", "named"):
         found = asked()
         plan = found["plan"]
-        named = {one["tgid"] for one in plan["owners"]}
+        named = {one["pid"] for one in plan["owners"]}
         print(pageowner("frag", "--order", str(ORDER), "--want", "50"))
         going = [task for task in holders + others
                  if (task.pid in named if who == "named" else task in others)]

@@ -127,12 +127,12 @@ function listen(view) {
     }
     // An owner: a task and what it took the memory for.
     const keys = {};
-    for (const name of ['comm', 'tgid', 'stack']) keys[name] = side.label(name, hit.owner);
+    for (const name of ['comm', 'pid', 'stack']) keys[name] = side.label(name, hit.owner);
     tell(view, hit);
     pinned = true;
-    const [comm, tgid] = [keys.comm, keys.tgid];
-    choose({keys, text: (comm === null ? 'this owner' : `task ${comm}${tgid === null ? '' : ` (${
-      tgid})`}`) + (side.label('subsystem', hit.owner) === null ? ''
+    const [comm, pid] = [keys.comm, keys.pid];
+    choose({keys, text: (comm === null ? 'this owner' : `task ${comm}${pid === null ? '' : ` (${
+      pid})`}`) + (side.label('subsystem', hit.owner) === null ? ''
       : `, ${side.label('subsystem', hit.owner)}`)});
   });
 }
