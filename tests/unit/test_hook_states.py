@@ -9,7 +9,7 @@ from pageowner.kernel import pageflags
 from pageowner.model.hook_states import ACTIVE, ATTACHED, WAITING, is_whole
 from pageowner.model.hook_states import in_words as state_in_words
 from pageowner.model.unexplained import in_words, unexplained
-from pageowner.tracker.load import hooks, provoke
+from pageowner.tracker.load import hooks
 from pageowner.tracker.read.maps import COUNTERS
 from pageowner.tracker.read.seen import SEEN_BY, with_seen
 
@@ -89,9 +89,3 @@ def test_what_nothing_explains_is_to_be_reported() -> None:
     None, [], "no", 7, [1], [{}], [{"pages": "many"}], [{"pages": 1}], {"pages": 1}])
 def test_what_a_file_says_in_its_place_is_no_reason_to_end(damaged: object) -> None:
     assert in_words(damaged, None, {}) == ""
-
-
-def test_nodes_with_memory() -> None:
-    assert provoke._numbers("0-2,4\n") == [0, 1, 2, 4]
-    assert provoke._numbers("0\n") == [0]
-    assert provoke._numbers("\n") == []
