@@ -12,6 +12,7 @@ from pageowner.analysis.filters import key_names
 from pageowner.analysis.keys import key
 from pageowner.analysis.live import BASE, Live, labels_of
 from pageowner.analysis.live_rows import told_by_records
+from pageowner.cli import complete
 from pageowner.model import schema
 from pageowner.model.live import TASK
 from pageowner.model.snapshot import SCHEMA, Snapshot
@@ -53,6 +54,20 @@ def test_records_tell_what_needs_no_look_elsewhere() -> None:
                             "gfp", "migratetype"])
     assert not any(told_by_records(["stack", name]) for name in (
         "memcg", "zone", "node", "block", "state", "reason"))
+
+
+def test_every_filter_is_of_a_key_or_an_age() -> None:
+    for name, word in schema.FILTERS.items():
+        assert (name in schema.KEYS) != (word.takes == schema.AGE)
+    numbers = {name for name, word in schema.FILTERS.items() if word.takes == schema.NUMBERS}
+    assert numbers == schema.NUMERIC
+    assert set(complete.VALUES) <= set(schema.FILTERS)
+
+
+def test_a_filter_tells_what_was_asked_for() -> None:
+    chosen = schema.Filter(pid=7, comm=["a", "b"], older="5m")
+    assert chosen.given() == {"pid": (7,), "comm": ("a", "b"), "older": "5m"}
+    assert not schema.Filter(comm=())
 
 
 def test_words_are_known_without_arrow_and_numpy() -> None:

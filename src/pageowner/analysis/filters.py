@@ -7,11 +7,10 @@ up the processes that read the source.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from pageowner.errors import UsageError, near
-from pageowner.model.schema import ALIASES, KEYS
+from pageowner.model.schema import ALIASES, KEYS, Filter
 from pageowner.model.times import duration_ns
 
 if TYPE_CHECKING:
@@ -50,53 +49,6 @@ def colouring(by: str) -> str:
     if name != "age" and name not in KEYS:
         raise UsageError(f"cannot colour by {by!r}; {near(by, ('age', *KEYS))}")
     return name
-
-
-@dataclass(frozen=True)
-class Filter:
-    """What to keep; None means any.
-
-    ``comm``, ``module``, ``memcg``, ``subsystem`` and ``stack`` are shell patterns (``stack``
-    matches if any frame's function does), ``gfp`` names flags that must all be set, ``older`` and
-    ``newer`` are ages such as ``30s``, ``5m``, ``2h``: time between the allocation and the moment
-    the snapshot was taken (for a dump, the newest allocation in it).
-    """
-
-    pid: tuple[int, ...] | None = None
-    tid: tuple[int, ...] | None = None
-    comm: tuple[str, ...] | None = None
-    module: tuple[str, ...] | None = None
-    subsystem: tuple[str, ...] | None = None
-    stack: tuple[str, ...] | None = None
-    memcg: tuple[str, ...] | None = None
-    node: tuple[int, ...] | None = None
-    zone: tuple[str, ...] | None = None
-    order: tuple[int, ...] | None = None
-    gfp: tuple[str, ...] | None = None
-    migratetype: tuple[str, ...] | None = None
-    state: tuple[str, ...] | None = None
-    older: str | None = None
-    newer: str | None = None
-
-    def __post_init__(self) -> None:
-        # One value may be given as it is: Filter(comm="bash").
-        for one in fields(self):
-            value = getattr(self, one.name)
-            if one.name in ("older", "newer"):
-                if value is not None:
-                    duration_ns(value)
-            elif isinstance(value, (str, int)):
-                object.__setattr__(self, one.name, (value,))
-            elif value is not None:
-                object.__setattr__(self, one.name, tuple(value) or None)
-
-    def ages_ns(self) -> tuple[int | None, int | None]:
-        """The least and the most age that ``older`` and ``newer`` ask for."""
-        return (None if self.older is None else duration_ns(self.older),
-                None if self.newer is None else duration_ns(self.newer))
-
-    def __bool__(self) -> bool:
-        return any(getattr(self, one.name) is not None for one in fields(self))
 
 
 def size_bytes(text: str) -> int:

@@ -8,18 +8,17 @@ key or filter has its history at once.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageowner.analysis.filters import Filter
 from pageowner.analysis.select import conditions
 from pageowner.analysis.subsystems import OF_STACK, subsystem
 from pageowner.errors import UsageError, near
 from pageowner.model.live import TASK
-from pageowner.model.schema import ALIASES, KEYS, LOOKS
+from pageowner.model.schema import AGE, ALIASES, FILTERS, KEYS, LOOKS, NUMBERS, Filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,10 +53,7 @@ class Question:
 
     def fields(self) -> frozenset[str]:
         """The fields that a look must have to answer."""
-        words = (one.name for one in fields(self.chosen)
-                 if getattr(self.chosen, one.name) is not None)
-        return frozenset(field_of(word) for word in words
-                         if word not in ("older", "newer", "state"))
+        return frozenset(LOOKS[word] for word in self.chosen.given() if word in LOOKS)
 
 
 def field_of(name: str) -> str:
@@ -89,28 +85,27 @@ def question(text: str, chosen: Filter | None = None) -> Question:
     """
     given: dict[str, Any] = {}
     texts = []
-    known = {one.name for one in fields(Filter)}
+    known = {one for one, about in FILTERS.items() if one in LOOKS or about.takes == AGE}
     for word in _words(text):
         name, equals, value = word.partition("=")
         name = ALIASES.get(name.lstrip("-"), name.lstrip("-"))
         if not equals:
             texts.append(word.lower())
-        elif name not in known or name == "state":
-            raise UsageError(f"no filter is called {name!r};"
-                             f" {near(name, sorted(known - {'state'}))}")
+        elif name not in known:
+            raise UsageError(f"no filter is called {name!r}; {near(name, sorted(known))}")
         elif not value:
             raise UsageError(f"{name}= of what?")
-        elif name in ("pid", "tid", "node", "order"):
+        elif FILTERS[name].takes == NUMBERS:
             try:
                 given[name] = tuple(int(part, 0) for part in value.split(","))
             except ValueError:
                 raise UsageError(f"{name}={value}: not a number, or numbers with commas"
                                  " between") from None
-        elif name in ("older", "newer"):
+        elif FILTERS[name].takes == AGE:
             given[name] = value
         else:
             given[name] = (*given.get(name, ()), value)
-    before = {one.name: getattr(chosen, one.name) for one in fields(Filter)} if chosen else {}
+    before = chosen.given() if chosen else {}
     return Question(Filter(**{**before, **given}), tuple(texts))
 
 

@@ -16,7 +16,7 @@ from pageowner.analysis import unknown_words
 from pageowner.analysis.filters import Filter, duration_ns
 from pageowner.analysis.keys import key, times
 from pageowner.errors import PageownerError
-from pageowner.model.schema import COLUMNS
+from pageowner.model.schema import AGE, BY_KEY, COLUMNS, FILTERS, FLAGS, NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,17 +24,6 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["Filter", "conditions", "duration_ns", "newest_ns", "select"]
-
-_NEEDS = {
-    "pid": ("tgid", "which processes allocated"), "tid": ("pid", "which threads allocated"),
-    "comm": ("comm", "names of tasks"), "module": ("stack", "stacks"),
-    "subsystem": ("stack", "stacks"), "stack": ("stack", "stacks"),
-    "memcg": ("memcg", "cgroups"), "node": ("node", "NUMA nodes"), "zone": ("zone", "zones"),
-    "gfp": ("gfp_flags", "names of gfp flags"),
-    "migratetype": ("migratetype", "migrate types"),
-    "older": ("ts_ns", "times of allocations"), "newer": ("ts_ns", "times of allocations"),
-}
-"""The column that each filter looks at, and what a source lacks if no row has it."""
 
 
 def newest_ns(snapshot: Snapshot) -> int:
@@ -67,26 +56,24 @@ def conditions(chosen: Filter) -> dict[str, Callable[[object], bool]]:
     """What each word that is given, but for the ages, asks of the labels of the key of its name; a
     label that is unknown never matches."""
     asked: dict[str, Callable[[object], bool]] = {}
-    for name in ("pid", "tid", "node", "order"):
-        wanted = getattr(chosen, name)
-        if wanted is not None:
+    for name, wanted in chosen.given().items():
+        takes = FILTERS[name].takes
+        if takes == NUMBERS:
             asked[name] = set(wanted).__contains__
-    for name in ("comm", "module", "subsystem", "memcg", "zone", "migratetype", "state"):
-        wanted = getattr(chosen, name)
-        if wanted is not None:
-            asked[name] = _any_pattern(wanted)
-    if chosen.stack is not None:
-        asked["stack"] = _any_frame(chosen.stack)
-    if chosen.gfp is not None:
-        asked["gfp"] = _all_flags(chosen.gfp)
+        elif takes == FLAGS:
+            asked[name] = _all_flags(wanted)
+        elif takes != AGE:
+            asked[name] = _any_frame(wanted) if name == "stack" else _any_pattern(wanted)
     return asked
 
 
 def _check_known(snapshot: Snapshot, chosen: Filter) -> None:
     """An empty answer must mean that nothing matches, not that nothing is known."""
     table, meta = snapshot.table, snapshot.meta
-    for word, (column, what) in _NEEDS.items():
-        if getattr(chosen, word) is None or table[column].null_count < max(table.num_rows, 1):
+    for word in chosen.given():
+        column = "ts_ns" if FILTERS[word].takes == AGE else BY_KEY[word].source
+        what = FILTERS[word].lacks
+        if not what or table[column].null_count < max(table.num_rows, 1):
             continue
         if meta.kind == "tracker" and COLUMNS[column].recorded:
             continue

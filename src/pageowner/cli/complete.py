@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
-__all__ = ["VARIABLE", "changes", "colourings", "files", "folders", "gfp_flags", "keys",
+__all__ = ["VALUES", "VARIABLE", "changes", "colourings", "files", "folders", "gfp_flags", "keys",
            "live_keys", "migratetypes", "modules", "one_of", "register", "sorts", "states",
            "subsystems", "zones"]
 
@@ -133,3 +133,8 @@ zones = one_of(_zones)
 migratetypes = one_of(_migratetypes)
 gfp_flags = one_of(_gfp_flags, several=True)
 modules = one_of(_modules)
+
+VALUES: dict[str, Complete] = {
+    "module": modules, "subsystem": subsystems, "zone": zones, "gfp": gfp_flags,
+    "migratetype": migratetypes, "state": states}
+"""Of the filters whose values are known."""

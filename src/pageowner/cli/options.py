@@ -10,12 +10,12 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say
+from pageowner.model.schema import AGE, FILTERS, GLOB, NUMBERS, Filter
 from pageowner.report.text import count_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pageowner.analysis.filters import Filter
     from pageowner.api.sources import Read
     from pageowner.model.counts import Counted
     from pageowner.model.metadata import Metadata
@@ -28,7 +28,7 @@ __all__ = ["as_json", "at_time", "at_times", "check_page_flags", "check_two_file
 class _Numbers(click.ParamType[Any]):
     """One number or several: ``1,2,7``."""
 
-    name = "N[,N...]"
+    name = NUMBERS
 
     def convert(self, value: Any, param: click.Parameter | None,
                 ctx: click.Context | None) -> tuple[int, ...]:
@@ -38,53 +38,28 @@ class _Numbers(click.ParamType[Any]):
             self.fail(f"{value!r} is not a number, or numbers with commas between", param, ctx)
 
 
-_FILTERS: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("--pid", {"type": _Numbers(), "help": "Allocated by these processes."}),
-    ("--tid", {"type": _Numbers(), "help": "Allocated by these threads."}),
-    ("--comm", {"metavar": "GLOB", "help": "By tasks of this name."}),
-    ("--module", {"metavar": "GLOB", "help": "Through this kernel module.",
-     "shell_complete": complete.modules}),
-    ("--subsystem", {"metavar": "GLOB", "help": "For this use, such as 'page cache'.",
-     "shell_complete": complete.subsystems}),
-    ("--stack", {"metavar": "GLOB", "help": "Through a function of this name."}),
-    ("--memcg", {"metavar": "GLOB", "help": "Charged to this cgroup."}),
-    ("--node", {"type": _Numbers(), "help": "On these NUMA nodes."}),
-    ("--zone", {"metavar": "NAME", "help": "In this zone.",
-     "shell_complete": complete.zones}),
-    ("--order", {"type": _Numbers(), "help": "Blocks of these orders."}),
-    ("--gfp", {"metavar": "FLAG[,FLAG...]", "help": "With all of these gfp flags.",
-     "shell_complete": complete.gfp_flags}),
-    ("--migratetype", {"metavar": "TYPE", "help": "Unmovable, Movable or Reclaimable.",
-     "shell_complete": complete.migratetypes}),
-    ("--state", {"metavar": "STATE", "help": "owned, early or untracked.",
-     "shell_complete": complete.states}),
-    ("--older", {"metavar": "AGE", "help": "At least this old: 30s, 5m, 2h, 1d."}),
-    ("--newer", {"metavar": "AGE", "help": "At most this old."}),
-)
-
 
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the filters; the command gets them as one `Filter`, ``chosen``."""
 
     @functools.wraps(command)
     def wrapped(**words: Any) -> Any:
-        from pageowner.analysis.filters import Filter
-
         given: dict[str, Any] = {}
-        for name, kind in _FILTERS:
-            word = name.removeprefix("--")
-            value = words.pop(word)
+        for name, word in FILTERS.items():
+            value = words.pop(name)
             if value is None or value == ():
                 continue
-            if word not in ("older", "newer") and kind.get("multiple", True):
+            if word.takes != AGE:
                 value = tuple(x for one in value
                               for x in (one if isinstance(one, tuple) else (one,)))
-            given[word] = value
+            given[name] = value
         return command(chosen=Filter(**given), **words)
 
-    for name, kind in reversed(_FILTERS):
-        several = name not in ("--older", "--newer")
-        wrapped = click.option(name, multiple=several, **kind)(wrapped)
+    for name, word in reversed(FILTERS.items()):
+        wrapped = click.option(
+            f"--{name}", multiple=word.takes != AGE, metavar=word.takes, help=word.help,
+            type=_Numbers() if word.takes == NUMBERS else None,
+            shell_complete=complete.VALUES.get(name))(wrapped)
     return wrapped
 
 
@@ -188,7 +163,7 @@ def _parts(snapshot: Snapshot, chosen: Any) -> str:
     """Names are matched whole: what would match if words were looked for within them."""
     from pageowner.analysis.keys import key
 
-    for name in ("comm", "module", "subsystem", "memcg", "stack"):
+    for name in (one for one, about in FILTERS.items() if about.takes == GLOB):
         for word in getattr(chosen, name) or ():
             if set("*?[") & set(word):
                 continue

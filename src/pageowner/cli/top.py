@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import sys
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import click
@@ -64,9 +63,7 @@ def command(chosen: Filter, every: str, by: str) -> None:
 def _words(chosen: Filter) -> str:
     """The filter as one would type it."""
     words = []
-    for one in fields(chosen):
-        value = getattr(chosen, one.name)
-        if value is not None:
-            text = value if isinstance(value, str) else ",".join(map(str, value))
-            words.append(f"{one.name}={text}")
+    for name, value in chosen.given().items():
+        text = value if isinstance(value, str) else ",".join(map(str, value))
+        words.append(f"{name}={text}")
     return " ".join(words)

@@ -1,19 +1,23 @@
-"""The columns of a snapshot and the keys of questions, each declared once.
+"""The columns of a snapshot, the keys and the filters of questions, each declared once.
 
 What other modules need of them follows from here: Arrow's types (`SCHEMA` of
-`pageowner.model.snapshot`), what ``pageowner query --columns`` says, the words of ``--by``, what
-the live view can tell, which columns a table never cuts. A new column is a line here, and what
-fills it.
+`pageowner.model.snapshot`), what ``pageowner query --columns`` says, the words of ``--by``, the
+options that filter, what the live view can tell, which columns a table never cuts. A new column is
+a line here, and what fills it.
 
 Nothing heavy is imported: words are checked before Arrow is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-__all__ = ["ALIASES", "BY_KEY", "COLUMNS", "DERIVED", "KEYS", "LOOKS", "NARROW",
-           "NUMBERS", "OF_STACK", "SAVED", "TEXT", "Column", "Key"]
+from pageowner.model.times import duration_ns
+
+__all__ = ["AGE", "ALIASES", "BY_KEY", "COLUMNS", "DERIVED", "FILTERS", "FLAGS", "GLOB", "KEYS",
+           "LOOKS", "NARROW", "NUMBERS", "NUMERIC", "OF_STACK", "SAVED", "TEXT", "Column", "Filter",
+           "Key", "Word"]
 
 TEXT = "text"
 """Short for Arrow's strings with a dictionary; other types have Arrow's own names."""
@@ -144,11 +148,92 @@ LOOKS = {key: column.key.look for key, column in BY_KEY.items()
          if column.key is not None and column.key.look}
 """The keys of the live view, and the field of a `pageowner.model.live.Look` that tells each."""
 
-NUMBERS = frozenset(key for key, column in BY_KEY.items() if column.is_number)
+NUMERIC = frozenset(key for key, column in BY_KEY.items() if column.is_number)
 """The keys whose cells stand at the right."""
 
-NARROW = NUMBERS | {key for key, column in BY_KEY.items() if column.short}
+NARROW = NUMERIC | {key for key, column in BY_KEY.items() if column.short}
 """The keys that a table shows whole."""
 
 OF_STACK = tuple(column.name for column in _DERIVED if column.of_stack)
 """The keys that are computed of a stack."""
+
+NUMBERS, GLOB, FLAGS, AGE = "N[,N...]", "GLOB", "FLAG[,FLAG...]", "AGE"
+"""What filters take, as their help shows it; others name what they take."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """A filter as an option.
+
+    - ``help``: its line there
+    - ``takes``: `NUMBERS`, `GLOB`, `FLAGS`, `AGE`, or the name of a value out of few
+    - ``lacks``: what a source does not know if no row has a value; empty where null has a meaning
+    """
+
+    help: str
+    takes: str
+    lacks: str = ""
+
+
+def _word(help: str, takes: str, lacks: str = "") -> Any:
+    return field(default=None, metadata={"word": Word(help, takes, lacks)})
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What to keep; None means any.
+
+    ``comm``, ``module``, ``memcg``, ``subsystem`` and ``stack`` are shell patterns (``stack``
+    matches if any frame's function does), ``gfp`` names flags that must all be set, ``older`` and
+    ``newer`` are ages such as ``30s``, ``5m``, ``2h``: time between the allocation and the moment
+    the snapshot was taken (for a dump, the newest allocation in it).
+    """
+
+    pid: tuple[int, ...] | None = _word(
+        "Allocated by these processes.", NUMBERS, "which processes allocated")
+    tid: tuple[int, ...] | None = _word(
+        "Allocated by these threads.", NUMBERS, "which threads allocated")
+    comm: tuple[str, ...] | None = _word("By tasks of this name.", GLOB, "names of tasks")
+    module: tuple[str, ...] | None = _word("Through this kernel module.", GLOB, "stacks")
+    subsystem: tuple[str, ...] | None = _word(
+        "For this use, such as 'page cache'.", GLOB, "stacks")
+    stack: tuple[str, ...] | None = _word("Through a function of this name.", GLOB, "stacks")
+    memcg: tuple[str, ...] | None = _word("Charged to this cgroup.", GLOB, "cgroups")
+    node: tuple[int, ...] | None = _word("On these NUMA nodes.", NUMBERS, "NUMA nodes")
+    zone: tuple[str, ...] | None = _word("In this zone.", "NAME", "zones")
+    order: tuple[int, ...] | None = _word("Blocks of these orders.", NUMBERS)
+    gfp: tuple[str, ...] | None = _word(
+        "With all of these gfp flags.", FLAGS, "names of gfp flags")
+    migratetype: tuple[str, ...] | None = _word(
+        "Unmovable, Movable or Reclaimable.", "TYPE", "migrate types")
+    state: tuple[str, ...] | None = _word("owned, early or untracked.", "STATE")
+    older: str | None = _word(
+        "At least this old: 30s, 5m, 2h, 1d.", AGE, "times of allocations")
+    newer: str | None = _word("At most this old.", AGE, "times of allocations")
+
+    def __post_init__(self) -> None:
+        # One value may be given as it is: Filter(comm="bash").
+        for name, value in self.given().items():
+            if FILTERS[name].takes == AGE:
+                duration_ns(value)
+            elif isinstance(value, (str, int)):
+                object.__setattr__(self, name, (value,))
+            else:
+                object.__setattr__(self, name, tuple(value) or None)
+
+    def given(self) -> dict[str, Any]:
+        """The filters that are asked for, with their values."""
+        values = {name: getattr(self, name) for name in FILTERS}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def ages_ns(self) -> tuple[int | None, int | None]:
+        """The least and the most age that ``older`` and ``newer`` ask for."""
+        return (None if self.older is None else duration_ns(self.older),
+                None if self.newer is None else duration_ns(self.newer))
+
+    def __bool__(self) -> bool:
+        return bool(self.given())
+
+
+FILTERS: dict[str, Word] = {each.name: each.metadata["word"] for each in fields(Filter)}
+"""The filters, by the name of the key that they look at or, for ages, their own."""

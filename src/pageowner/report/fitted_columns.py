@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pageowner.model.schema import NARROW, NUMBERS
+from pageowner.model.schema import NARROW, NUMERIC
 from pageowner.report.stack_lines import cut, one_line_each
 from pageowner.report.terminal import PIPE_WIDTH
 from pageowner.report.text import printable
@@ -36,7 +36,7 @@ def key_columns(table: Mapping[str, list[Any]], by: Sequence[str], kind: str) ->
         columns.append((_WHAT, "left", [
             UNKNOWN if stack is None else printable(subsystem(stack))
             for stack in table["stack"]]))
-    columns += [(name.upper(), "right" if name in NUMBERS else "left",
+    columns += [(name.upper(), "right" if name in NUMERIC else "left",
                  one_line_each(table[name], _missing(kind), PIPE_WIDTH) if name == "stack" else
                  [UNKNOWN if value is None else printable(str(value)) for value in table[name]])
                 for name in by]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pageowner.analysis.blocks import STATES
 from pageowner.kernel.free_area import NO_INDEX
 from pageowner.model.hook_states import ACTIVE, is_whole
+from pageowner.model.schema import NUMERIC
 from pageowner.report.grid import Column, grid, prose
 from pageowner.report.stack_lines import one_line_each
 from pageowner.report.terminal import PIPE_WIDTH
@@ -282,7 +283,7 @@ def _who(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
             values = one_line_each(values, "(no stack)", PIPE_WIDTH)
         columns.append(Column(name.upper(), [
             unknown if one is None else printable(str(one)) for one in values],
-            name not in ("pid", "tid", "order", "node")))
+            name not in NUMERIC))
         unknown = _UNKNOWN
     if paper.width >= _WIDE:
         extra = [("TASKS", "tasks"), ("CGROUPS", "cgroups")]
