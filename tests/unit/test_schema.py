@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,8 @@ from pageowner.cli import complete
 from pageowner.model import schema
 from pageowner.model.live import TASK
 from pageowner.model.snapshot import SCHEMA, Snapshot
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_every_place_among_the_keys_is_taken_once() -> None:
@@ -68,6 +72,20 @@ def test_a_filter_tells_what_was_asked_for() -> None:
     chosen = schema.Filter(pid=7, comm=["a", "b"], older="5m")
     assert chosen.given() == {"pid": (7,), "comm": ("a", "b"), "older": "5m"}
     assert not schema.Filter(comm=())
+
+
+@pytest.mark.parametrize(("page", "columns"), [("snapshot.md", schema.SAVED),
+                                               ("query.md", schema.DERIVED)])
+def test_pages_list_the_columns_in_the_words_of_the_declaration(
+        page: str, columns: dict[str, str]) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.+) \|$", (DOCS / page).read_text(), re.MULTILINE)
+    assert [name for name, _, _ in rows] == list(columns)
+    for name, kind, text in rows:
+        assert kind == schema.COLUMNS[name].type
+        said = text.replace("`", "")
+        assert said.startswith(columns[name]), name
+        # a page may say more behind that
+        assert said[len(columns[name]):][:2] in ("", " (", ": ", ", "), name
 
 
 def test_words_are_known_without_arrow_and_numpy() -> None:
