@@ -24,7 +24,7 @@ from pageowner.tracker import control
 from pageowner.tracker.load import loading
 from pageowner.tracker.load.libbpf import BpfError, Libbpf
 from pageowner.tracker.load.libbpf_abi import PRINT
-from pageowner.tracker.read import maps, survey
+from pageowner.tracker.read import survey
 from pageowner.tracker.read.capture import capture
 from pageowner.tracker.read.maps import PIN_DIRECTORY, Store, open_store
 
@@ -131,7 +131,7 @@ def test_on_when_on_says_so_and_names_what_differs() -> None:
 def test_records_of_another_version_are_refused_and_off_ends_them(
         monkeypatch: pytest.MonkeyPatch) -> None:
     control.on()
-    monkeypatch.setattr(maps, "identity", lambda: "another")
+    monkeypatch.setattr("pageowner.tracker.read.pinned.identity", lambda: "another")
     for ask in (control.status, control.on, capture):
         with pytest.raises(PageownerError, match=r"another version .* pageowner off, then on"):
             ask()
