@@ -366,6 +366,19 @@ def test_a_row_group_holds_no_texts_but_its_own(tmp_path: Path,
     assert sum(map(len, texts)) < 271 + 5
 
 
+def test_row_groups_without_a_text_come_back(tmp_path: Path,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    # as those of pages that were in use before: one after another, since rows lie by their time
+    monkeypatch.setattr(parquet, "_ROWS", 100)
+    monkeypatch.setattr(parquet, "_FEW_TEXTS", 5)
+    made = pageowner.Snapshot.from_columns({
+        "pfn": list(range(450)), "order": [0] * 450,
+        "stack": [f"f{pfn}+0x1/0x2" if pfn % 3 else None for pfn in range(450)],
+        "ts_ns": [pfn + 1 if pfn % 3 else None for pfn in range(450)]}, Metadata(kind="tracker"))
+    made.save(tmp_path / "a.parquet")
+    assert parquet.read(tmp_path / "a.parquet").table.to_pydict() == made.table.to_pydict()
+
+
 FLIP = """
 import struct, sys, pageowner
 path = sys.argv[1]

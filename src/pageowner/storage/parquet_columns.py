@@ -160,7 +160,8 @@ def joined(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """The column in one piece."""
     chunks = cast("list[Any]", column.chunks)
     if pa.types.is_dictionary(column.type) and len(chunks) > 1 and len(
-            {(one.offset, len(one), *(buffer and buffer.address for buffer in one.buffers()))
+            {(one.offset, len(one), *(
+                None if buffer is None else buffer.address for buffer in one.buffers()))
              for one in (chunk.dictionary for chunk in chunks)}) == 1:
         # of `_unified`: Arrow would unify again
         return pa.DictionaryArray.from_arrays(
