@@ -233,6 +233,13 @@ def test_release_times_are_used_where_the_dump_has_them(tmp_path: Path) -> None:
     assert run("-f", record(), tmp_path).startswith(b"1 times")
 
 
+def test_what_follows_a_record_that_is_left_out_stays(tmp_path: Path) -> None:
+    kept, left_out = record(free=0), record(free=9)
+    torn = record(pid=8, free=0).replace(b"Page", b"P\0ge")
+    assert run("-f", kept + left_out + torn + kept, tmp_path).count(b"times") == 2
+    assert run("-f", kept + left_out + b"junk\n\n", tmp_path).endswith(b"junk\n\n")
+
+
 def test_a_dump_without_pfn_lines_counts_the_same(tmp_path: Path) -> None:
     for dump in ("6.12", "6.1"):
         part = records(dump)[::300]
