@@ -88,8 +88,7 @@ def test_what_is_offered_is_taken(cli: Callable[..., Any]) -> None:
     assert offered(complete.changes) == list(SORTS)
     for name in offered(complete.live_keys):
         live.field_of(name)  # raises for a word that is none
-    for values in (complete.subsystems, complete.states, complete.zones,
-                     complete.migratetypes, complete.gfp_flags, complete.modules):
+    for values in complete.VALUES.values():
         found = offered(values)
         assert found
         assert len(set(found)) == len(found)

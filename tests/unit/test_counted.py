@@ -206,3 +206,11 @@ def test_a_report_begun_ahead_is_that_of_the_file(
     monkeypatch.setattr(page_owner, "PARALLEL", 1 << 30)
     assert b"2 blocks" in cli("report", str(other)).out
     assert not readahead._begun
+
+
+def test_a_key_that_a_source_does_not_know_is_unknown_of_all() -> None:
+    counted = Counted({"order": [0, 1], "comm": ["a", "b"]}, [3, 1], [None, None], [None, None],
+                      pageowner.Metadata())
+    assert owners_from_counts.owners(counted, "memcg") == {
+        "memcg": [None], "pages": [5], "blocks": [4], "share": [1.0], "oldest_ns": [None],
+        "newest_ns": [None]}

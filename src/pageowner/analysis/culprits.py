@@ -13,6 +13,7 @@ from pageowner.analysis.keys import key
 from pageowner.analysis.memory import NO_ROW
 from pageowner.analysis.owners import groups
 from pageowner.analysis.subsystems import PRIVATE
+from pageowner.model.live import TASK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,7 +103,7 @@ def owners_of(snapshot: Snapshot, names: Sequence[str]) -> Owners:
     sizes = np.left_shift(np.int64(1), snapshot.table["order"].to_numpy().astype(np.int64))
     pages = np.bincount(group, weights=sizes, minlength=number).astype(np.int64)
     named = np.array([any(label is not None for label in one.values()) for one in labels], bool)
-    of_tasks = bool({"comm", "pid", "tid"} & set(names))
+    of_tasks = bool(set(TASK) & set(names))
     stays = np.where(named[group], _GOES, _NAMELESS) if rows else np.zeros(0, np.int64)
     if of_tasks:
         tasks = key(snapshot, "pid")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["gfp_flags", "migratetypes", "subsystems", "zones"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["VALUES", "gfp_flags", "migratetypes", "states", "subsystems", "zones"]
 
 
 def subsystems() -> list[str]:
@@ -32,3 +37,16 @@ def gfp_flags() -> list[str]:
 
     # some are both, such as __GFP_DMA and GFP_DMA
     return sorted({name.removeprefix("__GFP_").removeprefix("GFP_") for name in known_names()})
+
+
+def states() -> tuple[str, ...]:
+    """What a row can be."""
+    from pageowner.model.metadata import STATES
+
+    return STATES
+
+
+VALUES: dict[str, Callable[[], Sequence[str]]] = {
+    "subsystem": subsystems, "zone": zones, "gfp": gfp_flags, "migratetype": migratetypes,
+    "state": states}
+"""By the filter that takes them."""

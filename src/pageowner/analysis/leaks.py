@@ -18,6 +18,7 @@ from pageowner.analysis.keys import Key, blocks_pages, coded_stacks, key, key_na
 from pageowner.analysis.owners import groups
 from pageowner.analysis.trend import Trend, thinned, trend
 from pageowner.errors import UsageError
+from pageowner.model.live import TASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -183,7 +184,7 @@ class Watch:
         whether it leaks. Who has no page now has at last none that was allocated before now, and so
         is not steady, unless now is in the first tenth of the time. Its series alone begins anew.
         """
-        of_tasks = bool({"comm", "pid", "tid"} & set(self.names))
+        of_tasks = bool(set(TASK) & set(self.names))
         gone = [owner for owner, one in self._series.items()
                 if one.since and (of_tasks or owner[-2] is not None)
                 and one.since + len(one.pages) <= place]
@@ -390,7 +391,7 @@ def programs(names: Sequence[str], private: NDArray[np.bool_], comm: Key, pid: K
     and go would hide the one that leaks, and one that grows would make them all look so.
     """
     nobody = Key("program", np.zeros(len(private), np.int64), pa.nulls(1, pa.int64()))
-    if {"comm", "pid", "tid"} & set(names) or not private.any():
+    if set(TASK) & set(names) or not private.any():
         return nobody, {}
     width = len(comm.labels)
     tgids = np.array([-1 if one is None else one for one in tgid.labels.to_pylist()], np.int64)

@@ -25,7 +25,9 @@ def _key(counted: Counted, name: str) -> list[Any]:
 
         derive = OF_STACK[name]
         return [None if stack is None else derive(stack) for stack in counted.columns["stack"]]
-    values = counted.columns[BY_KEY[name].name]
+    values = counted.columns.get(BY_KEY[name].name)
+    if values is None:
+        return [None] * len(counted.blocks)
     if name == "gfp" and None in values:
         return [f"{mask:#x}" if name is None and mask is not None else name
                 for name, mask in zip(values, counted.columns["gfp_mask"], strict=True)]

@@ -7,9 +7,10 @@ import re
 from typing import TYPE_CHECKING
 
 from pageowner.analysis.keys import key
+from pageowner.analysis.known_values import VALUES
 from pageowner.errors import UsageError
-from pageowner.kernel import gfp, zones
-from pageowner.model.snapshot import STATES, Snapshot
+from pageowner.kernel import gfp
+from pageowner.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,8 +28,8 @@ def check(snapshot: Snapshot, chosen: Filter, pattern: Pattern) -> None:
     """Raises UsageError for a state, zone, migratetype or gfp flag that is in no kernel and not in
     this source either: vendors have names of their own. ``pattern`` makes of words what says
     whether a name matches them."""
-    for name, known in (("state", STATES), ("zone", zones.NAMES),
-                        ("migratetype", gfp.MIGRATETYPES)):
+    for name in ("state", "zone", "migratetype"):
+        known = VALUES[name]()
         words = getattr(chosen, name)
         held = () if words is None else _held(snapshot, name)
         for word in words or ():

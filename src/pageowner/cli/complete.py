@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, add_completion_class
 
+from pageowner.analysis import known_values
+from pageowner.model.schema import FILTERS, FLAGS, KEYS, LOOKS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -15,9 +18,8 @@ if TYPE_CHECKING:
 
     Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
-__all__ = ["VALUES", "VARIABLE", "changes", "colourings", "files", "folders", "gfp_flags", "keys",
-           "live_keys", "migratetypes", "modules", "one_of", "register", "sorts", "states",
-           "subsystems", "zones"]
+__all__ = ["VALUES", "VARIABLE", "changes", "colourings", "files", "folders", "keys", "live_keys",
+           "one_of", "register", "sorts"]
 
 VARIABLE = "_PAGEOWNER_COMPLETE"
 """What tells a run of pageowner that a shell asks, and which (click's convention)."""
@@ -70,50 +72,8 @@ def one_of(words: Callable[[], Iterable[str]], several: bool = False) -> Complet
     return complete
 
 
-def _keys() -> tuple[str, ...]:
-    from pageowner.model.schema import KEYS
-
-    return KEYS
-
-
-def _subsystems() -> list[str]:
-    from pageowner.analysis import known_values
-
-    return known_values.subsystems()
-
-
-def _states() -> tuple[str, ...]:
-    from pageowner.model.metadata import STATES
-
-    return STATES
-
-
-def _zones() -> tuple[str, ...]:
-    from pageowner.analysis import known_values
-
-    return known_values.zones()
-
-
-def _migratetypes() -> tuple[str, ...]:
-    from pageowner.analysis import known_values
-
-    return known_values.migratetypes()
-
-
-def _gfp_flags() -> list[str]:
-    from pageowner.analysis import known_values
-
-    return known_values.gfp_flags()
-
-
 def _modules() -> list[str]:
     return sorted(os.listdir("/sys/module")) if os.path.isdir("/sys/module") else []
-
-
-def _live_keys() -> Iterable[str]:
-    from pageowner.model.schema import LOOKS
-
-    return LOOKS
 
 
 def _sorts() -> tuple[str, ...]:
@@ -122,19 +82,13 @@ def _sorts() -> tuple[str, ...]:
     return SORTS
 
 
-keys = one_of(_keys, several=True)
-live_keys = one_of(_live_keys)
-colourings = one_of(lambda: ("age", *_keys()))
+keys = one_of(lambda: KEYS, several=True)
+live_keys = one_of(lambda: LOOKS)
+colourings = one_of(lambda: ("age", *KEYS))
 sorts = one_of(_sorts)
 changes = one_of(lambda: ("change", "gained", "lost", "before", "after", "name"))
-subsystems = one_of(_subsystems)
-states = one_of(_states)
-zones = one_of(_zones)
-migratetypes = one_of(_migratetypes)
-gfp_flags = one_of(_gfp_flags, several=True)
-modules = one_of(_modules)
 
-VALUES: dict[str, Complete] = {
-    "module": modules, "subsystem": subsystems, "zone": zones, "gfp": gfp_flags,
-    "migratetype": migratetypes, "state": states}
+VALUES: dict[str, Complete] = {"module": one_of(_modules), **{
+    name: one_of(known, several=FILTERS[name].takes == FLAGS)
+    for name, known in known_values.VALUES.items()}}
 """Of the filters whose values are known."""

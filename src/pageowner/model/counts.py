@@ -15,7 +15,8 @@ __all__ = ["Counted"]
 class Counted:
     """Allocations that differ only in pfn and times, counted.
 
-    ``columns``: those of `pageowner.model.snapshot.SCHEMA` but pfn and the times, one item a kind;
+    ``columns``: those of `pageowner.model.snapshot.SCHEMA` that the source knows, but pfn and the
+    times, one item a kind;
     ``blocks``: how many allocations there are of each, never 0; ``oldest_ns``, ``newest_ns``:
     their first and last time of allocation in ns since boot, None where no time is known.
     """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pageowner.analysis.blocks import STATES
 from pageowner.kernel.free_area import NO_INDEX
 from pageowner.model.hook_states import ACTIVE, is_whole
+from pageowner.model.live import TASK
 from pageowner.model.schema import NUMERIC
 from pageowner.report.grid import Column, grid, prose
 from pageowner.report.stack_lines import one_line_each
@@ -149,7 +150,7 @@ def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str
         _hopeless(plan["hopeless"], states, by, meta, paper)
     _aside(paper, "Assumes that page cache is dropped. A greedy choice (most blocks for each page"
                   " first), perhaps not the cheapest.")
-    if {"comm", "pid", "tid"} & set(by):
+    if set(TASK) & set(by):
         _aside(paper, "Ending a task frees its own memory, not page cache, tmpfs or anything else"
                       " that outlives it.")
 
