@@ -34,19 +34,19 @@ COMMAND = [sys.executable, "-m", "pageowner"]
 
 @pytest.mark.parametrize(("make", "message"), [
     (lambda path: None, "No such file"),
-    (lambda path: path.mkdir(), "is a folder"),
+    (lambda path: path.mkdir(), "is a directory"),
     (lambda path: path.write_bytes(b""), "it is empty"),
     (lambda path: path.write_bytes(b"\n\n\n"), "it is empty"),
-    (lambda path: path.write_bytes(bytes(range(256)) * 4000), "no record of page_owner"),
-    (lambda path: path.write_bytes(b"\0" * (9 << 20)), "no record of page_owner"),
-    (lambda path: path.write_bytes(b"hello\n"), "no record of page_owner"),
-    (lambda path: path.write_bytes(b"Page allocated via order 0"), "no record of page_owner"),
+    (lambda path: path.write_bytes(bytes(range(256)) * 4000), "no page_owner record"),
+    (lambda path: path.write_bytes(b"\0" * (9 << 20)), "no page_owner record"),
+    (lambda path: path.write_bytes(b"hello\n"), "no page_owner record"),
+    (lambda path: path.write_bytes(b"Page allocated via order 0"), "no page_owner record"),
     (lambda path: path.symlink_to("/dev/null"), "it is empty"),
     (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
     (lambda path: path.write_bytes(b"PAR1"), "damaged Parquet"),
-    (lambda path: path.write_bytes(b"\x1f\x8b"), "damaged or cut short"),
-    (lambda path: path.write_bytes(b"\xfd7zXZ\0"), "damaged or cut short"),
-    (lambda path: path.write_bytes(b"\x28\xb5\x2f\xfd"), "damaged or cut short"),
+    (lambda path: path.write_bytes(b"\x1f\x8b"), "damaged or truncated"),
+    (lambda path: path.write_bytes(b"\xfd7zXZ\0"), "damaged or truncated"),
+    (lambda path: path.write_bytes(b"\x28\xb5\x2f\xfd"), "damaged or truncated"),
 ])
 @pytest.mark.parametrize("verb", [["report"], ["stacks"], ["dump"], ["who", "1", "-s"]])
 def test_what_is_no_source_is_said_in_one_line_with_status_1(
@@ -83,11 +83,11 @@ def test_who_is_not_root_is_told_that_this_machine_is_for_root(
     # as bpffs and debugfs look to others
     monkeypatch.setattr(source, "TRACKER", "/nonexistent")
     monkeypatch.setattr(source, "KERNEL_PAGE_OWNER", "/nonexistent")
-    with pytest.raises(pageowner.PageownerError, match="nothing keeps the owners"):
+    with pytest.raises(pageowner.PageownerError, match="not being tracked on this machine"):
         pageowner.read()
     os.seteuid(65534)
     try:
-        with pytest.raises(pageowner.PageownerError, match="for root to read: use sudo"):
+        with pytest.raises(pageowner.PageownerError, match="needs root: use sudo"):
             pageowner.read()
     finally:
         os.seteuid(0)

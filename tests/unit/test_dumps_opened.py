@@ -51,7 +51,7 @@ def test_a_packed_dump_cut_short_is_refused_in_one_line(
     packed = PACKERS[kind](some_records.read_bytes())
     path = tmp_path / f"cut.{kind}"
     path.write_bytes(packed[:min(max(int(len(packed) * share), 8), len(packed) - 1)])
-    with pytest.raises(PageownerError, match="damaged or cut short") as caught:
+    with pytest.raises(PageownerError, match="damaged or truncated") as caught:
         pageowner.read(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)

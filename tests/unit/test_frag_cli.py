@@ -223,7 +223,7 @@ def test_what_are_no_flags_is_refused(saved: Path, data: Path, flags: Path,
     for content, why in (((data / "6.12-fragmented/zoneinfo.txt").read_bytes()[:800], "no kernel"),
                          (flags.read_bytes()[:-3], "8 bytes a page"),
                          (bytes(1 << 20), "free or reserved"),
-                         (lzma.compress(flags.read_bytes())[:-9], "damaged or cut short")):
+                         (lzma.compress(flags.read_bytes())[:-9], "damaged or truncated")):
         other.write_bytes(content)
         done = frag(saved, "--kpageflags", other)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)

@@ -295,5 +295,5 @@ def test_a_series_of_one_dump_says_what_is_wrong_and_nothing_of_none(
         some_records: Path, cli: Callable[..., Done]) -> None:
     done = cli("leaks", *[some_records] * 4)
     assert done.status == 2
-    assert b"not later than the snapshot before it" in done.err
+    assert b"not later than the previous snapshot" in done.err
     assert b"None" not in done.err

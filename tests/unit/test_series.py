@@ -80,7 +80,7 @@ def test_at_gives_the_newest_capture_before(recorded: tuple[Path, list[Snapshot]
     same(read(folder), made[-1])
     same(read(Moment(str(folder), BEGAN + 1799)), made[2])
     same(read(Moment(str(folder), BEGAN + 1800)), made[3])
-    with pytest.raises(PageownerError, match="oldest capture is of"):
+    with pytest.raises(PageownerError, match="oldest is of"):
         read(Moment(str(folder), BEGAN - 1))
 
 
@@ -211,7 +211,7 @@ def test_a_time_that_is_none_is_said(recorded: tuple[Path, list[Snapshot]],
         assert err.count(b"\n") == 1
     status, _, err = cli("report", some_records, "--at", "2h")
     assert status == 1
-    assert b"is no folder" in err
+    assert b"is not a directory" in err
 
 
 def test_leaks_reads_what_was_recorded_since_the_last_boot(

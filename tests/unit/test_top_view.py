@@ -150,7 +150,7 @@ def test_a_wrong_filter_is_told_and_can_be_mended() -> None:
     async def play(pilot: Pilot[None], app: TopApp) -> None:
         await pilot.press("slash", *"colour=red", "enter")
         await settled(pilot, app)
-        assert any("no filter is called 'colour'" in line for line in screen(app))
+        assert any("there is no filter 'colour'" in line for line in screen(app))
         assert app.return_code is None
         await pilot.press(*["backspace"] * 10, *"pipe", "enter")
         await settled(pilot, app)

@@ -424,13 +424,13 @@ def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],
     for snapshot in snapshots:
         now, meta = newest_ns(snapshot), snapshot.meta
         if watch.times and meta.boot_id != boot:
-            raise UsageError("the snapshots are of different machines or boots; 'pageowner diff'"
-                             " compares such")
+            raise UsageError("the snapshots are from different machines or boots; compare them"
+                             " with 'pageowner diff'")
         boot = meta.boot_id
         if watch.times and now <= watch.times[-1]:
             when = f" of {meta.taken_at}" if meta.taken_at else ""
-            raise UsageError(f"{meta.source or 'a snapshot'}{when}: not later than the snapshot"
-                             " before it")
+            raise UsageError(f"{meta.source or 'a snapshot'}{when}: not later than the previous"
+                             " snapshot")
         watch.add(now, rows_of(snapshot, watch.names))
     return watch
 

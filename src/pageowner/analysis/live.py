@@ -62,7 +62,7 @@ def field_of(name: str) -> str:
     if name in LOOKS:
         return LOOKS[name]
     if name in KEYS:
-        raise UsageError(f"the live view cannot group by {name}; a whole capture can:"
+        raise UsageError(f"the live view cannot group by {name}; a full capture can:"
                          f" pageowner report --by {name}")
     raise UsageError(f"cannot group by {name!r}; {near(name, LOOKS)}")
 
@@ -92,9 +92,9 @@ def question(text: str, chosen: Filter | None = None) -> Question:
         if not equals:
             texts.append(word.lower())
         elif name not in known:
-            raise UsageError(f"no filter is called {name!r}; {near(name, sorted(known))}")
+            raise UsageError(f"there is no filter {name!r}; {near(name, sorted(known))}")
         elif not value:
-            raise UsageError(f"{name}= of what?")
+            raise UsageError(f"{name}= needs a value")
         elif FILTERS[name].takes == NUMBERS:
             try:
                 given[name] = tuple(int(part, 0) for part in value.split(","))

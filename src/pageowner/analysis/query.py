@@ -152,9 +152,9 @@ def check(sql: str) -> None:
     # PIVOT is several statements in one
     allowed = (kinds.SELECT, kinds.EXPLAIN, kinds.MULTI)
     if len(statements) != 1 or statements[0].type not in allowed:
-        raise UsageError(f"SQL: ask one question, a SELECT; these are {len(statements)} statements"
+        raise UsageError(f"SQL: give one SELECT; this has {len(statements)} statements"
                          if len(statements) != 1 else
-                         f"SQL: ask a question, a SELECT; {statements[0].type.name} is none")
+                         f"SQL: give a SELECT; {statements[0].type.name} is not allowed")
 
 
 def query(sql: str, snapshots: Mapping[str, Snapshot]) -> Answer:

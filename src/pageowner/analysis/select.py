@@ -82,7 +82,7 @@ def _check_known(snapshot: Snapshot, chosen: Filter) -> None:
         if word == "gfp" and all(one.lower().startswith("0x") for one in chosen.gfp or ()):
             continue
         raise PageownerError(f"{meta.source or meta.host or 'this machine'} does not know {what},"
-                             f" so --{word} has nothing to go by")
+                             f" so --{word} cannot be used")
 
 
 def _by_label(snapshot: Snapshot, name: str, good: Callable[[object], bool]) -> np.ndarray:

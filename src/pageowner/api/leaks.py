@@ -72,8 +72,8 @@ def _saved(sources: list[str], chosen: Filter, names: list[str],
     parts = [series.last_boot(Path(name)) if os.path.isdir(name) else name for name in sources]
     for name, part in zip(sources, parts, strict=True):
         if not part:
-            raise PageownerError(f"{name}: is a folder without captures, which 'pageowner record'"
-                                 " makes; name a dump or a snapshot")
+            raise PageownerError(f"{name}: is a directory without captures of 'pageowner"
+                                 " record'; name a dump or a snapshot")
     number = sum(1 if isinstance(part, str) else len(part) for part in parts)
     if number < LEAST_SAMPLES:
         raise UsageError(f"a trend takes at least {LEAST_SAMPLES} snapshots of one boot, here"

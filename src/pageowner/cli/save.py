@@ -62,5 +62,5 @@ def _spare(file: str, source: str | None) -> None:
         return  # said when it is written
     if head and head != b"PAR1":
         raise UsageError(
-            f"{file} is there and no snapshot, so it is not written over; the snapshot's name comes"
-            f" first: pageowner save SNAPSHOT {source or file}")
+            f"{file} exists and is not a snapshot; refusing to overwrite it. The snapshot's name"
+            f" comes first: pageowner save SNAPSHOT {source or file}")

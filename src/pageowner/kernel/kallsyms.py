@@ -220,12 +220,12 @@ def _columns(text: bytes, origin: str) -> tuple[
     starts = np.concatenate([[0], stops[:-1] + 1]) if len(stops) else stops
     width = text.find(b" ")
     if not len(stops) or width not in (8, 16) or (stops - starts < width + 4).any():
-        raise PageownerError(f"{origin}: this is no list of kernel symbols")
+        raise PageownerError(f"{origin}: this is not a list of kernel symbols")
     digits = _HEX[data[starts[:, None] + np.arange(width)]]
     if (digits > 15).any() or (data[starts + width] != ord(" ")).any():
         bad = int(np.flatnonzero((digits > 15).any(axis=1)
                                  | (data[starts + width] != ord(" ")))[0]) + 1
-        raise PageownerError(f"{origin}: line {bad} is no kernel symbol")
+        raise PageownerError(f"{origin}: line {bad} is not a kernel symbol")
     packed = (digits[:, 0::2] << 4) | digits[:, 1::2]
     wide = np.zeros((len(starts), 8), np.uint8)
     wide[:, 8 - width // 2:] = packed

@@ -30,7 +30,7 @@ def frame_of(pid: int, address: int, proc: str = "/proc") -> int:
     except FileNotFoundError:
         raise PageownerError(f"{where}: there is no process {pid}") from None
     except PermissionError:
-        raise PageownerError(f"{where}: what lies there is for root to read: use sudo") from None
+        raise PageownerError(f"{where}: only root can read that: use sudo") from None
     except (OSError, OverflowError) as error:
         raise PageownerError(f"{where}: is no address of a process: {error}") from None
     if word & _SWAPPED:

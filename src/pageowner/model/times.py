@@ -21,7 +21,7 @@ def duration_ns(text: str) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
     unit = _UNITS.get((found[2] or "s") if found else "")
     if not found or unit is None or len(found[1]) > 15:
-        raise UsageError(f"{text!r} is not a length of time; write 30s, 5m, 2h or 1d")
+        raise UsageError(f"{text!r} is not a valid duration; write 30s, 5m, 2h or 1d")
     return int(float(found[1]) * unit)
 
 
@@ -47,5 +47,5 @@ def moment(text: str, now: datetime | None = None) -> float:
             return now.timestamp() - duration_ns(ago) / 1e9
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"{text!r} is no time; write 14:30, 2026-11-23T14:30 or 2h (ago)"
+        raise UsageError(f"{text!r} is not a valid time; write 14:30, 2026-11-23T14:30 or 2h (ago)"
                          ) from error

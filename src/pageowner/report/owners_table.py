@@ -54,9 +54,9 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
     if shown.rest_owners:
         _rest(shown, all_pages, meta, paper)
     if meta.kind == "tracker" and None in table.get("stack", ()):
-        prose(paper, "No stack: early pages (in use before tracking began), untracked ones (since,"
-              " past every hook), and those whose stack was lost (status counts them). What they"
-              " are: --by subsystem; without the first two: --state owned", "dim")
+        prose(paper, "No stack: early pages (in use before tracking began), untracked pages (later,"
+              " seen by no hook), and pages whose stack was lost (see status). To see what they"
+              " are: --by subsystem; to hide early and untracked: --state owned", "dim")
     _doubts(meta, paper)
 
 

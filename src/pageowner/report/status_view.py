@@ -24,11 +24,11 @@ __all__ = ["draw_at_boot", "draw_findings", "draw_start", "draw_status", "early_
 
 _MISSED = {
     "out_of_range": "events on pages outside the store (memory added since, until the next report)",
-    "stacks_full": "allocations whose stack found no room",
-    "stacks_failed": "allocations of which the kernel gave no stack",
-    "tasks_full": "allocations whose task found no room",
+    "stacks_full": "allocations whose stack did not fit into the table",
+    "stacks_failed": "allocations for which the kernel returned no stack",
+    "tasks_full": "allocations whose task did not fit into the table",
     "bulk_missed": "pages of very large bulk allocations",
-    "extfrag_full": "fragmentation events that found no room",
+    "extfrag_full": "fragmentation events that did not fit into the table",
     "contended": "frees of parts of a block that two CPUs divided at once",
     "overwritten": "allocations over a record whose free was not seen",
 }
@@ -41,14 +41,14 @@ def _hooks(status: Status) -> list[tuple[str, str]]:
 
 
 _UNREMEMBERED = {
-    "other_stack": "on a stack of interrupts",
+    "other_stack": "on an interrupt stack",
     "deep": "too far from the top of their stack",
     "ambiguous": "with an address in several places",
     "varies": "through a function whose frame varies",
     "pointers": "with too many pointers to frames",
     "traced": "with return addresses that a tracer replaced",
     "lost": "with an address that is not on their stack",
-    "long": "whose learning was put off to the next time for being long",
+    "long": "postponed because learning took too long",
 }
 """The memo's counters of stacks that cannot be remembered, in the order shown."""
 
@@ -65,12 +65,12 @@ def _memo(status: Status) -> list[tuple[str, str, str]]:
                         f" checked {count(counters['checks'])},"
                         f" different {count(counters['differences'])}", "")]
     if status.memo == "stopped":
-        lines.append(("", "one was recognised wrongly, so each one is unwound since then;"
+        lines.append(("", "one was recognised wrongly, so every stack is unwound now;"
                           " please report this kernel", "bad"))
     why = ", ".join(f"{count(counters[name])} {text}" for name, text in _UNREMEMBERED.items()
                     if counters[name])
     if why:
-        lines.append(("", f"not to be remembered: {why}", "dim"))
+        lines.append(("", f"not remembered: {why}", "dim"))
     return lines
 
 
@@ -105,11 +105,11 @@ def draw_start(status: Status, paper: Paper) -> None:
         line(f"{count_of(early, 'page')} ({size(early * os.sysconf('SC_PAGE_SIZE'))}) in use since"
              " before are early: without an owner")
     if status.memo not in ("on", "off"):
-        line(f"each stack is unwound anew: {status.memo}", "warn")
+        line(f"every stack is unwound: {status.memo}", "warn")
     missing = [name for name, state in _hooks(status) if not is_whole(state)]
     if missing:
         line(f"not hooked, or not fully: {', '.join(missing)}; pages that only these see count as"
-             " untracked (pageowner status tells why)", "dim")
+             " untracked (see pageowner status)", "dim")
 
 
 def draw_status(status: Status, paper: Paper) -> None:
@@ -119,8 +119,8 @@ def draw_status(status: Status, paper: Paper) -> None:
 
     if not status.on:
         if status.left:
-            line("tracking", "neither on nor off: an on or off is at work, or was killed and left"
-                             " programs running; to remove them: sudo pageowner off", "warn")
+            line("tracking", "neither on nor off: on or off is still running, or was killed and"
+                             " left programs behind; to remove them: sudo pageowner off", "warn")
         else:
             line("tracking", "off; start it with: sudo pageowner on")
         return
@@ -141,7 +141,7 @@ def draw_status(status: Status, paper: Paper) -> None:
         line("", text, "warn")
     line("early", early_share(status.pages, status.facts["early_pages"]))
     line("memory", f"{size(status.memory_bytes)} of kernel memory:"
-                   f" {status.memory_bytes / max(status.frames, 1):.1f} bytes a page frame,"
+                   f" {status.memory_bytes / max(status.frames, 1):.1f} bytes per page frame,"
                    f" {count_of(status.frames, 'frame')} covered")
     nested = counters["nested_allocs"] + counters["nested_frees"]
     line("events", f"{count_of(counters['allocs'] + counters['nested_allocs'], 'allocation')},"

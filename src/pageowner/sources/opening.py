@@ -72,7 +72,7 @@ def open_source(source: str | os.PathLike[str]) -> Opened:
         raw = io.FileIO(sys.stdin.fileno() if name == "-" else name, closefd=name != "-")
         mode = os.fstat(raw.fileno())
     except IsADirectoryError as error:
-        raise PageownerError(f"{name}: is a folder, not a dump or a saved snapshot") from error
+        raise PageownerError(f"{name}: is a directory, not a dump or a saved snapshot") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise PageownerError(f"{name}: cannot read: {reason}") from error
@@ -148,7 +148,7 @@ def _unpack(kind: str, stream: BinaryIO) -> BinaryIO:
         import zstandard
     except ImportError as error:
         raise PageownerError(
-            "the file is packed with zstd: pip install zstandard, or unpack it with: zstd -d"
+            "the file is compressed with zstd: pip install zstandard, or decompress it: zstd -d"
         ) from error
     return cast(BinaryIO, _Zstd(zstandard.ZstdDecompressor(), stream))
 
@@ -207,7 +207,7 @@ class reading:
             raise PageownerError(f"{self.name}: cannot read: {error.strerror}") from error
         if isinstance(error, (EOFError, OSError)) or type(error).__name__ in _UNPACK_ERRORS:
             raise PageownerError(
-                f"{self.name}: the packed file is damaged or cut short: {error}"
+                f"{self.name}: the compressed file is damaged or truncated: {error}"
             ) from error
 
 

@@ -122,7 +122,7 @@ def _whole(raw: Raw) -> Raw:
 
 def _nothing(opened: Opened, damage: list[Damage]) -> PageownerError:
     return PageownerError(
-        f"{opened.name}: no record of page_owner in it"
+        f"{opened.name}: contains no page_owner record"
         + (f" ({damage[0].reason} at byte {damage[0].offset})" if damage else " (it is empty)")
         + "; is it the text of /sys/kernel/debug/page_owner?")
 

@@ -94,8 +94,8 @@ def _recorded(folder: str | os.PathLike[str]) -> Snapshot:
     from pageowner.storage import series
 
     if not os.path.isdir(folder):
-        raise PageownerError(f"{os.fspath(folder)}: is no folder; a time is for those that"
-                             " 'pageowner record' fills")
+        raise PageownerError(f"{os.fspath(folder)}: is not a directory; a time selects a capture"
+                             " in a directory of 'pageowner record'")
     return series.at(Path(folder), folder.at if isinstance(folder, Moment) else None)
 
 
@@ -107,11 +107,11 @@ def _path(source: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
     if os.geteuid() != 0:
         # bpffs and debugfs are closed to others, who cannot even see whether there is something
         raise PageownerError(
-            "who owns this machine's pages is for root to read: use sudo, or name a dump or a"
+            "reading this machine's page owners needs root: use sudo, or name a dump or a"
             " snapshot")
     raise PageownerError(
-        "nothing keeps the owners of pages here: start tracking with 'sudo pageowner on', or name"
-        " a dump or a snapshot")
+        "page ownership is not being tracked on this machine: start tracking with 'sudo pageowner"
+        " on', or name a dump or a snapshot")
 
 
 def _saved(opened: Opened) -> Snapshot:

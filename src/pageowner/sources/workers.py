@@ -99,7 +99,7 @@ class Workers(Generic[T]):
                 with os.fdopen(memory, "rb") as file:
                     if status:
                         raise PageownerError(
-                            "a process that read the dump ended early"
+                            "a process reading the dump ended unexpectedly"
                             f" ({_how(status)}); is there too little memory?")
                     file.seek(0)
                     good, value = pickle.load(file)

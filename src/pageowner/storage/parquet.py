@@ -198,10 +198,10 @@ def _meta(said: dict[bytes, bytes]) -> Metadata:
         return Metadata.from_json(text)
     if CHANGES_KEY in said:
         raise PageownerError(
-            "only what changed since the capture before it; name its folder, and the time with"
-            " --at")
+            "contains only the changes since the previous capture; name its directory, and the"
+            " time with --at")
     raise PageownerError(
-        "a Parquet file, but not a snapshot of pageowner; those are made with 'pageowner save'")
+        "a Parquet file, but not a pageowner snapshot; create one with 'pageowner save'")
 
 
 def check(snapshot: Snapshot) -> None:

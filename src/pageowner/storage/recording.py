@@ -52,7 +52,7 @@ def owned_folder(folder: Path) -> Iterator[int]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise PageownerError(f"{folder}: somebody records into this folder already") from error
+            raise PageownerError(f"{folder}: another process already records to it") from error
         for left in os.listdir(lock):
             # another's, or what 'pageowner save' is writing into this folder, stays
             if (left.startswith(TEMPORARY)
@@ -96,8 +96,8 @@ def _check_link(path: str, shown: str, link: os.stat_result, _: os.stat_result) 
 
 def _refused(path: str | os.PathLike[str], why: str) -> PageownerError:
     return PageownerError(
-        f"{path}: not recorded there: {why}, who could put files in the place of captures; name a"
-        " folder that only you can change, such as /var/lib/pageowner for root")
+        f"{path}: refusing to record there: {why}, who could replace captures; name a directory"
+        " that only you can change, such as /var/lib/pageowner for root")
 
 
 def _is_own(name: str, folder: int) -> bool:

@@ -173,12 +173,12 @@ def at(folder: Path, when: float | None = None) -> Snapshot:
     """
     there = captures(folder)
     if not there:
-        raise PageownerError(f"{folder}: is a folder without captures, which 'pageowner record'"
-                             " makes; name a dump or a snapshot")
+        raise PageownerError(f"{folder}: is a directory without captures of 'pageowner"
+                             " record'; name a dump or a snapshot")
     chosen = [one for one in there if when is None or one.taken <= when]
     if not chosen:
         first = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(there[0].taken))
-        raise PageownerError(f"{folder}: nothing from before that time; the oldest capture is of"
+        raise PageownerError(f"{folder}: no capture that old; the oldest is of"
                              f" {first}")
     return read(chosen[-1].path)
 

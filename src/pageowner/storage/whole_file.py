@@ -48,7 +48,7 @@ def whole_file(path: str | os.PathLike[str], folder: int | None = None) -> Itera
         with output(name, sync=True, folder=folder) as file:
             yield file
     except IsADirectoryError as error:
-        raise PageownerError(f"{name}: is a folder; name a file to write") from error
+        raise PageownerError(f"{name}: is a directory; name a file to write") from error
     except OSError as error:
         if error.errno is None or isinstance(error, BrokenPipeError):
             raise

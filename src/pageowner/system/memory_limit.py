@@ -36,7 +36,7 @@ def check(needed: int, what: str) -> None:
     there = available()
     if needed > there:
         raise PageownerError(f"{what} would take {size(needed)} of memory, and {size(there)} is"
-                             " available; read it on a machine with more, or end what else runs")
+                             " available; use a machine with more, or stop other programs")
 
 
 def _kilobytes(text: str) -> dict[str, int]:

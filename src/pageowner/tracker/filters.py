@@ -21,7 +21,7 @@ def process(tgid: int) -> int:
         raise UsageError(f"there is no process {tgid} to track") from None
     leader = next((line for line in text.splitlines() if line.startswith("Tgid:")), "")
     if leader.split()[1:] != [str(tgid)]:  # threads are there too, though not listed
-        raise UsageError(f"{tgid} is no process but a thread of {leader.split()[-1]}: use --pid"
+        raise UsageError(f"{tgid} is not a process but a thread of {leader.split()[-1]}: use --pid"
                          f" {leader.split()[-1]}")
     return tgid
 
