@@ -14,7 +14,7 @@ from pageowner.model.hook_states import in_words
 HEAD = """# Kernels
 
 Written by `scripts/vmtest --table docs/kernels.md` on {day}, from guests under software emulation
-(QEMU); what each row means is below the tables.
+(QEMU); the meaning of each row is below the tables.
 
 """
 
@@ -77,19 +77,19 @@ def _tracked(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
     return ("## Tracked, under loads\n\n" + _grid(
         ["kernel", "release", "day", "hooks seen", "accounts close", "events lost", "untracked",
          "stacks checked", "different", "price", "the kernel's own", "types of pageblocks"], rows)
-        + ("Hooks that saw nothing there, and why:\n\n" + "".join(lacking) + "\n" if lacking
+        + ("Hooks that saw no event there, and why:\n\n" + "".join(lacking) + "\n" if lacking
            else "")
-        + "Built kernels are Debian's source with page owner configured, here not switched on;"
-        " stock ones are Debian's packages; the running one is the machine's on which the guests"
-        " ran. The loads of the guests take memory in one piece, too: a huge page of 1 GiB, and"
-        " CMA on built kernels. The accounts close when the frames of all states are"
-        " those that /proc/kpageflags knows. Events are lost that no program of ours was free"
-        " for: where the second programs wait, they are attached at the first look that finds them"
-        " needed, and this job looks once, at its end; what was lost until then is untracked, or a"
-        " record that outlived its page. Every recognised stack was unwound too and compared (on"
-        " arm64 none is recognised: each is unwound anyway). Prices are instructions a page fault,"
-        " see below."
-        " Types of pageblocks are believed if they add up to /proc/pagetypeinfo.\n\n")
+        + "Built kernels are Debian's source with page owner configured but not switched on"
+        " here; stock kernels are Debian's packages; the running one is that of the machine on"
+        " which the guests ran. The loads also allocate contiguous memory: a huge page of 1"
+        " GiB, and CMA on built kernels. The accounts close if the frames of all states add up"
+        " to those that /proc/kpageflags knows. Events are lost if none of the programs was"
+        " free to handle them: second programs that wait are attached at the first look that"
+        " finds them needed, and this job looks once, at its end; what was lost until then is"
+        " untracked, or a record that outlived its page. Every recognised stack was also"
+        " unwound and compared (on arm64 none is recognised: each is unwound anyway). Prices"
+        " are instructions per page fault, see below. Pageblock types are used if they add up"
+        " to /proc/pagetypeinfo.\n\n")
 
 
 def _checked(memo: dict[str, int]) -> list[str]:
@@ -153,12 +153,12 @@ def _prices(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
     return ("## Price of a page fault, instructions a page\n\n" + _grid(
         ["kernel", "with nothing", "tracker", "tracker, `--plain`", "bytes a page frame",
          "the kernel's own", "the kernel's own : tracker", "tracker beside the kernel's own"], rows)
-        + "Faults of small pages and their unmapping, medians of the instructions that one takes"
-        " (QEMU's `-icount`): the same in every run, on any machine, but blind to caches. The"
-        " kernel's own cannot be switched at run time: its price is the difference of two boots of"
-        " the same guest; what the tracker adds beside it shows how far two boots compare. It"
-        " takes 72 bytes a page frame"
-        " (64 of page_ext, 8 of its flags) and its stacks.\n\n")
+        + "Faults of small pages and their unmapping: medians of the instructions for one"
+        " (QEMU's `-icount`), the same in every run on any machine, but without the effect of"
+        " caches. The kernel's own page owner cannot be switched at run time, so its price is"
+        " the difference between two boots of the same guest; what the tracker adds beside it"
+        " shows how comparable two boots are. It takes 72 bytes per page frame (64 of page_ext,"
+        " 8 of its flags) and its stacks.\n\n")
 
 
 def _rest(said: dict[str, Any]) -> str:
@@ -207,10 +207,12 @@ def _agreement(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
     if not text:
         return ""
     return ("## Against the kernel's own page owner, record by record\n\n"
-            "All loads of tests/vm/loads at once, both read while quiet. Equal is: order, gfp mask,"
-            " pid, tgid, comm, stack, and the time within a millisecond. Raced: changed between"
-            " our two readings around the kernel's. Ours is never earlier: the kernel's page owner"
-            " takes the time first, the tracepoint comes after it. The guest's clock counts"
-            " instructions: else an emulated CPU may rest for milliseconds in between when the host"
-            " is busy (by the host's clock 99.99 % on a quiet one, 99.96 % on a busy one).\n\n"
+            "All loads of tests/vm/loads ran at once, and both page owners were read while"
+            " quiet. Equal means the same order, gfp mask, pid, tgid, comm and stack, and times"
+            " within a millisecond. Raced means changed between our two readings, one before"
+            " and one after the kernel's. Our time is never earlier: the kernel's page owner"
+            " takes the time first, and the tracepoint follows. The guest's clock counts"
+            " instructions; otherwise an emulated CPU may pause for milliseconds in between"
+            " when the host is busy (by the host's clock 99.99 % equal on a quiet host, 99.96 %"
+            " on a busy one).\n\n"
             + text)
