@@ -238,6 +238,8 @@ def test_what_follows_a_record_that_is_left_out_stays(tmp_path: Path) -> None:
     torn = record(pid=8, free=0).replace(b"Page", b"P\0ge")
     assert run("-f", kept + left_out + torn + kept, tmp_path).count(b"times") == 2
     assert run("-f", kept + left_out + b"junk\n\n", tmp_path).endswith(b"junk\n\n")
+    one_block = kept.replace(b"\n", b"\r\n") + left_out
+    assert run("-f", kept + one_block, tmp_path).count(b"times") == 2
 
 
 def test_a_dump_without_pfn_lines_counts_the_same(tmp_path: Path) -> None:

@@ -265,9 +265,9 @@ class Tally:
                     own = (SLAB if b"slab" in pfn else 0) | (CMA if b"CMA" in pfn else 0)
                 if has_free or self._by_allocator:
                     released = has_free and int(free) > int(time)
-                    # a stack with an empty line in it is more blocks than this one
+                    # unless this is two records torn into one, or more blocks than one
                     if released and self._no_released and not (
-                            b"\n\n" in stack or stack.endswith(b"\n")):
+                            b"\n" in head or b"\n\n" in stack or stack.endswith(b"\n")):
                         bits = own
                         continue
                     extra = self._extra(own, released)
