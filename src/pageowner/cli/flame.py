@@ -33,9 +33,9 @@ _EXAMPLES = (
               help="Write an image if the name of FILE ends in .svg, else a page.")
 @click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
               help="Frames around the stack: comm gives a tower for each task.")
-@click.option("--icicle", is_flag=True, help="Hang from the top instead of standing.")
+@click.option("--icicle", is_flag=True, help="Draw as an icicle: root at the top.")
 @click.option("--reverse", is_flag=True,
-              help="Begin with the innermost function: who allocates, called by whom.")
+              help="Start with the innermost function, then its callers.")
 @at_times("first", "second")
 @filters
 def command(first: str | None, second: str | None, html: str | None, svg: str | None,

@@ -29,9 +29,9 @@ _EXAMPLES = (
               help="Name owners by any of report's keys: stack (the default), subsystem, comm,"
                    " memcg, ...; with --order by comm,pid.")
 @click.option("--order", type=click.IntRange(1, _LARGEST), metavar="N",
-              help="What is in the way of blocks of 2^N pages: 9 a huge page, 18 a gigantic one.")
+              help="Show what blocks free blocks of 2^N pages: 9 a huge page, 18 a gigantic one.")
 @click.option("--want", type=click.IntRange(min=1), metavar="N",
-              help="Whose going would give N such blocks more.")
+              help="Show which owners to stop to free N more blocks.")
 @click.option("--kpageflags", metavar="FILE", shell_complete=complete.files,
               help="A copy of /proc/kpageflags made with the dump, which tells what is free.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N",

@@ -33,7 +33,7 @@ VERBS = {
     "dump": "The text that the kernel's page_owner prints.",
     "save": "Keep the present state, or a dump, as one small Parquet file.",
     "export": "Owners for other programs: pprof, folded, speedscope, JSON, CSV, Parquet.",
-    "record": "Capture again and again, into a small folder.",
+    "record": "Capture periodically into a directory.",
     "doctor": "What this kernel allows, and so how exact tracking can be here.",
     "completion": "What lets Tab complete verbs, options and values in a shell.",
     "sort": "Drop-in for the kernel's page_owner_sort.",
@@ -42,7 +42,7 @@ VERBS = {
 
 
 EPILOG = ("SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), a saved snapshot, a"
-          " folder of 'record' (with --at TIME), or - for standard input; left out, it is this"
+          " directory of 'record' (with --at TIME), or - for standard input; default: this"
           " machine. 'pageowner VERB --help' tells more.")
 """What the help says below the verbs."""
 

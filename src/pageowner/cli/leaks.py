@@ -37,7 +37,7 @@ _EXAMPLES = (
               shell_complete=complete.keys,
               help="Owners by any of report's keys.")
 @click.option("--min", "least", default="1MiB", show_default=True, metavar="SIZE",
-              help="Leave out who grew by less in the time that was watched.")
+              help="Hide owners that grew by less than SIZE in the watched time.")
 @click.option("--top", type=click.IntRange(min=1), default=_TOP, show_default=True, metavar="N",
               help="Show N owners of each kind.")
 @click.option("--full", is_flag=True, help="Show whole stacks of leaks.")

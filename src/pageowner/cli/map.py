@@ -40,7 +40,7 @@ _EXAMPLES = (
 @click.option("--png", metavar="FILE", shell_complete=complete.files,
               help="Write an image: a pixel a page, or for more of them.")
 @click.option("--html", metavar="FILE", shell_complete=complete.files,
-              help="Write a page to look around in: zoom down to single pages, who owns them.")
+              help="Write an interactive page: zoom to single pages and their owners.")
 @click.option("--beside", metavar="SOURCE", shell_complete=complete.files,
               help="A second snapshot or dump, side by side with the first on the page of --html.")
 @click.option("--kpageflags", metavar="FILE", shell_complete=complete.files,

@@ -24,7 +24,7 @@ _EXAMPLES = (
 
 @verb("on", *_EXAMPLES)
 @click.option("--kernel-only", is_flag=True,
-              help="Leave out the memory of user space: anonymous memory, page cache, tmpfs.")
+              help="Skip user-space memory: anonymous memory, page cache, tmpfs.")
 @click.option("--min-order", type=click.IntRange(0, 18), default=0, metavar="N",
               help="Only blocks of at least 2**N pages.")
 @click.option("--pid", "tgid", type=click.IntRange(min=0), default=0, metavar="PID",
@@ -34,7 +34,7 @@ _EXAMPLES = (
 @click.option("--sample", type=click.IntRange(1, 1 << 20), default=1, metavar="N",
               help="Only one page in N, by pfn.")
 @click.option("--free", "free_side", is_flag=True,
-              help="Also keep who freed each page last: 16 bytes more a page.")
+              help="Also record who last freed each page: 16 more bytes per page.")
 @click.option("--depth", type=click.IntRange(1, 64), default=16, show_default=True,
               metavar="N", help="Frames of a stack.")
 @click.option("--plain", is_flag=True,

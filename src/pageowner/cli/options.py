@@ -73,12 +73,12 @@ def at_time(command: Callable[..., Any]) -> Callable[..., Any]:
             from pageowner.sources.source import Moment
 
             if words["source"] is None:
-                raise click.UsageError("--at goes with a folder that 'pageowner record' fills")
+                raise click.UsageError("--at needs a directory of 'pageowner record'")
             words["source"] = Moment(words["source"], moment(at))
         return command(**words)
 
-    return click.option("--at", metavar="TIME", help="Of a folder of captures the one at this time:"
-                        " 14:30, 2026-11-23T14:30, or 2h (ago); else the newest.")(wrapped)
+    return click.option("--at", metavar="TIME", help="In a directory of captures the one at this"
+                        " time: 14:30, 2026-11-23T14:30, or 2h (ago); else the newest.")(wrapped)
 
 
 def at_times(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -95,9 +95,9 @@ def at_times(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                              dict(zip(names, placed, strict=True)))
             return command(**words)
 
-        return click.option("--at", metavar="TIME", multiple=True, help="Of a folder of captures"
+        return click.option("--at", metavar="TIME", multiple=True, help="In a directory of captures"
                             " the one at this time: 14:30, 2026-11-23T14:30, or 2h (ago); else the"
-                            " newest. Of two folders the first --at is for the first.")(wrapped)
+                            " newest. The first --at is for the first directory.")(wrapped)
 
     return decorate
 
@@ -109,8 +109,8 @@ def _placed(sources: tuple[str | None, ...], at: tuple[str, ...]) -> tuple[str |
     times = [moment(one) for one in at]
     folders = [place for place, one in enumerate(sources) if one is not None and os.path.isdir(one)]
     if len(times) > len(folders):
-        raise click.UsageError("--at goes with a folder that 'pageowner record' fills" + (
-            f"; {count_of(len(times), 'time')} for {count_of(len(folders), 'folder')}"
+        raise click.UsageError("--at needs a directory of 'pageowner record'" + (
+            f"; {len(times)} are given for {len(folders)}"
             if folders else ""))
     placed = list(sources)
     for place, when in zip(folders, times, strict=False):
