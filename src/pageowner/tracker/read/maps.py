@@ -273,18 +273,6 @@ class Store(Pinned):
         for key, number in self._inner_ids(name):
             yield key, self.bpf.map_by_id(number)
 
-    def _mapped(self, number: int, dtype: np.dtype[Any], write: bool) -> NDArray[Any]:
-        try:
-            fd = self.bpf.map_by_id(number)
-        except BpfError as error:
-            if error.errno != errno.ENOENT:
-                raise
-            raise PageownerError(ENDED) from error
-        try:
-            return map_array(fd, dtype, 1 << self.span_shift, write)
-        finally:
-            os.close(fd)
-
     def _spans(self, name: str, dtype: np.dtype[Any], write: bool = False) -> list[Span]:
         added: set[int] = set()
         while True:
@@ -299,7 +287,8 @@ class Store(Pinned):
                     number = taken.get(key - self.span_count, -1)
                 if number >= 0 and number not in spans:
                     spans[number] = Span(number << self.span_shift,
-                                         partial(self._mapped, map_id, dtype, write))
+                                         partial(_mapped, self.bpf, 1 << self.span_shift,
+                                                 map_id, dtype, write))
             # Else a spare may have become another span meanwhile, or moved to a place of its own.
             if self.claims() == claims and self._refresh() == known:
                 return sorted(spans.values(), key=lambda span: span.first)
@@ -463,6 +452,21 @@ class Store(Pinned):
                 total += _memlock(fd)
                 os.close(fd)
         return total
+
+
+def _mapped(bpf: Libbpf, length: int, number: int, dtype: np.dtype[Any],
+            write: bool) -> NDArray[Any]:
+    # knows no store: one that its own spans led back to would stay mapped when it is let go
+    try:
+        fd = bpf.map_by_id(number)
+    except BpfError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        raise PageownerError(ENDED) from error
+    try:
+        return map_array(fd, dtype, length, write)
+    finally:
+        os.close(fd)
 
 
 def _taken(claims: list[int]) -> dict[int, int]:
