@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import gzip
+import io
 import lzma
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +20,7 @@ from one_record import CURRENT
 
 import pageowner
 from pageowner import PageownerError
-from pageowner.sources import page_owner, page_owner_parser
+from pageowner.sources import opening, page_owner, page_owner_parser
 from pageowner.sources.page_owner_parser import CUT, Parser, Raw
 
 if TYPE_CHECKING:
@@ -215,3 +217,23 @@ def test_no_more_processes_is_said_in_one_line_and_leaves_nothing(
     held = [os.readlink(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")
             if os.path.lexists(f"/proc/self/fd/{number}")]
     assert not [name for name in held if "memfd:pageowner" in name]
+
+
+def test_a_kernel_file_is_never_asked_for_less_than_a_record() -> None:
+    """A socket of packets loses what a read has no room for, where page owner fails."""
+    records = [b"%0*d\n\n" % (300 + 7 * number % 400, number) for number in range(5000)]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def send() -> None:
+        with theirs:
+            for record in records:
+                theirs.send(record)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    file = io.FileIO(ours.detach())
+    with io.BufferedReader(opening._ByRecord(file), 1 << 16) as stream:
+        read = b"".join(iter(lambda: stream.read(1 << 18), b""))
+    sender.join()
+    assert read == b"".join(records)
+    assert file.closed

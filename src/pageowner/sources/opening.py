@@ -88,7 +88,8 @@ def _looked_at(raw: io.FileIO, name: str, mode: os.stat_result) -> Opened:
     label = "standard input" if name == "-" else name
     regular = stat.S_ISREG(mode.st_mode)
     with reading(label):
-        buffered = io.BufferedReader(raw if regular else _begun(raw), 1 << 16)
+        whole = raw if regular and mode.st_size else _ByRecord(raw) if regular else _begun(raw)
+        buffered = io.BufferedReader(whole, 1 << 16)
         packed = buffered.peek(_HEAD)[:_HEAD]
     for magic, kind in _MAGIC.items():
         if packed.startswith(magic):
@@ -99,6 +100,38 @@ def _looked_at(raw: io.FileIO, name: str, mode: os.stat_result) -> Opened:
             return Opened(label, unpacked, None, head, buffered)
     size = mode.st_size if regular and mode.st_size and name != "-" else None
     return Opened(label, buffered, size, packed, raw)
+
+
+class _ByRecord(io.RawIOBase):
+    """A file of the kernel, which has no size: each read has room for a whole record.
+
+    Page owner fails with ENOMEM where a read asks for less than the next record takes
+    (print_page_owner, mm/page_owner.c), and a buffered reader asks for what its buffer still holds.
+    """
+
+    _SIZE = 1 << 16
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+        self._held = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._held:
+            self._held = memoryview(self._file.read(self._SIZE) or b"")
+        size = min(len(buffer), len(self._held))
+        buffer[:size] = self._held[:size]
+        self._held = self._held[size:]
+        return size
 
 
 class _Begun(io.RawIOBase):
