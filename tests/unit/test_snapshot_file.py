@@ -169,9 +169,9 @@ def test_fields_that_this_version_does_not_know_do_no_harm(few_saved: Path, tmp_
 
 
 def test_another_programs_parquet_is_named_as_such(few_saved: Path, tmp_path: Path) -> None:
-    assert "not a snapshot" in refused(with_metadata(few_saved, tmp_path / "other.parquet", None))
+    assert "not a pageowner snapshot" in refused(with_metadata(few_saved, tmp_path / "other.parquet", None))
     pq.write_table(pa.table({"a": [1]}), tmp_path / "foreign.parquet")
-    assert "not a snapshot" in refused(tmp_path / "foreign.parquet")
+    assert "not a pageowner snapshot" in refused(tmp_path / "foreign.parquet")
 
 
 @pytest.mark.parametrize("change", [
@@ -263,7 +263,7 @@ def test_a_packed_snapshot_is_read_too(few_saved: Path, tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(few_saved.read_bytes()))
     assert pageowner.read(path).table.equals(pageowner.read(few_saved).table)
     path.write_bytes(gzip.compress(few_saved.read_bytes())[:-5000])
-    assert "cut short" in refused(path)
+    assert "truncated" in refused(path)
 
 
 def test_columns_that_are_left_out_are_null_and_no_rows_are_no_error(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_a_dump_is_not_written_over_by_a_snapshot(
     for words in ([dump], [dump, dump], [dump, some_records]):
         done = cli("save", *words)
         assert done.status == 2
-        assert b"is there and no snapshot" in done.err
+        assert b"exists and is not a snapshot" in done.err
     assert dump.read_bytes() == some_records.read_bytes()
     new = tmp_path / "new.parquet"
     assert cli("save", new, dump).status == cli("save", new, dump).status == 0
