@@ -169,7 +169,8 @@ def test_fields_that_this_version_does_not_know_do_no_harm(few_saved: Path, tmp_
 
 
 def test_another_programs_parquet_is_named_as_such(few_saved: Path, tmp_path: Path) -> None:
-    assert "not a pageowner snapshot" in refused(with_metadata(few_saved, tmp_path / "other.parquet", None))
+    other = with_metadata(few_saved, tmp_path / "other.parquet", None)
+    assert "not a pageowner snapshot" in refused(other)
     pq.write_table(pa.table({"a": [1]}), tmp_path / "foreign.parquet")
     assert "not a pageowner snapshot" in refused(tmp_path / "foreign.parquet")
 
