@@ -149,6 +149,16 @@ JOBS = (
         timeout=1200,
     ),
     Job(
+        "handles",
+        "the kernel's own page owner says the same, read by handle and with stacks",
+        (PYTHON, str(HERE / "loads" / "hold.py"), PYTHON, str(HERE / "jobs" / "handles.py")),
+        kernels=("built-7.3",),
+        nodes=2,
+        hotplug=True,
+        memory=GIGANTIC_NODES,
+        timeout=1200,
+    ),
+    Job(
         "agree",
         "the tracker agrees with the kernel's own page owner",
         (PYTHON, str(HERE / "jobs" / "agree.py")),

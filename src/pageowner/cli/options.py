@@ -233,6 +233,9 @@ def _warnings(meta: Metadata) -> list[str]:
         where = f"; the first at byte {places[0][0]}: {places[0][1]}" if places else ""
         lines.append(f"{meta.source}: {count_of(damaged, 'damaged record')}"
                      f" skipped{where}")
+    if unknown := counters.get("unknown_handles"):
+        lines.append(f"{meta.source}: the frames of {count_of(unknown, 'stack')} could not be read;"
+                     " their pages have a handle alone")
     if counters.get("unterminated"):
         lines.append(f"{meta.source}: no empty line ends the last record; its stack may"
                      " be cut")

@@ -18,7 +18,7 @@ from pageowner.errors import PageownerError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Opened", "open_source", "pieces", "reading"]
+__all__ = ["Opened", "from_file", "open_source", "pieces", "reading"]
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -80,6 +80,16 @@ def open_source(source: str | os.PathLike[str]) -> Opened:
         return _looked_at(raw, name, mode)
     except Exception:
         raw.close()
+        raise
+
+
+def from_file(file: io.FileIO, name: str) -> Opened:
+    """An open file, for who opens it in a way of its own; it is closed with what is returned, or if
+    it cannot be read, which raises PageownerError."""
+    try:
+        return _looked_at(file, name, os.fstat(file.fileno()))
+    except Exception:
+        file.close()
         raise
 
 

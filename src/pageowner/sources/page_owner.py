@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.page_owner_count import Tally
 
-__all__ = ["begin_count", "begin_read", "count", "is_large", "parse", "read"]
+__all__ = ["begin_count", "begin_read", "count", "is_large", "parse", "parse_stream",
+           "read"]
 
 T = TypeVar("T")
 
@@ -60,7 +61,8 @@ def _parse_range(file: int, start: int, stop: int, end: int) -> Raw:
     return parser.close(final=stop == end)
 
 
-def _parse_stream(opened: Opened) -> Raw:
+def parse_stream(opened: Opened) -> Raw:
+    """The records of an open dump, from where it stands, by this process alone."""
     parser = Parser()
     for piece in _without_cr(pieces(opened.stream, opened.name, CHUNK)):
         parser.feed(piece)
@@ -102,7 +104,7 @@ def _begin(opened: Opened, digest: Callable[[Raw], T]) -> Callable[[], list[T]]:
     """
     size = opened.size
     if size is None or not is_large(opened):
-        return lambda: [digest(_parse_stream(opened))]
+        return lambda: [digest(parse_stream(opened))]
     file = opened.stream.fileno()
     with reading(opened.name):
         workers = Workers([

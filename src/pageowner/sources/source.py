@@ -58,6 +58,11 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
     if begun := readahead.taken_whole(source):
         with begun[0]:
             return page_owner.read(*begun)
+    if _path(source) == KERNEL_PAGE_OWNER:
+        from pageowner.sources import kernel_page_owner
+
+        if (by_handle := kernel_page_owner.read()) is not None:
+            return by_handle
     with open_source(_path(source)) as opened:
         if opened.head.startswith(_PARQUET):
             return _saved(opened)
@@ -75,6 +80,11 @@ def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
     if begun := readahead.taken(source):
         with begun[0]:
             return page_owner.count(*begun)
+    if _path(source) == KERNEL_PAGE_OWNER:
+        from pageowner.sources import kernel_page_owner
+
+        if (by_handle := kernel_page_owner.count()) is not None:
+            return by_handle
     with open_source(_path(source)) as opened:
         return _saved(opened) if opened.head.startswith(_PARQUET) else page_owner.count(opened)
 
