@@ -27,6 +27,8 @@ def test_each_record_gets_the_frames_of_its_handle() -> None:
     raw = raw_of(7, 8, 7)
     assert with_stacks(raw, {7: "f+0x1/0x2", 8: "g+0x1/0x2"}, lambda pfn, handle: None) == []
     assert [stack_of(raw, place) for place in range(3)] == ["f+0x1/0x2", "g+0x1/0x2", "f+0x1/0x2"]
+    # as if it had been read with stacks: `dump` writes what the kernel prints
+    assert {body.handle for body in raw.bodies} == {None}
 
 
 def test_what_the_list_lacks_is_asked_of_a_page_that_has_it() -> None:

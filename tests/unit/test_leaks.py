@@ -21,6 +21,7 @@ from pageowner.analysis.leaks import (
     available_pages,
     of_snapshots,
     rows_of,
+    settling_ns,
 )
 from pageowner.errors import UsageError
 from pageowner.kernel import zones
@@ -114,6 +115,22 @@ def test_programs_are_told_apart_in_their_own_memory() -> None:
     found = programs(live, {"leaky": 7, "busy": 8}, "comm")
     assert [(row["comm"], row["program"]) for row in found if row["kind"] == "leak"] == [
         ("leaky", None)]
+
+
+@pytest.mark.parametrize("since", [0, START])
+def test_a_leak_watched_as_soon_as_tracking_is_on_is_steady(since: int) -> None:
+    """Nothing is known of before, which is no pause of the leak."""
+    watch = Watch("stack", settling_ns(15 * S), since)
+    for look in range(16):
+        seconds = 0.1 + look
+        born = np.arange(0, seconds, 0.005)
+        watch.add(START + int(seconds * S), rows_of(Snapshot.from_columns({
+            "pfn": np.arange(len(born)), "order": np.zeros(len(born), np.uint8),
+            "stack": [BREATHES] * len(born), "comm": ["leaky"] * len(born),
+            "ts_ns": (START + born * S).astype(np.uint64)}, Metadata(kind="tracker")),
+            watch.names))
+    (row,) = watch.leaks().to_pylist()
+    assert (row["kind"], row["steady"] == 1) == (("leak", True) if since else ("grows", False))
 
 
 @pytest.mark.parametrize(("first", "called"), [(7, "pool-0"), (99, "pool-3")])

@@ -6,15 +6,18 @@ import gzip
 import lzma
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import zstandard
 
+from pageowner.page_owner_sort import reading
 from pageowner.page_owner_sort.command import main
 
 SAMPLE = Path(__file__).resolve().parent.parent / "data/6.1-sample/page_owner.txt.xz"
@@ -178,9 +181,9 @@ def test_a_reader_that_goes_away_is_no_error_to_speak_of(plain: Path) -> None:
 def test_a_run_that_is_ended_leaves_nothing(number: int, plain: Path) -> None:
     pipe = plain.parent / "pipe"
     os.mkfifo(pipe)
-    # a shell may have told us, and so our children, to ignore SIGINT
+    # a shell, or nohup, may have told us, and so our children, to ignore these
     process = subprocess.Popen(
-        ["env", "--default-signal=INT", *COMMAND, pipe, plain.parent / "out"],
+        ["env", "--default-signal=INT,HUP", *COMMAND, pipe, plain.parent / "out"],
         stderr=subprocess.PIPE)
     with process, pipe.open("wb", buffering=0) as file:
         file.write(plain.read_bytes()[:200_000])
@@ -312,3 +315,25 @@ def test_only_the_standard_library_is_imported(plain: Path) -> None:
     assert not tops & {"pyarrow", "numpy", "duckdb", "click", "rich", "zstandard", "pandas"}
     # and nothing that takes long to load
     assert not tops & {"typing", "argparse", "multiprocessing", "dataclasses", "tempfile"}
+
+
+def test_a_kernel_file_is_never_asked_for_less_than_a_record() -> None:
+    """A socket of packets loses what a read has no room for, where page owner fails."""
+    records = [b"%0*d\n\n" % (300 + 7 * number % 400, number) for number in range(2000)]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def send() -> None:
+        with theirs:
+            for record in records:
+                theirs.send(record)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with ours:
+        read = reading._by_record(ours.fileno())
+        pieces = []
+        while piece := reading._read_up_to(read, 10_000):
+            pieces.append(piece)
+    sender.join()
+    assert b"".join(pieces) == b"".join(records)
+    assert {len(piece) for piece in pieces[:-1]} == {10_000}

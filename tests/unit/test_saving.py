@@ -83,8 +83,9 @@ def test_a_save_that_is_ended_leaves_the_older_file_and_no_other(
     dump = tmp_path.parent / f"{tmp_path.name}.txt"
     dump.write_bytes(b"Page allocated via order 0, mask 0x0(), pid 0, tgid 0 (x), ts 5 ns\n"
                      b"PFN 0x100 type Unmovable Block 0 type Unmovable Flags 0x0()\n\n")
-    with subprocess.Popen([sys.executable, "-c", code, "save", path, dump],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    # a shell, or nohup, may have told us, and so our children, to ignore these
+    with subprocess.Popen(["env", "--default-signal=INT,HUP", sys.executable, "-c", code, "save",
+                           path, dump], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline() == b"writing\n"
         assert len(list(tmp_path.iterdir())) == 2

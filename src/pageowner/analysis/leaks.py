@@ -117,10 +117,12 @@ class _Series:
 class Watch:
     """What was seen of all owners so far, and the judgement on it."""
 
-    def __init__(self, by: str | Sequence[str], settle_ns: int) -> None:
-        """Owners by ``by``; pages at least ``settle_ns`` old are settled."""
+    def __init__(self, by: str | Sequence[str], settle_ns: int, since_ns: int = 0) -> None:
+        """Owners by ``by``; pages at least ``settle_ns`` old are settled; times of allocation are
+        known from ``since_ns`` on (ns since boot), when tracking began."""
         self.names = key_names(list(by) if not isinstance(by, str) else by)
         self.settle_ns = settle_ns
+        self.since_ns = since_ns
         self.times: list[int] = []
         self._series: dict[tuple[Any, ...], _Series] = {}
         self._forgotten = 0
@@ -274,13 +276,17 @@ class Watch:
 
     def _cohorts(self) -> dict[tuple[Any, ...], NDArray[np.int64]]:
         """The pages that live at last by time of allocation: equal parts of the time in which a
-        page could be allocated and settle."""
+        page could be allocated and settle, without what was before tracking began."""
         if self._last is None:
             return {}
         owners, group, rows = self._last
         start, stop = self.times[0] - self.settle_ns, self.times[-1] - self.settle_ns
         number = min(_COHORTS, len(self.times) - 1)
         width = max((stop - start) // number, 1)
+        if start < self.since_ns < stop:  # as long parts, but fewer
+            start = self.since_ns
+            number = max((stop - start) // width, 1)
+            width = (stop - start) // number
         ts = rows.ts.astype(np.int64)
         inside = (ts > start) & (ts <= stop)
         part = np.minimum((ts[inside] - start - 1) // width, number - 1)
@@ -423,6 +429,8 @@ def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],
     boot = None
     for snapshot in snapshots:
         now, meta = newest_ns(snapshot), snapshot.meta
+        if not watch.times:
+            watch.since_ns = meta.extra.get("since_ns") or 0
         if watch.times and meta.boot_id != boot:
             raise UsageError("the snapshots are from different machines or boots; compare them"
                              " with 'pageowner diff'")

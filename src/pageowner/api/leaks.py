@@ -122,7 +122,7 @@ def _live(chosen: Filter, names: list[str], length: int, step: int,
     with open_store() as store:
         cheap = not chosen and told_by_records(names)
         look = rows_of_looks(Sampler(store, names).look, names) if cheap else of_capture
-        watch = Watch(names, settling_ns(length))
+        watch = Watch(names, settling_ns(length), store.facts["since_ns"])
         watch_for(watch, look, length, step, progress)
         if len(watch.times) < LEAST_SAMPLES:
             raise PageownerError(f"stopped after {count_of(len(watch.times), 'look')}; a trend"

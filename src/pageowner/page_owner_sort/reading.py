@@ -48,9 +48,10 @@ def count(options: Options) -> Tally:
 
 def _count(options: Options, fd: int, name: str) -> Tally:
     status = os.fstat(fd)
-    start = _start(fd)
     # /sys/kernel/debug/page_owner is a regular file, of size 0
-    in_parts = stat.S_ISREG(status.st_mode) and status.st_size > 0 and os.lseek(fd, 0, 1) == 0
+    regular = stat.S_ISREG(status.st_mode)
+    start = _by_record(fd) if regular and not status.st_size else _start(fd)
+    in_parts = regular and status.st_size > 0 and os.lseek(fd, 0, 1) == 0
     head = os.pread(fd, 1 << 16, 0) if in_parts else _read_up_to(start, 1 << 16)
     if head.startswith(b"PAR1"):
         raise PageownerError(f"{name} is a saved snapshot, and this sorts dumps; make one of it:"
@@ -91,6 +92,20 @@ def _add_stream(tally: Tally, read: Read) -> None:
 def _start(fd: int) -> Read:
     def read(size: int) -> bytes:
         return os.read(fd, size)
+
+    return read
+
+
+def _by_record(fd: int) -> Read:
+    """Asks for no less than a record takes: the kernel's page owner then fails with ENOMEM
+    (print_page_owner, mm/page_owner.c)."""
+    held = b""
+
+    def read(size: int) -> bytes:
+        nonlocal held
+        held = held or os.read(fd, max(size, 1 << 16))
+        piece, held = held[:size], held[size:]
+        return piece
 
     return read
 

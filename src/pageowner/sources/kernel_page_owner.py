@@ -26,10 +26,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.page_owner_parser import Raw
 
-__all__ = ["PATH", "STACKS", "count", "read", "with_stacks"]
-
-PATH = "/sys/kernel/debug/page_owner"
-STACKS = "/sys/kernel/debug/page_owner_stacks/show_stacks_handles"
+__all__ = ["count", "read", "stacks_of", "with_stacks"]
 
 ASKED = 1 << 14
 """Handles that are looked up one by one; a busy guest of 7.3 had 236 of them."""
@@ -42,13 +39,19 @@ _RECORD = 4096
 where pages are larger."""
 
 
-def read() -> Snapshot | None:
-    """What the kernel's page owner knows, read by handle; None where the kernel prints no handles.
+def stacks_of(path: str) -> str:
+    """The kernel's list of stacks by handle, beside the file ``path`` of page owner."""
+    return f"{path}_stacks/show_stacks_handles"
+
+
+def read(path: str) -> Snapshot | None:
+    """What the kernel's page owner (its file ``path``) knows, read by handle; None where the kernel
+    prints no handles.
 
     ``meta.counters["unknown_handles"]`` is the number of stacks whose frames could not be had;
     their rows have a handle and no stack. Raises PageownerError as `page_owner.read` does.
     """
-    if (opened := _by_handle()) is None:
+    if (opened := _by_handle(path)) is None:
         return None
     with opened:
         unknown: list[int] = []
@@ -57,11 +60,11 @@ def read() -> Snapshot | None:
     return found
 
 
-def count() -> Counted | Snapshot | None:
+def count(path: str) -> Counted | Snapshot | None:
     """The same as sums by kind of record, as `page_owner.count`."""
     from pageowner.sources.page_owner_count import tally
 
-    if (opened := _by_handle()) is None:
+    if (opened := _by_handle(path)) is None:
         return None
     with opened:
         unknown: list[int] = []
@@ -72,8 +75,8 @@ def count() -> Counted | Snapshot | None:
 
 def with_stacks(raw: Raw, stacks: dict[int, str],
                 ask: Callable[[int, int], str | None]) -> list[int]:
-    """Give each record in ``raw`` that has a handle and no frames its stack, in place; the handles
-    for which there is none.
+    """Replace the handle of each record in ``raw`` that has no frames by its stack, in place, as if
+    the kernel had printed that. Returns the handles for which there is none.
 
     ``stacks``: frames by handle, one a line. ``ask`` is called with a page frame number and its
     handle for what is not among them, for at most `ASKED` handles.
@@ -86,7 +89,7 @@ def with_stacks(raw: Raw, stacks: dict[int, str],
     for number in bare:
         body = raw.bodies[number]
         if body.handle in found:
-            raw.bodies[number] = body._replace(stack=found[body.handle])
+            raw.bodies[number] = body._replace(stack=found[body.handle], handle=None)
     return sorted(missing - found.keys())
 
 
@@ -110,10 +113,10 @@ def _asked(raw: Raw, missing: set[int], ask: Callable[[int, int], str | None]) -
     return found
 
 
-def _open() -> io.FileIO | None:
+def _open(path: str) -> io.FileIO | None:
     """Open for both, so that the file can be told how to print."""
     try:
-        return io.FileIO(os.open(PATH, os.O_RDWR | os.O_CLOEXEC), "r")
+        return io.FileIO(os.open(path, os.O_RDWR | os.O_CLOEXEC), "r")
     except OSError:
         return None  # whoever opens it for reading alone says why not
 
@@ -126,23 +129,24 @@ def _set_mode(file: io.FileIO, mode: str) -> bool:
     return True
 
 
-def _by_handle() -> Opened | None:
-    if not os.access(STACKS, os.R_OK) or (file := _open()) is None:
+def _by_handle(path: str) -> Opened | None:
+    if not os.access(stacks_of(path), os.R_OK) or (file := _open(path)) is None:
         return None
     if not _set_mode(file, "handle"):
         file.close()
         return None
-    return from_file(file, PATH)
+    return from_file(file, path)
 
 
 def _joined(opened: Opened, unknown: list[int]) -> Raw:
     raw = page_owner.parse_stream(opened)
     # Read after the records: the list only grows (add_stack_record_to_list, mm/page_owner.c).
-    with reading(STACKS), open(STACKS, "rb") as file:
+    name = stacks_of(opened.name)
+    with reading(name), open(name, "rb") as file:
         listed = file.read()
     stacks = {record.handle: record.stack for record in parse(listed)
               if record.handle is not None and record.stack is not None}
-    file_of_one = _open()
+    file_of_one = _open(opened.name)
     try:
         if file_of_one is None or not _set_mode(file_of_one, "stack_handle"):
             unknown += with_stacks(raw, stacks, lambda pfn, handle: None)
@@ -158,8 +162,8 @@ def _joined(opened: Opened, unknown: list[int]) -> Raw:
 def _stack_of(file: io.FileIO, pfn: int, handle: int) -> str | None:
     """The frames of a page's record, if it still has this handle.
 
-    The place in the file is a page frame number; a read gives the first record from there on
-    (read_page_owner, lseek_page_owner). Frame 0 is as far as it goes: a place of 0 is the start.
+    The offset in the file is a page frame number: a read gives the first record at or above it
+    (read_page_owner, lseek_page_owner).
     """
     try:
         os.lseek(file.fileno(), pfn, os.SEEK_SET)

@@ -61,7 +61,7 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
     if _path(source) == KERNEL_PAGE_OWNER:
         from pageowner.sources import kernel_page_owner
 
-        if (by_handle := kernel_page_owner.read()) is not None:
+        if (by_handle := kernel_page_owner.read(KERNEL_PAGE_OWNER)) is not None:
             return by_handle
     with open_source(_path(source)) as opened:
         if opened.head.startswith(_PARQUET):
@@ -83,7 +83,7 @@ def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
     if _path(source) == KERNEL_PAGE_OWNER:
         from pageowner.sources import kernel_page_owner
 
-        if (by_handle := kernel_page_owner.count()) is not None:
+        if (by_handle := kernel_page_owner.count(KERNEL_PAGE_OWNER)) is not None:
             return by_handle
     with open_source(_path(source)) as opened:
         return _saved(opened) if opened.head.startswith(_PARQUET) else page_owner.count(opened)

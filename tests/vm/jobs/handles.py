@@ -13,14 +13,15 @@ from pathlib import Path
 
 import pageowner
 from pageowner.sources import kernel_page_owner, page_owner
+from pageowner.sources.source import KERNEL_PAGE_OWNER
 
-KEPT = ("pfn", "order", "ts_ns", "pid", "comm", "gfp_mask", "stack", "state", "memcg",
+KEPT = ("pfn", "order", "ts_ns", "pid", "comm", "gfp_mask", "stack", "handle", "state", "memcg",
         "migrate_reason")
 
 
 def text(mode: str) -> bytes:
     """All that the kernel prints in this mode."""
-    file = os.open(kernel_page_owner.PATH, os.O_RDWR)
+    file = os.open(KERNEL_PAGE_OWNER, os.O_RDWR)
     try:
         os.write(file, f"mode={mode}".encode())
         parts = []
@@ -45,7 +46,7 @@ def timed(work: object) -> tuple[object, float]:
 def main() -> int:
     with_stacks, took_stacks = timed(lambda: text("stack"))
     by_handle, took_handles = timed(lambda: text("handle"))
-    listed, took_list = timed(Path(kernel_page_owner.STACKS).read_bytes)
+    listed, took_list = timed(Path(kernel_page_owner.stacks_of(KERNEL_PAGE_OWNER)).read_bytes)
     bytes_of = len(with_stacks), len(by_handle) + len(listed)  # type: ignore[arg-type]
     print(f"text: {bytes_of[0]:,} bytes with stacks in {took_stacks:.1f} s, {bytes_of[1]:,} by"
           f" handle and the list in {took_handles + took_list:.1f} s:"
@@ -53,12 +54,12 @@ def main() -> int:
           f" {took_stacks / (took_handles + took_list):.2f} to 1")
 
     def plain() -> pageowner.Snapshot:
-        return page_owner.read(kernel_page_owner.PATH)
+        return page_owner.read(KERNEL_PAGE_OWNER)
 
     before, plain_s = timed(plain)
-    joined, joined_s = timed(kernel_page_owner.read)
+    joined, joined_s = timed(lambda: kernel_page_owner.read(KERNEL_PAGE_OWNER))
     after = plain()
-    summed = kernel_page_owner.count()
+    summed = kernel_page_owner.count(KERNEL_PAGE_OWNER)
     print(f"read: {plain_s:.1f} s with stacks, {joined_s:.1f} s by handle:"
           f" {plain_s / joined_s:.2f} to 1")
     if joined is None or summed is None:
