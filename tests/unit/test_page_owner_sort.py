@@ -233,6 +233,27 @@ def test_release_times_are_used_where_the_dump_has_them(tmp_path: Path) -> None:
     assert run("-f", record(), tmp_path).startswith(b"1 times")
 
 
+@pytest.mark.parametrize("part", [200, 1 << 30], ids=["parts", "whole"])
+@pytest.mark.parametrize("options", ["", "-m", "-f"])
+def test_records_without_a_release_time_show_none(
+    options: str, part: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # whichever of the two comes first in the dump, and whichever process met it
+    from pageowner.page_owner_sort import workers
+
+    monkeypatch.setattr(workers, "_PART", part)
+    monkeypatch.setattr(workers, "_processors", lambda: 3)
+    slab = b"PFN 0x2 type Movable Block 0 type Movable Flags 0x80(slab|zone=0)\n"
+    with_one, without = record(free=1, pfn=slab), record(ts=7)
+    line = b"Page allocated via order 0, mask 0x0(), pid 7, tgid 7 (sh), ts  ns%b\n f+0x1/0x2\n\n"
+    wanted = (b"3 times, 3 pages, allocated by OTHERS :\n" + line % b""
+              + b"1 times, 1 pages, allocated by SLAB :\n" + line % b", free_ts 1 ns")
+    assert run(options, with_one + 3 * without, tmp_path) == wanted
+    assert run(options, 2 * without + with_one + without, tmp_path) == wanted
+    assert run("--cull=n", with_one + without, tmp_path) == (
+        b"2 times, 2 pages, task_comm_name: sh\n")
+
+
 def test_what_follows_a_record_that_is_left_out_stays(tmp_path: Path) -> None:
     kept, left_out = record(free=0), record(free=9)
     torn = record(pid=8, free=0).replace(b"Page", b"P\0ge")

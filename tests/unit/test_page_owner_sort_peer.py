@@ -113,6 +113,14 @@ def test_random_records_with_random_options(seed: int, tmp_path: Path) -> None:
     compare(some_arguments(rng), b"".join(some), tmp_path)
 
 
+@pytest.mark.parametrize("arguments", [[], ["-m"], ["-a"], ["--cull=st"]])
+def test_records_with_and_without_a_release_time(arguments: list[str], tmp_path: Path) -> None:
+    without = records("6.12")[:200]
+    assert b"free_ts" not in b"".join(without)
+    with_one = [record.replace(b" ns\n", b" ns, free_ts 1 ns\n", 1) for record in without]
+    compare(arguments, b"".join(with_one + without), tmp_path)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_random_blocks_of_other_formats(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

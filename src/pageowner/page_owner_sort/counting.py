@@ -40,6 +40,7 @@ would be 17 bytes."""
 
 _REJECTED = 0
 _RELEASED = 256
+_WITH_FREE = 512
 _RECENT = 4
 """Kinds of record to compare with before one is looked up."""
 
@@ -270,7 +271,7 @@ class Tally:
                             b"\n" in head or b"\n\n" in stack or stack.endswith(b"\n")):
                         bits = own
                         continue
-                    extra = self._extra(own, released)
+                    extra = self._extra(own, released, has_free)
                 if stack == same_stack and head == same_head and extra == same_extra:
                     found = kind
                 else:
@@ -292,9 +293,12 @@ class Tally:
                 counts[kind] += 1
         self.bits = bits
 
-    def _extra(self, bits: int, released: bool) -> int:
-        """What tells kinds apart beside their lines: allocator, whether released, or nothing."""
+    def _extra(self, bits: int, released: bool, has_free: bool) -> int:
+        """What tells kinds apart beside their lines: allocator, whether released, whether free_ts
+        stands in the output; or nothing."""
         extra = bits if self._by_allocator else 0
+        if has_free and self._free_in_text:
+            extra |= _WITH_FREE
         return extra | _RELEASED if released and self._by_release else extra
 
     def _read(self, text: bytes) -> None:
@@ -308,7 +312,7 @@ class Tally:
             released = free > time
             if released and self._no_released:
                 continue
-            key = head, rest, self._extra(bits, released)
+            key = head, rest, self._extra(bits, released, free >= 0)
             kind = self._index.get(key)
             if kind is None:
                 kind = _REJECTED
@@ -349,7 +353,7 @@ class Tally:
         for kind, count in zip(kinds[1:], counts[1:], strict=True):
             head, rest, time, free, own = kind
             own = before if own == UNKNOWN else own
-            key = head, rest, self._extra(own, free > time)
+            key = head, rest, self._extra(own, free > time, free >= 0)
             number = self._index.get(key)
             if number is None:
                 number = self._index[key] = len(self.kinds)
