@@ -44,6 +44,8 @@ def timed(work: object) -> tuple[object, float]:
 
 
 def main() -> int:
+    # It moves pages to and fro between nodes: one that came back seems to have stood still.
+    Path("/proc/sys/kernel/numa_balancing").write_text("0")
     with_stacks, took_stacks = timed(lambda: text("stack"))
     by_handle, took_handles = timed(lambda: text("handle"))
     listed, took_list = timed(Path(kernel_page_owner.stacks_of(KERNEL_PAGE_OWNER)).read_bytes)
@@ -67,11 +69,7 @@ def main() -> int:
         return 1
     first, handles, last = rows(before), rows(joined), rows(after)  # type: ignore[arg-type]
     still = {pfn for pfn, row in first.items() if last.get(pfn) == row}
-    # A page that is freed and comes back by migration stands still for who looks twice: its time
-    # between the looks says so.
-    time_of = KEPT.index("ts_ns")
-    different = [pfn for pfn in still if pfn not in handles or (
-        handles[pfn][time_of] == first[pfn][time_of] and handles[pfn] != first[pfn])]
+    different = [pfn for pfn in still if handles.get(pfn) != first[pfn]]
     unknown = joined.meta.counters["unknown_handles"]  # type: ignore[attr-defined]
     early = sum(first[pfn][KEPT.index("state")] == "early" for pfn in still)
     print(f"records: {len(first):,} with stacks, {len(handles):,} by handle; {len(still):,} stood"
