@@ -13,13 +13,16 @@ import pytest
 from machine import known_frames, pages_by_state
 from test_memo import touch, varied_load
 
+import pageowner
 from pageowner.model.hook_states import ACTIVE, ATTACHED, WAITING
+from pageowner.model.schema import SAVED
 from pageowner.model.unexplained import gone_owners
 from pageowner.report.status_view import draw_status, to_json
 from pageowner.report.terminal import Paper
 from pageowner.tracker import control, waiting
 from pageowner.tracker.control import Options
 from pageowner.tracker.load.libbpf import Libbpf
+from pageowner.tracker.read import single
 from pageowner.tracker.read.capture import capture
 from pageowner.tracker.read.maps import Store, open_store
 
@@ -116,6 +119,21 @@ def test_an_attempt_that_was_killed_is_finished_by_the_next(
     assert {control.status().hooks[hook] for hook in HOOKS} <= {ATTACHED, ACTIVE}
     assert control.off()
     assert not control.status().left
+
+
+def test_who_of_one_frame_brings_the_one_that_was_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a capture it would answer from records whose pages were freed unseen."""
+    on(monkeypatch, 1 / 1024)
+    miss_frees(40)
+    with open_store() as store:
+        assert FREE in store.left_out()
+        pfn = store.facts["ranges"][0][0]
+    assert single.look([pfn], SAVED) is None
+    monkeypatch.undo()
+    pageowner.who(pfn)
+    assert FREE in links()
+    with open_store() as store:
+        assert FREE not in store.left_out()
 
 
 def test_with_always_both_are_there_from_the_start() -> None:

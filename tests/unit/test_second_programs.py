@@ -18,6 +18,8 @@ from pageowner.tracker import at_boot, waiting
 from pageowner.tracker.control import Options, Status
 from pageowner.tracker.load.calibrate import Calibration
 from pageowner.tracker.read import maps
+from pageowner.tracker.read.pinned import Pinned
+from pageowner.tracker.read.records import NESTED
 from pageowner.tracker.read.seen import SEEN_BY
 
 if TYPE_CHECKING:
@@ -30,17 +32,22 @@ ALLOC, FREE = waiting.FIRST_PINS
 KERNEL = Calibration(0, 0, 0, 0, iterators=(1, 2, 3, 4, 5, 6))
 
 
-def store(states: dict[str, str], missed: dict[str, int], reentered: int = 0) -> Any:
+class Counted(Pinned):
     """What `waiting.wanted` looks at: a program's descriptor is its name here."""
-    return SimpleNamespace(
-        facts={"hooks": states}, fd=lambda name: name,
-        bpf=SimpleNamespace(program_info=lambda name: SimpleNamespace(
-            recursion_misses=missed.get(name, 0))),
-        counters=lambda: {"reentered": reentered})
+
+    def __init__(self, states: dict[str, str], missed: dict[str, int], reentered: int = 0) -> None:
+        bpf: Any = SimpleNamespace(program_info=lambda name: SimpleNamespace(
+            recursion_misses=missed.get(name, 0)))
+        names: Any = {name: name for name in waiting.FIRST_PINS.values()}
+        super().__init__(bpf, "", names, {"hooks": states, "span_shift": 0, "depth": 0})
+        self.reentered = reentered
+
+    def counters(self) -> dict[str, int]:
+        return {"reentered": self.reentered}
 
 
 def test_each_hook_that_waits_is_a_second_program() -> None:
-    assert {ALLOC, FREE} == {name for name in SEEN_BY if name.endswith(maps.NESTED)}
+    assert {ALLOC, FREE} == {name for name in SEEN_BY if name.endswith(NESTED)}
     assert waiting.FIRST_PINS == {ALLOC: "on_alloc", FREE: "on_free"}
     assert waiting.WAITING_PINS == {ALLOC: "on_nested_alloc", FREE: "on_nested_free"}
 
@@ -62,14 +69,14 @@ def test_they_wait_unless_misses_are_sure_to_come(
 def test_one_missed_event_is_enough_for_the_program_of_its_kind(
         missed: dict[str, int], reentered: int, expected: list[str]) -> None:
     both = dict.fromkeys((ALLOC, FREE), WAITING)
-    assert waiting.wanted(store(both, missed, reentered)) == expected
+    assert waiting.wanted(Counted(both, missed, reentered)) == expected
     attached = dict.fromkeys((ALLOC, FREE), ATTACHED)
-    assert not waiting.wanted(store(attached, missed, reentered))
+    assert not waiting.wanted(Counted(attached, missed, reentered))
 
 
 def test_one_that_waits_alone_does_not_ask_for_what_is_not_pinned() -> None:
     """Trackers of before the second program on frees waited too have no pin of the first."""
-    alone = store({ALLOC: WAITING, FREE: ACTIVE}, {"on_alloc": 2})
+    alone = Counted({ALLOC: WAITING, FREE: ACTIVE}, {"on_alloc": 2})
     alone.fd = {"on_alloc": "on_alloc"}.__getitem__
     assert waiting.wanted(alone) == [ALLOC]
 

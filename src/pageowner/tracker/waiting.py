@@ -19,10 +19,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pageowner.model.hook_states import ATTACHED, WAITING
+from pageowner.model.hook_states import ATTACHED
 from pageowner.model.tracking import ALWAYS, AUTO
 from pageowner.tracker.load.libbpf import BpfError
-from pageowner.tracker.read.maps import NESTED
+from pageowner.tracker.read.pinned import FIRST_PINS
+from pageowner.tracker.read.records import NESTED
 
 if TYPE_CHECKING:
     from pageowner.tracker.load.calibrate import Calibration
@@ -30,11 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ALWAYS", "AUTO", "FIRST_PINS", "WAITING_PINS", "attach", "may_wait", "wanted"]
 
-"""When the second programs are attached: once one was needed, or from the start."""
-
-FIRST_PINS = {f"mm_page_{kind}{NESTED}": f"on_{kind}" for kind in ("alloc", "free")}
 WAITING_PINS = {hook: pin.replace("on_", "on_nested_") for hook, pin in FIRST_PINS.items()}
-"""By name of the second program's hook: the pins of the first program and of the second."""
+"""By name of the second program's hook: its pin."""
 
 
 def may_wait(found: Calibration, when: str) -> bool:
@@ -49,14 +47,12 @@ def may_wait(found: Calibration, when: str) -> bool:
 
 def wanted(store: Store) -> list[str]:
     """The hooks of those that wait and of whose kind an event was missed for that."""
-    states = store.facts.get("hooks", {})
-    waiting = [hook for hook in FIRST_PINS if states.get(hook) == WAITING]
+    waiting = store.waiting()
     # Before 6.1 the kernel does not keep a program from running inside itself: it counts then, and
     # does not say of which kind.
     if waiting and store.counters()["reentered"]:
         return waiting
-    return [hook for hook in waiting
-            if store.bpf.program_info(store.fd(FIRST_PINS[hook])).recursion_misses]
+    return store.left_out()
 
 
 def attach(store: Store, hooks: list[str]) -> dict[str, str]:

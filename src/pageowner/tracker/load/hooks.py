@@ -21,7 +21,8 @@ from pageowner.model.hook_states import ATTACHED, WAITING
 from pageowner.tracker.load.calibrate import leading_frames, tracing_ranges
 from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.load.provoke import take_bulk
-from pageowner.tracker.read.maps import NESTED, map_array, stack_type
+from pageowner.tracker.read.maps import map_array, stack_type
+from pageowner.tracker.read.records import NESTED
 from pageowner.tracker.waiting import WAITING_PINS
 
 if TYPE_CHECKING:

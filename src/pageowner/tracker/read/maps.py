@@ -41,6 +41,7 @@ from pageowner.tracker.read.records import (
     FILTERED,
     FREED_WRITTEN,
     MAX_DEPTH,
+    NESTED,
     NONE,
     OWNED,
     SPARES_PIN,
@@ -64,7 +65,6 @@ __all__ = [
     "FREED",
     "FREED_WRITTEN",
     "MAX_DEPTH",
-    "NESTED",
     "NONE",
     "OWNED",
     "PIN_DIRECTORY",
@@ -124,10 +124,6 @@ HOT = np.dtype([
 
 HOOKS = 10
 """How many hooks enum hook has (records.h)."""
-
-
-NESTED = "_nested"
-"""Behind a hook's name: its second program, for the events that the first was too busy for."""
 
 
 class Span:

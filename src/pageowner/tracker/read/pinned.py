@@ -10,18 +10,22 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pageowner.errors import PageownerError
+from pageowner.model.hook_states import WAITING
 from pageowner.tracker.load import pins
 from pageowner.tracker.load.compiled import identity
 from pageowner.tracker.load.libbpf import BpfError, Libbpf, LibbpfMissing, libbpf
-from pageowner.tracker.read.records import SPARES_PIN
+from pageowner.tracker.read.records import NESTED, SPARES_PIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CONFIG_BYTES", "ENDED", "Pinned", "open_pinned"]
+__all__ = ["CONFIG_BYTES", "ENDED", "FIRST_PINS", "Pinned", "open_pinned"]
 
 CONFIG_BYTES = 16384
 """Of the map with the facts."""
+
+FIRST_PINS = {f"mm_page_{kind}{NESTED}": f"on_{kind}" for kind in ("alloc", "free")}
+"""By name of a second program's hook: the pin of the first (tracker/waiting.py)."""
 
 _OTHER = ("tracking was turned on by another version of pageowner, whose records this one cannot"
           " read; use that one, or begin again with: sudo pageowner off, then on")
@@ -118,6 +122,17 @@ class Pinned:
             return []
         raw = self.bpf.lookup(self.fd(SPARES_PIN), bytes(4), 4 * self.spares) or b""
         return list(memoryview(raw).cast("I"))
+
+    def waiting(self) -> list[str]:
+        """The hooks of the second programs that are not attached (tracker/waiting.py)."""
+        states = self.facts.get("hooks", {})
+        return [hook for hook in FIRST_PINS if states.get(hook) == WAITING]
+
+    def left_out(self) -> list[str]:
+        """Those of them of whose kind the kernel has left out a run, the first program being busy.
+        """
+        return [hook for hook in self.waiting()
+                if self.bpf.program_info(self.fd(FIRST_PINS[hook])).recursion_misses]
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ __all__ = [
     "FREED_WRITTEN",
     "MAX_DEPTH",
     "MIGRATE_REASONS",
+    "NESTED",
     "NONE",
     "OWNED",
     "QUESTION",
@@ -71,6 +72,9 @@ it is free, ``SPARE_HELD`` while nobody may take it."""
 TASK_SLOT = (1 << 20) - 1
 """The bits of a task id that are its slot in ``tasks``."""
 
+NESTED = "_nested"
+"""Behind a hook's name: its second program, for the events that the first was too busy for."""
+
 TRACING_SYMBOLS = ("bpf_prog_", "bpf_trace_run", "__bpf_trace_", "__traceiter_", "trace_",
                    "bpf_trampoline_", "bpf_get_stack")
 """Symbols of tracing itself, to be cut from the top of a stack."""
@@ -79,8 +83,6 @@ MIGRATE_REASONS = (
     "compaction", "memory_failure", "memory_hotplug", "syscall_or_cpuset",
     "mempolicy_mbind", "numa_misplaced", "contig_range", "longterm_pin", "demotion", "damon")
 """mm/debug.c, migrate_reason_names, by enum migrate_reason (6.12); earlier kernels have fewer."""
-
-
 
 _CODES = {"u8": "Q", "u4": "I", "i4": "i", "u1": "B"}
 

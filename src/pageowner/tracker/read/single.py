@@ -65,11 +65,15 @@ class Answer:
 
 
 def look(pfns: Sequence[int], columns: Iterable[str]) -> list[Answer] | None:
-    """The answer for each page frame, its row with these columns; None where one is in doubt.
+    """The answer for each page frame, its row with these columns; None where one is in doubt,
+    or a second program that waits was needed.
 
     Raises PageownerError if tracking is off, or turned off meanwhile.
     """
     with open_pinned(_Frames) as frames:
+        # A capture attaches the second program that was needed (tracker/waiting.py).
+        if frames.left_out():
+            return None
         # Frames first: what symbols say does not change so soon.
         found = [frames.judge(pfn) for pfn in pfns]
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
