@@ -29,8 +29,8 @@ from common import BIN, ROOT, may_track
 from pageowner.analysis.leaks import Watch, settling_ns
 from pageowner.analysis.live_rows import rows_of_looks
 from pageowner.tracker import control
+from pageowner.tracker.read.live import LiveReader
 from pageowner.tracker.read.maps import open_store
-from pageowner.tracker.read.watch import Sampler
 
 _LOAD = ROOT / "tests/live"
 _NOISE = ("forks", "copies", "churn", "build")
@@ -61,7 +61,7 @@ def watch(seconds: float, every: float, saves: str | None) -> tuple[Watch, list[
     files: list[str] = []
     saving: subprocess.Popen[bytes] | None = None
     with open_store() as store:
-        look = rows_of_looks(Sampler(store).look, ["stack"])
+        look = rows_of_looks(LiveReader(store).blocks, ["stack"])
         watched = Watch("stack", settling_ns(int(seconds * 1e9)))
         began, steps, cpu = time.monotonic(), round(seconds / every), 0.0
         for step in range(steps + 1):

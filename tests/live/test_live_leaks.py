@@ -16,8 +16,8 @@ import pytest
 
 from pageowner.analysis.keys import blocks_pages
 from pageowner.tracker.read.capture import capture
+from pageowner.tracker.read.live import LiveReader
 from pageowner.tracker.read.maps import open_store
-from pageowner.tracker.read.watch import Sampler
 
 pytestmark = pytest.mark.usefixtures("bpf", "tracking")
 
@@ -70,10 +70,10 @@ def test_ctrl_c_gives_the_result_so_far() -> None:
 
 def test_a_look_counts_what_a_capture_counts() -> None:
     with open_store() as store:
-        sampler = Sampler(store)
-        before = sampler.look()
+        reader = LiveReader(store)
+        before = reader.blocks()
         snapshot = capture(store)
-        after = sampler.look()
+        after = reader.blocks()
     owned = int(blocks_pages(snapshot)[snapshot.table["state"].combine_chunks()
                                        .dictionary_decode().to_numpy(False) == "owned"].sum())
     # this process itself is left out of a look, and others work meanwhile

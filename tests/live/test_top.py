@@ -27,7 +27,7 @@ from pageowner.model.hook_states import is_whole
 from pageowner.model.live import Look
 from pageowner.tracker import control
 from pageowner.tracker.read.capture import capture
-from pageowner.tracker.read.live_counts import Tally
+from pageowner.tracker.read.live import LiveReader
 from pageowner.tracker.read.maps import open_store
 
 MIB = 1 << 20
@@ -35,9 +35,9 @@ SIZE = 64 * MIB
 
 
 @pytest.fixture
-def tally(tracking: None) -> Iterator[Tally]:
+def reader(tracking: None) -> Iterator[LiveReader]:
     with open_store() as store:
-        yield Tally(store)
+        yield LiveReader(store)
 
 
 def mapped(size: int = SIZE) -> mmap.mmap:
@@ -79,11 +79,11 @@ def pages_of(look: Look, text: str, by: str) -> dict[object, int]:
     return {row.label: row.pages for row in live.rows()[0]}
 
 
-def test_what_a_process_takes_and_gives_back_is_seen(tally: Tally) -> None:
+def test_what_a_process_takes_and_gives_back_is_seen(reader: LiveReader) -> None:
     live = Live("pid", question(f"pid={os.getpid()} subsystem='anonymous memory'"))
-    live.add(tally.look(live.needs()))
+    live.add(reader.counts(live.needs()))
     memory = mapped()
-    live.add(tally.look(live.needs()))
+    live.add(reader.counts(live.needs()))
     (row,) = live.rows()[0]
     pages = SIZE // mmap.PAGESIZE
     assert row.label == os.getpid()
@@ -91,16 +91,16 @@ def test_what_a_process_takes_and_gives_back_is_seen(tally: Tally) -> None:
     # The count, back from its rate: dividing and multiplying may lose the last bit.
     assert round(row.allocs * live.seconds) >= pages
     memory.close()
-    live.add(tally.look(live.needs()))
+    live.add(reader.counts(live.needs()))
     rows = live.rows("change")[0]
     assert not rows or abs(rows[0].change) < 512
 
 
-def test_it_counts_what_a_capture_counts(tally: Tally) -> None:
+def test_it_counts_what_a_capture_counts(reader: LiveReader) -> None:
     fields = {"order", "gfp", "migratetype", "zone", "node"}
     with holder() as child:
         chosen = f"pid={child} subsystem='anonymous memory'"
-        found = tally.look({"stack", "task", *fields})
+        found = reader.counts({"stack", "task", *fields})
         mine = capture().select(pid=child, subsystem="anonymous memory")
     for by in ("stack", "comm", "pid", *fields):
         seen = pages_of(found, chosen, by)
@@ -109,44 +109,44 @@ def test_it_counts_what_a_capture_counts(tally: Tally) -> None:
         assert sum(seen.values()) >= SIZE // mmap.PAGESIZE
 
 
-def test_ages_are_filters_of_a_look(tally: Tally) -> None:
+def test_ages_are_filters_of_a_look(reader: LiveReader) -> None:
     with holder() as child:
         time.sleep(1.1)
-        young = tally.look({"stack", "task"}, *Filter(newer="1s").ages_ns())
-        old = tally.look({"stack", "task"}, *Filter(older="1s").ages_ns())
+        young = reader.counts({"stack", "task"}, *Filter(newer="1s").ages_ns())
+        old = reader.counts({"stack", "task"}, *Filter(older="1s").ages_ns())
     chosen = f"pid={child} subsystem='anonymous memory'"
     assert pages_of(old, chosen, "pid")[child] >= SIZE // mmap.PAGESIZE
     assert pages_of(young, chosen, "pid") == {}
 
 
-def test_charges_are_those_of_kpagecgroup(tally: Tally) -> None:
+def test_charges_are_those_of_kpagecgroup(reader: LiveReader) -> None:
     if not os.path.exists(pageflags.KPAGECGROUP):
         pytest.skip("this kernel has no memory cgroups")
     fields = {"stack", "task", "memcg"}
-    tally.look(fields)
+    reader.counts(fields)
     with holder() as child:
-        tally.look(fields)
+        reader.counts(fields)
         time.sleep(2)
-        again = tally.look(fields)  # from what was kept
+        again = reader.counts(fields)  # from what was kept
         mine = capture().select(pid=child, subsystem="anonymous memory")
     seen = pages_of(again, f"pid={child} subsystem='anonymous memory'", "memcg")
     assert seen == {row["memcg"]: row["pages"] for row in owners(mine, "memcg").to_pylist()}
     assert sum(seen.values()) >= SIZE // mmap.PAGESIZE
 
 
-def test_the_header_accounts_for_all_memory(tally: Tally) -> None:
-    tally.look({"stack", "task"})
+def test_the_header_accounts_for_all_memory(reader: LiveReader) -> None:
+    reader.counts({"stack", "task"})
     time.sleep(0.3)
-    tally.look({"stack", "task"})
-    health = tally.health
-    managed = sum(zone.managed for zone in tally.zones.zones)
+    reader.counts({"stack", "task"})
+    health = reader.health
+    managed = sum(zone.managed for zone in reader.zones.zones)
     assert sum(health.pages.values()) == pytest.approx(managed, rel=0.01)
     status = control.status()
     assert health.hooks == sum(map(is_whole, status.hooks.values()))
     assert health.memory == status.memory_bytes
     assert health.allocs > 0
     for _ in range(20):
-        tally.look({"stack", "task"})
+        reader.counts({"stack", "task"})
     assert 0 < health.checked < managed  # none of them twice
     try:
         freed_unseen = Frees().unseen()

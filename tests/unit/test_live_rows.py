@@ -55,7 +55,7 @@ def test_a_look_gives_the_rows_of_a_capture(both: tuple[Snapshot, LiveBlocks],
                                             names: list[str]) -> None:
     snapshot, blocks = both
     assert told_by_records(names)
-    now, found, others = rows_of_looks(lambda: blocks, names)()
+    now, found, others = rows_of_looks(lambda _: blocks, names)()
     expected: Rows = rows_of(snapshot, names)
     assert (now, others) == (10**9, {"untracked": 3})
     assert [each(key) for key in found.keys] == [each(key) for key in expected.keys]
@@ -80,6 +80,6 @@ def test_untracked_pages_are_counted_by_what_their_flags_say() -> None:
 
 
 def test_memory_of_processes_is_told_by_process(both: tuple[Snapshot, LiveBlocks]) -> None:
-    _, found, _ = rows_of_looks(lambda: both[1], ["stack"])()
+    _, found, _ = rows_of_looks(lambda _: both[1], ["stack"])()
     assert set(each(found.program)) == {None, 7, 9}
     assert found.called == {7: "cc1", 9: "sh"}

@@ -28,12 +28,14 @@ def told_by_records(names: Sequence[str]) -> bool:
     return all(COLUMNS[BY_KEY[name].source].recorded for name in names)
 
 
-def rows_of_looks(look: Callable[[], LiveBlocks],
+def rows_of_looks(look: Callable[[Sequence[str]], LiveBlocks],
                   names: Sequence[str]) -> Callable[[], tuple[int, Rows, dict[str, int]]]:
-    """A function that looks and gives what `leaks.Watch.add` takes: the moment, the rows with the
-    keys ``names``, and the pages of others."""
+    """A function that has ``look`` look at the fields it takes, and gives what `leaks.Watch.add`
+    takes: the moment, the rows with the keys ``names``, and the pages of others."""
+    fields = [field_of(name) for name in names]
+
     def rows() -> tuple[int, Rows, dict[str, int]]:
-        found = look()
+        found = look(fields)
         return found.time_ns, rows_of_blocks(found, names), found.others
 
     return rows
@@ -46,19 +48,18 @@ def rows_of_blocks(found: LiveBlocks, names: Sequence[str]) -> Rows:
     uses = [None if text is None else subsystem(text) for text in texts]
     cache = np.array([use in RECLAIMABLE for use in uses], bool)[codes]
     private = np.array([use in PRIVATE for use in uses], bool)[codes]
-    kinds, named = found.fields["migratetype"]
+    kinds, types = found.fields["migratetype"]
+    reclaimable = np.array([kind == "Reclaimable" for kind in types], bool)[kinds]
     nothing = Key("note", np.zeros(len(found.pages), np.int64), pa.nulls(1, pa.string()))
     comm, pid, tid = of("comm"), of("pid"), of("tid")
     program, called = programs(names, private, comm, tid, pid)
     return Rows([of(name) for name in names], found.pages, found.ts,
-                cache | (kinds == named.index("Reclaimable")), nothing, program, called, comm, pid)
+                cache | reclaimable, nothing, program, called, comm, pid)
 
 
 def _key(found: LiveBlocks, name: str) -> Key:
     codes, values = found.fields[field_of(name)]
-    labels = labels_of(name, values)
-    return Key(name, codes, pa.array(labels)) if name == "migratetype" else _joined(
-        name, codes, labels)
+    return _joined(name, codes, labels_of(name, values))
 
 
 def _joined(name: str, codes: np.ndarray, labels: list[Any]) -> Key:

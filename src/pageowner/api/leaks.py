@@ -103,9 +103,9 @@ def _live(chosen: Filter, names: list[str], length: int, step: int,
           progress: Callable[[int, int], None]) -> tuple[Watch, Watched]:
     from pageowner.analysis.live_rows import rows_of_looks, told_by_records, untracked_by_kind
     from pageowner.kernel import zones
-    from pageowner.tracker.read.capture import capture
+    from pageowner.tracker.read.capture import capture, capture_others
+    from pageowner.tracker.read.live import LiveReader
     from pageowner.tracker.read.maps import open_store
-    from pageowner.tracker.read.watch import Sampler, capture_others
 
     if step <= 0 or length < step * (LEAST_SAMPLES - 1):
         raise UsageError(f"--every must be more than 0 and --for at least"
@@ -121,7 +121,7 @@ def _live(chosen: Filter, names: list[str], length: int, step: int,
 
     with open_store() as store:
         cheap = not chosen and told_by_records(names)
-        look = rows_of_looks(Sampler(store, names).look, names) if cheap else of_capture
+        look = rows_of_looks(LiveReader(store).blocks, names) if cheap else of_capture
         watch = Watch(names, settling_ns(length), store.facts["since_ns"])
         watch_for(watch, look, length, step, progress)
         if len(watch.times) < LEAST_SAMPLES:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pageowner.model.live import Health
-    from pageowner.tracker.read.live_counts import Tally
+    from pageowner.tracker.read.live import LiveReader
 
-__all__ = ["LiveOwners", "live_counts", "live_model", "watch"]
+__all__ = ["LiveOwners", "live_model", "live_reader", "watch"]
 
 _LEAST_NS = 200 * 10**6
 
@@ -68,28 +68,28 @@ def live_model(by: str, every: str, where: Filter) -> tuple[Live, int]:
 
 
 @contextmanager
-def live_counts() -> Iterator[Tally]:
-    """The counter of the tracker's live pages. Raises PageownerError if tracking is off."""
-    from pageowner.tracker.read.live_counts import Tally
+def live_reader() -> Iterator[LiveReader]:
+    """Reads the tracker's live blocks. Raises PageownerError if tracking is off."""
+    from pageowner.tracker.read.live import LiveReader
     from pageowner.tracker.read.maps import open_store
 
     with open_store() as store:
-        yield Tally(store)
+        yield LiveReader(store)
 
 
 def _looks(model: Live, step: int, count: int | None, sort: str) -> Iterator[LiveOwners]:
     import pyarrow as pa
 
     names = ("pages", "blocks", "change", "rate", "allocs", "frees")
-    with live_counts() as tally:
+    with live_reader() as reader:
         number, due = 0, time.monotonic_ns()
         while True:
-            look = tally.look(model.needs(), *model.asked.chosen.ages_ns())
+            look = reader.counts(model.needs(), *model.asked.chosen.ages_ns())
             model.add(look)
             rows, _ = model.rows(sort)
             columns = {model.by: [row.label for row in rows],
                        **{name: [getattr(row, name) for row in rows] for name in names}}
-            yield LiveOwners(look.time_ns, pa.table(columns), replace(tally.health))
+            yield LiveOwners(look.time_ns, pa.table(columns), replace(reader.health))
             number += 1
             if count is not None and number >= count:
                 return

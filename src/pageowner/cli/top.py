@@ -40,7 +40,7 @@ def command(chosen: Filter, every: str, by: str) -> None:
 
     Keys: q quit, ? help, / filter, g s t u m group, o order, enter unfold.
     """
-    from pageowner.api.watch import live_counts, live_model
+    from pageowner.api.watch import live_model, live_reader
 
     model, step = live_model(by, every, chosen)
     # The screen library writes to standard error.
@@ -48,10 +48,10 @@ def command(chosen: Filter, every: str, by: str) -> None:
             sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("top draws on a terminal; for a file or a pipe there is: pageowner report"
                          " (and pageowner leaks for what grows)")
-    with live_counts() as tally:
+    with live_reader() as reader:
         from pageowner.report.top_view import TopApp
 
-        app = TopApp(tally.look, lambda: tally.health, model, step / 1e9, socket.gethostname(),
+        app = TopApp(reader.counts, lambda: reader.health, model, step / 1e9, socket.gethostname(),
                      _words(chosen))
         app.run()
         if app.error is not None:

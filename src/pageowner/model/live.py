@@ -28,7 +28,7 @@ class LiveBlocks:
     """
 
     time_ns: int
-    fields: dict[str, tuple[NDArray[np.int64], list[Any]]]
+    fields: dict[str, tuple[NDArray[np.int32], list[Any]]]
     pages: NDArray[np.int64]
     ts: NDArray[np.uint64]
     others: dict[str, int]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MIGRATE_REASONS", "capture", "capture_near"]
+__all__ = ["MIGRATE_REASONS", "capture", "capture_near", "capture_others"]
 
 _PF_KTHREAD = 0x00200000
 
@@ -73,6 +73,13 @@ def capture(store: Store | None = None, proc: str = "/proc") -> Snapshot:
     if groups := unexplained.of_snapshot(snapshot):
         metadata.extra["unexplained"] = groups
     return snapshot
+
+
+def capture_others() -> Snapshot:
+    """The same without the pages of this process itself."""
+    snapshot = capture()
+    others = pa.array(snapshot.table["tgid"].fill_null(-1).to_numpy() != os.getpid())
+    return Snapshot(snapshot.table.filter(others), snapshot.meta)
 
 
 def capture_near(only: Sequence[tuple[int, int]]) -> Snapshot:
