@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from pageowner.analysis.subsystems import short_stack
-from pageowner.report.fitted_columns import key_columns, lay_out
-from pageowner.report.stack_lines import cut, one_line_each
+from pageowner.report.cells import cell_len, cut
+from pageowner.report.key_columns import key_columns
+from pageowner.report.stack_lines import one_line_each
+from pageowner.report.table import draw_table
 from pageowner.report.terminal import Paper
 from pageowner.sources import page_owner
 
@@ -66,8 +68,6 @@ def test_how_often_a_stack_comes_hides_no_difference(times):
 
 @pytest.mark.parametrize("width", range(12))
 def test_nothing_is_wider_than_the_paper(width):
-    from rich.cells import cell_len
-
     for line in lines(width, READ, WRITE, LATER, READ.replace("reader", "読者")):
         assert cell_len(line) <= width
 
@@ -82,7 +82,7 @@ def test_tables_tell_them_apart():
             self.lines.append(text)
 
     sheet, table = Sheet(), {"stack": [one.replace(" ", "\n") for one in (READ, WRITE)]}
-    lay_out(key_columns(table, ["stack"], "tracker"), ["stack"], sheet, table["stack"])
+    draw_table(sheet, key_columns(table, ["stack"], "tracker"))
     _, first, second = sheet.lines
     assert first != second
     assert max(map(len, sheet.lines)) <= 40
@@ -101,8 +101,6 @@ def stacks():
 
 @pytest.mark.parametrize("width", [30, 40, 60, 100])
 def test_of_a_real_dump_few_stacks_look_the_same(stacks, width):
-    from rich.cells import cell_len
-
     shown = one_line_each(stacks, "", width)
     assert max(map(cell_len, shown)) <= width
     plainly_cut = {cut(short_stack(stack, 6), width) for stack in stacks}

@@ -14,8 +14,8 @@ from machines import machine
 from pageowner.cli import main
 from pageowner.errors import UsageError
 from pageowner.report import page_view, status_view
-from pageowner.report.grid import entry, prose
 from pageowner.report.terminal import PIPE_WIDTH, Paper
+from pageowner.report.wrapping import entry, prose
 from pageowner.tracker import control
 from pageowner.tracker.control import Options, Status
 from pageowner.tracker.doctor import Finding

@@ -79,8 +79,8 @@ def _write(parts: Iterator[str]) -> None:
 
 def _list_columns() -> None:
     from pageowner.model.schema import DERIVED, SAVED
-    from pageowner.report.grid import entry
     from pageowner.report.terminal import paper
+    from pageowner.report.wrapping import entry
 
     sheet, both = paper(), {"COLUMN": "MEANING", **SAVED, **DERIVED}
     widest = max(map(len, both))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.diff import BECAME
-from pageowner.report.fitted_columns import Column, key_columns, lay_out
-from pageowner.report.grid import entry, prose
+from pageowner.report.key_columns import key_columns
+from pageowner.report.table import Column, draw_table
 from pageowner.report.text import count, count_of, printable, size
+from pageowner.report.wrapping import entry, prose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,16 +66,16 @@ def draw(changes: pa.Table, top: int | None, by: Sequence[str], before: Side, af
 def _draw_rows(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,
                paper: Paper) -> None:
     change = [gained - lost for gained, lost in zip(table["gained"], table["lost"], strict=True)]
-    columns: list[Column] = [
-        ("CHANGE", "right", [signed(pages, meta.page_size) for pages in change]),
-        ("BEFORE", "right", [size(n * meta.page_size) for n in table["pages_before"]]),
-        ("AFTER", "right", [size(n * meta.page_size) for n in table["pages_after"]])]
+    columns = [
+        Column("CHANGE", [signed(pages, meta.page_size) for pages in change]),
+        Column("BEFORE", [size(pages * meta.page_size) for pages in table["pages_before"]]),
+        Column("AFTER", [size(pages * meta.page_size) for pages in table["pages_after"]])]
     if paper.width >= _WIDE:
-        columns.insert(1, ("PAGES", "right", [f"{pages:+,}" for pages in change]))
-        columns.append(("BLOCKS", "right", [f"{new - old:+,}" for old, new in zip(
+        columns.insert(1, Column("PAGES", [f"{pages:+,}" for pages in change]))
+        columns.append(Column("BLOCKS", [f"{new - old:+,}" for old, new in zip(
             table["blocks_before"], table["blocks_after"], strict=True)]))
-    columns.append(("NOW", "left", table["became"]))
-    lay_out([*columns, *key_columns(table, by, meta.kind)], by, paper, table.get("stack"))
+    columns.append(Column("NOW", table["became"], text=True, flexible=False))
+    draw_table(paper, [*columns, *key_columns(table, by, meta.kind)])
 
 
 def _draw_full(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,

@@ -9,10 +9,11 @@ from pageowner.kernel.free_area import NO_INDEX
 from pageowner.model.hook_states import ACTIVE, is_whole
 from pageowner.model.live import TASK
 from pageowner.model.schema import NUMERIC
-from pageowner.report.grid import Column, grid, prose
 from pageowner.report.stack_lines import one_line_each
+from pageowner.report.table import Column, draw_table, natural_width
 from pageowner.report.terminal import PIPE_WIDTH
-from pageowner.report.text import age, count, count_of, printable, size, titled
+from pageowner.report.text import UNKNOWN, age, count, count_of, printable, size, titled
+from pageowner.report.wrapping import prose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["draw", "draw_huge", "to_json"]
 
-_UNKNOWN = "-"
 _HEADING = "heading"
 _WIDE = 120
 _KINDS = {"Unmovable": "unmovable", "Reclaimable": "reclaimable", "Movable": "movable",
@@ -47,7 +47,7 @@ def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: in
     columns = [Column("", [_KINDS.get(kind, kind) for kind in shares], True)]
     columns += [Column(title.upper(), [count(numbers[place]) for numbers in shares.values()])
                 for place, title in enumerate(found["bins"])]
-    grid(paper, columns, 2)
+    draw_table(paper, columns, 2)
     _free(found["free"], order, meta, paper)
     paper.line()
     prose(paper, f"As huge pages (order {order})", _HEADING)
@@ -68,7 +68,7 @@ def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: in
                    Column("PAGES", [count(one["foreign_pages"]) for one in polluters]),
                    Column("ONE PAGE", [count(one["single"]) for one in polluters]),
                    Column("OWNER SIZE", [_size(one["pages"], meta) for one in polluters])]
-        grid(paper, [*columns, *_who(polluters, by, meta, paper)], 2)
+        draw_table(paper, [*columns, *_who(polluters, by, meta, paper)], 2)
         _more(found["polluters_in_all"] - len(polluters), paper)
         _aside(paper, "PAGES: the owner's pages in them; ONE PAGE: blocks with one foreign page")
         _no_stack(polluters, by, meta, paper)
@@ -86,7 +86,7 @@ def draw_huge(found: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
     columns = [Column("ZONE", [printable(name) for name in rows], True)]
     columns += [Column(state.upper(), [count(numbers[state]) for numbers in rows.values()])
                 for state in STATES if state != "unknown" or states["unknown"]]
-    grid(paper, columns, 2)
+    draw_table(paper, columns, 2)
     reach = found["reachable"]
     if states["clearable"]:
         _say(paper, f"of the clearable, compaction can empty about {count(reach['now'])} with the"
@@ -113,7 +113,7 @@ def draw_huge(found: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
                    Column("ONE PAGE", [count(one["single"]) for one in blockers]),
                    Column("PAGES", [count(one["blocking_pages"]) for one in blockers]),
                    Column("OWNER SIZE", [_size(one["pages"], meta) for one in blockers])]
-        grid(paper, [*columns, *_who(blockers, by, meta, paper)], 2)
+        draw_table(paper, [*columns, *_who(blockers, by, meta, paper)], 2)
         _more(found["blockers_in_all"] - len(blockers), paper)
         _aside(paper, "SOLE OWNER: blocks that no other owner blocks; ONE PAGE: of these, those"
                       " with one blocking page; PAGES: the owner's pages that block")
@@ -139,7 +139,7 @@ def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str
     shown = owners[:_MOST_OWNERS]
     columns = [Column("PAGES", [count(one["pages"]) for one in shown]),
                Column("SIZE", [_size(one["pages"], meta) for one in shown])]
-    grid(paper, [*columns, *_who(shown, by, meta, paper)], 2)
+    draw_table(paper, [*columns, *_who(shown, by, meta, paper)], 2)
     _more(len(owners) - len(shown), paper)
     after = plan["states"]
     for when, one, had in (("then:", after, plan["reachable"]), ("now: ", states, reach)):
@@ -178,7 +178,7 @@ def _hopeless(reasons: Mapping[str, int], states: Mapping[str, int], by: Sequenc
     if not why:
         return
     _say(paper, "Blocks that stay blocked whichever owners stop (one can count more than once):")
-    grid(paper, [Column("BLOCKS", [count(reasons[name]) for name in why]),
+    draw_table(paper, [Column("BLOCKS", [count(reasons[name]) for name in why]),
                  Column("CONTAIN", [_WHY[name] for name in why], True)], 4)
     if reasons["nameless"] and meta.kind == "tracker" and "subsystem" not in by:
         _aside(paper, "To see what pages without a known owner are: --by subsystem")
@@ -231,7 +231,7 @@ def _mixed(found: Mapping[str, Any], paper: Paper) -> None:
     kinds += sorted({kind for zone in zones for kind in zone["mixed"]} - set(kinds))
     columns += [Column(kind.upper() if found["mixed_exact"] else f"MOSTLY {kind.upper()}",
                        [count(zone["mixed"].get(kind, 0)) for zone in zones]) for kind in kinds]
-    grid(paper, columns, 2)
+    draw_table(paper, columns, 2)
     if not found["mixed_exact"]:
         _aside(paper, "pageblock types are not known here: the kernel may count more")
     elif found["mixed_unjudged"]:
@@ -251,22 +251,17 @@ def _free(zones: Sequence[Mapping[str, Any]], wanted: int, meta: Metadata, paper
         orders = [str(order) for order in range(len(zone["blocks"]))]
         rows = [("blocks", [count(number) for number in zone["blocks"]]),
                 ("unusable", [f"{number / 10:.1f}" for number in zone["unusable"]]),
-                ("index", [_UNKNOWN if number == NO_INDEX else f"{number / 1000:.3f}"
+                ("index", [UNKNOWN if number == NO_INDEX else f"{number / 1000:.3f}"
                            for number in zone["fragmentation"]])]
         across = [Column("ORDER", [title for title, _ in rows], True)]
         across += [Column(order, [cells[at] for _, cells in rows])
                    for at, order in enumerate(orders)]
         down = [Column(title.upper(), cells) for title, cells in [("order", orders), *rows]]
-        grid(paper, across if _fits(across, paper.width - 2) else down, 2)
+        draw_table(paper, across if natural_width(across) <= paper.width - 2 else down, 2)
     if zones:
         _aside(paper, "unusable: % of free memory in blocks too small for the order; index: why a"
                       " request would fail, 0 for lack of memory, 1 for fragmentation; - if it"
                       " would not")
-
-
-def _fits(columns: Sequence[Column], width: int) -> bool:
-    wide = sum(max(len(column.title), *map(len, column.cells)) for column in columns)
-    return wide + 2 * (len(columns) - 1) <= width
 
 
 def _who(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
@@ -280,12 +275,12 @@ def _who(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
             from pageowner.analysis.subsystems import subsystem
 
             columns.append(Column("WHAT", [
-                _UNKNOWN if one is None else printable(subsystem(one)) for one in values], True))
+                UNKNOWN if one is None else printable(subsystem(one)) for one in values], True))
             values = one_line_each(values, "(no stack)", PIPE_WIDTH)
         columns.append(Column(name.upper(), [
             unknown if one is None else printable(str(one)) for one in values],
             name not in NUMERIC))
-        unknown = _UNKNOWN
+        unknown = UNKNOWN
     if paper.width >= _WIDE:
         extra = [("TASKS", "tasks"), ("CGROUPS", "cgroups")]
         for title, word in extra:
@@ -295,12 +290,12 @@ def _who(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
                 f" and {one[f'more_{word}']} more" if one[f"more_{word}"] else "")
                 for one in owners]
             if any(cells):
-                columns.append(Column(title, [cell or _UNKNOWN for cell in cells], True))
+                columns.append(Column(title, [cell or UNKNOWN for cell in cells], True))
     return columns
 
 
 def _missing(meta: Metadata) -> str:
-    return "(not tracked)" if meta.kind == "tracker" else _UNKNOWN
+    return "(not tracked)" if meta.kind == "tracker" else UNKNOWN
 
 
 def _more(number: int, paper: Paper) -> None:
@@ -333,7 +328,7 @@ def _events(events: Sequence[Mapping[str, Any]], by: Sequence[str], now_ns: int 
             columns.append(Column("LAST", [age(max(now_ns - one["last_ns"], 0)) for one in shown]))
         plain = [{**one, "tasks": [], "cgroups": [], "more_tasks": 0, "more_cgroups": 0}
                  for one in shown]
-        grid(paper, [*columns, *_who(plain, by, meta, paper)], 2)
+        draw_table(paper, [*columns, *_who(plain, by, meta, paper)], 2)
         _more(len(events) - len(shown), paper)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pageowner.report.grid import Column, grid, prose
 from pageowner.report.stack_lines import one_line_each
+from pageowner.report.table import Column, draw_table
 from pageowner.report.terminal import PIPE_WIDTH
-from pageowner.report.text import age, count_of, printable, size
+from pageowner.report.text import UNKNOWN, age, count_of, printable, size
+from pageowner.report.wrapping import prose
 
 if TYPE_CHECKING:
     from pageowner.analysis.leaks import Watched
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["draw", "to_json"]
 
-_UNKNOWN = "-"
 _WIDE, _WIDER = 100, 140
 _FRAMES = 8
 _SHARE = 5
@@ -33,7 +33,7 @@ def _names(rows: list[dict[str, Any]], name: str, tell_program: bool) -> list[st
     values = [row[name] for row in rows]
     said = one_line_each(values, "", PIPE_WIDTH) if name == "stack" else [
         printable(str(value)) for value in values]
-    return [(printable(f"({row['note']})") if row["note"] else _UNKNOWN) if value is None else
+    return [(printable(f"({row['note']})") if row["note"] else UNKNOWN) if value is None else
             one + (printable(_of_program(row)) if tell_program else "")
             for row, value, one in zip(rows, values, said, strict=True)]
 
@@ -42,7 +42,7 @@ def _what(row: dict[str, Any]) -> str:
     from pageowner.analysis.subsystems import subsystem
 
     if row["stack"] is None:
-        return _UNKNOWN
+        return UNKNOWN
     return printable(subsystem(row["stack"]) + _of_program(row))
 
 
@@ -61,13 +61,13 @@ def _table(rows: list[dict[str, Any]], watched: Watched, paper: Paper) -> None:
             f"{size(row['rate_low'] * unit)} to {size(row['rate_high'] * unit)}" for row in rows]))
     if paper.width >= _WIDE:
         columns += [
-            Column("SURVIVAL", [_UNKNOWN if row["survival"] is None else
+            Column("SURVIVAL", [UNKNOWN if row["survival"] is None else
                              f"{100 * row['survival']:.0f} %" for row in rows]),
             Column("SIZE", [size(row["pages"] * unit) for row in rows])]
     if watched.available is not None and rows[0]["kind"] == "leak":
         full_in = [_full_in(row, watched) for row in rows]
         columns.append(Column("FULL IN", [
-            _UNKNOWN if hours is None else _far(hours) for hours in full_in]))
+            UNKNOWN if hours is None else _far(hours) for hours in full_in]))
     # Whose memory it is stands with what it is, else with the last key.
     if "stack" in watched.by and "subsystem" not in watched.by:
         columns.append(Column("WHAT", [_what(row) for row in rows], True))
@@ -76,7 +76,7 @@ def _table(rows: list[dict[str, Any]], watched: Watched, paper: Paper) -> None:
         tell = watched.by[-1]
     columns += [Column(name.upper(), _names(rows, name, name == tell), True)
                 for name in watched.by]
-    grid(paper, columns)
+    draw_table(paper, columns)
 
 
 def _each(rows: list[dict[str, Any]], watched: Watched, paper: Paper, full: bool) -> None:

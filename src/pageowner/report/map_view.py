@@ -8,6 +8,7 @@ import numpy as np
 
 from pageowner.analysis.layout import Layout, fit
 from pageowner.analysis.picture import Category, Cells, Picture, aggregate
+from pageowner.report.cells import fitted
 from pageowner.report.palette import colours, hexadecimal, shaded, signs
 from pageowner.report.text import count_of, printable, size
 
@@ -69,7 +70,7 @@ def _legend(drawn: Picture, entries: Sequence[tuple[int, str, str]], width: int,
         parts: list[tuple[str, str]] = []
         for place, label, share in entries[at::lines]:
             sign = letters[place] if page.console is None else "██"
-            label = _cut(label, wide - len(sign) - len(share) - 2)
+            label = fitted(label, wide - len(sign) - len(share) - 2)
             parts += [(sign, palette[place]), (f" {label}{share} ", "")]
         page.line(parts)
 
@@ -172,16 +173,7 @@ def _title(drawn: Picture, meta: Metadata, frames: int, width: int) -> str:
     named = meta.source or meta.host or "this machine"
     end = (f": {size(drawn.frames * meta.page_size)} by {_TITLES.get(drawn.by, drawn.by)},"
            f" a cell is {frames_of(frames, meta)}")
-    return _cut(printable(named), max(width - len(end), 8)).rstrip() + end
-
-
-def _cut(text: str, wide: int) -> str:
-    """The text as wide as that in terminal cells: cut short, or with spaces behind."""
-    from rich.cells import cell_len, set_cell_size
-
-    if cell_len(text) > wide:
-        text = set_cell_size(text, wide - 1) + "…"
-    return set_cell_size(text, wide)
+    return fitted(printable(named), max(width - len(end), 8)).rstrip() + end
 
 
 def to_json(drawn: Picture, meta: Metadata) -> dict[str, Any]:
@@ -193,5 +185,3 @@ def to_json(drawn: Picture, meta: Metadata) -> dict[str, Any]:
             "zones": [{"name": one.name, "start_pfn": one.start, "end_pfn": one.end}
                       for one in drawn.stretches],
             "notes": list(drawn.notes)}
-
-

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.ranking import Shown, head, rows
 from pageowner.model.unexplained import gone_owners, in_words
-from pageowner.report.fitted_columns import UNKNOWN, Column, key_columns, lay_out
-from pageowner.report.grid import prose
 from pageowner.report.json_rows import dumped
-from pageowner.report.text import age, count, count_of, printable, size, titled
+from pageowner.report.key_columns import key_columns
+from pageowner.report.table import Column, draw_table
+from pageowner.report.text import UNKNOWN, age, count, count_of, printable, size, titled
+from pageowner.report.wrapping import prose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,21 +37,21 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
     table, width = shown.owners, paper.width
     pages, blocks = table["pages"], table["blocks"]
     all_pages, all_blocks = sum(pages) + shown.rest_pages, sum(blocks) + shown.rest_blocks
-    columns: list[Column] = [
-        ("SIZE", "right", [size(n * meta.page_size) for n in pages]),
-        ("PAGES", "right", [count(n) for n in pages]),
-        ("%", "right", [f"{100 * share:.1f}" for share in table["share"]])]
+    columns = [
+        Column("SIZE", [size(number * meta.page_size) for number in pages]),
+        Column("PAGES", [count(number) for number in pages]),
+        Column("%", [f"{100 * share:.1f}" for share in table["share"]])]
     if width >= _WIDE:
-        columns.append(("BLOCKS", "right", [count(n) for n in blocks]))
+        columns.append(Column("BLOCKS", [count(number) for number in blocks]))
     if width >= _WIDER and now_ns is not None:
         for title, name in (("OLDEST", "oldest_ns"), ("NEWEST", "newest_ns")):
-            columns.append((title, "right", [
+            columns.append(Column(title, [
                 UNKNOWN if ts is None else age(max(now_ns - ts, 0))
                 for ts in table[name]]))
     columns += key_columns(table, by, meta.kind)
     prose(paper, summary(meta, all_pages, all_blocks, shown.number + shown.rest_owners, by))
     paper.line()
-    lay_out(columns, by, paper, table.get("stack"))
+    draw_table(paper, columns)
     if shown.rest_owners:
         _rest(shown, all_pages, meta, paper)
     if meta.kind == "tracker" and None in table.get("stack", ()):

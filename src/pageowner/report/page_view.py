@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pageowner.report.grid import prose
 from pageowner.report.text import age, count_of, printable, size
+from pageowner.report.wrapping import prose
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

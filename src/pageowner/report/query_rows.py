@@ -10,8 +10,8 @@ import math
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pageowner.report.fitted_columns import UNKNOWN, Column, lay_out
-from pageowner.report.text import count, printable
+from pageowner.report.table import Column, draw_table
+from pageowner.report.text import UNKNOWN, count, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,15 +28,17 @@ def draw(columns: Sequence[str], rows: Iterator[tuple[Any, ...]], top: int | Non
     """The first ``top`` rows (all if None); one more line says that there are more."""
     shown = list(itertools.islice(rows, top))
     more = next(rows, None) is not None
-    cells: list[Column] = []
+    table: list[Column] = []
     for name, values in zip(columns, list(zip(*shown, strict=True)) or [()] * len(columns),
                             strict=True):
-        numbers = all(value is None or (isinstance(value, _NUMBER)
-                                        and not isinstance(value, bool)) for value in values)
-        cells.append((printable(name), "right" if numbers and values else "left",
-                      [UNKNOWN if value is None else printable(_text(value)) for value in values]))
-    # every column may give way where the paper is narrow
-    lay_out(cells, [name.lower() for name, side, _ in cells if side == "left"], paper)
+        numbers = bool(values) and all(
+            value is None or (isinstance(value, _NUMBER) and not isinstance(value, bool))
+            for value in values)
+        table.append(Column(
+            printable(name),
+            [UNKNOWN if value is None else printable(_text(value)) for value in values],
+            text=not numbers))
+    draw_table(paper, table)
     if more:
         paper.line(f"and more than these {count(len(shown))} rows; --all shows them", "dim")
 

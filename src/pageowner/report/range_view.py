@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pageowner.report.grid import Column, grid, prose
 from pageowner.report.page_view import to_json as page_to_json
-from pageowner.report.text import count, count_of, printable, size
+from pageowner.report.table import Column, draw_table
+from pageowner.report.text import UNKNOWN, count, count_of, printable, size
+from pageowner.report.wrapping import prose
 
 if TYPE_CHECKING:
     from pageowner.model.snapshot import Metadata
@@ -38,16 +39,17 @@ def draw(first: int, last: int, rows: list[dict[str, Any]], meta: Metadata, pape
     # Dumps before 5.18 know the thread alone.
     known = any(row["tgid"] is not None for row in shown)
     task, column = ("PID", "tgid") if known else ("TID", "pid")
-    grid(paper, [
+    draw_table(paper, [
         Column("PFN", [f"{row['pfn']:#x}" for row in shown]),
         Column("PAGES", [count(1 << row["order"]) for row in shown]),
         Column("STATE", [printable(row["state"] or "owned") for row in shown], True),
-        Column(task, ["-" if row[column] is None else str(row[column]) for row in shown]),
-        Column("COMM", ["-" if row["comm"] is None else printable(row["comm"]) for row in shown],
-               True),
+        Column(task, [UNKNOWN if row[column] is None else str(row[column]) for row in shown]),
+        Column("COMM", [UNKNOWN if row["comm"] is None else printable(row["comm"])
+                        for row in shown], True),
         Column("FOR", [_use(row, subsystem) for row in shown], True),
-        Column("FRAME", ["-" if row["stack"] is None else printable(distinctive_frame(row["stack"]))
-                         for row in shown], True)])
+        Column("FRAME", [
+            UNKNOWN if row["stack"] is None else printable(distinctive_frame(row["stack"]))
+            for row in shown], True)])
     if len(rows) > top:
         rest = sum(_inside(row, first, last) for row in rows[top:])
         prose(paper, f"and {count_of(len(rows) - top, 'block')} more: {count_of(rest, 'page')}"
@@ -65,8 +67,8 @@ def _use(row: dict[str, Any], subsystem: Any) -> str:
     if row["page_flags"] is not None:
         from pageowner.kernel import pageflags
 
-        return printable(pageflags.names(row["page_flags"]) or "-")
-    return "-"
+        return printable(pageflags.names(row["page_flags"]) or UNKNOWN)
+    return UNKNOWN
 
 
 def to_json(first: int, last: int, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from pageowner.report.cells import cell_len, cut, cut_front
 from pageowner.report.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["cut", "one_line_each"]
+__all__ = ["one_line_each"]
 
 _FEW = 64  # so that not every chain is compared with every other
 _CALLS, _GAP, _SHORT_GAP = " ← ", " ← … ← ", " … "
@@ -43,15 +44,6 @@ def one_line_each(stacks: Sequence[str | None], missing: str, width: int,
     return [cut(missing, width) if stack is None else lines[stack] for stack in stacks]
 
 
-def cut(text: str, width: int) -> str:
-    """``text``, with an ellipsis for what is beyond ``width`` terminal cells."""
-    from rich.cells import cell_len, set_cell_size
-
-    if cell_len(text) <= width:
-        return text
-    return set_cell_size(text, width - 1) + "…" if width > 0 else ""
-
-
 class _Shown:
     """A stack, and which of its frames are shown in its line."""
 
@@ -80,8 +72,6 @@ class _Shown:
 
     def with_telling(self, telling: dict[int, str], width: int) -> str:
         """The line with these frames in it too, and as many of the others as have room."""
-        from rich.cells import cell_len
-
         for most in range(len(self._texts), 0, -1):
             frames = dict(zip(self._places[:most], self._texts[:most], strict=True)) | telling
             order = sorted(frames)
@@ -95,15 +85,13 @@ class _Shown:
 
     def _narrow(self, telling: dict[int, str], width: int) -> str:
         """The beginning of the first frame and the end of one that tells, in their order."""
-        from rich.cells import cell_len
-
         place = next(iter(telling))
         first, tells = printable(self._texts[0]), printable(telling[place])
         if place == self._places[0]:
-            return _cut_front(tells, width)
+            return cut_front(tells, width)
         room = width - len(_SHORT_GAP)
         first = cut(first, max(room - cell_len(tells), min(_LEAST, room // 3)))
-        tells = _cut_front(tells, room - cell_len(first))
+        tells = cut_front(tells, room - cell_len(first))
         both = [tells, first] if place < self._places[0] else [first, tells]
         return cut(_SHORT_GAP.join(both), width)
 
@@ -141,13 +129,3 @@ class _Group:
             if counts[chain[second]] < len(alike):
                 return [first, second]
         return [first]
-
-
-def _cut_front(text: str, width: int) -> str:
-    from rich.cells import cell_len
-
-    if cell_len(text) <= width:
-        return text
-    while text and cell_len(text) > width - 1:
-        text = text[1:]
-    return "…" + text if width > 0 else ""

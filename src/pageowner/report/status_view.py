@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pageowner.model.hook_states import ACTIVE, in_words, is_whole
 from pageowner.model.unexplained import gone_owners
 from pageowner.model.unexplained import in_words as unexplained_in_words
-from pageowner.report.grid import entry, prose
 from pageowner.report.text import age, count, count_of, printable, size
+from pageowner.report.wrapping import entry, prose
 
 if TYPE_CHECKING:
     from pathlib import Path

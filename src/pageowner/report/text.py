@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
 
-__all__ = ["age", "count", "count_of", "printable", "size", "source_name",
-           "titled"]
+__all__ = ["UNKNOWN", "age", "count", "count_of", "printable", "size", "source_name", "titled"]
+
+UNKNOWN = "-"
+"""In a table, what is not known."""
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DAY = 86400

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from pageowner.report.cells import cell_len, cut, cut_front, fitted
 from pageowner.report.text import age, count, count_of, printable, size
 
 if TYPE_CHECKING:
@@ -56,15 +57,13 @@ pageowner top: who owns memory now
 
 def _fitting(parts: Line, width: int) -> Line:
     """The parts that fit a line whole, and of the first that does not what there is room for."""
-    from rich.cells import cell_len, set_cell_size
-
     shown: Line = []
     left = width
     for text, style in parts:
         wide = cell_len(text)
         if wide > left:
             if left > 1:
-                shown.append((set_cell_size(text, left - 1) + "…", style))
+                shown.append((cut(text, left), style))
             break
         shown.append((text, style))
         left -= wide
@@ -186,19 +185,6 @@ def titles(by: str, order: str, width: int) -> Line:
     return line
 
 
-def _cut(text: str, cells: int, keep_end: bool = False) -> str:
-    from rich.cells import cell_len, set_cell_size
-
-    wide = cell_len(text)
-    if wide <= cells:
-        return text + " " * (cells - wide)
-    if not keep_end:
-        return set_cell_size(text, max(cells - 1, 0)) + "…"
-    while cell_len(text) > max(cells - 1, 0):
-        text = text[1:]
-    return "…" + text + " " * (cells - 1 - cell_len(text))
-
-
 def name_of(label: Any, by: str) -> str:
     """An owner's name in one line."""
     if label is None:
@@ -223,10 +209,11 @@ def owner(row: Row, by: str, width: int, page_size: int) -> Line:
     if what:
         from pageowner.analysis.subsystems import subsystem
 
-        line.append((_cut("-" if row.label is None else printable(subsystem(row.label)), what)
+        line.append((fitted("-" if row.label is None else printable(subsystem(row.label)), what)
                      + "  ", ""))
     # of a path the end says most
-    line.append((_cut(name_of(row.label, by), name, by == "memcg"), "name"))
+    label = name_of(row.label, by)
+    line.append((fitted(cut_front(label, name) if by == "memcg" else label, name), "name"))
     return line
 
 

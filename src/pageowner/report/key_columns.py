@@ -1,0 +1,51 @@
+"""The columns of a table that name owners: one for each key, and what stacks are for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pageowner.model.schema import NARROW, NUMERIC
+from pageowner.report.stack_lines import one_line_each
+from pageowner.report.table import Column
+from pageowner.report.terminal import PIPE_WIDTH
+from pageowner.report.text import UNKNOWN, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["key_columns"]
+
+_USE_SHARE = 1 / 6
+
+
+def key_columns(table: Mapping[str, list[Any]], by: Sequence[str], kind: str) -> list[Column]:
+    """A column for each key; before stacks one that says what they are for.
+
+    ``kind`` is that of the source (`pageowner.model.metadata.Metadata.kind`).
+    """
+    columns: list[Column] = []
+    if "stack" in by and "subsystem" not in by:
+        from pageowner.analysis.subsystems import subsystem
+
+        columns.append(Column("WHAT", [
+            UNKNOWN if stack is None else printable(subsystem(stack))
+            for stack in table["stack"]], text=True, share=_USE_SHARE))
+    for name in by:
+        values = table[name]
+        if name == "stack":
+            columns.append(_stacks(values, "(no stack)" if kind == "tracker" else
+                                   "(no stack in the dump)"))
+        else:
+            columns.append(Column(
+                name.upper(),
+                [UNKNOWN if value is None else printable(str(value)) for value in values],
+                text=name not in NUMERIC, flexible=name not in NARROW))
+    return columns
+
+
+def _stacks(stacks: Sequence[str | None], missing: str) -> Column:
+    """Stacks in a line each, which look different as far as the column's width allows."""
+    def refit(width: int) -> list[str]:
+        return one_line_each(stacks, missing, width)
+
+    return Column("STACK", refit(PIPE_WIDTH), text=True, refit=refit)
