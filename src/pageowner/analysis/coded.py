@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis import subsystems as of_text
-from pageowner.kernel.frames import Frame, frames
+from pageowner.kernel.frames import UNWINDERS, Frame, frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,17 @@ def coded(stacks: pa.Array) -> Coded:
         lengths.append(number)
     length = np.concatenate(lengths)
     end = np.cumsum(length)
-    return Coded(end - length, end, np.concatenate(parts), list(known))
+    return _without_unwinders(Coded(end - length, end, np.concatenate(parts), list(known)))
+
+
+def _without_unwinders(stacks: Coded) -> Coded:
+    """Without the frames in front that took the stack, but for stacks of nothing else."""
+    taking = np.fromiter((frame.name in UNWINDERS for frame in stacks.frames), bool,
+                         len(stacks.frames))
+    if not taking.any():
+        return stacks
+    first = _walked(stacks.first, stacks.end, lambda _, at: taking[stacks.codes[at]])
+    return stacks._replace(first=np.where(first == stacks.end, stacks.first, first))
 
 
 def _place(known: dict[Frame, int], line: str) -> int:

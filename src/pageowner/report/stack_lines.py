@@ -49,12 +49,11 @@ class _Shown:
 
     def __init__(self, stack: str, most: int) -> None:
         from pageowner.analysis.subsystems import short_stack
-        from pageowner.kernel.frames import frames
+        from pageowner.kernel.frames import frame_lines
 
-        self.named = [str(frame) for frame in frames(stack)]
-        self.exact = [line.partition("/")[0] for line in stack.split("\n") if line.strip()]
-        if len(self.exact) != len(self.named):
-            self.exact = []
+        lines = frame_lines(stack)
+        self.named = [str(frame) for _, frame in lines]
+        self.exact = [line.partition("/")[0] for line, _ in lines]
         self._texts = short_stack(stack, most).split(_CALLS)
         self._places: list[int] = []
         for text in self._texts:

@@ -74,7 +74,15 @@ _PFN = re.compile(rb"PFN (0x[0-9a-fA-F]{1,16}|\d{1,20}) type (\S+) Block (\d{1,2
 _TAIL = re.compile(rb"type (\S+) Flags (.*)\Z")
 _PFN_NUMBERED = re.compile(rb"PFN (\d{1,20}) Block (\d{1,20}) type (\d{1,3})"
                            rb" (Fallback)?\s*Flags (.*)\Z")
-_ADDRESS = re.compile(rb"\[<(?:0x)?[0-9a-f]+>\] ")
+# A line of a stack whose blank in front is lost, told by an offset, an address or a line of source.
+_FRAME = re.compile(
+    rb"(?:\? )?(?:\[<[^>\]\n]*>\] +\S.*|0x[0-9a-f]{8,16}|"
+    rb"[^\s()\[\]+]+\+(?:0x[0-9a-f]+(?:/0x[0-9a-f]+)?|\d+)(?: .*)?|"
+    rb"[^\s()\[\]]+ \([^\s()]+:(?:\d+|\?).*\)(?: +\[?[\w-]+\]?)?) *\Z")
+# What begins another stack: "[free]" of crash's owner module, "page last free stack trace:" and
+# "page last free pid 9 tgid 9 stack trace:" of __dump_page_owner (mm/page_owner.c).
+_HEADING = re.compile(rb"(?:\[([a-z]+)\]|([^+/]*):) *\Z", re.IGNORECASE)
+_ADDRESS = re.compile(rb"\[<[^>\]\n]*>\] +")
 _MEMCG = re.compile(rb"Charged (?:\(via objcg\) )?to (?:offline )?memcg (.*)\Z")
 _MIGRATED = b"Page has been migrated, last migrate reason: "
 _HANDLE = re.compile(rb"handle: (\d{1,10})\Z")
@@ -159,24 +167,35 @@ def parse_pfn_line(line: bytes) -> PfnLine:
 
 
 def parse_body(body: bytes) -> Body:
-    """All lines behind the PFN line; never fails, since lines not known are kept as notes."""
+    """All lines behind the PFN line; never fails, since lines not known are kept as notes.
+
+    Of several stacks, as where a page was freed is another one, the first is that of the
+    allocation; the lines of the others are notes.
+    """
     frames: list[bytes] = []
     notes: list[bytes] = []
     memcg = reason = None
     handle = None
     unknown = 0
+    elsewhere = False
     for line in body.split(b"\n"):
-        if line[:1] in (b" ", b"\t"):
+        if (line[:1] in (b" ", b"\t") and line.strip()) or _FRAME.match(line):
             frame = line.strip()
+            if elsewhere:
+                notes.append(b" " + frame)
+                continue
             if frame.startswith(b"[<"):
                 frame = _ADDRESS.sub(b"", frame, count=1)
             frames.append(frame)
             continue
-        if not line:
+        if not line.strip():
             continue
         found = _HANDLE.match(line)
         if found and not int(found[1]) >> 32:
             handle = int(found[1])
+            continue
+        heading = _HEADING.match(line)
+        if heading and heading[1] == b"alloc" and not frames:
             continue
         notes.append(line)
         charged = _MEMCG.match(line)
@@ -184,6 +203,9 @@ def parse_body(body: bytes) -> Body:
             memcg = to_text(charged[1])
         elif line.startswith(_MIGRATED):
             reason = to_text(line[len(_MIGRATED):])
+        elif heading and (frames or b"free" in line.lower()):
+            elsewhere = True
+            unknown += b"free" not in line.lower()
         elif line != b"Slab cache page":
             unknown += 1
     return Body(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from pageowner.kernel.early_pages import EARLY, is_early
 from pageowner.model.metadata import Metadata
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ __all__ = ["EARLY", "columns", "metadata"]
 
 _ZONE = re.compile(r"\bzone=([0-9]+)")
 _NODE = re.compile(r"\bnode=([0-9]+)")
-# The frame that tells a page of before tracking (mm/page_owner.c, 6.12); older kernels have others.
-EARLY = "register_early_stack"
-_EARLY = (EARLY, "init_early_allocated_pages", "init_pages_in_zone")
 # include/linux/gfp_types.h: these two bits tell the migratetype; since 4.4 they stand side by side.
 _MOVABLE, _RECLAIMABLE, _RECLAIMABLE_BEFORE_4_4 = 0x08, 0x10, 0x80000
 _NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
@@ -79,8 +77,8 @@ def columns(kinds: Sequence[Kind]) -> dict[str, list[Any]]:
         "tgid": [one.tgid for one in headers],
         "comm": [one.comm for one in headers],
         "stack": [one.stack for one in bodies],
-        "state": ["early" if one.stack and one.stack.startswith(_EARLY) else "owned"
-                  for one in bodies],
+        "state": ["early" if body.stack and is_early(body.stack, header.gfp_mask) else "owned"
+                  for header, _, body in kinds],
         "block_migratetype": [_block_type(number, numbering) for _, number, _, _ in lines],
         "zone": [found[1] if said and (found := _ZONE.search(said)) else None for said in flags],
         "node": [int(found[1]) if said and (found := _NODE.search(said)) else None

@@ -1,0 +1,34 @@
+"""Which stacks are of pages that were in use before page owner was ready.
+
+It finds them when it starts, and gives each the stack of that search and a gfp mask of 0
+(init_pages_in_zone, mm/page_owner.c).
+"""
+
+from __future__ import annotations
+
+from pageowner.kernel.frames import frames
+
+__all__ = ["EARLY", "is_early"]
+
+EARLY = "register_early_stack"
+"""The innermost function of their stack since 4.14 or so (mm/page_owner.c of 6.12)."""
+
+_SEARCH = frozenset((EARLY, "init_early_allocated_pages", "init_pages_in_zone",
+                     "init_zones_in_node"))
+
+_STARTING = frozenset(("init_page_owner", "page_ext_init", "page_ext_init_flatmem",
+                       "invoke_init_callbacks", "kernel_init_freeable", "start_kernel"))
+"""What called the search, and stands for it where a compiler put both into one (3.19 to 4.13);
+with the mask of the search, for the kernel allocates pages in some of these."""
+
+_RECORDING = frozenset(("save_stack", "__save_stack", "set_page_owner", "__set_page_owner",
+                        "__set_page_owner_handle", "__set_page_owner_init"))
+"""Page owner's own functions, in front of what called them."""
+
+
+def is_early(stack: str, gfp_mask: int) -> bool:
+    """Whether a record with this stack and mask is of a page in use before page owner was ready."""
+    for frame in frames(stack):
+        if frame.name not in _RECORDING:
+            return frame.name in _SEARCH or (not gfp_mask and frame.name in _STARTING)
+    return False
