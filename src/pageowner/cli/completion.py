@@ -10,17 +10,19 @@ __all__ = ["SHELLS", "command", "script"]
 
 SHELLS = ("bash", "zsh", "fish")
 
-_EXAMPLES = (
-    ("pageowner completion bash >>~/.bashrc", "for bash; then open a new shell"),
-    ("pageowner completion zsh >>~/.zshrc", "for zsh, after its compinit"),
-    ("pageowner completion fish >~/.config/fish/completions/pageowner.fish", "for fish"),
-)
 
-
-@verb("completion", *_EXAMPLES)
+@verb("completion")
 @click.argument("shell", type=click.Choice(SHELLS), metavar="SHELL")
 def command(shell: str) -> None:
-    """Print what lets Tab complete verbs, options and their values: for bash, zsh or fish."""
+    """Print what lets Tab complete verbs, options and their values: for bash, zsh or fish.
+
+    Examples:
+        pageowner completion bash >>~/.bashrc
+            for bash; then open a new shell
+        pageowner completion zsh >>~/.zshrc
+            for zsh, after its compinit
+        pageowner completion fish >~/.config/fish/completions/pageowner.fish  for fish
+    """
     print(script(shell), end="")
 
 

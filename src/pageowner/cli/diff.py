@@ -24,16 +24,8 @@ GREW = 3
 
 _TOP = 20
 
-_EXAMPLES = (
-    ("pageowner diff before.parquet after.parquet", "by stack, largest change first"),
-    ("pageowner diff before.parquet", "since then, on this machine"),
-    ("pageowner diff old.txt new.txt --by subsystem", "dumps, also of different kernels"),
-    ("pageowner diff A B --by comm --fail-over 10MiB", "for a test suite"),
-    ("pageowner diff DIR DIR --at 9:00 --at 14:30", "of what 'pageowner record' keeps"),
-)
 
-
-@verb("diff", *_EXAMPLES)
+@verb("diff")
 @click.argument("before", metavar="A", shell_complete=complete.files)
 @click.argument("after", required=False, metavar="[B]", shell_complete=complete.files)
 @click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
@@ -60,6 +52,13 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
     A and B are snapshots or dumps. Stacks meet if they are of the same functions, whatever the
     build of the kernel. Exit status: 0, 1 if it failed, 2 for wrong usage, 3 if an owner gained
     more than --fail-over allows.
+
+    Examples:
+        pageowner diff before.parquet after.parquet     by stack, largest change first
+        pageowner diff before.parquet                   since then, on this machine
+        pageowner diff old.txt new.txt --by subsystem   dumps, also of different kernels
+        pageowner diff A B --by comm --fail-over 10MiB  for a test suite
+        pageowner diff DIR DIR --at 9:00 --at 14:30     of what 'pageowner record' keeps
     """
     if everyone and top is not None:
         raise click.UsageError("--all and --top contradict each other")

@@ -9,19 +9,18 @@ from pageowner.cli.verb import verb
 
 __all__ = ["command"]
 
-_EXAMPLES = (
-    ("sudo pageowner doctor", "before the first 'on', or when something is missing"),
-    ("sudo pageowner doctor --json", "the same for programs"),
-)
 
-
-@verb("doctor", *_EXAMPLES)
+@verb("doctor")
 @as_json
 def command(as_json: bool) -> None:
     """What this kernel allows, and so how exact tracking can be here.
 
     Every thing is really tried, and nothing is left behind. Exit status 1 if tracking is not
     possible.
+
+    Examples:
+        sudo pageowner doctor         before the first 'on', or when something is missing
+        sudo pageowner doctor --json  the same for programs
     """
     from pageowner.tracker import doctor
 

@@ -16,14 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_EXAMPLES = (
-    ("pageowner dump >page_owner.txt", "of this machine, for the kernel's tools"),
-    ("pageowner dump now.parquet", "of a snapshot, the text it was made of"),
-    ("pageowner dump --older 1h -o old.txt", "what has been there for an hour"),
-)
 
-
-@verb("dump", *_EXAMPLES)
+@verb("dump")
 @source
 @filters
 @click.option("-o", "--output", metavar="FILE", shell_complete=complete.files,
@@ -35,6 +29,11 @@ def command(source: str | None, chosen: Filter, output: str | None) -> None:
     in the words of 4.6. Pages from before tracking began have records as in the kernel's own,
     whose stack is register_early_stack (--state owned leaves them out). On a terminal, what it
     would act on in the names of tasks is shown as escapes.
+
+    Examples:
+        pageowner dump >page_owner.txt        of this machine, for the kernel's tools
+        pageowner dump now.parquet            of a snapshot, the text it was made of
+        pageowner dump --older 1h -o old.txt  what has been there for an hour
     """
     snapshot = load(source, chosen)
     if output is not None and output != "-":

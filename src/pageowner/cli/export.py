@@ -21,17 +21,8 @@ __all__ = ["command"]
 
 _BINARY = ("pprof", "parquet")
 
-_EXAMPLES = (
-    ("pageowner export --format pprof -o memory.pb.gz dump.txt",
-     "then: go tool pprof -http : memory.pb.gz"),
-    ("pageowner export --format folded dump.txt >stacks.folded",
-     "for flamegraph.pl --countname bytes"),
-    ("pageowner export --format speedscope -o memory.json", "open it in speedscope"),
-    ("pageowner export --format csv --by comm,subsystem dump.txt", ""),
-)
 
-
-@verb("export", *_EXAMPLES)
+@verb("export")
 @source
 @click.option("--format", "kind", type=click.Choice(FORMATS), required=True,
               help="pprof and speedscope for those viewers, folded stacks for flame graph tools,"
@@ -46,7 +37,16 @@ _EXAMPLES = (
 @filters
 def command(source: str | None, kind: str, output: str | None, by: str | None, unit: str | None,
             chosen: Filter) -> None:
-    """Owners for other programs."""
+    """Owners for other programs.
+
+    Examples:
+        pageowner export --format pprof -o memory.pb.gz dump.txt
+            then: go tool pprof -http : memory.pb.gz
+        pageowner export --format folded dump.txt >stacks.folded
+            for flamegraph.pl --countname bytes
+        pageowner export --format speedscope -o memory.json         open it in speedscope
+        pageowner export --format csv --by comm,subsystem dump.txt
+    """
     if unit is not None and kind != "folded":
         raise click.UsageError(f"--unit is for folded; {kind} has bytes, pages and blocks")
     if output == "-":

@@ -16,14 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_EXAMPLES = (
-    ("pageowner flame --html now.html", "this machine"),
-    ("pageowner flame dump.txt --svg dump.svg --by comm", "a dump, a tower for each task"),
-    ("pageowner flame before.parquet after.parquet --html change.html", "what changed"),
-)
 
-
-@verb("flame", *_EXAMPLES)
+@verb("flame")
 @click.argument("first", required=False, metavar="[A]", shell_complete=complete.files)
 @click.argument("second", required=False, metavar="[B]", shell_complete=complete.files)
 @click.option("--html", metavar="FILE", shell_complete=complete.files,
@@ -45,6 +39,12 @@ def command(first: str | None, second: str | None, html: str | None, svg: str | 
 
     A box is a function, as wide as the memory allocated through it; below it stands who called it.
     Of two sources, red has more pages than before, blue fewer.
+
+    Examples:
+        pageowner flame --html now.html                                  this machine
+        pageowner flame dump.txt --svg dump.svg --by comm
+            a dump, a tower for each task
+        pageowner flame before.parquet after.parquet --html change.html  what changed
     """
     if output is not None:
         if output.lower().endswith(".svg"):

@@ -15,15 +15,8 @@ __all__ = ["command"]
 _TOP = 10
 _LARGEST = 30
 
-_EXAMPLES = (
-    ("pageowner frag dump.txt", "mixed pageblocks, and who mixes them"),
-    ("pageowner frag --by subsystem", "by what memory is used for, of this machine"),
-    ("pageowner frag --order 9", "what stands in the way of huge pages"),
-    ("pageowner frag --order 9 --want 50", "whose going would give 50 more"),
-)
 
-
-@verb("frag", *_EXAMPLES)
+@verb("frag")
 @source
 @click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
               help="Name owners by any of report's keys: stack (the default), subsystem, comm,"
@@ -43,6 +36,12 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
     """What fragments memory, and what it would take to get a huge page.
 
     What a source does not know is said, not guessed.
+
+    Examples:
+        pageowner frag dump.txt             mixed pageblocks, and who mixes them
+        pageowner frag --by subsystem       by what memory is used for, of this machine
+        pageowner frag --order 9            what stands in the way of huge pages
+        pageowner frag --order 9 --want 50  whose going would give 50 more
     """
     if everyone and top is not None:
         raise click.UsageError("--all and --top contradict each other")

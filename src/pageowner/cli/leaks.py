@@ -18,16 +18,8 @@ __all__ = ["command"]
 
 _TOP = 10
 
-_EXAMPLES = (
-    ("pageowner leaks", "watch this machine for a minute"),
-    ("pageowner leaks --for 1h --every 1m", "find slower leaks"),
-    ("pageowner leaks --by comm,subsystem", "by task and use"),
-    ("pageowner leaks mon.parquet tue.parquet wed.parquet thu.parquet", ""),
-    ("pageowner leaks DIR", "all captures of 'pageowner record'"),
-)
 
-
-@verb("leaks", *_EXAMPLES)
+@verb("leaks")
 @click.argument("sources", nargs=-1, metavar="[SOURCE...]", shell_complete=complete.files)
 @click.option("--for", "window", default="60s", show_default=True, metavar="TIME",
               help="How long to watch this machine; Ctrl-C gives the result so far.")
@@ -48,6 +40,15 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str, b
     """Who leaks: whose pages grow steadily and stay, while others' come and go.
 
     At least four snapshots of one boot make a series; two are compared by 'pageowner diff'.
+
+    Examples:
+        pageowner leaks
+            watch this machine for a minute
+        pageowner leaks --for 1h --every 1m                              find slower leaks
+        pageowner leaks --by comm,subsystem                              by task and use
+        pageowner leaks mon.parquet tue.parquet wed.parquet thu.parquet
+        pageowner leaks DIR
+            all captures of 'pageowner record'
     """
     # before what is heavy is imported, and the sources are read
     from pageowner.analysis.filters import duration_ns, key_names, size_bytes

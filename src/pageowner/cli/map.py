@@ -19,16 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_EXAMPLES = (
-    ("pageowner map", "this machine, in the terminal"),
-    ("pageowner map dump.txt --by task", "who has memory where"),
-    ("pageowner map --png memory.png --order hilbert", "as an image"),
-    ("pageowner map --html memory.html", "to zoom into and search"),
-    ("pageowner map old.parquet --beside new.parquet --html both.html", ""),
-)
 
-
-@verb("map", *_EXAMPLES)
+@verb("map")
 @source
 @click.option("--by", default="subsystem", show_default=True, metavar="KEY",
               shell_complete=complete.colourings,
@@ -52,6 +44,14 @@ def command(source: str | None, by: str, order: str, png: str | None,
 
     Each cell stands for so many pages, and shows what most of them are; the less of it that is,
     the darker. Nodes and zones begin on lines of their own, with the address at the left.
+
+    Examples:
+        pageowner map
+            this machine, in the terminal
+        pageowner map dump.txt --by task                                 who has memory where
+        pageowner map --png memory.png --order hilbert                   as an image
+        pageowner map --html memory.html                                 to zoom into and search
+        pageowner map old.parquet --beside new.parquet --html both.html
     """
     if beside is not None and html is None:
         raise click.UsageError("--beside goes with --html")

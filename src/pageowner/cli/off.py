@@ -9,17 +9,17 @@ from pageowner.cli.verb import verb
 
 __all__ = ["command"]
 
-_EXAMPLES = (
-    ("sudo pageowner off", "stop tracking now"),
-    ("sudo pageowner off --at-boot", "and begin no more at boot"),
-)
 
-
-@verb("off", *_EXAMPLES)
+@verb("off")
 @click.option("--at-boot", is_flag=True,
               help="Remove what 'pageowner on --at-boot' installed, and leave tracking as it is.")
 def command(at_boot: bool) -> None:
-    """Stop tracking and leave nothing behind, also after a crash."""
+    """Stop tracking and leave nothing behind, also after a crash.
+
+    Examples:
+        sudo pageowner off            stop tracking now
+        sudo pageowner off --at-boot  and begin no more at boot
+    """
     if at_boot:
         from pageowner.tracker import at_boot as unit
 

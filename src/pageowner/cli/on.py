@@ -14,15 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_EXAMPLES = (
-    ("sudo pageowner on", "every page of this machine"),
-    ("sudo pageowner on --kernel-only --free", "the kernel's own memory, and who freed it"),
-    ("sudo pageowner on --pid 4711 --min-order 2", "larger blocks of one process"),
-    ("sudo pageowner on --at-boot --kernel-only", "from each boot with page_owner=on"),
-)
 
-
-@verb("on", *_EXAMPLES)
+@verb("on")
 @click.option("--kernel-only", is_flag=True,
               help="Skip user-space memory: anonymous memory, page cache, tmpfs.")
 @click.option("--min-order", type=click.IntRange(0, 18), default=0, metavar="N",
@@ -58,6 +51,12 @@ def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: i
 
     No reboot, no daemon: BPF programs on the kernel's own tracepoints, and maps that hold the
     owners, all pinned below /sys/fs/bpf/pageowner until 'pageowner off'.
+
+    Examples:
+        sudo pageowner on                           every page of this machine
+        sudo pageowner on --kernel-only --free      the kernel's own memory, and who freed it
+        sudo pageowner on --pid 4711 --min-order 2  larger blocks of one process
+        sudo pageowner on --at-boot --kernel-only   from each boot with page_owner=on
     """
     from pageowner.report import status_view
     from pageowner.report.terminal import paper

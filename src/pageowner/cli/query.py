@@ -19,14 +19,8 @@ __all__ = ["command"]
 
 _ROWS = 100
 
-_EXAMPLES = (
-    ('pageowner query "SELECT comm, sum(pages) FROM pages GROUP BY comm" dump.txt', ""),
-    ('pageowner query "SELECT source, sum(bytes) FROM pages GROUP BY ALL" A.parquet B.parquet', ""),
-    ("pageowner query --columns", "what can be asked for"),
-)
 
-
-@verb("query", *_EXAMPLES)
+@verb("query")
 @click.argument("sql", required=False, metavar="SQL")
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...", shell_complete=complete.files)
 @click.option("--columns", is_flag=True, help="List the columns and what they mean.")
@@ -42,6 +36,12 @@ def command(sql: str | None, sources: tuple[str, ...], columns: bool, top: int |
 
     The table 'pages' has a row for each allocation of all sources, and each source is a table of
     its file's name too (before, after). Nothing else can be read or written by the SQL.
+
+    Examples:
+        pageowner query "SELECT comm, sum(pages) FROM pages GROUP BY comm" dump.txt
+        pageowner query "SELECT source, sum(bytes) FROM pages GROUP BY ALL" A.parquet B.parquet
+        pageowner query --columns
+            what can be asked for
     """
     if columns:
         if sql is not None:

@@ -13,15 +13,8 @@ from pageowner.cli.verb import verb
 
 __all__ = ["command"]
 
-_EXAMPLES = (
-    ("pageowner record /var/lib/pageowner", "every 10 minutes, for 7 days"),
-    ("pageowner record --every 1m --keep 1d DIR", "more often, for a day"),
-    ("pageowner report DIR --at 14:30", "as it was then, in any verb"),
-    ("pageowner leaks DIR", "what grew all the time"),
-)
 
-
-@verb("record", *_EXAMPLES)
+@verb("record")
 @click.argument("folder", metavar="DIR", shell_complete=complete.folders,
                 type=click.Path(file_okay=False, path_type=Path))
 @click.option("--every", default="10m", show_default=True, metavar="TIME",
@@ -34,6 +27,12 @@ def command(folder: Path, every: str, keep: str, count: int | None) -> None:
 
     What changed little takes little room. A full disk, or an end by force, loses no capture but the
     one that is being written.
+
+    Examples:
+        pageowner record /var/lib/pageowner        every 10 minutes, for 7 days
+        pageowner record --every 1m --keep 1d DIR  more often, for a day
+        pageowner report DIR --at 14:30            as it was then, in any verb
+        pageowner leaks DIR                        what grew all the time
     """
     from pageowner.api.record import record
 

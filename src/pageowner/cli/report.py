@@ -18,15 +18,8 @@ __all__ = ["command"]
 
 _TOP = 20
 
-_EXAMPLES = (
-    ("pageowner report dump.txt", "by stack, most pages first"),
-    ("pageowner report dump.txt --by subsystem", "what the memory is used for"),
-    ("pageowner report --by comm,order --gfp ZERO", "tasks and block sizes, zeroed pages only"),
-    ("pageowner report --older 1h --full", "whole stacks of what is old"),
-)
 
-
-@verb("report", *_EXAMPLES)
+@verb("report")
 @source
 @click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
               shell_complete=complete.keys,
@@ -43,7 +36,14 @@ _EXAMPLES = (
 @as_json
 def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: bool,
             top: int | None, everyone: bool, full: bool, as_json: bool) -> None:
-    """Who owns the memory."""
+    """Who owns the memory.
+
+    Examples:
+        pageowner report dump.txt                    by stack, most pages first
+        pageowner report dump.txt --by subsystem     what the memory is used for
+        pageowner report --by comm,order --gfp ZERO  tasks and block sizes, zeroed pages only
+        pageowner report --older 1h --full           whole stacks of what is old
+    """
     if everyone and top is not None:
         raise click.UsageError("--all and --top contradict each other")
     from pageowner.analysis.filters import check_sort, key_names

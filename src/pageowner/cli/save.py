@@ -19,14 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_EXAMPLES = (
-    ("pageowner save now.parquet", "this machine as it is now"),
-    ("pageowner save small.parquet dump.txt.gz", "a dump, in a hundredth of the room"),
-    ("pageowner save ext4.parquet dump.txt --module ext4", "a part of it"),
-)
 
-
-@verb("save", *_EXAMPLES)
+@verb("save")
 @click.argument("file", shell_complete=complete.files)
 @click.argument("source", required=False, shell_complete=complete.files)
 @at_time
@@ -35,6 +29,11 @@ def command(file: str, source: str | None, chosen: Filter) -> None:
     """Save the present state, or SOURCE, as a snapshot: one small Parquet FILE.
 
     Every verb reads it, and so do DuckDB, pandas, Polars and Spark.
+
+    Examples:
+        pageowner save now.parquet                          this machine as it is now
+        pageowner save small.parquet dump.txt.gz            a dump, in a hundredth of the room
+        pageowner save ext4.parquet dump.txt --module ext4  a part of it
     """
     if file == "-":
         raise click.UsageError("a snapshot is written to a file; name one")

@@ -15,15 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_EXAMPLES = (
-    ("pageowner stacks dump.txt", "all stacks, most pages first"),
-    ("pageowner stacks dump.txt --top 3", "the largest three"),
-    ("pageowner stacks --threshold 1000", "of this machine, large owners only"),
-    ("pageowner stacks --comm 'nginx*' --json", "of some tasks, for programs"),
-)
 
-
-@verb("stacks", *_EXAMPLES)
+@verb("stacks")
 @source
 @filters
 @click.option("--threshold", type=click.IntRange(min=0), default=0, metavar="PAGES",
@@ -36,6 +29,12 @@ def command(source: str | None, chosen: Filter, threshold: int, top: int | None,
     """Print how many pages each stack holds, most first.
 
     The text is that of /sys/kernel/debug/page_owner_stacks/show_stacks.
+
+    Examples:
+        pageowner stacks dump.txt                all stacks, most pages first
+        pageowner stacks dump.txt --top 3        the largest three
+        pageowner stacks --threshold 1000        of this machine, large owners only
+        pageowner stacks --comm 'nginx*' --json  of some tasks, for programs
     """
     snapshot = load(source, chosen)
     from pageowner.sources import page_owner_stacks as text

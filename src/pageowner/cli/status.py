@@ -7,16 +7,16 @@ from pageowner.cli.verb import verb
 
 __all__ = ["command"]
 
-_EXAMPLES = (
-    ("sudo pageowner status", "since when, how complete, at what price"),
-    ("sudo pageowner status --json", "the same for programs"),
-)
 
-
-@verb("status", *_EXAMPLES)
+@verb("status")
 @as_json
 def command(as_json: bool) -> None:
-    """What is tracked, what it costs, what was missed."""
+    """What is tracked, what it costs, what was missed.
+
+    Examples:
+        sudo pageowner status         since when, how complete, at what price
+        sudo pageowner status --json  the same for programs
+    """
     from pageowner.api.tracking import status
     from pageowner.report import status_view
     from pageowner.report.terminal import paper

@@ -21,14 +21,8 @@ __all__ = ["command"]
 
 *_KEYS, _LAST = LOOKS
 
-_EXAMPLES = (
-    ("pageowner top", "by stack, most memory first"),
-    ("pageowner top --by comm --every 1", "by task, each second"),
-    ("pageowner top --subsystem 'slab*'", "slab pages alone"),
-)
 
-
-@verb("top", *_EXAMPLES)
+@verb("top")
 @click.option("--every", default="2s", show_default=True, metavar="SECONDS",
               help="How often to look.")
 @click.option("--by", default="stack", show_default=True, metavar="KEY",
@@ -39,6 +33,11 @@ def command(chosen: Filter, every: str, by: str) -> None:
     """Who owns memory now, and how it changes: the live view.
 
     Keys: q quit, ? help, / filter, g s t u m group, o order, enter unfold.
+
+    Examples:
+        pageowner top                      by stack, most memory first
+        pageowner top --by comm --every 1  by task, each second
+        pageowner top --subsystem 'slab*'  slab pages alone
     """
     from pageowner.api.watch import live_model, live_reader
 

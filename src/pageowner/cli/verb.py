@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,6 +43,17 @@ class Verb(click.Command):
                     formatter.dedent()
 
 
-def verb(name: str, *examples: Example, **settings: Any) -> Callable[[Callable[..., Any]], Verb]:
-    """Makes a function the verb ``name``, with examples."""
-    return click.command(name, cls=Verb, examples=examples, **settings)
+def verb(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Verb]:
+    """Makes a function the verb ``name``: its docstring is the help, and below ``Examples:`` has
+    commands with what they do, in the same line behind two blanks or in the next."""
+    def decorate(function: Callable[..., Any]) -> Verb:
+        text, _, examples = cleandoc(function.__doc__ or "").partition("\n\nExamples:\n")
+        return click.command(name, cls=Verb, help=text, examples=_examples(examples),
+                             **settings)(function)
+
+    return decorate
+
+
+def _examples(text: str) -> tuple[Example, ...]:
+    return tuple((command, says or below) for command, says, below in re.findall(
+        r"^ {4}(\S.*?)(?: {2,}(.+))?$(?:\n {8}(\S.*))?", text, re.MULTILINE))

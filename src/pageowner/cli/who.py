@@ -18,16 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_EXAMPLES = (
-    ("pageowner who 0x1a2b3", "of this machine"),
-    ("pageowner who 6699 6700 -s dump.txt", "of a dump"),
-    ("pageowner who 0x1000-0x1fff", "of all frames from 0x1000 to 0x1fff, both included"),
-    ("pageowner who '[8800, 8a00)'", "as the kernel writes 'PFNs busy' to its log"),
-    ("pageowner who --virt 1234:0x7f0012345000", "behind an address of process 1234"),
-)
 
-
-@verb("who", *_EXAMPLES)
+@verb("who")
 @click.argument("frames", nargs=-1, type=FramesType(), metavar="[PFN|FIRST-LAST]...")
 @click.option("--phys", multiple=True, type=AddressType(), metavar="ADDRESS",
               help="The page at this physical address.")
@@ -45,6 +37,13 @@ def command(frames: tuple[tuple[int, int], ...], phys: tuple[int, ...],
     """All that is known of page frames, or a line for each block of a range of them.
 
     With 'pageowner on --free' it says too who freed the page last; of a free page, too.
+
+    Examples:
+        pageowner who 0x1a2b3                     of this machine
+        pageowner who 6699 6700 -s dump.txt       of a dump
+        pageowner who 0x1000-0x1fff               of all frames from 0x1000 to 0x1fff, both included
+        pageowner who '[8800, 8a00)'              as the kernel writes 'PFNs busy' to its log
+        pageowner who --virt 1234:0x7f0012345000  behind an address of process 1234
     """
     if not frames and not phys and not virt:
         raise click.UsageError("name a page frame, --phys or --virt")
