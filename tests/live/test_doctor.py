@@ -47,7 +47,7 @@ def test_a_file_that_tracking_does_not_need_makes_no_gap(
     draw_findings(found, Paper())
     said = capsys.readouterr().out
     assert "Errno" not in said
-    assert "no memcg is shown" in said
+    assert "memory cgroups are not shown" in said
     assert said.rstrip().endswith("without gaps.")
 
 

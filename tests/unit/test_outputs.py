@@ -66,7 +66,7 @@ def test_a_link_of_another_user_is_not_followed(
         status, said = _run(writer, out, some_records, cli)
         assert status == 1
         assert said.count("\n") == 1
-        assert f"{out}: a link of" in said
+        assert f"{out}: refusing to follow a symbolic link of" in said
         assert f"uid {NOBODY}" in said
         assert victim.read_bytes() == b"PAR1 of root's"
         assert sorted(os.listdir(victim.parent)) == ["shared", "victim"]
@@ -97,7 +97,7 @@ def test_a_folder_that_another_user_links_to_is_not_written_to(
     os.lchown(shared / "folder", NOBODY, NOBODY)
     status, said = _run(writer, shared / "folder" / "out", some_records, cli)
     assert status == 1
-    assert f"{shared}/folder: a link of" in said
+    assert f"{shared}/folder: refusing to follow a symbolic link of" in said
     assert os.listdir(tmp_path / "roots") == []
 
 

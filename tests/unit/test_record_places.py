@@ -66,7 +66,7 @@ def test_so_is_one_below_a_folder_of_another_user(place: Path) -> None:
 def test_so_is_one_below_a_folder_that_others_may_write_to_unless_it_is_sticky(
         place: Path) -> None:
     place.parent.chmod(0o777)
-    assert f"{place.parent} may be written to by others" in refusal(place)
+    assert f"{place.parent} is writable by others" in refusal(place)
     place.parent.chmod(0o1777)
     with owned_folder(place):
         pass
@@ -83,7 +83,7 @@ def test_a_link_of_another_user_on_the_way_is_refused_and_one_of_roots_followed(
         assert (place / "below").is_dir()
     os.lchown(link, NOBODY, NOBODY)
     for folder in (link, link / "new"):
-        assert f"link is a link of nobody (uid {NOBODY})" in refusal(folder)
+        assert f"link is a symbolic link of nobody (uid {NOBODY})" in refusal(folder)
     assert os.listdir(place) == ["below"]
 
 
@@ -136,7 +136,7 @@ def test_only_captures_of_the_users_own_are_removed(place: Path, sample61: Snaps
             sample61.save(theirs)
             os.chown(theirs, NOBODY, NOBODY)
             others.add(theirs.name)
-        with pytest.raises(PageownerError, match="is no capture of this user's"):
+        with pytest.raises(PageownerError, match="of a capture but belongs to another"):
             recorder.forget(BEGAN + 200 * 86400)
     assert not old.exists()
     assert set(os.listdir(place)) == others | {series.file_name(BEGAN + 100 * 86400)}

@@ -80,7 +80,7 @@ def test_at_gives_the_newest_capture_before(recorded: tuple[Path, list[Snapshot]
     same(read(folder), made[-1])
     same(read(Moment(str(folder), BEGAN + 1799)), made[2])
     same(read(Moment(str(folder), BEGAN + 1800)), made[3])
-    with pytest.raises(PageownerError, match="oldest is of"):
+    with pytest.raises(PageownerError, match="oldest is from"):
         read(Moment(str(folder), BEGAN - 1))
 
 
@@ -245,7 +245,7 @@ def test_damage_is_said_in_a_line(recorded: tuple[Path, list[Snapshot]]) -> None
         with pytest.raises(PageownerError, match=second.name):
             series.read(third)
     second.unlink()
-    with pytest.raises(PageownerError, match="gone from its folder"):
+    with pytest.raises(PageownerError, match="missing from its directory"):
         series.read(third)
     same(series.read(first), series.read(first))
 

@@ -96,7 +96,7 @@ def draw_start(status: Status, paper: Paper) -> None:
         prose(paper, printable(text), style)
 
     if status.already_on:
-        line("tracking is on already, with these options")
+        line("tracking is already on, with these options")
     whole = sum(map(is_whole, status.hooks.values()))
     line(f"tracking {count_of(status.frames, 'page frame')} through {whole} of"
          f" {count_of(len(status.hooks), 'hook')}, {size(status.memory_bytes)} of kernel memory")

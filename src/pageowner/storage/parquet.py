@@ -175,7 +175,7 @@ def read(source: str | os.PathLike[str] | object, name: str | None = None) -> Sn
         raise PageownerError(f"{label}: {error}") from error
     except COLUMNS as error:
         raise PageownerError(
-            f"{label}: a column is not what a snapshot has: {first_line(error)}") from error
+            f"{label}: a column is not as in a snapshot: {first_line(error)}") from error
     except OSError as error:
         raise PageownerError(f"{label}: cannot read: {error.strerror}") from error
     except Damaged as error:
@@ -209,13 +209,13 @@ def check(snapshot: Snapshot) -> None:
     table = snapshot.table
     orders = table["order"]
     if orders.null_count or (_most(orders) or 0) > HIGHEST_ORDER:
-        raise ValueError("no order, or one that no kernel has")
+        raise ValueError("missing or impossible order")
     for name, bits in (("pfn", PFN_BITS), ("ts_ns", TIME_BITS), ("free_ts_ns", TIME_BITS)):
         if (_most(table[name]) or 0) >> bits:
-            raise ValueError(f"{name} is {_most(table[name]):,}, which no machine has")
+            raise ValueError(f"{name} is {_most(table[name]):,}, which is impossible")
     nodes = pc.min_max(table["node"]).as_py()
     if nodes["min"] is not None and not 0 <= nodes["min"] <= nodes["max"] < NODES:
-        raise ValueError(f"node {nodes['min']} to {nodes['max']}, which no machine has")
+        raise ValueError(f"node {nodes['min']} to {nodes['max']}, which is impossible")
     if snapshot.pages >> PFN_BITS:
         raise ValueError("more pages than a machine can have")
     for chunk in table["state"].chunks:

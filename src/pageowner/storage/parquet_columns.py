@@ -97,7 +97,7 @@ class Columns:
         known = [field for field in fields if field.name in names]
         for field in known:
             if names.count(field.name) > 1:
-                raise ValueError(f"{field.name} is there twice")
+                raise ValueError(f"{field.name} occurs twice")
             if not _is_like(schema.field(field.name).type, field.type):
                 raise TypeError(f"{field.name} is {str(schema.field(field.name).type)[:40]}")
         texts = [field.name for field in known if pa.types.is_dictionary(field.type)]

@@ -86,18 +86,18 @@ def _open(path: str, mode: int) -> int:
 
 def _check_folder(path: str, shown: str, folder: int) -> None:
     if why := why_not_own(folder):
-        raise _refused(path, f"{'the current folder' if shown == '.' else shown} {why}")
+        raise _refused(path, f"{'the current directory' if shown == '.' else shown} {why}")
 
 
 def _check_link(path: str, shown: str, link: os.stat_result, _: os.stat_result) -> None:
     if link.st_uid not in (0, os.geteuid()):
-        raise _refused(path, f"{shown} is a link of {owner(link.st_uid)}")
+        raise _refused(path, f"{shown} is a symbolic link of {owner(link.st_uid)}")
 
 
 def _refused(path: str | os.PathLike[str], why: str) -> PageownerError:
     return PageownerError(
-        f"{path}: refusing to record there: {why}, who could replace captures; name a directory"
-        " that only you can change, such as /var/lib/pageowner for root")
+        f"{path}: refusing to record there: {why}, who could replace captures; use a directory"
+        " that only you can write to, such as /var/lib/pageowner for root")
 
 
 def _is_own(name: str, folder: int) -> bool:
@@ -176,8 +176,8 @@ class Recorder:
                     is_one = self._remove(one.path.name)
                     (removed if is_one else others).append(self.folder / one.path.name)
         if others:
-            raise PageownerError(f"{others[-1]} is no capture of this user's, though it has the"
-                                 " name of one")
+            raise PageownerError(f"{others[-1]} has the name of a capture but belongs to another"
+                                 " user; it was left alone")
         return removed
 
     def _remove(self, name: str) -> bool:

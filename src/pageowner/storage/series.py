@@ -178,7 +178,7 @@ def at(folder: Path, when: float | None = None) -> Snapshot:
     chosen = [one for one in there if when is None or one.taken <= when]
     if not chosen:
         first = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(there[0].taken))
-        raise PageownerError(f"{folder}: no capture that old; the oldest is of"
+        raise PageownerError(f"{folder}: no capture that old; the oldest is from"
                              f" {first}")
     return read(chosen[-1].path)
 
@@ -193,10 +193,11 @@ def read(path: Path) -> Snapshot:
     while (changes := _changes(current)) is not None:
         chain.append(changes)
         if not _NAME.fullmatch(changes.before) or changes.before >= current.name:
-            raise PageownerError(f"{current}: the name of the capture before it is damaged")
+            raise PageownerError(f"{current}: the name of the previous capture is damaged")
         current = path.parent / changes.before
         if not current.exists():
-            raise PageownerError(f"{path}: builds on {current.name}, which is gone from its folder")
+            raise PageownerError(f"{path}: builds on {current.name}, which is missing from its"
+                                 " directory")
     whole = parquet.read(current)
     return _apply(whole, chain[::-1]) if chain else whole
 

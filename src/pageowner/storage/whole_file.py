@@ -125,8 +125,8 @@ def _check_link(shown: str, link: os.stat_result, folder: os.stat_result) -> Non
     """As may_follow_link() in fs/namei.c, but for every folder that all may write to."""
     if is_shared(folder) and link.st_uid not in (os.geteuid(), folder.st_uid):
         raise PageownerError(
-            f"{shown}: a link of {owner(link.st_uid)} in a folder that others may write to is not"
-            " followed; write to a folder of your own")
+            f"{shown}: refusing to follow a symbolic link of {owner(link.st_uid)} in a directory"
+            " that others can write to; use a directory of your own")
 
 
 def _check(path: str, found: Found) -> None:
@@ -140,12 +140,12 @@ def _check(path: str, found: Found) -> None:
         return
     if status.st_uid not in (os.geteuid(), folder.st_uid):
         raise PageownerError(
-            f"{path}: belongs to {owner(status.st_uid)}, in a folder that others may write to, and"
-            " is not written; write to a folder of your own")
+            f"{path}: refusing to overwrite a file of {owner(status.st_uid)} in a directory that"
+            " others can write to; use a directory of your own")
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         raise PageownerError(
-            f"{path}: is a hard link, one of {status.st_nlink}, in a folder that others may write"
-            " to, and is not written; remove it first, or write to a folder of your own")
+            f"{path}: refusing to overwrite a file with {status.st_nlink} hard links in a directory"
+            " that others can write to; remove it first, or use a directory of your own")
 
 
 def _opened(found: Found, status: os.stat_result, path: str) -> int:
@@ -155,8 +155,8 @@ def _opened(found: Found, status: os.stat_result, path: str) -> int:
                          dir_fd=found.folder)
         if not os.path.samestat(os.fstat(handle), status):
             os.close(handle)
-            raise PageownerError(f"{path}: somebody replaced it just now; write to a folder of your"
-                                 " own")
+            raise PageownerError(f"{path}: was replaced while it was being opened; use a directory"
+                                 " of your own")
         return handle
     if found.name.isdigit():
         # /dev/stdout and the like: what is open already, which may be a socket, or appended to

@@ -199,7 +199,7 @@ def why_not_own(folder: int, sticky: bool = True) -> str:
     group = status.st_mode & stat.S_IWGRP and not (own_group and not _has_list(folder))
     if ((group or status.st_mode & stat.S_IWOTH)
             and not (sticky and status.st_mode & stat.S_ISVTX)):
-        return f"may be written to by others (mode {stat.S_IMODE(status.st_mode):04o})"
+        return f"is writable by others (mode {stat.S_IMODE(status.st_mode):04o})"
     return ""
 
 

@@ -80,13 +80,13 @@ def unit(options: Options, program: Sequence[str] | None = None) -> str:
     UsageError for options that mean something of this moment.
     """
     if options.tgid or options.cgroup:
-        raise UsageError("--at-boot goes with neither --pid nor --cgroup, which are not there yet"
-                         " when the machine boots")
+        raise UsageError("--at-boot cannot be combined with --pid or --cgroup: they do not exist"
+                         " yet at boot")
     options.check()
     words = _program() if program is None else list(program)
     if set(words[0]) & set("'\"\\"):
-        raise PageownerError(f"{words[0]}: systemd runs nothing whose path has a quote or a"
-                             " backslash; install pageowner elsewhere")
+        raise PageownerError(f"{words[0]}: systemd cannot run a path with a quote or a backslash;"
+                             " install pageowner elsewhere")
     # an option and its value come as one text
     more = [part for word in options.words() for part in word.split(" ", 1)]
     body = _BODY.format(word=WORD, folders=" ".join(map(_quoted, _folders(words))),
@@ -106,8 +106,8 @@ def install(options: Options) -> Path:
     text = unit(options, program)
     requirements.require_root()
     if not os.path.isdir(_RUNNING) or not shutil.which("systemctl"):
-        raise PageownerError("this machine was not booted by systemd, so no unit of it can begin"
-                             " tracking; let its own init run 'pageowner on', as early as it can")
+        raise PageownerError("this machine was not booted by systemd, so a unit cannot start"
+                             " tracking; have its init run 'pageowner on' as early as possible")
     _check_local(_folders(program))
     _check_ours("replaced")
     _check_runs(program)
@@ -179,8 +179,8 @@ def is_wanted(command_line: str | None = None) -> bool:
 def _check_ours(what: str) -> None:
     if is_installed() and not is_unchanged():
         raise PageownerError(
-            f"{UNIT} is not as pageowner wrote it, so it is not {what}; look at it, then: systemctl"
-            f" disable {UNIT.name}; rm {UNIT}")
+            f"{UNIT} was changed since pageowner wrote it, so it is not {what}; check it, then:"
+            f" systemctl disable {UNIT.name}; rm {UNIT}")
 
 
 def _check_runs(program: Sequence[str]) -> None:
@@ -188,8 +188,8 @@ def _check_runs(program: Sequence[str]) -> None:
     done = subprocess.run([*program, "--version"], env={"PATH": os.defpath}, cwd="/",
                           capture_output=True, check=False)
     if done.returncode:
-        raise PageownerError(f"{' '.join(program)}: does not run without what is set in this shell,"
-                             " so it would not at boot; install pageowner, then call that one")
+        raise PageownerError(f"{' '.join(program)}: runs only with this shell's environment, so it"
+                             " would fail at boot; install pageowner and run the installed one")
 
 
 def _check_roots(program: Sequence[str]) -> None:
@@ -208,7 +208,7 @@ def _check_roots(program: Sequence[str]) -> None:
                     _check_way(one)
                 elif status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                     raise _not_roots(one, one, f"belongs to {owner(status.st_uid)}"
-                                     if status.st_uid else "may be written to by others")
+                                     if status.st_uid else "is writable by others")
 
 
 def _check_way(path: str) -> None:
@@ -219,7 +219,7 @@ def _check_way(path: str) -> None:
 
     def link(shown: str, status: os.stat_result, _: os.stat_result) -> None:
         if status.st_uid != 0:
-            raise _not_roots(path, shown, f"is a link of {owner(status.st_uid)}")
+            raise _not_roots(path, shown, f"is a symbolic link of {owner(status.st_uid)}")
 
     try:
         with find(path, folder, link) as found:
@@ -229,13 +229,13 @@ def _check_way(path: str) -> None:
     if status is not None and not stat.S_ISDIR(status.st_mode) and (
             status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
         raise _not_roots(path, path, f"belongs to {owner(status.st_uid)}" if status.st_uid else
-                         "may be written to by others")
+                         "is writable by others")
 
 
 def _not_roots(path: str, part: str, why: str) -> PageownerError:
     return PageownerError(
         f"{path} would run as root at boot, but {part if part != path else 'it'} {why}, who could"
-        " have anything run then; install pageowner where only root may write, such as /opt")
+        " then run anything as root; install pageowner where only root can write, such as /opt")
 
 
 def _searched(program: Sequence[str]) -> list[str]:
@@ -267,8 +267,8 @@ def _check_local(folders: Sequence[str]) -> None:
         kind = kinds.get(place, "")
         # the root is there before systemd is, whatever it is
         if place != "/" and kind.removeprefix("fuse.").startswith(_NETWORK):
-            raise PageownerError(f"{folder} lies on a file system of the network ({kind}), which is"
-                                 " not there so early in boot; install pageowner on a local disk")
+            raise PageownerError(f"{folder} is on a network file system ({kind}), which is not"
+                                 " mounted that early in boot; install pageowner on a local disk")
 
 
 def _write(text: str) -> None:

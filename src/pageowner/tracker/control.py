@@ -202,7 +202,7 @@ def _already(options: Options) -> Status:
     if now.options != options:
         theirs, ours = (" ".join(["with", *one.words()]) if one.words() else "without options"
                         for one in (now.options, options))
-        raise PageownerError(f"tracking is on already {theirs}, not {ours}; to change that:"
+        raise PageownerError(f"tracking is already on {theirs}, not {ours}; to change that:"
                              " pageowner off, then on")
     return Status(**{**vars(now), "already_on": True})
 
@@ -367,8 +367,8 @@ def _write_facts(bpf: Libbpf, fd: int, facts: dict[str, Any]) -> None:
         facts = {**facts, "ranges": _fewer(facts["ranges"])}
         text = json.dumps(facts).encode()
     if len(text) > CONFIG_BYTES:
-        raise PageownerError("memory was added and removed in more places than can be written down;"
-                             " begin anew with: pageowner off, then on")
+        raise PageownerError("memory was added and removed in too many places to keep track of;"
+                             " restart tracking: pageowner off, then on")
     bpf.update(fd, bytes(4), text.ljust(CONFIG_BYTES, b"\0"))
 
 
@@ -404,7 +404,7 @@ def _refusal(error: BpfError, debug: bool) -> PageownerError:
         return PageownerError(
             requirements.lockdown()
             or "the kernel does not let this process load BPF programs; it needs CAP_BPF and"
-               f" CAP_PERFMON in the first user namespace, which containers seldom have ({error})"
+               f" CAP_PERFMON in the initial user namespace, which containers rarely have ({error})"
         )
     if error.errno == errno.ENOMEM:
         return PageownerError(f"not enough memory for the tracker's maps: {error}")

@@ -50,7 +50,7 @@ def doctor() -> list[Finding]:
 def _machine() -> Iterator[Finding]:
     root = os.geteuid() == 0
     yield Finding("root", root, True, f"user id {os.geteuid()}",
-                  "" if root else "run with sudo; little else can be tried without")
+                  "" if root else "run with sudo; most checks need it")
     types = os.path.exists("/sys/kernel/btf/vmlinux")
     yield Finding("BTF", types, True, "/sys/kernel/btf/vmlinux" if types else "not there",
                   "" if types else "the kernel needs CONFIG_DEBUG_INFO_BTF=y")
@@ -98,9 +98,9 @@ def _reading() -> Iterator[Finding]:
     yield _tried("kallsyms", True, lambda: (
         f"{len(tracing_ranges(symbol_text.Lines.read()))} functions of tracing found"))
     for name, needed, lost in (
-            ("kpageflags", True, "nothing can be said of pages in use since before"),
-            ("kpagecount", False, "kinds of pages are told without it"),
-            ("kpagecgroup", False, "no memcg is shown")):
+            ("kpageflags", True, "pages allocated before tracking cannot be described"),
+            ("kpagecount", False, "page kinds are known without it"),
+            ("kpagecgroup", False, "memory cgroups are not shown")):
         yield _tried(f"/proc/{name}", needed, partial(_read, f"/proc/{name}"), lost)
     yield _tried("pageblock types", False, _pageblocks)
     yield _tried("memory", True, _cost)

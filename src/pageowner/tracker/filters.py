@@ -21,7 +21,7 @@ def process(tgid: int) -> int:
         raise UsageError(f"there is no process {tgid} to track") from None
     leader = next((line for line in text.splitlines() if line.startswith("Tgid:")), "")
     if leader.split()[1:] != [str(tgid)]:  # threads are there too, though not listed
-        raise UsageError(f"{tgid} is not a process but a thread of {leader.split()[-1]}: use --pid"
+        raise UsageError(f"{tgid} is a thread, not a process; for its process use --pid"
                          f" {leader.split()[-1]}")
     return tgid
 
@@ -30,12 +30,11 @@ def cgroup(path: str) -> tuple[int, int]:
     """Id and depth of a cgroup v2: its directory's inode number is its id (kernfs, 64 bit)."""
     mount = next((one.place for one in mounts.running() if one.kind == "cgroup2"), None)
     if mount is None:
-        raise PageownerError("no cgroup v2 is mounted, so there is nothing to choose by cgroup")
+        raise PageownerError("cgroup v2 is not mounted, so tracking cannot be limited to a cgroup")
     if os.stat(mount).st_ino != 1:
         raise PageownerError(
-            f"{mount} is not the root of cgroup v2 but that of a cgroup namespace, as in a"
-            " container; how deep a cgroup lies, which BPF asks, is not known here; choose it"
-            " outside")
+            f"{mount} is the root of a cgroup namespace (a container), not of cgroup v2, so the"
+            " depth that BPF needs is unknown here; use --cgroup outside the container")
     # resolved, since the depth is counted in the parts of the path
     place = Path(path if Path(path).is_relative_to(mount) else f"{mount}/{path.lstrip('/')}")
     place = place.resolve()

@@ -117,7 +117,8 @@ _FUNCTIONS = (
 
 LOST = {
     "alloc_pages_bulk": "pages of vmalloc, page_pool and sunrpc are untracked",
-    "folio_migrate_flags": "pages moved by compaction become untracked, or owned by who moved them",
+    "folio_migrate_flags":
+        "pages moved by compaction become untracked, or owned by the task that moved them",
     "split_page": "blocks that are split stay one record until a part of them is freed",
     "split_folio": "huge pages that are split stay one record until a part of them is freed",
     "alloc_contig_frozen": "pages of CMA and gigantic huge pages are untracked",
@@ -125,10 +126,10 @@ LOST = {
     "isolate_freepages_range": "pages of CMA may have a time some milliseconds late",
     "make_alloc_exact": "blocks of alloc_pages_exact() may stay one record until a part is freed",
     "mm_page_alloc_extfrag": "no fragmentation events",
-    "mm_migrate_pages_start": "no reasons of migrations",
-    "mm_migrate_pages": "no reasons of migrations",
-    "mm_page_alloc_nested": "what interrupts allocate while the tracker is at work is untracked",
-    "mm_page_free_nested": "pages that interrupts free while the tracker is at work stay owned",
+    "mm_migrate_pages_start": "migration reasons are not recorded",
+    "mm_migrate_pages": "migration reasons are not recorded",
+    "mm_page_alloc_nested": "pages that interrupts allocate while the tracker runs are untracked",
+    "mm_page_free_nested": "pages that interrupts free while the tracker runs stay owned",
 }
 """What is not seen without an optional hook."""
 
@@ -139,7 +140,7 @@ _TRACEPOINTS = (
 )
 
 
-_NOT_FOUND = {"direct_map": "where the kernel's direct map of memory begins was not found"}
+_NOT_FOUND = {"direct_map": "the start of the kernel's direct map was not found"}
 
 _COPIES = ("constprop", "isra", "part")
 

@@ -98,9 +98,9 @@ def plan(bpf: Libbpf, measure: Object | None, reading: int, depth: int, check: f
     if platform.machine() == "aarch64":
         return Plan(NOT_ON_ARM64)
     if platform.machine() != "x86_64":
-        return Plan(f"its rules are those of x86-64, not of {platform.machine()}")
+        return Plan(f"it is built for x86-64, not for {platform.machine()}")
     if not any(True for _ in kallsyms.starting("__orc_find", "orc_find", "__start_orc_unwind")):
-        return Plan("this kernel does not unwind by ORC (CONFIG_UNWINDER_ORC)")
+        return Plan("this kernel does not use the ORC unwinder (CONFIG_UNWINDER_ORC)")
     lines = kallsyms.named(*_ANCHORS, *_TRAMPOLINES, *_ENTRY, *_FRED)
     symbols = {name: line.address for name, line in lines.items()}
     if not all(symbols.get(name) for name in _ENTRY):
@@ -111,7 +111,7 @@ def plan(bpf: Libbpf, measure: Object | None, reading: int, depth: int, check: f
     ends = {name: kallsyms.end_of(lines[name]) for name in _ANCHORS if name in lines}
     fred = kallsyms.end_of(lines[_FRED[1]]) if all(symbols.get(name) for name in _FRED) else 0
     if not all(ends.values()):
-        return Plan("where functions of the entry code end is not in /proc/kallsyms")
+        return Plan("/proc/kallsyms does not show where functions of the entry code end")
     trampolines = [symbols[name] for name in _TRAMPOLINES if name in symbols][:2]
     return Plan(
         values={

@@ -97,12 +97,12 @@ def check_root(root: int) -> None:
     status = os.fstat(root)
     if status.st_uid != 0:
         raise PageownerError(
-            f"{BPFFS} belongs to {owner(status.st_uid)}, who could put another tracker in the place"
-            f" of root's; give it to root: chown root {BPFFS}")
+            f"{BPFFS} belongs to {owner(status.st_uid)}, who could replace root's tracker with"
+            f" another; run: chown root {BPFFS}")
     group = status.st_mode & stat.S_IWGRP and status.st_gid != 0
     if (group or status.st_mode & stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
         raise PageownerError(
-            f"others may rename and remove what is root's in {BPFFS}; forbid it: chmod"
+            f"other users can rename and remove root's files in {BPFFS}; prevent it: chmod"
             f" {'1777' if status.st_mode & stat.S_IWOTH else '1770'} {BPFFS}")
 
 
@@ -119,17 +119,16 @@ def open_folder(path: str = PIN_DIRECTORY) -> int:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENOTDIR, errno.EXDEV):
             raise
-        raise PageownerError(f"{path} is no folder of pins but {_what(parent, path)}, so tracking"
-                             " is off; start it with: sudo pageowner on") from error
+        raise PageownerError(f"{path} is {_what(parent, path)}, not a directory of pins, so"
+                             " tracking is off; start it with: sudo pageowner on") from error
     finally:
         os.close(parent)
     status = os.fstat(folder)
     if not is_ours(status):
         os.close(folder)
         raise PageownerError(
-            f"{path} is not root's alone: it belongs to {owner(status.st_uid)}, mode"
-            f" {stat.S_IMODE(status.st_mode):04o}, so nothing of it is believed; start tracking"
-            " with: sudo pageowner on")
+            f"{path} belongs to {owner(status.st_uid)}, mode {stat.S_IMODE(status.st_mode):04o},"
+            " not to root alone, so it is not trusted; start tracking with: sudo pageowner on")
     return folder
 
 
@@ -152,7 +151,7 @@ def lock(root: int | None) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise PageownerError(
-                        "another pageowner on or off has been at work for a minute; see who:"
+                        "another pageowner on or off has been running for a minute; find it with:"
                         f" lsof {name}") from None
                 time.sleep(0.05)
         yield
@@ -172,7 +171,7 @@ def make(root: int) -> tuple[str, int]:
             os.close(folder)
             continue
         return name, folder
-    raise PageownerError(f"no folder can be made in {BPFFS}: other users keep taking its names")
+    raise PageownerError(f"cannot create a directory in {BPFFS}: other users keep taking its name")
 
 
 def place(root: int, name: str) -> None:
@@ -225,8 +224,8 @@ def clean(root: int) -> bool:
         finally:
             os.close(folder)
         if others:
-            raise PageownerError(f"{BPFFS}/{name} holds {others[0]!r}, which is no pin of"
-                                 " pageowner's; remove it, then: pageowner off")
+            raise PageownerError(f"{BPFFS}/{name} contains {others[0]!r}, which is not a pin of"
+                                 " pageowner; remove it, then: pageowner off")
         os.rmdir(name, dir_fd=root)
     return found
 
@@ -302,22 +301,23 @@ def _displace(root: int, name: str) -> None:
         finally:
             os.close(handle)
         if is_ours(status):
-            raise PageownerError(f"{path} is root's and in the way; look what it is, and remove it")
+            raise PageownerError(f"{path} belongs to root and is in the way; check it and"
+                                 " remove it")
         whose = owner(status.st_uid)
         try:
             if not stat.S_ISDIR(status.st_mode):
                 os.unlink(name, dir_fd=root)
-                _warn("%s was %s's; removed", path, whose)
+                _warn("removed %s, which belonged to %s", path, whose)
                 continue
             try:
                 os.rmdir(name, dir_fd=root)
-                _warn("%s was an empty folder of %s; removed", path, whose)
+                _warn("removed %s, an empty directory of %s", path, whose)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
                 aside = f"{name}-of-uid-{status.st_uid}-{os.urandom(4).hex()}"
                 os.rename(name, aside, src_dir_fd=root, dst_dir_fd=root)
-                _warn("%s was a folder of %s; moved to %s/%s", path, whose, BPFFS, aside)
+                _warn("moved %s, a directory of %s, to %s/%s", path, whose, BPFFS, aside)
         except OSError as error:
             # it has become another meanwhile
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EBUSY,
@@ -330,13 +330,13 @@ def _detach(root: int, name: str) -> None:
     """Detach a mount that lies on a name of ours; a bpffs there is somebody's purpose."""
     path = f"{BPFFS}/{name}"
     if is_bpffs(f"/proc/self/fd/{root}/{name}"):
-        raise PageownerError(f"a bpffs is mounted on {path}; if that is not meant so: umount"
+        raise PageownerError(f"a bpffs is mounted on {path}; if that is not intended: umount"
                              f" {path}")
     ctypes.set_errno(0)
     if _libc.umount2(os.fsencode(f"/proc/self/fd/{root}/{name}"), _UMOUNT) == 0:
-        _warn("a mount lay on %s; detached", path)
+        _warn("detached a mount from %s", path)
     elif ctypes.get_errno() != errno.EINVAL:  # it is gone, or something else lies there now
-        raise PageownerError(f"a mount lies on {path} and cannot be detached:"
+        raise PageownerError(f"cannot detach the mount on {path}:"
                              f" {os.strerror(ctypes.get_errno())}; try: umount {path}")
 
 
@@ -351,5 +351,5 @@ def _what(parent: int, path: str) -> str:
 
 
 def _taken() -> PageownerError:
-    return PageownerError(f"another user keeps taking the name {PIN_DIRECTORY}; see whose it is: ls"
+    return PageownerError(f"another user keeps taking the name {PIN_DIRECTORY}; find out who: ls"
                           f" -l {BPFFS}")

@@ -52,7 +52,7 @@ def require(debug: bool = False) -> Libbpf:
     if not os.path.exists("/sys/kernel/btf/vmlinux"):
         raise PageownerError(
             "this kernel has no type information (/sys/kernel/btf/vmlinux); it needs"
-            " CONFIG_DEBUG_INFO_BTF=y, as the kernels of the distributions have"
+            " CONFIG_DEBUG_INFO_BTF=y, as distribution kernels have"
         )
     try:
         bpf = libbpf()

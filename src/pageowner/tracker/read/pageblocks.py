@@ -114,7 +114,7 @@ def disagreement(ours: dict[tuple[int, str], dict[str, int]],
     for name, number in said.items():
         if (abs(read[name] - number) > allowed if name != "Movable"
                 else read[name] + allowed < number):
-            return (f"what was read of mem_section has {read[name]:,} {name} pageblocks, the kernel"
+            return (f"mem_section shows {read[name]:,} {name} pageblocks, the kernel"
                     f" counts {number:,}")
     return ""
 

@@ -27,12 +27,12 @@ CONFIG_BYTES = 16384
 FIRST_PINS = {f"mm_page_{kind}{NESTED}": f"on_{kind}" for kind in ("alloc", "free")}
 """By name of a second program's hook: the pin of the first (tracker/waiting.py)."""
 
-_OTHER = ("tracking was turned on by another version of pageowner, whose records this one cannot"
-          " read; use that one, or begin again with: sudo pageowner off, then on")
+_OTHER = ("tracking was started by another version of pageowner, whose records this one cannot"
+          " read; use that version, or restart tracking: sudo pageowner off, then on")
 
 ENDED = "tracking was turned off while it was being read; start it with: sudo pageowner on"
 
-_ROOTS = "the tracker's maps are root's; run with sudo"
+_ROOTS = "reading the tracker's maps needs root; run with sudo"
 
 
 class Pinned:
@@ -177,4 +177,4 @@ def open_pinned(kind: type[_Kind], directory: str = pins.PIN_DIRECTORY) -> _Kind
             ) from error
         if error.errno in (errno.EPERM, errno.EACCES):
             raise PageownerError(_ROOTS) from error
-        raise PageownerError(f"the tracker's maps cannot be read: {error}") from error
+        raise PageownerError(f"cannot read the tracker's maps: {error}") from error

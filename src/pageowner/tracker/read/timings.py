@@ -54,7 +54,7 @@ def edges() -> NDArray[np.float64]:
 def read(store: Store) -> dict[str, Timing]:
     """By name (`NAMES`). Raises ValueError if the tracker is not timed."""
     if "timed" not in store.facts:
-        raise ValueError("this tracker does not keep how long its events take")
+        raise ValueError("this tracker does not record event times")
     cpus, fd = possible_cpus(), store.fd("timings")
     found = {}
     for number, name in enumerate(NAMES):
