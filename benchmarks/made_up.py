@@ -8,7 +8,7 @@ most.
 
 from __future__ import annotations
 
-import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +17,17 @@ from numpy.typing import NDArray
 
 from pageowner.kernel import pageflags
 from pageowner.tracker.load.loading import sizes_for
-from pageowner.tracker.read.maps import (
-    COUNTERS,
-    EARLY,
-    OWNED,
-    RECORD,
-    TASK,
-    Span,
-    Store,
-    stack_type,
-)
+from pageowner.tracker.read.maps import EARLY, OWNED, RECORD, TASK, Span, stack_type
 
-PAGE = os.sysconf("SC_PAGE_SIZE")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/unit"))
+
+from made_up_store import MadeUpStore, write_proc
+
 PATTERNS, DEPTH, HUGE = 8, 12, 9
 _FIRST = 1 << 20
 
 
-class MadeUp(Store):
+class MadeUp(MadeUpStore):
     """``frames`` page frames from `_FIRST` on."""
 
     def __init__(self, place: Path, frames: int, small: float = 0.25, large: float = 0.05,
@@ -59,37 +53,11 @@ class MadeUp(Store):
         places = chance.integers(1, 4096, (stacks, DEPTH), dtype=np.uint64)
         places[:, 0] = np.arange(stacks, dtype=np.uint64)
         self.stacks["frames"][1:] = places * np.uint64(64) + np.uint64(1 << 32)
-        self._files(place, frames, [flags for _, flags in made], size)
-
-    @staticmethod
-    def _files(place: Path, frames: int, flags: list[NDArray[np.uint64]], size: int) -> None:
-        place.mkdir(exist_ok=True)
-        end = _FIRST + frames
-        (place / "iomem").write_text(f"{_FIRST * PAGE:x}-{end * PAGE - 1:x} : System RAM\n")
-        (place / "zoneinfo").write_text(
-            f"Node 0, zone   Normal\n  pages free     0\n        spanned  {frames}\n"
-            f"        present  {frames}\n        managed  {frames}\n"
-            f"  start_pfn:           {_FIRST}\n")
-        (place / "buddyinfo").write_text("Node 0, zone   Normal" + "      0" * 11 + "\n")
-        (place / "pagetypeinfo").write_text(
-            "Page block order: 9\nPages per block:  512\n\n"
-            "Number of blocks type     Unmovable      Movable\n"
-            f"Node 0, zone   Normal            0 {frames >> 9}\n")
-        with open(place / "kpageflags", "wb") as file:
+        write_proc(place, ranges)
+        with open(place / "kpageflags", "r+b") as file:
             file.seek(_FIRST * 8)
             for number in range(frames // size):
-                file.write(flags[number % PATTERNS].data)
-        with open(place / "kpagecgroup", "wb") as file:
-            file.truncate(end * 8)
-
-    def counters(self) -> dict[str, int]:
-        return dict.fromkeys(COUNTERS, 0)
-
-    def missed(self) -> int:
-        return 0
-
-    def unused(self, pfns: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        return np.zeros(len(pfns), bool)
+                file.write(made[number % PATTERNS][1].data)
 
 
 def _pattern(chance: np.random.Generator, size: int, small: float, large: float, early: float,

@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -47,13 +49,24 @@ def package_of(name: str, place: str) -> Path:
     return Path(place) / "src"
 
 
+@contextmanager
+def compared() -> Iterator[tuple[list[Path], str]]:
+    """This tree's package, and that of the commit that the command line names ("": none)."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    with folder() as place:
+        yield [ROOT / "src", *([package_of(name, place)] if name else [])], name
+
+
+def rounds_or(default: int) -> int:
+    """How many rounds the command line wants."""
+    return int(sys.argv[2]) if len(sys.argv) > 2 else default
+
+
 def main() -> None:
     if not may_track():
         return
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS
-    with folder() as place:
-        sources = [ROOT / "src", *([package_of(name, place)] if name else [])]
+    rounds = rounds_or(ROUNDS)
+    with compared() as (sources, name):
         runs: dict[tuple[Path, str], list[Run]] = {}
         for number in range(rounds + 1):
             for source in sources:

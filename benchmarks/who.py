@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import sys
 from pathlib import Path
 
-from common import ROOT, Run, folder, may_track, median
-from starting import package_of, run_of
+from common import Run, may_track, median
+from starting import compared, rounds_or, run_of
 
 ROUNDS = 5
 ASKED = 3
@@ -23,10 +22,8 @@ ASKED = 3
 def main() -> None:
     if not may_track():
         return
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
-    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS
-    with folder() as place:
-        sources = [ROOT / "src", *([package_of(name, place)] if name else [])]
+    rounds = rounds_or(ROUNDS)
+    with compared() as (sources, name):
         runs: dict[Path, list[Run]] = {source: [] for source in sources}
         for _ in range(rounds):
             for source in sources:

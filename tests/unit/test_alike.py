@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from kept_paper import KeptPaper
 
 from pageowner.analysis.subsystems import short_stack
 from pageowner.report.cells import cell_len, cut
 from pageowner.report.key_columns import key_columns
 from pageowner.report.stack_lines import one_line_each
 from pageowner.report.table import draw_table
-from pageowner.report.terminal import Paper
 from pageowner.sources import page_owner
 
 DUMP = Path(__file__).parent.parent / "data/6.12-fragmented/page_owner.txt.xz"
@@ -73,19 +73,12 @@ def test_nothing_is_wider_than_the_paper(width):
 
 
 def test_tables_tell_them_apart():
-    class Sheet(Paper):
-        def __init__(self):
-            super().__init__(40)
-            self.lines = []
-
-        def line(self, text="", style=""):
-            self.lines.append(text)
-
-    sheet, table = Sheet(), {"stack": [one.replace(" ", "\n") for one in (READ, WRITE)]}
-    draw_table(sheet, key_columns(table, ["stack"], "tracker"))
-    _, first, second = sheet.lines
+    paper = KeptPaper(40)
+    table = {"stack": [stack.replace(" ", "\n") for stack in (READ, WRITE)]}
+    draw_table(paper, key_columns(table, ["stack"], "tracker"))
+    _, first, second = paper.lines
     assert first != second
-    assert max(map(len, sheet.lines)) <= 40
+    assert max(map(len, paper.lines)) <= 40
 
 
 def test_a_hostile_name_stays_printable():

@@ -11,16 +11,8 @@ import pytest
 
 from pageowner.analysis import coded
 from pageowner.analysis import subsystems as of_text
+from pageowner.kernel import subsystems as rules
 from pageowner.kernel.frames import frames
-from pageowner.kernel.subsystems import (
-    ALLOCATORS,
-    ENTRY,
-    GENERIC,
-    INTERRUPTS,
-    LAST_RESORT,
-    LIBRARIES,
-    RULES,
-)
 
 STACKS = Path(__file__).parent.parent / "data/stacks/6.18.txt.xz"
 
@@ -32,9 +24,10 @@ def _names(*patterns: str) -> list[str]:
 def _made_up(number: int, seed: int = 3) -> list[str]:
     """Stacks that begin with allocators and go on with whatever a rule names."""
     chance, made = random.Random(seed), []
-    allocators = _names(*ALLOCATORS.values())
-    others = [*_names(*(rule.patterns for rule in (*RULES, *LAST_RESORT)), *ALLOCATORS.values(),
-                      LIBRARIES, INTERRUPTS, ENTRY, GENERIC), *(f"own_{n}" for n in range(9))]
+    allocators = _names(*rules.ALLOCATORS.values())
+    named = (rule.patterns for rule in (*rules.RULES, *rules.LAST_RESORT))
+    others = [*_names(*named, *rules.ALLOCATORS.values(), rules.LIBRARIES, rules.INTERRUPTS,
+                      rules.ENTRY, rules.GENERIC), *(f"own_{n}" for n in range(9))]
     for _ in range(number):
         chain = chance.choices(allocators, k=chance.randrange(4))
         chain += chance.choices(others, k=chance.randrange(7))

@@ -7,7 +7,6 @@ import gzip
 import io
 import lzma
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import zstandard
 from one_record import CURRENT
+from record_socket import made_up_records, sent
 
 import pageowner
 from pageowner import PageownerError
@@ -220,20 +220,10 @@ def test_no_more_processes_is_said_in_one_line_and_leaves_nothing(
 
 
 def test_a_kernel_file_is_never_asked_for_less_than_a_record() -> None:
-    """A socket of packets loses what a read has no room for, where page owner fails."""
-    records = [b"%0*d\n\n" % (300 + 7 * number % 400, number) for number in range(5000)]
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-    def send() -> None:
-        with theirs:
-            for record in records:
-                theirs.send(record)
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    file = io.FileIO(ours.detach())
-    with io.BufferedReader(opening._ByRecord(file), 1 << 16) as stream:
-        read = b"".join(iter(lambda: stream.read(1 << 18), b""))
-    sender.join()
+    records = made_up_records(5000)
+    with sent(records) as receiver:
+        file = io.FileIO(receiver.detach())
+        with io.BufferedReader(opening._ByRecord(file), 1 << 16) as stream:
+            read = b"".join(iter(lambda: stream.read(1 << 18), b""))
     assert read == b"".join(records)
     assert file.closed

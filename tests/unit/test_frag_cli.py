@@ -10,11 +10,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kept_paper import KeptPaper
 from machines import machine
 from rich.cells import cell_len
 
 from pageowner.report import fragmentation_view
-from pageowner.report.terminal import Paper
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,19 +130,10 @@ def test_a_hostile_name_reaches_no_terminal(big: Snapshot, saved: Path) -> None:
     assert any("\\x1b[31mred\\x0a" in line for line in lines)
 
 
-class _Kept(Paper):
-    def __init__(self, width: int) -> None:
-        super().__init__(width)
-        self.lines: list[str] = []
-
-    def line(self, text: str = "", style: str = "") -> None:
-        self.lines.append(text)
-
-
 def drawn(snapshot: Snapshot, width: int, by: str = "comm", **more: Any) -> list[str]:
     from pageowner.analysis.fragmentation import fragmentation, huge
 
-    paper = _Kept(width)
+    paper = KeptPaper(width)
     fragmentation_view.draw(fragmentation(snapshot, by, top=10, **more), by.split(","),
                             snapshot.meta, None, 10, paper)
     fragmentation_view.draw_huge(huge(snapshot, 4, by, want=3, top=10, **more), snapshot.meta,

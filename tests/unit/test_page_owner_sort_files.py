@@ -6,16 +6,15 @@ import gzip
 import lzma
 import os
 import signal
-import socket
 import stat
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 import zstandard
+from record_socket import made_up_records, sent
 
 from pageowner.page_owner_sort import reading
 from pageowner.page_owner_sort.command import main
@@ -318,22 +317,11 @@ def test_only_the_standard_library_is_imported(plain: Path) -> None:
 
 
 def test_a_kernel_file_is_never_asked_for_less_than_a_record() -> None:
-    """A socket of packets loses what a read has no room for, where page owner fails."""
-    records = [b"%0*d\n\n" % (300 + 7 * number % 400, number) for number in range(2000)]
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-    def send() -> None:
-        with theirs:
-            for record in records:
-                theirs.send(record)
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    with ours:
-        read = reading._by_record(ours.fileno())
-        pieces = []
+    records = made_up_records(2000)
+    pieces = []
+    with sent(records) as receiver, receiver:
+        read = reading._by_record(receiver.fileno())
         while piece := reading._read_up_to(read, 10_000):
             pieces.append(piece)
-    sender.join()
     assert b"".join(pieces) == b"".join(records)
     assert {len(piece) for piece in pieces[:-1]} == {10_000}

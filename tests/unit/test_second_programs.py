@@ -81,23 +81,26 @@ def test_one_that_waits_alone_does_not_ask_for_what_is_not_pinned() -> None:
     assert waiting.wanted(alone) == [ALLOC]
 
 
-@pytest.mark.parametrize(("refused", "counters", "expected"), [
-    ({"mm_page_free": 10, "mm_page_alloc": 5}, {}, 10),
+@pytest.mark.parametrize(("refused", "counters", "missed", "missed_frees"), [
+    ({}, {}, 0, 0),
+    ({"mm_page_free": 10, "mm_page_alloc": 5}, {}, 15, 10),
+    ({"mm_page_free": 10, "mm_page_free_nested": 4}, {"nested_frees": 10}, 0, 0),
+    ({"mm_page_free": 10, "mm_page_free_nested": 4}, {"nested_frees": 7}, 3, 3),
     ({"mm_page_free": 10, "mm_page_free_nested": 1, "mm_page_alloc": 9},
-     {"nested_frees": 7, "nested_allocs": 9}, 3),
-    ({"mm_page_free": 0}, {"reentered": 5, "nested_frees": 2, "nested_allocs": 2}, 1),
-    ({"mm_page_free": 2}, {"nested_frees": 3}, 0),
-    ({}, {}, 0),
-], ids=["none took them", "the second took some", "before 6.1", "all taken", "not pinned"])
-def test_missed_frees_are_those_that_no_program_took(
-        refused: dict[str, int], counters: dict[str, int], expected: int,
+     {"nested_frees": 7, "nested_allocs": 9}, 3, 3),
+    ({"mm_page_free": 0}, {"reentered": 5, "nested_frees": 2, "nested_allocs": 2}, 1, 1),
+    ({"mm_page_free": 2, "alloc_pages_bulk": 3}, {"nested_frees": 3}, 3, 0),
+], ids=["not pinned", "none took them", "all taken", "some taken", "some of both", "before 6.1",
+        "of other hooks"])
+def test_missed_is_what_no_program_took(
+        refused: dict[str, int], counters: dict[str, int], missed: int, missed_frees: int,
         monkeypatch: pytest.MonkeyPatch) -> None:
-    tracker = maps.Store.__new__(maps.Store)
-    monkeypatch.setattr(tracker, "hooks", lambda: [
-        maps.Hook(name, 1, 1, missed) for name, missed in refused.items()])
-    monkeypatch.setattr(tracker, "counters", lambda: dict.fromkeys(maps.COUNTERS, 0) | counters)
-    assert tracker.missed_frees() == expected
-    assert tracker.missed() >= expected
+    store = maps.Store.__new__(maps.Store)
+    monkeypatch.setattr(store, "hooks", lambda: [
+        maps.Hook(name, 1, 1, count) for name, count in refused.items()])
+    monkeypatch.setattr(store, "counters", lambda: dict.fromkeys(maps.COUNTERS, 0) | counters)
+    assert store.missed() == missed
+    assert store.missed_frees() == missed_frees
 
 
 def test_missed_frees_in_words() -> None:

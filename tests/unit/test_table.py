@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from kept_paper import KeptPaper
 from rich.cells import cell_len
 
 from pageowner.report import terminal
@@ -12,17 +13,8 @@ from pageowner.report.table import Column, draw_table, natural_width
 from pageowner.report.terminal import PIPE_WIDTH, Paper
 
 
-class Kept(Paper):
-    def __init__(self, width: int) -> None:
-        super().__init__(width)
-        self.lines: list[str] = []
-
-    def line(self, text: str = "", style: str = "") -> None:
-        self.lines.append(text)
-
-
 def drawn(width: int, *columns: Column, indent: int = 0) -> list[str]:
-    paper = Kept(width)
+    paper = KeptPaper(width)
     draw_table(paper, columns, indent)
     return paper.lines
 

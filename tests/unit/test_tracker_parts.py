@@ -160,23 +160,6 @@ def test_the_iterator_over_tracers_is_tracing_where_they_are_several(tmp_path) -
         assert calibrate.leading_frames(frames, ranges) == expected
 
 
-@pytest.mark.parametrize(("refused", "counters", "expected"), [
-    ({"mm_page_free": 10, "mm_page_alloc": 1}, {}, 11),
-    ({"mm_page_free": 10, "mm_page_free_nested": 4}, {"nested_frees": 10}, 0),
-    ({"mm_page_free": 10, "mm_page_free_nested": 4}, {"nested_frees": 7}, 3),
-    ({"mm_page_free": 0}, {"reentered": 5, "nested_frees": 2, "nested_allocs": 2}, 1),
-    ({"mm_page_free": 2, "alloc_pages_bulk": 3}, {"nested_frees": 3}, 3),
-], ids=["alone", "none lost", "some lost", "reentered", "of other hooks"])
-def test_missed_is_what_no_program_dealt_with(
-        refused: dict[str, int], counters: dict[str, int], expected: int,
-        monkeypatch: pytest.MonkeyPatch) -> None:
-    store = maps.Store.__new__(maps.Store)
-    monkeypatch.setattr(store, "hooks", lambda: [
-        maps.Hook(name, 1, 1, missed) for name, missed in refused.items()])
-    monkeypatch.setattr(store, "counters", lambda: dict.fromkeys(maps.COUNTERS, 0) | counters)
-    assert store.missed() == expected
-
-
 def test_pages_freed_are_the_kernels_own_count(tmp_path) -> None:
     text = tmp_path / "vmstat"
     text.write_text("pgalloc_normal 7\npgfree 123456\npgfree_other 5\n")

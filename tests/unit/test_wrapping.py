@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from kept_paper import KeptPaper
 from machines import machine
 
 from pageowner.cli import main
@@ -40,15 +41,6 @@ FINDINGS = [
             follows="pages of CMA and gigantic huge pages are untracked, as are some others")]
 
 
-class Kept(Paper):
-    def __init__(self, width: int) -> None:
-        super().__init__(width)
-        self.lines: list[str] = []
-
-    def line(self, text: str = "", style: str = "") -> None:
-        self.lines.append(text)
-
-
 def row_of_a_page() -> dict[str, object]:
     rows = machine(3).snapshot().table.to_pylist()
     return {**rows[0], "gfp_mask": 0x140DCA, "pid": 1, "comm": "a task of many words",
@@ -61,7 +53,7 @@ def row_of_a_page() -> dict[str, object]:
     lambda paper: status_view.draw_findings(FINDINGS, paper),
     lambda paper: page_view.draw(1, [row_of_a_page()], machine(3).snapshot().meta, 0, paper)])
 def test_lines_fit_a_terminal_and_stay_whole_in_a_pipe(draw: Callable[[Paper], None]) -> None:
-    narrow, piped = Kept(80), Kept(PIPE_WIDTH)
+    narrow, piped = KeptPaper(80), KeptPaper(PIPE_WIDTH)
     draw(narrow)
     draw(piped)
     # one word may be longer than a line
@@ -80,14 +72,14 @@ def test_a_line_longer_than_any_terminal_stays_whole_in_a_pipe(
 
 
 def test_what_follows_stands_below_the_words_not_the_title() -> None:
-    paper = Kept(30)
+    paper = KeptPaper(30)
     entry(paper, "title     ", "one two three four five six seven")
     assert paper.lines == ["title     one two three four", "          five six seven"]
 
 
 def test_a_title_without_words_is_one_line() -> None:
     for width in (30, PIPE_WIDTH):
-        paper = Kept(width)
+        paper = KeptPaper(width)
         entry(paper, "title     ", "")
         assert paper.lines == ["title"]
 
@@ -96,7 +88,7 @@ def test_options_are_named_as_on_the_command_line() -> None:
     assert STATUS.options.words() == [
         "--free", "--pid 12", "--cgroup /a b", "--check 0.25"]
     assert Options().words() == []
-    paper = Kept(PIPE_WIDTH)
+    paper = KeptPaper(PIPE_WIDTH)
     status_view.draw_status(STATUS, paper)
     assert "options   --free --pid 12 --cgroup /a b --check 0.25" in paper.lines
 

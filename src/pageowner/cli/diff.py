@@ -8,7 +8,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say
-from pageowner.cli.options import as_json, at_times, filters, reading
+from pageowner.cli.options import as_json, at_times, filters, most_owners, reading
 from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError
 from pageowner.report.text import count_of
@@ -22,8 +22,6 @@ __all__ = ["GREW", "command"]
 GREW = 3
 """The exit status when an owner has gained more than ``--fail-over`` allows."""
 
-_TOP = 20
-
 
 @verb("diff")
 @click.argument("before", metavar="A", shell_complete=complete.files)
@@ -35,9 +33,7 @@ _TOP = 20
               shell_complete=complete.changes,
               help="change (gained or lost), gained, lost, before, after, name, or a key.")
 @click.option("--reverse", is_flag=True, help="The other way round.")
-@click.option("--top", type=click.IntRange(min=1), metavar="N",
-              help=f"Show N owners ({_TOP} by default); the others are summed up.")
-@click.option("--all", "everyone", is_flag=True, help="Show all owners that changed.")
+@most_owners(20, "; the others are summed up")
 @click.option("--full", is_flag=True, help="Show whole stacks.")
 @click.option("--fail-over", metavar="SIZE",
               help=f"Exit with status {GREW} if any one owner gained more than this: 10MiB.")
@@ -45,8 +41,7 @@ _TOP = 20
 @filters
 @as_json
 def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, reverse: bool,
-            top: int | None, everyone: bool, full: bool, fail_over: str | None,
-            as_json: bool) -> int:
+            most: int | None, full: bool, fail_over: str | None, as_json: bool) -> int:
     """What grew, shrank, came and went from A to B, or to now.
 
     A and B are snapshots or dumps. Stacks meet if they are of the same functions, whatever the
@@ -60,8 +55,6 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
         pageowner diff A B --by comm --fail-over 10MiB  for a test suite
         pageowner diff DIR DIR --at 9:00 --at 14:30     of what 'pageowner record' keeps
     """
-    if everyone and top is not None:
-        raise click.UsageError("--all and --top contradict each other")
     if before == after == "-":
         raise click.UsageError("only one of A and B can be standard input")
     from pageowner.analysis import filters
@@ -84,10 +77,9 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
     if as_json:
         import json
 
-        print(json.dumps(diff_table.to_json(table, top, names, *before_after), indent=1))
+        print(json.dumps(diff_table.to_json(table, most, names, *before_after), indent=1))
     else:
-        diff_table.draw(table, None if everyone else top or _TOP, names, *before_after, full,
-                        paper())
+        diff_table.draw(table, most, names, *before_after, full, paper())
     if limit is None:
         return 0
     over = sum(pages * found.after.meta.page_size > limit for pages in table["gained"].to_pylist())

@@ -7,12 +7,11 @@ import os
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.options import as_json, check_page_flags, load, source
+from pageowner.cli.options import as_json, check_page_flags, load, most_owners, source
 from pageowner.cli.verb import verb
 
 __all__ = ["command"]
 
-_TOP = 10
 _LARGEST = 30
 
 
@@ -27,12 +26,10 @@ _LARGEST = 30
               help="Show which owners to stop to free N more blocks.")
 @click.option("--kpageflags", metavar="FILE", shell_complete=complete.files,
               help="A copy of /proc/kpageflags made with the dump, which tells what is free.")
-@click.option("--top", type=click.IntRange(min=1), metavar="N",
-              help=f"Show N owners ({_TOP} by default).")
-@click.option("--all", "everyone", is_flag=True, help="Show all owners.")
+@most_owners(10)
 @as_json
 def command(source: str | None, by: str | None, order: int | None, want: int | None,
-            kpageflags: str | None, top: int | None, everyone: bool, as_json: bool) -> None:
+            kpageflags: str | None, most: int | None, as_json: bool) -> None:
     """What fragments memory, and what it would take to get a huge page.
 
     What a source does not know is said, not guessed.
@@ -43,8 +40,6 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
         pageowner frag --order 9            what stands in the way of huge pages
         pageowner frag --order 9 --want 50  whose going would give 50 more
     """
-    if everyone and top is not None:
-        raise click.UsageError("--all and --top contradict each other")
     if want is not None and order is None:
         raise click.UsageError("--want goes with --order, which says how large the blocks are")
     from pageowner.analysis.filters import key_names
@@ -59,19 +54,18 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
 
     snapshot = load(source)
     check_page_flags(snapshot, kpageflags)
-    shown = None if everyone or (as_json and top is None) else top or _TOP
     # What the asking itself takes is gone when the answer is read.
     leave_out = os.getpid() if source is None else None
     found = vars(
-        frag(snapshot, names, kpageflags=kpageflags, top=shown, leave_out=leave_out)
+        frag(snapshot, names, kpageflags=kpageflags, top=most, leave_out=leave_out)
         if order is None else
-        frag(snapshot, names, order=order, want=want, kpageflags=kpageflags, top=shown,
+        frag(snapshot, names, order=order, want=want, kpageflags=kpageflags, top=most,
              leave_out=leave_out))
     if as_json:
         import json
 
         print(json.dumps(view.to_json(found, names, snapshot.meta), indent=1))
     elif order is None:
-        view.draw(found, names, snapshot.meta, newest_ns(snapshot), shown, paper())
+        view.draw(found, names, snapshot.meta, newest_ns(snapshot), most, paper())
     else:
         view.draw_huge(found, snapshot.meta, paper())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["as_json", "at_time", "at_times", "check_page_flags", "check_two_files", "filters",
-           "load", "load_counted", "reading", "source"]
+           "load", "load_counted", "most_owners", "reading", "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -123,6 +123,26 @@ def source(command: Callable[..., Any]) -> Callable[..., Any]:
     argument = click.argument("source", required=False, metavar="[SOURCE]",
                               shell_complete=complete.files)
     return argument(at_time(command))
+
+
+def most_owners(default: int, rest: str = "") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds ``--top`` and ``--all`` to a verb with ``--json``; the command gets as ``most`` how many
+    owners to show, None for all: in a table ``default`` unless told otherwise, in JSON all.
+    ``rest``: what the help says of the others."""
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def wrapped(top: int | None, everyone: bool, **words: Any) -> Any:
+            if everyone and top is not None:
+                raise click.UsageError("--all and --top contradict each other")
+            most = top if everyone or words["as_json"] else top or default
+            return command(most=most, **words)
+
+        return click.option(
+            "--top", type=click.IntRange(min=1), metavar="N",
+            help=f"Show N owners ({default} by default){rest}.")(
+            click.option("--all", "everyone", is_flag=True, help="Show all owners.")(wrapped))
+
+    return decorate
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.options import as_json, filters, reading, source
+from pageowner.cli.options import as_json, filters, most_owners, reading, source
 from pageowner.cli.verb import verb
 from pageowner.model.schema import KEYS
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from pageowner.analysis.filters import Filter
 
 __all__ = ["command"]
-
-_TOP = 20
 
 
 @verb("report")
@@ -28,14 +26,12 @@ _TOP = 20
               shell_complete=complete.sorts,
               help="pages, blocks, name, age (oldest first), or a key.")
 @click.option("--reverse", is_flag=True, help="The other way round.")
-@click.option("--top", type=click.IntRange(min=1), metavar="N",
-              help=f"Show N owners ({_TOP} by default); the others are summed up.")
-@click.option("--all", "everyone", is_flag=True, help="Show all owners.")
+@most_owners(20, "; the others are summed up")
 @click.option("--full", is_flag=True, help="Show whole stacks, each an owner of its own.")
 @filters
 @as_json
 def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: bool,
-            top: int | None, everyone: bool, full: bool, as_json: bool) -> None:
+            most: int | None, full: bool, as_json: bool) -> None:
     """Who owns the memory.
 
     Examples:
@@ -44,8 +40,6 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
         pageowner report --by comm,order --gfp ZERO  tasks and block sizes, zeroed pages only
         pageowner report --older 1h --full           whole stacks of what is old
     """
-    if everyone and top is not None:
-        raise click.UsageError("--all and --top contradict each other")
     from pageowner.analysis.filters import check_sort, key_names
 
     # before the source is read, which may take a while
@@ -64,10 +58,9 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
     if as_json:
         import sys
 
-        sys.stdout.writelines(owners_table.to_json(held, top, names, meta))
+        sys.stdout.writelines(owners_table.to_json(held, most, names, meta))
         print()
         return
-    most = None if everyone else top or _TOP
     if full:
         # There is nothing to show in full of pages of which nothing is known, however many.
         held, without = named(held, names)

@@ -10,7 +10,6 @@ from common import (
     MADV_DONTNEED,
     MADV_FREE,
     MADV_HUGEPAGE,
-    MADV_NOHUGEPAGE,
     MIB,
     PAGE,
     Region,
@@ -19,6 +18,7 @@ from common import (
     main,
     put,
     since,
+    small_pages,
 )
 
 COUNTERS = ("thp_fault_alloc", "thp_split_page", "thp_split_pmd", "thp_deferred_split_page")
@@ -49,8 +49,7 @@ def load(held: ExitStack) -> str:
                 continue
     put("/proc/sys/vm/drop_caches", "2")  # its shrinkers split what is queued
 
-    small = Region(32 * MIB)
-    small.advise(MADV_NOHUGEPAGE)
+    small = small_pages(32 * MIB)
     small.touch()
     child = os.fork()
     if child == 0:  # copies every other page on write

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from common import MADV_NOHUGEPAGE, MIB, CannotLoad, Region, counters, main, put, since
+from common import MIB, CannotLoad, counters, main, put, since, small_pages
 
 COUNTERS = ("cma_alloc_success", "cma_alloc_fail", "pgmigrate_success")
 AREAS = Path("/sys/kernel/debug/cma")
@@ -15,8 +15,7 @@ def load(held: ExitStack) -> str:
     if not areas:
         raise CannotLoad(f"no {AREAS}: the kernel lacks CMA_DEBUGFS, or cma=64M at boot")
     before = counters(*COUNTERS)
-    filler = Region(64 * MIB)
-    filler.advise(MADV_NOHUGEPAGE)
+    filler = small_pages(64 * MIB)
     filler.touch()
     area, taken = areas[0], 0
     for count in (1, 16, 512, 1024):

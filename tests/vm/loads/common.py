@@ -126,6 +126,13 @@ class Region:
         check(libc.munmap(self.start + offset, length), "munmap")
 
 
+def small_pages(size: int) -> Region:
+    """A region of `size` bytes that the kernel makes no huge pages of."""
+    region = Region(size)
+    region.advise(MADV_NOHUGEPAGE)
+    return region
+
+
 def counters(*names: str) -> list[int]:
     """These counters of /proc/vmstat; 0 for one that the kernel does not have."""
     table = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())

@@ -2,7 +2,7 @@
 
 from contextlib import ExitStack
 
-from common import MADV_DONTNEED, MADV_NOHUGEPAGE, MIB, PAGE, Region, counters, main, put, since
+from common import MADV_DONTNEED, MIB, PAGE, counters, main, put, since, small_pages
 
 COUNTERS = ("compact_migrate_scanned", "compact_isolated", "pgmigrate_success", "pgmigrate_fail")
 
@@ -10,8 +10,7 @@ COUNTERS = ("compact_migrate_scanned", "compact_isolated", "pgmigrate_success", 
 def load(held: ExitStack) -> str:
     """128 MiB touched, half of it freed page by page, all nodes compacted twice."""
     before = counters(*COUNTERS)
-    region = Region(128 * MIB)
-    region.advise(MADV_NOHUGEPAGE)
+    region = small_pages(128 * MIB)
     region.touch()
     for at in range(0, region.size, 2 * PAGE):
         region.advise(MADV_DONTNEED, at, PAGE)

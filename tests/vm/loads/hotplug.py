@@ -8,18 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from common import (
-    MADV_NOHUGEPAGE,
-    MIB,
-    PAGE,
-    CannotLoad,
-    Region,
-    counters,
-    main,
-    put,
-    run,
-    since,
-)
+from common import MIB, PAGE, CannotLoad, Region, counters, main, put, run, since, small_pages
 
 COUNTERS = ("pgmigrate_success", "pgmigrate_fail")
 MEMORY = Path("/sys/devices/system/memory")
@@ -30,8 +19,7 @@ PATIENCE = 60
 
 def filler(size: int, node: int | None = None) -> Region:
     """Small movable pages, from `node` if it is given."""
-    region = Region(size)
-    region.advise(MADV_NOHUGEPAGE)
+    region = small_pages(size)
     if node is not None:
         region.bind(node)
     region.touch()

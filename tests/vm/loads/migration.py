@@ -8,7 +8,6 @@ from pathlib import Path
 from common import (
     HUGE,
     MADV_HUGEPAGE,
-    MADV_NOHUGEPAGE,
     MIB,
     PAGE,
     CannotLoad,
@@ -16,6 +15,7 @@ from common import (
     counters,
     main,
     since,
+    small_pages,
     syscall,
 )
 
@@ -43,10 +43,8 @@ def load(held: ExitStack) -> str:
     if not Path("/sys/devices/system/node/node1").exists():
         raise CannotLoad("this machine has one NUMA node")
     before = counters(*COUNTERS)
-    small, huge, task = Region(24 * MIB), Region(16 * MIB), Region(16 * MIB)
-    small.advise(MADV_NOHUGEPAGE)
+    small, huge, task = small_pages(24 * MIB), Region(16 * MIB), small_pages(16 * MIB)
     huge.advise(MADV_HUGEPAGE)
-    task.advise(MADV_NOHUGEPAGE)
     for region in (small, huge, task):
         region.touch()
     moved = move_pages(small, 1, 2 * PAGE)

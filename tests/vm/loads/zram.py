@@ -3,19 +3,7 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from common import (
-    MADV_NOHUGEPAGE,
-    MADV_PAGEOUT,
-    MIB,
-    PAGE,
-    CannotLoad,
-    Region,
-    counters,
-    main,
-    put,
-    run,
-    since,
-)
+from common import MADV_PAGEOUT, MIB, PAGE, CannotLoad, counters, main, put, run, since, small_pages
 
 COUNTERS = ("pswpout", "pswpin")
 DEVICE, CONTROL = "/dev/zram0", Path("/sys/block/zram0")
@@ -37,8 +25,7 @@ def load(held: ExitStack) -> str:
     run("mkswap", DEVICE)
     run("swapon", DEVICE)
     held.callback(run, "swapoff", DEVICE)
-    region = Region(48 * MIB)
-    region.advise(MADV_NOHUGEPAGE)
+    region = small_pages(48 * MIB)
     region.touch()
     region.advise(MADV_PAGEOUT)
     if not (out := swapped()):
