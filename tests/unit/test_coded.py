@@ -11,8 +11,16 @@ import pytest
 
 from pageowner.analysis import coded
 from pageowner.analysis import subsystems as of_text
-from pageowner.kernel import subsystems as rules
 from pageowner.kernel.frames import frames
+from pageowner.kernel.stack_roles import (
+    ALLOCATORS,
+    ENTRY,
+    GENERIC,
+    INTERRUPTS,
+    LIBRARIES,
+    THROUGH,
+)
+from pageowner.kernel.subsystems import LAST_RESORT, RULES
 
 STACKS = Path(__file__).parent.parent / "data/stacks/6.18.txt.xz"
 
@@ -24,16 +32,20 @@ def _names(*patterns: str) -> list[str]:
 def _made_up(number: int, seed: int = 3) -> list[str]:
     """Stacks that begin with allocators and go on with whatever a rule names."""
     chance, made = random.Random(seed), []
-    allocators = _names(*rules.ALLOCATORS.values())
-    named = (rule.patterns for rule in (*rules.RULES, *rules.LAST_RESORT))
-    others = [*_names(*named, *rules.ALLOCATORS.values(), rules.LIBRARIES, rules.INTERRUPTS,
-                      rules.ENTRY, rules.GENERIC), *(f"own_{n}" for n in range(9))]
+    allocators = _names(*ALLOCATORS.values())
+    others = [*_names(*(rule.patterns for rule in (*RULES, *LAST_RESORT)), *ALLOCATORS.values(),
+                      LIBRARIES, INTERRUPTS, ENTRY, GENERIC, *[THROUGH] * 9),
+              *(f"own_{n}" for n in range(9)), *["0xffffffffc0123456"] * 40]
+    modules = ["mod0", "mod1", "ttm", "bpf", *_names(*(rule.modules for rule in RULES),
+                                                     *(rule.whole for rule in RULES))]
     for _ in range(number):
         chain = chance.choices(allocators, k=chance.randrange(4))
         chain += chance.choices(others, k=chance.randrange(7))
         chain += chance.choice([[], [], ["x64_sys_call"], ["entry_SYSCALL_64_after_hwframe"]])
-        lines = [f"{name}+0x1/0x9" + (f" [mod{chance.randrange(3)}]" if chance.random() < 0.1
-                                      else "") for name in chain]
+        if chance.random() < 0.05:
+            chain = ["0xffffffffc0123456", "0xffffffff81000000"]
+        lines = [name if name.startswith("0x") else f"{name}+0x1/0x9" + (
+            f" [{chance.choice(modules)}]" if chance.random() < 0.1 else "") for name in chain]
         if chance.random() < 0.1:
             lines.insert(chance.randrange(len(lines) + 1), chance.choice(["", "  "]))
         made.append("\n".join(lines))

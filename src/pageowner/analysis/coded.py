@@ -141,6 +141,26 @@ def _until_interrupt(stacks: Coded, role: NDArray[np.int8]) -> NDArray[np.int64]
     return end
 
 
+def _last(stacks: Coded, marked: NDArray[np.bool_], end: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place behind the last marked code of each stack before an end; -1 without one."""
+    behind = np.full(len(stacks.first), -1, np.int64)
+    found = np.flatnonzero(marked[stacks.codes])
+    if len(found):
+        stack = np.searchsorted(stacks.end, found, "right")
+        within = (found >= stacks.first[stack]) & (found < end[stack])
+        np.maximum.at(behind, stack[within], found[within] + 1)
+    return behind
+
+
+def _nameless(stacks: Coded, role: NDArray[np.int8], end: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which have nothing but addresses."""
+    marked = role == of_text.ADDRESS
+    if not marked.any():
+        return np.zeros(len(stacks.first), bool)
+    nameless: NDArray[np.bool_] = _last(stacks, ~marked, end) < 0
+    return nameless
+
+
 class _Answers:
     """What each frame says of memory taken each way, asked once for each that is met: a place in
     ``labels``, or `NONE`."""
@@ -182,22 +202,27 @@ def subsystems(stacks: Coded) -> Labelled:
         how[live[new]] = here[new]
         return goes_on
 
-    start = _walked(first, end, is_taking)
+    nameless = _nameless(stacks, role, end)
+    start = np.where(nameless, end, _walked(first, end, is_taking))
+    how[nameless] = of_text.PAGES
     labels: dict[str, int] = {}
     found = np.full(len(first), _Answers.NONE, np.int64)
-    for last_resort in (False, True):
+    behind = _last(stacks, role == of_text.THROUGH_FILE, end)
+    for begin, last_resort in ((np.where(behind >= 0, behind, end), False), (start, False),
+                               (np.where(nameless, end, first), True)):
         answers = _Answers(stacks.frames, last_resort, labels)
 
         def is_silent(live: NDArray[np.int64], at: NDArray[np.int64],
-                      answers: _Answers = answers) -> NDArray[np.bool_]:
+                      answers: _Answers = answers,
+                      last_resort: bool = last_resort) -> NDArray[np.bool_]:
             code = codes[at]
-            found[live] = np.where(role[code] == of_text.LIBRARY, _Answers.NONE,
-                                   answers.of(code, how[live]))
+            passed_over = (role[code] == of_text.LIBRARY) & (not last_resort)
+            found[live] = np.where(passed_over, _Answers.NONE, answers.of(code, how[live]))
             silent: NDArray[np.bool_] = found[live] == _Answers.NONE
             return silent
 
         # those that have an answer have no frames left
-        _walked(np.where(found == _Answers.NONE, start, end), end, is_silent)
+        _walked(np.where(found == _Answers.NONE, begin, end), end, is_silent)
     for way in np.unique(how[found == _Answers.NONE]).tolist():
         label = of_text.answer(None, of_text.WAYS[way], last_resort=True) or ""
         found[(found == _Answers.NONE) & (how == way)] = labels.setdefault(label, len(labels))
@@ -207,24 +232,26 @@ def subsystems(stacks: Coded) -> Labelled:
 
 def modules(stacks: Coded) -> Labelled:
     """`pageowner.analysis.subsystems.module_of` of each."""
+    role, codes = _roles(stacks), stacks.codes
     named = np.array([bool(frame.module) for frame in stacks.frames], bool)
-    codes = stacks.codes
-    at = _walked(stacks.first, stacks.end, lambda _, at: ~named[codes[at]])
-    return _of_frames(stacks, at, stacks.end, lambda frame: frame.module or "", of_text.BUILT_IN)
+    named |= role == of_text.ADDRESS
+    end = np.where(_nameless(stacks, role, stacks.end), stacks.first, stacks.end)
+    at = _walked(stacks.first, end, lambda _, at: ~named[codes[at]])
+    return _of_frames(stacks, at, end, lambda frame: frame.module or of_text.UNKNOWN_MODULE,
+                      of_text.BUILT_IN)
 
 
 def distinctive_frames(stacks: Coded) -> Labelled:
     """`pageowner.analysis.subsystems.distinctive_frame` of each."""
     codes, role = stacks.codes, _roles(stacks)
     end = _until_interrupt(stacks, role)
-    at = stacks.first
-    for wanted in (of_text.TELLING, of_text.GENERAL):
-        if wanted == of_text.TELLING:
-            at = _walked(stacks.first, end, lambda _, at: role[codes[at]] != of_text.TELLING)
-        else:
-            without = np.flatnonzero(at == end)
-            at[without] = _walked(stacks.first[without], end[without],
-                                  lambda _, at: role[codes[at]] != of_text.GENERAL)
+    behind = _last(stacks, role == of_text.THROUGH_FILE, end)
+    at = end.copy()
+    for first, lowest in ((np.where(behind >= 0, behind, end), of_text.TELLING),
+                          (stacks.first, of_text.TELLING), (stacks.first, of_text.GENERAL)):
+        without = np.flatnonzero(at == end)
+        at[without] = _walked(first[without], end[without],
+                              lambda _, at, lowest=lowest: role[codes[at]] < lowest)
     at[at == end] -= 1  # the outermost
     return _of_frames(stacks, at, end, str, "")
 

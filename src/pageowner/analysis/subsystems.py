@@ -12,16 +12,19 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pageowner.kernel.frames import Frame, frames
-from pageowner.kernel.subsystems import (
+from pageowner.kernel.stack_roles import (
     ALLOCATORS,
     ENTRY,
     GENERIC,
     INTERRUPTS,
-    LAST_RESORT,
     LIBRARIES,
-    RULES,
-    Rule,
+    LIBRARY_MODULES,
+    THROUGH,
+    is_address,
+    is_built_in,
 )
+from pageowner.kernel.subsystem_rule import Rule
+from pageowner.kernel.subsystems import LAST_RESORT, RULES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +37,7 @@ __all__ = [
     "OF_STACK",
     "OTHER",
     "PRIVATE",
+    "UNKNOWN_MODULE",
     "distinctive_frame",
     "functions",
     "matching_rule",
@@ -52,6 +56,10 @@ NO_STACK = "no stack"
 
 PRIVATE = frozenset({"anonymous memory", "huge pages (THP)"})
 """The labels of what processes take for themselves, and lose when they end."""
+
+UNKNOWN_MODULE = "unknown module"
+"""The module, and the label, of an address without a symbol in a stack whose other frames have
+names: that of a module which is no longer loaded."""
 
 BUILT_IN = "vmlinux"
 """The module of a stack that touches no module."""
@@ -98,34 +106,58 @@ class _Patterns:
         return sorted(found)
 
 
-def _compile(rules: tuple[Rule, ...]) -> _Patterns:
-    return _Patterns(
-        (pattern, number)
-        for number, rule in enumerate(rules)
-        for pattern in rule.patterns.split()
-    )
+class _Table:
+    """Rules, looked up by a function and its module."""
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self.rules = rules
+        self._functions = self._of("patterns")
+        self._modules = self._of("modules")
+        self._whole = self._of("whole")
+
+    def _of(self, field: str) -> _Patterns:
+        return _Patterns((pattern, number) for number, rule in enumerate(self.rules)
+                         for pattern in getattr(rule, field).split())
+
+    def find(self, frame: Frame) -> list[tuple[int, str]]:
+        """The rules that name a function, first ones first, each with what ``*`` stood for."""
+        found = self._functions.find(frame.name)
+        if frame.module is None or is_built_in(frame.module):
+            return found
+        also = {number for number, _ in self._modules.find(frame.module)}
+        return sorted([*((number, rest) for number, rest in found if number in also),
+                       *((number, "") for number, _ in self._whole.find(frame.module))])
 
 
 # What a function is, its role: a place in the ways to take memory, or one of these.
 WAYS = tuple(ALLOCATORS)
 PAGES = WAYS.index("pages")
-LIBRARY, INTERRUPT, ENTERING, GENERAL, TELLING = range(len(WAYS), len(WAYS) + 5)
+LIBRARY, INTERRUPT, ENTERING, GENERAL, THROUGH_FILE, TELLING, ADDRESS = range(
+    len(WAYS), len(WAYS) + 7)
 _ROLES = _Patterns(
     (pattern, role)
-    for role, patterns in enumerate((*ALLOCATORS.values(), LIBRARIES, INTERRUPTS, ENTRY, GENERIC))
+    for role, patterns in enumerate((*ALLOCATORS.values(), LIBRARIES, INTERRUPTS, ENTRY, GENERIC,
+                                       THROUGH))
     for pattern in patterns.split()
 )
-_RULES = _compile(RULES)
-_LAST_RESORT = _compile(LAST_RESORT)
+_LIBRARY_MODULES = _Patterns((pattern, LIBRARY) for pattern in LIBRARY_MODULES.split())
+_RULES = _Table(RULES)
+_LAST_RESORT = _Table(LAST_RESORT)
 
-_UNSAID = ("pages", "large")
+_UNSAID = ("pages", "large", "cma")
 """Ways of allocation that a label need not name; nor vmalloc, where a rule is about it."""
 
 
-@lru_cache(maxsize=1 << 16)
-def _role(name: str) -> int:
-    found = _ROLES.find(name)
-    return found[0][0] if found else GENERAL if name.startswith("sys_") else TELLING
+def _role(frame: Frame) -> int:
+    name, module = frame
+    roles = [role for role, _ in _ROLES.find(name)]
+    if module is not None and not is_built_in(module):
+        if THROUGH_FILE in roles or (LIBRARY in roles and _LIBRARY_MODULES.find(module)):
+            return roles[0]
+        return TELLING
+    if roles:
+        return roles[0]
+    return (GENERAL if name.startswith("sys_") else ADDRESS if is_address(name) else TELLING)
 
 
 class _Roles(dict[Frame, int]):
@@ -134,7 +166,7 @@ class _Roles(dict[Frame, int]):
     def __missing__(self, frame: Frame) -> int:
         if len(self) >= 1 << 17:  # a dump may be hostile
             self.clear()
-        role = self[frame] = _role(frame.name)
+        role = self[frame] = _role(frame)
         return role
 
 
@@ -142,7 +174,8 @@ _ROLE_OF = _Roles()
 
 
 def role_of(frame: Frame) -> int:
-    """A place in `WAYS`, or `LIBRARY`, `INTERRUPT`, `ENTERING`, `GENERAL` or `TELLING`."""
+    """A place in `WAYS`, or `LIBRARY`, `INTERRUPT`, `ENTERING`, `GENERAL`, `THROUGH_FILE`,
+    `TELLING` or `ADDRESS`."""
     return _ROLE_OF[frame]
 
 
@@ -158,18 +191,20 @@ def _until_interrupt(chain: list[Frame]) -> tuple[list[Frame], list[int]]:
 
 
 @lru_cache(maxsize=1 << 16)
-def _match(name: str, how: str, last_resort: bool) -> tuple[Rule, str] | None:
+def _match(frame: Frame, how: str, last_resort: bool) -> tuple[Rule, str] | None:
     """The first rule that names this function and allows this way of allocation."""
-    rules, patterns = (LAST_RESORT, _LAST_RESORT) if last_resort else (RULES, _RULES)
-    for number, rest in patterns.find(name):
-        if rules[number].how in ("", how):
-            return rules[number], rest
+    table = _LAST_RESORT if last_resort else _RULES
+    for number, rest in table.find(frame):
+        if table.rules[number].how in ("", how):
+            return table.rules[number], rest
     return None
 
 
 def _walk(chain: list[Frame], roles: list[int]) -> tuple[str, str, Rule | None]:
     """How the memory was taken, what for, and the rule that said so."""
     how, start = "pages", len(chain)
+    if all(role == ADDRESS for role in roles):
+        return how, OTHER, None  # a kernel without symbols, not a module
     for number, role in enumerate(roles):
         taken = WAYS[role] if role < len(WAYS) else ""
         # A slab object for vmalloc or percpu is a part of their books, not their memory.
@@ -179,13 +214,20 @@ def _walk(chain: list[Frame], roles: list[int]) -> tuple[str, str, Rule | None]:
             break
         if taken and how == "pages":
             how = taken
-    for last_resort in (False, True):
-        for number in range(start, len(chain)):
-            if roles[number] == LIBRARY:
-                continue
-            if found := _for(chain[number], how, last_resort):
+    behind = _behind_file(roles)
+    for first in (behind, start) if behind else (start,):
+        for number in range(first, len(chain)):
+            if roles[number] != LIBRARY and (found := _for(chain[number], how, False)):
                 return how, *found
+    for frame in chain:
+        if found := _for(frame, how, True):
+            return how, *found
     return how, OTHER, None
+
+
+def _behind_file(roles: list[int]) -> int:
+    """Where what is further out than any file of `THROUGH` begins; 0 without one."""
+    return len(roles) - roles[::-1].index(THROUGH_FILE) if THROUGH_FILE in roles else 0
 
 
 def _explain(stack: str) -> tuple[str, Rule | None]:
@@ -213,11 +255,15 @@ def answer(frame: Frame | None, how: str, last_resort: bool) -> str | None:
 
 def _for(frame: Frame, how: str, last_resort: bool) -> tuple[str, Rule | None] | None:
     """What memory taken that way is for, as far as this frame says, and the rule for that."""
-    found = _match(frame.name, how, last_resort)
+    found = _match(frame, how, last_resort)
     if found:
         rule, rest = found
         return rule.name.replace("{}", rest), rule
-    return (f"module {frame.module}", None) if frame.module and not last_resort else None
+    if last_resort:
+        return None
+    if frame.module and not is_built_in(frame.module):
+        return f"module {frame.module}", None
+    return (UNKNOWN_MODULE, None) if role_of(frame) == ADDRESS else None
 
 
 def subsystem(stack: str, gfp_flags: str = "") -> str:
@@ -225,7 +271,8 @@ def subsystem(stack: str, gfp_flags: str = "") -> str:
 
     Memory of the slab, vmalloc and percpu allocators says so first: ``slab: dentries``,
     ``vmalloc: BPF``. A stack that no rule knows is ``module NAME`` if it passes a module, else
-    `OTHER`; one without frames is `NO_STACK`. With ``gfp_flags`` (names as the kernel prints them)
+    `OTHER`, and `UNKNOWN_MODULE` if it passes an address without a symbol; one without frames is
+    `NO_STACK`. With ``gfp_flags`` (names as the kernel prints them)
     a stack that says nothing is at least known as user memory or not.
     """
     label = _explain(stack)[0]
@@ -240,19 +287,29 @@ def matching_rule(stack: str) -> Rule | None:
 
 
 def module_of(stack: str) -> str:
-    """The module of the innermost frame that has one, else `BUILT_IN`."""
-    return next((frame.module for frame in frames(stack) if frame.module), BUILT_IN)
+    """The module of the innermost frame that has one, else `BUILT_IN`; `UNKNOWN_MODULE` of an
+    address among frames with names."""
+    chain = frames(stack)
+    unknown = any(role_of(frame) != ADDRESS for frame in chain)
+    for frame in chain:
+        if frame.module:
+            return frame.module
+        if unknown and role_of(frame) == ADDRESS:
+            return UNKNOWN_MODULE
+    return BUILT_IN
 
 
 def _telling(stack: str) -> list[Frame]:
     """Frames worth showing, innermost first: those that tell, then what is left of the others."""
     chain, roles = _until_interrupt(frames(stack))
-    for wanted in (TELLING, GENERAL):
-        if wanted in roles:
-            first = roles.index(wanted)
+    for first in (_behind_file(roles), 0):
+        if any(role >= TELLING for role in roles[first:]):
+            while roles[first] < TELLING:
+                first += 1
             return [frame for frame, role in zip(chain[first:], roles[first:], strict=True)
-                    if role in (TELLING, GENERAL)]
-    return chain[-1:]
+                    if role >= GENERAL]
+    return [frame for frame, role in zip(chain, roles, strict=True)
+            if role >= GENERAL] or chain[-1:]
 
 
 def distinctive_frame(stack: str) -> str:
@@ -271,7 +328,7 @@ OF_STACK = {"module": module_of, "subsystem": subsystem, "frame": distinctive_fr
 def short_stack(stack: str, n: int = 3) -> str:
     """The ``n`` most telling frames, innermost first: ``pipe_write ← vfs_write ← ksys_write``."""
     found = _telling(stack)
-    telling = [frame for frame in found if _role(frame.name) == TELLING]
+    telling = [frame for frame in found if role_of(frame) >= TELLING]
     chosen = telling[:n] if len(telling) >= n else found[:n]
     return " ← ".join(map(str, chosen))
 

@@ -1,137 +1,30 @@
 """Which function of the kernel allocates for what: the table behind ``--by subsystem``.
 
 How it is read. A stack is walked from the innermost frame outward. Frames of the allocators
-(`ALLOCATORS`) only say *how* the memory was taken: as pages, from a slab cache, by vmalloc or
-percpu. The first other frame that a rule names, up to the next of `INTERRUPTS`, says *what for*;
-among rules that name the same function the first in the table wins. Functions that no rule names
-(`LIBRARIES` such as the maple tree and ``kstrdup``, generic VFS and fault code) are passed over, so
-that the label is that of their caller. `LAST_RESORT` is asked only when no rule matched anywhere in
-the stack.
+(`pageowner.kernel.stack_roles.ALLOCATORS`) only say *how* the memory was taken: as pages, from a
+slab cache, by vmalloc or percpu. The first other frame that a rule names, up to the next of
+`INTERRUPTS`, says *what for*; among rules that name the same function the first in the table wins.
+Functions that no rule names (`LIBRARIES` such as the maple tree and ``kstrdup``, generic VFS and
+fault code) are passed over, so that the label is that of their caller. A frame of a module that no
+rule names is ``module NAME``. Where a stack goes through a file of a driver (`THROUGH`), the search
+starts behind that. `LAST_RESORT` is asked only when no rule matched anywhere in the stack.
 
 Patterns are function names as `pageowner.kernel.frames.function_name` gives them; one ``*`` stands
 for any rest, and ``{}`` in the rule's name for what the ``*`` matched. ``how`` limits a rule to one
 way of allocation. ``source`` names the kernel files (of 6.12) from which a rule was written where
-no stack of a real kernel was at hand; every other rule has matched a real one in the tests.
+no stack of a real kernel was at hand; every other rule has matched a real one in the tests. A rule
+is for the kernel proper, and for the modules that it names (`pageowner.kernel.subsystem_rule`).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from pageowner.kernel.subsystem_rule import Rule
+from pageowner.kernel.subsystems_of_devices import DEVICES, GPU
+from pageowner.kernel.subsystems_of_files import FILES
 
-__all__ = [
-    "ALLOCATORS",
-    "ENTRY",
-    "GENERIC",
-    "INTERRUPTS",
-    "LAST_RESORT",
-    "LIBRARIES",
-    "RULES",
-    "Rule",
-]
+__all__ = ["LAST_RESORT", "RULES"]
 
-
-class Rule(NamedTuple):
-    """``name`` is the label; ``patterns`` function names, blank-separated."""
-
-    name: str
-    patterns: str
-    how: str = ""
-    source: str = ""
-
-
-ALLOCATORS: dict[str, str] = {
-    # mm/page_alloc.c, mm/mempolicy.c, and the hooks that see an allocation
-    "pages": """
-        post_alloc_hook prep_new_page prep_new_pages get_page_from_freelist __alloc_pages
-        __alloc_pages_* __alloc_frozen_pages alloc_frozen_pages alloc_pages alloc_pages_*
-        alloc_page_* alloc_page ___alloc_pages_bulk __alloc_pages_bulk get_free_pages
-        __get_free_pages get_zeroed_page folio_alloc folio_alloc_* __folio_alloc __folio_alloc_*
-        vma_alloc_folio vma_alloc_zeroed_movable_folio __page_cache_alloc rmqueue* try_alloc_pages
-        new_page_nodemask make_alloc_exact __set_page_owner set_page_owner save_stack
-        bpf_trace_run* __bpf_trace_* __traceiter_* trace_event_raw_event_* perf_trace_*
-        bpf_prog_????????????????_* page_frag_alloc page_frag_alloc_align __page_frag_alloc_align
-        __page_frag_cache_refill page_frag_refill""",
-    # mm/slub.c: kmalloc of more than two pages takes pages, not slabs
-    "large": """
-        ___kmalloc_large_node __kmalloc_large_node __kmalloc_large_node_track_caller
-        kmalloc_large kmalloc_large_node kmalloc_order kmalloc_order_trace
-        __kmalloc_large_noprof""",
-    # mm/slub.c, mm/slab.c and mm/slob.c (both until 6.x), mm/slab_common.c, mm/util.c
-    "slab": """
-        alloc_slab_page allocate_slab new_slab new_slab_objects ___slab_alloc __slab_alloc
-        __slab_alloc_node slab_alloc_node slab_alloc slob_new_pages slob_alloc slob_alloc_node
-        cache_grow cache_grow_begin cache_alloc_refill kmem_getpages fallback_alloc
-        ____cache_alloc_node __kmem_cache_alloc_node refill_objects refill_sheaf
-        __refill_objects_node ___pcs_* __pcs_* alloc_full_sheaf alloc_empty_sheaf
-        __prefill_sheaf_pfmemalloc kmem_cache_prefill_sheaf kmem_cache_alloc kmem_cache_alloc_*
-        __kmem_cache_alloc_bulk __kmalloc __kmalloc_* kmalloc kmalloc_node kmalloc_trace
-        kmalloc_node_trace kmalloc_array kcalloc kmalloc_*_trace __do_kmalloc_node
-        __do_krealloc slab_post_alloc_hook early_kmem_cache_node_alloc""",
-    # mm/vmalloc.c, mm/execmem.c
-    "vmalloc": """
-        __vmalloc_node_range __vmalloc_area_node vm_area_alloc_pages __vmalloc_node __vmalloc
-        vmalloc vmalloc_* __vmalloc_* vzalloc vzalloc_node module_alloc execmem_alloc
-        execmem_alloc_rw __execmem_cache_alloc execmem_vmalloc execmem_cache_alloc
-        execmem_cache_populate""",
-    # mm/percpu.c, mm/percpu-vm.c
-    "percpu": """
-        pcpu_alloc_pages pcpu_populate_chunk pcpu_create_chunk pcpu_alloc __alloc_percpu
-        __alloc_percpu_gfp pcpu_mem_zalloc pcpu_alloc_chunk pcpu_balance_workfn
-        pcpu_balance_populated""",
-}
-"""Frames that say how memory was taken, by way of allocation."""
-
-LIBRARIES = """
-    kvmalloc_node kvmalloc __kvmalloc_node kvrealloc krealloc krealloc_* kvmemdup kmemdup
-    kmemdup_* kstrdup kstrdup_const kstrndup kasprintf kvasprintf kvasprintf_const
-    memdup_user memdup_user_nul vmemdup_user strndup_user kcalloc_node kvcalloc
-    devm_kmalloc devm_kmemdup devm_kstrdup devm_kvasprintf devm_kasprintf __devres_alloc_node
-    __devm_add_action mempool_* remove_element alloc_pages_exact alloc_pages_exact_nid
-    xas_* __xas_* xa_* __xa_* radix_tree_* __radix_tree_* idr_* ida_* mas_* mtree_* __mt_dup mt_*
-    sg_alloc_table* sg_kmalloc __sg_alloc_table bucket_table_alloc rhashtable_* __rhashtable_*
-    rhltable_init __list_lru_init list_lru_* memcg_list_lru_alloc __memcg_list_lru_alloc
-    iov_iter_* __iov_iter_* want_pages_array bitmap_zalloc* bitmap_alloc* kfifo_alloc
-    __kfifo_alloc genradix_* __genradix_* seq_open __seq_open_private seq_open_private
-    single_open single_open_size seq_read seq_read_iter seq_buf_alloc
-    zs_malloc zs_create_pool alloc_zspage zpool_malloc zpool_create_pool
-    lzo_alloc_* zstd_alloc_* zlib_alloc_* deflate_*"""
-"""Containers, copies and compressors: never the reason for an allocation, so passed over like an
-allocator."""
-
-GENERIC = """
-    __handle_mm_fault handle_mm_fault handle_pte_fault do_pte_missing __do_fault do_fault
-    faultin_page __get_user_pages __get_user_pages_locked __gup_longterm_locked get_user_pages
-    get_user_pages_* internal_get_user_pages_fast gup_fast_fallback pin_user_pages*
-    iov_iter_extract_pages fault_in_* vfs_write vfs_read vfs_writev vfs_readv do_iter_write
-    do_iter_readv_writev do_writev do_readv ksys_* new_sync_write new_sync_read __vfs_write
-    __vfs_read vfs_iter_* do_loop_readv_writev call_write_iter vfs_ioctl vfs_open do_dentry_open
-    do_filp_open path_openat do_sys_open do_sys_openat2 do_open link_path_walk walk_component
-    __lookup_slow lookup_slow path_lookupat path_parentat filename_* vfs_mknod vfs_create
-    vfs_mkdir sock_sendmsg sock_sendmsg_nosec __sock_sendmsg ____sys_sendmsg ___sys_sendmsg
-    __sys_sendmsg __sys_sendto __sys_sendmmsg sock_write_iter kernel_sendmsg sock_recvmsg
-    kernel_clone _do_fork do_fork process_one_work process_scheduled_works worker_thread
-    do_one_initcall do_initcalls kernel_init_freeable kernel_init start_kernel rest_init
-    vfs_statx vfs_fstatat do_mmap vm_mmap_pgoff x64_sys_call invoke_syscall*"""
-"""Frames that so many stacks share that they tell little."""
-
-INTERRUPTS = """
-    asm_* exc_* sysvec_* common_interrupt __common_interrupt page_fault do_page_fault
-    __do_page_fault do_user_addr_fault async_page_fault ret_from_intr apic_timer_interrupt
-    el0_da el0_ia el1_abort el1h_64_* el0t_64_irq el1_interrupt do_translation_fault do_mem_abort"""
-"""Where the CPU left what it was doing for a fault or an interrupt: frames further out belong to
-what was interrupted and explain nothing."""
-
-ENTRY = """
-    do_syscall_64 entry_SYSCALL_64_after_hwframe entry_SYSCALL_64 entry_SYSCALL_64_fastpath
-    do_fast_syscall_32 __do_fast_syscall_32 entry_SYSENTER_compat_after_hwframe
-    do_int80_* entry_INT80_compat int_ret_from_sys_call system_call_fastpath
-    ret_from_fork ret_from_fork_asm kthread el0_svc* el0t_64_sync* do_el0_svc
-    common_startup_64 secondary_startup_64 secondary_startup_64_no_verify
-    x86_64_start_kernel x86_64_start_reservations clear_bss reserve_bios_regions
-    irq_exit_rcu __irq_exit_rcu __do_softirq handle_softirqs run_ksoftirqd smpboot_thread_fn"""
-"""How the CPU came into the kernel."""
-
-RULES: tuple[Rule, ...] = (
+_CORE: tuple[Rule, ...] = (
     # -- before there was an owner to remember --------------------------------------------------
     Rule("early boot", "register_early_stack register_dummy_stack register_failure_stack "
          "init_page_owner init_early_allocated_pages init_pages_in_zone"),
@@ -156,7 +49,8 @@ RULES: tuple[Rule, ...] = (
     Rule("memory map (struct page)", "vmemmap_alloc_block* vmemmap_populate* "
          "sparse_add_section section_activate", source="mm/sparse-vmemmap.c"),
     Rule("balloon", "balloon_page_alloc virtballoon_* tell_host",
-         source="mm/balloon_compaction.c, drivers/virtio/virtio_balloon.c"),
+         source="mm/balloon_compaction.c, drivers/virtio/virtio_balloon.c",
+         whole="virtio_balloon vmw_balloon xen_balloon"),
     Rule("unmapping (TLB batches)", "tlb_next_batch tlb_remove_table __tlb_remove_*"),
 
     # -- huge pages -----------------------------------------------------------------------------
@@ -176,7 +70,8 @@ RULES: tuple[Rule, ...] = (
          "add_to_page_cache_lru __add_to_page_cache_locked add_to_swap_cache __swap_cache_* "
          "page_cache_delete_batch", "slab"),
     Rule("shared memory (tmpfs)", "shmem_*"),
-    Rule("zram", "zram_* zcomp_*"),
+    Rule("zram", "zram_* zcomp_*",
+         whole="zram"),
     Rule("zswap", "zswap_*"),
     Rule("swap", "__read_swap_cache_async read_swap_cache_async swapin_* swap_cluster_readahead "
          "swap_vma_readahead swap_cache_* sys_swapon setup_swap* setup_clusters add_swap_extent "
@@ -209,26 +104,38 @@ RULES: tuple[Rule, ...] = (
     Rule("network buffers", "alloc_skb_with_frags __alloc_skb alloc_skb __build_skb* build_skb* "
          "napi_build_skb kmalloc_reserve pskb_* __pskb_* skb_* __skb_* sk_page_frag_refill "
          "napi_alloc_skb __napi_alloc_* __netdev_alloc_* netdev_alloc_frag* napi_alloc_frag* "
-         "napi_get_frags page_pool_* __page_pool_* add_recvbuf_* try_fill_recv"),
-    Rule("packet rings", "alloc_pg_vec packet_*"),
+         "napi_get_frags page_pool_* __page_pool_* add_recvbuf_* try_fill_recv",
+         modules="virtio_net"),
+    Rule("packet rings", "alloc_pg_vec packet_*",
+         whole="af_packet"),
     Rule("AF_XDP", "xsk_* xdp_umem_* xp_*", source="net/xdp/"),
     Rule("sockets", "sk_prot_alloc sk_alloc sock_alloc_inode sock_alloc sock_kmalloc sock_wmalloc "
          "sock_omalloc sock_alloc_file inet_create inet6_create unix_* reqsk_* inet_csk_* "
          "inet_bind* inet_reqsk_alloc inet_twsk_alloc scm_* __scm_send inet_bhash* "
-         "inet_hash_connect __inet_hash_connect inet_hashinfo*"),
+         "inet_hash_connect __inet_hash_connect inet_hashinfo*",
+         modules="ipv6",
+         whole="unix"),
     Rule("netfilter", "nf_* __nf_* nft_* ipt_* ip6t_* arpt_* xt_* ebt_* ip_set_* nfnetlink_* "
-         "nfnl_* ip_vs_* translate_table"),
+         "nfnl_* ip_vs_* translate_table",
+         whole="nf_* nft_* nfnetlink* x_tables xt_* ip_tables ip6_tables arp_tables ebtables "
+         "iptable_* ip6table_* arptable_* ebtable_* ebt_* ipt_* ip6t_* arpt_* ip_set "
+         "ip_set_* ip_vs ip_vs_*"),
     Rule("network devices", "alloc_netdev_mqs alloc_etherdev_mqs veth_* tun_* __tun_* "
          "register_netdevice br_* bond_* macvlan_* netdev_* qdisc_* attach_default_qdiscs "
-         "tc_* ethtool_* virtnet_*"),
+         "tc_* ethtool_* virtnet_*",
+         whole="veth tun tap bridge bonding macvlan macvtap ipvlan dummy virtio_net vxlan sch_* "
+         "cls_* act_*"),
     Rule("network routes", "dst_alloc rt_dst_alloc fib_* fib6_* ip6_route_* ip_rt_* neigh_* "
-         "__neigh_* inet_rtm_* ip_fib_* inet_getpeer rt6_* rtm_* ip6_dst_* fnhe_* nexthop_*"),
+         "__neigh_* inet_rtm_* ip_fib_* inet_getpeer rt6_* rtm_* ip6_dst_* fnhe_* nexthop_*",
+         modules="ipv6"),
     Rule("netlink", "netlink_* __netlink_* rtnl_* genl_* rtnetlink_*"),
     Rule("network", "tcp_* udp_* udp6_* ip_* ip6_* ipv4_* ipv6_* inet_* inet6_* igmp_* "
          "__ip_mc_* mld_* addrconf_* __addrconf_* devinet_* __devinet_* inetdev_* icmp_* icmpv6_* "
          "ping_* copy_net_ns setup_net ops_init net_ns_* ndisc_* sit_* fqdir_* sock_init "
          "net_dev_init sysctl_core_* net_sysctl_* netns_* xfrm_* sctp_* mptcp_* vsock_* __vsock_* "
-         "virtio_transport_* sock_diag_* seg6_* snmp6_*"),
+         "virtio_transport_* sock_diag_* seg6_* snmp6_*",
+         whole="ipv6 sctp tls vsock vmw_vsock_* sit xfrm_* esp4 esp6 ah4 ah6 af_key ip_tunnel "
+         "tunnel4 tunnel6 ip6_tunnel inet_diag tcp_diag udp_diag mptcp_diag"),
 
     # -- pipes, events, messages ----------------------------------------------------------------
     Rule("pipes", "pipe_write anon_pipe_* alloc_pipe_info create_pipe_files get_pipe_inode "
@@ -242,7 +149,8 @@ RULES: tuple[Rule, ...] = (
     Rule("message queues", "alloc_msg load_msg mqueue_* do_msgsnd do_mq_* newque"),
     Rule("System V IPC", "ipc_* newseg newary do_shmat sem_* do_semtimedop find_alloc_undo "
          "ipcget shm_*"),
-    Rule("epoll", "ep_* do_epoll_* eventpoll_*"),
+    Rule("epoll", "ep_insert ep_alloc ep_create_wakeup_source ep_ptable_queue_proc "
+         "ep_eventpoll_* ep_set_busy_poll_napi_id do_epoll_* eventpoll_*"),
     Rule("eventfd", "do_eventfd eventfd_* sys_eventfd*"),
     Rule("timers", "timerfd_* sys_timerfd_create do_timer_create alloc_posix_timer "
          "posix_timer_* alarmtimer_*"),
@@ -263,10 +171,11 @@ RULES: tuple[Rule, ...] = (
          "sock_map_* sk_storage_* seccomp_* do_seccomp"),
     Rule("perf events", "perf_* __perf_* rb_alloc rb_alloc_* inherit_event inherit_group "
          "sys_perf_event_open x86_pmu_* x86_reserve_hardware intel_pmu_* amd_pmu_* "
-         "pmu_dev_alloc swevent_hlist_* sw_perf_* get_callchain_buffers"),
+         "pmu_dev_alloc swevent_hlist_* sw_perf_* get_callchain_buffers",
+         whole="intel_uncore intel_cstate amd_uncore rapl"),
     Rule("tracing", "ftrace_* __ftrace_* trace_* __trace_* tracing_* tracer_* tracefs_* "
          "eventfs_* event_trace_* event_create_* event_define_* event_init __event_* "
-         "ring_buffer_* __ring_buffer_* rb_allocate_* __rb_allocate_pages alloc_buffer "
+         "ring_buffer_* __ring_buffer_* rb_allocate_* __rb_allocate_pages "
          "allocate_trace_buffer* allocate_cmdlines_buffer init_syscall_trace syscall_enter_* "
          "init_ftrace_* create_event_* early_trace_init relay_* tracepoint_* "
          "apply_event_filter process_preds create_filter* blk_trace_*"),
@@ -297,7 +206,8 @@ RULES: tuple[Rule, ...] = (
          "pages"),
     Rule("exec", "alloc_bprm load_elf_binary load_elf_phdrs load_script load_misc_binary "
          "copy_string_kernel copy_strings get_arg_page setup_arg_pages bprm_execve begin_new_exec "
-         "do_execveat_common kernel_execve elf_load"),
+         "do_execveat_common kernel_execve elf_load",
+         whole="binfmt_misc"),
     Rule("KVM", "fpu_alloc_guest_fpstate"),
     Rule("processes and threads", "copy_process dup_task_struct alloc_task_struct_node "
          "copy_signal copy_sighand copy_fs_struct copy_io alloc_pid set_kthread_struct "
@@ -324,105 +234,9 @@ RULES: tuple[Rule, ...] = (
          "kmem_cache_init kmem_cache_open init_kmem_cache_nodes sysfs_slab_* create_boot_cache"),
     Rule("extended attributes", "posix_acl_* simple_xattr_* vfs_getxattr* vfs_setxattr* "
          "set_posix_acl do_getxattr listxattr path_setxattr*"),
-
-    # -- files ----------------------------------------------------------------------------------
-    Rule("dentries", "__d_alloc d_alloc d_alloc_* d_make_root"),
-    Rule("sysfs and kernfs", "__kernfs_* kernfs_* sysfs_* kobject_* kset_* "
-         "internal_create_group* param_sysfs_* add_sysfs_param"),
-    Rule("{} inodes", "*_alloc_inode", "slab"),
-    Rule("inodes", "alloc_inode new_inode new_inode_pseudo iget_locked iget5_locked", "slab"),
-    Rule("path names", "getname_flags getname getname_kernel do_getname sys_getcwd "
-         "audit_alloc_name", source="fs/namei.c"),
-    Rule("mounts", "alloc_super alloc_vfsmnt alloc_fs_context sget_fc sget vfs_create_mount "
-         "path_mount do_mount mnt_init copy_mnt_ns alloc_mnt_ns attach_recursive_mnt clone_mnt "
-         "copy_tree sys_mount sys_fsopen sys_fsconfig vfs_parse_fs_* get_mountpoint copy_mount_* "
-         "super_setup_bdi prealloc_shrinker shrinker_alloc"),
-    Rule("sysctl", "__register_sysctl_* register_sysctl* insert_header proc_sys_*"),
-    Rule("debugfs", "debugfs_* __debugfs_* full_proxy_* open_proxy_open"),
-    Rule("proc", "proc_* __proc_* _proc_mkdir environ_* mem_open mem_rw pagemap_* smaps_* "
-         "do_task_stat meminfo_proc_* kpage*_read kallsyms_open mounts_open_common "
-         "get_mm_cmdline register_irq_proc"),
-    Rule("ext4", "ext4_* __ext4_* jbd2_* __jbd2_* mb_cache_* start_this_handle journal_*"),
-    Rule("XFS", "xfs_* xlog_* xfsaild*"),
-    Rule("Btrfs", "btrfs_* __btrfs_* alloc_extent_buffer __alloc_extent_buffer "
-         "alloc_extent_state* alloc_extent_map read_tree_block set_extent_bit __set_extent_bit "
-         "alloc_eb_folio_array start_transaction alloc_workspace_manager"),
-    Rule("overlayfs", "ovl_*", source="fs/overlayfs/"),
-    Rule("9p", "v9fs_* p9_*"),
-    Rule("netfs", "netfs_* fscache_* cachefiles_*"),
-    Rule("FUSE", "fuse_* __fuse_* cuse_* virtio_fs_*"),
-    Rule("NFS", "nfs_* nfs2_* nfs3_* nfs4_* nfsd_* nfsd4_* nlm_* pnfs_* __nfs_* __nfs4_*",
-         source="fs/nfs/, fs/nfsd/, fs/lockd/"),
-    Rule("SUN RPC", "rpc_* svc_* xprt_* xs_tcp_* xs_udp_* gss_*", source="net/sunrpc/"),
-    Rule("SMB", "cifs_* smb2_* SMB2_* smb3_* ksmbd_*", source="fs/smb/"),
-    Rule("Ceph", "ceph_* rbd_* __ceph_*", source="fs/ceph/, net/ceph/"),
-    Rule("F2FS", "f2fs_* __f2fs_*", source="fs/f2fs/"),
-    Rule("squashfs", "squashfs_*"),
-    Rule("EROFS", "erofs_* z_erofs_*"),
-    Rule("FAT", "fat_* vfat_* exfat_*", source="fs/fat/, fs/exfat/"),
-    Rule("NTFS", "ntfs_*", source="fs/ntfs3/"),
-    Rule("GFS2", "gfs2_* dlm_*", source="fs/gfs2/, fs/dlm/"),
-    Rule("ISO 9660 and UDF", "isofs_* udf_*", source="fs/isofs/, fs/udf/"),
-    Rule("autofs", "autofs_*", source="fs/autofs/"),
-    Rule("quota", "dquot_* dqget", source="fs/quota/dquot.c"),
-    Rule("file encryption", "fscrypt_* fsverity_* ecryptfs_*", source="fs/crypto/, fs/verity/"),
-    Rule("writeback", "bdi_* wb_* cgwb_* __writeback_* writeback_*", source="fs/fs-writeback.c"),
-    Rule("direct I/O", "iomap_dio_* dio_* do_direct_IO __blockdev_direct_IO "
-         "__iomap_dio_rw do_blockdev_direct_IO"),
-    Rule("iomap", "iomap_* ifs_alloc"),
-
-    # -- block layer ----------------------------------------------------------------------------
-    Rule("loop devices", "loop_* lo_rw_aio"),
-    Rule("device mapper", "dm_* __dm_* dm_bufio_*", source="drivers/md/dm.c"),
-    Rule("software RAID", "md_* raid1_* raid5_* raid10_* grow_one_stripe", source="drivers/md/"),
-    Rule("NVMe", "nvme_* nvmet_*", source="drivers/nvme/"),
-    Rule("SCSI", "scsi_* __scsi_* sg_build_* ata_* iscsi_*", source="drivers/scsi/, drivers/ata/"),
-    Rule("block layer", "bio_* __bio_* bvec_* biovec_* bioset_* blk_* __blk_* blkdev_* elevator_* "
-         "dd_init_sched sbitmap_* submit_bio* bdev_* __alloc_disk_node __submit_bio* "
-         "alloc_disk* device_add_disk add_disk* add_partition* read_part_sector mpage_* init_bio "
-         "sg_pool_init rq_qos_* bfq_* kyber_* virtblk_* nbd_* __register_blkdev submit_bh*"),
-
-    # -- virtual machines -----------------------------------------------------------------------
-    Rule("KVM", "kvm_* __kvm_* svm_* sev_* vmx_* tdp_mmu_* mmu_topup_* memslot_rmap_alloc "
-         "alloc_loaded_vmcs alloc_vmcs_cpu"),
-    Rule("vhost", "vhost_*", source="drivers/vhost/"),
-    Rule("Xen", "xen_* xenbus_* gnttab_*", source="drivers/xen/"),
-    Rule("Hyper-V", "vmbus_* hv_*", source="drivers/hv/"),
-    Rule("VFIO", "vfio_* iommufd_*", source="drivers/vfio/, drivers/iommu/iommufd/"),
-    Rule("virtio", "vring_* virtqueue_* virtio_* vp_* setup_vq __vring_*"),
-
-    # -- devices --------------------------------------------------------------------------------
-    Rule("GPU (DRM)", "ttm_* drm_* __drm_*", source="drivers/gpu/drm/"),
-    Rule("DMA buffers", "dma_alloc_* dma_direct_alloc* __dma_direct_* iommu_dma_* "
-         "__iommu_dma_* swiotlb_* dmam_* dma_pool_* system_heap_* dma_heap_* cma_alloc* "
-         "atomic_pool_*", source="kernel/dma/, drivers/dma-buf/"),
-    Rule("IOMMU", "iommu_* __iommu_* intel_iommu_* amd_iommu_* iova_* alloc_iova* arm_smmu_* "
-         "alloc_pgtable_page dmar_*", source="drivers/iommu/"),
-    Rule("RDMA", "ib_* rdma_* __ib_*", source="drivers/infiniband/core/"),
-    Rule("USB", "usb_* __usb_* xhci_* hcd_buffer_alloc", source="drivers/usb/"),
-    Rule("sound", "snd_* __snd_*", source="sound/core/"),
-    Rule("video capture", "vb2_* v4l2_*", source="drivers/media/"),
-    Rule("wireless", "ieee80211_* cfg80211_*", source="net/mac80211/, net/wireless/"),
-    Rule("Bluetooth", "hci_* l2cap_*", source="net/bluetooth/"),
-    Rule("Android binder", "binder_*", source="drivers/android/"),
-    Rule("terminals", "tty_* __tty_* pty_* n_tty_* uart_* serial8250_* serial_* con_insert_* "
-         "vc_* vty_* ptmx_* devpts_* console_*"),
-    Rule("input devices", "input_* psmouse_* serio_* evdev_*"),
-    Rule("ACPI", "acpi_* pnpacpi_* pnp_* __pnp_*"),
-    Rule("PCI", "pci_* __pci_* pcie_* pcim_*"),
-    Rule("firmware loading", "request_firmware* _request_firmware fw_get_filesystem_firmware",
-         source="drivers/base/firmware_loader/main.c"),
-    Rule("crypto", "crypto_* __crypto_* alg_* skcipher_* aead_* shash_* ahash_* acomp_* scomp_* "
-         "x509_* public_key_* mpi_* drbg_*"),
-    Rule("security modules", "security_* selinux_* apparmor_* aa_* smack_* landlock_* tomoyo_* "
-         "lsm_* avc_* ima_* integrity_* sidtab_* policydb_* ebitmap_*"),
-    Rule("audit", "audit_* __audit_*", source="kernel/audit.c"),
-    Rule("devices", "device_* bus_* driver_* class_* cdev_* __register_chrdev* register_chrdev* "
-         "kobj_map* misc_register platform_* dev_set_name really_probe memory_dev_init "
-         "add_memory_block register_cpu cpu_device_create cacheinfo_* cpu_dev_init node_dev_init "
-         "register_node* rtc_* devm_* __devm_* subsys_* fwnode_* software_node_* devtmpfs_* "
-         "component_* regmap_* clk_* i2c_* spi_* thermal_*"),
 )
+
+RULES: tuple[Rule, ...] = (*GPU, *_CORE, *FILES, *DEVICES)
 """What a function allocates for, in order of precedence."""
 
 LAST_RESORT: tuple[Rule, ...] = (
@@ -434,6 +248,9 @@ LAST_RESORT: tuple[Rule, ...] = (
     Rule("mounts", "vfs_get_super get_tree_bdev get_tree_nodev vfs_kern_mount",
          source="fs/super.c"),
     Rule("CPU hotplug", "cpuhp_* __cpuhp_* cpu_up _cpu_up", source="kernel/cpu.c"),
-    Rule("zsmalloc", "zs_*"),
+    Rule("zsmalloc", "zs_*", modules="zsmalloc"),
+    Rule("GPU (DRM)", "ttm_* drm_gem_*", source="drivers/gpu/drm/", modules="drm drm_*",
+         whole="ttm"),
+    Rule("CMA", "cma_alloc*", source="mm/cma.c"),
 )
 """Broad callers, asked only when no rule matched."""
