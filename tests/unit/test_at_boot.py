@@ -151,7 +151,7 @@ def test_what_runs_only_in_this_shell_is_not_installed(
     program.chmod(0o755)
     monkeypatch.setenv("SET_HERE", "1")
     monkeypatch.setattr("sys.argv", [str(program)])
-    with pytest.raises(PageownerError, match="would not at boot"):
+    with pytest.raises(PageownerError, match="would fail at boot"):
         at_boot.install(Options())
     assert not at_boot.is_installed()
 
@@ -224,7 +224,7 @@ def test_what_is_of_this_moment_alone_cannot_be_asked_for_at_boot(
         cli: Cli, words: list[str]) -> None:
     done = cli("on", "--at-boot", *words)
     assert (done.status, done.out) == (2, b"")
-    assert b"--at-boot goes with neither" in done.err
+    assert b"--at-boot cannot be combined" in done.err
     with pytest.raises(UsageError, match="depth"):
         at_boot.unit(Options(depth=99))
 

@@ -84,7 +84,7 @@ def test_without_what_the_proof_needs_it_stays_off(tmp_path: Path, line: str, wh
 
 
 @pytest.mark.parametrize(("machine", "why"), [
-    ("aarch64", "on arm64 comparing"), ("riscv64", "not of riscv64")])
+    ("aarch64", "on arm64 comparing"), ("riscv64", "not for riscv64")])
 def test_on_another_architecture_it_stays_off(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: str, why: str) -> None:
     monkeypatch.setattr(platform, "machine", lambda: machine)
