@@ -115,6 +115,11 @@ def _walked(first: NDArray[np.int64], end: NDArray[np.int64],
     return at
 
 
+def _at(marked: NDArray[np.bool_]) -> Callable[
+        [NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]:
+    return lambda _, at: marked[at]
+
+
 def functions(stacks: Coded) -> Coded:
     """The frames of each that `pageowner.analysis.subsystems.functions` leaves."""
     codes, role = stacks.codes, _roles(stacks)
@@ -249,9 +254,8 @@ def distinctive_frames(stacks: Coded) -> Labelled:
     at = end.copy()
     for first, lowest in ((np.where(behind >= 0, behind, end), of_text.TELLING),
                           (stacks.first, of_text.TELLING), (stacks.first, of_text.GENERAL)):
-        without = np.flatnonzero(at == end)
-        at[without] = _walked(first[without], end[without],
-                              lambda _, at, lowest=lowest: role[codes[at]] < lowest)
+        without, is_silent = np.flatnonzero(at == end), (role < lowest)[codes]
+        at[without] = _walked(first[without], end[without], _at(is_silent))
     at[at == end] -= 1  # the outermost
     return _of_frames(stacks, at, end, str, "")
 
