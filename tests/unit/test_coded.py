@@ -60,7 +60,8 @@ def test_each_is_answered_as_alone(number: int) -> None:
     stacks = pa.array(texts, pa.string())
     for many, alone in ((coded.subsystems, of_text.subsystem),
                         (coded.modules, of_text.module_of),
-                        (coded.distinctive_frames, of_text.distinctive_frame)):
+                        (coded.distinctive_frames, of_text.distinctive_frame),
+                        (coded.allocators, of_text.allocator_of)):
         assert coded.of_stacks(many, stacks).to_pylist() == [
             None if text is None else alone(text) for text in texts]
         assert coded.of_stacks(many, stacks.slice(1, 2)).to_pylist() == [

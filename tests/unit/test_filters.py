@@ -119,3 +119,32 @@ def test_a_filter_that_the_source_knows_of_some_rows_may_match_none(
         assert json.loads(cli("report", path, "--json", *words).out)["pages"] == 0
     assert json.loads(cli("report", path, "--json", "--subsystem", "slab*").out)["pages"] == 1
     assert cli("report", path, "--memcg", "/").status == 1
+
+
+def test_memory_is_told_by_its_allocator_and_by_the_type_of_its_pageblock() -> None:
+    text = str(Path(__file__).parent.parent / "data/texts/cma-pageblocks.txt")
+    cma = pageowner.read(text)
+    assert cma.select(block_type="CMA").table.num_rows == 2
+    assert cma.select(block_type="CMA", migratetype="Unmovable").table["pfn"].to_pylist() == [
+        0x23d200]
+    by = {row["allocator"]: row["pages"] for row in cma.report("allocator").to_pylist()}
+    assert by == {"large kmalloc": 512, "pages": 1}
+    assert cma.select(allocator="large kmalloc").table["order"].to_pylist() == [9]
+    with pytest.raises(pageowner.UsageError, match="no block type 'Movabel'; did you mean Movable"):
+        cma.select(block_type="Movabel")
+    with pytest.raises(pageowner.UsageError, match="there is no allocator 'slub'"):
+        cma.select(allocator="slub")
+
+
+def test_pages_without_a_stack_are_slabs_if_their_flag_says_so(sample61: Snapshot) -> None:
+    import pyarrow as pa
+
+    from pageowner.analysis.keys import key
+    from pageowner.kernel.flag_bits import mask
+
+    bare = sample61.table.slice(0, 3)
+    for name, column in (("stack", pa.nulls(3, bare.schema.field("stack").type)),
+                         ("page_flags", pa.array([mask("slab"), mask("lru"), None], pa.uint64()))):
+        bare = bare.set_column(bare.schema.get_field_index(name), name, column)
+    found = key(type(sample61)(bare, sample61.meta), "allocator")
+    assert [found.labels[code].as_py() for code in found.codes] == ["slab", None, None]

@@ -54,15 +54,15 @@ def test_the_live_view_asks_for_the_field_that_tells_a_key() -> None:
 
 
 def test_records_tell_what_needs_no_look_elsewhere() -> None:
-    assert told_by_records(["stack", "comm", "pid", "tid", "module", "subsystem", "frame", "order",
-                            "gfp", "migratetype"])
+    assert told_by_records(["stack", "comm", "pid", "tid", "module", "subsystem", "frame",
+                            "allocator", "order", "gfp", "migratetype"])
     assert not any(told_by_records(["stack", name]) for name in (
         "memcg", "zone", "node", "block", "state", "reason"))
 
 
 def test_every_filter_is_of_a_key_or_an_age() -> None:
     for name, word in schema.FILTERS.items():
-        assert (name in schema.KEYS) != (word.takes == schema.AGE)
+        assert (schema.LOOKED_AT[name] in schema.KEYS) != (word.takes == schema.AGE)
     numbers = {name for name, word in schema.FILTERS.items() if word.takes == schema.NUMBERS}
     assert numbers == schema.NUMERIC
     assert set(complete.VALUES) <= set(schema.FILTERS)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from pageowner.analysis import subsystems as of_text
 from pageowner.kernel.frames import UNWINDERS, Frame, frames
+from pageowner.kernel.stack_roles import ALLOCATOR_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     Labelled = tuple[NDArray[np.int64], list[str]]
     """Of each stack a place in the labels, and these."""
 
-__all__ = ["OF_STACKS", "Coded", "coded", "distinctive_frames", "functions", "labels_of",
-           "modules", "of_stacks", "subsystems"]
+__all__ = ["OF_STACKS", "Coded", "allocators", "coded", "distinctive_frames", "functions",
+           "labels_of", "modules", "of_stacks", "subsystems"]
 
 _PIECE = 1 << 14
 """Stacks that are split into lines at a time."""
@@ -189,10 +190,11 @@ class _Answers:
         return found
 
 
-def subsystems(stacks: Coded) -> Labelled:
-    """`pageowner.analysis.subsystems.subsystem` of each."""
-    codes, role = stacks.codes, _roles(stacks)
-    first, end = stacks.first, _until_interrupt(stacks, role)
+def _taken(stacks: Coded, role: NDArray[np.int8], end: NDArray[np.int64]
+           ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How the memory of each was taken, a place in `pageowner.analysis.subsystems.WAYS`, and where
+    the frames begin that do not say so."""
+    codes, first = stacks.codes, stacks.first
     slab, books = of_text.WAYS.index("slab"), [of_text.WAYS.index(one)
                                                for one in ("vmalloc", "percpu")]
     how = np.full(len(first), of_text.PAGES, np.int64)
@@ -207,9 +209,28 @@ def subsystems(stacks: Coded) -> Labelled:
         how[live[new]] = here[new]
         return goes_on
 
+    start = _walked(first, end, is_taking)
+    return how, start
+
+
+def allocators(stacks: Coded) -> Labelled:
+    """`pageowner.analysis.subsystems.allocator_of` of each."""
+    role = _roles(stacks)
+    end = _until_interrupt(stacks, role)
+    names = [*(ALLOCATOR_NAMES[way] for way in of_text.WAYS), of_text.OTHER, of_text.NO_STACK]
+    how, _ = _taken(stacks, role, end)
+    how[_nameless(stacks, role, end)] = names.index(of_text.OTHER)
+    how[stacks.first == stacks.end] = names.index(of_text.NO_STACK)
+    return how, names
+
+
+def subsystems(stacks: Coded) -> Labelled:
+    """`pageowner.analysis.subsystems.subsystem` of each."""
+    codes, role = stacks.codes, _roles(stacks)
+    first, end = stacks.first, _until_interrupt(stacks, role)
+    how, start = _taken(stacks, role, end)
     nameless = _nameless(stacks, role, end)
-    start = np.where(nameless, end, _walked(first, end, is_taking))
-    how[nameless] = of_text.PAGES
+    start, how = np.where(nameless, end, start), np.where(nameless, of_text.PAGES, how)
     labels: dict[str, int] = {}
     found = np.full(len(first), _Answers.NONE, np.int64)
     behind = _last(stacks, role == of_text.THROUGH_FILE, end)
@@ -260,7 +281,8 @@ def distinctive_frames(stacks: Coded) -> Labelled:
     return _of_frames(stacks, at, end, str, "")
 
 
-OF_STACKS = {"module": modules, "subsystem": subsystems, "frame": distinctive_frames}
+OF_STACKS = {"module": modules, "subsystem": subsystems, "frame": distinctive_frames,
+             "allocator": allocators}
 """The same as `pageowner.analysis.subsystems.OF_STACK`, of all stacks at once."""
 
 

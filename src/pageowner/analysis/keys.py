@@ -113,6 +113,22 @@ def _by_flags(snapshot: Snapshot, found: Key) -> Key:
                        pa.array([labels[code] for code in present], pa.string()))
 
 
+def _slab_by_flag(snapshot: Snapshot, found: Key) -> Key:
+    """Of rows without a stack, the page flag tells those of slabs."""
+    from pageowner.kernel import flag_bits
+
+    flags = snapshot.table["page_flags"]
+    if flags.null_count == len(flags):
+        return found
+    missing = found.labels.is_null().to_numpy(zero_copy_only=False)[found.codes]
+    slab = (flags.fill_null(0).to_numpy() & np.uint64(flag_bits.mask("slab"))) != 0
+    codes = np.where(missing & slab, len(found.labels), found.codes)
+    present, index = np.unique(codes, return_inverse=True)
+    labels = [*found.labels.to_pylist(), "slab"]
+    return _relabelled(Key(found.name, index.astype(np.int64), found.labels),
+                       pa.array([labels[code] for code in present], pa.string()))
+
+
 def column(snapshot: Snapshot, name: str) -> Key:
     """A column of the snapshot's table as it is."""
     return _coded(name, _dictionary(snapshot.table[name]))
@@ -132,6 +148,8 @@ def key(snapshot: Snapshot, name: str) -> Key:
                             coded.labels_of(stack.labels, told))
         if name == "subsystem" and found.labels.null_count:
             return _by_flags(snapshot, found)
+        if name == "allocator" and found.labels.null_count:
+            return _slab_by_flag(snapshot, found)
         return found
     found = _coded(name, _dictionary(table[BY_KEY[name].name]))
     if name == "gfp" and found.labels.null_count:

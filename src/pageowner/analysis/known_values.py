@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["VALUES", "gfp_flags", "migratetypes", "states", "subsystems", "zones"]
+__all__ = ["VALUES", "allocators", "block_types", "gfp_flags", "migratetypes", "states",
+           "subsystems", "zones"]
 
 
 def subsystems() -> list[str]:
@@ -31,6 +32,20 @@ def migratetypes() -> tuple[str, ...]:
     return tuple(MIGRATETYPES)
 
 
+def block_types() -> tuple[str, ...]:
+    """What a pageblock can be."""
+    from pageowner.kernel.gfp import BLOCK_TYPES
+
+    return BLOCK_TYPES
+
+
+def allocators() -> tuple[str, ...]:
+    """As ``--by allocator`` calls them."""
+    from pageowner.kernel.stack_roles import ALLOCATOR_NAMES
+
+    return tuple(ALLOCATOR_NAMES.values())
+
+
 def gfp_flags() -> list[str]:
     """Flags and sets of them, without ``__GFP_`` and ``GFP_``."""
     from pageowner.kernel.gfp import known_names
@@ -48,5 +63,5 @@ def states() -> tuple[str, ...]:
 
 VALUES: dict[str, Callable[[], Sequence[str]]] = {
     "subsystem": subsystems, "zone": zones, "gfp": gfp_flags, "migratetype": migratetypes,
-    "state": states}
+    "state": states, "block_type": block_types, "allocator": allocators}
 """By the filter that takes them."""

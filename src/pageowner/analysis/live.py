@@ -18,7 +18,7 @@ from pageowner.analysis.select import conditions
 from pageowner.analysis.subsystems import OF_STACK, subsystem
 from pageowner.errors import UsageError, near
 from pageowner.model.live import TASK
-from pageowner.model.schema import AGE, ALIASES, FILTERS, KEYS, LOOKS, NUMBERS, Filter
+from pageowner.model.schema import AGE, ALIASES, FILTERS, KEYS, LOOKED_AT, LOOKS, NUMBERS, Filter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +53,8 @@ class Question:
 
     def fields(self) -> frozenset[str]:
         """The fields that a look must have to answer."""
-        return frozenset(LOOKS[word] for word in self.chosen.given() if word in LOOKS)
+        return frozenset(LOOKS[LOOKED_AT[word]] for word in self.chosen.given()
+                         if LOOKED_AT[word] in LOOKS)
 
 
 def field_of(name: str) -> str:
@@ -85,7 +86,7 @@ def question(text: str, chosen: Filter | None = None) -> Question:
     """
     given: dict[str, Any] = {}
     texts = []
-    known = {one for one, about in FILTERS.items() if one in LOOKS or about.takes == AGE}
+    known = {one for one, about in FILTERS.items() if LOOKED_AT[one] in LOOKS or about.takes == AGE}
     for word in _words(text):
         name, equals, value = word.partition("=")
         name = ALIASES.get(name.lstrip("-"), name.lstrip("-"))

@@ -16,7 +16,7 @@ from pageowner.analysis import unknown_words
 from pageowner.analysis.filters import Filter, duration_ns
 from pageowner.analysis.keys import key, times
 from pageowner.errors import PageownerError
-from pageowner.model.schema import AGE, BY_KEY, COLUMNS, FILTERS, FLAGS, NUMBERS
+from pageowner.model.schema import AGE, BY_KEY, COLUMNS, FILTERS, FLAGS, LOOKED_AT, NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ def conditions(chosen: Filter) -> dict[str, Callable[[object], bool]]:
     label that is unknown never matches."""
     asked: dict[str, Callable[[object], bool]] = {}
     for name, wanted in chosen.given().items():
-        takes = FILTERS[name].takes
+        takes, name = FILTERS[name].takes, LOOKED_AT[name]
         if takes == NUMBERS:
             asked[name] = set(wanted).__contains__
         elif takes == FLAGS:
@@ -71,13 +71,13 @@ def _check_known(snapshot: Snapshot, chosen: Filter) -> None:
     """An empty answer must mean that nothing matches, not that nothing is known."""
     table, meta = snapshot.table, snapshot.meta
     for word in chosen.given():
-        column = "ts_ns" if FILTERS[word].takes == AGE else BY_KEY[word].source
+        column = "ts_ns" if FILTERS[word].takes == AGE else BY_KEY[LOOKED_AT[word]].source
         what = FILTERS[word].lacks
         if not what or table[column].null_count < max(table.num_rows, 1):
             continue
         if meta.kind == "tracker" and COLUMNS[column].recorded:
             continue
-        if word == "subsystem" and table["page_flags"].null_count < table.num_rows:
+        if word in ("subsystem", "allocator") and table["page_flags"].null_count < table.num_rows:
             continue
         if word == "gfp" and all(one.lower().startswith("0x") for one in chosen.gfp or ()):
             continue

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.kernel.frames import Frame, frames
 from pageowner.kernel.stack_roles import (
+    ALLOCATOR_NAMES,
     ALLOCATORS,
     ENTRY,
     GENERIC,
@@ -38,6 +39,7 @@ __all__ = [
     "OTHER",
     "PRIVATE",
     "UNKNOWN_MODULE",
+    "allocator_of",
     "distinctive_frame",
     "functions",
     "matching_rule",
@@ -200,20 +202,25 @@ def _match(frame: Frame, how: str, last_resort: bool) -> tuple[Rule, str] | None
     return None
 
 
-def _walk(chain: list[Frame], roles: list[int]) -> tuple[str, str, Rule | None]:
-    """How the memory was taken, what for, and the rule that said so."""
-    how, start = "pages", len(chain)
-    if all(role == ADDRESS for role in roles):
-        return how, OTHER, None  # a kernel without symbols, not a module
+def _taken(roles: list[int]) -> tuple[str, int]:
+    """How the memory was taken, and where the frames begin that do not say so."""
+    how = "pages"
     for number, role in enumerate(roles):
         taken = WAYS[role] if role < len(WAYS) else ""
         # A slab object for vmalloc or percpu is a part of their books, not their memory.
         own_books = how == "slab" and taken in ("vmalloc", "percpu")
         if own_books or not (taken or role == LIBRARY):
-            start = number
-            break
+            return how, number
         if taken and how == "pages":
             how = taken
+    return how, len(roles)
+
+
+def _walk(chain: list[Frame], roles: list[int]) -> tuple[str, str, Rule | None]:
+    """How the memory was taken, what for, and the rule that said so."""
+    if all(role == ADDRESS for role in roles):
+        return "pages", OTHER, None  # a kernel without symbols, not a module
+    how, start = _taken(roles)
     behind = _behind_file(roles)
     for first in (behind, start) if behind else (start,):
         for number in range(first, len(chain)):
@@ -286,6 +293,17 @@ def matching_rule(stack: str) -> Rule | None:
     return _explain(stack)[1]
 
 
+def allocator_of(stack: str) -> str:
+    """Which allocator took the memory, one of `ALLOCATOR_NAMES`; `OTHER` of a stack of addresses,
+    `NO_STACK` of one without frames."""
+    chain, roles = _until_interrupt(frames(stack))
+    if not chain:
+        return NO_STACK
+    if all(role == ADDRESS for role in roles):
+        return OTHER
+    return ALLOCATOR_NAMES[_taken(roles)[0]]
+
+
 def module_of(stack: str) -> str:
     """The module of the innermost frame that has one, else `BUILT_IN`; `UNKNOWN_MODULE` of an
     address among frames with names."""
@@ -321,7 +339,8 @@ def distinctive_frame(stack: str) -> str:
     return next((str(frame) for frame in _telling(stack)), "")
 
 
-OF_STACK = {"module": module_of, "subsystem": subsystem, "frame": distinctive_frame}
+OF_STACK = {"module": module_of, "subsystem": subsystem, "frame": distinctive_frame,
+            "allocator": allocator_of}
 """How each key of `pageowner.model.schema.OF_STACK` is told from a stack."""
 
 

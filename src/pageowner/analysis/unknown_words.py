@@ -10,6 +10,7 @@ from pageowner.analysis.keys import key
 from pageowner.analysis.known_values import VALUES
 from pageowner.errors import UsageError
 from pageowner.kernel import gfp
+from pageowner.model.schema import LOOKED_AT
 from pageowner.model.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ def check(snapshot: Snapshot, chosen: Filter, pattern: Pattern) -> None:
     """Raises UsageError for a state, zone, migratetype or gfp flag that is in no kernel and not in
     this source either: vendors have names of their own. ``pattern`` makes of words what says
     whether a name matches them."""
-    for name in ("state", "zone", "migratetype"):
+    for name in ("state", "zone", "migratetype", "block_type", "allocator"):
         known = VALUES[name]()
         words = getattr(chosen, name)
-        held = () if words is None else _held(snapshot, name)
+        held = () if words is None else _held(snapshot, LOOKED_AT[name])
         for word in words or ():
             matches = pattern((word,))
             if any(map(matches, held)):
@@ -42,7 +43,8 @@ def check(snapshot: Snapshot, chosen: Filter, pattern: Pattern) -> None:
                         f"{snapshot.meta.source or 'this source'} tells zones by number; it has"
                         f" {', '.join(sorted(held))}, not {word!r}")
             elif not any(map(matches, known)):
-                raise UsageError(f"there is no {name} {word!r}{_nearest(word, [*known, *held])}")
+                raise UsageError(f"there is no {name.replace('_', ' ')}"
+                                 f" {word!r}{_nearest(word, [*known, *held])}")
     if chosen.gfp is not None:
         _check_flags(snapshot, chosen.gfp)
 

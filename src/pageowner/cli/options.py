@@ -57,8 +57,8 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
     for name, word in reversed(FILTERS.items()):
         wrapped = click.option(
-            f"--{name}", multiple=word.takes != AGE, metavar=word.takes, help=word.help,
-            type=_Numbers() if word.takes == NUMBERS else None,
+            f"--{name.replace('_', '-')}", multiple=word.takes != AGE, metavar=word.takes,
+            help=word.help, type=_Numbers() if word.takes == NUMBERS else None,
             shell_complete=complete.VALUES.get(name))(wrapped)
     return wrapped
 

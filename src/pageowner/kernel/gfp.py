@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["FORMAT_FILES", "MIGRATETYPES", "Contiguous", "GfpFlags", "contiguous", "for_release",
-           "from_format", "known_names", "running"]
+__all__ = ["BLOCK_TYPES", "FORMAT_FILES", "MIGRATETYPES", "Contiguous", "GfpFlags", "contiguous",
+           "for_release", "from_format", "known_names", "running"]
 
 FORMAT_FILES = tuple(f"{root}/events/kmem/mm_page_alloc/format" for root in TRACEFS)
 
 MIGRATETYPES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic")
 """What a mask can ask for, by index (mm/page_alloc.c, migratetype_names, since 4.4)."""
+
+BLOCK_TYPES = (*MIGRATETYPES, "CMA", "Isolate", "Reserve")
+"""What a pageblock can be (the same; Reserve until 4.3)."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["ALLOCATORS", "ENTRY", "GENERIC", "INTERRUPTS", "LIBRARIES", "LIBRARY_MODULES",
-           "THROUGH", "is_address", "is_built_in"]
+__all__ = ["ALLOCATORS", "ALLOCATOR_NAMES", "ENTRY", "GENERIC", "INTERRUPTS", "LIBRARIES",
+           "LIBRARY_MODULES", "THROUGH", "is_address", "is_built_in"]
 
 ALLOCATORS: dict[str, str] = {
     # mm/page_alloc.c, mm/mempolicy.c, and the hooks that see an allocation
@@ -57,6 +57,10 @@ ALLOCATORS: dict[str, str] = {
         pcpu_balance_populated""",
 }
 """Frames that say how memory was taken, by way of allocation."""
+
+ALLOCATOR_NAMES = {"pages": "pages", "cma": "CMA", "large": "large kmalloc", "slab": "slab",
+                   "vmalloc": "vmalloc", "percpu": "percpu"}
+"""What ``--by allocator`` calls the ways of `ALLOCATORS`."""
 
 LIBRARIES = """
     kvmalloc_node kvmalloc __kvmalloc_node kvrealloc krealloc krealloc_* kvmemdup kmemdup

@@ -16,8 +16,8 @@ from typing import Any
 from pageowner.model.times import duration_ns
 
 __all__ = ["AGE", "ALIASES", "BY_KEY", "COLUMNS", "DERIVED", "FILTERS", "FLAGS", "GLOB", "KEYS",
-           "LOOKS", "NARROW", "NUMBERS", "NUMERIC", "OF_STACK", "SAVED", "TEXT", "Column", "Filter",
-           "Key", "Word"]
+           "LOOKED_AT", "LOOKS", "NARROW", "NUMBERS", "NUMERIC", "OF_STACK", "SAVED", "TEXT",
+           "Column", "Filter", "Key", "Word"]
 
 TEXT = "text"
 """Short for Arrow's strings with a dictionary; other types have Arrow's own names."""
@@ -117,6 +117,8 @@ _DERIVED = (
            Key("module", 9, ("mod",), look=_STACK), of_stack=True),
     Column("frame", TEXT, "the frame that explains the stack",
            Key("frame", 11, look=_STACK), of_stack=True),
+    Column("allocator", TEXT, "pages, CMA, slab, vmalloc, percpu, or large kmalloc",
+           Key("allocator", 17, look=_STACK), of_stack=True, short=True),
     Column("source", TEXT, "which source the row is from: the name of its view; only if there are"
            " several"),
 )
@@ -168,15 +170,17 @@ class Word:
     - ``help``: its line there
     - ``takes``: `NUMBERS`, `GLOB`, `FLAGS`, `AGE`, or the name of a value out of few
     - ``lacks``: what a source does not know if no row has a value; empty where null has a meaning
+    - ``key``: the key whose labels it looks at, if that has not the filter's name
     """
 
     help: str
     takes: str
     lacks: str = ""
+    key: str = ""
 
 
-def _word(help: str, takes: str, lacks: str = "") -> Any:
-    return field(default=None, metadata={"word": Word(help, takes, lacks)})
+def _word(help: str, takes: str, lacks: str = "", key: str = "") -> Any:
+    return field(default=None, metadata={"word": Word(help, takes, lacks, key)})
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,10 @@ class Filter:
         "With all of these gfp flags.", FLAGS, "names of gfp flags")
     migratetype: tuple[str, ...] | None = _word(
         "Unmovable, Movable or Reclaimable.", "TYPE", "migrate types")
+    block_type: tuple[str, ...] | None = _word(
+        "In pageblocks of this type, such as CMA.", "TYPE", "types of pageblocks", "block")
+    allocator: tuple[str, ...] | None = _word(
+        "Taken as pages, CMA, slab, vmalloc, percpu, large kmalloc.", "NAME", "stacks")
     state: tuple[str, ...] | None = _word("owned, early or untracked.", "STATE")
     older: str | None = _word(
         "At least this old: 30s, 5m, 2h, 1d.", AGE, "times of allocations")
@@ -236,4 +244,8 @@ class Filter:
 
 
 FILTERS: dict[str, Word] = {each.name: each.metadata["word"] for each in fields(Filter)}
-"""The filters, by the name of the key that they look at or, for ages, their own."""
+"""The filters, by the name of the key that they look at, or their own (ages, and those that name
+their key)."""
+
+LOOKED_AT = {name: word.key or name for name, word in FILTERS.items()}
+"""The key that each filter looks at; of ages their own name."""
