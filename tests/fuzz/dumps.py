@@ -27,10 +27,12 @@ from pageowner.analysis.owners_from_counts import owners
 from pageowner.model.counts import Counted
 from pageowner.page_owner_sort import command
 from pageowner.sources import page_owner, page_owner_stacks
+from pageowner.sources.alterations import has_other_line_ends, without_cr
 from pageowner.sources.opening import Opened
 from pageowner.sources.page_owner_grammar import parse_header
 from pageowner.sources.page_owner_parser import NONE, Parser, Raw
 from pageowner.sources.page_owner_text import write
+from pageowner.sources.restoring import restored
 
 DATA = Path(__file__).parent.parent / "data"
 START = b"Page allocated via order "
@@ -204,14 +206,17 @@ def as_opened(text: bytes) -> Opened:
 def check_snapshot(text: bytes) -> None:
     """Assert that the whole way to a report and back to text holds, or ends in a clear error."""
     arrived = text
-    if text.partition(b"\n")[0].endswith(b"\r"):
-        text = text.replace(b"\r\n", b"\n")
+    opened = restored(as_opened(arrived))
+    text = opened.stream.read()
+    if has_other_line_ends(text):
+        text = without_cr(text)
     try:
-        snapshot = page_owner.read(as_opened(arrived))
+        snapshot = page_owner.read(restored(as_opened(arrived)))
     except PageownerError as error:
         check_message(error)
         return
-    counted = page_owner.count(as_opened(arrived))
+    assert snapshot.meta.extra.get("undone", [])[:len(opened.undone)] == opened.undone
+    counted = page_owner.count(restored(as_opened(arrived)))
     table = snapshot.table
     assert table.num_rows + snapshot.meta.counters["damaged"] == pieces(text), repr(text)
     table.validate(full=True)

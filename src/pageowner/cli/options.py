@@ -248,14 +248,22 @@ def _warnings(meta: Metadata) -> list[str]:
         with_what = meta.left_out()
         lines.append(f"{count_of(filtered, 'page')} ({size(filtered * meta.page_size)}) left out:"
                      f" tracked with {with_what or 'a filter'}")
+    undone = meta.extra.get("undone")
+    if undone:
+        lines.append(f"{meta.source}: changed after the kernel printed it; undone:"
+                     f" {', '.join(undone)}")
     if damaged := counters.get("damaged"):
         places = meta.extra.get("damage") or []
-        where = f"; the first at byte {places[0][0]}: {places[0][1]}" if places else ""
+        of_what = " of the text with that undone" if undone else ""
+        where = f"; the first at byte {places[0][0]}{of_what}: {places[0][1]}" if places else ""
         lines.append(f"{meta.source}: {count_of(damaged, 'damaged record')}"
                      f" skipped{where}")
     if unknown := counters.get("unknown_handles"):
         lines.append(f"{meta.source}: the frames of {count_of(unknown, 'stack')} could not be read;"
                      " their pages have a handle alone")
+    if unknown := counters.get("unknown_lines"):
+        lines.append(f"{meta.source}: {count_of(unknown, 'line')} of unknown meaning in records;"
+                     " kept as notes")
     if counters.get("unterminated"):
         lines.append(f"{meta.source}: no empty line ends the last record; its stack may"
                      " be cut")

@@ -54,6 +54,11 @@ class Metadata:
                         for name, (word, default) in _FILTERS.items()
                         if options.get(name, default) != default)
 
+    def as_read(self) -> dict[str, Any]:
+        """For programs: what was counted while the source was read, and what was done to its text
+        after the kernel printed it, and undone."""
+        return {"counters": self.counters, "undone": self.extra.get("undone") or []}
+
     def to_json(self) -> bytes:
         """These fields and the schema's version as one JSON object."""
         from pageowner.model.saved_metadata import without_surrogates

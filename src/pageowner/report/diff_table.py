@@ -114,7 +114,7 @@ def to_json(changes: pa.Table, top: int | None, by: Sequence[str], before: Side,
     return {
         **{title: {"name": side.name, "source": side.meta.source, "kind": side.meta.kind,
                    "kernel": side.meta.kernel, "taken_at": side.meta.taken_at,
-                   "pages": side.pages, "blocks": side.blocks, "counters": side.meta.counters}
+                   "pages": side.pages, "blocks": side.blocks, **side.meta.as_read()}
            for title, side in (("before", before), ("after", after))},
         "page_size": page_size, "by": list(by), **_sums(table, slice(None)),
         "changes": owners, "rest": _sums(table, slice(len(owners), None))}

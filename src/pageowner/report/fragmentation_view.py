@@ -339,7 +339,7 @@ def to_json(found: Mapping[str, Any], by: Sequence[str], meta: Metadata) -> dict
                  for key, value in one.items() if key != "owner"} for one in owners]
 
     result = {"source": meta.source, "kind": meta.kind, "kernel": meta.kernel,
-              "page_size": meta.page_size, **found, "by": list(by)}
+              "page_size": meta.page_size, **found, "by": list(by), **meta.as_read()}
     for name in ("polluters", "blockers", "events"):
         if name in result:
             result[name] = plain(result[name])

@@ -184,4 +184,4 @@ def to_json(drawn: Picture, meta: Metadata) -> dict[str, Any]:
                            for one in drawn.categories],
             "zones": [{"name": one.name, "start_pfn": one.start, "end_pfn": one.end}
                       for one in drawn.stretches],
-            "notes": list(drawn.notes)}
+            "notes": list(drawn.notes), **meta.as_read()}

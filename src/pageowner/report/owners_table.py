@@ -141,4 +141,4 @@ def to_json(owners: Any, top: int | None, by: Sequence[str], meta: Metadata) -> 
         "bytes": pages * meta.page_size, "owners": [],
         "rest": {"owners": rest.rest_owners, "pages": rest.rest_pages,
                  "blocks": rest.rest_blocks},
-        "frames": meta.frames, "counters": meta.counters}, "owners", shown())
+        "frames": meta.frames, **meta.as_read()}, "owners", shown())

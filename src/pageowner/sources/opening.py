@@ -10,7 +10,7 @@ import io
 import os
 import stat
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pageowner.errors import PageownerError
@@ -41,6 +41,7 @@ class Opened:
     size: int | None
     head: bytes
     file: BinaryIO | io.BufferedReader | io.FileIO | None = None
+    undone: list[str] = field(default_factory=list)
 
     def close(self) -> None:
         """Close the stream and the file."""

@@ -6,18 +6,21 @@ Where a plain file is large, one process per core reads a range of its bytes.
 from __future__ import annotations
 
 import os
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from pageowner.errors import PageownerError
+from pageowner.sources.alterations import LINE_ENDS, has_other_line_ends, without_cr
 from pageowner.sources.opening import Opened, open_source, pieces, reading
 from pageowner.sources.page_owner_parser import CHUNK, CUT, WAIT, Damage, Parser, Raw
+from pageowner.sources.restoring import restored
 from pageowner.sources.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pageowner.model.counts import Counted
+    from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.page_owner_count import Tally
 
@@ -31,6 +34,10 @@ PARALLEL = 24 << 20
 
 FOLD = 1 << 16
 """Records of a stream that are held until they are summed up."""
+
+
+class _OtherLineEnds(Exception):
+    """Of a file that several processes read: one alone has to."""
 
 
 def _edges(file: int, size: int) -> list[int]:
@@ -51,6 +58,8 @@ def _parse_range(file: int, start: int, stop: int, end: int) -> Raw:
     while at < stop:
         wanted = min(size, stop - at)
         piece = os.pread(file, wanted, at)
+        if b"\r" in piece and has_other_line_ends(piece):
+            raise _OtherLineEnds
         # What was left over is read once more, which costs less than to join it.
         parser.carry = b""
         parser.feed(piece)
@@ -64,35 +73,30 @@ def _parse_range(file: int, start: int, stop: int, end: int) -> Raw:
 def parse_stream(opened: Opened) -> Raw:
     """The records of an open dump, from where it stands, by this process alone."""
     parser = Parser()
-    for piece in _without_cr(pieces(opened.stream, opened.name, CHUNK)):
+    for piece in _without_cr(opened):
         parser.feed(piece)
     return parser.close(final=True)
 
 
-def _first_line_is_crlf(text: bytes) -> bool:
-    return text.partition(b"\n")[0].endswith(b"\r")
-
-
-def _without_cr(stream: Iterator[bytes]) -> Iterator[bytes]:
-    """The text with ``\\n`` for ``\\r\\n``, if its first line ends so."""
-    first = next(stream, b"")
-    if not _first_line_is_crlf(first):
-        yield first
-        yield from stream
-        return
-    held = b""
-    for piece in chain((first,), stream):
-        piece = held + piece
-        held = b"\r" if piece.endswith(b"\r") else b""
-        yield (piece[:-1] if held else piece).replace(b"\r\n", b"\n")
+def _without_cr(opened: Opened) -> Iterator[bytes]:
+    """The text with ``\\n`` for ``\\r\\n`` from where on its lines end so."""
+    held, changed = b"", False
+    for piece in pieces(opened.stream, opened.name, CHUNK):
+        piece = held + piece if held else piece
+        held = b""
+        if b"\r" in piece and (changed := changed or has_other_line_ends(piece)):
+            if LINE_ENDS not in opened.undone:
+                opened.undone.append(LINE_ENDS)
+            text = piece.rstrip(b"\r")
+            held, piece = piece[len(text):], without_cr(text)
+        yield piece
     if held:
         yield held
 
 
 def is_large(opened: Opened) -> bool:
     """Whether it is a plain file that several processes can read, and should."""
-    return opened.size is not None and opened.size >= PARALLEL and not _first_line_is_crlf(
-        opened.stream.peek(4096))  # type: ignore[attr-defined]
+    return opened.size is not None and opened.size >= PARALLEL
 
 
 def _begin(opened: Opened, digest: Callable[[Raw], T]) -> Callable[[], list[T]]:
@@ -112,8 +116,11 @@ def _begin(opened: Opened, digest: Callable[[Raw], T]) -> Callable[[], list[T]]:
             for start, stop in pairwise(_edges(file, size))])
 
     def finish() -> list[T]:
-        with reading(opened.name):
-            return workers.results()
+        try:
+            with reading(opened.name):
+                return workers.results()
+        except _OtherLineEnds:
+            return [digest(parse_stream(opened))]
 
     return finish
 
@@ -135,7 +142,7 @@ def parse(source: str | os.PathLike[str]) -> list[Raw]:
     Raises PageownerError if the source cannot be read.
     """
     with open_source(source) as opened:
-        return _begin(opened, _whole)()
+        return _begin(restored(opened), _whole)()
 
 
 def begin_read(opened: Opened) -> Callable[[], list[Raw]]:
@@ -152,7 +159,7 @@ def read(source: str | os.PathLike[str] | Opened,
     """
     if not isinstance(source, Opened):
         with open_source(source) as opened:
-            return read(opened)
+            return read(restored(opened))
     opened = source
     finish = begun or begin_read(opened)
     # Imported while the workers read.
@@ -161,7 +168,14 @@ def read(source: str | os.PathLike[str] | Opened,
     parts = finish()
     if not any(part.kind for part in parts):
         raise _nothing(opened, parts[0].damage)
-    return to_snapshot(parts, opened.name)
+    found = to_snapshot(parts, opened.name)
+    _note_undone(found.meta, opened)
+    return found
+
+
+def _note_undone(meta: Metadata, opened: Opened) -> None:
+    if opened.undone:
+        meta.extra["undone"] = list(opened.undone)
 
 
 def begin_count(opened: Opened) -> Callable[[], list[Tally]]:
@@ -179,7 +193,7 @@ def _count_stream(opened: Opened) -> list[Tally]:
 
     folded = Folded()
     parser = Parser()
-    for piece in _without_cr(pieces(opened.stream, opened.name, CHUNK)):
+    for piece in _without_cr(opened):
         parser.feed(piece)
         # Each time all kinds are gone through.
         if len(parser.raw.kind) > max(FOLD, 2 * len(parser.raw.kinds)):
@@ -197,7 +211,7 @@ def count(source: str | os.PathLike[str] | Opened,
     """
     if not isinstance(source, Opened):
         with open_source(source) as opened:
-            return count(opened)
+            return count(restored(opened))
     opened = source
     finish = begun or begin_count(opened)
     from pageowner.sources.page_owner_count import counted
@@ -206,4 +220,7 @@ def count(source: str | os.PathLike[str] | Opened,
     if not any(part.kinds for part in parts):
         raise _nothing(opened, parts[0].damage)
     found = counted(parts, opened.name)
-    return read(opened) if found is None else found
+    if found is None:
+        return read(opened)
+    _note_undone(found.meta, opened)
+    return found

@@ -49,11 +49,13 @@ def begin(argv: Sequence[str]) -> None:
     from pageowner.sources import page_owner
     from pageowner.sources.opening import open_source
     from pageowner.sources.page_owner_parser import START
+    from pageowner.sources.restoring import restored
 
     with suppress(PageownerError):  # said when its turn comes
         opened = open_source(files[0])
         try:
-            if opened.head.startswith(START) and page_owner.is_large(opened):
+            if (opened.head.startswith(START) and page_owner.is_large(opened)
+                    and restored(opened) is opened):
                 if verb == _COUNTING:
                     _begun[files[0]] = opened, page_owner.begin_count(opened)
                 else:

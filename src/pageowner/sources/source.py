@@ -54,6 +54,7 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
     if source is not None and (isinstance(source, Moment) or os.path.isdir(source)):
         return _recorded(source)
     from pageowner.sources import page_owner
+    from pageowner.sources.restoring import restored
 
     if begun := readahead.taken_whole(source):
         with begun[0]:
@@ -66,8 +67,7 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
     with open_source(_path(source)) as opened:
         if opened.head.startswith(_PARQUET):
             return _saved(opened)
-
-        return page_owner.read(opened)
+        return page_owner.read(restored(opened))
 
 
 def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
@@ -76,6 +76,7 @@ def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
             isinstance(source, Moment) or os.path.isdir(source)):
         return read(source)
     from pageowner.sources import page_owner
+    from pageowner.sources.restoring import restored
 
     if begun := readahead.taken(source):
         with begun[0]:
@@ -86,7 +87,9 @@ def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
         if (by_handle := kernel_page_owner.count(KERNEL_PAGE_OWNER)) is not None:
             return by_handle
     with open_source(_path(source)) as opened:
-        return _saved(opened) if opened.head.startswith(_PARQUET) else page_owner.count(opened)
+        if opened.head.startswith(_PARQUET):
+            return _saved(opened)
+        return page_owner.count(restored(opened))
 
 
 def is_tracking() -> bool:

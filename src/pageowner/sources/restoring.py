@@ -1,0 +1,180 @@
+"""Give a text back as the kernel printed it, while it is read (alterations.py says from what).
+
+A text that nothing was done to is left alone: its stream is the one that was opened.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from pageowner.sources.alterations import alterations
+from pageowner.sources.opening import Opened, reading
+from pageowner.sources.page_owner_parser import TORN, WAIT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pageowner.sources.alterations import Alteration
+
+__all__ = ["HEAD", "head_of", "restored"]
+
+HEAD = 1 << 16
+"""Bytes of a text from which is told what was done to it."""
+
+_PIECE = 1 << 20
+_ENCODINGS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8"))
+
+
+def restored(opened: Opened) -> Opened:
+    """``opened`` itself, or the same text without what was done to it; ``undone`` says what.
+
+    What was opened stays open until the caller closes it.
+    """
+    head, opened = head_of(opened)
+    start, encoding = _encoding(head)
+    undone = []
+    if encoding is not None:
+        undone.append("a mark of UTF-8 in front" if encoding == "utf-8" else "encoded in UTF-16")
+        head = _decoded(head[start:len(head) // 2 * 2], encoding)
+    found = alterations(_whole_lines(head))
+    if not found and not undone:
+        return opened
+    undone += [alteration.name for alteration in found]
+    stream = io.BufferedReader(_Restored(opened, start, encoding, found), HEAD)
+    with reading(opened.name):
+        first = stream.peek(len(opened.head))[:max(len(opened.head), 64)]
+    return Opened(opened.name, stream, None, first, undone=undone)
+
+
+def head_of(opened: Opened) -> tuple[bytes, Opened]:
+    """The first `HEAD` bytes, and the source with all of them still to be read."""
+    with reading(opened.name):
+        if opened.size is not None:
+            return os.pread(opened.stream.fileno(), HEAD, 0), opened
+        head = opened.stream.read(HEAD)
+    stream = io.BufferedReader(_Joined(head, opened.stream), HEAD)
+    return head, Opened(opened.name, cast(BinaryIO, stream), None, opened.head, opened.file)
+
+
+def _whole_lines(head: bytes) -> bytes:
+    if len(head) < HEAD // 4:  # the whole text, or few lines
+        return head
+    return head[:head.rfind(b"\n") + 1] or head
+
+
+def _encoding(head: bytes) -> tuple[int, str | None]:
+    """How many bytes of a mark are in front, and the encoding; None for plain bytes."""
+    for mark, encoding in _ENCODINGS:
+        if head.startswith(mark):
+            return len(mark), encoding
+    # as written by programs that put no mark in front
+    for zero, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(head) >= 64 and not any(head[zero:64:2]) and all(head[1 - zero:64:2]):
+            return 0, encoding
+    return 0, None
+
+
+def _decoded(text: bytes, encoding: str) -> bytes:
+    return text if encoding == "utf-8" else text.decode(encoding, "surrogatepass").encode(
+        "utf-8", "surrogatepass")
+
+
+class _Joined(io.RawIOBase):
+    """A stream of which the beginning was read already."""
+
+    def __init__(self, first: bytes, rest: BinaryIO) -> None:
+        self._first, self._rest = memoryview(first), rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        if not self._first:
+            return cast(io.BufferedReader, self._rest).readinto(buffer)
+        size = min(len(buffer), len(self._first))
+        buffer[:size] = self._first[:size]
+        self._first = self._first[size:]
+        return size
+
+
+class _Restored(io.RawIOBase):
+    """The text of a source without what was done to it."""
+
+    def __init__(self, opened: Opened, start: int, encoding: str | None,
+                 undo: list[Alteration]) -> None:
+        self._pieces = _undone(_plain(opened.stream, start, encoding), undo)
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._ready = memoryview(piece)
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+
+def _plain(stream: BinaryIO, start: int, encoding: str | None) -> Iterator[bytes]:
+    stream.read(start)
+    if encoding is None or encoding == "utf-8":
+        yield from iter(lambda: stream.read(_PIECE), b"")
+        return
+    import codecs
+
+    # A half of a character at the very end is left out: the line that it was in is cut there.
+    decoder = codecs.getincrementaldecoder(encoding)("surrogatepass")
+    while piece := stream.read(_PIECE):
+        yield decoder.decode(piece).encode("utf-8", "surrogatepass")
+
+
+def _undone(pieces: Iterator[bytes], undo: list[Alteration]) -> Iterator[bytes]:
+    of_lines = [alteration.undo for alteration in undo if not alteration.by_record]
+    of_records = [alteration.undo for alteration in undo if alteration.by_record]
+
+    def lines() -> Iterator[bytes]:
+        for part in _cut(pieces, _behind_last_line):
+            for undo_it in of_lines:
+                part = undo_it(part)
+            yield part
+
+    if not of_records:
+        yield from lines()
+        return
+    for part in _cut(lines(), _behind_last_record):
+        for undo_it in of_records:
+            part = undo_it(part)
+        yield part
+
+
+def _cut(pieces: Iterator[bytes], where: Any) -> Iterator[bytes]:
+    """The text in parts that end where ``where`` says that a piece of it may be cut; 0 is nowhere.
+    """
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        cut = where(piece)
+        if not cut and size + len(piece) < WAIT:
+            held.append(piece)
+            size += len(piece)
+            continue
+        cut = cut or len(piece)
+        yield b"".join([*held, piece[:cut]])
+        held, size = [piece[cut:]], len(piece) - cut
+    if rest := b"".join(held):
+        yield rest
+
+
+def _behind_last_line(piece: bytes) -> int:
+    return piece.rfind(b"\n") + 1
+
+
+def _behind_last_record(piece: bytes) -> int:
+    return piece.rfind(TORN) + 1
