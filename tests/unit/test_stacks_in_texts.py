@@ -174,4 +174,4 @@ def test_stacks_with_lines_of_source_meet_those_without() -> None:
     decoded = "post_alloc_hook (mm/page_alloc.c:1) \npipe_write (fs/pipe.c:540) \nf (a.c:1) m "
     plain = "post_alloc_hook+0x1/0x2\npipe_write+0x1/0x2\nf+0x1/0x2 [m]"
     assert frames(decoded) == frames(plain)
-    assert Counter(ask(decoded) == ask(plain) for ask in OF_STACK.values()) == {True: 3}
+    assert Counter(ask(decoded) == ask(plain) for ask in OF_STACK.values()) == {True: len(OF_STACK)}
