@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.options import as_json, filters, load
+from pageowner.cli.options import as_json, filters, load, page_size
 from pageowner.cli.progress import Progress
 from pageowner.cli.verb import verb
 
@@ -33,6 +33,7 @@ _TOP = 10
 @click.option("--top", type=click.IntRange(min=1), default=_TOP, show_default=True, metavar="N",
               help="Show N owners of each kind.")
 @click.option("--full", is_flag=True, help="Show whole stacks of leaks.")
+@page_size
 @filters
 @as_json
 def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str, by: str, least: str,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["as_json", "at_time", "at_times", "check_page_flags", "check_two_files", "filters",
-           "load", "load_counted", "most_owners", "reading", "source"]
+           "load", "load_counted", "most_owners", "page_size", "reading", "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -63,8 +63,26 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def page_size(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--page-size``, within which the command reads what it reads."""
+
+    @functools.wraps(command)
+    def wrapped(page_size: str | None, **words: Any) -> Any:
+        if page_size is None:
+            return command(**words)
+        from pageowner.analysis.filters import size_bytes
+        from pageowner.sources.page_size import using
+
+        with using(size_bytes(page_size)):
+            return command(**words)
+
+    return click.option("--page-size", metavar="SIZE", help="Pages of a dump have this size, such"
+                        " as 64KiB; else what its text tells, or 4KiB.")(wrapped)
+
+
 def at_time(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--at``, a moment of a folder of captures; the command gets it with ``source``."""
+    """Adds ``--at``, a moment of a folder of captures, which the command gets with ``source``; and
+    ``--page-size``."""
 
     @functools.wraps(command)
     def wrapped(at: str | None, **words: Any) -> Any:
@@ -78,12 +96,13 @@ def at_time(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(**words)
 
     return click.option("--at", metavar="TIME", help="In a directory of captures the one at this"
-                        " time: 14:30, 2026-11-23T14:30, or 2h (ago); else the newest.")(wrapped)
+                        " time: 14:30, 2026-11-23T14:30, or 2h (ago); else the newest.")(
+                            page_size(wrapped))
 
 
 def at_times(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds ``--at`` for several sources, the command's arguments ``names`` or, where it is one
-    name, a tuple of them: each in turn is for the next that is a folder."""
+    name, a tuple of them: each in turn is for the next that is a folder; and ``--page-size``."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
@@ -97,7 +116,8 @@ def at_times(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
         return click.option("--at", metavar="TIME", multiple=True, help="In a directory of captures"
                             " the one at this time: 14:30, 2026-11-23T14:30, or 2h (ago); else the"
-                            " newest. The first --at is for the first directory.")(wrapped)
+                            " newest. The first --at is for the first directory.")(
+                                page_size(wrapped))
 
     return decorate
 
@@ -252,6 +272,10 @@ def _warnings(meta: Metadata) -> list[str]:
     if undone:
         lines.append(f"{meta.source}: changed after the kernel printed it; undone:"
                      f" {', '.join(undone)}")
+    if (size_from := meta.extra.get("page_size_from")) and size_from not in ("assumed", "given"):
+        known = "" if size_from.startswith("assumed") else "told by "
+        lines.append(f"{meta.source}: pages of {meta.page_size >> 10} KiB: {known}{size_from};"
+                     " --page-size gives another")
     if damaged := counters.get("damaged"):
         places = meta.extra.get("damage") or []
         of_what = " of the text with that undone" if undone else ""

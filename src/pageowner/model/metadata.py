@@ -55,9 +55,11 @@ class Metadata:
                         if options.get(name, default) != default)
 
     def as_read(self) -> dict[str, Any]:
-        """For programs: what was counted while the source was read, and what was done to its text
-        after the kernel printed it, and undone."""
-        return {"counters": self.counters, "undone": self.extra.get("undone") or []}
+        """For programs: what was counted while the source was read, what was done to its text after
+        the kernel printed it, and undone, and from what the page size is known (None: the kernel).
+        """
+        return {"counters": self.counters, "undone": self.extra.get("undone") or [],
+                "page_size_from": self.extra.get("page_size_from")}
 
     def to_json(self) -> bytes:
         """These fields and the schema's version as one JSON object."""

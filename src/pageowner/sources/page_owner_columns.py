@@ -100,7 +100,7 @@ def to_snapshot(parts: Sequence[Raw], name: str) -> Snapshot:
     unknown = np.array([body.unknown for _, _, body in kinds], np.int64)[kind]
     timed = ts != NONE
     meta = metadata(
-        name, pageblock_order=pageblock_order, damaged=damaged,
+        name, kinds, pageblock_order=pageblock_order, damaged=damaged,
         unknown_lines=int(unknown.sum()),
         unterminated=sum(part.unterminated for part in parts),
         clock_ns=int(ts[timed].max()) if timed.any() else None,

@@ -181,7 +181,7 @@ def counted(parts: Sequence[Tally], name: str) -> Counted | None:
         columns=columns(kinds), blocks=[blocks for blocks, _, _ in sums.values()],
         oldest_ns=[oldest for oldest, _ in times], newest_ns=[newest for _, newest in times],
         meta=metadata(
-            name, pageblock_order=orders.pop() if orders else None,
+            name, kinds, pageblock_order=orders.pop() if orders else None,
             damaged=sum(part.damaged for part in parts),
             unknown_lines=sum(body.unknown * blocks
                               for (_, _, body), (blocks, _, _) in sums.items()),

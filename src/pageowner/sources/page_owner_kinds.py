@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.kernel.early_pages import EARLY, is_early
 from pageowner.model.metadata import Metadata
+from pageowner.sources.page_size import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -91,14 +92,16 @@ def columns(kinds: Sequence[Kind]) -> dict[str, list[Any]]:
     }
 
 
-def metadata(source: str, *, pageblock_order: int | None, damaged: int, unknown_lines: int,
-             unterminated: int, clock_ns: int | None, decimal_pfn: bool, free_ts: bool,
-             pfn_lines: bool, damage: Iterable[Damage]) -> Metadata:
+def metadata(source: str, kinds: Sequence[Kind], *, pageblock_order: int | None, damaged: int,
+             unknown_lines: int, unterminated: int, clock_ns: int | None, decimal_pfn: bool,
+             free_ts: bool, pfn_lines: bool, damage: Iterable[Damage]) -> Metadata:
     """What is known about a dump as a whole."""
+    page_size, size_from = told(kinds, pageblock_order)
     return Metadata(
-        source=source, kind="page_owner", pageblock_order=pageblock_order,
+        source=source, kind="page_owner", page_size=page_size, pageblock_order=pageblock_order,
         counters={"damaged": damaged, "unknown_lines": unknown_lines,
                   "unterminated": unterminated},
         clock_ns=clock_ns,
         dump_format={"decimal_pfn": decimal_pfn, "free_ts": free_ts, "pfn_lines": pfn_lines},
-        extra={"damage": [[place.offset, place.reason] for place in sorted(damage)[:10]]})
+        extra={"page_size_from": size_from,
+               "damage": [[place.offset, place.reason] for place in sorted(damage)[:10]]})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["begin", "forget", "taken", "taken_whole"]
 
 _COUNTING = "report"
-_OPTIONS = {"--by", "--sort", "--reverse", "--top", "--all", "--full", "--json"}
+_OPTIONS = {"--by", "--sort", "--reverse", "--top", "--all", "--full", "--json", "--page-size"}
 """Those with which it counts."""
 
 _READING = {"save", "frag", "map"}

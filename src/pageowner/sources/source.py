@@ -40,13 +40,25 @@ class Moment(str):
         return made
 
 
-def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
+def read(source: str | os.PathLike[str] | None = None, *,
+         page_size: int | None = None) -> Snapshot:
     """The owners of pages as ``source`` knows them.
+
+    ``page_size``: of a dump, in bytes; else what its text tells, or 4096 (``meta.page_size``, and
+    from what it is known in ``meta.extra["page_size_from"]``).
 
     With no source: the live tracker if it is on, else the kernel's own page owner. Raises
     PageownerError, in one line, if it cannot be read, is of no kind that is known, or nothing on
     this machine keeps the owners of pages.
     """
+    from pageowner.sources import page_size as of_pages
+
+    found = _read(source)
+    of_pages.apply(found.meta, page_size)
+    return found
+
+
+def _read(source: str | os.PathLike[str] | None) -> Snapshot:
     if source is None and is_tracking():
         from pageowner.tracker.read.capture import capture
 
@@ -72,9 +84,17 @@ def read(source: str | os.PathLike[str] | None = None) -> Snapshot:
 
 def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
     """The same, but a dump only as sums by kind of record, which takes half the time."""
+    from pageowner.sources import page_size
+
+    found = _count(source)
+    page_size.apply(found.meta)
+    return found
+
+
+def _count(source: str | os.PathLike[str] | None) -> Counted | Snapshot:
     if (is_tracking() if source is None else
             isinstance(source, Moment) or os.path.isdir(source)):
-        return read(source)
+        return _read(source)
     from pageowner.sources import page_owner
     from pageowner.sources.restoring import restored
 
