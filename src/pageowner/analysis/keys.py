@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis.filters import ALIASES, KEYS, key_names
+from pageowner.model.amounts import row_pages
 from pageowner.model.hook_states import ACTIVE, is_whole
 from pageowner.model.schema import BY_KEY
 
@@ -36,10 +37,8 @@ class Key(NamedTuple):
 
 
 def blocks_pages(snapshot: Snapshot) -> np.ndarray:
-    """Base pages of each row, int64: ``2**order``."""
-    orders: np.ndarray = snapshot.table["order"].to_numpy().astype(np.int64)
-    pages: np.ndarray = np.left_shift(np.int64(1), orders)
-    return pages
+    """Base pages that each row stands for, int64."""
+    return row_pages(snapshot.table)
 
 
 def times(snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ from pageowner.errors import PageownerError
 from pageowner.kernel import compaction, pageflags
 from pageowner.kernel.gfp import MIGRATETYPES
 from pageowner.model.pfn_runs import unpack
+from pageowner.model.source_kinds import check_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,6 +150,7 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
     Raises PageownerError if the source does not say where the pages are.
     """
     table, meta = snapshot.table, snapshot.meta
+    check_pages(meta)
     if table["pfn"].null_count:
         raise PageownerError(
             f"{meta.source or 'the source'} does not say where the pages are (a dump without its"

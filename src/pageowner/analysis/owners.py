@@ -10,6 +10,7 @@ import pyarrow as pa
 from pageowner.analysis.filters import SORTS, check_sort, key_names
 from pageowner.analysis.keys import Key, blocks_pages, key, times
 from pageowner.analysis.ranking import ranked, ties
+from pageowner.model.amounts import row_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,12 @@ def ordered(snapshot: Snapshot, by: str | Sequence[str], *, sort: str = "pages",
     group, number, codes = groups(keys, len(pages))
     summed = np.zeros(number, np.int64)
     np.add.at(summed, group, pages)
-    blocks = np.bincount(group, minlength=number).astype(np.int64)
+    counted = row_blocks(snapshot.table)
+    if counted is None:
+        blocks = np.bincount(group, minlength=number).astype(np.int64)
+    else:
+        blocks = np.zeros(number, np.int64)
+        np.add.at(blocks, group, counted)
     oldest, newest, none = _times(snapshot, group, number)
     keys = [one._replace(codes=code) for one, code in zip(keys, codes, strict=True)]
     order = (_by_numbers if number > _FEW else _by_names)(keys, summed, blocks, oldest, sort)

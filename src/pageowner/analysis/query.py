@@ -16,6 +16,7 @@ import pyarrow as pa
 from pageowner.analysis.keys import blocks_pages, key, times
 from pageowner.analysis.select import newest_ns
 from pageowner.errors import PageownerError, UsageError
+from pageowner.model.amounts import row_blocks
 from pageowner.model.schema import DERIVED, OF_STACK
 from pageowner.system import memory_limit
 
@@ -193,6 +194,8 @@ def rows_of(snapshot: Snapshot) -> pa.Table:
     ages = (np.int64(newest_ns(snapshot)) - found.astype(np.int64)) / 1e9
     columns = {"pages": pa.array(pages), "bytes": pa.array(pages * snapshot.meta.page_size),
                "age_s": pa.array(ages, mask=~known)}
+    blocks = row_blocks(snapshot.table)
+    counted = np.ones(len(pages), np.uint64) if blocks is None else blocks.astype(np.uint64)
     for name in OF_STACK:
         one = key(snapshot, name)
         null = one.labels.is_null().to_numpy(zero_copy_only=False)
@@ -200,6 +203,7 @@ def rows_of(snapshot: Snapshot) -> pa.Table:
             pa.array(one.codes.astype(np.int32), mask=null[one.codes] if len(null) else None),
             one.labels.fill_null(""))
     table = snapshot.table.unify_dictionaries()
+    table = table.set_column(table.column_names.index("blocks"), "blocks", pa.array(counted))
     for name in DERIVED:
         if name in columns:
             table = table.append_column(name, columns[name])

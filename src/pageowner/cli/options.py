@@ -188,7 +188,7 @@ def load(name: str | None, chosen: Any = None, whole: bool = False) -> Snapshot:
     found = snapshot.where(chosen)
     rows = snapshot.table.num_rows
     if rows and not found.table.num_rows:
-        say(f"nothing of {count_of(rows, 'block')} matches{_oldest(snapshot, chosen)}"
+        say(f"nothing of {count_of(snapshot.blocks, 'block')} matches{_oldest(snapshot, chosen)}"
             f"{_parts(snapshot, chosen)}")
     return found if whole else shortened(found)
 

@@ -45,7 +45,7 @@ def command(file: str, source: str | None, chosen: Filter) -> None:
     if snapshot.meta.kind == "tracker":
         snapshot.meta.source = ""  # where a capture was read is nothing that it says
     snapshot.save(file)
-    written(file, about=f"{count_of(snapshot.table.num_rows, 'block')},"
+    written(file, about=f"{count_of(snapshot.blocks, 'block')},"
                         f" {count_of(snapshot.pages, 'page')}, {size(os.path.getsize(file))}")
 
 

@@ -8,8 +8,11 @@ from typing import Any
 
 __all__ = ["SCHEMA_VERSION", "STATES", "Metadata"]
 
-SCHEMA_VERSION = 1
-"""Raised when a reader of the older version could misread a newer file."""
+SCHEMA_VERSION = 2
+"""Raised when a reader of the older version could misread a newer file: 2 has rows that stand for
+several allocations. Other snapshots are still of `_ONE_EACH`, for older readers."""
+
+_ONE_EACH = 1
 
 STATES = ("owned", "early", "untracked")
 """What a row can be: allocated while tracked; before tracking began; since, but seen by no hook."""
@@ -64,9 +67,11 @@ class Metadata:
     def to_json(self) -> bytes:
         """These fields and the schema's version as one JSON object."""
         from pageowner.model.saved_metadata import without_surrogates
+        from pageowner.model.source_kinds import has_pages
 
         return without_surrogates(
-            json.dumps({"schema": SCHEMA_VERSION, **asdict(self)}, sort_keys=True).encode())
+            json.dumps({"schema": _ONE_EACH if has_pages(self) else SCHEMA_VERSION,
+                        **asdict(self)}, sort_keys=True).encode())
 
     @classmethod
     def from_json(cls, text: bytes) -> Metadata:

@@ -75,7 +75,7 @@ class Column:
 
 _SAVED = (
     Column("pfn", "uint64", "first page frame number"),
-    Column("order", "uint8", "the block is 2**order base pages",
+    Column("order", "uint8", "the block is 2**order base pages; null for groups of several",
            Key("order", 5, look="order"), recorded=True),
     Column("gfp_mask", "uint32", "raw; its bits move between kernel versions"),
     Column("gfp_flags", TEXT, "the mask as the kernel prints it, which is portable",
@@ -105,11 +105,13 @@ _SAVED = (
     Column("migrate_reason", TEXT, "of the last migration", Key("reason", 16)),
     Column("handle", "uint32", "stack depot handle, where the dump prints it"),
     Column("notes", TEXT, "lines of the record after its stack, unchanged"),
+    Column("blocks", "uint64", "allocations that the row stands for; null: one"),
+    Column("amount", "uint64", "base pages in them, where the order does not tell"),
 )
 
 _DERIVED = (
-    Column("pages", "int64", "base pages of the block: 2**order"),
-    Column("bytes", "int64", "its size"),
+    Column("pages", "int64", "base pages: 2**order for each block"),
+    Column("bytes", "int64", "their size"),
     Column("age_s", "double", "age in seconds when the snapshot was taken"),
     Column("subsystem", TEXT, "what the memory is used for, as in report --by subsystem",
            Key("subsystem", 10, look=_STACK), of_stack=True),

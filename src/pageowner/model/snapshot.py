@@ -1,4 +1,5 @@
-"""The model: one Arrow table, a row per allocation, and what is known about its source.
+"""The model: one Arrow table, a row per allocation or per group of them, and what is
+known about its source.
 
 Every source makes a `Snapshot`, every analysis takes one. Saved, it is one Parquet file that any
 reader of Parquet understands: text is dictionary-encoded in place and the metadata is JSON in the
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.model import schema
+from pageowner.model.amounts import row_blocks, row_pages
 from pageowner.model.metadata import SCHEMA_VERSION, STATES, Metadata
 
 if TYPE_CHECKING:
@@ -38,8 +40,9 @@ def arrow_type(column: schema.Column) -> pa.DataType:
 
 
 SCHEMA = pa.schema([pa.field(name, arrow_type(schema.COLUMNS[name])) for name in schema.SAVED])
-"""Columns of every snapshot, as `pageowner.model.schema` declares them; all but ``order`` may be
-null, since sources differ in what they know. ``pageowner query --columns`` lists what they mean.
+"""Columns of every snapshot, as `pageowner.model.schema` declares them; all may be null, since
+sources differ in what they know, ``order`` only where ``amount`` tells how much a row stands for.
+``pageowner query --columns`` lists what they mean.
 """
 
 
@@ -75,10 +78,13 @@ class Snapshot:
     @property
     def pages(self) -> int:
         """Base pages in all rows."""
-        import pyarrow.compute as pc
+        return int(row_pages(self.table).sum())
 
-        return int(pc.sum(pc.shift_left(pa.scalar(1, pa.uint64()),
-                                        self.table["order"].cast(pa.uint64()))).as_py() or 0)
+    @property
+    def blocks(self) -> int:
+        """Allocations in all rows."""
+        counted = row_blocks(self.table)
+        return self.table.num_rows if counted is None else int(counted.sum())
 
     def in_state(self, *states: str) -> Snapshot:
         """The rows whose state is one of these, of `STATES`; without one a row is ``owned``."""

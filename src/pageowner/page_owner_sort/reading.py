@@ -7,6 +7,7 @@ by several processes where that pays; everything else is read in order as it com
 from __future__ import annotations
 
 import os
+import re
 import stat
 
 from pageowner.errors import PageownerError
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from pageowner.page_owner_sort.options import Options
 
     Read = Callable[[int], bytes]
+
+_SORTED = re.compile(rb"\s*[0-9]+ times(?:, [0-9]+ pages|:\s?Page allocated via order )")
+"""As `pageowner.sources.page_owner_sorted` recognises it."""
 
 _GZIP, _XZ, _ZSTD = b"\x1f\x8b", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"
 
@@ -56,6 +60,9 @@ def _count(options: Options, fd: int, name: str) -> Tally:
     if head.startswith(b"PAR1"):
         raise PageownerError(f"{name} is a saved snapshot, and this sorts dumps; make one of it:"
                              f" pageowner dump {name}")
+    if _SORTED.match(head):
+        raise PageownerError(f"{name} is page_owner_sort output: groups of allocations with counts;"
+                             " sort the dump that it was made of")
     compressed = head.startswith((_GZIP, _XZ, _ZSTD))
     crlf = b"\r\n\r\n" in head and b"\n\n" not in head
     if in_parts and not compressed and not crlf:

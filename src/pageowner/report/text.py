@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from typing import TYPE_CHECKING
 
+from pageowner.model.source_kinds import kind_of
+
 if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
 
@@ -88,7 +90,7 @@ def titled(meta: Metadata) -> str:
     """What was read, and what that is: the live state, a dump, or a capture with its moment."""
     if meta.kind == "tracker" and meta.source:
         return source_name(meta.source, meta)
-    what = {"page_owner": "page_owner dump", "tracker": "live"}.get(meta.kind, meta.kind)
+    what = kind_of(meta).title
     kernel = f", kernel {meta.kernel}" if meta.kernel else ""
     named = meta.source if meta.kind != "tracker" else (meta.host or "this machine")
     return printable(f"{named} ({what}{kernel})")

@@ -34,7 +34,8 @@ class Alteration(NamedTuple):
     by_record: bool = False
 
 
-_ANCHOR = re.compile(rb"^([^\n]*?)(Page allocated via order \d|nr_base_pages: \d)", re.MULTILINE)
+_ANCHOR = re.compile(rb"^([^\n]*?)(Page allocated via order \d|nr_base_pages: \d|"
+                     rb"\b\d+ times, \d+ pages)", re.MULTILINE)
 _ROUNDS = 3
 """A quoted mail of an indented log has three prefixes."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pageowner.sources.page_owner_kinds import Kind
 
-__all__ = ["to_snapshot"]
+__all__ = ["numbers_of", "text_of", "to_snapshot"]
 
 
 def _joined(parts: Sequence[Raw], name: str) -> np.ndarray:
@@ -38,7 +38,7 @@ def _kinds(parts: Sequence[Raw]) -> tuple[list[Kind], np.ndarray]:
     return list(places), np.concatenate(rows)
 
 
-def _text(values: Sequence[str | None], rows: np.ndarray) -> pa.Array | None:
+def text_of(values: Sequence[str | None], rows: np.ndarray) -> pa.Array | None:
     """A dictionary column: ``values[rows]``, null where the value is None; None if all are."""
     places: dict[str, int] = {}
     codes = np.array([-1 if value is None else places.setdefault(value, len(places))
@@ -52,7 +52,7 @@ def _text(values: Sequence[str | None], rows: np.ndarray) -> pa.Array | None:
         pa.array(codes[rows], mask=(codes < 0)[rows]), labels)
 
 
-def _numbers(values: Sequence[int | None], rows: np.ndarray, dtype: str) -> pa.Array | None:
+def numbers_of(values: Sequence[int | None], rows: np.ndarray, dtype: str) -> pa.Array | None:
     """``values[rows]``, null where the value is None; None if all are."""
     missing = np.array([value is None for value in values], bool)
     if missing.all():
@@ -107,8 +107,8 @@ def to_snapshot(parts: Sequence[Raw], name: str) -> Snapshot:
         decimal_pfn=any(part.decimal_pfn for part in parts),
         free_ts=bool((free_ts != NONE).any()), pfn_lines=bool(has_line.any()),
         damage=(place for part in parts for place in part.damage))
-    said = {column: _numbers(values, kind, _NUMBERS[column]) if column in _NUMBERS
-            else _text(values, kind) for column, values in columns(kinds).items()}
+    said = {column: numbers_of(values, kind, _NUMBERS[column]) if column in _NUMBERS
+            else text_of(values, kind) for column, values in columns(kinds).items()}
     return Snapshot.from_columns({
         "pfn": _optional(pfn), "ts_ns": _optional(ts), "free_ts_ns": _optional(free_ts), **said,
     }, meta)

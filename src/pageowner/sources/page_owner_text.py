@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 
 from pageowner.kernel.task_names import to_bytes
+from pageowner.model.source_kinds import check_pages
 from pageowner.sources.page_owner_kinds import EARLY
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def write(snapshot: Snapshot, file: BinaryIO,
     for a stack the function that registers it (`page_owner_kinds.EARLY`). Its task and its time are
     left out, since nobody saw them; the kernel gives those of its own start. Pages that nobody
     is known to own (state ``untracked``) have no record.
+
+    Raises PageownerError for a source of groups.
     """
+    check_pages(snapshot.meta)
     shift = snapshot.meta.pageblock_order
     shift = _DEFAULT_PAGEBLOCK_ORDER if shift is None else shift
     pfn_form = b"PFN %d type %s Block %d " if snapshot.meta.dump_format.get("decimal_pfn") else (

@@ -1,7 +1,8 @@
 """SOURCE, the same for every verb: what it names, and how it becomes a snapshot.
 
-A path or ``-``: a dump of the kernel's page owner or a saved snapshot, told apart by their first
-bytes. A folder of captures: the newest, or that of a `Moment`. Nothing: this machine's own state.
+A path or ``-``: a dump of the kernel's page owner, a text of groups (`pageowner.sources.groups`)
+or a saved snapshot, told apart by their first bytes. A folder of captures: the newest, or that of a
+`Moment`. Nothing: this machine's own state.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _read(source: str | os.PathLike[str] | None) -> Snapshot:
         return capture()
     if source is not None and (isinstance(source, Moment) or os.path.isdir(source)):
         return _recorded(source)
-    from pageowner.sources import page_owner
+    from pageowner.sources import groups, page_owner
     from pageowner.sources.restoring import restored
 
     if begun := readahead.taken_whole(source):
@@ -79,7 +80,8 @@ def _read(source: str | os.PathLike[str] | None) -> Snapshot:
     with open_source(_path(source)) as opened:
         if opened.head.startswith(_PARQUET):
             return _saved(opened)
-        return page_owner.read(restored(opened))
+        text = restored(opened)
+        return (groups.reader(text) or page_owner.read)(text)
 
 
 def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
@@ -95,7 +97,7 @@ def _count(source: str | os.PathLike[str] | None) -> Counted | Snapshot:
     if (is_tracking() if source is None else
             isinstance(source, Moment) or os.path.isdir(source)):
         return _read(source)
-    from pageowner.sources import page_owner
+    from pageowner.sources import groups, page_owner
     from pageowner.sources.restoring import restored
 
     if begun := readahead.taken(source):
@@ -109,7 +111,8 @@ def _count(source: str | os.PathLike[str] | None) -> Counted | Snapshot:
     with open_source(_path(source)) as opened:
         if opened.head.startswith(_PARQUET):
             return _saved(opened)
-        return page_owner.count(restored(opened))
+        text = restored(opened)
+        return (groups.reader(text) or page_owner.count)(text)
 
 
 def is_tracking() -> bool:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from pageowner.errors import PageownerError
 from pageowner.kernel.limits import HIGHEST_ORDER, NODES, PFN_BITS, TIME_BITS
 from pageowner.model.snapshot import METADATA_KEY, SCHEMA, STATES, Metadata, Snapshot
+from pageowner.model.source_kinds import has_pages
 from pageowner.storage import parquet_columns
 from pageowner.storage.parquet_columns import Damaged
 from pageowner.storage.whole_file import whole_file
@@ -208,8 +209,13 @@ def check(snapshot: Snapshot) -> None:
     """Raises ValueError for numbers in a file's columns that no kernel has."""
     table = snapshot.table
     orders = table["order"]
-    if orders.null_count or (_most(orders) or 0) > HIGHEST_ORDER:
+    groups = not has_pages(snapshot.meta)
+    if (orders.null_count and not groups) or (_most(orders) or 0) > HIGHEST_ORDER:
         raise ValueError("missing or impossible order")
+    if groups:
+        _check_groups(table)
+    elif any(table[name].null_count < table.num_rows for name in ("blocks", "amount")):
+        raise ValueError("a group of allocations among those of a dump")
     for name, bits in (("pfn", PFN_BITS), ("ts_ns", TIME_BITS), ("free_ts_ns", TIME_BITS)):
         if (_most(table[name]) or 0) >> bits:
             raise ValueError(f"{name} is {_most(table[name]):,}, which is impossible")
@@ -221,6 +227,18 @@ def check(snapshot: Snapshot) -> None:
     for chunk in table["state"].chunks:
         if other := set(chunk.dictionary.to_pylist()) - {*STATES, None}:
             raise ValueError(f"state is {min(map(repr, other)):.40}")
+
+
+def _check_groups(table: pa.Table) -> None:
+    """Raises ValueError for groups of unknown sizes, and where their sum is beyond any machine's
+    memory, before it is summed up in integers."""
+    blocks, amount, order = (table[name] for name in ("blocks", "amount", "order"))
+    if blocks.null_count or pc.any(pc.and_(order.is_null(), amount.is_null())).as_py():
+        raise ValueError("a group of an unknown size")
+    whole = blocks.to_numpy() * 2.0 ** order.fill_null(0).to_numpy()
+    if max(whole.sum(), amount.fill_null(0).to_numpy().astype(float).sum()
+           ) >= 1 << PFN_BITS:
+        raise ValueError("more pages than a machine can have")
 
 
 def _most(column: pa.ChunkedArray) -> int | None:

@@ -1,0 +1,59 @@
+"""What kinds of source there are, by `pageowner.model.metadata.Metadata.kind`, and what each lists.
+
+A dump, or a capture of this machine, has a row for each allocation. Other sources were summed up
+before we saw them: a row stands for a group of allocations, and where their pages are is lost. What
+needs page frames asks `check_pages`, and nobody else has to know the kinds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pageowner.errors import PageownerError
+
+if TYPE_CHECKING:
+    from pageowner.model.metadata import Metadata
+
+__all__ = ["KINDS", "SORTED", "SourceKind", "check_pages", "has_pages", "kind_of"]
+
+SORTED = "page_owner_sort"
+"""The output of page_owner_sort, of the kernel's tools."""
+
+
+class SourceKind(NamedTuple):
+    """A kind of source.
+
+    - ``title``: what it is, in a few words
+    - ``has_pages``: whether each row is an allocation, with its pages; else a row is a group
+    - ``instead``: of groups, what to give to a question about pages
+    """
+
+    title: str
+    has_pages: bool = True
+    instead: str = ""
+
+
+KINDS = {
+    "page_owner": SourceKind("page_owner dump"),
+    "tracker": SourceKind("live"),
+    SORTED: SourceKind("page_owner_sort output", False, "the dump that was sorted"),
+}
+
+
+def kind_of(meta: Metadata) -> SourceKind:
+    """The kind of a source; one that is not known here has rows for allocations."""
+    return KINDS.get(meta.kind) or SourceKind(meta.kind)
+
+
+def has_pages(meta: Metadata) -> bool:
+    """Whether each row is an allocation, with its pages, rather than a group of them."""
+    return kind_of(meta).has_pages
+
+
+def check_pages(meta: Metadata) -> None:
+    """Raises PageownerError for a source that has groups of allocations only."""
+    kind = kind_of(meta)
+    if not kind.has_pages:
+        raise PageownerError(
+            f"{meta.source or 'the source'} is {kind.title}: groups of allocations with counts,"
+            f" without page frame numbers; this question needs {kind.instead}")

@@ -1,0 +1,25 @@
+"""Texts that list groups of allocations, not allocations: how each is recognised and read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pageowner.sources import page_owner_sorted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pageowner.model.snapshot import Snapshot
+    from pageowner.sources.opening import Opened
+
+__all__ = ["reader"]
+
+_HEAD = 1 << 12
+
+
+def reader(opened: Opened) -> Callable[[Opened], Snapshot] | None:
+    """What reads an open text, if it is one of these, by its beginning."""
+    head = opened.stream.peek(_HEAD)  # type: ignore[attr-defined]
+    if page_owner_sorted.is_sorted(head):
+        return page_owner_sorted.read
+    return None

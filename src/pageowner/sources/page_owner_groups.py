@@ -1,0 +1,89 @@
+"""Turn groups of allocations with counts into a snapshot: a row a group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from pageowner.kernel.early_pages import is_early
+from pageowner.model.metadata import Metadata
+from pageowner.model.snapshot import Snapshot
+from pageowner.sources import page_size
+from pageowner.sources.page_owner_columns import numbers_of, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pageowner.sources.page_owner_grammar import Body
+    from pageowner.sources.page_owner_parser import Damage
+    from pageowner.sources.page_owner_sorted import Groups, Line
+
+__all__ = ["metadata", "to_snapshot"]
+
+# include/linux/gfp_types.h: these bits tell the migratetype. Which is Reclaimable changed in 4.4,
+# so that a mask without names, which are printed since 4.6, tells only that it is none of both.
+_MOVABLE, _RECLAIMABLE, _EITHER = 0x08, 0x10, 0x80010
+
+
+def _migratetype(line: Line) -> str | None:
+    if line.gfp_mask is None:
+        return None
+    if line.gfp_mask & _MOVABLE:
+        return "Movable"
+    if line.gfp_flags is None and line.gfp_mask & _EITHER:
+        return None
+    return "Reclaimable" if line.gfp_mask & _RECLAIMABLE else "Unmovable"
+
+
+def _state(body: Body, line: Line) -> str:
+    mask = -1 if line.gfp_mask is None else line.gfp_mask
+    return "early" if body.stack and is_early(body.stack, mask) else "owned"
+
+
+def _states(groups: Groups, line: np.ndarray, body: np.ndarray) -> pa.Array:
+    """Whether a page is early is told by its stack and its mask together."""
+    pairs, place = np.unique(body * len(groups.lines) + line, return_inverse=True)
+    return text_of([_state(groups.bodies[pair // len(groups.lines)],
+                           groups.lines[pair % len(groups.lines)]) for pair in pairs.tolist()],
+                   place)
+
+
+def metadata(source: str, kind: str, damaged: int, unknown_lines: int,
+             damage: Iterable[Damage]) -> Metadata:
+    """What is known about a text of groups as a whole."""
+    return Metadata(
+        source=source, kind=kind, counters={"damaged": damaged, "unknown_lines": unknown_lines},
+        extra={"damage": [[place.offset, place.reason] for place in damage],
+               "page_size_from": page_size.ASSUMED})
+
+
+def to_snapshot(groups: Groups, name: str, kind: str) -> Snapshot:
+    """The groups as a snapshot, in their order; ``name`` says where they came from, ``kind`` is one
+    of `pageowner.model.source_kinds.KINDS`."""
+    line, body = (np.frombuffer(column, np.int64) for column in (groups.line, groups.body))
+    order, ts = np.frombuffer(groups.order, np.int8), np.frombuffer(groups.ts, np.uint64)
+    pages = np.frombuffer(groups.pages, np.int64)
+    lines: Sequence[Line] = groups.lines
+    bodies: Sequence[Body] = groups.bodies
+    several = order < 0
+    columns: dict[str, Any] = {
+        "order": pa.array(np.maximum(order, 0).astype(np.uint8), mask=several),
+        "blocks": pa.array(np.frombuffer(groups.blocks, np.int64).astype(np.uint64)),
+        "amount": pa.array(pages.astype(np.uint64), mask=~several),
+        "ts_ns": pa.array(ts, mask=ts == 0),
+        "state": _states(groups, line, body),
+        "migratetype": text_of([_migratetype(each) for each in lines], line),
+        **{column: numbers_of([getattr(each, column) for each in lines], line, dtype)
+           for column, dtype in (("gfp_mask", "u4"), ("pid", "i4"), ("tgid", "i4"))},
+        **{column: text_of([getattr(each, column) for each in lines], line)
+           for column in ("gfp_flags", "comm")},
+        **{column: text_of([getattr(each, column) for each in bodies], body)
+           for column in ("stack", "memcg", "migrate_reason", "notes")},
+        "handle": numbers_of([each.handle for each in bodies], body, "u4")}
+    unknown = int(np.array([each.unknown for each in bodies], np.int64)[body].sum())
+    meta = metadata(name, kind, groups.damaged, unknown, groups.damage)
+    known = ts[ts > 0]
+    meta.clock_ns = int(known.max()) if len(known) else None
+    return Snapshot.from_columns(columns, meta)
