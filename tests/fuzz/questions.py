@@ -12,6 +12,7 @@ from pageowner import PageownerError
 from pageowner.analysis import diff, flame, fragmentation, picture, profile
 from pageowner.kernel.limits import HIGHEST_ORDER, NODES, PFN_BITS, TIME_BITS
 from pageowner.model.snapshot import SCHEMA, STATES, Metadata, Snapshot
+from pageowner.report.writer import Writer
 from pageowner.sources import page_owner_stacks, page_owner_text
 
 
@@ -30,6 +31,12 @@ def check_promises(snapshot: Snapshot) -> None:
     assert Metadata.from_json(snapshot.meta.to_json()) == snapshot.meta
 
 
+def _written(writer: Writer) -> bytes:
+    file = io.BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
 def _keys(chance: random.Random) -> list[str]:
     from pageowner.analysis.filters import KEYS
 
@@ -43,7 +50,7 @@ def _ask_report(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> N
     names = _keys(chance)
     table = owners(snapshot, names)
     assert sum(table["pages"].to_pylist()) == snapshot.pages
-    json.loads("".join(owners_table.to_json(table, 5, names, snapshot.meta)))
+    json.loads(_written(owners_table.to_json(table, 5, names, snapshot.meta)))
 
 
 def _ask_select(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> None:
@@ -66,7 +73,7 @@ def _ask_frag(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> Non
 
     names = _keys(chance)
     found = fragmentation.fragmentation(snapshot, names, top=5)
-    json.dumps(fragmentation_view.to_json(found, names, snapshot.meta))
+    _written(fragmentation_view.to_json(found, names, snapshot.meta))
 
 
 def _ask_huge(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> None:
@@ -75,39 +82,44 @@ def _ask_huge(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> Non
 
 
 def _ask_map(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> None:
-    from pageowner.report import map_html, map_png, map_view
+    from pageowner.report import map_view
+    from pageowner.report.map_html import MapHtml
+    from pageowner.report.map_png import MapPng
 
     by = chance.choice(("age", *_keys(chance)))
     drawn = picture.picture(snapshot, by)
-    json.dumps(map_view.to_json(drawn, snapshot.meta))
+    _written(map_view.to_json(drawn, snapshot.meta))
     how = chance.randrange(12)
     if how == 0:
-        map_png.write(io.BytesIO(), drawn, snapshot.meta, chance.choice(("row", "hilbert")))
+        _written(MapPng(drawn, snapshot.meta, chance.choice(("row", "hilbert"))))
     elif how == 1:
         from pageowner.analysis.memory import memory
 
-        map_html.write(io.BytesIO(), [(snapshot, memory(snapshot))], by, "row")
+        _written(MapHtml([(snapshot, memory(snapshot))], by, "row"))
 
 
 def _ask_flame(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> None:
-    from pageowner.report import flame_html, flame_svg
+    from pageowner.report.flame_html import FlameHtml
+    from pageowner.report.flame_svg import FlameSvg
 
     found = flame.chains(profile.samples(snapshot, _keys(chance)))
-    draw = flame_svg.write if chance.random() < 0.7 else flame_html.write
-    draw(io.BytesIO(), found, snapshot.meta.page_size, snapshot.meta.source or "x")
+    graph = FlameSvg if chance.random() < 0.7 else FlameHtml
+    _written(graph(found, snapshot.meta.page_size, snapshot.meta.source or "x"))
 
 
 def _ask_export(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> None:
-    from pageowner.report import folded, pprof, speedscope
+    from pageowner.report.folded import Folded
+    from pageowner.report.pprof import Pprof
+    from pageowner.report.speedscope import Speedscope
 
     found = profile.samples(snapshot, _keys(chance))
     how = chance.randrange(3)
     if how == 0:
-        pprof.write(io.BytesIO(), found, snapshot.meta)
+        _written(Pprof(found, snapshot.meta))
     elif how == 1:
-        speedscope.write(io.BytesIO(), found, snapshot.meta)
+        _written(Speedscope(found, snapshot.meta))
     else:
-        list(folded.lines(found, "bytes", snapshot.meta.page_size))
+        _written(Folded(found, "bytes", snapshot.meta.page_size))
 
 
 def _ask_text(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> None:
@@ -121,7 +133,7 @@ def _ask_who(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> None
 
     for pfn in (0, 4096, (1 << 52) - 1):
         rows = snapshot.table.take(covering(snapshot, pfn)).to_pylist()
-        json.dumps(page_view.to_json(pfn, rows, None))
+        json.dumps(page_view.document(pfn, rows, None))
 
 
 def _ask_leaks(chance: random.Random, snapshot: Snapshot, sound: Snapshot) -> None:

@@ -96,7 +96,7 @@ def test_they_come_amid_a_load_and_no_stack_is_taken_for_another(
     assert memo["checks"] > 10_000
     assert memo["differences"] == memo["varies"] == 0
     assert memo["hits"] > 9 * memo["misses"]
-    assert {to_json(status)["hooks"][hook] for hook in HOOKS} <= {ATTACHED, ACTIVE}
+    assert {to_json(status).document["hooks"][hook] for hook in HOOKS} <= {ATTACHED, ACTIVE}
     snapshot = capture()
     assert snapshot.meta.frames["owned"] > 0
     assert not [stack for stack in snapshot.table["stack"].combine_chunks().dictionary.to_pylist()
@@ -178,6 +178,6 @@ def test_a_free_that_was_missed_is_said_and_brings_the_second_program(
     assert status.missed_frees >= missed
     draw_status(status, Paper())
     assert gone_owners(status.missed_frees) in capsys.readouterr().out
-    assert to_json(status)["missed_frees"] == status.missed_frees
+    assert to_json(status).document["missed_frees"] == status.missed_frees
     snapshot = capture()
     assert sum(snapshot.meta.frames.values()) == known_frames()

@@ -20,8 +20,10 @@ from pageowner.analysis.flame import Chains, chains, rectangles
 from pageowner.analysis.profile import samples
 from pageowner.analysis.subsystems import functions
 from pageowner.model.metadata import Metadata
-from pageowner.report import flame_html, flame_svg
+from pageowner.report import flame_html
 from pageowner.report.flame_colours import FEWER, MORE, SAME, changed
+from pageowner.report.flame_html import FlameHtml
+from pageowner.report.flame_svg import FlameSvg
 from pageowner.report.text import printable
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def test_real_memory_adds_up(sample61: Snapshot) -> None:
 
 def drawn(found: Chains, **how: bool) -> ET.Element:
     file = io.BytesIO()
-    flame_svg.write(file, found, 4096, f"t{EVIL}", **how)
+    FlameSvg(found, 4096, f"t{EVIL}", **how).write(file)
     return ET.fromstring(file.getvalue())
 
 
@@ -130,7 +132,7 @@ def test_the_image_has_every_box_in_its_place(how: dict[str, bool]) -> None:
 
 def test_the_image_runs_nothing_and_asks_nothing() -> None:
     file = io.BytesIO()
-    flame_svg.write(file, both(), 4096, f"t{EVIL}")
+    FlameSvg(both(), 4096, f"t{EVIL}").write(file)
     text = file.getvalue().decode()
     assert re.findall(r"\w+://\S+", text) == ['http://www.w3.org/2000/svg"']
     assert {one.tag for one in ET.fromstring(text).iter()} == {
@@ -142,7 +144,7 @@ def test_the_image_runs_nothing_and_asks_nothing() -> None:
 def test_the_image_of_real_memory_looks_as_it_did(data: Path, sample61: Snapshot) -> None:
     """Look at the new one before it takes the old one's place: write ``file``, packed by xz -9."""
     file = io.BytesIO()
-    flame_svg.write(file, chains(samples(sample61, ["comm"])), 4096, "6.1")
+    FlameSvg(chains(samples(sample61, ["comm"])), 4096, "6.1").write(file)
     with lzma.open(data / "flame/6.1-sample.svg.xz") as kept:
         assert file.getvalue() == kept.read()
 
@@ -197,7 +199,7 @@ def test_nothing_at_all_is_drawn_too(tmp_path: Path, cli: Callable[..., Done]) -
 
 def page_of(found: Chains, **how: bool) -> str:
     file = io.BytesIO()
-    flame_html.write(file, found, 4096, f"t{EVIL}", **how)
+    FlameHtml(found, 4096, f"t{EVIL}", **how).write(file)
     return file.getvalue().decode()
 
 

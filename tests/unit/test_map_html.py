@@ -38,7 +38,7 @@ def made() -> Machine:
 def page_of(made: Machine, by: str = "comm", order: str = "row") -> str:
     snapshot = made.snapshot()
     file = io.BytesIO()
-    map_html.write(file, [(snapshot, memory(snapshot))], by, order)
+    map_html.MapHtml([(snapshot, memory(snapshot))], by, order).write(file)
     return file.getvalue().decode()
 
 
@@ -277,7 +277,7 @@ def test_two_snapshots_stand_side_by_side_and_move_together(window: Browser, mad
         one.meta.pageblock_order = None  # of which both have the same note
     path = tmp_path / "both.html"
     with path.open("wb") as file:
-        map_html.write(file, [(one, memory(one)) for one in both], "comm", "row")
+        map_html.MapHtml([(one, memory(one)) for one in both], "comm", "row").write(file)
     window.post("url", url=path.as_uri())
     window.until("document.querySelectorAll('canvas')[1]?.dataset.frames")
     assert window.run("return document.querySelectorAll('.note').length") == 1

@@ -237,9 +237,10 @@ def decoded(raw: bytes) -> tuple[np.ndarray, dict[str, str]]:
 def test_the_png_has_a_pixel_for_every_page() -> None:
     drawn = stripes(1 << 20)
     file = io.BytesIO()
-    made = map_png.write(file, drawn, META, "row")
+    writer = map_png.MapPng(drawn, META, "row")
+    writer.write(file)
     pixels, texts = decoded(file.getvalue())
-    assert (made.frames, made.scale) == (1, 1)
+    assert (writer.image.frames, writer.image.scale) == (1, 1)
     assert pixels.shape == (1024 + 3, 1024, 3)  # and the line between the zones
     colours = [tuple(int(one[at:at + 2], 16) for at in (1, 3, 5)) for one in
                (VALUE_COLOURS[0], ROLE_COLOURS["free"], VALUE_COLOURS[1], ROLE_COLOURS["held"])]

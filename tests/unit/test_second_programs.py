@@ -118,7 +118,7 @@ def test_status_says_how_many_owners_may_be_gone() -> None:
     lines = status_view._missed(status)
     assert lines[0].startswith("9 events")
     assert lines[1] == gone_owners(7)
-    assert status_view.to_json(status)["missed_frees"] == 7
+    assert status_view.to_json(status).document["missed_frees"] == 7
     assert status_view._missed(replace(status, missed=0, missed_frees=0)) == []
 
 

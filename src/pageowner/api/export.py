@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pageowner.analysis.filters import key_names
 from pageowner.api import sources
+from pageowner.api.saving import save
 from pageowner.errors import UsageError, near
-from pageowner.storage.whole_file import whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import os
+    from collections.abc import Sequence
 
     from pageowner.api.sources import Source
     from pageowner.model.counts import Counted
     from pageowner.model.snapshot import Snapshot
+    from pageowner.report.writer import Writer
 
 __all__ = ["FORMATS", "UNITS", "export"]
 
@@ -40,54 +41,36 @@ def export(source: Counted | Source, output: str | os.PathLike[str] | BinaryIO, 
     if unit not in UNITS:
         raise UsageError(f"there is no unit {unit!r}; {near(unit, UNITS)}")
     names = None if by is None else key_names(by if isinstance(by, str) else list(by))
-    write = _writer(format, sources.counted(source), names, unit)
-    if isinstance(output, (str, os.PathLike)):
-        with whole_file(output) as file:
-            write(file)
-    else:
-        write(output)
+    save(_writer(format, sources.counted(source), names, unit), output)
 
 
-def _writer(kind: str, found: Counted | Snapshot, by: list[str] | None,
-            unit: str) -> Callable[[BinaryIO], None]:
+def _writer(format: str, found: Counted | Snapshot, by: list[str] | None, unit: str) -> Writer:
     from pageowner.analysis import profile
 
-    if kind == "pprof":
-        from pageowner.report import pprof
+    if format == "pprof":
+        from pageowner.report.pprof import Pprof
 
-        labelled = profile.samples(found, profile.LABELS if by is None else by)
-        return lambda file: pprof.write(file, labelled, found.meta)
-    if kind in ("folded", "speedscope"):
-        from pageowner.report import folded, speedscope
+        return Pprof(profile.samples(found, profile.LABELS if by is None else by), found.meta)
+    if format == "speedscope":
+        from pageowner.report.speedscope import Speedscope
 
-        chains = profile.samples(found, by or ())
-        if kind == "speedscope":
-            return lambda file: speedscope.write(file, chains, found.meta)
-        return lambda file: file.writelines(
-            line.encode() for line in folded.lines(chains, unit, found.meta.page_size))
+        return Speedscope(profile.samples(found, by or ()), found.meta)
+    if format == "folded":
+        from pageowner.report.folded import Folded
+
+        return Folded(profile.samples(found, by or ()), unit, found.meta.page_size)
     table = profile.owners_table(found, ("stack", *profile.LABELS) if by is None else by,
                                  found.meta.page_size)
-    return {"json": _json, "csv": _csv, "parquet": _parquet}[kind](table)
+    if format == "json":
+        from pageowner.report.json_text import JsonRows
 
+        return JsonRows(table.column_names, [
+            [value.split("\n") if name == "stack" and value is not None else value
+             for name, value in row.items()] for row in table.to_pylist()])
+    if format == "csv":
+        from pageowner.report.csv_rows import CsvRows
 
-def _json(table: Any) -> Callable[[BinaryIO], None]:
-    from pageowner.report.query_rows import json_lines
+        return CsvRows(table.column_names, list(zip(*table.to_pydict().values(), strict=True)))
+    from pageowner.report.parquet_table import ParquetTable
 
-    rows = [tuple(value.split("\n") if name == "stack" and value is not None else value
-                  for name, value in row.items()) for row in table.to_pylist()]
-    return lambda file: file.writelines(
-        part.encode() for part in json_lines(table.column_names, rows))
-
-
-def _csv(table: Any) -> Callable[[BinaryIO], None]:
-    from pageowner.report.query_rows import csv_lines
-
-    rows = zip(*table.to_pydict().values(), strict=True)
-    return lambda file: file.writelines(
-        line.encode(errors="surrogateescape") for line in csv_lines(table.column_names, rows))
-
-
-def _parquet(table: Any) -> Callable[[BinaryIO], None]:
-    import pyarrow.parquet as pq
-
-    return lambda file: pq.write_table(table, file, compression="zstd")
+    return ParquetTable(table)

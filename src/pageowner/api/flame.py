@@ -10,9 +10,10 @@ from pageowner.analysis.filters import key_names
 from pageowner.analysis.flame import chains
 from pageowner.analysis.profile import samples
 from pageowner.api import sources
-from pageowner.report import flame_html, flame_svg
+from pageowner.api.saving import save
+from pageowner.report.flame_html import FlameHtml
+from pageowner.report.flame_svg import FlameSvg
 from pageowner.sources.source import count
-from pageowner.storage.whole_file import whole_file
 
 if TYPE_CHECKING:
     import os
@@ -39,16 +40,14 @@ class FlameGraph:
                   reverse: bool = False) -> None:
         """Write a page to zoom into and search. ``icicle``: with the outermost function at the top;
         ``reverse``: merged from the innermost. Raises PageownerError if it cannot be written."""
-        with whole_file(path) as file:
-            flame_html.write(file, self.chains, self.page_size, self.title,
-                             difference=self.difference, icicle=icicle, reverse=reverse)
+        save(FlameHtml(self.chains, self.page_size, self.title, self.difference, icicle, reverse),
+             path)
 
     def save_svg(self, path: str | os.PathLike[str], *, icicle: bool = False,
                  reverse: bool = False) -> None:
         """Write an image; the rest as in `save_html`."""
-        with whole_file(path) as file:
-            flame_svg.write(file, self.chains, self.page_size, self.title,
-                            difference=self.difference, icicle=icicle, reverse=reverse)
+        save(FlameSvg(self.chains, self.page_size, self.title, self.difference, icicle, reverse),
+             path)
 
 
 def flame(source: Counted | Source = None, after: Counted | Source = None, *,

@@ -9,8 +9,8 @@ from pageowner.analysis.filters import colouring
 from pageowner.analysis.memory import memory
 from pageowner.analysis.picture import picture
 from pageowner.api import sources
+from pageowner.api.saving import save
 from pageowner.sources.kpageflags import page_flags
-from pageowner.storage.whole_file import whole_file
 
 if TYPE_CHECKING:
     import os
@@ -37,10 +37,11 @@ class Map:
         """Write an image, a pixel a page or for more of them; returns its pixels and how many page
         frames each is. ``order``: ``row`` or ``hilbert``. Raises PageownerError if it cannot be
         written."""
-        from pageowner.report import map_png
+        from pageowner.report.map_png import MapPng
 
-        with whole_file(path) as file:
-            return map_png.write(file, self.picture, self.snapshot.meta, order)
+        writer = MapPng(self.picture, self.snapshot.meta, order)
+        save(writer, path)
+        return writer.image
 
     def save_html(self, path: str | os.PathLike[str], order: str = "row", *,
                   beside: Source = None) -> None:
@@ -48,14 +49,13 @@ class Map:
 
         Raises PageownerError if it cannot be written, or has more runs than a browser can hold.
         """
-        from pageowner.report import map_html
+        from pageowner.report.map_html import MapHtml
 
         shown = [(self.snapshot, self.memory)]
         if beside is not None:
             other = sources.snapshot(beside)
             shown.append((other, memory(other, page_flags(other, None))))
-        with whole_file(path) as file:
-            map_html.write(file, shown, self.picture.by, order)
+        save(MapHtml(shown, self.picture.by, order), path)
 
 
 def map(source: Source = None, by: str = "subsystem", *,

@@ -9,6 +9,7 @@ import click
 from pageowner.cli import complete
 from pageowner.cli.messages import say
 from pageowner.cli.options import as_json, at_times, filters, most_owners, reading
+from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError
 from pageowner.report.text import count_of
@@ -75,9 +76,7 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
 
     table, before_after = found.changes, (found.before, found.after)
     if as_json:
-        import json
-
-        print(json.dumps(diff_table.to_json(table, most, names, *before_after), indent=1))
+        write_out(diff_table.to_json(table, most, names, *before_after))
     else:
         diff_table.draw(table, most, names, *before_after, full, paper())
     if limit is None:

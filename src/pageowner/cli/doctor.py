@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pageowner.cli.options import as_json
+from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 
 __all__ = ["command"]
@@ -22,16 +23,13 @@ def command(as_json: bool) -> None:
         sudo pageowner doctor         before the first 'on', or when something is missing
         sudo pageowner doctor --json  the same for programs
     """
+    from pageowner.report import status_view
     from pageowner.tracker import doctor
 
     found = doctor.doctor()
     if as_json:
-        import json
-        from dataclasses import asdict
-
-        print(json.dumps([asdict(finding) for finding in found], indent=1))
+        write_out(status_view.findings_to_json(found))
     else:
-        from pageowner.report import status_view
         from pageowner.report.terminal import paper
 
         status_view.draw_findings(found, paper())

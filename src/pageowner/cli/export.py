@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from pageowner.api.export import FORMATS, UNITS, export
 from pageowner.cli import complete
 from pageowner.cli.messages import written
 from pageowner.cli.options import filters, reading, source
+from pageowner.cli.output import standard_output
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -62,13 +62,5 @@ def command(source: str | None, kind: str, output: str | None, by: str | None, u
         export(found, output, kind, by=names, unit=unit or "bytes")
         written(output)
         return
-    inner = io.BytesIO()
-    export(found, inner, kind, by=names, unit=unit or "bytes")
-    raw = inner.getvalue()
-    if kind not in _BINARY and sys.stdout.isatty():
-        from pageowner.report.terminal import output_encoding
-
-        encoded = output_encoding()
-        raw = b"\n".join(encoded(line) for line in raw.decode().split("\n"))
-    sys.stdout.flush()
-    sys.stdout.buffer.write(raw)
+    with standard_output() as file:
+        export(found, file, kind, by=names, unit=unit or "bytes")

@@ -8,6 +8,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.options import as_json, check_page_flags, load, most_owners, source
+from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 
 __all__ = ["command"]
@@ -62,9 +63,7 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
         frag(snapshot, names, order=order, want=want, kpageflags=kpageflags, top=most,
              leave_out=leave_out))
     if as_json:
-        import json
-
-        print(json.dumps(view.to_json(found, names, snapshot.meta), indent=1))
+        write_out(view.to_json(found, names, snapshot.meta))
     elif order is None:
         view.draw(found, names, snapshot.meta, newest_ns(snapshot), most, paper())
     else:

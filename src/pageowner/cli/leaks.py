@@ -8,6 +8,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.options import as_json, filters, load, page_size
+from pageowner.cli.output import write_out
 from pageowner.cli.progress import Progress
 from pageowner.cli.verb import verb
 
@@ -67,8 +68,6 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str, b
     from pageowner.report.terminal import paper
 
     if as_json:
-        import json
-
-        print(json.dumps(leaks_view.to_json(rows, found.watched), indent=1))
+        write_out(leaks_view.to_json(rows, found.watched))
     else:
         leaks_view.draw(rows, found.watched, top, full, paper())

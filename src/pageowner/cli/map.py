@@ -12,6 +12,7 @@ import click
 from pageowner.cli import complete
 from pageowner.cli.messages import say, written
 from pageowner.cli.options import as_json, check_page_flags, check_two_files, load, source
+from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ def command(source: str | None, by: str, order: str, png: str | None,
     made = map_of(snapshot, by, kpageflags=kpageflags)
     drawn = made.picture
     if as_json:
-        import json
-
-        print(json.dumps(map_view.to_json(drawn, snapshot.meta), indent=1))
+        write_out(map_view.to_json(drawn, snapshot.meta))
         return
     width, height = shutil.get_terminal_size()
     for note in drawn.notes:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
-
 import click
 
 from pageowner.cli import complete
 from pageowner.cli.options import as_json, at_times, load
+from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 from pageowner.report.text import printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["command"]
 
@@ -63,18 +58,16 @@ def command(sql: str | None, sources: tuple[str, ...], columns: bool, top: int |
     from pageowner.report.terminal import is_terminal, paper
 
     if as_json:
-        _write(query_rows.json_lines(answer.columns, answer.rows()))
+        from pageowner.report.json_text import JsonRows
+
+        write_out(JsonRows(answer.columns, answer.rows()))
     elif as_csv:
-        _write(query_rows.csv_lines(answer.columns, answer.rows(),
-                                    printable if is_terminal() else str))
+        from pageowner.report.csv_rows import CsvRows
+
+        write_out(CsvRows(answer.columns, answer.rows(), printable if is_terminal() else str))
     else:
         query_rows.draw(answer.columns, answer.rows(), None if everything else top or _ROWS,
                         paper())
-
-
-def _write(parts: Iterator[str]) -> None:
-    for part in parts:
-        sys.stdout.write(part)
 
 
 def _list_columns() -> None:

@@ -8,6 +8,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.options import as_json, filters, most_owners, reading, source
+from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 from pageowner.model.schema import KEYS
 
@@ -56,10 +57,7 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
     from pageowner.report.terminal import paper
 
     if as_json:
-        import sys
-
-        sys.stdout.writelines(owners_table.to_json(held, most, names, meta))
-        print()
+        write_out(owners_table.to_json(held, most, names, meta))
         return
     if full:
         # There is nothing to show in full of pages of which nothing is known, however many.

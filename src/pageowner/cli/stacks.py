@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli.options import as_json, filters, load, source
+from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -40,15 +41,14 @@ def command(source: str | None, chosen: Filter, threshold: int, top: int | None,
     from pageowner.sources import page_owner_stacks as text
 
     held = snapshot.stacks(threshold)[:top]
-    sys.stdout.flush()
     if as_json:
-        import json
+        from pageowner.report.json_text import Json
 
-        json.dump([{"stack": stack.split("\n"), "nr_base_pages": pages} for stack, pages in held],
-                  sys.stdout, indent=1)
-        print()
+        write_out(Json([{"stack": stack.split("\n"), "nr_base_pages": pages}
+                        for stack, pages in held]))
     else:
         from pageowner.report.terminal import output_encoding
 
+        sys.stdout.flush()
         text.write(held, sys.stdout.buffer, output_encoding())
         sys.stdout.buffer.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pageowner.cli.options import as_json
+from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 
 __all__ = ["command"]
@@ -24,10 +25,7 @@ def command(as_json: bool) -> None:
 
     found = status()
     if as_json:
-        import json
-
-        print(json.dumps({**status_view.to_json(found), "at_boot": at_boot.is_enabled()},
-                         indent=1))
+        write_out(status_view.to_json(found, at_boot.is_enabled()))
         return
     sheet = paper()
     status_view.draw_status(found, sheet)

@@ -10,6 +10,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.options import as_json, at_time, load
+from pageowner.cli.output import write_out
 from pageowner.cli.page_frames import AddressType, FramesType, VirtualType
 from pageowner.cli.verb import verb
 
@@ -55,14 +56,14 @@ def command(frames: tuple[tuple[int, int], ...], phys: tuple[int, ...],
     found = [replace(one, blocks=[_short(row) for row in one.blocks]) for one in who(
         *frames, phys=phys, virt=virt, source=source, read=partial(load, whole=True))]
     if as_json:
-        import json
-
         from pageowner.report import page_view, range_view
+        from pageowner.report.json_text import Json
 
-        print(json.dumps([
-            page_view.to_json(one.first, one.blocks, one.last_free) if one.is_single
-            else range_view.to_json(one.first, one.last, one.blocks)
-            for one in found], indent=1))
+        write_out(Json([
+            page_view.document(frames.first, frames.blocks, frames.last_free)
+            if frames.is_single else
+            range_view.document(frames.first, frames.last, frames.blocks)
+            for frames in found]))
     else:
         _draw(found, top)
     if not all(one.blocks or one.last_free for one in found if one.is_single):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.diff import BECAME
+from pageowner.report.json_text import Json
 from pageowner.report.key_columns import key_columns
 from pageowner.report.table import Column, draw_table
 from pageowner.report.text import count, count_of, printable, size
@@ -102,7 +103,7 @@ def _draw_full(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,
 
 
 def to_json(changes: pa.Table, top: int | None, by: Sequence[str], before: Side,
-            after: Side) -> dict[str, Any]:
+            after: Side) -> Json:
     """The same facts for programs: sizes in pages and bytes, stacks as lists of functions."""
     table, page_size = changes.to_pydict(), after.meta.page_size
     owners = [dict(zip(table, row[:], strict=True))
@@ -111,10 +112,10 @@ def to_json(changes: pa.Table, top: int | None, by: Sequence[str], before: Side,
         owner["bytes"] = (owner["gained"] - owner["lost"]) * page_size
         if owner.get("stack") is not None:
             owner["stack"] = owner["stack"].split("\n")
-    return {
+    return Json({
         **{title: {"name": side.name, "source": side.meta.source, "kind": side.meta.kind,
                    "kernel": side.meta.kernel, "taken_at": side.meta.taken_at,
                    "pages": side.pages, "blocks": side.blocks, **side.meta.as_read()}
            for title, side in (("before", before), ("after", after))},
         "page_size": page_size, "by": list(by), **_sums(table, slice(None)),
-        "changes": owners, "rest": _sums(table, slice(len(owners), None))}
+        "changes": owners, "rest": _sums(table, slice(len(owners), None))})

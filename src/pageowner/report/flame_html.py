@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from pageowner.report.flame_colours import FEWER, MORE, OTHERS, SAME, subsystem_colours
+from pageowner.report.flame_graph import FlameGraph
 from pageowner.report.text import printable
 
 if TYPE_CHECKING:
@@ -19,15 +20,21 @@ if TYPE_CHECKING:
 
     from pageowner.analysis.flame import Chains
 
-__all__ = ["write"]
+__all__ = ["FlameHtml"]
 
 _MOST = 100_000
 """Chains, which a browser still draws at once."""
 
 
-def write(file: BinaryIO, found: Chains, page_size: int, title: str, *, difference: bool = False,
-          icicle: bool = False, reverse: bool = False) -> None:
+class FlameHtml(FlameGraph):
     """One page; ``difference``, ``icicle`` and ``reverse`` are how it shows first."""
+
+    def write(self, file: BinaryIO) -> None:
+        _write(file, self)
+
+
+def _write(file: BinaryIO, graph: FlameHtml) -> None:
+    found = graph.chains
     shown, rest, left_out = _largest(found)
     chains = [list(chain) for chain in found.frames(shown)]
     what = [found.subsystems[place] for place in found.what[shown].tolist()]
@@ -41,8 +48,9 @@ def write(file: BinaryIO, found: Chains, page_size: int, title: str, *, differen
     frames = [[names.setdefault(name, len(names)) for name in chain] for chain in chains]
     subsystems: dict[str, int] = {}
     about = {
-        "title": printable(title) + left_out, "page_size": page_size, "difference": difference,
-        "icicle": icicle, "reverse": reverse, "chains": frames,
+        "title": printable(graph.title) + left_out, "page_size": graph.page_size,
+        "difference": graph.difference,
+        "icicle": graph.icicle, "reverse": graph.reverse, "chains": frames,
         "what": [subsystems.setdefault(one, len(subsystems)) for one in what],
         "names": list(map(printable, names)), "subsystems": list(map(printable, subsystems)),
         "before": before, "after": after,

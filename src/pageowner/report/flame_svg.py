@@ -16,6 +16,7 @@ from pageowner.report.flame_colours import (
     changed,
     subsystem_colours,
 )
+from pageowner.report.flame_graph import FlameGraph
 from pageowner.report.text import count_of, printable, size
 
 if TYPE_CHECKING:
@@ -23,20 +24,26 @@ if TYPE_CHECKING:
 
     from pageowner.analysis.flame import Chains, Rectangle
 
-__all__ = ["write"]
+__all__ = ["FlameSvg"]
 
 _WIDTH, _MARGIN, _ROW, _HEAD = 1200, 10, 17, 72
 _LETTER = 6.7  # pixels of the font's widest common letters
 _LEAST = 0.2  # pixels; what is narrower is left out
 
 
-def write(file: BinaryIO, found: Chains, page_size: int, title: str, *, difference: bool = False,
-          icicle: bool = False, reverse: bool = False) -> None:
+class FlameSvg(FlameGraph):
     """The whole graph, 1200 pixels wide; what is narrower than a fifth of one is left out, and the
     title says how much that is."""
+
+    def write(self, file: BinaryIO) -> None:
+        file.write("".join(_parts(self)).encode())
+
+
+def _parts(graph: FlameSvg) -> list[str]:
+    found, title = graph.chains, graph.title
     whole = int(found.widths().sum())
     scale = (_WIDTH - 2 * _MARGIN) / whole if whole else 0.0
-    seen, left_out, pages = seen_of(found, reverse, _LEAST / scale if scale else 0)
+    seen, left_out, pages = seen_of(found, graph.reverse, _LEAST / scale if scale else 0)
     if left_out:
         title += (f", without {left_out:,} boxes too narrow to see: {100 * pages / whole:.1f} % of"
                   " the pages")
@@ -47,19 +54,18 @@ def write(file: BinaryIO, found: Chains, page_size: int, title: str, *, differen
              f' viewBox="0 0 {_WIDTH} {height}" font-family="monospace" font-size="11">\n'
              f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>\n',
              _text(_MARGIN, 18, printable(title), 'font-size="14"'),
-             *_legend([("more pages", MORE), ("fewer", FEWER), ("as many", SAME)] if difference
-                      else [*colours.items(), ("others", OTHERS)])]
+             *_legend([("more pages", MORE), ("fewer", FEWER), ("as many", SAME)]
+                      if graph.difference else [*colours.items(), ("others", OTHERS)])]
     mostly, total = _Mostly(found), int(found.after.sum())
     for one in seen:
         what = mostly.of(one)
-        fill = (changed(one.before, one.after) if difference
-                else colours.get(what, OTHERS))
-        row = one.depth if icicle else deepest - one.depth
+        fill = changed(one.before, one.after) if graph.difference else colours.get(what, OTHERS)
+        row = one.depth if graph.icicle else deepest - one.depth
         x, wide = _MARGIN + one.start * scale, one.width * scale
         parts.append(_box(x, _HEAD + row * _ROW, wide, fill, printable(one.name),
-                          printable(_told(one, total, what, page_size, difference))))
+                          printable(_told(one, total, what, graph.page_size, graph.difference))))
     parts.append("</svg>\n")
-    file.write("".join(parts).encode())
+    return parts
 
 
 class _Mostly:

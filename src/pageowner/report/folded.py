@@ -5,8 +5,9 @@ A line for each chain: frames from the outermost in, with ``;`` between, a blank
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -19,14 +20,26 @@ if TYPE_CHECKING:
 
     from pageowner.analysis.profile import Samples
 
-__all__ = ["lines"]
+__all__ = ["Folded"]
 
 _PIECE = 1 << 14
 """Chains that are text at a time."""
 
 
-def lines(samples: Samples, measure: str, page_size: int) -> Iterator[str]:
+@dataclass(frozen=True)
+class Folded:
     """One line for each distinct chain, in order; ``measure`` is bytes, pages or blocks."""
+
+    samples: Samples
+    measure: str
+    page_size: int
+
+    def write(self, file: BinaryIO) -> None:
+        for line in _lines(self.samples, self.measure, self.page_size):
+            file.write(line.encode())
+
+
+def _lines(samples: Samples, measure: str, page_size: int) -> Iterator[str]:
     chains = chained(shown(samples), _name, _name)
     # As texts they are sorted with what stands between the names.
     last = np.zeros(len(chains.codes), bool)

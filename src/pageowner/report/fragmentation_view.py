@@ -9,6 +9,7 @@ from pageowner.kernel.free_area import NO_INDEX
 from pageowner.model.hook_states import ACTIVE, is_whole
 from pageowner.model.live import TASK
 from pageowner.model.schema import NUMERIC
+from pageowner.report.json_text import Json
 from pageowner.report.stack_lines import one_line_each
 from pageowner.report.table import Column, draw_table, natural_width
 from pageowner.report.terminal import PIPE_WIDTH
@@ -332,7 +333,7 @@ def _events(events: Sequence[Mapping[str, Any]], by: Sequence[str], now_ns: int 
         _more(len(events) - len(shown), paper)
 
 
-def to_json(found: Mapping[str, Any], by: Sequence[str], meta: Metadata) -> dict[str, Any]:
+def to_json(found: Mapping[str, Any], by: Sequence[str], meta: Metadata) -> Json:
     """The same facts for programs, stacks as lists of frames."""
     def plain(owners: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [{key: value.split("\n") if key == "stack" and value is not None else value
@@ -345,4 +346,4 @@ def to_json(found: Mapping[str, Any], by: Sequence[str], meta: Metadata) -> dict
             result[name] = plain(result[name])
     if result.get("plan"):
         result["plan"] = {**result["plan"], "owners": plain(result["plan"]["owners"])}
-    return result
+    return Json(result)

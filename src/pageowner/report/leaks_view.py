@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pageowner.report.json_text import Json
 from pageowner.report.stack_lines import one_line_each
 from pageowner.report.table import Column, draw_table
 from pageowner.report.terminal import PIPE_WIDTH
@@ -167,7 +168,7 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
                      " pages do not stay", "dim")
 
 
-def to_json(rows: list[dict[str, Any]], watched: Watched) -> dict[str, Any]:
+def to_json(rows: list[dict[str, Any]], watched: Watched) -> Json:
     """The same facts, and the series, for programs: sizes in bytes, rates per hour."""
     owners = []
     for row in rows:
@@ -185,8 +186,8 @@ def to_json(rows: list[dict[str, Any]], watched: Watched) -> dict[str, Any]:
                      "confidence", "series"):
             owner[name] = row[name]
         owners.append(owner)
-    return {"source": watched.name, "seconds": watched.seconds, "looks": watched.looks,
+    return Json({"source": watched.name, "seconds": watched.seconds, "looks": watched.looks,
             "by": list(watched.by), "page_size": watched.page_size,
             "available": None if watched.available is None else
             watched.available * watched.page_size,
-            "untracked": watched.untracked, "owners": owners}
+            "untracked": watched.untracked, "owners": owners})

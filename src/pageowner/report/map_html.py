@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pageowner.analysis.memory import Stretch
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["ASPECTS", "write"]
+__all__ = ["ASPECTS", "MapHtml"]
 
 ASPECTS = ("state", "subsystem", "migratetype", "comm", AGE, "memcg")
 """What the page colours by, beside what was asked for."""
@@ -62,12 +62,22 @@ class _Columns:
         self.size += len(raw)
 
 
-def write(file: BinaryIO, snapshots: Sequence[tuple[Snapshot, Memory]], by: str,
-          order: str) -> None:
-    """One page of one snapshot, or of two side by side.
+@dataclass(frozen=True)
+class MapHtml:
+    """One page of one snapshot, or of two side by side, coloured ``by`` a key, its frames in one of
+    the orders ``row`` and ``hilbert``."""
 
-    Raises PageownerError if there are more runs than a browser can hold.
-    """
+    snapshots: Sequence[tuple[Snapshot, Memory]]
+    by: str
+    order: str
+
+    def write(self, file: BinaryIO) -> None:
+        """Raises PageownerError if there are more runs than a browser can hold."""
+        _write(file, self.snapshots, self.by, self.order)
+
+
+def _write(file: BinaryIO, snapshots: Sequence[tuple[Snapshot, Memory]], by: str,
+           order: str) -> None:
     columns = _Columns()
     aspects = ASPECTS if by in ASPECTS else (*ASPECTS, by)
     keys = _KEYS if by in (*_KEYS, AGE) else (*_KEYS, by)

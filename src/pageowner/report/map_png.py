@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from pageowner.analysis.picture import Picture
     from pageowner.model.metadata import Metadata
 
-__all__ = ["SIDE", "Image", "image", "write"]
+__all__ = ["SIDE", "Image", "MapPng", "image"]
 
 SIDE = 1024
 """Pixels in a line, and at most in a column, but for lines between many zones."""
@@ -64,11 +66,23 @@ def image(drawn: Picture, order: str, side: int = SIDE) -> Image:
     return Image(pixels, palette, layout.frames, scale)
 
 
-def write(file: BinaryIO, drawn: Picture, meta: Metadata, order: str) -> Image:
-    """One PNG file, with the legend as text in it; returns what was drawn."""
-    made = image(drawn, order)
-    texts = {"Title": f"Physical memory by {drawn.by}: {meta.source}",
-             "Description": "\n".join(name + share for _, name, share in legend(drawn, meta)),
-             "Software": "pageowner"}
-    png.write(file, made.pixels, made.palette, texts)
-    return made
+@dataclass(frozen=True)
+class MapPng:
+    """The picture as one PNG file, with the legend as text in it."""
+
+    picture: Picture
+    meta: Metadata
+    order: str
+
+    @cached_property
+    def image(self) -> Image:
+        """What is drawn."""
+        return image(self.picture, self.order)
+
+    def write(self, file: BinaryIO) -> None:
+        texts = {
+            "Title": f"Physical memory by {self.picture.by}: {self.meta.source}",
+            "Description": "\n".join(name + share
+                                     for _, name, share in legend(self.picture, self.meta)),
+            "Software": "pageowner"}
+        png.write(file, self.image.pixels, self.image.palette, texts)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pageowner.analysis.layout import Layout, fit
 from pageowner.analysis.picture import Category, Cells, Picture, aggregate
 from pageowner.report.cells import fitted
+from pageowner.report.json_text import Json
 from pageowner.report.palette import colours, hexadecimal, shaded, signs
 from pageowner.report.text import count_of, printable, size
 
@@ -176,12 +177,12 @@ def _title(drawn: Picture, meta: Metadata, frames: int, width: int) -> str:
     return fitted(printable(named), max(width - len(end), 8)).rstrip() + end
 
 
-def to_json(drawn: Picture, meta: Metadata) -> dict[str, Any]:
+def to_json(drawn: Picture, meta: Metadata) -> Json:
     """What the picture shows, as sums for programs."""
-    return {"source": meta.source, "kind": meta.kind, "kernel": meta.kernel,
+    return Json({"source": meta.source, "kind": meta.kind, "kernel": meta.kernel,
             "page_size": meta.page_size, "by": drawn.by, "frames": drawn.frames,
             "categories": [{"label": one.label, "role": one.role, "pages": one.pages}
                            for one in drawn.categories],
             "zones": [{"name": one.name, "start_pfn": one.start, "end_pfn": one.end}
                       for one in drawn.stretches],
-            "notes": list(drawn.notes), **meta.as_read()}
+            "notes": list(drawn.notes), **meta.as_read()})

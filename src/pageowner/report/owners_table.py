@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.ranking import Shown, head, rows
 from pageowner.model.unexplained import gone_owners, in_words
-from pageowner.report.json_rows import dumped
+from pageowner.report.json_text import Json
 from pageowner.report.key_columns import key_columns
 from pageowner.report.table import Column, draw_table
 from pageowner.report.text import UNKNOWN, age, count, count_of, printable, size, titled
@@ -119,9 +119,9 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
     _doubts(meta, paper)
 
 
-def to_json(owners: Any, top: int | None, by: Sequence[str], meta: Metadata) -> Iterator[str]:
-    """The same facts for programs, in pieces: sizes in bytes, times in ns since boot, stacks as
-    lists. ``owners`` as for `pageowner.analysis.ranking.head`."""
+def to_json(owners: Any, top: int | None, by: Sequence[str], meta: Metadata) -> Json:
+    """The same facts for programs: sizes in bytes, times in ns since boot, stacks as lists.
+    ``owners`` as for `pageowner.analysis.ranking.head`."""
     rest = head(owners, 0 if top is None else top)
     pages, blocks = (sum(rest.owners[name]) + others for name, others in (
         ("pages", rest.rest_pages), ("blocks", rest.rest_blocks)))
@@ -135,10 +135,10 @@ def to_json(owners: Any, top: int | None, by: Sequence[str], meta: Metadata) -> 
                 owner["stack"] = owner["stack"].split("\n")
             yield owner
 
-    return dumped({
+    return Json({
         "source": meta.source, "kind": meta.kind, "kernel": meta.kernel,
         "page_size": meta.page_size, "by": list(by), "pages": pages, "blocks": blocks,
-        "bytes": pages * meta.page_size, "owners": [],
+        "bytes": pages * meta.page_size, "owners": shown(),
         "rest": {"owners": rest.rest_owners, "pages": rest.rest_pages,
                  "blocks": rest.rest_blocks},
-        "frames": meta.frames, **meta.as_read()}, "owners", shown())
+        "frames": meta.frames, **meta.as_read()}, rows="owners")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pageowner.model.tracking import LastFree
     from pageowner.report.terminal import Paper
 
-__all__ = ["draw", "to_json"]
+__all__ = ["document", "draw"]
 
 
 _STATES = {"early": "in use before tracking began",
@@ -133,8 +133,8 @@ def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int,
     return lines
 
 
-def to_json(pfn: int, rows: list[dict[str, Any]], freed: LastFree | None = None) -> dict[str, Any]:
-    """The same for programs: ``{"pfn": N, "blocks": [row, …], "last_free": {…} or null}``."""
+def document(pfn: int, rows: list[dict[str, Any]], freed: LastFree | None = None) -> dict[str, Any]:
+    """The same for JSON: ``{"pfn": N, "blocks": [row, …], "last_free": {…} or null}``."""
     def apart(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "stack": None if row["stack"] is None else row["stack"].split("\n")}
 

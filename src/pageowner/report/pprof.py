@@ -7,6 +7,7 @@ Written by hand, since it takes a varint and four kinds of messages; field numbe
 from __future__ import annotations
 
 import gzip
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pageowner.analysis.profile import Samples
     from pageowner.model.metadata import Metadata
 
-__all__ = ["write"]
+__all__ = ["Pprof"]
 
 _KERNEL = "vmlinux"
 _PIECE = 1 << 14
@@ -72,9 +73,19 @@ class _Numbered(dict[str, int]):
         return place
 
 
-def write(file: BinaryIO, samples: Samples, meta: Metadata) -> None:
+@dataclass(frozen=True)
+class Pprof:
     """One location and function for each function of each module, a mapping for each module, and
     the values pages, blocks and bytes for each sample, its labels as pprof's."""
+
+    samples: Samples
+    meta: Metadata
+
+    def write(self, file: BinaryIO) -> None:
+        _write(file, self.samples, self.meta)
+
+
+def _write(file: BinaryIO, samples: Samples, meta: Metadata) -> None:
     text = _Numbered()
     samples = shown(samples)
     mappings: dict[str, int] = {_KERNEL: 1}  # the first is taken for the program

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pageowner.report.page_view import to_json as page_to_json
+from pageowner.report import page_view
 from pageowner.report.table import Column, draw_table
 from pageowner.report.text import UNKNOWN, count, count_of, printable, size
 from pageowner.report.wrapping import prose
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Metadata
     from pageowner.report.terminal import Paper
 
-__all__ = ["draw", "to_json"]
+__all__ = ["document", "draw"]
 
 
 def draw(first: int, last: int, rows: list[dict[str, Any]], meta: Metadata, paper: Paper,
@@ -71,6 +71,6 @@ def _use(row: dict[str, Any], subsystem: Any) -> str:
     return UNKNOWN
 
 
-def to_json(first: int, last: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The same for programs: ``{"first": N, "last": N, "blocks": [row, …]}``."""
-    return {"first": first, "last": last, "blocks": page_to_json(first, rows)["blocks"]}
+def document(first: int, last: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same for JSON: ``{"first": N, "last": N, "blocks": [row, …]}``."""
+    return {"first": first, "last": last, "blocks": page_view.document(first, rows)["blocks"]}

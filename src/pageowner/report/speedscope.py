@@ -4,6 +4,7 @@ bytes, pages and blocks, of the same chains."""
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pageowner.analysis.profile import Chained, Samples
     from pageowner.model.metadata import Metadata
 
-__all__ = ["write"]
+__all__ = ["Speedscope"]
 
 _SAMPLES = "\x00samples"  # in no text that is fit to be shown
 _PIECE = 1 << 14
@@ -28,8 +29,18 @@ _PIECE = 1 << 14
 _SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 
 
-def write(file: BinaryIO, samples: Samples, meta: Metadata) -> None:
+@dataclass(frozen=True)
+class Speedscope:
     """JSON; a module is its frames' ``file``."""
+
+    samples: Samples
+    meta: Metadata
+
+    def write(self, file: BinaryIO) -> None:
+        _write(file, self.samples, self.meta)
+
+
+def _write(file: BinaryIO, samples: Samples, meta: Metadata) -> None:
     chains = chained(shown(samples), lambda frame: (frame.name, frame.module),
                      lambda value: ("-" if value is None else str(value), None))
     order = as_met(chains.codes)

@@ -6,11 +6,12 @@ import os
 import platform
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pageowner.model.hook_states import ACTIVE, in_words, is_whole
 from pageowner.model.unexplained import gone_owners
 from pageowner.model.unexplained import in_words as unexplained_in_words
+from pageowner.report.json_text import Json
 from pageowner.report.text import age, count, count_of, printable, size
 from pageowner.report.wrapping import entry, prose
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from pageowner.model.tracking import Finding, Status
     from pageowner.report.terminal import Paper
 
-__all__ = ["draw_at_boot", "draw_findings", "draw_start", "draw_status", "early_share", "to_json"]
+__all__ = ["draw_at_boot", "draw_findings", "draw_start", "draw_status", "early_share",
+           "findings_to_json", "to_json"]
 
 _MISSED = {
     "out_of_range": "events on pages outside the store (memory added since, until the next report)",
@@ -218,6 +220,12 @@ def draw_findings(found: list[Finding], paper: Paper) -> None:
         prose(paper, "Tracking works here without gaps.", "well")
 
 
-def to_json(status: Status) -> dict[str, Any]:
-    """The same for programs."""
-    return asdict(status) if status.on else {"on": False, "left": status.left}
+def to_json(status: Status, at_boot: bool = False) -> Json:
+    """The same for programs; ``at_boot``: tracking is turned on when the machine boots."""
+    facts = asdict(status) if status.on else {"on": False, "left": status.left}
+    return Json({**facts, "at_boot": at_boot})
+
+
+def findings_to_json(findings: list[Finding]) -> Json:
+    """What `doctor` says, for programs."""
+    return Json([asdict(finding) for finding in findings])
