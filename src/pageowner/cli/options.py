@@ -272,7 +272,8 @@ def _warnings(meta: Metadata) -> list[str]:
     if undone:
         lines.append(f"{meta.source}: changed after the kernel printed it; undone:"
                      f" {', '.join(undone)}")
-    if (size_from := meta.extra.get("page_size_from")) and size_from not in ("assumed", "given"):
+    if (size_from := meta.extra.get("page_size_from")) and (
+            meta.page_size != 4096 or size_from.startswith("assumed;")) and size_from != "given":
         known = "" if size_from.startswith("assumed") else "told by "
         lines.append(f"{meta.source}: pages of {meta.page_size >> 10} KiB: {known}{size_from};"
                      " --page-size gives another")

@@ -176,6 +176,9 @@ def read(source: str | os.PathLike[str] | Opened,
 def _note_undone(meta: Metadata, opened: Opened) -> None:
     if opened.undone:
         meta.extra["undone"] = list(opened.undone)
+    if opened.page_size is not None:
+        meta.page_size = opened.page_size
+        meta.extra["page_size_from"] = "addresses"
 
 
 def begin_count(opened: Opened) -> Callable[[], list[Tally]]:
