@@ -13,14 +13,13 @@ from pageowner.errors import PageownerError
 from pageowner.sources.alterations import LINE_ENDS, has_other_line_ends, without_cr
 from pageowner.sources.opening import Opened, open_source, pieces, reading
 from pageowner.sources.page_owner_parser import CHUNK, CUT, WAIT, Damage, Parser, Raw
-from pageowner.sources.restoring import restored
+from pageowner.sources.restoring import note, restored
 from pageowner.sources.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pageowner.model.counts import Counted
-    from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.page_owner_count import Tally
 
@@ -169,16 +168,8 @@ def read(source: str | os.PathLike[str] | Opened,
     if not any(part.kind for part in parts):
         raise _nothing(opened, parts[0].damage)
     found = to_snapshot(parts, opened.name)
-    _note_undone(found.meta, opened)
+    note(found.meta, opened)
     return found
-
-
-def _note_undone(meta: Metadata, opened: Opened) -> None:
-    if opened.undone:
-        meta.extra["undone"] = list(opened.undone)
-    if opened.page_size is not None:
-        meta.page_size = opened.page_size
-        meta.extra["page_size_from"] = "addresses"
 
 
 def begin_count(opened: Opened) -> Callable[[], list[Tally]]:
@@ -225,5 +216,5 @@ def count(source: str | os.PathLike[str] | Opened,
     found = counted(parts, opened.name)
     if found is None:
         return read(opened)
-    _note_undone(found.meta, opened)
+    note(found.meta, opened)
     return found

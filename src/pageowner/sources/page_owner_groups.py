@@ -16,7 +16,7 @@ from pageowner.sources.page_owner_columns import numbers_of, text_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pageowner.sources.page_owner_grammar import Body
+    from pageowner.sources.page_owner_body import Body
     from pageowner.sources.page_owner_parser import Damage
     from pageowner.sources.page_owner_sorted import Groups, Line
 

@@ -30,7 +30,7 @@ from pageowner.kernel.limits import HIGHEST_ORDER, PFN_BITS, TIME_BITS
 from pageowner.kernel.task_names import to_text
 from pageowner.model.source_kinds import SORTED
 from pageowner.sources.opening import pieces
-from pageowner.sources.page_owner_grammar import Body, parse_body
+from pageowner.sources.page_owner_body import Body, parse_body
 from pageowner.sources.page_owner_parser import SHOWN_DAMAGE, START, Damage
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from pageowner.sources.page_owner_parser import LONGEST, WAIT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pageowner.model.metadata import Metadata
     from pageowner.sources.alterations import Alteration
 
-__all__ = ["HEAD", "head_of", "restored"]
+__all__ = ["HEAD", "head_of", "note", "restored"]
 
 HEAD = 1 << 16
 """Bytes of a text from which is told what was done to it."""
@@ -51,6 +52,15 @@ def restored(opened: Opened) -> Opened:
     sizes = {alteration.page_size for alteration in found} - {None}
     return Opened(opened.name, stream, None, first, undone=undone,
                   page_size=sizes.pop() if sizes else None)
+
+
+def note(meta: Metadata, opened: Opened) -> None:
+    """Say in what is known of a source what its text has told: what was undone, and addresses."""
+    if opened.undone:
+        meta.extra["undone"] = list(opened.undone)
+    if opened.page_size is not None:
+        meta.page_size = opened.page_size
+        meta.extra["page_size_from"] = "addresses"
 
 
 def head_of(opened: Opened) -> tuple[bytes, Opened]:

@@ -67,7 +67,7 @@ def _read(source: str | os.PathLike[str] | None) -> Snapshot:
     if source is not None and (isinstance(source, Moment) or os.path.isdir(source)):
         return _recorded(source)
     from pageowner.sources import groups, page_owner
-    from pageowner.sources.restoring import restored
+    from pageowner.sources.restoring import note, restored
 
     if begun := readahead.taken_whole(source):
         with begun[0]:
@@ -81,7 +81,9 @@ def _read(source: str | os.PathLike[str] | None) -> Snapshot:
         if opened.head.startswith(_PARQUET):
             return _saved(opened)
         text = restored(opened)
-        return (groups.reader(text) or page_owner.read)(text)
+        found = (groups.reader(text) or page_owner.read)(text)
+        note(found.meta, text)
+        return found
 
 
 def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
@@ -98,7 +100,7 @@ def _count(source: str | os.PathLike[str] | None) -> Counted | Snapshot:
             isinstance(source, Moment) or os.path.isdir(source)):
         return _read(source)
     from pageowner.sources import groups, page_owner
-    from pageowner.sources.restoring import restored
+    from pageowner.sources.restoring import note, restored
 
     if begun := readahead.taken(source):
         with begun[0]:
@@ -112,7 +114,9 @@ def _count(source: str | os.PathLike[str] | None) -> Counted | Snapshot:
         if opened.head.startswith(_PARQUET):
             return _saved(opened)
         text = restored(opened)
-        return (groups.reader(text) or page_owner.count)(text)
+        found = (groups.reader(text) or page_owner.count)(text)
+        note(found.meta, text)
+        return found
 
 
 def is_tracking() -> bool:
