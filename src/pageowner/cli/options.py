@@ -50,8 +50,8 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
             if value is None or value == ():
                 continue
             if word.takes != AGE:
-                value = tuple(x for one in value
-                              for x in (one if isinstance(one, tuple) else (one,)))
+                value = tuple(x for part in value
+                              for x in (part if isinstance(part, tuple) else (part,)))
             given[name] = value
         return command(chosen=Filter(**given), **words)
 
@@ -108,7 +108,7 @@ def at_times(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         @functools.wraps(command)
         def wrapped(at: tuple[str, ...], **words: Any) -> Any:
             if at:
-                whole = words[names[0]] if len(names) == 1 else tuple(words[one] for one in names)
+                whole = words[names[0]] if len(names) == 1 else tuple(words[name] for name in names)
                 placed = _placed(whole, at)
                 words.update({names[0]: placed} if len(names) == 1 else
                              dict(zip(names, placed, strict=True)))
@@ -126,8 +126,9 @@ def _placed(sources: tuple[str | None, ...], at: tuple[str, ...]) -> tuple[str |
     from pageowner.model.times import moment
     from pageowner.sources.source import Moment
 
-    times = [moment(one) for one in at]
-    folders = [place for place, one in enumerate(sources) if one is not None and os.path.isdir(one)]
+    times = [moment(text) for text in at]
+    folders = [place for place, source in enumerate(sources)
+               if source is not None and os.path.isdir(source)]
     if len(times) > len(folders):
         raise click.UsageError("--at needs a directory of 'pageowner record'" + (
             f"; {len(times)} are given for {len(folders)}"
@@ -203,7 +204,7 @@ def _parts(snapshot: Snapshot, chosen: Any) -> str:
     """Names are matched whole: what would match if words were looked for within them."""
     from pageowner.analysis.keys import key
 
-    for name in (one for one, about in FILTERS.items() if about.takes == GLOB):
+    for name in (name for name, about in FILTERS.items() if about.takes == GLOB):
         for word in getattr(chosen, name) or ():
             if set("*?[") & set(word):
                 continue
