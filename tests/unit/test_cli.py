@@ -96,7 +96,7 @@ def test_who_is_not_root_is_told_that_this_machine_is_for_root(
 def test_a_dump_without_stacks_is_not_called_untracked(cli: Cli, tmp_path: Path) -> None:
     path = tmp_path / "dump"
     path.write_bytes(b"Page allocated via order 0, mask 0x0(), pid 1, tgid 1 (a), ts 5 ns\n"
-                     b"PFN 0x5 type Unmovable Block 0 type Unmovable Flags 0x0()\nhandle: 7\n\n")
+                     b"PFN 0x5 type Unmovable Block 0 type Unmovable Flags 0x0()\n\n")
     out = cli("report", path).out
     assert b"(no stack in the dump)" in out
     assert b"tracking" not in out

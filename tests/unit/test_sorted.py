@@ -207,7 +207,7 @@ def test_questions_about_pages_are_refused_in_one_line(words: Sequence[str]) -> 
     assert status == 1, words
     assert not out, words
     assert error.count("\n") == 1
-    assert "is page_owner_sort output: groups of allocations" in error
+    assert "page_owner_sort output" in error
 
 
 def test_a_saved_snapshot_keeps_its_groups(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_saved_snapshot_keeps_its_groups(tmp_path: Path) -> None:
         assert f"{pageowner.read(source).blocks:,} blocks" in error
         assert sums(made) == sums(source)
         assert pageowner.diff(source, made).changes.num_rows == 0
-        with pytest.raises(PageownerError, match="is page_owner_sort output"):
+        with pytest.raises(PageownerError, match="page_owner_sort output"):
             pageowner.map(made)
 
 

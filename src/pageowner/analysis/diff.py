@@ -17,6 +17,7 @@ from pageowner.analysis.subsystems import functions
 from pageowner.errors import PageownerError, UsageError, near
 from pageowner.model.schema import BY_KEY
 from pageowner.model.snapshot import TEXT, arrow_type
+from pageowner.model.source_kinds import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["BECAME", "SORTS", "Difference", "Side", "check_page_sizes", "check_sort", "difference",
+__all__ = ["BECAME", "SORTS", "Difference", "Side", "check_sort", "check_units", "difference",
            "matched", "owners_of"]
 
 BECAME = ("new", "grown", "shrunk", "gone")
@@ -67,12 +68,17 @@ def check_sort(sort: str, names: Sequence[str]) -> None:
         raise UsageError(f"cannot sort by {sort!r}; {near(sort, (*SORTS, *names))}")
 
 
-def check_page_sizes(before: int, after: int) -> None:
-    """Raises PageownerError for pages of two sizes (bytes)."""
-    if before != after:
+def check_units(before: Metadata, after: Metadata) -> None:
+    """Raises PageownerError for pages of two sizes, and for pages and bytes."""
+    if kind_of(before).in_pages != kind_of(after).in_pages:
         raise PageownerError(
-            f"pages of {before >> 10} KiB cannot be compared with pages of {after >> 10} KiB;"
-            " both must be of kernels with pages of one size")
+            f"{before.source or 'the first source'} is {kind_of(before).title},"
+            f" {after.source or 'the second'} {kind_of(after).title}: bytes by line of code cannot"
+            " be compared with pages by owner")
+    if before.page_size != after.page_size:
+        raise PageownerError(
+            f"pages of {before.page_size >> 10} KiB cannot be compared with pages of"
+            f" {after.page_size >> 10} KiB; both must be of kernels with pages of one size")
 
 
 def owners_of(found: Counted | Snapshot, by: Sequence[str]) -> pa.Table:

@@ -16,10 +16,13 @@ import pyarrow as pa
 
 from pageowner.analysis.filters import ALIASES, KEYS, key_names
 from pageowner.model.amounts import row_pages
+from pageowner.model.handle_names import handle_name, is_handle_name
 from pageowner.model.hook_states import ACTIVE, is_whole
 from pageowner.model.schema import BY_KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pageowner.analysis.coded import Coded
     from pageowner.model.snapshot import Snapshot
 
@@ -144,7 +147,7 @@ def key(snapshot: Snapshot, name: str) -> Key:
         stack = key(snapshot, "stack")
         told = coded.OF_STACKS[name](coded_stacks(snapshot))
         found = _relabelled(Key(name, stack.codes, stack.labels),
-                            coded.labels_of(stack.labels, told))
+                            coded.labels_of(_without_handles(snapshot, stack.labels), told))
         if name == "subsystem" and found.labels.null_count:
             return _by_flags(snapshot, found)
         if name == "allocator" and found.labels.null_count:
@@ -152,8 +155,23 @@ def key(snapshot: Snapshot, name: str) -> Key:
         return found
     found = _coded(name, _dictionary(table[BY_KEY[name].name]))
     if name == "gfp" and found.labels.null_count:
-        return _with_masks(snapshot, found)
+        return _or(found, _labelled(snapshot, "gfp_mask", lambda mask: f"{mask:#x}"))
+    if name == "stack" and found.labels.null_count and _has_handles(snapshot):
+        return _or(found, _labelled(snapshot, "handle", handle_name))
     return found
+
+
+def _has_handles(snapshot: Snapshot) -> bool:
+    handles = snapshot.table["handle"]
+    return bool(handles.null_count < len(handles))
+
+
+def _without_handles(snapshot: Snapshot, stacks: pa.Array) -> pa.Array:
+    """Labels of stacks with null for those of which only the handle is known."""
+    if not _has_handles(snapshot):
+        return stacks
+    return pa.array([None if is_handle_name(stack) else stack for stack in stacks.to_pylist()],
+                    stacks.type)
 
 
 def coded_stacks(snapshot: Snapshot) -> Coded:
@@ -167,14 +185,20 @@ def coded_stacks(snapshot: Snapshot) -> Coded:
     return found
 
 
-def _with_masks(snapshot: Snapshot, found: Key) -> Key:
-    """Where a mask has no names, as in dumps before 4.6, it is better than nothing itself. Early
-    and untracked pages have neither."""
+def _labelled(snapshot: Snapshot, name: str, spell: Callable[[int], str]) -> Key:
+    """A column of numbers, each as what ``spell`` makes of it."""
+    numbers = column(snapshot, name)
+    return numbers._replace(labels=pa.array(
+        [None if number is None else spell(number) for number in numbers.labels.to_pylist()],
+        pa.string()))
+
+
+def _or(found: Key, other: Key) -> Key:
+    """A key, and where it does not know the other: a mask without names, as in dumps before 4.6, is
+    better than nothing itself, and so is the handle of a stack."""
     missing = found.labels.is_null().to_numpy(zero_copy_only=False)[found.codes]
-    masks = _coded(found.name, _dictionary(snapshot.table["gfp_mask"]))
-    labels = found.labels.to_pylist()
-    labels += [None if mask is None else f"{mask:#x}" for mask in masks.labels.to_pylist()]
-    codes = np.where(missing, masks.codes + len(found.labels), found.codes)
+    labels = found.labels.to_pylist() + other.labels.to_pylist()
+    codes = np.where(missing, other.codes + len(found.labels), found.codes)
     present, index = np.unique(codes, return_inverse=True)
     return _relabelled(Key(found.name, index.astype(np.int64), found.labels),
                        pa.array([labels[code] for code in present], pa.string()))

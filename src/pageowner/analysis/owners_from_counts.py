@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.filters import check_sort, key_names
 from pageowner.analysis.ranking import ranked
+from pageowner.model.handle_names import handle_name
 from pageowner.model.schema import BY_KEY
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def _key(counted: Counted, name: str) -> list[Any]:
     values = counted.columns.get(BY_KEY[name].name)
     if values is None:
         return [None] * len(counted.blocks)
+    if name == "stack" and None in values:
+        return [handle_name(handle) if stack is None and handle is not None else stack
+                for stack, handle in zip(values, counted.columns["handle"], strict=True)]
     if name == "gfp" and None in values:
         return [f"{mask:#x}" if name is None and mask is not None else name
                 for name, mask in zip(values, counted.columns["gfp_mask"], strict=True)]

@@ -15,7 +15,9 @@ from pageowner.analysis import coded
 from pageowner.analysis.coded import Coded
 from pageowner.analysis.diff import owners_of
 from pageowner.analysis.filters import key_names
+from pageowner.errors import PageownerError
 from pageowner.kernel.frames import Frame
+from pageowner.model.source_kinds import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -23,10 +25,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pageowner.model.counts import Counted
+    from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["LABELS", "MEASURES", "NO_STACK", "Chained", "Label", "Samples", "as_met", "chained",
-           "owners_table", "samples"]
+           "check_measure", "owners_table", "samples"]
 
 MEASURES = ("bytes", "pages", "blocks")
 
@@ -51,7 +54,7 @@ class Label(NamedTuple):
 class Samples:
     """The samples, most pages first: ``stack``, the place of each in ``stacks`` (int64), whose
     frames are those of `pageowner.analysis.subsystems.functions`; the subsystem, the other keys'
-    values, ``pages`` and ``blocks`` (int64)."""
+    values, ``pages`` and ``blocks`` (int64; 0 where the source does not count them)."""
 
     stacks: Coded
     stack: NDArray[np.int64]
@@ -73,13 +76,26 @@ class Chained(NamedTuple):
     names: list[Any]
 
 
+def check_measure(meta: Metadata, measure: str) -> None:
+    """Raises PageownerError if a source does not count one of `MEASURES`."""
+    kind = kind_of(meta)
+    if (measure == "blocks" and not kind.block) or (measure == "pages" and not kind.in_pages):
+        raise PageownerError(f"{meta.source or 'the source'} ({kind.title}) does not count"
+                             f" {measure}")
+
+
 def owners_table(found: Counted | Snapshot, by: str | Sequence[str], page_size: int) -> pa.Table:
-    """All owners, most pages first: the keys, then ``pages``, ``blocks``, ``bytes`` (int64).
+    """All owners, most pages first: the keys, then ``pages``, ``blocks``, ``bytes`` (int64); null
+    where the source does not know.
 
     Raises UsageError for an unknown key.
     """
     table = owners_of(found, key_names(list(by) if not isinstance(by, str) else by))
-    pages = table["pages"].to_numpy()
+    kind, pages = kind_of(found.meta), table["pages"].to_numpy()
+    for name, is_known in (("pages", kind.in_pages), ("blocks", bool(kind.block))):
+        if not is_known:
+            table = table.set_column(table.column_names.index(name), name,
+                                     pa.nulls(len(pages), pa.int64()))
     return table.append_column("bytes", pa.array(pages * page_size))
 
 
@@ -130,6 +146,8 @@ def _columns(found: Counted | Snapshot, keys: Sequence[str],
             columns[one.name] = Label(one.codes, _is_text(one.labels) if one.name == "stack"
                                       else one.labels.to_pylist())
         stacks, pages, blocks = coded_stacks(found), owners.pages, owners.blocks
+    if not kind_of(found.meta).block:
+        blocks = np.zeros_like(blocks)
     return columns, coded.functions(stacks), pages, blocks
 
 

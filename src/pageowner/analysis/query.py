@@ -18,6 +18,7 @@ from pageowner.analysis.select import newest_ns
 from pageowner.errors import PageownerError, UsageError
 from pageowner.model.amounts import row_blocks
 from pageowner.model.schema import DERIVED, OF_STACK
+from pageowner.model.source_kinds import kind_of
 from pageowner.system import memory_limit
 
 if TYPE_CHECKING:
@@ -195,7 +196,12 @@ def rows_of(snapshot: Snapshot) -> pa.Table:
     columns = {"pages": pa.array(pages), "bytes": pa.array(pages * snapshot.meta.page_size),
                "age_s": pa.array(ages, mask=~known)}
     blocks = row_blocks(snapshot.table)
-    counted = np.ones(len(pages), np.uint64) if blocks is None else blocks.astype(np.uint64)
+    kind = kind_of(snapshot.meta)
+    if not kind.in_pages:
+        columns["pages"] = pa.nulls(len(pages), pa.int64())
+    counted = (pa.nulls(len(pages), pa.uint64()) if not kind.block else
+               pa.array(np.ones(len(pages), np.uint64) if blocks is None else
+                        blocks.astype(np.uint64)))
     for name in OF_STACK:
         one = key(snapshot, name)
         null = one.labels.is_null().to_numpy(zero_copy_only=False)
@@ -203,7 +209,7 @@ def rows_of(snapshot: Snapshot) -> pa.Table:
             pa.array(one.codes.astype(np.int32), mask=null[one.codes] if len(null) else None),
             one.labels.fill_null(""))
     table = snapshot.table.unify_dictionaries()
-    table = table.set_column(table.column_names.index("blocks"), "blocks", pa.array(counted))
+    table = table.set_column(table.column_names.index("blocks"), "blocks", counted)
     for name in DERIVED:
         if name in columns:
             table = table.append_column(name, columns[name])

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from pageowner.analysis.diff import (
     Difference,
     Side,
-    check_page_sizes,
     check_sort,
+    check_units,
     difference,
     owners_of,
 )
@@ -45,7 +45,7 @@ def diff(before: Counted | Source, after: Counted | Source = None,
     # this one has as much, but more once it has read the other.
     second, new = _side(after, names, read)
     first, old = _side(before, names, read)
-    check_page_sizes(first.meta.page_size, second.meta.page_size)
+    check_units(first.meta, second.meta)
     return Difference(difference(old, new, names, sort=sort, reverse=reverse), tuple(names), first,
                       second)
 

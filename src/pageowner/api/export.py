@@ -41,7 +41,11 @@ def export(source: Counted | Source, output: str | os.PathLike[str] | BinaryIO, 
     if unit not in UNITS:
         raise UsageError(f"there is no unit {unit!r}; {near(unit, UNITS)}")
     names = None if by is None else key_names(by if isinstance(by, str) else list(by))
-    save(_writer(format, sources.counted(source), names, unit), output)
+    found = sources.counted(source)
+    from pageowner.analysis.profile import check_measure
+
+    check_measure(found.meta, unit)
+    save(_writer(format, found, names, unit), output)
 
 
 def _writer(format: str, found: Counted | Snapshot, by: list[str] | None, unit: str) -> Writer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pageowner.analysis.diff import check_page_sizes
+from pageowner.analysis.diff import check_units
 from pageowner.analysis.filters import key_names
 from pageowner.analysis.flame import chains
 from pageowner.analysis.profile import samples
@@ -61,10 +61,10 @@ def flame(source: Counted | Source = None, after: Counted | Source = None, *,
     """
     names = key_names(by if isinstance(by, str) else list(by)) if by else []
     both = [source] if after is None else [source, after]
-    found = [sources.counted(side, read) for side in both]
+    found = [sources.counted(one, read) for one in both]
     *old, new = found
     if old:
-        check_page_sizes(old[0].meta.page_size, new.meta.page_size)
+        check_units(old[0].meta, new.meta)
     merged = chains(samples(new, names), samples(old[0], names) if old else None)
     title = " → ".join(map(sources.name, both, found))
     return FlameGraph(merged, new.meta.page_size, title, bool(old))

@@ -50,8 +50,8 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
             if value is None or value == ():
                 continue
             if word.takes != AGE:
-                value = tuple(x for part in value
-                              for x in (part if isinstance(part, tuple) else (part,)))
+                value = tuple(x for one in value
+                              for x in (one if isinstance(one, tuple) else (one,)))
             given[name] = value
         return command(chosen=Filter(**given), **words)
 
@@ -64,7 +64,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def page_size(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--page-size``, within which the command reads what it reads."""
+    """Adds ``--page-size`` and ``--handles``, within which the command reads what it reads."""
 
     @functools.wraps(command)
     def wrapped(page_size: str | None, **words: Any) -> Any:
@@ -77,7 +77,24 @@ def page_size(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(**words)
 
     return click.option("--page-size", metavar="SIZE", help="Pages of a dump have this size, such"
-                        " as 64KiB; else what its text tells, or 4KiB.")(wrapped)
+                        " as 64KiB; else what its text tells, or 4KiB.")(_handles(wrapped))
+
+
+def _handles(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--handles``, within which the command reads what it reads."""
+
+    @functools.wraps(command)
+    def wrapped(handles: str | None, **words: Any) -> Any:
+        if handles is None:
+            return command(**words)
+        from pageowner.sources.handles import using
+
+        with using(handles):
+            return command(**words)
+
+    return click.option("--handles", metavar="FILE", shell_complete=complete.files,
+                        help="The stacks of handles: a copy of page_owner_stacks'"
+                        " show_stacks_handles; else one beside SOURCE.")(wrapped)
 
 
 def at_time(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,7 +125,7 @@ def at_times(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         @functools.wraps(command)
         def wrapped(at: tuple[str, ...], **words: Any) -> Any:
             if at:
-                whole = words[names[0]] if len(names) == 1 else tuple(words[name] for name in names)
+                whole = words[names[0]] if len(names) == 1 else tuple(words[one] for one in names)
                 placed = _placed(whole, at)
                 words.update({names[0]: placed} if len(names) == 1 else
                              dict(zip(names, placed, strict=True)))
@@ -126,9 +143,8 @@ def _placed(sources: tuple[str | None, ...], at: tuple[str, ...]) -> tuple[str |
     from pageowner.model.times import moment
     from pageowner.sources.source import Moment
 
-    times = [moment(text) for text in at]
-    folders = [place for place, source in enumerate(sources)
-               if source is not None and os.path.isdir(source)]
+    times = [moment(one) for one in at]
+    folders = [place for place, one in enumerate(sources) if one is not None and os.path.isdir(one)]
     if len(times) > len(folders):
         raise click.UsageError("--at needs a directory of 'pageowner record'" + (
             f"; {len(times)} are given for {len(folders)}"
@@ -204,7 +220,7 @@ def _parts(snapshot: Snapshot, chosen: Any) -> str:
     """Names are matched whole: what would match if words were looked for within them."""
     from pageowner.analysis.keys import key
 
-    for name in (name for name, about in FILTERS.items() if about.takes == GLOB):
+    for name in (one for one, about in FILTERS.items() if about.takes == GLOB):
         for word in getattr(chosen, name) or ():
             if set("*?[") & set(word):
                 continue
@@ -273,8 +289,7 @@ def _warnings(meta: Metadata) -> list[str]:
     if undone:
         lines.append(f"{meta.source}: changed after the kernel printed it; undone:"
                      f" {', '.join(undone)}")
-    if (size_from := meta.extra.get("page_size_from")) and (
-            meta.page_size != 4096 or size_from.startswith("assumed;")) and size_from != "given":
+    if (size_from := meta.extra.get("page_size_from")) and size_from not in ("assumed", "given"):
         known = "" if size_from.startswith("assumed") else "told by "
         lines.append(f"{meta.source}: pages of {meta.page_size >> 10} KiB: {known}{size_from};"
                      " --page-size gives another")
@@ -284,9 +299,17 @@ def _warnings(meta: Metadata) -> list[str]:
         where = f"; the first at byte {places[0][0]}{of_what}: {places[0][1]}" if places else ""
         lines.append(f"{meta.source}: {count_of(damaged, 'damaged record')}"
                      f" skipped{where}")
+    if joined := counters.get("joined_handles"):
+        lines.append(f"{meta.source}: {count_of(joined, 'handle')} replaced by the stacks in"
+                     " show_stacks_handles, which must be of the same boot")
     if unknown := counters.get("unknown_handles"):
-        lines.append(f"{meta.source}: the frames of {count_of(unknown, 'stack')} could not be read;"
-                     " their pages have a handle alone")
+        lines.append(f"{meta.source}: {count_of(unknown, 'stack')} known only by handle; to name"
+                     " them, copy page_owner_stacks/show_stacks_handles of the same boot and give"
+                     " it with --handles FILE")
+    if unknown := counters.get("sizes_unknown"):
+        lines.append(f"{meta.source}: counts allocations, not pages, of"
+                     f" {count_of(unknown, 'stack')}; each counts as one page, so sizes are"
+                     " the least they can be")
     if unknown := counters.get("unknown_lines"):
         lines.append(f"{meta.source}: {count_of(unknown, 'line')} of unknown meaning in records;"
                      " kept as notes")

@@ -12,7 +12,7 @@ from pageowner.cli.messages import written
 from pageowner.cli.options import at_time, filters, load
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError
-from pageowner.report.text import count_of, size
+from pageowner.report.text import size
 
 if TYPE_CHECKING:
     from pageowner.analysis.filters import Filter
@@ -39,14 +39,15 @@ def command(file: str, source: str | None, chosen: Filter) -> None:
         raise click.UsageError("a snapshot is written to a file; name one")
     _spare(file, source)
     # while other processes read a large dump
+    from pageowner.report.amounts import counts
     from pageowner.storage import parquet  # noqa: F401
 
     snapshot = load(source, chosen, whole=True)
     if snapshot.meta.kind == "tracker":
         snapshot.meta.source = ""  # where a capture was read is nothing that it says
     snapshot.save(file)
-    written(file, about=f"{count_of(snapshot.blocks, 'block')},"
-                        f" {count_of(snapshot.pages, 'page')}, {size(os.path.getsize(file))}")
+    written(file, about=f"{counts(snapshot.meta, snapshot.pages, snapshot.blocks)},"
+                        f" {size(os.path.getsize(file))}")
 
 
 def _spare(file: str, source: str | None) -> None:

@@ -14,10 +14,18 @@ from pageowner.errors import PageownerError
 if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
 
-__all__ = ["KINDS", "SORTED", "SourceKind", "check_pages", "has_pages", "kind_of"]
+__all__ = ["KINDS", "SORTED", "STACKS", "STACK_COUNTS", "SourceKind", "check_pages", "has_pages",
+           "kind_of"]
 
 SORTED = "page_owner_sort"
 """The output of page_owner_sort, of the kernel's tools."""
+
+
+STACKS = "page_owner_stacks"
+"""A list of stacks and the pages that each holds, such as show_stacks."""
+
+STACK_COUNTS = "page_owner_stack_counts"
+"""The same with the number of allocations, as in early versions."""
 
 
 class SourceKind(NamedTuple):
@@ -26,17 +34,23 @@ class SourceKind(NamedTuple):
     - ``title``: what it is, in a few words
     - ``has_pages``: whether each row is an allocation, with its pages; else a row is a group
     - ``instead``: of groups, what to give to a question about pages
+    - ``block``: the word for an allocation; empty if it is not known how many a group has
+    - ``in_pages``: whether it counts pages; else bytes, and its pages are of one byte
     """
 
     title: str
     has_pages: bool = True
     instead: str = ""
+    block: str = "block"
+    in_pages: bool = True
 
 
 KINDS = {
     "page_owner": SourceKind("page_owner dump"),
     "tracker": SourceKind("live"),
     SORTED: SourceKind("page_owner_sort output", False, "the dump that was sorted"),
+    STACKS: SourceKind("list of stacks", False, "a dump of page_owner", block=""),
+    STACK_COUNTS: SourceKind("list of stacks", False, "a dump of page_owner"),
 }
 
 
@@ -55,5 +69,5 @@ def check_pages(meta: Metadata) -> None:
     kind = kind_of(meta)
     if not kind.has_pages:
         raise PageownerError(
-            f"{meta.source or 'the source'} is {kind.title}: groups of allocations with counts,"
+            f"{meta.source or 'the source'} ({kind.title}) has groups of allocations with counts,"
             f" without page frame numbers; this question needs {kind.instead}")

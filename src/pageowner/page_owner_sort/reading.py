@@ -61,8 +61,8 @@ def _count(options: Options, fd: int, name: str) -> Tally:
         raise PageownerError(f"{name} is a saved snapshot, and this sorts dumps; make one of it:"
                              f" pageowner dump {name}")
     if _SORTED.match(head):
-        raise PageownerError(f"{name} is page_owner_sort output: groups of allocations with counts;"
-                             " sort the dump that it was made of")
+        raise PageownerError(f"{name} (page_owner_sort output) has groups of allocations with"
+                             " counts; sort the dump that it was made of")
     compressed = head.startswith((_GZIP, _XZ, _ZSTD))
     crlf = b"\r\n\r\n" in head and b"\n\n" not in head
     if in_parts and not compressed and not crlf:

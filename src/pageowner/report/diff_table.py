@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.diff import BECAME
+from pageowner.model.handle_names import is_handle_name
+from pageowner.model.source_kinds import kind_of
+from pageowner.report.amounts import counts, for_programs, only_known
 from pageowner.report.json_text import Json
 from pageowner.report.key_columns import key_columns
 from pageowner.report.table import Column, draw_table
@@ -34,7 +37,7 @@ def _sums(changes: dict[str, list[Any]], rows: slice) -> dict[str, int]:
     """Owners, and pages gained and lost, of some rows; how many owners of each fate."""
     became = changes["became"][rows]
     return {"owners": len(became), "gained": sum(changes["gained"][rows]),
-            "lost": sum(changes["lost"][rows]), **{fate: became.count(fate) for fate in BECAME}}
+            "lost": sum(changes["lost"][rows]), **{one: became.count(one) for one in BECAME}}
 
 
 def draw(changes: pa.Table, top: int | None, by: Sequence[str], before: Side, after: Side,
@@ -43,12 +46,12 @@ def draw(changes: pa.Table, top: int | None, by: Sequence[str], before: Side, af
     table, page_size = changes.to_pydict(), after.meta.page_size
     for title, side in (("before", before), ("after", after)):
         entry(paper, f"{title + ':':8}", f"{side.name}: {size(side.pages * page_size)} in"
-              f" {count_of(side.pages, 'page')}, {count_of(side.blocks, 'block')}")
+              f" {counts(side.meta, side.pages, side.blocks)}")
     every = _sums(table, slice(None))
     if not every["owners"]:
         paper.line(f"no owner has more or fewer pages, by {', '.join(by)}")
         return
-    fates = ", ".join(f"{count(every[fate])} {fate}" for fate in BECAME if every[fate])
+    fates = ", ".join(f"{count(every[one])} {one}" for one in BECAME if every[one])
     prose(paper, f"change: {signed(every['gained'] - every['lost'], page_size)}:"
           f" {size(every['gained'] * page_size)} gained, {size(every['lost'] * page_size)}"
           f" lost; {count_of(every['owners'], 'owner')} by {', '.join(by)}: {fates}")
@@ -72,9 +75,12 @@ def _draw_rows(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,
         Column("BEFORE", [size(pages * meta.page_size) for pages in table["pages_before"]]),
         Column("AFTER", [size(pages * meta.page_size) for pages in table["pages_after"]])]
     if paper.width >= _WIDE:
-        columns.insert(1, Column("PAGES", [f"{pages:+,}" for pages in change]))
-        columns.append(Column("BLOCKS", [f"{new - old:+,}" for old, new in zip(
-            table["blocks_before"], table["blocks_after"], strict=True)]))
+        if kind_of(meta).in_pages:
+            columns.insert(1, Column("PAGES", [f"{pages:+,}" for pages in change]))
+        if kind_of(meta).block:
+            columns.append(Column(f"{kind_of(meta).block.upper()}S", [
+                f"{new - old:+,}" for old, new in zip(
+                    table["blocks_before"], table["blocks_after"], strict=True)]))
     columns.append(Column("NOW", table["became"], text=True, flexible=False))
     draw_table(paper, [*columns, *key_columns(table, by, meta.kind)])
 
@@ -90,11 +96,14 @@ def _draw_full(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,
         named = "".join(f", {name} {printable(str(row[name]))}" for name in by
                         if name != "stack" and row[name] is not None)
         paper.line(f"{signed(row['gained'] - row['lost'], meta.page_size)} ({row['became']}):"
-                   f" {count(row['pages_before'])} pages before, {count(row['pages_after'])} after,"
-                   f" {count(row['blocks_before'])} and {count(row['blocks_after'])} blocks{named}",
+                   f" {counts(meta, row['pages_before'], row['blocks_before'])} before,"
+                   f" {counts(meta, row['pages_after'], row['blocks_after'])} after{named}",
                    "bold")
         if row["stack"] is None:
             paper.line("  no stack known")
+            continue
+        if is_handle_name(row["stack"]):
+            paper.line(f"  {printable(row['stack'])}, of an unknown stack")
             continue
         paper.line(f"  {printable(subsystem(row['stack']))}")
         telling = distinctive_frame(row["stack"])
@@ -112,10 +121,11 @@ def to_json(changes: pa.Table, top: int | None, by: Sequence[str], before: Side,
         owner["bytes"] = (owner["gained"] - owner["lost"]) * page_size
         if owner.get("stack") is not None:
             owner["stack"] = owner["stack"].split("\n")
+        only_known(owner, after.meta)
     return Json({
         **{title: {"name": side.name, "source": side.meta.source, "kind": side.meta.kind,
                    "kernel": side.meta.kernel, "taken_at": side.meta.taken_at,
-                   "pages": side.pages, "blocks": side.blocks, **side.meta.as_read()}
+                   **for_programs(side.meta, side.pages, side.blocks), **side.meta.as_read()}
            for title, side in (("before", before), ("after", after))},
         "page_size": page_size, "by": list(by), **_sums(table, slice(None)),
         "changes": owners, "rest": _sums(table, slice(len(owners), None))})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pageowner.model.handle_names import is_handle_name
 from pageowner.model.schema import NARROW, NUMERIC
 from pageowner.report.stack_lines import one_line_each
 from pageowner.report.table import Column
@@ -28,7 +29,7 @@ def key_columns(table: Mapping[str, list[Any]], by: Sequence[str], kind: str) ->
         from pageowner.analysis.subsystems import subsystem
 
         columns.append(Column("WHAT", [
-            UNKNOWN if stack is None else printable(subsystem(stack))
+            UNKNOWN if stack is None or is_handle_name(stack) else printable(subsystem(stack))
             for stack in table["stack"]], text=True, share=_USE_SHARE))
     for name in by:
         values = table[name]

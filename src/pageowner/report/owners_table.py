@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.ranking import Shown, head, rows
+from pageowner.model.handle_names import is_handle_name
+from pageowner.model.source_kinds import kind_of
 from pageowner.model.unexplained import gone_owners, in_words
+from pageowner.report.amounts import counts, for_programs, only_known
 from pageowner.report.json_text import Json
 from pageowner.report.key_columns import key_columns
 from pageowner.report.table import Column, draw_table
@@ -27,22 +30,22 @@ _WIDE, _WIDER = 100, 130
 def summary(meta: Metadata, pages: int, blocks: int, owners: int, by: Sequence[str]) -> str:
     """One line on what is shown: where from, how much, by what."""
     return (f"{titled(meta)}: {size(pages * meta.page_size)} in"
-            f" {count_of(pages, 'page')}, {count_of(blocks, 'block')};"
+            f" {counts(meta, pages, blocks)};"
             f" {count_of(owners, 'owner')} by {', '.join(by)}")
 
 
 def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
          paper: Paper) -> None:
     """A table that fits the paper: sizes first, the keys last, the rest and a total below."""
-    table, width = shown.owners, paper.width
+    table, width, kind = shown.owners, paper.width, kind_of(meta)
     pages, blocks = table["pages"], table["blocks"]
     all_pages, all_blocks = sum(pages) + shown.rest_pages, sum(blocks) + shown.rest_blocks
     columns = [
         Column("SIZE", [size(number * meta.page_size) for number in pages]),
-        Column("PAGES", [count(number) for number in pages]),
+        *([Column("PAGES", [count(number) for number in pages])] if kind.in_pages else []),
         Column("%", [f"{100 * share:.1f}" for share in table["share"]])]
-    if width >= _WIDE:
-        columns.append(Column("BLOCKS", [count(number) for number in blocks]))
+    if width >= _WIDE and kind.block:
+        columns.append(Column(f"{kind.block.upper()}S", [count(number) for number in blocks]))
     if width >= _WIDER and now_ns is not None:
         for title, name in (("OLDEST", "oldest_ns"), ("NEWEST", "newest_ns")):
             columns.append(Column(title, [
@@ -71,9 +74,9 @@ def _doubts(meta: Metadata, paper: Paper) -> None:
 
 def _rest(shown: Shown, all_pages: int, meta: Metadata, paper: Paper) -> None:
     share = 100 * shown.rest_pages / all_pages if all_pages else 0.0
+    pages = f" {count_of(shown.rest_pages, 'page')}," if kind_of(meta).in_pages else ""
     prose(paper, f"and {count_of(shown.rest_owners, 'more owner')}:"
-                 f" {size(shown.rest_pages * meta.page_size)},"
-                 f" {count_of(shown.rest_pages, 'page')}, {share:.1f} %", "dim")
+                 f" {size(shown.rest_pages * meta.page_size)},{pages} {share:.1f} %", "dim")
 
 
 def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
@@ -90,9 +93,9 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
     if without.pages:
         more = "; what they are: --by subsystem" if meta.kind == "tracker" else ""
         paper.line()
-        prose(paper, f"{size(without.pages * meta.page_size)}, {count_of(without.pages, 'page')}"
-              f" ({100 * without.pages / total:.1f} %) in {count_of(without.blocks, 'block')} have"
-              f" no stack{why}{more}", "warn")
+        prose(paper, f"{size(without.pages * meta.page_size)}"
+              f" ({100 * without.pages / total:.1f} %) in"
+              f" {counts(meta, without.pages, without.blocks)} have no stack{why}{more}", "warn")
     for row in shown.rows():
         paper.line()
         times = "" if row["oldest_ns"] is None or now_ns is None else (
@@ -101,12 +104,15 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
         named = "".join(f", {name} {printable(str(row[name]))}" for name in by
                         if name != "stack" and row[name] is not None)
         paper.line(
-            f"{size(row['pages'] * meta.page_size)}, {count_of(row['pages'], 'page')}"
-            f" ({100 * row['share']:.1f} %) in {count_of(row['blocks'], 'block')}{named}{times}",
+            f"{size(row['pages'] * meta.page_size)} ({100 * row['share']:.1f} %) in"
+            f" {counts(meta, row['pages'], row['blocks'])}{named}{times}",
             "bold")
         stack = row["stack"]
         if stack is None:
             prose(paper, f"no stack{why}", indent=2)
+            continue
+        if is_handle_name(stack):
+            paper.line(f"  {printable(stack)}, of an unknown stack")
             continue
         paper.line(f"  {printable(subsystem(stack))}")
         telling = distinctive_frame(stack)
@@ -133,12 +139,12 @@ def to_json(owners: Any, top: int | None, by: Sequence[str], meta: Metadata) -> 
             owner["bytes"] = owner["pages"] * meta.page_size
             if owner.get("stack") is not None:
                 owner["stack"] = owner["stack"].split("\n")
-            yield owner
+            yield only_known(owner, meta)
 
     return Json({
         "source": meta.source, "kind": meta.kind, "kernel": meta.kernel,
-        "page_size": meta.page_size, "by": list(by), "pages": pages, "blocks": blocks,
+        "page_size": meta.page_size, "by": list(by), **for_programs(meta, pages, blocks),
         "bytes": pages * meta.page_size, "owners": shown(),
-        "rest": {"owners": rest.rest_owners, "pages": rest.rest_pages,
-                 "blocks": rest.rest_blocks},
+        "rest": {"owners": rest.rest_owners,
+                 **for_programs(meta, rest.rest_pages, rest.rest_blocks)},
         "frames": meta.frames, **meta.as_read()}, rows="owners")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pageowner.sources import page_owner_sorted
+from pageowner.sources import page_owner_sorted, page_owner_stack_lists
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,4 +22,6 @@ def reader(opened: Opened) -> Callable[[Opened], Snapshot] | None:
     head = opened.stream.peek(_HEAD)  # type: ignore[attr-defined]
     if page_owner_sorted.is_sorted(head):
         return page_owner_sorted.read
+    if page_owner_stack_lists.is_of_stacks(head):
+        return page_owner_stack_lists.read
     return None

@@ -10,16 +10,18 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from pageowner.errors import PageownerError
+from pageowner.sources import handles
 from pageowner.sources.alterations import LINE_ENDS, has_other_line_ends, without_cr
 from pageowner.sources.opening import Opened, open_source, pieces, reading
 from pageowner.sources.page_owner_parser import CHUNK, CUT, WAIT, Damage, Parser, Raw
-from pageowner.sources.restoring import note, restored
+from pageowner.sources.restoring import restored
 from pageowner.sources.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pageowner.model.counts import Counted
+    from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.page_owner_count import Tally
 
@@ -167,9 +169,16 @@ def read(source: str | os.PathLike[str] | Opened,
     parts = finish()
     if not any(part.kind for part in parts):
         raise _nothing(opened, parts[0].damage)
+    counters = handles.join([part.bodies for part in parts], opened.name)
     found = to_snapshot(parts, opened.name)
-    note(found.meta, opened)
+    found.meta.counters |= counters
+    _note_undone(found.meta, opened)
     return found
+
+
+def _note_undone(meta: Metadata, opened: Opened) -> None:
+    if opened.undone:
+        meta.extra["undone"] = list(opened.undone)
 
 
 def begin_count(opened: Opened) -> Callable[[], list[Tally]]:
@@ -213,8 +222,13 @@ def count(source: str | os.PathLike[str] | Opened,
     parts = finish()
     if not any(part.kinds for part in parts):
         raise _nothing(opened, parts[0].damage)
+    bodies = [[body for _, _, body in part.kinds] for part in parts]
+    if counters := handles.join(bodies, opened.name):
+        for part, joined in zip(parts, bodies, strict=True):
+            part.kinds = [(*kind[:2], body) for kind, body in zip(part.kinds, joined, strict=True)]
     found = counted(parts, opened.name)
     if found is None:
         return read(opened)
-    note(found.meta, opened)
+    found.meta.counters |= counters
+    _note_undone(found.meta, opened)
     return found

@@ -16,9 +16,9 @@ from pageowner.sources.page_owner_columns import numbers_of, text_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pageowner.sources.page_owner_body import Body
+    from pageowner.sources.group_columns import Groups, Line
+    from pageowner.sources.page_owner_grammar import Body
     from pageowner.sources.page_owner_parser import Damage
-    from pageowner.sources.page_owner_sorted import Groups, Line
 
 __all__ = ["metadata", "to_snapshot"]
 
@@ -64,13 +64,13 @@ def to_snapshot(groups: Groups, name: str, kind: str) -> Snapshot:
     of `pageowner.model.source_kinds.KINDS`."""
     line, body = (np.frombuffer(column, np.int64) for column in (groups.line, groups.body))
     order, ts = np.frombuffer(groups.order, np.int8), np.frombuffer(groups.ts, np.uint64)
-    pages = np.frombuffer(groups.pages, np.int64)
+    pages, blocks = (np.frombuffer(column, np.int64) for column in (groups.pages, groups.blocks))
     lines: Sequence[Line] = groups.lines
     bodies: Sequence[Body] = groups.bodies
     several = order < 0
     columns: dict[str, Any] = {
         "order": pa.array(np.maximum(order, 0).astype(np.uint8), mask=several),
-        "blocks": pa.array(np.frombuffer(groups.blocks, np.int64).astype(np.uint64)),
+        "blocks": pa.array(blocks.astype(np.uint64), mask=blocks == 0),
         "amount": pa.array(pages.astype(np.uint64), mask=~several),
         "ts_ns": pa.array(ts, mask=ts == 0),
         "state": _states(groups, line, body),

@@ -22,16 +22,17 @@ group, or counts as damaged once for each piece between empty lines.
 from __future__ import annotations
 
 import re
-from array import array
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
 from pageowner.kernel.limits import HIGHEST_ORDER, PFN_BITS, TIME_BITS
 from pageowner.kernel.task_names import to_text
 from pageowner.model.source_kinds import SORTED
+from pageowner.sources import handles
+from pageowner.sources.group_columns import Groups, Line
 from pageowner.sources.opening import pieces
-from pageowner.sources.page_owner_body import Body, parse_body
-from pageowner.sources.page_owner_parser import SHOWN_DAMAGE, START, Damage
+from pageowner.sources.page_owner_grammar import Body, parse_body
+from pageowner.sources.page_owner_parser import START
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.opening import Opened
 
-__all__ = ["Groups", "is_sorted", "parse", "read"]
+__all__ = ["is_sorted", "parse", "read"]
 
 _CHUNK = 1 << 20
 
@@ -70,34 +71,11 @@ _PROGRESS = re.compile(rb"(?:loaded \d+|sorting \.+|culling|\s*)\Z")
 _OLD_ADDRESS = re.compile(rb"^ ?\[0x[0-9a-f]{8,16}\] +", re.MULTILINE)
 
 
-class Line(NamedTuple):
-    """A record's first line, or what a title says; None where that does not."""
-
-    order: int | None = None
-    gfp_mask: int | None = None
-    gfp_flags: str | None = None
-    pid: int | None = None
-    tgid: int | None = None
-    comm: str | None = None
-
-
-class Groups:
-    """The groups of a text as plain columns, an item a group, in its order.
-
-    ``blocks`` and ``pages``; ``order`` of all of its blocks, -1 where they may differ; ``ts``, the
-    time of a single block in ns, 0 where none is known; places in ``lines`` and ``bodies``. A line
-    that is that of one of several different blocks is left out.
-    """
+class _Parser(Groups):
+    """Takes groups one by one."""
 
     def __init__(self) -> None:
-        self.lines: list[Line] = []
-        self.bodies: list[Body] = []
-        self.blocks, self.pages = array("q"), array("q")
-        self.order, self.ts = array("b"), array("Q")
-        self.line, self.body = array("q"), array("q")
-        self.damaged = 0
-        self.damage: list[Damage] = []
-        self._places: dict[Line, int] = {}
+        super().__init__()
         self._bodies: dict[bytes, int] = {}
         self._known: dict[bytes, tuple[Line, int | None]] = {}
         self._total = 0
@@ -140,14 +118,7 @@ class Groups:
             return False
         pages, same_order = amount
         self._total += pages
-        self.line.append(self._places.setdefault(line, len(self._places)))
-        if len(self.lines) < len(self._places):
-            self.lines.append(line)
-        self.body.append(self._body(rest))
-        self.blocks.append(blocks)
-        self.pages.append(pages)
-        self.order.append(same_order)
-        self.ts.append(ts or 0)
+        self.put(line, self._body(rest), blocks, pages, same_order, ts or 0)
         return True
 
     def _amount(self, blocks: int, pages: int | None, order: int | None) -> tuple[int, int] | None:
@@ -166,12 +137,6 @@ class Groups:
             number = self._bodies[text] = len(self.bodies)
             self.bodies.append(_body(text))
         return number
-
-    def lost(self, offset: int) -> None:
-        """Text that is no group."""
-        self.damaged += 1
-        if len(self.damage) < SHOWN_DAMAGE:
-            self.damage.append(Damage(offset, "text that is not a group of page_owner_sort"))
 
 
 _NOTHING = Line()
@@ -244,7 +209,7 @@ def _torn(piece: bytes) -> Iterator[bytes]:
 
 def parse(opened: Opened) -> Groups:
     """The groups of an open text, from where it stands."""
-    groups, held, begin = Groups(), b"", 0
+    groups, held, begin = _Parser(), b"", 0
     add, match = groups.add, _TITLE.match
     for piece, offset in _split(opened):
         if held:
@@ -268,10 +233,10 @@ def parse(opened: Opened) -> Groups:
     return groups
 
 
-def _last(groups: Groups, text: bytes, offset: int) -> None:
+def _last(groups: _Parser, text: bytes, offset: int) -> None:
     """A piece with nothing behind it that could belong to it: a group, or damage."""
     if not groups.add(text) and not all(map(_PROGRESS.match, text.split(b"\n"))):
-        groups.lost(offset)
+        groups.lost(offset, "text that is not a group of page_owner_sort")
 
 
 def read(opened: Opened) -> Snapshot:
@@ -282,4 +247,7 @@ def read(opened: Opened) -> Snapshot:
         raise PageownerError(f"{opened.name}: contains no group of page_owner_sort that is whole")
     from pageowner.sources.page_owner_groups import to_snapshot
 
-    return to_snapshot(groups, opened.name, SORTED)
+    counters = handles.join([groups.bodies], opened.name)
+    found = to_snapshot(groups, opened.name, SORTED)
+    found.meta.counters |= counters
+    return found

@@ -1,7 +1,9 @@
 """The text of the kernel's page_owner_stacks folder, in and out.
 
-mm/page_owner.c, stack_print (6.8 and later): frames, then ``nr_base_pages: N``; 2026 adds
-``handle: N`` in the files show_handles and show_stacks_handles.
+mm/page_owner.c, stack_print (6.9 and later): frames, then ``nr_base_pages: N``, the base pages that
+the stack holds. Before 6.9 was released it was ``stack_count: N``, the number of allocations, whose
+orders are not known. 6.19 adds the files show_handles, with ``handle: N`` for the frames, and
+show_stacks_handles, which tells the frames of each handle and no number.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from pageowner.kernel.task_names import to_bytes, to_text
+from pageowner.model.handle_names import is_handle_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,6 +57,10 @@ def write(held: Iterable[Held], file: BinaryIO,
           encode: Callable[[str], bytes] = to_bytes) -> None:
     """The text of show_stacks; see `page_owner_text.write` for ``encode``."""
     for stack, pages in held:
+        if is_handle_name(stack):
+            file.write(b"%s\nnr_base_pages: %d\n\n" % (
+                encode(stack).replace(b" ", b": "), pages))
+            continue
         frames = b"".join(b" %s\n" % encode(frame) for frame in stack.split("\n"))
         file.write(b"%snr_base_pages: %d\n\n" % (frames, pages))
 

@@ -64,10 +64,14 @@ def _read(source: str | os.PathLike[str] | None) -> Snapshot:
         from pageowner.tracker.read.capture import capture
 
         return capture()
+    if source is not None and not isinstance(source, Moment) and os.path.isdir(source):
+        from pageowner.sources import page_owner_stack_lists
+
+        source = page_owner_stack_lists.file_in(source)
     if source is not None and (isinstance(source, Moment) or os.path.isdir(source)):
         return _recorded(source)
     from pageowner.sources import groups, page_owner
-    from pageowner.sources.restoring import note, restored
+    from pageowner.sources.restoring import restored
 
     if begun := readahead.taken_whole(source):
         with begun[0]:
@@ -81,9 +85,7 @@ def _read(source: str | os.PathLike[str] | None) -> Snapshot:
         if opened.head.startswith(_PARQUET):
             return _saved(opened)
         text = restored(opened)
-        found = (groups.reader(text) or page_owner.read)(text)
-        note(found.meta, text)
-        return found
+        return (groups.reader(text) or page_owner.read)(text)
 
 
 def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
@@ -100,7 +102,7 @@ def _count(source: str | os.PathLike[str] | None) -> Counted | Snapshot:
             isinstance(source, Moment) or os.path.isdir(source)):
         return _read(source)
     from pageowner.sources import groups, page_owner
-    from pageowner.sources.restoring import note, restored
+    from pageowner.sources.restoring import restored
 
     if begun := readahead.taken(source):
         with begun[0]:
@@ -114,9 +116,7 @@ def _count(source: str | os.PathLike[str] | None) -> Counted | Snapshot:
         if opened.head.startswith(_PARQUET):
             return _saved(opened)
         text = restored(opened)
-        found = (groups.reader(text) or page_owner.count)(text)
-        note(found.meta, text)
-        return found
+        return (groups.reader(text) or page_owner.count)(text)
 
 
 def is_tracking() -> bool:

@@ -233,9 +233,9 @@ def _check_groups(table: pa.Table) -> None:
     """Raises ValueError for groups of unknown sizes, and where their sum is beyond any machine's
     memory, before it is summed up in integers."""
     blocks, amount, order = (table[name] for name in ("blocks", "amount", "order"))
-    if blocks.null_count or pc.any(pc.and_(order.is_null(), amount.is_null())).as_py():
+    if pc.any(pc.and_(amount.is_null(), pc.or_(order.is_null(), blocks.is_null()))).as_py():
         raise ValueError("a group of an unknown size")
-    whole = blocks.to_numpy() * 2.0 ** order.fill_null(0).to_numpy()
+    whole = blocks.fill_null(0).to_numpy() * 2.0 ** order.fill_null(0).to_numpy()
     if max(whole.sum(), amount.fill_null(0).to_numpy().astype(float).sum()
            ) >= 1 << PFN_BITS:
         raise ValueError("more pages than a machine can have")

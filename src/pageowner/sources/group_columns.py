@@ -1,0 +1,60 @@
+"""Groups of allocations as plain columns: what readers of texts of groups fill."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, NamedTuple
+
+from pageowner.sources.page_owner_parser import SHOWN_DAMAGE, Damage
+
+if TYPE_CHECKING:
+    from pageowner.sources.page_owner_grammar import Body
+
+__all__ = ["Groups", "Line"]
+
+
+class Line(NamedTuple):
+    """A record's first line, or what a title says; None where that does not."""
+
+    order: int | None = None
+    gfp_mask: int | None = None
+    gfp_flags: str | None = None
+    pid: int | None = None
+    tgid: int | None = None
+    comm: str | None = None
+
+
+class Groups:
+    """The groups of a text, an item a group, in its order.
+
+    ``blocks``, 0 where that is not known, and ``pages``; ``order`` of all of its blocks, -1 where
+    they may differ; ``ts``, the time of a single block in ns, 0 where none is known; places in
+    ``lines`` and ``bodies``. A line that is that of one of several different blocks is left out.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.bodies: list[Body] = []
+        self.blocks, self.pages = array("q"), array("q")
+        self.order, self.ts = array("b"), array("Q")
+        self.line, self.body = array("q"), array("q")
+        self.damaged = 0
+        self.damage: list[Damage] = []
+        self._places: dict[Line, int] = {}
+
+    def put(self, line: Line, body: int, blocks: int, pages: int, order: int, ts: int) -> None:
+        """A group; ``body`` is a place in ``bodies``."""
+        self.line.append(self._places.setdefault(line, len(self._places)))
+        if len(self.lines) < len(self._places):
+            self.lines.append(line)
+        self.body.append(body)
+        self.blocks.append(blocks)
+        self.pages.append(pages)
+        self.order.append(order)
+        self.ts.append(ts)
+
+    def lost(self, offset: int, reason: str) -> None:
+        """Text at this byte that is no group."""
+        self.damaged += 1
+        if len(self.damage) < SHOWN_DAMAGE:
+            self.damage.append(Damage(offset, reason))
