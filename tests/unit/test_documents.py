@@ -68,6 +68,7 @@ def test_commands_shown_do_what_is_shown(document: Path, dump_text: Path, some_r
     for number, day in enumerate(("monday", "tuesday", "wednesday", "thursday")):
         later = re.sub(rb"ts \d+ ns", b"ts %d ns" % ((10000 + number) * 10**9), lines[0])
         (tmp_path / f"{day}.txt").write_bytes(later + b"".join(lines[1:]))
+    (tmp_path / "console.log").symlink_to(TREE / "tests/data/logs/oom-6.12.txt")
     (tmp_path / "leak.py").write_text("import time; time.sleep(60)")
     shell = Shell(tmp_path, {"SHOWN_SOURCE": str(tmp_path / "now.parquet"),
                              "SHOWN_RECORDED": str(recorded), "SHOWN_SERVER": served})
@@ -77,7 +78,7 @@ def test_commands_shown_do_what_is_shown(document: Path, dump_text: Path, some_r
             said = f"{command.place}: {command.text}\n" + "\n".join(printed)
             assert status == 0, said
             # What this machine said is not what a snapshot says.
-            if "dump.txt" in command.text:
+            if "dump.txt" in command.text or "console.log" in command.text:
                 assert is_shown(command.shown, printed), said
     finally:
         shell.close()

@@ -21,7 +21,7 @@ from pageowner.page_owner_sort.command import main as sort_command
 API = TREE / "docs/reference/api.md"
 EXAMPLES = examples(API)
 CALLS = {"read", "capture", "on", "off", "status", "doctor", "diff", "leaks", "watch", "record",
-         "frag", "who", "query", "flame", "map", "export", "sort", "owners"}
+         "frag", "who", "query", "flame", "map", "explain", "export", "sort", "owners"}
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,7 @@ def folder(some_records: Path, sample61: pageowner.Snapshot,
     """Where the examples are run: the files that they name, as in test_documents."""
     made = tmp_path_factory.mktemp("library")
     (made / "dump.txt").symlink_to(some_records)
+    (made / "console.log").symlink_to(TREE / "tests/data/logs/oom-6.12.txt")
     for name in ("now", "before", "after"):
         sample61.save(made / f"{name}.parquet")
     lines = some_records.read_bytes().splitlines(keepends=True)

@@ -29,6 +29,7 @@ VERBS = {
     "query": "Ask by SQL about one snapshot or several.",
     "flame": "A flame graph: one page to zoom into, or an image.",
     "who": "All that is known of a page frame.",
+    "explain": "What a kernel log says about memory: OOM, failed allocations, bad pages.",
     "stacks": "Pages per stack, as the kernel's page_owner_stacks prints them.",
     "dump": "The text that the kernel's page_owner prints.",
     "save": "Keep the present state, or a dump, as one small Parquet file.",

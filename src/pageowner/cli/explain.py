@@ -1,0 +1,51 @@
+"""``pageowner explain``."""
+
+from __future__ import annotations
+
+import click
+
+from pageowner.cli import complete
+from pageowner.cli.messages import say
+from pageowner.cli.options import as_json
+from pageowner.cli.verb import verb
+
+__all__ = ["command"]
+
+
+@verb("explain")
+@click.argument("log", required=False, metavar="[LOG]", shell_complete=complete.files)
+@click.option("--last", type=click.IntRange(min=1), metavar="N",
+              help="Only the last N reports.")
+@click.option("--page-size", type=click.Choice(["4096", "8192", "16384", "65536"]),
+              help="Bytes of a page, where the log does not tell.")
+@as_json
+def command(log: str | None, last: int | None, page_size: str | None, as_json: bool) -> None:
+    """What a kernel log says about memory, and what to ask next.
+
+    LOG is what dmesg, journalctl or a serial console printed; - is standard input; without it, this
+    machine's own log is read. Explained are runs out of memory (what the memory was), failed
+    allocations (too little memory, or none in one piece), bad pages and KASAN's reports (who
+    allocated the page, who freed it), ranges that are busy, and memory that could not be taken
+    offline.
+
+    Examples:
+        sudo pageowner explain                  this machine's log
+        pageowner explain console.log --last 1  the last report of a serial console
+        pageowner explain -                     what 'journalctl -k' writes to a pipe
+    """
+    from pageowner.api.explain import explain
+    from pageowner.report.explain_view import draw, warnings
+    from pageowner.report.terminal import paper
+
+    found = explain(log, page_size=None if page_size is None else int(page_size))
+    notes = warnings(found)
+    for note in notes:
+        say(note)
+    if as_json:
+        import json
+
+        from pageowner.report.explain_json import to_json
+
+        print(json.dumps(to_json(found, notes), indent=1))
+    else:
+        draw(found, paper(), found.log.page_size, last)

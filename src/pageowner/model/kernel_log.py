@@ -1,0 +1,214 @@
+"""What a kernel log tells of memory: one object for each report that the kernel printed.
+
+Sizes are in the units that the log has (pages of the whole machine, kB of nodes and zones);
+`KernelLog.page_size` is what a page is. ``missing`` names the parts that a report of its kind has
+and this one does not, ``damaged`` the lines that belong to it and could not be read whole, and
+``foreign`` counts lines between its own that are not its own; ``mixed``: lines of another report
+are between them, and the log does not tell whose a line of a call trace is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["BusyRange", "CodeLine", "Event", "HugePages", "KernelLog", "MemInfo", "MemoryReport",
+           "OfflineFailure", "OwnerOfPage", "PageDump", "SlabCache", "Task", "Zone"]
+
+
+@dataclass
+class Event:
+    """``line``: where it begins, from 1; ``time``: as the log has it, without brackets; ``caller``:
+    the thread or processor that printed it (T123, C4), where the log says so."""
+
+    line: int
+    time: str = ""
+    caller: str = ""
+    missing: list[str] = field(default_factory=list)
+    damaged: list[tuple[int, str]] = field(default_factory=list)
+    foreign: int = 0
+    mixed: bool = False
+
+
+@dataclass
+class Zone:
+    """A zone of a node: ``kb`` by the names of the log (``free``, ``min``, ``managed``, …),
+    ``reserve`` (lowmem_reserve) in pages, ``blocks`` free blocks by order: how many, and the
+    letters of the migrate types that have any (U, M, E, H, C, I)."""
+
+    node: int
+    name: str
+    kb: dict[str, int] = field(default_factory=dict)
+    reserve: list[int] = field(default_factory=list)
+    blocks: dict[int, tuple[int, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HugePages:
+    """The pool of one size of huge pages on one node."""
+
+    node: int
+    total: int
+    free: int
+    size_kb: int
+
+
+@dataclass(frozen=True)
+class SlabCache:
+    """A line below "Unreclaimable slab info"."""
+
+    name: str
+    used_kb: int
+    total_kb: int
+
+
+@dataclass(frozen=True)
+class CodeLine:
+    """A line below "Memory allocations", where the kernel was built with allocation profiling.
+    ``bytes`` is as exact as the kernel printed it."""
+
+    bytes: int
+    calls: int
+    place: str
+    function: str
+    module: str | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A row of the table of tasks: ``pages`` by the names of its columns (``rss``, …)."""
+
+    pid: int
+    tgid: int
+    name: str
+    pages: dict[str, int]
+
+
+@dataclass
+class MemInfo:
+    """What stands below "Mem-Info:".
+
+    - ``kinds``: pages of the whole machine
+    - ``nodes``: kB by node
+    - ``totals``: pages, but ``free swap`` and ``total swap`` kB
+    - ``page_kb``: the smallest free block, which is a page; 0 without free lists
+    """
+
+    kinds: dict[str, int] = field(default_factory=dict)
+    nodes: dict[int, dict[str, int]] = field(default_factory=dict)
+    zones: list[Zone] = field(default_factory=list)
+    huge: list[HugePages] = field(default_factory=list)
+    totals: dict[str, int] = field(default_factory=dict)
+    slabs: list[SlabCache] = field(default_factory=list)
+    code: list[CodeLine] = field(default_factory=list)
+    page_kb: int = 0
+
+
+@dataclass
+class MemoryReport(Event):
+    """An OOM report, a failed allocation, or the state of memory alone.
+
+    - ``kind``: ``out of memory``, ``cgroup out of memory``, ``allocation failure``,
+      ``vmalloc failure`` or ``memory state``
+    - ``order``: of the allocation, -1 if somebody asked for the OOM killer by hand, None if the log
+      does not say; ``gfp`` its flags as names, ``gfp_mask`` raw
+    - ``frames``: of who asked, innermost first
+    - ``cgroup``: name; ``cgroup_kb``: usage and limit by counter; ``cgroup_bytes``: its memory.stat
+    - ``killed``: the tasks that were, with kB by name; ``constraint`` as the kernel names it
+    """
+
+    kind: str = "memory state"
+    comm: str = ""
+    order: int | None = None
+    gfp_mask: int | None = None
+    gfp: str = ""
+    frames: list[str] = field(default_factory=list)
+    memory: MemInfo = field(default_factory=MemInfo)
+    tasks: list[Task] = field(default_factory=list)
+    cgroup: str = ""
+    cgroup_kb: dict[str, tuple[int, int]] = field(default_factory=dict)
+    cgroup_bytes: dict[str, int] = field(default_factory=dict)
+    constraint: str = ""
+    killed: list[Task] = field(default_factory=list)
+    no_victim: bool = False
+
+
+@dataclass
+class OwnerOfPage:
+    """Who allocated a page or freed it, as far as the kernel prints that; times in ns since
+    boot."""
+
+    order: int | None = None
+    migratetype: str = ""
+    gfp: str = ""
+    pid: int | None = None
+    tgid: int | None = None
+    comm: str = ""
+    ts_ns: int | None = None
+    frames: list[str] = field(default_factory=list)
+
+
+@dataclass
+class PageDump(Event):
+    """What dump_page() prints.
+
+    - ``kind``: ``bad page``, ``KASAN`` or ``page dump``; ``process``: in which a page was bad
+    - ``tracked``: whether page owner tracks the page as ``allocated`` or ``freed``; None if it does
+      not know the page or is off
+    - ``free_ts_ns``: of the free before the allocation, where the kernel prints it with that
+    """
+
+    kind: str = "page dump"
+    process: str = ""
+    pfn: int | None = None
+    order: int | None = None
+    flags: str = ""
+    page_type: str = ""
+    reason: str = ""
+    tracked: str | None = None
+    allocated: OwnerOfPage | None = None
+    freed: OwnerOfPage | None = None
+    free_ts_ns: int | None = None
+    migrated: str = ""
+
+
+@dataclass
+class BusyRange(Event):
+    """``alloc_contig_range: [first, end) PFNs busy``, how often."""
+
+    first: int = 0
+    end: int = 0
+    times: int = 1
+
+
+@dataclass
+class OfflineFailure(Event):
+    """A range of physical memory that could not be taken offline: addresses, both included, and
+    the kernel's ``reason``; ``pages``: pfns whose migration failed meanwhile."""
+
+    start: int = 0
+    last: int = 0
+    reason: str = ""
+    times: int = 1
+    pages: list[int] = field(default_factory=list)
+
+
+@dataclass
+class KernelLog:
+    """All reports of a log in its order, and what became of its lines.
+
+    - ``page_size``: bytes of a page; ``page_size_known``: whether the log tells it
+    - ``joined``: lines that had been wrapped and were put together again
+    - ``quoted``: lines behind quote marks
+    - ``unread``: lines about ranges of pages that could not be read
+    - ``cut``: whether the last line has no end
+    """
+
+    source: str
+    lines: int = 0
+    events: list[Event] = field(default_factory=list)
+    page_size: int = 4096
+    page_size_known: bool = False
+    joined: int = 0
+    quoted: int = 0
+    unread: list[tuple[int, str]] = field(default_factory=list)
+    cut: bool = False

@@ -1,0 +1,263 @@
+"""A kernel log as the reports about memory that it holds.
+
+Lines of several processors may be mixed. Where the log has their callers, each has reports of its
+own; where it has not, a report takes the lines that can be its own and counts the others.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+from typing import TYPE_CHECKING
+
+from pageowner.errors import PageownerError
+from pageowner.model.kernel_log import (
+    BusyRange,
+    Event,
+    KernelLog,
+    MemoryReport,
+    OfflineFailure,
+)
+from pageowner.sources.kernel_log_lines import Line, Stripped
+from pageowner.sources.kernel_log_pages import (
+    PageReader,
+    begins_page,
+    busy_range,
+    failed_migration,
+    is_alone,
+    offline_failure,
+)
+from pageowner.sources.kernel_log_reports import ReportReader, begins_report, continues_report
+from pageowner.sources.opening import open_source, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pageowner.sources.opening import Opened
+
+__all__ = ["parse", "read"]
+
+_KMSG = "/dev/kmsg"
+_RECORD = 1 << 13
+"""More than a record of /dev/kmsg can have (PRINTK_MESSAGE_MAX, 2,048)."""
+_MAY_BEGIN = re.compile(
+    r"oom-kill|allocation (?:failure|stalls)|vmalloc error|Mem-Info|Kill|slab info:|active_anon:"
+    r"| free:|pid \]|Tasks state|Memory cgroup|[pP]age state|belongs to the|^ ?page|PFNs busy"
+    r"|alloc_contig_range:|Show Memory|offlining|migrating pfn")
+"""What no report begins without."""
+
+_A_WHILE = 60
+"""Lines after which the rest of a page's dump is no longer expected."""
+
+_PIECE = 1 << 16
+"""Bytes that are read at a time; a longer line is several."""
+
+
+def read(source: str | os.PathLike[str] | None = None) -> KernelLog:
+    """The reports of a log: a path (also .gz, .xz, .zst), ``-`` for standard input, or nothing for
+    this machine's own log.
+
+    Raises PageownerError if it cannot be read.
+    """
+    if source is None:
+        return parse(_own(), "this machine")
+    with open_source(source) as opened:
+        return _opened(opened)
+
+
+def _opened(opened: Opened) -> KernelLog:
+    is_wide = opened.head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    decoder = codecs.getincrementaldecoder("utf-16" if is_wide else "utf-8-sig")(
+        "replace" if is_wide else "backslashreplace")
+    rest = ""
+
+    def texts() -> Iterator[str]:
+        nonlocal rest
+        while True:
+            with reading(opened.name):
+                piece = opened.stream.read(_PIECE)
+            *whole, rest = (rest + decoder.decode(piece, not piece)).split("\n")
+            yield from whole
+            if not piece:
+                break
+            if len(rest) > _PIECE:
+                yield rest
+                rest = ""
+        if rest:
+            yield rest
+
+    log = parse(texts(), opened.name)
+    log.cut = bool(rest)
+    return log
+
+
+def _own() -> Iterator[str]:
+    """The records of /dev/kmsg that are there now."""
+    try:
+        file = os.open(_KMSG, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise PageownerError(f"cannot read this machine's log, {_KMSG}: {error.strerror}; run it as"
+                             " root, or name a file") from error
+    try:
+        while True:
+            try:
+                record = os.read(file, _RECORD)
+            except BlockingIOError:
+                return
+            except BrokenPipeError:  # overwritten meanwhile; the next read goes on
+                continue
+            except OSError as error:
+                raise PageownerError(f"cannot read this machine's log, {_KMSG}: {error.strerror}"
+                                     ) from error
+            # the lines behind the first are what devices add, " SUBSYSTEM=pci"
+            yield _unescaped(record.split(b"\n", 1)[0].decode("utf-8", "backslashreplace"))
+    finally:
+        os.close(file)
+
+
+def _unescaped(text: str) -> str:
+    """Line ends are escapes in /dev/kmsg; a line of several is one here."""
+    return text.replace("\\x0a", " ")
+
+
+def parse(texts: Iterable[str], name: str) -> KernelLog:
+    """The reports in the lines of a log."""
+    log = KernelLog(name)
+    lines = Stripped(texts)
+    streams: dict[str, _Stream] = {}
+    busy: dict[tuple[int, int], BusyRange] = {}
+    for line in lines:
+        stream = streams.get(line.caller)
+        if stream is None or not stream.readers:
+            if not _MAY_BEGIN.search(line.text):
+                continue
+            if stream is None:
+                stream = streams[line.caller] = _Stream(log)
+        if not _alone(line, log, busy):
+            stream.take(line)
+    for stream in streams.values():
+        for reader in stream.readers:
+            reader.close()
+    log.lines, log.joined, log.quoted = lines.number, lines.joined, lines.quoted
+    _join_pages(log)
+    _find_page_size(log)
+    return log
+
+
+class _Stream:
+    """Lines of one caller, or of all where the log does not have them: the reports that are open,
+    the one that had the last line first."""
+
+    def __init__(self, log: KernelLog) -> None:
+        self._log = log
+        self.readers: list[PageReader | ReportReader] = []
+
+    def take(self, line: Line) -> None:
+        readers = self.readers
+        report = begins_report(line)
+        if report is None:
+            for reader in readers:
+                if reader.own(line):
+                    if reader is not readers[0]:
+                        readers[0].event.mixed = reader.event.mixed = True
+                        readers.remove(reader)
+                        readers.insert(0, reader)
+                    return
+        page = begins_page(line) if report is None else None
+        if report is None and page is None:
+            # a line that can be of any: of the one that had the line before
+            if readers and readers[0].other(line):
+                return
+            if readers:
+                self._leave(readers.pop(0), line)
+            report = continues_report(line)
+            if report is None and readers and not readers[0].is_over:
+                self.take(line)
+                return
+        if report is not None:
+            self._open(ReportReader(report), line)
+        elif page is not None:
+            self._open(PageReader(page), line)
+
+    def _leave(self, reader: PageReader | ReportReader, line: Line) -> None:
+        """A report whose lines others interrupt is kept for a while: the rest may follow."""
+        if isinstance(reader, PageReader) and line.number - reader.last_line < _A_WHILE:
+            self.readers.append(reader)
+        else:
+            reader.close()
+
+    def _open(self, new: PageReader | ReportReader, line: Line) -> None:
+        """Another report of the same kind ends one; of another kind, they may be mixed."""
+        for reader in [reader for reader in self.readers if type(reader) is type(new)]:
+            self.readers.remove(reader)
+            reader.close()
+        self.readers.insert(0, new)
+        self._log.events.append(new.event)
+        if isinstance(new, PageReader) or new.event.missing or new.event.kind == "memory state":
+            new.own(line)
+
+
+def _alone(line: Line, log: KernelLog, busy: dict[tuple[int, int], BusyRange]) -> bool:
+    """Events of one line."""
+    if (pfn := failed_migration(line)) is not None:
+        log.events.append(OfflineFailure(line.number, line.time, line.caller, pages=[pfn], last=-1))
+        return True
+    event: Event | None = busy_range(line) or offline_failure(line)
+    if event is None:
+        if is_alone(line):
+            log.unread.append((line.number, line.text))
+        return is_alone(line)
+    if isinstance(event, BusyRange):
+        known = busy.setdefault((event.first, event.end), event)
+        if known is not event:
+            known.times += 1
+            return True
+    log.events.append(event)
+    return True
+
+
+def _join_pages(log: KernelLog) -> None:
+    """Failed migrations belong to the range that could not be taken offline thereafter."""
+    pending: list[int] = []
+    joined: dict[tuple[int, int, str], OfflineFailure] = {}
+    events: list[Event] = []
+    for event in log.events:
+        if not isinstance(event, OfflineFailure):
+            events.append(event)
+        elif event.last < 0:
+            pending += event.pages
+        else:
+            known = joined.setdefault((event.start, event.last, event.reason), event)
+            if known is event:
+                events.append(event)
+            else:
+                known.times += 1
+            known.pages += [pfn for pfn in pending if pfn not in known.pages]
+            pending = []
+    if pending:
+        events.append(OfflineFailure(log.lines, last=-1, pages=sorted(set(pending)),
+                                     missing=["which memory was to go offline"]))
+    log.events = events
+
+
+def _find_page_size(log: KernelLog) -> None:
+    """The smallest free block is a page; else nodes are in kB and the whole machine in pages."""
+    for event in log.events:
+        if not isinstance(event, MemoryReport):
+            continue
+        if event.memory.page_kb:
+            log.page_size, log.page_size_known = event.memory.page_kb << 10, True
+            return
+    for event in log.events:
+        if isinstance(event, MemoryReport) and event.memory.nodes:
+            in_kb = sum(node.get("active_file", 0) + node.get("active_anon", 0)
+                        for node in event.memory.nodes.values())
+            pages = event.memory.kinds.get("active_file", 0) + event.memory.kinds.get(
+                "active_anon", 0)
+            for size_kb in (4, 16, 64):
+                if pages and in_kb == pages * size_kb:
+                    log.page_size, log.page_size_known = size_kb << 10, True
+                    return
+
+

@@ -1,0 +1,154 @@
+"""The lines of a kernel log without what dmesg, journals, consoles and mails put around them.
+
+A line is stripped of quote marks, of the syslog header (``Nov 26 10:00:00 host kernel:``, also with
+an ISO time), of the level (``<6>``, ``kern  :info  :``), of the time (``[  123.456789]`` and the
+other forms of dmesg), and of the caller (``[T123]``, ``[C4]``; kernel/printk/printk.c,
+CONFIG_PRINTK_CALLER), in any order. Records of /dev/kmsg (Documentation/ABI/testing/dev-kmsg) are
+read too.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = ["Line", "Stripped"]
+
+_SAMPLE = 4096
+"""Lines by which a log is judged."""
+
+_LONGEST = 1 << 14
+"""Characters of a line to which no other is joined."""
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_])")
+_QUOTE = re.compile(r"(?:[>|]\s?)+(?=\S)|>+\s*$")
+
+_SYSLOG = re.compile(
+    r"""(?:[A-Z][a-z]{2}\s+\d{1,2}\ \d\d:\d\d:\d\d(?:\.\d+)?          # Nov 26 10:00:00
+      |\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|\s?[+-]\d\d:?\d\d)?  # ISO 8601
+      )\s(?P<rest>\S+\s(?:kernel|\[kernel\]|kernel\[\d+\])\s?:?|\[kernel\]|kernel:)\s?""",
+    re.VERBOSE)
+_SHORT_MONOTONIC = re.compile(r"\[\s*(?P<time>\d+\.\d+)\]\s\S+\skernel:\s")
+_LOGCAT = re.compile(r"\d\d-\d\d \d\d:\d\d:\d\d\.\d+\s+\d+\s+\d+ [A-Z] \S+\s*: ")
+_LEVEL = re.compile(r"<\d{1,3}>")
+_FACILITY = re.compile(r"(?:kern|user|daemon|auth|syslog)\s*:\s?[a-z]+\s*: ?")
+_TIME = re.compile(
+    r"""\[(?P<time>
+        \s*\+?\d+\.\d{3,9}                                                # seconds since boot
+      | [A-Z][a-z]{2}\ [A-Z][a-z]{2}\ +\d+\ \d\d:\d\d:\d\d(?:\ [A-Z]+)?\ \d{4}   # dmesg -T
+      | [A-Z][a-z]{2}\ ?\d+\ \d\d:\d\d                                    # dmesg -e
+      | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^\]\s]*
+      )\](?::)?\ ?""",
+    re.VERBOSE)
+_CALLER = re.compile(r"\[\s*(?P<caller>[TC]\d+)\]\ ?")
+_VENDOR = re.compile(r"\(\d\)\[\d+:[^\]]{1,40}\]|\[\d+: ?[^\]]{1,40}: ?\d+\] ?")
+_KMSG = re.compile(r"\d+,\d+,(?P<time>\d+),[^;,]*(?:,caller=(?P<caller>[TC]\d+))?[^;]*;")
+_INNER = re.compile(r"(?<=\S)\s*(?=\[\s*\d{1,7}\.\d{6}\](?:\[\s*[TC]\d+\])?\s)")
+
+
+_BY_FIRST = {
+    "[": (_SHORT_MONOTONIC, _TIME, _CALLER, _VENDOR), "<": (_LEVEL,), "(": (_VENDOR,),
+    **dict.fromkeys("0123456789", (_SYSLOG, _LOGCAT)), **dict.fromkeys("ADFJMNOS", (_SYSLOG,)),
+    **dict.fromkeys("kudas", (_FACILITY,))}
+"""What a prefix can be, by its first character."""
+
+
+@dataclass(slots=True)
+class Line:
+    """``number``: from 1; ``time`` and ``caller`` are empty where the log does not tell them;
+    ``has_prefix``: whether anything was taken off."""
+
+    number: int
+    text: str
+    time: str = ""
+    caller: str = ""
+    has_prefix: bool = False
+    quoted: bool = False
+
+
+class Stripped:
+    """Lines of a log as the kernel printed them, those put together that a mail or a printk of
+    several lines had broken; when all were taken, ``number`` of all, and how many were ``joined``
+    or ``quoted``."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.number = self.joined = self.quoted = 0
+        self._texts = iter(texts)
+
+    def __iter__(self) -> Iterator[Line]:
+        lines = self._lines()
+        first = list(islice(lines, _SAMPLE))
+        told = [line for line in first if line.text]
+        # A log with prefixes has one on each line: what has none belongs to the line before.
+        has_prefixes = len(told) > 1 and 2 * sum(line.has_prefix for line in told) >= len(told)
+        everything = chain(first, lines)
+        yield from self._whole(everything) if has_prefixes else everything
+
+    def _lines(self) -> Iterator[Line]:
+        for text in self._texts:
+            self.number += 1
+            for line in _apart(self.number, text):
+                self.quoted += line.quoted
+                yield line
+
+    def _whole(self, lines: Iterator[Line]) -> Iterator[Line]:
+        last: Line | None = None
+        for line in lines:
+            if last is not None and last.has_prefix and line.text and not line.has_prefix and (
+                    len(last.text) < _LONGEST):
+                self.joined += not line.text[0].isspace()
+                last.text = f"{last.text.rstrip()} {line.text.strip()}"
+                continue
+            if last is not None:
+                yield last
+            last = line
+        if last is not None:
+            yield last
+
+
+def _apart(number: int, text: str) -> Iterator[Line]:
+    """The line, or two where a console lost the end between them."""
+    if "\x1b" in text:
+        text = _ESCAPES.sub("", text)
+    first = _line(number, text.replace("\r", "").replace("\0", "").rstrip())
+    inner = _INNER.search(first.text) if first.has_prefix and "[" in first.text else None
+    if inner is None:
+        yield first
+        return
+    rest = first.text[inner.end():]
+    first.text = first.text[:inner.start()]
+    yield first
+    yield _line(number, rest)
+
+
+def _line(number: int, text: str) -> Line:
+    line = Line(number, text)
+    if text[:1] in (">", "|") and (quote := _QUOTE.match(text)):
+        text, line.quoted = text[quote.end():], True
+    if text[:1].isdigit() and (found := _KMSG.match(text)):
+        time = int(found["time"])
+        line.time, line.caller = f"{time // 10**6}.{time % 10**6:06}", found["caller"] or ""
+        line.text, line.has_prefix = text[found.end():], True
+        return line
+    while True:
+        for pattern in _BY_FIRST.get(text[:1], ()):
+            found = pattern.match(text)
+            if found is None:
+                continue
+            named = found.groupdict()
+            line.time = (named.get("time") or "").strip() or line.time or (
+                text[:found.start("rest")].strip() if pattern is _SYSLOG else "")
+            line.caller = named.get("caller") or line.caller
+            line.has_prefix = True
+            text = text[found.end():]
+            if pattern is _SYSLOG:  # rsyslog writes line ends so
+                text = text.replace("#012", " ")
+            break
+        else:
+            line.text = text
+            return line

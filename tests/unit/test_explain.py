@@ -1,0 +1,336 @@
+"""What a kernel log says about memory is told rightly, in the words that people ask with."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from said import one_line
+
+import pageowner
+from pageowner.analysis.explain import explained
+from pageowner.model.kernel_log import BusyRange, MemoryReport, OfflineFailure, PageDump
+from pageowner.sources.kernel_log import parse
+from pageowner.sources.kernel_log_lines import Stripped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pageowner.analysis.explain import Explained, Explanation
+
+    Cli = Callable[..., Any]
+    Run = Callable[..., "Done"]
+
+class Done:
+    """What a command printed, as text."""
+
+    def __init__(self, done: Any) -> None:
+        self.status, self.out, self.err = done.status, done.out.decode(), done.err.decode()
+
+
+@pytest.fixture
+def explain(cli: Cli) -> Callable[..., Done]:
+    return lambda *words: Done(cli("explain", *words))
+
+
+LOGS = Path(__file__).parent.parent / "data/logs"
+PAGE = 4096
+
+
+def only(log: str) -> Explained:
+    (event,) = pageowner.explain(LOGS / log).events
+    return event
+
+
+def lines_of(log: str) -> list[str]:
+    return (LOGS / log).read_text().splitlines()
+
+
+@pytest.mark.parametrize("line", [
+    "[  123.456789] {}", "[  123.456789][   T77] {}", "[  123.456789][    C3] {}",
+    "<6>[ 12.345678] {}",
+    "Nov 26 10:00:01 host kernel: {}", "Jul  6 11:53:24 sau-3f kernel: [1310061.327439] {}",
+    "2026-11-26T10:00:01.123456+00:00 host kernel: {}", "2026-11-26T10:00:01+0100 host kernel: {}",
+    "[Mon Mar 25 23:35:17 2019] {}", "[Mar25 23:35] {}", "[  +0.000001] {}",
+    "6,1234,5678901,-;{}", "4,1234,5678901,-,caller=T12;{}", "kern  :info  : [  1.234567] {}",
+    "[  12.123456] host kernel: {}", "> > [  12.123456] {}",
+    "Mar 06 19:25:03 [kernel] [1.801277] {}",
+    "11-26 10:00:00.123     0     0 I KERNEL  : {}", "<4>[ 12.345678] (0)[123:kworker/0:1]{}",
+    "\x1b[32m[   12.345678] \x1b[0m{}", "user: warning: [2026-01-12T20:27:31.913975631Z]: {}",
+    "\0[   12.345678] {}\r"])
+def test_every_prefix_of_a_line_is_taken_off(line: str) -> None:
+    for text in (" pipe_write+0x1f/0x90", "[ 1905]     0  1905     3236 sshd", "Mem-Info:",
+                 "[  pid  ]   uid  tgid total_vm"):
+        (found,) = Stripped([line.format(text)])
+        assert found.text == text
+        assert found.has_prefix
+
+
+def test_lines_that_a_mail_wrapped_are_whole_again() -> None:
+    lines = ["[1.000001] Node 0 Normal free:12652kB min:14344kB ", "high:23840kB present:6220656kB",
+             "[1.000002] end", "", "and a word about it"]
+    found = Stripped(lines)
+    assert [line.text for line in found] == [
+        "Node 0 Normal free:12652kB min:14344kB high:23840kB present:6220656kB", "end", "",
+        "and a word about it"]
+    assert found.joined == 1
+
+
+def test_two_lines_that_a_console_ran_together_are_apart_again() -> None:
+    line = "[  776.265406] lowmem_reserve[]: 0 0 [  776.268761] Normal: 7*4kB (H) = 28kB"
+    assert [line.text for line in Stripped([line])] == [
+        "lowmem_reserve[]: 0 0", "Normal: 7*4kB (H) = 28kB"]
+
+
+def test_running_out_of_memory_is_told_by_kinds_that_add_up() -> None:
+    found = only("oom-6.12.txt")
+    report, memory = found.event, found.memory
+    assert isinstance(report, MemoryReport)
+    assert memory is not None
+    assert memory.total == (524288 - 16384) * PAGE
+    assert memory.kinds == {
+        "slab, unreclaimable": 300000 * PAGE, "anonymous memory": 68000 * PAGE,
+        "free": 12250 * PAGE, "shared memory (tmpfs)": 12000 * PAGE,
+        "slab, reclaimable": 5000 * PAGE, "page tables": 2500 * PAGE, "page cache": 2000 * PAGE,
+        "kernel stacks": 8000 << 10}
+    assert memory.unaccounted == memory.total - sum(memory.kinds.values()) == 104154 * PAGE
+    assert [slab.name for slab in report.memory.slabs] == ["toy_desc", "kmalloc-4k", "task_struct"]
+    assert report.memory.code[0].bytes == int(1.02 * 2**30)
+    assert (report.memory.code[0].place, report.memory.code[0].module) == (
+        "drivers/toy/toy_ring.c:412", "toy")
+    assert [(task.pid, task.name, task.pages["rss"]) for task in report.tasks] == [
+        (301, "systemd-journal", 900), (917, "firefox bin", 41000), (2101, "make", 1200)]
+    assert [(task.name, task.pages["anon-rss"]) for task in report.killed] == [
+        ("firefox bin", 163200)]
+    assert found.asked is not None
+    assert found.asked.what_for == "pipes"
+    assert found.blocks is not None
+    assert found.blocks.verdict == "out of memory"
+    commands = [command for command, _ in found.next]
+    assert "sudo pageowner report --allocator slab --by subsystem" in commands
+    assert "sudo pageowner report --by module,subsystem" in commands
+    assert (report.missing, report.damaged, report.foreign) == ([], [], 0)
+
+
+def test_an_old_kernel_tells_the_same_in_other_lines() -> None:
+    found = only("oom-4.4-syslog.txt")
+    report, memory = found.event, found.memory
+    assert isinstance(report, MemoryReport)
+    assert memory is not None
+    assert memory.kinds["huge pages (hugetlb)"] == 400 << 21
+    assert memory.kinds["kernel stacks"] == 4000 << 10
+    assert memory.kinds["anonymous memory"] == 2500 * PAGE
+    assert memory.unaccounted == ((1048576 - 23576) * PAGE - (400 << 21) - (4000 << 10)
+                                  - (100000 + 1100 + 20000 + 2250 + 11350) * PAGE)
+    assert report.time == "88210.200000"
+    assert (report.missing, report.damaged, report.foreign) == ([], [], 0)
+
+
+def test_a_cgroup_out_of_memory_is_told_by_its_own_statistics() -> None:
+    found = only("oom-cgroup-6.1-journal.txt")
+    report, memory = found.event, found.memory
+    assert isinstance(report, MemoryReport)
+    assert memory is not None
+    assert (report.kind, report.cgroup) == ("cgroup out of memory", "/kubepods/pod7/shop")
+    assert memory.total == 524288 << 10
+    assert memory.kinds["anonymous memory"] == 483183820
+    assert memory.kinds["page cache"] == 8388608 - 4194304
+    assert memory.unaccounted == (524288 << 10) - sum(memory.kinds.values())
+    assert any("--memcg '*shop*'" in command for command, _ in found.next)
+
+
+def test_a_failed_allocation_is_fragmentation_or_too_little_memory() -> None:
+    fragmented = only("fragmented-5.15-serial.txt")
+    assert fragmented.blocks is not None
+    assert fragmented.blocks.verdict == "fragmented"
+    (zone,) = fragmented.blocks.zones
+    # 280,000 kB less CMA and the reserve for atomic allocations; min and a block less a page
+    assert (zone.free, zone.needed, zone.large) == (
+        (280000 - 12000 - 4096) << 10, (20000 + 64 - 4) << 10, 0)
+    assert ("sudo pageowner frag --order 4" in [command for command, _ in fragmented.next])
+    assert fragmented.asked is not None
+    assert fragmented.asked.what_for == "module toy"
+    low, _ = pageowner.explain(LOGS / "low-and-bad-page-6.6-callers.txt").events
+    assert low.blocks is not None
+    assert low.blocks.verdict == "out of memory"
+    assert low.blocks.zones[0].needed == 4096 << 10  # half of min: GFP_ATOMIC
+
+
+def _failure(order: int, mask: str, zones: list[str]) -> Explanation:
+    return explained(parse([
+        f"toy: page allocation failure: order:{order}, mode:{mask}(X), nodemask=(null)",
+        "Mem-Info:", *zones], "log"))
+
+
+def _zone(name: str, free: int, least: int, blocks: str, reserve: str = "0 0 0 0",
+          more: str = "") -> list[str]:
+    return [f"Node 0 {name} free:{free}kB min:{least}kB low:{least}kB high:{least}kB{more}"
+            f" active_file:0kB present:99999kB managed:99999kB", f"lowmem_reserve[]: {reserve}",
+            f"Node 0 {name}: {blocks} = {free}kB"]
+
+
+@pytest.mark.parametrize(("order", "mask", "verdict"), [
+    (0, "0xcc0", "enough"),  # GFP_KERNEL from Normal
+    (1, "0xcc0", "enough"),
+    (2, "0xcc0", "fragmented"),  # of 16 kB there is only CMA
+    (2, "0x100cca", "enough"),  # movable memory may lie in CMA
+    (0, "0xcc4", "out of memory"),  # DMA32 alone: its reserve is not for GFP_KERNEL only
+    (3, "0xcc1", "unknown"),  # there is no zone DMA
+])
+def test_zones_and_blocks_that_an_allocation_may_not_use_do_not_count(
+    order: int, mask: str, verdict: str
+) -> None:
+    found = _failure(order, mask, [
+        *_zone("DMA32", 400, 500, "100*4kB (U) 0*8kB 0*16kB", "0 9 9 9"),
+        *_zone("Normal", 12000, 500, "2000*4kB (UM) 250*8kB (E) 125*16kB (C)", "0 0 0 0",
+               " free_cma:2000kB")])
+    assert found.events[0].blocks is not None
+    assert found.events[0].blocks.verdict == verdict
+
+
+def test_the_reserve_for_lower_zones_counts() -> None:
+    zones = _zone("DMA", 9000, 100, "2250*4kB (U)", "0 2500 2500 2500")
+    assert _failure(0, "0xcc0", zones).events[0].blocks.verdict == "out of memory"  # type: ignore[union-attr]
+    assert _failure(0, "0xcc1", zones).events[0].blocks.verdict == "enough"  # type: ignore[union-attr]
+
+
+def test_what_grew_between_two_reports_is_said(explain: Run) -> None:
+    (grown,) = pageowner.explain(LOGS / "oom-twice.txt").grown
+    assert (grown.kind, grown.after - grown.before) == ("slab, unreclaimable", 100000 * PAGE)
+    out = explain(LOGS / "oom-twice.txt").out
+    assert "What leaks?" in out
+    assert "+391 MiB  781 MiB  1.1 GiB  slab, unreclaimable" in out
+    assert explain(LOGS / "oom-twice.txt", "--last", "1").out.count("Who owns") == 1
+
+
+@pytest.mark.parametrize(("log", "expected"), [
+    ("kasan-7.3-dmesg-t.txt", ("KASAN", 0x12340, "freed", "kworker/3:1", 77, 5 * 10**9, 78,
+                               6500000000)),
+    ("bad-page-5.3.txt", ("bad page", 0x2a41c, None, "", None, None, None, None)),
+    ("../texts/14-dump-page-kasan.txt", ("KASAN", 0x25dfe, "freed", "swapper/0", 1, 8881199979, 9,
+                                         None)),
+])
+def test_who_allocated_a_page_and_who_freed_it(log: str, expected: tuple[Any, ...]) -> None:
+    page = only(log).event
+    assert isinstance(page, PageDump)
+    owner, freed = page.allocated, page.freed
+    assert owner is not None
+    assert (page.kind, page.pfn, page.tracked, owner.comm, owner.pid, owner.ts_ns,
+            freed and freed.pid, freed and freed.ts_ns) == expected
+    assert owner.frames
+    assert freed is None or freed.frames
+    assert (page.missing, page.damaged, page.foreign) == ([], [], 0)
+
+
+def test_a_task_may_call_itself_anything(tmp_path: Path, explain: Run) -> None:
+    _, found = pageowner.explain(LOGS / "low-and-bad-page-6.6-callers.txt").events
+    assert isinstance(found.event, PageDump)
+    assert found.event.allocated is not None
+    assert (found.event.allocated.comm, found.event.allocated.tgid) == ("evil), pid 1, ts 9", 700)
+    out = explain(LOGS / "low-and-bad-page-6.6-callers.txt")
+    assert "Who owns the memory?" in out.out
+    hostile = tmp_path / "log"
+    hostile.write_text((LOGS / "oom-6.12.txt").read_text().replace(
+        "firefox bin", "a\x1b]0;x\x07b\u202e").replace("toy_desc", "\u202etoy").replace(
+            "toy_ring_grow", "\x9bm").replace("make invoked", "\x07 invoked"))
+    done = explain(hostile)
+    assert all(c.isprintable() or c == "\n" for c in done.out + done.err)
+    assert "u202e" in done.out
+
+
+def test_reports_of_several_processors_are_told_apart_by_their_callers(explain: Run) -> None:
+    low, bad = pageowner.explain(LOGS / "low-and-bad-page-6.6-callers.txt").events
+    assert (low.event.caller, bad.event.caller) == ("C1", "T4242")
+    assert low.asked is not None
+    assert low.asked.what_for == "network buffers"
+    assert (low.event.mixed, bad.event.mixed, bad.event.missing) == (False, False, [])
+    # without callers nothing is said that frames of the other might have made up
+    mixed = explain(LOGS / "low-and-bad-page-no-callers.txt", "--json")
+    found = json.loads(mixed.out)
+    assert [report["mixed"] for report in found["reports"]] == [True, True]
+    assert [report["answers"]["asked"] for report in found["reports"]] == [None, None]
+    assert found["reports"][1]["allocated"]["pid"] == 701
+    assert "which stack is whose is not certain" in mixed.err
+    assert [f"pageowner: {line}" for line in found["notes"]] == mixed.err.splitlines()
+
+
+def test_ranges_are_told_once_and_with_how_to_ask_for_them() -> None:
+    events = pageowner.explain(LOGS / "ranges-dmesg-T.txt").events
+    first, second, page, offline = events
+    assert isinstance(first.event, BusyRange)
+    assert isinstance(second.event, BusyRange)
+    assert (first.event.first, first.event.end, first.event.times) == (0x45fe0, 0x45fff, 3)
+    assert first.next[0][0] == "sudo pageowner who '[45fe0, 45fff)'"
+    assert isinstance(page.event, PageDump)
+    assert page.event.reason == "unmovable page"
+    assert isinstance(offline.event, OfflineFailure)
+    assert (offline.event.start, offline.event.last, offline.event.times, offline.event.pages) == (
+        0x88000000, 0x8fffffff, 2, [0x88013])
+    assert [command for command, _ in offline.next] == [
+        "sudo pageowner who 0x88013", "sudo pageowner who 0x88000-0x8ffff"]
+
+
+def test_what_is_cut_off_is_said(explain: Run) -> None:
+    done = explain(LOGS / "oom-6.12-cut.txt")
+    for missing in ("its beginning", "the counters of the whole machine", "which task was killed",
+                    "the table of tasks"):
+        assert missing in done.err
+    lines = lines_of("oom-6.12.txt")
+    for number in range(2, len(lines) - 2, 5):
+        assert parse(lines[:number], "log").events[0].missing, number
+
+
+@pytest.mark.parametrize("size_kb", [16, 64])
+def test_the_size_of_a_page_is_that_of_the_smallest_free_block(size_kb: int) -> None:
+    lines = [line.replace("*4kB", f"*{size_kb}kB") for line in lines_of("oom-6.12.txt")
+             if "DMA:" not in line and "DMA32:" not in line]
+    lines.insert(40, f"[ 5021.103] Node 0 DMA: 3*{size_kb}kB (U) = {3 * size_kb}kB")
+    log = parse(lines, "log")
+    assert (log.page_size, log.page_size_known) == (size_kb << 10, True)
+
+
+def test_a_log_without_a_page_size_takes_it_from_the_user(explain: Run) -> None:
+    done = explain(LOGS / "ranges-dmesg-T.txt", "--page-size", "65536")
+    assert "0x8800-0x8fff" in done.out
+    assert "taken as" not in done.err
+    assert "--page-size says another" in explain(LOGS / "ranges-dmesg-T.txt").err
+
+
+def test_packed_logs_and_pipes_are_read(
+        tmp_path: Path, explain: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = tmp_path / "log.gz"
+    packed.write_bytes(gzip.compress((LOGS / "oom-6.12.txt").read_bytes()))
+    assert explain(packed).out.splitlines()[1:] == explain(
+        LOGS / "oom-6.12.txt").out.splitlines()[1:]
+    utf16 = tmp_path / "utf16.txt"
+    utf16.write_bytes((LOGS / "oom-6.12.txt").read_text().encode("utf-16"))
+    assert explain(utf16).out.splitlines()[1:] == explain(
+        LOGS / "oom-6.12.txt").out.splitlines()[1:]
+    with (LOGS / "oom-6.12.txt").open("rb") as file:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(file))
+        assert "out of memory" in explain("-").out
+
+
+def test_a_log_without_reports_and_one_that_is_none(tmp_path: Path, explain: Run) -> None:
+    empty = tmp_path / "empty"
+    empty.write_text("")
+    done = explain(empty)
+    assert (done.status, "0 reports about memory in 0 lines" in done.out) == (0, True)
+    (tmp_path / "noise").write_bytes(bytes(range(256)) * 999)
+    assert explain(tmp_path / "noise").status == 0
+    done = explain(tmp_path / "missing")
+    assert done.status == 1
+    one_line(done.err.encode())
+    assert explain(tmp_path).status == 1
+
+
+def test_a_hostile_log_takes_no_long_time() -> None:
+    for line in ("a: " * 20000, "[" * 50000, "Node 0 Normal free:1kB " + "x:1kB " * 9000,
+                 "page last allocated via order 1, " * 1500, "> " * 30000, "x" * 60000,
+                 "[ 1.000001] " * 5000, "toy invoked oom-killer: gfp_mask=0x1," + "order=" * 9000):
+        parse([line, line], "log")
