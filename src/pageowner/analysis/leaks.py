@@ -71,6 +71,8 @@ class Watched:
     """Command lines of processes that run yet, by tgid."""
     room: str = "available"
     """What ``available`` is: MemAvailable, or of a snapshot what it knows."""
+    times_from: str = ""
+    """Where the times of looks are from, if the sources do not say them."""
 
 
 @dataclass(frozen=True)
@@ -418,8 +420,9 @@ def programs(names: Sequence[str], private: NDArray[np.bool_], comm: Key, pid: K
 
 
 def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],
-                 window_ns: int) -> Watch:
-    """What a series of snapshots shows, oldest first, over ``window_ns`` in all.
+                 window_ns: int, times: Sequence[int] | None = None) -> Watch:
+    """What a series of snapshots shows, oldest first, over ``window_ns`` in all. ``times``: when
+    each was taken (ns, increasing), where they do not say.
 
     Raises UsageError if they are of different boots, or do not follow one another.
     """
@@ -427,8 +430,8 @@ def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],
 
     watch = Watch(by, settling_ns(window_ns))
     boot = None
-    for snapshot in snapshots:
-        now, meta = newest_ns(snapshot), snapshot.meta
+    for place, snapshot in enumerate(snapshots):
+        meta, now = snapshot.meta, newest_ns(snapshot) if times is None else times[place]
         if not watch.times:
             watch.since_ns = meta.extra.get("since_ns") or 0
         if watch.times and meta.boot_id != boot:
@@ -439,7 +442,9 @@ def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],
             when = f" of {meta.taken_at}" if meta.taken_at else ""
             raise UsageError(f"{meta.source or 'a snapshot'}{when}: not later than the previous"
                              " snapshot")
-        watch.add(now, rows_of(snapshot, watch.names))
+        rows = rows_of(snapshot, watch.names)
+        # Such times are of another clock than those of allocations.
+        watch.add(now, rows if times is None else rows._replace(ts=np.zeros_like(rows.ts)))
     return watch
 
 

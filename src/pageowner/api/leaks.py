@@ -19,8 +19,8 @@ from pageowner.analysis.leaks import (
     rows_of,
     settling_ns,
 )
-from pageowner.analysis.select import newest_ns
 from pageowner.analysis.shorten import shortened
+from pageowner.api.series_times import moments
 from pageowner.errors import PageownerError, UsageError
 from pageowner.report.text import age, count_of
 from pageowner.sources.source import read as read_source
@@ -34,18 +34,20 @@ if TYPE_CHECKING:
 __all__ = ["leaks", "watch_for"]
 
 _COMMAND = 120  # bytes of a command line
+_EVERY = "5s"
 
 
 def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", window: str = "60s",
-          every: str = "5s", least: str = "1MiB", where: Filter | None = None,
+          every: str | None = None, least: str = "1MiB", where: Filter | None = None,
           read: Callable[[str | None], Snapshot] = read_source,
           progress: Callable[[int, int], None] = lambda done_ns, looks: None) -> Leaks:
     """Who leaks: whose pages grow steadily and stay, while others' come and go.
 
-    Without sources, watch this machine for ``window`` with one look per ``every``; Ctrl-C ends that
-    early. Otherwise ``sources`` are files of at least four snapshots or dumps of one boot, oldest
-    first, or folders of captures. Owners by the keys ``by``, of the allocations that match
-    ``where``; owners that grew by less than ``least`` are left out. ``read``: how sources are read.
+    Without sources, watch this machine for ``window`` with one look per ``every`` (5s); Ctrl-C ends
+    that early. Otherwise ``sources`` are files of at least four snapshots or dumps of one boot,
+    oldest first, or folders of captures. Owners by the keys ``by``, of the allocations that match
+    ``where``. Sources that do not say when they were taken are ``every`` apart, or as their files'
+    times say; owners that grew by less than ``least`` are left out. ``read``: how sources are read.
     ``progress`` is called with the ns since the start and the number of looks.
 
     Raises UsageError for wrong words, and for snapshots that are too few, of several boots or out
@@ -53,16 +55,18 @@ def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", w
     there were enough looks.
     """
     names = key_names(by if isinstance(by, str) else list(by))
-    length, step, min_bytes = duration_ns(window), duration_ns(every), size_bytes(least)
+    length, min_bytes = duration_ns(window), size_bytes(least)
+    step = None if every is None else duration_ns(every)
     chosen = where or Filter()
-    watch, watched = (_saved([os.fspath(one) for one in sources], chosen, names, read)
-                      if sources else
-                      _live(chosen, names, length, step, progress))
+    watch, watched = (_saved([os.fspath(one) for one in sources], chosen, names, read,
+                             step) if sources else
+                      _live(chosen, names, length, duration_ns(_EVERY) if step is None else step,
+                            progress))
     return Leaks(watch.leaks(max(min_bytes // watched.page_size, 1)), watched)
 
 
 def _saved(sources: list[str], chosen: Filter, names: list[str],
-           read: Callable[[str | None], Snapshot]) -> tuple[Watch, Watched]:
+           read: Callable[[str | None], Snapshot], step: int | None) -> tuple[Watch, Watched]:
     from pageowner.storage import series
 
     if any(name == "-" or (os.path.exists(name) and not os.path.isfile(name)
@@ -87,16 +91,17 @@ def _saved(sources: list[str], chosen: Filter, names: list[str],
                 last[:] = [shortened(snapshot.where(chosen) if chosen else snapshot)]
                 yield last[0]
 
-    def clock(part: str | list[Path], place: int) -> int:
-        return newest_ns(read(part) if isinstance(part, str) else series.read(part[place]))
+    def end(part: str | list[Path], place: int) -> Snapshot:
+        return read(part) if isinstance(part, str) else series.read(part[place])
 
     # How long they span decides what is settled: the ends are read twice.
-    watch: Watch = of_snapshots(each(), names, max(clock(parts[-1], -1) - clock(parts[0], 0), 0))
+    when = moments(parts, end(parts[0], 0), end(parts[-1], -1), step)
+    watch: Watch = of_snapshots(each(), names, when.window_ns, when.times)
     meta = last[0].meta
     return watch, Watched(
         meta.host or sources[-1], (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
         watch.owners, names, meta.page_size, None if chosen else available_pages(last[0]),
-        room="free or page cache")
+        room="free or page cache", times_from=when.known_from)
 
 
 def _live(chosen: Filter, names: list[str], length: int, step: int,

@@ -24,8 +24,9 @@ _TOP = 10
 @click.argument("sources", nargs=-1, metavar="[SOURCE...]", shell_complete=complete.files)
 @click.option("--for", "window", default="60s", show_default=True, metavar="TIME",
               help="How long to watch this machine; Ctrl-C gives the result so far.")
-@click.option("--every", default="5s", show_default=True, metavar="TIME",
-              help="How often to look.")
+@click.option("--every", metavar="TIME",
+              help="How often to look (5s by default). Of dumps that have no times, how far apart"
+              " they are; else their files' times are taken.")
 @click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
               shell_complete=complete.keys,
               help="Owners by any of report's keys.")
@@ -37,8 +38,8 @@ _TOP = 10
 @page_size
 @filters
 @as_json
-def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str, by: str, least: str,
-            top: int, full: bool, as_json: bool) -> None:
+def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | None, by: str,
+            least: str, top: int, full: bool, as_json: bool) -> None:
     """Who leaks: whose pages grow steadily and stay, while others' come and go.
 
     At least four snapshots of one boot make a series; two are compared by 'pageowner diff'.
@@ -49,6 +50,8 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str, b
         pageowner leaks --for 1h --every 1m                              find slower leaks
         pageowner leaks --by comm,subsystem                              by task and use
         pageowner leaks mon.parquet tue.parquet wed.parquet thu.parquet
+        pageowner leaks old-*.txt --every 10m
+            dumps of kernels before 5.11, which have no times
         pageowner leaks DIR
             all captures of 'pageowner record'
     """
@@ -56,7 +59,8 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str, b
     from pageowner.analysis.filters import duration_ns, key_names, size_bytes
 
     names, length = key_names(by), duration_ns(window)
-    duration_ns(every)
+    if every is not None:
+        duration_ns(every)
     size_bytes(least)
     from pageowner.api.leaks import leaks
 

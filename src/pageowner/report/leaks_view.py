@@ -126,9 +126,10 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
     unit = watched.page_size
     room = ("" if watched.available is None else
             f"; {size(watched.available * unit)} {watched.room}")
+    times = f"; times from {watched.times_from}" if watched.times_from else ""
     prose(paper, f"{printable(watched.name)}: {count_of(watched.looks, 'look')} in"
                  f" {age(watched.seconds * 1e9)}, {count_of(watched.owners, 'owner')} by"
-                 f" {', '.join(watched.by)}{room}")
+                 f" {', '.join(watched.by)}{room}{times}")
     paper.line()
     leaks = [row for row in rows if row["kind"] == "leak"]
     if not leaks:
@@ -186,7 +187,8 @@ def to_json(rows: list[dict[str, Any]], watched: Watched) -> Json:
                      "confidence", "series"):
             owner[name] = row[name]
         owners.append(owner)
-    return Json({"source": watched.name, "seconds": watched.seconds, "looks": watched.looks,
+    return Json({"source": watched.name, "seconds": watched.seconds,
+            "times_from": watched.times_from or None, "looks": watched.looks,
             "by": list(watched.by), "page_size": watched.page_size,
             "available": None if watched.available is None else
             watched.available * watched.page_size,
