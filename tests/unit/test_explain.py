@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import quopri
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,17 @@ def test_lines_that_a_mail_wrapped_are_whole_again() -> None:
         "Node 0 Normal free:12652kB min:14344kB high:23840kB present:6220656kB", "end", "",
         "and a word about it"]
     assert found.joined == 1
+
+
+def test_the_source_of_a_mail_is_decoded(tmp_path: Path, explain: Run) -> None:
+    plain = "\n".join(f"> {line}" for line in lines_of("oom-6.12.txt")) + "\n"
+    mail = tmp_path / "mail"
+    mail.write_bytes(quopri.encodestring(plain.encode()))
+    assert b"=3D" in mail.read_bytes()
+    done = explain(mail)
+    assert done.out.splitlines()[3:] == explain(LOGS / "oom-6.12.txt").out.splitlines()[3:]
+    assert "was decoded from quoted-printable" in done.err
+    assert "lacks" not in done.err
 
 
 def test_two_lines_that_a_console_ran_together_are_apart_again() -> None:

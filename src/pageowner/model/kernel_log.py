@@ -199,6 +199,7 @@ class KernelLog:
     - ``page_size``: bytes of a page; ``page_size_known``: whether the log tells it
     - ``joined``: lines that had been wrapped and were put together again
     - ``quoted``: lines behind quote marks
+    - ``was_encoded``: whether it was the source of a mail, in quoted-printable
     - ``unread``: lines about ranges of pages that could not be read
     - ``cut``: whether the last line has no end
     """
@@ -210,5 +211,6 @@ class KernelLog:
     page_size_known: bool = False
     joined: int = 0
     quoted: int = 0
+    was_encoded: bool = False
     unread: list[tuple[int, str]] = field(default_factory=list)
     cut: bool = False

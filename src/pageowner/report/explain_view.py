@@ -47,6 +47,8 @@ def warnings(found: Explanation) -> list[str]:
                      " to the line before" if log.joined == 1 else
                      f"{log.source}: {count(log.joined)} lines had been wrapped and were joined to"
                      " the lines before")
+    if log.was_encoded:
+        lines.append(f"{log.source}: was decoded from quoted-printable, as in the source of a mail")
     if log.quoted:
         lines.append(f"{log.source}: quote marks were removed from {count_of(log.quoted, 'line')}")
     if log.cut:

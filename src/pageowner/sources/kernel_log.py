@@ -140,6 +140,7 @@ def parse(texts: Iterable[str], name: str) -> KernelLog:
         for reader in stream.readers:
             reader.close()
     log.lines, log.joined, log.quoted = lines.number, lines.joined, lines.quoted
+    log.was_encoded = lines.was_encoded
     _join_pages(log)
     _find_page_size(log)
     return log

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import chain, islice
+from quopri import decodestring
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ __all__ = ["Line", "Stripped"]
 
 _SAMPLE = 4096
 """Lines by which a log is judged."""
+
+_BREAKS = 60
+"""Characters before the end of a line that quoted-printable breaks, at least."""
 
 _LONGEST = 1 << 14
 """Characters of a line to which no other is joined."""
@@ -74,10 +78,11 @@ class Line:
 class Stripped:
     """Lines of a log as the kernel printed them, those put together that a mail or a printk of
     several lines had broken; when all were taken, ``number`` of all, and how many were ``joined``
-    or ``quoted``."""
+    or ``quoted``; ``was_encoded``: whether it was quoted-printable, as in a mail's source."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.number = self.joined = self.quoted = 0
+        self.was_encoded = False
         self._texts = iter(texts)
 
     def __iter__(self) -> Iterator[Line]:
@@ -90,11 +95,32 @@ class Stripped:
         yield from self._whole(everything) if has_prefixes else everything
 
     def _lines(self) -> Iterator[Line]:
-        for text in self._texts:
-            self.number += 1
-            for line in _apart(self.number, text):
+        first = list(islice(self._texts, _SAMPLE))
+        texts = chain(first, self._texts)
+        self.was_encoded = _is_encoded(first)
+        for number, text in self._decoded(texts) if self.was_encoded else self._numbered(texts):
+            for line in _apart(number, text):
                 self.quoted += line.quoted
                 yield line
+
+    def _numbered(self, texts: Iterable[str]) -> Iterator[tuple[int, str]]:
+        for text in texts:
+            self.number += 1
+            yield self.number, text
+
+    def _decoded(self, texts: Iterable[str]) -> Iterator[tuple[int, str]]:
+        """Lines of quoted-printable (RFC 2045, 6.7), each with the number of its first part."""
+        began, parts = 0, ""
+        for number, text in self._numbered(texts):
+            began = began if parts else number
+            text = text.rstrip("\r")
+            if text.endswith("=") and len(parts) < _LONGEST:
+                parts += text[:-1]
+                continue
+            yield began, _characters(parts + text)
+            parts = ""
+        if parts:
+            yield began, _characters(parts)
 
     def _whole(self, lines: Iterator[Line]) -> Iterator[Line]:
         last: Line | None = None
@@ -109,6 +135,15 @@ class Stripped:
             last = line
         if last is not None:
             yield last
+
+
+def _is_encoded(texts: list[str]) -> bool:
+    broken = sum(len(text) > _BREAKS and text.rstrip("\r").endswith("=") for text in texts)
+    return broken > 1 and any("=3D" in text for text in texts)
+
+
+def _characters(text: str) -> str:
+    return decodestring(text.encode("utf-8", "surrogateescape")).decode("utf-8", "backslashreplace")
 
 
 def _apart(number: int, text: str) -> Iterator[Line]:
