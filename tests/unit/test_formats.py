@@ -163,7 +163,7 @@ def test_lines_of_vendors_are_kept_aside_and_counted(read: Read) -> None:
     assert snapshot.table.num_rows == 2
     assert snapshot.table["notes"].to_pylist() == [
         "SLAB_PAGE slab_name:kmalloc-64\n[detail] order:2", None]
-    assert snapshot.meta.counters == {"damaged": 0, "unknown_lines": 2, "unterminated": 0}
+    assert snapshot.meta.counters == {"damaged": 0, "unknown_lines": 1, "unterminated": 0}
     assert len(set(snapshot.table["stack"].to_pylist())) == 1
     assert again(snapshot) == text
 

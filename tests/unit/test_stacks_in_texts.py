@@ -14,7 +14,7 @@ from pageowner.analysis.coded import OF_STACKS, of_stacks
 from pageowner.analysis.subsystems import OF_STACK
 from pageowner.kernel.early_pages import is_early
 from pageowner.kernel.frames import Frame, frames, parse_frame
-from pageowner.sources.page_owner_grammar import parse_body
+from pageowner.sources.page_owner_body import parse_body
 
 if TYPE_CHECKING:
     from pageowner import Snapshot
@@ -123,13 +123,15 @@ def test_every_form_of_a_frame_is_one_without_its_blank(line: str) -> None:
     assert body.unknown == 0
 
 
-@pytest.mark.parametrize("line", [
-    "SLAB_PAGE slab_name:kmalloc-32", "[  123.456789] usb 1-1: new high-speed USB device", "PID 7",
-    "FILE_PAGE dev 253:0 ino:1954 index:0xc1 mapcount:1 refcount:2 0x4c2000 - 0x4c3000"])
-def test_other_lines_are_notes_and_counted(line: str) -> None:
+@pytest.mark.parametrize(("line", "unknown"), [
+    ("SLAB_PAGE slab_name:kmalloc-32", 0), ("PID 7", 0),
+    ("FILE_PAGE dev 253:0 ino:1954 index:0xc1 mapcount:1 refcount:2 0x4c2000 - 0x4c3000", 0),
+    ("[  123.456789] usb 1-1: new high-speed USB device", 1), ("PID x", 1)])
+def test_other_lines_are_notes_and_counted_if_their_meaning_is_not_known(
+        line: str, unknown: int) -> None:
     body = parse_body(f" pipe_write+0x1/0x2\n{line}\n vfs_write+0x1/0x2\n".encode())
     assert body.stack == "pipe_write+0x1/0x2\nvfs_write+0x1/0x2"
-    assert (body.notes, body.unknown) == (line, 1)
+    assert (body.notes, body.unknown) == (line, unknown)
 
 
 @pytest.mark.parametrize("heading", [

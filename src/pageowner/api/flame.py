@@ -61,7 +61,7 @@ def flame(source: Counted | Source = None, after: Counted | Source = None, *,
     """
     names = key_names(by if isinstance(by, str) else list(by)) if by else []
     both = [source] if after is None else [source, after]
-    found = [sources.counted(one, read) for one in both]
+    found = [sources.counted(side, read) for side in both]
     *old, new = found
     if old:
         check_units(old[0].meta, new.meta)

@@ -58,7 +58,7 @@ def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", w
     length, min_bytes = duration_ns(window), size_bytes(least)
     step = None if every is None else duration_ns(every)
     chosen = where or Filter()
-    watch, watched = (_saved([os.fspath(one) for one in sources], chosen, names, read,
+    watch, watched = (_saved([os.fspath(path) for path in sources], chosen, names, read,
                              step) if sources else
                       _live(chosen, names, length, duration_ns(_EVERY) if step is None else step,
                             progress))
@@ -134,11 +134,11 @@ def _live(chosen: Filter, names: list[str], length: int, step: int,
                                  f" takes at least {LEAST_SAMPLES}")
         store.check_on()
         found = watch.leaks(1)
-        told = [note for note, kind in zip(found["note"].to_pylist(), found["kind"].to_pylist(),
-                                           strict=True) if kind == "leak" and note]
-        by_kind = untracked_by_kind(capture(store)) if told else None
+        notes = [note for note, kind in zip(found["note"].to_pylist(), found["kind"].to_pylist(),
+                                            strict=True) if kind == "leak" and note]
+        by_kind = untracked_by_kind(capture(store)) if notes else None
         tgids = {task["tgid"] for tasks in found["tasks"].to_pylist() for task in tasks}
-        commands = {tgid: said for tgid in tgids - {None, 0} if (said := _command_line(tgid))}
+        commands = {tgid: line for tgid in tgids - {None, 0} if (line := _command_line(tgid))}
     page_size = os.sysconf("SC_PAGE_SIZE")
     return watch, Watched(
         socket.gethostname(), (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),

@@ -44,13 +44,13 @@ def _with_names(tables: list[tuple[str, Source]]) -> list[tuple[str, Source]]:
     """A table's name for each source that has none: that of its file without the endings, and a
     number where SQL would take two names for the same."""
     found: dict[str, Source] = {}
-    taken = {by_sql.TABLE, *(name.lower() for name, _ in tables if name)}
+    names = {by_sql.TABLE, *(name.lower() for name, _ in tables if name)}
     for given, source in tables:
         name = stem = given or _stem(source)
         number = 2
-        while not given and name.lower() in taken:
+        while not given and name.lower() in names:
             name, number = f"{stem}_{number}", number + 1
-        taken.add(name.lower())
+        names.add(name.lower())
         found[name] = source
     return list(found.items())
 

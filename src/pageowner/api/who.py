@@ -94,21 +94,21 @@ def who(*frames: int | tuple[int, int] | str, phys: Iterable[int] = (),
     Raises UsageError for a text that is not a frame or a range, and for ``virt`` with a source;
     PageownerError if the source cannot be read, or no page is at an address.
     """
-    wanted = [frames_of(one) if isinstance(one, str) else
-              (one, one) if isinstance(one, int) else one for one in frames]
+    wanted = [frames_of(name) if isinstance(name, str) else
+              (name, name) if isinstance(name, int) else name for name in frames]
     virt, phys = list(virt), list(phys)
     if not (wanted or virt or phys):
         return []
     if virt and source is not None:
         raise UsageError("virt asks this machine, source something else; use one of them")
-    wanted += [(pfn, pfn) for pfn in (frame_of(*one) for one in virt)]
+    wanted += [(pfn, pfn) for pfn in (frame_of(*address) for address in virt)]
     if source is None and is_tracking():
-        wanted += [(pfn, pfn) for pfn in (one // mmap.PAGESIZE for one in phys)]
+        wanted += [(pfn, pfn) for pfn in (address // mmap.PAGESIZE for address in phys)]
         return _at_once(wanted) or _near(wanted)
     from pageowner.api.sources import snapshot
 
     found = snapshot(source, read)
-    wanted += [(pfn, pfn) for pfn in (one // found.meta.page_size for one in phys)]
+    wanted += [(pfn, pfn) for pfn in (address // found.meta.page_size for address in phys)]
     return _looked_up(found, wanted, {})
 
 
@@ -125,10 +125,10 @@ def _at_once(wanted: Sequence[tuple[int, int]]) -> list[Frames] | None:
     if answers is None:
         return None
     return [
-        Frames(pfn, pfn, [] if one.row is None else [one.row], one.freed, one.meta,
-               one.meta.clock_ns or 0,
-               _flags(pfn, one.meta) if one.row is None and one.freed is None else None)
-        for pfn, one in zip(pfns, answers, strict=True)]
+        Frames(pfn, pfn, [] if row.row is None else [row.row], row.freed, row.meta,
+               row.meta.clock_ns or 0,
+               _flags(pfn, row.meta) if row.row is None and row.freed is None else None)
+        for pfn, row in zip(pfns, answers, strict=True)]
 
 
 def _flags(pfn: int, meta: Metadata) -> list[int] | None:

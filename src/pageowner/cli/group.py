@@ -90,14 +90,14 @@ def _said(error: click.ClickException) -> str:
     return " ".join(error.format_message().split()).rstrip(".")  # some are of many lines
 
 
-def _complete(asked: str) -> int:
+def _complete(form: str) -> int:
     """Answer a shell that wants to complete a line."""
     from click.shell_completion import shell_complete
 
     from pageowner.cli.complete import VARIABLE, register
 
     register()
-    return shell_complete(program, {}, "pageowner", VARIABLE, asked)
+    return shell_complete(program, {}, "pageowner", VARIABLE, form)
 
 
 def run(argv: Sequence[str] | None) -> int:
@@ -105,8 +105,8 @@ def run(argv: Sequence[str] | None) -> int:
 
     Raises UsageError for words that are none, and KeyboardInterrupt as it came.
     """
-    if asked := os.environ.get("_PAGEOWNER_COMPLETE"):
-        return _complete(asked)
+    if form := os.environ.get("_PAGEOWNER_COMPLETE"):
+        return _complete(form)
     try:
         status = program.main(args=None if argv is None else list(argv), prog_name="pageowner",
                            standalone_mode=False)

@@ -61,9 +61,11 @@ def _overview() -> str:
     text += ".SH DESCRIPTION\n" + _escape(EPILOG) + "\n.SH VERBS\n"
     text += "".join(_item([("B", name)], says) for name, says in VERBS.items())
     text += ".SH OPTIONS\n" + _options(program, context)
-    text += ".SH EXIT STATUS\n" + "".join(_item([("B", one)], says) for one, says in _STATUSES)
-    text += ".SH FILES\n" + "".join(_item([("I", one)], says) for one, says in _FILES)
-    text += ".SH ENVIRONMENT\n" + "".join(_item([("B", one)], says) for one, says in _ENVIRONMENT)
+    text += ".SH EXIT STATUS\n" + "".join(
+        _item([("B", status)], says) for status, says in _STATUSES)
+    text += ".SH FILES\n" + "".join(_item([("I", path)], says) for path, says in _FILES)
+    text += ".SH ENVIRONMENT\n" + "".join(
+        _item([("B", variable)], says) for variable, says in _ENVIRONMENT)
     others = ", ".join(f"\\fBpageowner\\-{name}\\fR(1)" for name in VERBS)
     return f"{text}.SH SEE ALSO\n{others}\n"
 

@@ -70,28 +70,28 @@ def command(source: str | None, by: str, order: str, png: str | None,
 
     snapshot = load(source)
     check_page_flags(snapshot, kpageflags)
-    made = map_of(snapshot, by, kpageflags=kpageflags)
-    drawn = made.picture
+    memory_map = map_of(snapshot, by, kpageflags=kpageflags)
+    picture = memory_map.picture
     if as_json:
-        write_out(map_view.to_json(drawn, snapshot.meta))
+        write_out(map_view.to_json(picture, snapshot.meta))
         return
     width, height = shutil.get_terminal_size()
-    for note in drawn.notes:
+    for note in picture.notes:
         lines = say(f"note: {note}")
         if sys.stderr.isatty():
             height -= lines  # the picture is to fit below
     if html is not None:
-        made.save_html(html, order, beside=None if beside is None else load(beside))
+        memory_map.save_html(html, order, beside=None if beside is None else load(beside))
         written(html, ", to be opened in a browser")
     if png is not None:
-        image = made.save_png(png, order)
+        image = memory_map.save_png(png, order)
         high, wide = image.pixels.shape
         each = "pixel" if image.scale == 1 else f"square of {image.scale} x {image.scale} pixels"
         written(png, about=f"{wide} x {high} pixels, each {each} is"
                            f" {map_view.frames_of(image.frames, snapshot.meta)}")
-        map_view.draw_legend(drawn, snapshot.meta, width, _console())
+        map_view.draw_legend(picture, snapshot.meta, width, _console())
     if png is None and html is None:
-        map_view.draw(drawn, snapshot.meta, order, width, height, _console())
+        map_view.draw(picture, snapshot.meta, order, width, height, _console())
 
 
 def _console() -> Console | None:

@@ -64,8 +64,8 @@ def _width() -> int:
     if not sys.stderr.isatty():
         return 0
     with suppress(ValueError):
-        if (asked := int(os.environ.get("COLUMNS", "0"))) > 0:
-            return asked
+        if (columns := int(os.environ.get("COLUMNS", "0"))) > 0:
+            return columns
     with suppress(OSError):
         return os.get_terminal_size(sys.stderr.fileno()).columns
     return 0

@@ -50,8 +50,8 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
             if value is None or value == ():
                 continue
             if word.takes != AGE:
-                value = tuple(x for one in value
-                              for x in (one if isinstance(one, tuple) else (one,)))
+                value = tuple(x for part in value
+                              for x in (part if isinstance(part, tuple) else (part,)))
             given[name] = value
         return command(chosen=Filter(**given), **words)
 
@@ -125,7 +125,7 @@ def at_times(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         @functools.wraps(command)
         def wrapped(at: tuple[str, ...], **words: Any) -> Any:
             if at:
-                whole = words[names[0]] if len(names) == 1 else tuple(words[one] for one in names)
+                whole = words[names[0]] if len(names) == 1 else tuple(words[name] for name in names)
                 placed = _placed(whole, at)
                 words.update({names[0]: placed} if len(names) == 1 else
                              dict(zip(names, placed, strict=True)))
@@ -143,8 +143,9 @@ def _placed(sources: tuple[str | None, ...], at: tuple[str, ...]) -> tuple[str |
     from pageowner.model.times import moment
     from pageowner.sources.source import Moment
 
-    times = [moment(one) for one in at]
-    folders = [place for place, one in enumerate(sources) if one is not None and os.path.isdir(one)]
+    times = [moment(text) for text in at]
+    folders = [place for place, source in enumerate(sources)
+               if source is not None and os.path.isdir(source)]
     if len(times) > len(folders):
         raise click.UsageError("--at needs a directory of 'pageowner record'" + (
             f"; {len(times)} are given for {len(folders)}"
@@ -220,7 +221,7 @@ def _parts(snapshot: Snapshot, chosen: Any) -> str:
     """Names are matched whole: what would match if words were looked for within them."""
     from pageowner.analysis.keys import key
 
-    for name in (one for one, about in FILTERS.items() if about.takes == GLOB):
+    for name in (name for name, about in FILTERS.items() if about.takes == GLOB):
         for word in getattr(chosen, name) or ():
             if set("*?[") & set(word):
                 continue
@@ -289,7 +290,8 @@ def _warnings(meta: Metadata) -> list[str]:
     if undone:
         lines.append(f"{meta.source}: changed after the kernel printed it; undone:"
                      f" {', '.join(undone)}")
-    if (size_from := meta.extra.get("page_size_from")) and size_from not in ("assumed", "given"):
+    if (size_from := meta.extra.get("page_size_from")) and (
+            meta.page_size != 4096 or size_from.startswith("assumed;")) and size_from != "given":
         known = "" if size_from.startswith("assumed") else "told by "
         lines.append(f"{meta.source}: pages of {meta.page_size >> 10} KiB: {known}{size_from};"
                      " --page-size gives another")

@@ -53,20 +53,20 @@ def command(frames: tuple[tuple[int, int], ...], phys: tuple[int, ...],
     from pageowner.api.who import who
 
     # what is shown has an end, which is put to the rows that are
-    found = [replace(one, blocks=[_short(row) for row in one.blocks]) for one in who(
+    answers = [replace(answer, blocks=[_short(row) for row in answer.blocks]) for answer in who(
         *frames, phys=phys, virt=virt, source=source, read=partial(load, whole=True))]
     if as_json:
         from pageowner.report import page_view, range_view
         from pageowner.report.json_text import Json
 
         write_out(Json([
-            page_view.document(frames.first, frames.blocks, frames.last_free)
-            if frames.is_single else
-            range_view.document(frames.first, frames.last, frames.blocks)
-            for frames in found]))
+            page_view.document(answer.first, answer.blocks, answer.last_free)
+            if answer.is_single else
+            range_view.document(answer.first, answer.last, answer.blocks)
+            for answer in answers]))
     else:
-        _draw(found, top)
-    if not all(one.blocks or one.last_free for one in found if one.is_single):
+        _draw(answers, top)
+    if not all(answer.blocks or answer.last_free for answer in answers if answer.is_single):
         raise click.exceptions.Exit(1)
 
 
@@ -77,19 +77,19 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
             for name, value in row.items()}
 
 
-def _draw(found: list[Frames], top: int) -> None:
+def _draw(answers: list[Frames], top: int) -> None:
     from pageowner.report.terminal import paper
 
     sheet = paper()
-    for place, one in enumerate(found):
+    for place, answer in enumerate(answers):
         if place:
             sheet.line()
-        if one.is_single:
+        if answer.is_single:
             from pageowner.report import page_view
 
-            page_view.draw(one.first, one.blocks, one.meta, one.now_ns, sheet, one.last_free,
-                           one.page_flags)
+            page_view.draw(answer.first, answer.blocks, answer.meta, answer.now_ns, sheet,
+                           answer.last_free, answer.page_flags)
         else:
             from pageowner.report import range_view
 
-            range_view.draw(one.first, one.last, one.blocks, one.meta, sheet, top)
+            range_view.draw(answer.first, answer.last, answer.blocks, answer.meta, sheet, top)

@@ -37,7 +37,7 @@ def _sums(changes: dict[str, list[Any]], rows: slice) -> dict[str, int]:
     """Owners, and pages gained and lost, of some rows; how many owners of each fate."""
     became = changes["became"][rows]
     return {"owners": len(became), "gained": sum(changes["gained"][rows]),
-            "lost": sum(changes["lost"][rows]), **{one: became.count(one) for one in BECAME}}
+            "lost": sum(changes["lost"][rows]), **{fate: became.count(fate) for fate in BECAME}}
 
 
 def draw(changes: pa.Table, top: int | None, by: Sequence[str], before: Side, after: Side,
@@ -51,7 +51,7 @@ def draw(changes: pa.Table, top: int | None, by: Sequence[str], before: Side, af
     if not every["owners"]:
         paper.line(f"no owner has more or fewer pages, by {', '.join(by)}")
         return
-    fates = ", ".join(f"{count(every[one])} {one}" for one in BECAME if every[one])
+    fates = ", ".join(f"{count(every[fate])} {fate}" for fate in BECAME if every[fate])
     prose(paper, f"change: {signed(every['gained'] - every['lost'], page_size)}:"
           f" {size(every['gained'] * page_size)} gained, {size(every['lost'] * page_size)}"
           f" lost; {count_of(every['owners'], 'owner')} by {', '.join(by)}: {fates}")

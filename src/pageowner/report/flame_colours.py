@@ -32,8 +32,8 @@ def changed(before: int, after: int) -> str:
     return blend(SAME, MORE if after > before else FEWER, abs(after - before) / most if most else 0)
 
 
-def blend(one: str, other: str, share: float) -> str:
+def blend(first: str, second: str, share: float) -> str:
     """A colour between two, ``#rrggbb``; 0 is the first."""
     return "#" + "".join(
-        f"{round(int(one[at:at + 2], 16) * (1 - share) + int(other[at:at + 2], 16) * share):02x}"
+        f"{round(int(first[at:at + 2], 16) * (1 - share) + int(second[at:at + 2], 16) * share):02x}"
         for at in (1, 3, 5))

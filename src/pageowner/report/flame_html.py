@@ -51,11 +51,11 @@ def _write(file: BinaryIO, graph: FlameHtml) -> None:
         "title": printable(graph.title) + left_out, "page_size": graph.page_size,
         "difference": graph.difference,
         "icicle": graph.icicle, "reverse": graph.reverse, "chains": frames,
-        "what": [subsystems.setdefault(one, len(subsystems)) for one in what],
+        "what": [subsystems.setdefault(subsystem, len(subsystems)) for subsystem in what],
         "names": list(map(printable, names)), "subsystems": list(map(printable, subsystems)),
         "before": before, "after": after,
-        "colours": {"subsystems": {printable(one): colour
-                                   for one, colour in subsystem_colours(found).items()},
+        "colours": {"subsystems": {printable(subsystem): colour
+                                   for subsystem, colour in subsystem_colours(found).items()},
                     "others": OTHERS, "more": MORE, "fewer": FEWER, "same": SAME}}
     # "<" is the only character that could end the element
     text = json.dumps(about, separators=(",", ":")).replace("<", "\\u003c")

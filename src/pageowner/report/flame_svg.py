@@ -43,11 +43,11 @@ def _parts(graph: FlameSvg) -> list[str]:
     found, title = graph.chains, graph.title
     whole = int(found.widths().sum())
     scale = (_WIDTH - 2 * _MARGIN) / whole if whole else 0.0
-    seen, left_out, pages = seen_of(found, graph.reverse, _LEAST / scale if scale else 0)
+    boxes, left_out, pages = seen_of(found, graph.reverse, _LEAST / scale if scale else 0)
     if left_out:
         title += (f", without {left_out:,} boxes too narrow to see: {100 * pages / whole:.1f} % of"
                   " the pages")
-    deepest = max(one.depth for one in seen)
+    deepest = max(box.depth for box in boxes)
     height = _HEAD + (deepest + 1) * _ROW + _MARGIN
     colours = subsystem_colours(found)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}"'
@@ -57,13 +57,13 @@ def _parts(graph: FlameSvg) -> list[str]:
              *_legend([("more pages", MORE), ("fewer", FEWER), ("as many", SAME)]
                       if graph.difference else [*colours.items(), ("others", OTHERS)])]
     mostly, total = _Mostly(found), int(found.after.sum())
-    for one in seen:
-        what = mostly.of(one)
-        fill = changed(one.before, one.after) if graph.difference else colours.get(what, OTHERS)
-        row = one.depth if graph.icicle else deepest - one.depth
-        x, wide = _MARGIN + one.start * scale, one.width * scale
-        parts.append(_box(x, _HEAD + row * _ROW, wide, fill, printable(one.name),
-                          printable(_told(one, total, what, graph.page_size, graph.difference))))
+    for box in boxes:
+        what = mostly.of(box)
+        fill = changed(box.before, box.after) if graph.difference else colours.get(what, OTHERS)
+        row = box.depth if graph.icicle else deepest - box.depth
+        x, wide = _MARGIN + box.start * scale, box.width * scale
+        parts.append(_box(x, _HEAD + row * _ROW, wide, fill, printable(box.name),
+                          printable(_about(box, total, what, graph.page_size, graph.difference))))
     parts.append("</svg>\n")
     return parts
 
@@ -74,25 +74,25 @@ class _Mostly:
     def __init__(self, found: Chains) -> None:
         self.names, self.what, self.wide = found.subsystems, found.what, found.widths()
 
-    def of(self, one: Rectangle) -> str:
+    def of(self, box: Rectangle) -> str:
         """The subsystem; of several with as many pages the last by name; "" without pages."""
-        if not len(one.members):
+        if not len(box.members):
             return ""
-        sums = np.bincount(self.what[one.members], self.wide[one.members], len(self.names))
-        present = np.unique(self.what[one.members])
+        sums = np.bincount(self.what[box.members], self.wide[box.members], len(self.names))
+        present = np.unique(self.what[box.members])
         most: int = max(present.tolist(), key=lambda place: (sums[place], place))
         return self.names[most]
 
 
-def _told(one: Rectangle, total: int, what: str, page_size: int, difference: bool) -> str:
+def _about(box: Rectangle, total: int, what: str, page_size: int, difference: bool) -> str:
     if not difference:
-        share = 100 * one.after / total if total else 0.0
-        return (f"{one.name}: {size(one.after * page_size)}, {count_of(one.after, 'page')},"
+        share = 100 * box.after / total if total else 0.0
+        return (f"{box.name}: {size(box.after * page_size)}, {count_of(box.after, 'page')},"
                 f" {share:.1f} %; mostly {what}")
-    change = one.after - one.before
-    return (f"{one.name}: {'+' if change > 0 else '-' if change < 0 else ''}"
-            f"{size(abs(change) * page_size)}; {size(one.before * page_size)} before,"
-            f" {size(one.after * page_size)} after")
+    change = box.after - box.before
+    return (f"{box.name}: {'+' if change > 0 else '-' if change < 0 else ''}"
+            f"{size(abs(change) * page_size)}; {size(box.before * page_size)} before,"
+            f" {size(box.after * page_size)} after")
 
 
 def _text(x: float, y: float, text: str, more: str = "") -> str:
@@ -111,13 +111,13 @@ def _legend(entries: Sequence[tuple[str, str]]) -> list[str]:
     return parts
 
 
-def _box(x: float, y: int, wide: float, fill: str, name: str, told: str) -> str:
+def _box(x: float, y: int, wide: float, fill: str, name: str, about: str) -> str:
     room = int((wide - 6) / _LETTER)
     # three letters tell nothing
     text = name if len(name) <= room else f"{name[:room - 1]}…" if room > 3 else ""
     dark = sum(int(fill[at:at + 2], 16) * share for at, share in (
         (1, 0.3), (3, 0.59), (5, 0.11))) < 110
     white = 'fill="#ffffff"' if dark else ""
-    return (f'<g><title>{escape(told)}</title><rect x="{x:.2f}" y="{y}" width="{wide:.2f}"'
+    return (f'<g><title>{escape(about)}</title><rect x="{x:.2f}" y="{y}" width="{wide:.2f}"'
             f' height="{_ROW - 1}" fill="{fill}" rx="1"/>'
             + (_text(x + 3, y + 12, text, white).rstrip("\n") if text else "") + "</g>\n")

@@ -62,6 +62,6 @@ def _lines(samples: Samples, measure: str, page_size: int) -> Iterator[str]:
             yield f"{''.join(words[first:end])} {total}\n"
 
 
-def _name(one: Any) -> str:
+def _name(label: Any) -> str:
     """What separates frames is in no function's name, but may be in a task's."""
-    return "-" if one is None else str(one).replace(";", ":")
+    return "-" if label is None else str(label).replace(";", ":")

@@ -31,96 +31,96 @@ _KINDS = {"Unmovable": "unmovable", "Reclaimable": "reclaimable", "Movable": "mo
           "held": "reserved"}
 
 
-def draw(found: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: int | None,
+def draw(answer: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: int | None,
          top: int | None, paper: Paper) -> None:
     """What fragments memory."""
-    order = found["pageblock_order"]
-    states = {state: sum(zone["states"][state] for zone in found["zones"]) for state in STATES}
+    order = answer["pageblock_order"]
+    states = {state: sum(zone["states"][state] for zone in answer["zones"]) for state in STATES}
     prose(paper, f"{_named(meta)}: {_blocks(sum(states.values()), order, meta)}")
-    _notes(found["notes"], paper)
-    _mixed(found, paper)
+    _notes(answer["notes"], paper)
+    _mixed(answer, paper)
     paper.line()
     prose(paper, "Pageblocks by what fills them, and how much of it", _HEADING)
-    shares = {kind: found["contents"][kind] for kind in _KINDS
-              if any(found["contents"][kind][1:])}
-    if "free" in shares and not found["sees_free"]:
+    shares = {kind: answer["contents"][kind] for kind in _KINDS
+              if any(answer["contents"][kind][1:])}
+    if "free" in shares and not answer["sees_free"]:
         shares["without a record"] = shares.pop("free")
     columns = [Column("", [_KINDS.get(kind, kind) for kind in shares], True)]
     columns += [Column(title.upper(), [count(numbers[place]) for numbers in shares.values()])
-                for place, title in enumerate(found["bins"])]
+                for place, title in enumerate(answer["bins"])]
     draw_table(paper, columns, 2)
-    _free(found["free"], order, meta, paper)
+    _free(answer["free"], order, meta, paper)
     paper.line()
     prose(paper, f"As huge pages (order {order})", _HEADING)
     _say(paper, _states(states))
-    if found["single"]:
-        _say(paper, f"{count_of(found['single'], 'block')} would be free or clearable without"
+    if answer["single"]:
+        _say(paper, f"{count_of(answer['single'], 'block')} would be free or clearable without"
                     " a single page")
     _aside(paper, f"to see what blocks them and which owners to stop: frag --order {order} --want"
                   " N")
     paper.line()
-    polluters = found["polluters"]
-    what = ("Owners of pages in pageblocks of another type" if found["mixed_exact"] else
+    polluters = answer["polluters"]
+    what = ("Owners of pages in pageblocks of another type" if answer["mixed_exact"] else
             "Owners of movable pages among unmovable ones, or the reverse")
-    prose(paper, f"{what}: {count_of(found['polluters_in_all'], 'owner')} by {', '.join(by)}",
+    prose(paper, f"{what}: {count_of(answer['polluters_in_all'], 'owner')} by {', '.join(by)}",
           _HEADING)
     if polluters:
-        columns = [Column("BLOCKS", [count(one["blocks"]) for one in polluters]),
-                   Column("PAGES", [count(one["foreign_pages"]) for one in polluters]),
-                   Column("ONE PAGE", [count(one["single"]) for one in polluters]),
-                   Column("OWNER SIZE", [_size(one["pages"], meta) for one in polluters])]
+        columns = [Column("BLOCKS", [count(owner["blocks"]) for owner in polluters]),
+                   Column("PAGES", [count(owner["foreign_pages"]) for owner in polluters]),
+                   Column("ONE PAGE", [count(owner["single"]) for owner in polluters]),
+                   Column("OWNER SIZE", [_size(owner["pages"], meta) for owner in polluters])]
         draw_table(paper, [*columns, *_who(polluters, by, meta, paper)], 2)
-        _more(found["polluters_in_all"] - len(polluters), paper)
+        _more(answer["polluters_in_all"] - len(polluters), paper)
         _aside(paper, "PAGES: the owner's pages in them; ONE PAGE: blocks with one foreign page")
         _no_stack(polluters, by, meta, paper)
-    _events(found["events"], by, now_ns, top, meta, paper)
+    _events(answer["events"], by, now_ns, top, meta, paper)
 
 
-def draw_huge(found: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
+def draw_huge(answer: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
     """What is in the way of blocks of an order, and of whom."""
-    order, states, by = found["order"], found["states"], found["by"]
+    order, states, by = answer["order"], answer["states"], answer["by"]
     prose(paper, f"{_named(meta)}: {_blocks(sum(states.values()), order, meta)}")
-    _notes(found["notes"], paper)
+    _notes(answer["notes"], paper)
     paper.line()
-    zones = {name: numbers for name, numbers in found["zones"].items() if any(numbers.values())}
+    zones = {name: numbers for name, numbers in answer["zones"].items() if any(numbers.values())}
     rows = {**zones, "all": states} if len(zones) > 1 else zones
     columns = [Column("ZONE", [printable(name) for name in rows], True)]
     columns += [Column(state.upper(), [count(numbers[state]) for numbers in rows.values()])
                 for state in STATES if state != "unknown" or states["unknown"]]
     draw_table(paper, columns, 2)
-    reach = found["reachable"]
+    reach = answer["reachable"]
     if states["clearable"]:
         _say(paper, f"of the clearable, compaction can empty about {count(reach['now'])} with the"
                     f" present free memory, {count(reach['reclaim'])} if page cache is dropped")
-    if found["taken"]:
-        _say(paper, f"of the blocked, {count(found['taken'])} {_be(found['taken'])} already"
+    if answer["taken"]:
+        _say(paper, f"of the blocked, {count(answer['taken'])} {_be(answer['taken'])} already"
                     " large pages: page cache or anonymous memory of this order or larger")
-    if found["held"]:
-        hold = "holds" if found["held"] == 1 else "hold"
-        _say(paper, f"of the blocked, {count(found['held'])} {hold} memory that does not"
+    if answer["held"]:
+        hold = "holds" if answer["held"] == 1 else "hold"
+        _say(paper, f"of the blocked, {count(answer['held'])} {hold} memory that does not"
                     " belong to the page allocator")
-    if found["single"]:
-        _say(paper, f"{count(found['single'])} would be free or clearable without a single page")
-    if found["unsure_pages"]:
-        _say(paper, f"whether {count_of(found['unsure_pages'], 'page')} in"
-                    f" {count_of(found['unsure'], 'block')} can be moved is not known")
+    if answer["single"]:
+        _say(paper, f"{count(answer['single'])} would be free or clearable without a single page")
+    if answer["unsure_pages"]:
+        _say(paper, f"whether {count_of(answer['unsure_pages'], 'page')} in"
+                    f" {count_of(answer['unsure'], 'block')} can be moved is not known")
     paper.line()
-    blockers = found["blockers"]
-    prose(paper, f"What blocks them: {count_of(found['blockers_in_all'], 'owner')} by"
+    blockers = answer["blockers"]
+    prose(paper, f"What blocks them: {count_of(answer['blockers_in_all'], 'owner')} by"
           f" {', '.join(by)}", _HEADING)
     if blockers:
-        columns = [Column("BLOCKS", [count(one["blocks"]) for one in blockers]),
-                   Column("SOLE OWNER", [count(one["alone"]) for one in blockers]),
-                   Column("ONE PAGE", [count(one["single"]) for one in blockers]),
-                   Column("PAGES", [count(one["blocking_pages"]) for one in blockers]),
-                   Column("OWNER SIZE", [_size(one["pages"], meta) for one in blockers])]
+        columns = [Column("BLOCKS", [count(owner["blocks"]) for owner in blockers]),
+                   Column("SOLE OWNER", [count(owner["alone"]) for owner in blockers]),
+                   Column("ONE PAGE", [count(owner["single"]) for owner in blockers]),
+                   Column("PAGES", [count(owner["blocking_pages"]) for owner in blockers]),
+                   Column("OWNER SIZE", [_size(owner["pages"], meta) for owner in blockers])]
         draw_table(paper, [*columns, *_who(blockers, by, meta, paper)], 2)
-        _more(found["blockers_in_all"] - len(blockers), paper)
+        _more(answer["blockers_in_all"] - len(blockers), paper)
         _aside(paper, "SOLE OWNER: blocks that no other owner blocks; ONE PAGE: of these, those"
                       " with one blocking page; PAGES: the owner's pages that block")
         _no_stack(blockers, by, meta, paper)
-    if found["plan"] is not None:
-        _plan(found["plan"], states, reach, by, meta, paper)
+    if answer["plan"] is not None:
+        _plan(answer["plan"], states, reach, by, meta, paper)
 
 
 def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str, int],
@@ -138,15 +138,15 @@ def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str
     prose(paper, f"Stop {count_of(len(owners), 'owner')} ({_size(plan['pages'], meta)}) to free"
           f" {count_of(gain, 'more block')}{why}", _HEADING)
     shown = owners[:_MOST_OWNERS]
-    columns = [Column("PAGES", [count(one["pages"]) for one in shown]),
-               Column("SIZE", [_size(one["pages"], meta) for one in shown])]
+    columns = [Column("PAGES", [count(owner["pages"]) for owner in shown]),
+               Column("SIZE", [_size(owner["pages"], meta) for owner in shown])]
     draw_table(paper, [*columns, *_who(shown, by, meta, paper)], 2)
     _more(len(owners) - len(shown), paper)
     after = plan["states"]
-    for when, one, had in (("then:", after, plan["reachable"]), ("now: ", states, reach)):
-        clear = (f"; compaction can empty about {count(had['reclaim'])} of the clearable"
-                 if one["clearable"] else "")
-        _say(paper, f"{when} {_states(one)}{clear}")
+    for when, counts, reach_then in (("then:", after, plan["reachable"]), ("now: ", states, reach)):
+        clear = (f"; compaction can empty about {count(reach_then['reclaim'])} of the clearable"
+                 if counts["clearable"] else "")
+        _say(paper, f"{when} {_states(counts)}{clear}")
     if short:
         _hopeless(plan["hopeless"], states, by, meta, paper)
     _aside(paper, "Assumes that page cache is dropped. A greedy choice (most blocks for each page"
@@ -220,23 +220,23 @@ def _states(states: Mapping[str, int]) -> str:
                      if state != "unknown" or states[state])
 
 
-def _mixed(found: Mapping[str, Any], paper: Paper) -> None:
+def _mixed(answer: Mapping[str, Any], paper: Paper) -> None:
     paper.line()
-    prose(paper, "Mixed pageblocks, as the kernel counts them" if found["mixed_exact"]
-          and not found["mixed_unjudged"] else "Mixed pageblocks" if found["mixed_exact"] else
+    prose(paper, "Mixed pageblocks, as the kernel counts them" if answer["mixed_exact"]
+          and not answer["mixed_unjudged"] else "Mixed pageblocks" if answer["mixed_exact"] else
           "Mixed pageblocks: both movable and unmovable pages", _HEADING)
-    zones = [zone for zone in found["zones"] if any(zone["states"].values())]
+    zones = [zone for zone in answer["zones"] if any(zone["states"].values())]
     columns = [Column("ZONE", [printable(zone["name"]) for zone in zones], True),
                Column("BLOCKS", [count(sum(zone["states"].values())) for zone in zones])]
     kinds = ["Unmovable", "Movable"]
     kinds += sorted({kind for zone in zones for kind in zone["mixed"]} - set(kinds))
-    columns += [Column(kind.upper() if found["mixed_exact"] else f"MOSTLY {kind.upper()}",
+    columns += [Column(kind.upper() if answer["mixed_exact"] else f"MOSTLY {kind.upper()}",
                        [count(zone["mixed"].get(kind, 0)) for zone in zones]) for kind in kinds]
     draw_table(paper, columns, 2)
-    if not found["mixed_exact"]:
+    if not answer["mixed_exact"]:
         _aside(paper, "pageblock types are not known here: the kernel may count more")
-    elif found["mixed_unjudged"]:
-        _aside(paper, f"without {count(found['mixed_unjudged'])} pages whose type (early or"
+    elif answer["mixed_unjudged"]:
+        _aside(paper, f"without {count(answer['mixed_unjudged'])} pages whose type (early or"
                       " untracked) or whose block's type (blocks after an allocation's first) is"
                       " not known: the kernel may count more")
 
@@ -271,15 +271,16 @@ def _who(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
     columns = []
     unknown = _missing(meta)
     for name in by:
-        values = [one[name] for one in owners]
+        values = [owner[name] for owner in owners]
         if name == "stack":
             from pageowner.analysis.subsystems import subsystem
 
             columns.append(Column("WHAT", [
-                UNKNOWN if one is None else printable(subsystem(one)) for one in values], True))
+                UNKNOWN if stack is None else printable(subsystem(stack))
+                for stack in values], True))
             values = one_line_each(values, "(no stack)", PIPE_WIDTH)
         columns.append(Column(name.upper(), [
-            unknown if one is None else printable(str(one)) for one in values],
+            unknown if value is None else printable(str(value)) for value in values],
             name not in NUMERIC))
         unknown = UNKNOWN
     if paper.width >= _WIDE:
@@ -287,9 +288,9 @@ def _who(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
         for title, word in extra:
             if {"tasks": "comm", "cgroups": "memcg"}[word] in by:
                 continue
-            cells = [", ".join(map(printable, one[word])) + (
-                f" and {one[f'more_{word}']} more" if one[f"more_{word}"] else "")
-                for one in owners]
+            cells = [", ".join(map(printable, owner[word])) + (
+                f" and {owner[f'more_{word}']} more" if owner[f"more_{word}"] else "")
+                for owner in owners]
             if any(cells):
                 columns.append(Column(title, [cell or UNKNOWN for cell in cells], True))
     return columns
@@ -307,7 +308,7 @@ def _more(number: int, paper: Paper) -> None:
 def _no_stack(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
               paper: Paper) -> None:
     if meta.kind == "tracker" and "subsystem" not in by and any(
-            all(one[name] is None for name in by) for one in owners):
+            all(owner[name] is None for name in by) for owner in owners):
         _aside(paper, "To see what early and untracked pages are: --by subsystem")
 
 
@@ -319,28 +320,29 @@ def _events(events: Sequence[Mapping[str, Any]], by: Sequence[str], now_ns: int 
     if not is_whole(meta.hooks.get("mm_page_alloc_extfrag", ACTIVE)):
         prose(paper, "Fragmentation events: not counted here", _HEADING)
         return
-    total = sum(one["count"] for one in events)
+    total = sum(event["count"] for event in events)
     prose(paper, "Allocations since 'on' that took pages from a block of another type:"
           f" {count(total)}", _HEADING)
     shown = events[:top]
     if shown:
-        columns = [Column("EVENTS", [count(one["count"]) for one in shown])]
+        columns = [Column("EVENTS", [count(event["count"]) for event in shown])]
         if now_ns is not None:
-            columns.append(Column("LAST", [age(max(now_ns - one["last_ns"], 0)) for one in shown]))
-        plain = [{**one, "tasks": [], "cgroups": [], "more_tasks": 0, "more_cgroups": 0}
-                 for one in shown]
+            columns.append(Column("LAST", [
+                age(max(now_ns - event["last_ns"], 0)) for event in shown]))
+        plain = [{**event, "tasks": [], "cgroups": [], "more_tasks": 0, "more_cgroups": 0}
+                 for event in shown]
         draw_table(paper, [*columns, *_who(plain, by, meta, paper)], 2)
         _more(len(events) - len(shown), paper)
 
 
-def to_json(found: Mapping[str, Any], by: Sequence[str], meta: Metadata) -> Json:
+def to_json(answer: Mapping[str, Any], by: Sequence[str], meta: Metadata) -> Json:
     """The same facts for programs, stacks as lists of frames."""
     def plain(owners: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [{key: value.split("\n") if key == "stack" and value is not None else value
-                 for key, value in one.items() if key != "owner"} for one in owners]
+                 for key, value in owner.items() if key != "owner"} for owner in owners]
 
     result = {"source": meta.source, "kind": meta.kind, "kernel": meta.kernel,
-              "page_size": meta.page_size, **found, "by": list(by), **meta.as_read()}
+              "page_size": meta.page_size, **answer, "by": list(by), **meta.as_read()}
     for name in ("polluters", "blockers", "events"):
         if name in result:
             result[name] = plain(result[name])

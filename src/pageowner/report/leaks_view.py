@@ -32,11 +32,11 @@ def _full_in(row: dict[str, Any], watched: Watched) -> float | None:
 
 def _names(rows: list[dict[str, Any]], name: str, tell_program: bool) -> list[str]:
     values = [row[name] for row in rows]
-    said = one_line_each(values, "", PIPE_WIDTH) if name == "stack" else [
+    names = one_line_each(values, "", PIPE_WIDTH) if name == "stack" else [
         printable(str(value)) for value in values]
     return [(printable(f"({row['note']})") if row["note"] else UNKNOWN) if value is None else
-            one + (printable(_of_program(row)) if tell_program else "")
-            for row, value, one in zip(rows, values, said, strict=True)]
+            shown + (printable(_of_program(row)) if tell_program else "")
+            for row, value, shown in zip(rows, values, names, strict=True)]
 
 
 def _what(row: dict[str, Any]) -> str:
@@ -104,7 +104,7 @@ def _by_whom(row: dict[str, Any], watched: Watched) -> str:
     """The tasks that allocated what came since, with their share of it."""
     if {"pid", "tid"} & set(watched.by):
         return ""
-    said = []
+    tasks = []
     for task in row["tasks"]:
         if task["tgid"] is None:
             continue
@@ -112,9 +112,9 @@ def _by_whom(row: dict[str, Any], watched: Watched) -> str:
         if share < _SHARE:
             continue
         command = (watched.commands or {}).get(task["tgid"])
-        said.append(f"{printable(task['comm'] or '?')} (pid {task['tgid']}"
-                    + (f": {printable(command)}" if command else "") + f") {share:.0f} %")
-    return f"by {', '.join(said)}" if said else ""
+        tasks.append(f"{printable(task['comm'] or '?')} (pid {task['tgid']}"
+                     + (f": {printable(command)}" if command else "") + f") {share:.0f} %")
+    return f"by {', '.join(tasks)}" if tasks else ""
 
 
 def _far(hours: float) -> str:
@@ -151,9 +151,9 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
                          " still filling its caches looks like a leak. Watch longer than that"
                          " takes.", "dim")
     if watched.untracked and any(row["note"] for row in leaks):
-        said = ", ".join(f"{what} {size(pages * unit)}" for what, pages in
-                         sorted(watched.untracked.items(), key=lambda one: -one[1])[:4] if pages)
-        prose(paper, f"Untracked pages now, by page flags: {said}", "dim")
+        kinds = ", ".join(f"{what} {size(pages * unit)}" for what, pages in
+                          sorted(watched.untracked.items(), key=lambda kind: -kind[1])[:4] if pages)
+        prose(paper, f"Untracked pages now, by page flags: {kinds}", "dim")
     cache = [row for row in rows if row["kind"] == "reclaimable"]
     if cache:
         paper.line()

@@ -108,12 +108,13 @@ def _side(snapshot: Snapshot, seen: Memory, prefix: str, names: Sequence[str],
     pages = blocks_pages(snapshot)
     keys, left_out = [], []
     for name in names:
-        one = key(snapshot, name)
-        if len(one.labels) > _MOST_LABELS:
-            left_out.append(f"{len(one.labels) - _MOST_LABELS:,} of {len(one.labels):,} values of"
-                            f" {name}, those with the fewest pages, are left out")
-            one = _largest(one, pages)
-        keys.append(one)
+        labelled = key(snapshot, name)
+        if len(labelled.labels) > _MOST_LABELS:
+            number = len(labelled.labels)
+            left_out.append(f"{number - _MOST_LABELS:,} of {number:,} values of {name}, those with"
+                            " the fewest pages, are left out")
+            labelled = _largest(labelled, pages)
+        keys.append(labelled)
     group, number, codes = groups(keys, snapshot.table.num_rows)
     stretches = disjoint(seen.stretches)
     begin, item, begins = _runs(seen, stretches)
@@ -129,8 +130,8 @@ def _side(snapshot: Snapshot, seen: Memory, prefix: str, names: Sequence[str],
     columns.add(prefix + "owner", owner, "<u4")
     columns.add(prefix + "order", order, "<u1")
     columns.add(prefix + "age", _ages(snapshot, row), "<f4")
-    for one, places in zip(keys, codes, strict=True):
-        columns.add(f"{prefix}key.{one.name}", places, "<u4")
+    for labelled, places in zip(keys, codes, strict=True):
+        columns.add(f"{prefix}key.{labelled.name}", places, "<u4")
     meta = snapshot.meta
     return {
         "source": (printable(meta.source) if meta.kind != "tracker" else
@@ -140,9 +141,9 @@ def _side(snapshot: Snapshot, seen: Memory, prefix: str, names: Sequence[str],
         "sees_free": seen.sees_free,
         "notes": [printable(note) for note in (*seen.notes, *left_out)], "owners": number,
         "rows": int(pages.sum()),
-        "stretches": [[printable(one.name), one.start, one.end, at]
-                      for one, at in zip(stretches, begins, strict=True)],
-        "labels": {one.name: _labels(one.labels.to_pylist()) for one in keys},
+        "stretches": [[printable(stretch.name), stretch.start, stretch.end, at]
+                      for stretch, at in zip(stretches, begins, strict=True)],
+        "labels": {labelled.name: _labels(labelled.labels.to_pylist()) for labelled in keys},
     }
 
 
@@ -200,17 +201,17 @@ def _runs(seen: Memory, stretches: Sequence[Stretch]
     some = np.append(edges[1:] > edges[:-1], True)
     edges, items = edges[some], items[some]
     begin, kinds, begins, done = [], [], [], 0
-    for one in stretches:
-        start = done + (one.start - done) % _ALIGNED
+    for stretch in stretches:
+        start = done + (stretch.start - done) % _ALIGNED
         if start > done:
             begin.append(np.array([done]))
             kinds.append(np.array([-1 - _NOTHING]))
-        low = int(np.searchsorted(edges, one.start, side="right")) - 1
-        high = int(np.searchsorted(edges, one.end, side="left"))
-        begin.append(np.maximum(edges[low:high], one.start) - one.start + start)
+        low = int(np.searchsorted(edges, stretch.start, side="right")) - 1
+        high = int(np.searchsorted(edges, stretch.end, side="left"))
+        begin.append(np.maximum(edges[low:high], stretch.start) - stretch.start + start)
         kinds.append(items[low:high])
         begins.append(start)
-        done = start + one.end - one.start
+        done = start + stretch.end - stretch.start
     begin.append(np.array([done]))
     if done >= 1 << 32:
         raise PageownerError("more than 2^32 page frames do not fit one page of HTML; use --png")

@@ -98,11 +98,11 @@ def _grid(drawn: Picture, meta: Metadata, layout: Layout, cells: Cells, page: _P
     colour = page.console is not None
     rgb = shaded(cells.code, cells.share, colours(drawn.categories, drawn.by))
     letters = np.append(np.array(signs(drawn.categories))[cells.code], " ")  # at -1: nothing
-    for number, one in enumerate(drawn.stretches):
+    for number, stretch in enumerate(drawn.stretches):
         top, end = layout.rows[number:number + 2]
         for row in range(top, end, 2 if colour else 1):
-            start = one.start if row == top else _first_frame(layout, drawn, number, row)
-            mark = _mark(one, start, meta, row == top)
+            start = stretch.start if row == top else _first_frame(layout, drawn, number, row)
+            mark = _mark(stretch, start, meta, row == top)
             if colour:
                 page.line([(mark, "dim"), *_halves(layout.places[row:row + 2], rgb)])
             else:
@@ -115,15 +115,15 @@ def _first_frame(layout: Layout, drawn: Picture, number: int, row: int) -> int |
     line = layout.places[row]
     if line[0] < 0 or (np.diff(line[line >= 0]) != 1).any() or layout.rows[number] == row:
         return None
-    one = drawn.stretches[number]
+    stretch = drawn.stretches[number]
     above = layout.places[layout.rows[number], 0]
-    return (one.start // layout.frames + int(line[0] - above)) * layout.frames
+    return (stretch.start // layout.frames + int(line[0] - above)) * layout.frames
 
 
-def _mark(one: Stretch, start: int | None, meta: Metadata, first: bool) -> str:
+def _mark(stretch: Stretch, start: int | None, meta: Metadata, first: bool) -> str:
     """What stands left of a line: the zone at its first (``N0 DMA32``, short for node 0), the
     address of the line's first page."""
-    name = printable(one.name).replace("node ", "N", 1) if first else ""
+    name = printable(stretch.name).replace("node ", "N", 1) if first else ""
     address = "" if start is None else size(start * meta.page_size)
     return f"{name[:_GUTTER - 10]:<{_GUTTER - 10}}{address:>9} "
 
@@ -152,17 +152,17 @@ def _halves(lines: np.ndarray, rgb: np.ndarray) -> list[tuple[str, str]]:
 def legend(drawn: Picture, meta: Metadata) -> list[tuple[int, str, str]]:
     """Every category that has frames: its place, its name, and its share and size."""
     total = max(drawn.frames, 1)
-    return [(place, _label(drawn, one),
-             f"{100 * one.pages / total:5.1f}% {size(one.pages * meta.page_size):>8}")
-            for place, one in enumerate(drawn.categories) if one.pages]
+    return [(place, _label(drawn, category),
+             f"{100 * category.pages / total:5.1f}% {size(category.pages * meta.page_size):>8}")
+            for place, category in enumerate(drawn.categories) if category.pages]
 
 
-def _label(drawn: Picture, one: Category) -> str:
-    if drawn.by == "stack" and one.role == "value":
+def _label(drawn: Picture, category: Category) -> str:
+    if drawn.by == "stack" and category.role == "value":
         from pageowner.analysis.subsystems import short_stack
 
-        return short_stack(one.label, 6)
-    return printable(one.label)
+        return short_stack(category.label, 6)
+    return printable(category.label)
 
 
 def frames_of(frames: int, meta: Metadata) -> str:
@@ -181,8 +181,8 @@ def to_json(drawn: Picture, meta: Metadata) -> Json:
     """What the picture shows, as sums for programs."""
     return Json({"source": meta.source, "kind": meta.kind, "kernel": meta.kernel,
             "page_size": meta.page_size, "by": drawn.by, "frames": drawn.frames,
-            "categories": [{"label": one.label, "role": one.role, "pages": one.pages}
-                           for one in drawn.categories],
-            "zones": [{"name": one.name, "start_pfn": one.start, "end_pfn": one.end}
-                      for one in drawn.stretches],
+            "categories": [{"label": category.label, "role": category.role, "pages": category.pages}
+                           for category in drawn.categories],
+            "zones": [{"name": stretch.name, "start_pfn": stretch.start, "end_pfn": stretch.end}
+                      for stretch in drawn.stretches],
             "notes": list(drawn.notes), **meta.as_read()})

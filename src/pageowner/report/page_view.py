@@ -73,13 +73,13 @@ def _ownerless(meta: Metadata, freed: bool, page_flags: Sequence[int] | None) ->
         return "beyond the end of memory"
     from pageowner.kernel import flag_bits
 
-    said = {name for name in ("nopage", "buddy", "reserved", "offline", "hwpoison")
-            if page_flags[0] & flag_bits.mask(name)}
-    if "nopage" in said:
+    names = {name for name in ("nopage", "buddy", "reserved", "offline", "hwpoison")
+             if page_flags[0] & flag_bits.mask(name)}
+    if "nopage" in names:
         return "no page is there"
-    if said - {"buddy"}:
-        return f"{', '.join(sorted(said - {'buddy'}))}: not the page allocator's"
-    if "buddy" in said:
+    if names - {"buddy"}:
+        return f"{', '.join(sorted(names - {'buddy'}))}: not the page allocator's"
+    if "buddy" in names:
         return "free"
     return "no owner: free on a CPU's own list, or not given to the page allocator"
 

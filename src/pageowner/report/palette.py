@@ -52,13 +52,15 @@ def colours(categories: Sequence[Category], by: str) -> list[str]:
     from pageowner.analysis.picture import AGE
 
     values = iter(AGE_COLOURS if by == AGE else VALUE_COLOURS)
-    return [next(values) if one.role == "value" else ROLE_COLOURS[one.role] for one in categories]
+    return [next(values) if category.role == "value" else ROLE_COLOURS[category.role]
+            for category in categories]
 
 
 def signs(categories: Sequence[Category]) -> list[str]:
     """The character of each category where there are no colours."""
     values = iter("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    return [next(values) if one.role == "value" else _SIGNS[one.role] for one in categories]
+    return [next(values) if category.role == "value" else _SIGNS[category.role]
+            for category in categories]
 
 
 def shaded(code: NDArray[np.uint8], share: NDArray[np.float32],
@@ -67,7 +69,8 @@ def shaded(code: NDArray[np.uint8], share: NDArray[np.float32],
     it has."""
     import numpy as np
 
-    table = np.array([[int(one[at:at + 2], 16) for at in (1, 3, 5)] for one in palette], np.float32)
+    table = np.array([[int(colour[at:at + 2], 16) for at in (1, 3, 5)] for colour in palette],
+                     np.float32)
     strength = (_PALEST + (1 - _PALEST) * share)[:, None]
     result: NDArray[np.uint8] = np.rint(table[code] * strength).astype(np.uint8)
     return result

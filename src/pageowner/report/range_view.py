@@ -27,10 +27,10 @@ def draw(first: int, last: int, rows: list[dict[str, Any]], meta: Metadata, pape
         state = row["state"] or "owned"
         sums[state] = sums.get(state, 0) + _inside(row, first, last)
     sums["without an owner"] = pages - sum(sums.values())
-    said = ", ".join(f"{count(number)} {printable(state)}" for state, number in sums.items()
-                     if number > 0)
+    states = ", ".join(f"{count(number)} {printable(state)}" for state, number in sums.items()
+                       if number > 0)
     prose(paper, f"pfn {first:#x} to {last:#x}, both included: {count_of(pages, 'page')},"
-                 f" {size(pages * meta.page_size)}: {said}", "bold")
+                 f" {size(pages * meta.page_size)}: {states}", "bold")
     if not rows:
         return
     from pageowner.analysis.subsystems import distinctive_frame, subsystem

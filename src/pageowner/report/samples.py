@@ -16,15 +16,15 @@ __all__ = ["shown"]
 
 def shown(found: Samples) -> Samples:
     """The same samples; what a terminal could act on in their names is written ``\\xNN``."""
-    frames = [Frame(printable(one.name), one.module and printable(one.module))
-              for one in found.stacks.frames]
+    frames = [Frame(printable(frame.name), frame.module and printable(frame.module))
+              for frame in found.stacks.frames]
     return replace(found, stacks=found.stacks._replace(frames=frames),
                    subsystem=_fit(found.subsystem),
                    labels={name: _fit(label) for name, label in found.labels.items()})
 
 
 def _fit(label: Label) -> Label:
-    def one(value: Any) -> Any:
+    def fit(value: Any) -> Any:
         return printable(value) if isinstance(value, str) and value else value
 
-    return label._replace(values=list(map(one, label.values)))
+    return label._replace(values=list(map(fit, label.values)))

@@ -26,7 +26,7 @@ def one_line_each(stacks: Sequence[str | None], missing: str, width: int,
     more frames in their places, those that the fewest others of them have; with the offset where
     functions are all the same. ``missing`` stands for None."""
     shown = {stack: _Shown(stack, most) for stack in dict.fromkeys(stacks) if stack is not None}
-    lines = {stack: cut(one.line(), width) for stack, one in shown.items()}
+    lines = {stack: cut(frames.line(), width) for stack, frames in shown.items()}
     alike: dict[str, list[str]] = defaultdict(list)
     for stack, line in lines.items():
         alike[line].append(stack)
@@ -36,11 +36,11 @@ def one_line_each(stacks: Sequence[str | None], missing: str, width: int,
         named = _Group([shown[stack].named for stack in same])
         exact = _Group([shown[stack].exact for stack in same])
         for at, stack in enumerate(same):
-            one = shown[stack]
-            telling = {place: one.named[place] for place in named.chosen(at, one.first)} or {
-                place: one.exact[place] for place in exact.chosen(at, one.first)}
+            frames = shown[stack]
+            telling = {place: frames.named[place] for place in named.chosen(at, frames.first)} or {
+                place: frames.exact[place] for place in exact.chosen(at, frames.first)}
             if telling:
-                lines[stack] = one.with_telling(telling, width)
+                lines[stack] = frames.with_telling(telling, width)
     return [cut(missing, width) if stack is None else lines[stack] for stack in stacks]
 
 

@@ -78,11 +78,11 @@ def _memo(status: Status) -> list[tuple[str, str, str]]:
 
 def _preemption(status: Status) -> tuple[str, str]:
     """What is said of programs that other tasks may interrupt, and its style."""
-    said = status.facts.get("preemption", "held off by the kernel")
-    if said.startswith("held off"):
-        return f"not preempted while at work: {said}", ""
+    how = status.facts.get("preemption", "held off by the kernel")
+    if how.startswith("held off"):
+        return f"not preempted while at work: {how}", ""
     return (f"preempted at work, on this kernel: what other tasks allocate meanwhile may be missed"
-            f" ({said})", "warn")
+            f" ({how})", "warn")
 
 
 def early_share(pages: dict[str, int], at_start: int) -> str:

@@ -80,9 +80,9 @@ def source_name(source: str | None, meta: Metadata) -> str:
     """What tells a source from another one: the file as it was named, the machine where it was
     none, and the kernel and the moment as far as they are known."""
     here = meta.host or "this machine"
-    said = [meta.host if source and meta.kind == "tracker" else None,
-            f"kernel {meta.kernel}" if meta.kernel else None, meta.taken_at]
-    known = ", ".join(one for one in said if one)
+    facts = [meta.host if source and meta.kind == "tracker" else None,
+             f"kernel {meta.kernel}" if meta.kernel else None, meta.taken_at]
+    known = ", ".join(fact for fact in facts if fact)
     return printable(f"{source or here} ({known})" if known else source or here)
 
 

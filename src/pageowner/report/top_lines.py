@@ -148,7 +148,7 @@ def sparkline(series: Sequence[int], cells: int) -> str:
     if span <= high * _FLAT:
         drawn = (_BARS[3] if high else " ") * len(shown)
     else:
-        drawn = "".join(_BARS[round((one - low) / span * (len(_BARS) - 1))] for one in shown)
+        drawn = "".join(_BARS[round((value - low) / span * (len(_BARS) - 1))] for value in shown)
     return drawn.rjust(cells)
 
 

@@ -185,20 +185,20 @@ class TopApp(App[None]):
             self.run_worker(self._look_once, thread=True, exit_on_error=True)
 
     def _look_once(self) -> None:
-        asked = self._model.asked.chosen
+        chosen = self._model.asked.chosen
         try:
-            found = self._look(self._model.needs(), *asked.ages_ns())
+            look = self._look(self._model.needs(), *chosen.ages_ns())
         except PageownerError as error:
             self.call_from_thread(self._failed, error)
             return
-        self.call_from_thread(self._seen, found, asked)
+        self.call_from_thread(self._seen, look, chosen)
 
-    def _seen(self, found: Look, asked: Filter) -> None:
+    def _seen(self, look: Look, looked_for: Filter) -> None:
         self._looking = False
-        self._now_ns, self._seen_at = found.time_ns, self._wall()
+        self._now_ns, self._seen_at = look.time_ns, self._wall()
         now = self._model.asked.chosen
-        if (asked.older, asked.newer) == (now.older, now.newer):
-            self._model.add(found)
+        if (looked_for.older, looked_for.newer) == (now.older, now.newer):
+            self._model.add(look)
         if not self._model.looks:
             self._tick()  # it answers an older question than what is asked now
         self._draw()
@@ -290,8 +290,8 @@ class TopApp(App[None]):
         self._last_by, self._message = self._model.by, ""
         self._ask(by=by)
 
-    def _ask(self, by: str | None = None, asked: live.Question | None = None) -> None:
-        self._model.ask(by, asked)
+    def _ask(self, by: str | None = None, question: live.Question | None = None) -> None:
+        self._model.ask(by, question)
         self._open.clear()
         self._chosen = None
         self._board.top = 0
@@ -355,21 +355,21 @@ class TopApp(App[None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         text = " ".join(event.value.split("\n")).strip()
         try:
-            asked = live.question(text, self._given)
+            question = live.question(text, self._given)
         except UsageError as error:
             self._message = str(error)
             self._draw()
             return
         self._typed, self._message = text, ""
         self._close_field()
-        self._ask(asked=asked)
+        self._ask(question=question)
 
     def action_leave(self) -> None:
         if self.screen.focused is self._field:
             self._close_field()
         elif self._typed:
             self._typed = ""
-            self._ask(asked=live.question("", self._given))
+            self._ask(question=live.question("", self._given))
         self._message = ""
         self._draw()
 

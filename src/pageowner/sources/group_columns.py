@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pageowner.sources.page_owner_parser import SHOWN_DAMAGE, Damage
 
 if TYPE_CHECKING:
-    from pageowner.sources.page_owner_grammar import Body
+    from pageowner.sources.page_owner_body import Body
 
 __all__ = ["Groups", "Line"]
 

@@ -17,7 +17,7 @@ from pageowner.sources.opening import open_source, reading
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pageowner.sources.page_owner_grammar import Body
+    from pageowner.sources.page_owner_body import Body
 
 __all__ = ["LIST", "join", "using"]
 

@@ -42,6 +42,7 @@ class Opened:
     head: bytes
     file: BinaryIO | io.BufferedReader | io.FileIO | None = None
     undone: list[str] = field(default_factory=list)
+    page_size: int | None = None
 
     def close(self) -> None:
         """Close the stream and the file."""

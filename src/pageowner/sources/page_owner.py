@@ -14,14 +14,13 @@ from pageowner.sources import handles
 from pageowner.sources.alterations import LINE_ENDS, has_other_line_ends, without_cr
 from pageowner.sources.opening import Opened, open_source, pieces, reading
 from pageowner.sources.page_owner_parser import CHUNK, CUT, WAIT, Damage, Parser, Raw
-from pageowner.sources.restoring import restored
+from pageowner.sources.restoring import note, restored
 from pageowner.sources.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pageowner.model.counts import Counted
-    from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.page_owner_count import Tally
 
@@ -172,13 +171,8 @@ def read(source: str | os.PathLike[str] | Opened,
     counters = handles.join([part.bodies for part in parts], opened.name)
     found = to_snapshot(parts, opened.name)
     found.meta.counters |= counters
-    _note_undone(found.meta, opened)
+    note(found.meta, opened)
     return found
-
-
-def _note_undone(meta: Metadata, opened: Opened) -> None:
-    if opened.undone:
-        meta.extra["undone"] = list(opened.undone)
 
 
 def begin_count(opened: Opened) -> Callable[[], list[Tally]]:
@@ -230,5 +224,5 @@ def count(source: str | os.PathLike[str] | Opened,
     if found is None:
         return read(opened)
     found.meta.counters |= counters
-    _note_undone(found.meta, opened)
+    note(found.meta, opened)
     return found

@@ -72,7 +72,7 @@ def _optional(column: np.ndarray) -> pa.Array:
 
 def _pageblock_order(pfn: np.ndarray, block: np.ndarray) -> tuple[int | None, np.ndarray]:
     """The order for which ``block == pfn >> order`` holds most, and the rows where it does not."""
-    known = pfn != NONE
+    known = (pfn != NONE) & (block != NONE)
     if not known.any():
         return None, np.zeros(len(pfn), bool)
     sample = np.flatnonzero(known)[-1000:]

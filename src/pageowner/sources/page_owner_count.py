@@ -47,7 +47,7 @@ def _sample(raw: Raw) -> list[tuple[int, int]]:
     at = len(raw.pfn)
     while at and len(sample) < _SAMPLE:
         at -= 1
-        if raw.pfn[at] != NONE:
+        if raw.pfn[at] != NONE and raw.block[at] != NONE:
             sample.append((raw.pfn[at], raw.block[at]))
     return sample
 
@@ -136,7 +136,7 @@ def tally(raw: Raw, order: int | None = None) -> Tally:
     damaged = raw.damaged
     if order is not None and (torn := {
             row for row, (pfn, block) in enumerate(zip(raw.pfn, raw.block, strict=True))
-            if pfn >> order != block and pfn != NONE}):
+            if pfn >> order != block and NONE not in (pfn, block)}):
         # The pfn and the block of one line contradict each other: one of them is damaged.
         damaged += len(torn)
         kept = [row for row in range(len(kind)) if row not in torn]

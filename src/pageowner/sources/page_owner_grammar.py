@@ -1,4 +1,5 @@
-"""What the lines of one page_owner record say, in every version of mm/page_owner.c since 3.19.
+"""What the first two lines of a page_owner record say, in every version of mm/page_owner.c since
+3.19; what follows is in page_owner_body.py.
 
 The parser calls these once for every distinct text, not for every record.
 
@@ -24,8 +25,7 @@ from typing import NamedTuple
 from pageowner.kernel.limits import HIGHEST_ORDER, PFN_BITS, TIME_BITS
 from pageowner.kernel.task_names import to_text
 
-__all__ = ["Body", "Header", "PfnLine", "parse_body", "parse_header", "parse_pfn_line",
-           "parse_tail"]
+__all__ = ["Header", "PfnLine", "parse_header", "parse_pfn_line", "parse_tail"]
 
 
 class Header(NamedTuple):
@@ -40,26 +40,15 @@ class Header(NamedTuple):
 
 
 class PfnLine(NamedTuple):
-    """The second line. ``block_type`` may be a number (before 4.6); ``fallback`` only there."""
+    """The second line. ``block_type`` may be a number (before 4.6); ``fallback`` only there; a line
+    of other programs may have the pfn alone."""
 
     pfn: int
-    block: int
+    block: int | None
     migratetype: str | None
     block_type: str
     flags: str
     fallback: bool | None
-
-
-class Body(NamedTuple):
-    """What follows: frames, and lines about the page. ``notes`` keeps all lines but frames and
-    the handle, in their order; ``unknown`` counts those whose meaning is not known."""
-
-    stack: str | None
-    memcg: str | None
-    migrate_reason: str | None
-    handle: int | None
-    notes: str | None
-    unknown: int
 
 
 _MASK = rb"(\d{1,3}), mask (0x[0-9a-f]{1,16})(?:\(([^()\n]*)\))?"
@@ -69,23 +58,14 @@ _TASK = rb", pid (-?\d{1,10})(?:, tgid (-?\d{1,10}) \((.{0,15}|[^\n]{0,63})\))?"
 _HEADER = re.compile(
     rb"(" + _MASK + rb"(?:" + _TASK + rb", ts)?)"
     rb"(?:(?<=ts) (\d{1,20}) ns(?:, free_ts (\d{1,20}) ns)?)?(?:\n|\Z)", re.DOTALL)
-_PFN = re.compile(rb"PFN (0x[0-9a-fA-F]{1,16}|\d{1,20}) type (\S+) Block (\d{1,20})"
+# Some vendors print the address of the struct page behind the pfn, which it follows from.
+_PFN = re.compile(rb"PFN (0x[0-9a-fA-F]{1,16}|\d{1,20})(?: [Pp]age(?: ptr)?:? (?:0x)?[0-9a-f]+)?"
+                  rb" type (\S+) Block (\d{1,20})"
                   rb" (type \S+ Flags .*)\Z")
+_PFN_ALONE = re.compile(rb"PFN (0x[0-9a-fA-F]{1,16}|\d{1,20})(?: Flags (0x[0-9a-f]{1,16}))?\Z")
 _TAIL = re.compile(rb"type (\S+) Flags (.*)\Z")
 _PFN_NUMBERED = re.compile(rb"PFN (\d{1,20}) Block (\d{1,20}) type (\d{1,3})"
                            rb" (Fallback)?\s*Flags (.*)\Z")
-# A line of a stack whose blank in front is lost, told by an offset, an address or a line of source.
-_FRAME = re.compile(
-    rb"(?:\? )?(?:\[<[^>\]\n]*>\] +\S.*|0x[0-9a-f]{8,16}|"
-    rb"[^\s()\[\]+]+\+(?:0x[0-9a-f]+(?:/0x[0-9a-f]+)?|\d+)(?: .*)?|"
-    rb"[^\s()\[\]]+ \([^\s()]+:(?:\d+|\?).*\)(?: +\[?[\w-]+\]?)?) *\Z")
-# What begins another stack: "[free]" of crash's owner module, "page last free stack trace:" and
-# "page last free pid 9 tgid 9 stack trace:" of __dump_page_owner (mm/page_owner.c).
-_HEADING = re.compile(rb"(?:\[([a-z]+)\]|([^+/]*):) *\Z", re.IGNORECASE)
-_ADDRESS = re.compile(rb"\[<[^>\]\n]*>\] +")
-_MEMCG = re.compile(rb"Charged (?:\(via objcg\) )?to (?:offline )?memcg (.*)\Z")
-_MIGRATED = b"Page has been migrated, last migrate reason: "
-_HANDLE = re.compile(rb"handle: (\d{1,10})\Z")
 _NODE = re.compile(rb"\bnode=([0-9]+)")
 _NODE_DIGITS = 4  # there are 1024 nodes at most (CONFIG_NODES_SHIFT)
 
@@ -155,59 +135,14 @@ def parse_pfn_line(line: bytes) -> PfnLine:
         pfn = int(found[1], 16) if found[1].startswith(b"0x") else int(found[1])
         block_type, flags = parse_tail(found[4])
         result = PfnLine(pfn, int(found[3]), to_text(found[2]), block_type, flags, None)
+    elif found := _PFN_ALONE.match(line):
+        result = PfnLine(int(found[1], 0), None, None, "", to_text(found[2] or b""), None)
     else:
         found = _PFN_NUMBERED.match(line)
         if not found:
             raise ValueError("the PFN line is cut or not a page_owner's")
         result = PfnLine(int(found[1]), int(found[2]), None, found[3].decode(),
                          to_text(_flags(found[5].strip())), found[4] is not None)
-    if result.pfn >> PFN_BITS or result.block > result.pfn:
+    if result.pfn >> PFN_BITS or (result.block or 0) > result.pfn:
         raise ValueError("the pfn is out of range")
     return result
-
-
-def parse_body(body: bytes) -> Body:
-    """All lines behind the PFN line; never fails, since lines not known are kept as notes.
-
-    Of several stacks, as where a page was freed is another one, the first is that of the
-    allocation; the lines of the others are notes.
-    """
-    frames: list[bytes] = []
-    notes: list[bytes] = []
-    memcg = reason = None
-    handle = None
-    unknown = 0
-    elsewhere = False
-    for line in body.split(b"\n"):
-        if (line[:1] in (b" ", b"\t") and line.strip()) or _FRAME.match(line):
-            frame = line.strip()
-            if elsewhere:
-                notes.append(b" " + frame)
-                continue
-            if frame.startswith(b"[<"):
-                frame = _ADDRESS.sub(b"", frame, count=1)
-            frames.append(frame)
-            continue
-        if not line.strip():
-            continue
-        found = _HANDLE.match(line)
-        if found and not int(found[1]) >> 32:
-            handle = int(found[1])
-            continue
-        heading = _HEADING.match(line)
-        if heading and heading[1] == b"alloc" and not frames:
-            continue
-        notes.append(line)
-        charged = _MEMCG.match(line)
-        if charged:
-            memcg = to_text(charged[1])
-        elif line.startswith(_MIGRATED):
-            reason = to_text(line[len(_MIGRATED):])
-        elif heading and (frames or b"free" in line.lower()):
-            elsewhere = True
-            unknown += b"free" not in line.lower()
-        elif line != b"Slab cache page":
-            unknown += 1
-    return Body(
-        to_text(b"\n".join(frames)) if frames else None, memcg, reason, handle,
-        to_text(b"\n".join(notes)) if notes else None, unknown)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pageowner.sources.group_columns import Groups, Line
-    from pageowner.sources.page_owner_grammar import Body
+    from pageowner.sources.page_owner_body import Body
     from pageowner.sources.page_owner_parser import Damage
 
 __all__ = ["metadata", "to_snapshot"]

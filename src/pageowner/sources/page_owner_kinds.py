@@ -16,7 +16,8 @@ from pageowner.sources.page_size import told
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pageowner.sources.page_owner_grammar import Body, Header
+    from pageowner.sources.page_owner_body import Body
+    from pageowner.sources.page_owner_grammar import Header
     from pageowner.sources.page_owner_parser import Damage
 
     Line = tuple[str | None, str, str, bool | None]
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EARLY", "columns", "metadata"]
 
+_PLACES = 50
 _ZONE = re.compile(r"\bzone=([0-9]+)")
 _NODE = re.compile(r"\bnode=([0-9]+)")
 # include/linux/gfp_types.h: these two bits tell the migratetype; since 4.4 they stand side by side.
@@ -74,7 +76,7 @@ def columns(kinds: Sequence[Kind]) -> dict[str, list[Any]]:
         "gfp_flags": [one.gfp_flags for one in headers],
         "migratetype": [said or _of_mask(header, old)
                         for header, (said, _, _, _) in zip(headers, lines, strict=True)],
-        "pid": [one.pid for one in headers],
+        "pid": [body.pid if header.pid is None else header.pid for header, _, body in kinds],
         "tgid": [one.tgid for one in headers],
         "comm": [one.comm for one in headers],
         "stack": [one.stack for one in bodies],
@@ -92,6 +94,12 @@ def columns(kinds: Sequence[Kind]) -> dict[str, list[Any]]:
     }
 
 
+def _places(kinds: Iterable[Kind]) -> dict[str, bool]:
+    """Where lines of vendors stood, by their first words; for `page_owner_text`."""
+    found = {f"{where}:{word}": True for _, _, body in kinds for word, where in body.places}
+    return dict(sorted(found.items())[:_PLACES])
+
+
 def metadata(source: str, kinds: Sequence[Kind], *, pageblock_order: int | None, damaged: int,
              unknown_lines: int, unterminated: int, clock_ns: int | None, decimal_pfn: bool,
              free_ts: bool, pfn_lines: bool, damage: Iterable[Damage]) -> Metadata:
@@ -102,6 +110,7 @@ def metadata(source: str, kinds: Sequence[Kind], *, pageblock_order: int | None,
         counters={"damaged": damaged, "unknown_lines": unknown_lines,
                   "unterminated": unterminated},
         clock_ns=clock_ns,
-        dump_format={"decimal_pfn": decimal_pfn, "free_ts": free_ts, "pfn_lines": pfn_lines},
+        dump_format={"decimal_pfn": decimal_pfn, "free_ts": free_ts, "pfn_lines": pfn_lines,
+                     **_places(kinds)},
         extra={"page_size_from": size_from,
                "damage": [[place.offset, place.reason] for place in sorted(damage)[:10]]})

@@ -25,6 +25,7 @@ from operator import le
 from typing import TYPE_CHECKING, NamedTuple
 
 from pageowner.sources import page_owner_grammar as grammar
+from pageowner.sources.page_owner_body import Body, parse_body
 
 if TYPE_CHECKING:
     pass
@@ -68,7 +69,7 @@ class Raw:
 
     headers: list[grammar.Header] = field(default_factory=list)
     lines: list[tuple[str | None, str, str, bool | None]] = field(default_factory=list)
-    bodies: list[grammar.Body] = field(default_factory=list)
+    bodies: list[Body] = field(default_factory=list)
     kinds: list[tuple[int, int, int]] = field(default_factory=list)
     kind: array[int] = field(default_factory=lambda: array("I"))
     pfn: array[int] = field(default_factory=lambda: array("Q"))
@@ -115,7 +116,7 @@ class Parser:
         self.raw = Raw(lines=[(None, "", "", None)])
         self.headers: dict[bytes, int] = {}
         self.lines: dict[bytes | tuple[str | None, str, str, bool | None], int] = {}
-        self.bodies: dict[bytes, int] = {}
+        self.bodies: dict[bytes | tuple[bytes, bytes], int] = {}
         self.kinds: dict[tuple[int, int, int], int] = {}
         self.migratetypes: list[bytes | None] = []
         """Of each of ``kinds``, as its PFN line says it; None for one that is not a current
@@ -428,7 +429,7 @@ class Parser:
         if len(body) > LONGEST:
             self._damaged(offset, "a record longer than a page of text")
             return
-        line, pfn, block = 0, NONE, 0
+        line, pfn, block, before = 0, NONE, 0, b""
         where = 0 if body.startswith(b"PFN ") else body.find(b"\nPFN ") + 1
         if where or body.startswith(b"PFN "):
             stop = body.find(b"\n", where)
@@ -438,15 +439,16 @@ class Parser:
             except ValueError as error:
                 self._damaged(offset, str(error))
                 return
-            pfn, block = said.pfn, said.block
+            pfn, block = said.pfn, NONE if said.block is None else said.block
             line = self._line(said)
             if not body.startswith(b"0x", where + 4):
                 self.raw.decimal_pfn = True
-            body = body[:where] + body[stop + 1:]
-        found = self.bodies.get(body)
+            before, body = body[:where], body[stop + 1:]
+        known = (before, body) if before else body
+        found = self.bodies.get(known)
         if found is None:
-            found = self.bodies[body] = len(self.raw.bodies)
-            self.raw.bodies.append(grammar.parse_body(body))
+            found = self.bodies[known] = len(self.raw.bodies)
+            self.raw.bodies.append(parse_body(body, before))
         if ts is None:
             # No first line is looked up as this one: a time behind it would not be one.
             key += b"\n"

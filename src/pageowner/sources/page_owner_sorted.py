@@ -31,7 +31,7 @@ from pageowner.model.source_kinds import SORTED
 from pageowner.sources import handles
 from pageowner.sources.group_columns import Groups, Line
 from pageowner.sources.opening import pieces
-from pageowner.sources.page_owner_grammar import Body, parse_body
+from pageowner.sources.page_owner_body import Body, parse_body
 from pageowner.sources.page_owner_parser import START
 
 if TYPE_CHECKING:

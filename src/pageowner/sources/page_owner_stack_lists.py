@@ -13,7 +13,7 @@ from pageowner.model.source_kinds import STACK_COUNTS, STACKS
 from pageowner.sources import handles
 from pageowner.sources.group_columns import Groups, Line
 from pageowner.sources.opening import reading
-from pageowner.sources.page_owner_grammar import Body
+from pageowner.sources.page_owner_body import Body
 from pageowner.sources.page_owner_parser import START
 
 if TYPE_CHECKING:

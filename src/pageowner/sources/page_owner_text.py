@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from pageowner.kernel.task_names import to_bytes
 from pageowner.model.source_kinds import check_pages
+from pageowner.sources.page_owner_body import BEFORE_PFN, BEFORE_STACK, first_word
 from pageowner.sources.page_owner_kinds import EARLY
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _ROWS = 1 << 16
 _HEAD = ("order", "gfp_mask", "gfp_flags", "pid", "tgid", "comm")
 _TAIL = ("block_migratetype", "flags", "page_flags")
 _BODY = ("stack", "handle", "notes", "migrate_reason", "memcg")
+_NOTES = _BODY.index("notes")
 _ROW = ("pfn", "ts_ns", "free_ts_ns", "migratetype", "state")
 _DEFAULT_PAGEBLOCK_ORDER = 9
 
@@ -54,6 +56,9 @@ def write(snapshot: Snapshot, file: BinaryIO,
     bodies: dict[tuple[Any, ...], bytes] = {}
     table = snapshot.table.unify_dictionaries()
     labels = {name: _labels(table[name]) for name in (*_HEAD, *_TAIL, *_BODY, *_ROW)}
+    above, front = (frozenset(
+        word for place, _, word in (key.partition(":") for key in snapshot.meta.dump_format)
+        if place == where) for where in (BEFORE_PFN, BEFORE_STACK))
     kinds = [encode(kind or "Unmovable") for kind in labels["migratetype"]]
     states = labels["state"]
 
@@ -69,9 +74,9 @@ def write(snapshot: Snapshot, file: BinaryIO,
         for h, t, b, (pfn, ts, free_ts, kind, state) in zip(*parts, strict=True):
             if states[state] == "untracked":
                 continue
-            head = heads.get(h)
+            head = heads.get((ts is None, *h))
             if head is None:
-                head = heads[h] = _head(encode, *said(_HEAD, h))
+                head = heads[ts is None, *h] = _head(encode, ts is None, *said(_HEAD, h))
             out.append(head)
             if ts is not None:
                 out.append(b", ts %d ns" % ts)
@@ -79,6 +84,8 @@ def write(snapshot: Snapshot, file: BinaryIO,
                     out.append(b", free_ts %d ns" % free_ts)
             if pfn is not None:
                 out.append(b"\n")
+                if above and labels["notes"][b[_NOTES]] is not None:
+                    out.append(_above(encode, labels["notes"][b[_NOTES]], above))
                 out.append(pfn_form % (pfn, kinds[kind], pfn >> shift))
                 tail = tails.get(t)
                 if tail is None:
@@ -87,7 +94,7 @@ def write(snapshot: Snapshot, file: BinaryIO,
             early = states[state] == "early"
             body = bodies.get((early, *b))
             if body is None:
-                body = bodies[early, *b] = _body(encode, early, *said(_BODY, b))
+                body = bodies[early, *b] = _body(encode, early, above, front, *said(_BODY, b))
             out.append(body)
         file.write(b"".join(out))
 
@@ -107,15 +114,20 @@ def _values(column: pa.Array) -> list[Any]:
     return items
 
 
-def _head(encode: Callable[[str], bytes], order: int, mask: int | None, flags: str | None,
-          pid: int | None, tgid: int | None, comm: str | None) -> bytes:
+def _above(encode: Callable[[str], bytes], notes: str, words: frozenset[str]) -> bytes:
+    """Those of the notes that stand in front of the PFN line."""
+    return b"".join(encode(note) + b"\n" for note in notes.split("\n") if first_word(note) in words)
+
+
+def _head(encode: Callable[[str], bytes], timeless: bool, order: int, mask: int | None,
+          flags: str | None, pid: int | None, tgid: int | None, comm: str | None) -> bytes:
     # No kernel leaves the mask out; 0 says as little as no mask.
     text = b"Page allocated via order %d, mask 0x%x" % (order, mask or 0)
     if flags is not None:
         text += b"(%s)" % encode(flags)
-    if pid is not None:
+    if pid is not None and not timeless:  # else it is from a line of its own
         text += b", pid %d" % pid
-    if tgid is not None:
+    if tgid is not None and not timeless:
         text += b", tgid %d (%s)" % (tgid, encode(comm or ""))
     return text
 
@@ -131,9 +143,18 @@ def _tail(encode: Callable[[str], bytes], block_type: str | None, flags: str | N
     return b"type %s Flags %s" % (encode(block_type or "Unknown"), encode(flags))
 
 
-def _body(encode: Callable[[str], bytes], early: bool, stack: str | None, handle: int | None,
+def _body(encode: Callable[[str], bytes], early: bool, above: frozenset[str],
+          front: frozenset[str], stack: str | None, handle: int | None,
           notes: str | None, reason: str | None, memcg: str | None) -> bytes:
     text = b"\n"
+    if notes is not None and (above or front):
+        lines = notes.split("\n")
+        if stack is not None:
+            text += b"".join(b"%s\n" % encode(note) for note in lines
+                             if first_word(note) in front - above)
+            lines = [note for note in lines if first_word(note) not in front]
+        lines = [note for note in lines if first_word(note) not in above]
+        notes = "\n".join(lines) if lines else ""
     if early and stack is None and handle is None:
         stack = EARLY
     if stack is not None:
@@ -141,7 +162,7 @@ def _body(encode: Callable[[str], bytes], early: bool, stack: str | None, handle
     if handle is not None:
         text += b"handle: %d\n" % handle
     if notes is not None:
-        text += b"".join(b"%s\n" % encode(note) for note in notes.split("\n"))
+        text += b"".join(b"%s\n" % encode(note) for note in notes.split("\n") if note)
     else:
         if reason is not None:
             text += b"Page has been migrated, last migrate reason: %s\n" % encode(reason)

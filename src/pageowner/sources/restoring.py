@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pageowner.sources.alterations import alterations
 from pageowner.sources.opening import Opened, reading
-from pageowner.sources.page_owner_parser import TORN, WAIT
+from pageowner.sources.page_owner_parser import LONGEST, WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pageowner.model.metadata import Metadata
     from pageowner.sources.alterations import Alteration
 
-__all__ = ["HEAD", "head_of", "restored"]
+__all__ = ["HEAD", "head_of", "note", "restored"]
 
 HEAD = 1 << 16
 """Bytes of a text from which is told what was done to it."""
 
 _PIECE = 1 << 20
+_FAR = 2 * LONGEST
+"""Bytes at the end of a piece among which a record begins."""
 _ENCODINGS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8"))
 
 
@@ -45,7 +49,18 @@ def restored(opened: Opened) -> Opened:
     stream = io.BufferedReader(_Restored(opened, start, encoding, found), HEAD)
     with reading(opened.name):
         first = stream.peek(len(opened.head))[:max(len(opened.head), 64)]
-    return Opened(opened.name, stream, None, first, undone=undone)
+    sizes = {alteration.page_size for alteration in found} - {None}
+    return Opened(opened.name, stream, None, first, undone=undone,
+                  page_size=sizes.pop() if sizes else None)
+
+
+def note(meta: Metadata, opened: Opened) -> None:
+    """Say in what is known of a source what its text has told: what was undone, and addresses."""
+    if opened.undone:
+        meta.extra["undone"] = list(opened.undone)
+    if opened.page_size is not None:
+        meta.page_size = opened.page_size
+        meta.extra["page_size_from"] = "addresses"
 
 
 def head_of(opened: Opened) -> tuple[bytes, Opened]:
@@ -176,5 +191,14 @@ def _behind_last_line(piece: bytes) -> int:
     return piece.rfind(b"\n") + 1
 
 
+_FIRST_LINE = re.compile(rb"\n(?:PFN \d+\(|Page (?:last )?allocated via order |page_owner tracks )")
+
+
 def _behind_last_record(piece: bytes) -> int:
-    return piece.rfind(TORN) + 1
+    """Where its last record begins, in whatever form."""
+    at = max(0, len(piece) - _FAR)
+    begins = [found.start() for found in _FIRST_LINE.finditer(piece, at)]
+    if begins and piece.startswith(b"\nPage", begins[-1]) and len(begins) > 1 and (
+            piece.count(b"\n", begins[-2], begins[-1]) == 1):
+        del begins[-1]  # the line in front is of the same record
+    return begins[-1] + 1 if begins else 0

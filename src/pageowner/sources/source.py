@@ -71,7 +71,7 @@ def _read(source: str | os.PathLike[str] | None) -> Snapshot:
     if source is not None and (isinstance(source, Moment) or os.path.isdir(source)):
         return _recorded(source)
     from pageowner.sources import groups, page_owner
-    from pageowner.sources.restoring import restored
+    from pageowner.sources.restoring import note, restored
 
     if begun := readahead.taken_whole(source):
         with begun[0]:
@@ -85,7 +85,9 @@ def _read(source: str | os.PathLike[str] | None) -> Snapshot:
         if opened.head.startswith(_PARQUET):
             return _saved(opened)
         text = restored(opened)
-        return (groups.reader(text) or page_owner.read)(text)
+        found = (groups.reader(text) or page_owner.read)(text)
+        note(found.meta, text)
+        return found
 
 
 def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
@@ -102,7 +104,7 @@ def _count(source: str | os.PathLike[str] | None) -> Counted | Snapshot:
             isinstance(source, Moment) or os.path.isdir(source)):
         return _read(source)
     from pageowner.sources import groups, page_owner
-    from pageowner.sources.restoring import restored
+    from pageowner.sources.restoring import note, restored
 
     if begun := readahead.taken(source):
         with begun[0]:
@@ -116,7 +118,9 @@ def _count(source: str | os.PathLike[str] | None) -> Counted | Snapshot:
         if opened.head.startswith(_PARQUET):
             return _saved(opened)
         text = restored(opened)
-        return (groups.reader(text) or page_owner.count)(text)
+        found = (groups.reader(text) or page_owner.count)(text)
+        note(found.meta, text)
+        return found
 
 
 def is_tracking() -> bool:
