@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["as_json", "at_time", "at_times", "check_page_flags", "check_two_files", "filters",
-           "load", "load_counted", "most_owners", "page_size", "reading", "source"]
+__all__ = ["about_dumps", "as_json", "at_time", "at_times", "check_page_flags", "check_two_files",
+           "filters", "load", "load_counted", "most_owners", "reading", "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -63,43 +63,40 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def page_size(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--page-size`` and ``--handles``, within which the command reads what it reads."""
+def about_dumps(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--page-size``, ``--handles`` and ``--system-map``, by which it reads dumps."""
 
     @functools.wraps(command)
-    def wrapped(page_size: str | None, **words: Any) -> Any:
-        if page_size is None:
+    def wrapped(page_size: str | None, handles: str | None, system_map: str | None,
+                **words: Any) -> Any:
+        if page_size is None and handles is None and system_map is None:
             return command(**words)
         from pageowner.analysis.filters import size_bytes
-        from pageowner.sources.page_size import using
+        from pageowner.sources import handles as of_handles
+        from pageowner.sources import page_size as of_pages
+        from pageowner.sources import system_map as of_addresses
 
-        with using(size_bytes(page_size)):
+        bytes_each = None if page_size is None else size_bytes(page_size)
+        with of_pages.using(bytes_each), of_handles.using(handles), of_addresses.using(system_map):
             return command(**words)
 
-    return click.option("--page-size", metavar="SIZE", help="Pages of a dump have this size, such"
-                        " as 64KiB; else what its text tells, or 4KiB.")(_handles(wrapped))
-
-
-def _handles(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--handles``, within which the command reads what it reads."""
-
-    @functools.wraps(command)
-    def wrapped(handles: str | None, **words: Any) -> Any:
-        if handles is None:
-            return command(**words)
-        from pageowner.sources.handles import using
-
-        with using(handles):
-            return command(**words)
-
-    return click.option("--handles", metavar="FILE", shell_complete=complete.files,
-                        help="The stacks of handles: a copy of page_owner_stacks'"
-                        " show_stacks_handles; else one beside SOURCE.")(wrapped)
+    for option in (
+            click.option("--system-map", metavar="FILE", shell_complete=complete.files,
+                         help="Name addresses in stacks of a dump by a System.map or a copy of"
+                              " /proc/kallsyms."),
+            click.option("--handles", metavar="FILE", shell_complete=complete.files,
+                         help="The stacks of handles: a copy of page_owner_stacks'"
+                              " show_stacks_handles; else one beside SOURCE."),
+            click.option("--page-size", metavar="SIZE",
+                         help="Pages of a dump have this size, such as 64KiB; else what its text"
+                              " tells, or 4KiB.")):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 def at_time(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds ``--at``, a moment of a folder of captures, which the command gets with ``source``; and
-    ``--page-size``."""
+    `about_dumps`."""
 
     @functools.wraps(command)
     def wrapped(at: str | None, **words: Any) -> Any:
@@ -114,12 +111,12 @@ def at_time(command: Callable[..., Any]) -> Callable[..., Any]:
 
     return click.option("--at", metavar="TIME", help="In a directory of captures the one at this"
                         " time: 14:30, 2026-11-23T14:30, or 2h (ago); else the newest.")(
-                            page_size(wrapped))
+                            about_dumps(wrapped))
 
 
 def at_times(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds ``--at`` for several sources, the command's arguments ``names`` or, where it is one
-    name, a tuple of them: each in turn is for the next that is a folder; and ``--page-size``."""
+    name, a tuple of them: each in turn is for the next that is a folder; and `about_dumps`."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
@@ -134,7 +131,7 @@ def at_times(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return click.option("--at", metavar="TIME", multiple=True, help="In a directory of captures"
                             " the one at this time: 14:30, 2026-11-23T14:30, or 2h (ago); else the"
                             " newest. The first --at is for the first directory.")(
-                                page_size(wrapped))
+                                about_dumps(wrapped))
 
     return decorate
 
@@ -295,6 +292,8 @@ def _warnings(meta: Metadata) -> list[str]:
         known = "" if size_from.startswith("assumed") else "told by "
         lines.append(f"{meta.source}: pages of {meta.page_size >> 10} KiB: {known}{size_from};"
                      " --page-size gives another")
+    if symbols := meta.extra.get("symbols"):
+        lines.append(f"note: {symbols}")
     if damaged := counters.get("damaged"):
         places = meta.extra.get("damage") or []
         of_what = " of the text with that undone" if undone else ""

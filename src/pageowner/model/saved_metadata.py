@@ -104,6 +104,7 @@ class Extra(Struct):
     """``extra``: what only some sources know."""
 
     damage: Annotated[list[tuple[Count, Name]], Meta(max_length=1000)] | UnsetType = UNSET
+    symbols: Name | UnsetType | None = UNSET
     page_size_from: Name | UnsetType | None = UNSET
     undone: Annotated[list[Name], Meta(max_length=100)] | UnsetType = UNSET
     since_ns: Time | UnsetType | None = UNSET

@@ -15,6 +15,7 @@ from pageowner.sources.alterations import LINE_ENDS, has_other_line_ends, withou
 from pageowner.sources.opening import Opened, open_source, pieces, reading
 from pageowner.sources.page_owner_parser import CHUNK, CUT, WAIT, Damage, Parser, Raw
 from pageowner.sources.restoring import note, restored
+from pageowner.sources.system_map import name_frames
 from pageowner.sources.workers import Workers
 
 if TYPE_CHECKING:
@@ -169,9 +170,10 @@ def read(source: str | os.PathLike[str] | Opened,
     if not any(part.kind for part in parts):
         raise _nothing(opened, parts[0].damage)
     counters = handles.join([part.bodies for part in parts], opened.name)
+    symbols = name_frames(parts)
     found = to_snapshot(parts, opened.name)
     found.meta.counters |= counters
-    note(found.meta, opened)
+    note(found.meta, opened, symbols)
     return found
 
 
@@ -220,9 +222,10 @@ def count(source: str | os.PathLike[str] | Opened,
     if counters := handles.join(bodies, opened.name):
         for part, joined in zip(parts, bodies, strict=True):
             part.kinds = [(*kind[:2], body) for kind, body in zip(part.kinds, joined, strict=True)]
+    symbols = name_frames(parts)
     found = counted(parts, opened.name)
     if found is None:
         return read(opened)
     found.meta.counters |= counters
-    note(found.meta, opened)
+    note(found.meta, opened, symbols)
     return found

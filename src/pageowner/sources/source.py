@@ -42,19 +42,26 @@ class Moment(str):
 
 
 def read(source: str | os.PathLike[str] | None = None, *,
-         page_size: int | None = None) -> Snapshot:
+         page_size: int | None = None,
+         system_map: str | os.PathLike[str] | None = None) -> Snapshot:
     """The owners of pages as ``source`` knows them.
 
     ``page_size``: of a dump, in bytes; else what its text tells, or 4096 (``meta.page_size``, and
-    from what it is known in ``meta.extra["page_size_from"]``).
+    from what it is known in ``meta.extra["page_size_from"]``). ``system_map``: a System.map or a
+    copy of /proc/kallsyms, from which addresses in stacks get names.
 
     With no source: the live tracker if it is on, else the kernel's own page owner. Raises
     PageownerError, in one line, if it cannot be read, is of no kind that is known, or nothing on
     this machine keeps the owners of pages.
     """
     from pageowner.sources import page_size as of_pages
+    from pageowner.sources.system_map import using
 
-    found = _read(source)
+    if system_map is None:
+        found = _read(source)
+    else:
+        with using(system_map):
+            found = _read(source)
     of_pages.apply(found.meta, page_size)
     return found
 
