@@ -148,3 +148,41 @@ def test_pages_without_a_stack_are_slabs_if_their_flag_says_so(sample61: Snapsho
         bare = bare.set_column(bare.schema.get_field_index(name), name, column)
     found = key(type(sample61)(bare, sample61.meta), "allocator")
     assert [found.labels[code].as_py() for code in found.codes] == ["slab", None, None]
+
+
+def test_cgroups_that_are_gone_are_told_from_those_that_are_not(
+        few: Snapshot, cli: Cli, tmp_path: Path) -> None:
+    text = tmp_path / "dump.txt"
+    record = ("Page allocated via order 0, mask 0xcc0(GFP_KERNEL), pid 7, tgid 7 (sh), ts 9 ns\n"
+              "PFN {:#x} type Movable Block 1 type Movable Flags 0x0(node=0|zone=1)\n"
+              " pipe_write+0x1/0x2\n{}\n")
+    lines = ["Charged to memcg a\n", "Charged to offline memcg a\n",
+             "Charged to offlined memcg b\n", "Charged (via objcg) to offline memcg /\n",
+             "Slab cache page\nCharged (via objcg) to memcg c\n", "Slab cache page\n", ""]
+    text.write_text("".join(record.format(0x1000 + n, line) for n, line in enumerate(lines)))
+    gone = pageowner.read(text)
+    states = {row["memcg_state"]: row["pages"] for row in gone.report("memcg_state").to_pylist()}
+    assert states == {"online": 2, "offline": 3, None: 2}
+    assert gone.select(memcg_state="offline").table["memcg"].to_pylist() == ["a", "b", "/"]
+    with pytest.raises(pageowner.UsageError, match="there is no memcg state 'gone'"):
+        gone.select(memcg_state="gone")
+    out = json.loads(cli("report", text, "--by", "memcg_state", "--json").out)
+    assert {row["memcg_state"]: row["pages"] for row in out["owners"]} == states
+    saved = tmp_path / "saved.parquet"
+    gone.save(saved)
+    assert pageowner.read(saved).select(memcg_state="online").table.num_rows == 2
+    with pytest.raises(pageowner.PageownerError, match="does not know which cgroups are offline"):
+        few.select(memcg_state="offline")
+
+
+def test_a_live_capture_tells_cgroups_that_are_gone_by_their_names(sample61: Snapshot) -> None:
+    import pyarrow as pa
+
+    from pageowner.analysis.keys import key
+
+    bare = sample61.table.slice(0, 3)
+    for name, column in (("notes", pa.nulls(3, bare.schema.field("notes").type)),
+                         ("memcg", pa.array(["/a", "cgroup 12 (gone)", None]))):
+        bare = bare.set_column(bare.schema.get_field_index(name), name, column)
+    found = key(type(sample61)(bare, sample61.meta), "memcg_state")
+    assert [found.labels[code].as_py() for code in found.codes] == ["online", "offline", None]

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis.filters import ALIASES, KEYS, key_names
+from pageowner.kernel.cgroups import charge_state, path_state
 from pageowner.model.amounts import row_pages
 from pageowner.model.handle_names import handle_name, is_handle_name
 from pageowner.model.hook_states import ACTIVE, is_whole
@@ -153,6 +154,8 @@ def key(snapshot: Snapshot, name: str) -> Key:
         if name == "allocator" and found.labels.null_count:
             return _slab_by_flag(snapshot, found)
         return found
+    if BY_KEY[name].of_notes:
+        return _charge_states(snapshot, name)
     found = _coded(name, _dictionary(table[BY_KEY[name].name]))
     if name == "gfp" and found.labels.null_count:
         return _or(found, _labelled(snapshot, "gfp_mask", lambda mask: f"{mask:#x}"))
@@ -172,6 +175,20 @@ def _without_handles(snapshot: Snapshot, stacks: pa.Array) -> pa.Array:
         return stacks
     return pa.array([None if is_handle_name(stack) else stack for stack in stacks.to_pylist()],
                     stacks.type)
+
+
+def _charge_states(snapshot: Snapshot, name: str) -> Key:
+    """By the record's lines; a live capture has none, but says which cgroups are gone."""
+    notes, memcg = column(snapshot, BY_KEY[name].source), column(snapshot, "memcg")
+    by_notes = [None if text is None else charge_state(text) for text in notes.labels.to_pylist()]
+    by_path = [None if path is None else path_state(path) for path in memcg.labels.to_pylist()]
+    unsaid = notes.labels.is_null().to_pylist()
+    width = max(len(by_path), 1)
+    pairs, codes = np.unique(notes.codes * width + memcg.codes, return_inverse=True)
+    labels = [by_path[path] if unsaid[note] else by_notes[note]
+              for note, path in (divmod(pair, width) for pair in pairs.tolist())]
+    return _relabelled(Key(name, codes.astype(np.int64), notes.labels),
+                       pa.array(labels, pa.string()))
 
 
 def coded_stacks(snapshot: Snapshot) -> Coded:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["VALUES", "allocators", "block_types", "gfp_flags", "migratetypes", "states",
-           "subsystems", "zones"]
+__all__ = ["VALUES", "allocators", "block_types", "gfp_flags", "memcg_states",
+           "migratetypes", "states", "subsystems", "zones"]
 
 
 def subsystems() -> list[str]:
@@ -39,6 +39,13 @@ def block_types() -> tuple[str, ...]:
     return BLOCK_TYPES
 
 
+def memcg_states() -> tuple[str, ...]:
+    """What a cgroup that is charged can be."""
+    from pageowner.kernel.cgroups import STATES
+
+    return STATES
+
+
 def allocators() -> tuple[str, ...]:
     """As ``--by allocator`` calls them."""
     from pageowner.kernel.stack_roles import ALLOCATOR_NAMES
@@ -63,5 +70,6 @@ def states() -> tuple[str, ...]:
 
 VALUES: dict[str, Callable[[], Sequence[str]]] = {
     "subsystem": subsystems, "zone": zones, "gfp": gfp_flags, "migratetype": migratetypes,
-    "state": states, "block_type": block_types, "allocator": allocators}
+    "state": states, "block_type": block_types, "memcg_state": memcg_states,
+    "allocator": allocators}
 """By the filter that takes them."""

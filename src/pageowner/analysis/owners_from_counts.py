@@ -26,6 +26,11 @@ def _key(counted: Counted, name: str) -> list[Any]:
 
         derive = OF_STACK[name]
         return [None if stack is None else derive(stack) for stack in counted.columns["stack"]]
+    if BY_KEY[name].of_notes:
+        from pageowner.kernel.cgroups import charge_state
+
+        return [None if text is None else charge_state(text)
+                for text in counted.columns.get("notes") or [None] * len(counted.blocks)]
     values = counted.columns.get(BY_KEY[name].name)
     if values is None:
         return [None] * len(counted.blocks)

@@ -208,6 +208,8 @@ def rows_of(snapshot: Snapshot) -> pa.Table:
         columns[name] = pa.DictionaryArray.from_arrays(
             pa.array(one.codes.astype(np.int32), mask=null[one.codes] if len(null) else None),
             one.labels.fill_null(""))
+    state = key(snapshot, "memcg_state")
+    columns["memcg_state"] = state.labels.take(pa.array(state.codes)).dictionary_encode()
     table = snapshot.table.unify_dictionaries()
     table = table.set_column(table.column_names.index("blocks"), "blocks", counted)
     for name in DERIVED:

@@ -72,6 +72,8 @@ def _check_known(snapshot: Snapshot, chosen: Filter) -> None:
     table, meta = snapshot.table, snapshot.meta
     for word in chosen.given():
         column = "ts_ns" if FILTERS[word].takes == AGE else BY_KEY[LOOKED_AT[word]].source
+        if word == "memcg_state":  # other notes say nothing of cgroups
+            column = "memcg"
         what = FILTERS[word].lacks
         if not what or table[column].null_count < max(table.num_rows, 1):
             continue

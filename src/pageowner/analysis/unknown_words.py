@@ -29,7 +29,8 @@ def check(snapshot: Snapshot, chosen: Filter, pattern: Pattern) -> None:
     """Raises UsageError for a state, zone, migratetype or gfp flag that is in no kernel and not in
     this source either: vendors have names of their own. ``pattern`` makes of words what says
     whether a name matches them."""
-    for name in ("state", "zone", "migratetype", "block_type", "allocator"):
+    for name in ("state", "zone", "migratetype", "block_type", "allocator",
+                 "memcg_state"):
         known = VALUES[name]()
         words = getattr(chosen, name)
         held = () if words is None else _held(snapshot, LOOKED_AT[name])

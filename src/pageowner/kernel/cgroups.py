@@ -8,6 +8,7 @@ version 2.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,25 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Cgroups", "memory", "unified"]
+__all__ = ["STATES", "Cgroups", "charge_state", "memory", "path_state", "unified"]
+
+STATES = ("online", "offline")
+"""What a cgroup that is charged can be: offline ones were removed, but pages are still theirs."""
+
+_CHARGED = re.compile(r"^Charged (?:\(via objcg\) )?to (offlined? )?memcg ", re.MULTILINE)
+_GONE = re.compile(r"cgroup \d+ \(gone\)")
+
+
+def charge_state(notes: str) -> str | None:
+    """One of `STATES`, by the lines of a record of page owner (mm/page_owner.c,
+    print_page_owner_memcg, since 5.18); None if none of them is about a cgroup."""
+    found = _CHARGED.search(notes)
+    return None if found is None else STATES[found[1] is not None]
+
+
+def path_state(path: str) -> str:
+    """One of `STATES`, by what `Cgroups.path` says."""
+    return STATES[_GONE.fullmatch(path) is not None]
 
 
 @dataclass

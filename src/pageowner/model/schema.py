@@ -22,7 +22,7 @@ __all__ = ["AGE", "ALIASES", "BY_KEY", "COLUMNS", "DERIVED", "FILTERS", "FLAGS",
 TEXT = "text"
 """Short for Arrow's strings with a dictionary; other types have Arrow's own names."""
 
-_STACK, _TASK = "stack", "task"
+_STACK, _TASK, _NOTES = "stack", "task", "notes"
 _LAST = 1000
 
 
@@ -51,7 +51,7 @@ class Column:
     - ``meaning``: one line, with the unit
     - ``recorded``: whether the tracker knows it of every page that it saw allocated
     - ``short``: a text of few letters, which a table shows whole; numbers are so anyway
-    - ``of_stack``: computed of the column ``stack`` alone
+    - ``of_stack``: computed of the column ``stack`` alone; ``of_notes``: of ``notes``
     """
 
     name: str
@@ -61,6 +61,7 @@ class Column:
     recorded: bool = False
     short: bool = False
     of_stack: bool = False
+    of_notes: bool = False
 
     @property
     def is_number(self) -> bool:
@@ -70,7 +71,7 @@ class Column:
     @property
     def source(self) -> str:
         """The saved column that a key's labels are read from or computed of."""
-        return _STACK if self.of_stack else self.name
+        return _STACK if self.of_stack else _NOTES if self.of_notes else self.name
 
 
 _SAVED = (
@@ -121,6 +122,8 @@ _DERIVED = (
            Key("frame", 11, look=_STACK), of_stack=True),
     Column("allocator", TEXT, "pages, CMA, slab, vmalloc, percpu, or large kmalloc",
            Key("allocator", 17, look=_STACK), of_stack=True, short=True),
+    Column("memcg_state", TEXT, "online or offline: whether the cgroup charged still exists",
+           Key("memcg_state", 18), of_notes=True, short=True),
     Column("source", TEXT, "which source the row is from: the name of its view; only if there are"
            " several"),
 )
@@ -205,6 +208,9 @@ class Filter:
         "For this use, such as 'page cache'.", GLOB, "stacks")
     stack: tuple[str, ...] | None = _word("Through a function of this name.", GLOB, "stacks")
     memcg: tuple[str, ...] | None = _word("Charged to this cgroup.", GLOB, "cgroups")
+    memcg_state: tuple[str, ...] | None = _word(
+        "Charged to a cgroup that is online, or offline.", "STATE",
+        "which cgroups are offline")
     node: tuple[int, ...] | None = _word("On these NUMA nodes.", NUMBERS, "NUMA nodes")
     zone: tuple[str, ...] | None = _word("In this zone.", "NAME", "zones")
     order: tuple[int, ...] | None = _word("Blocks of these orders.", NUMBERS)
