@@ -122,7 +122,7 @@ def test_on_when_on_says_so_and_names_what_differs() -> None:
     control.on(control.Options(depth=8))
     again = control.on(control.Options(depth=8))
     assert again.already_on
-    with pytest.raises(PageownerError, match="already with --depth 8, not with --depth 32;"):
+    with pytest.raises(PageownerError, match="already on with --depth 8, not with --depth 32;"):
         control.on(control.Options(depth=32))
     assert control.status().options.depth == 8
 
@@ -337,7 +337,7 @@ def test_few_file_descriptors_are_enough(bpf: Libbpf, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("namespaces", "words", "says"), [
     (["--pid", "--fork", "--mount-proc"], ["on"], "PID namespace of its own"),
     (["--pid", "--fork", "--mount-proc"], ["doctor"], "PID namespace of its own"),
-    (["--cgroup"], ["on", "--cgroup", "/"], "that of a cgroup namespace"),
+    (["--cgroup"], ["on", "--cgroup", "/"], "the root of a cgroup namespace"),
 ])
 def test_other_namespaces_are_refused_in_words(
         off: None, bpf: Libbpf, namespaces: list[str], words: list[str], says: str,

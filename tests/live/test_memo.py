@@ -135,7 +135,7 @@ def test_what_takes_long_is_timed_where_it_is_asked_for(tmp_path: Path) -> None:
     if store.facts["memo"] == "on":
         assert 0 < found["learn"].events <= memos["misses"]
         assert 0 < found["learn"].quantile(0.5) <= found["learn"].longest
-    with control.tracking() as store, pytest.raises(ValueError, match="does not keep"):
+    with control.tracking() as store, pytest.raises(ValueError, match="does not record"):
         timings.read(store)
 
 
