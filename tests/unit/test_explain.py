@@ -271,6 +271,27 @@ def test_reports_of_several_processors_are_told_apart_by_their_callers(explain: 
     assert [f"pageowner: {line}" for line in found["notes"]] == mixed.err.splitlines()
 
 
+def test_what_the_kernel_did_not_print_is_said(explain: Run, tmp_path: Path) -> None:
+    assert "2 messages of warn_alloc were not printed" in explain(
+        LOGS / "fragmented-5.15-serial.txt").err
+    log = tmp_path / "log"
+    log.write_text("BUG: Bad page state: 17 messages suppressed\n** 5 printk messages dropped **\n"
+                   "net_ratelimit: 9 callbacks suppressed\n")
+    err = explain(log).err
+    assert "17 messages of Bad page state were not printed" in err
+    assert "5 messages of the log were not printed" in err
+    assert "9" not in err.replace(str(log), "")
+
+
+def test_the_last_reports_alone_are_shown_and_noted(explain: Run) -> None:
+    log = LOGS / "low-and-bad-page-no-callers.txt"
+    done = explain(log, "--last", "1", "--json")
+    found = json.loads(done.out)
+    assert (len(found["reports"]), found["reports_in_all"]) == (1, 2)
+    assert "line 1;" not in done.err
+    assert "2 reports about memory in 60 lines; the last 1:" in explain(log, "--last", "1").out
+
+
 def test_ranges_are_told_once_and_with_how_to_ask_for_them() -> None:
     events = pageowner.explain(LOGS / "ranges-dmesg-T.txt").events
     first, second, page, offline = events

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from pageowner.cli import complete
@@ -38,6 +40,8 @@ def command(log: str | None, last: int | None, page_size: str | None, as_json: b
     from pageowner.report.terminal import paper
 
     found = explain(log, page_size=None if page_size is None else int(page_size))
+    if last is not None:
+        found = replace(found, events=found.events[-last:])
     notes = warnings(found)
     for note in notes:
         say(note)
@@ -48,4 +52,4 @@ def command(log: str | None, last: int | None, page_size: str | None, as_json: b
 
         print(json.dumps(to_json(found, notes), indent=1))
     else:
-        draw(found, paper(), found.log.page_size, last)
+        draw(found, paper())

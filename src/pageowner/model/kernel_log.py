@@ -200,6 +200,7 @@ class KernelLog:
     - ``joined``: lines that had been wrapped and were put together again
     - ``quoted``: lines behind quote marks
     - ``was_encoded``: whether it was the source of a mail, in quoted-printable
+    - ``suppressed``: messages that the kernel says it did not print, by what printed them
     - ``unread``: lines about ranges of pages that could not be read
     - ``cut``: whether the last line has no end
     """
@@ -212,5 +213,6 @@ class KernelLog:
     joined: int = 0
     quoted: int = 0
     was_encoded: bool = False
+    suppressed: dict[str, int] = field(default_factory=dict)
     unread: list[tuple[int, str]] = field(default_factory=list)
     cut: bool = False

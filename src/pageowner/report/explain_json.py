@@ -19,7 +19,8 @@ def to_json(found: Explanation, warnings: list[str]) -> dict[str, Any]:
         "source": log.source, "lines": log.lines, "page_size": log.page_size,
         "page_size_known": log.page_size_known, "joined_lines": log.joined,
         "quoted_lines": log.quoted, "was_encoded": log.was_encoded,
-        "unread": log.unread, "cut": log.cut, "notes": warnings,
+        "reports_in_all": len(log.events), "suppressed": log.suppressed, "unread": log.unread,
+        "cut": log.cut, "notes": warnings,
         "reports": [{
             "type": type(one.event).__name__, **asdict(one.event),
             "answers": {

@@ -22,18 +22,17 @@ _FEW = 5
 _UNACCOUNTED = "not accounted for by any counter"
 
 
-def draw(found: Explanation, paper: Paper, page_size: int, most: int | None = None) -> None:
-    """The reports, one after the other, the last ``most`` of them; what grew between them."""
-    shown = found.events if most is None else found.events[-most:]
+def draw(found: Explanation, paper: Paper) -> None:
+    """The reports, one after the other, and what grew between them."""
     log = found.log
-    title = f"{printable(log.source)}: {count_of(len(found.events), 'report')} about memory in" \
+    title = f"{printable(log.source)}: {count_of(len(log.events), 'report')} about memory in" \
             f" {count_of(log.lines, 'line')}"
-    if len(shown) < len(found.events):
-        title += f"; the last {len(shown)}:"
+    if len(found.events) < len(log.events):
+        title += f"; the last {len(found.events)}:"
     prose(paper, title, "title")
-    for one in shown:
+    for one in found.events:
         paper.line()
-        _one(one, paper, page_size)
+        _one(one, paper, log.page_size)
     if found.grown:
         paper.line()
         _grown(found.grown, paper)
@@ -53,6 +52,9 @@ def warnings(found: Explanation) -> list[str]:
         lines.append(f"{log.source}: quote marks were removed from {count_of(log.quoted, 'line')}")
     if log.cut:
         lines.append(f"{log.source}: the last line has no end; the log may go on")
+    for name, number in log.suppressed.items():
+        lines.append(f"{log.source}: {count_of(number, 'message')} of {printable(name)}"
+                     f" {'was' if number == 1 else 'were'} not printed, as the kernel says")
     if log.unread:
         number, text = log.unread[0]
         lines.append(f"{log.source}: {count_of(len(log.unread), 'line')} about ranges of pages"

@@ -47,6 +47,13 @@ _MAY_BEGIN = re.compile(
     r"|alloc_contig_range:|Show Memory|offlining|migrating pfn")
 """What no report begins without."""
 
+_SUPPRESSED = (
+    re.compile(r"\b(?P<name>warn_alloc|oom_kill_process|dump_header|alloc_contig_\w+|offline_\w+"
+               r"|__alloc_pages_slowpath): (?P<number>\d+) callbacks suppressed"),
+    re.compile(r"(?P<name>Bad page state): (?P<number>\d+) messages suppressed"),
+    re.compile(r"\*\* ?(?P<number>\d+) printk messages dropped"))
+"""lib/ratelimit.c, bad_page() of mm/page_alloc.c, kernel/printk/printk.c."""
+
 _A_WHILE = 60
 """Lines after which the rest of a page's dump is no longer expected."""
 
@@ -129,6 +136,8 @@ def parse(texts: Iterable[str], name: str) -> KernelLog:
     busy: dict[tuple[int, int], BusyRange] = {}
     for line in lines:
         stream = streams.get(line.caller)
+        if "suppressed" in line.text or "messages dropped" in line.text:
+            _count_suppressed(line.text, log)
         if stream is None or not stream.readers:
             if not _MAY_BEGIN.search(line.text):
                 continue
@@ -144,6 +153,14 @@ def parse(texts: Iterable[str], name: str) -> KernelLog:
     _join_pages(log)
     _find_page_size(log)
     return log
+
+
+def _count_suppressed(text: str, log: KernelLog) -> None:
+    for pattern in _SUPPRESSED:
+        if (found := pattern.search(text)) and int(found["number"]):
+            name = found.groupdict().get("name") or "the log"
+            log.suppressed[name] = log.suppressed.get(name, 0) + int(found["number"])
+            return
 
 
 class _Stream:
