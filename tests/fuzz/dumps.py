@@ -27,7 +27,7 @@ from pageowner.analysis.owners_from_counts import owners
 from pageowner.model.counts import Counted
 from pageowner.page_owner_sort import command
 from pageowner.sources import page_owner, page_owner_stacks
-from pageowner.sources.alterations import has_other_line_ends, without_cr
+from pageowner.sources.as_printed import has_other_line_ends, without_cr
 from pageowner.sources.opening import Opened
 from pageowner.sources.page_owner_grammar import parse_header
 from pageowner.sources.page_owner_parser import NONE, Parser, Raw

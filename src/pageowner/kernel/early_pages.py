@@ -6,7 +6,7 @@ It finds them when it starts, and gives each the stack of that search and a gfp 
 
 from __future__ import annotations
 
-from pageowner.kernel.frames import frames
+from pageowner.kernel.frames import UNWINDERS, frames
 
 __all__ = ["EARLY", "is_early"]
 
@@ -21,14 +21,19 @@ _STARTING = frozenset(("init_page_owner", "page_ext_init", "page_ext_init_flatme
 """What called the search, and stands for it where a compiler put both into one (3.19 to 4.13);
 with the mask of the search, for the kernel allocates pages in some of these."""
 
-_RECORDING = frozenset(("save_stack", "__save_stack", "set_page_owner", "__set_page_owner",
-                        "__set_page_owner_handle", "__set_page_owner_init"))
-"""Page owner's own functions, in front of what called them."""
+_RECORDING = UNWINDERS | frozenset((
+    "save_stack", "__save_stack", "set_page_owner", "__set_page_owner", "__set_page_owner_handle",
+    "__set_page_owner_init"))
+"""Page owner's own functions and those that it takes stacks with, in front of what called them."""
+
+_LOOKED_AT = 16
 
 
 def is_early(stack: str, gfp_mask: int) -> bool:
     """Whether a record with this stack and mask is of a page in use before page owner was ready."""
-    for frame in frames(stack):
-        if frame.name not in _RECORDING:
-            return frame.name in _SEARCH or (not gfp_mask and frame.name in _STARTING)
+    for line in stack.split("\n", _LOOKED_AT)[:_LOOKED_AT]:
+        # each line is looked up where it was parsed before
+        for frame in frames(line):
+            if frame.name not in _RECORDING:
+                return frame.name in _SEARCH or (not gfp_mask and frame.name in _STARTING)
     return False

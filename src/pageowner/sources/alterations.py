@@ -15,14 +15,22 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from pageowner.sources.page_owner_grammar import parse_header, parse_pfn_line
+from pageowner.sources.as_printed import (
+    LINE_ENDS,
+    has_header,
+    has_other_line_ends,
+    is_as_printed,
+    is_header,
+    is_pfn_line,
+    without_cr,
+)
+from pageowner.sources.page_owner_grammar import parse_header
 from pageowner.sources.page_owner_parser import CUT, START, TORN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["LINE_ENDS", "Alteration", "alterations", "has_other_line_ends", "is_as_printed",
-           "without_cr"]
+__all__ = ["Alteration", "alterations"]
 
 
 class Alteration(NamedTuple):
@@ -43,31 +51,13 @@ _ROUNDS = 3
 
 # -- line ends ---------------------------------------------------------------------------------
 
-LINE_ENDS = "other line ends"
-
-# Longer than a name can hold: a line end with \r in front of a record.
-_CR_BETWEEN = re.compile(rb"\r\n(?:\r*\n)*Page allocated via order ")
-
-
-def without_cr(text: bytes) -> bytes:
-    """``\\n`` for ``\\r\\n`` and ``\\r\\r\\n``."""
-    while b"\r\r\n" in text:
-        text = text.replace(b"\r\r\n", b"\r\n")
-    return text.replace(b"\r\n", b"\n")
-
-
-def has_other_line_ends(text: bytes) -> bool:
-    """Whether lines of a part of a text end with ``\\r\\n``; a name that does is no line."""
-    return b"\r\n" in text and _CR_BETWEEN.search(text) is not None
-
-
 def _line_ends(head: bytes) -> Alteration | None:
     if b"\n" not in head and re.search(rb"\rPFN |\r\r", head):
         return Alteration(LINE_ENDS, lambda text: text.replace(b"\r", b"\n"))
     first = head.partition(b"\n")[0]
     if (has_other_line_ends(head) or (b"\r" in head and head.count(b"\n") == head.count(b"\r\n"))
             or (first.endswith(b"\r") and first.startswith(START)
-                and _is_header(first[len(START):].rstrip(b"\r")))):
+                and is_header(first[len(START):].rstrip(b"\r")))):
         return Alteration(LINE_ENDS, without_cr)
     return None
 
@@ -250,24 +240,6 @@ def _gdb(head: bytes) -> Alteration | None:
 
 _JOINS = 6
 _MODULE = re.compile(rb"\[(?!(?:alloc|free)\])[\w-]+\] *\Z")
-_FLAGS = re.compile(rb"Flags 0x[0-9a-f]+\([^()\s]*\)\s*\Z")
-
-
-def _is_header(line: bytes) -> bool:
-    try:
-        return parse_header(line)[-1] == len(line)
-    except ValueError:
-        return False
-
-
-def _is_pfn_line(line: bytes) -> bool:
-    if b"(" in line and not _FLAGS.search(line):
-        return False
-    try:
-        parse_pfn_line(line)
-    except ValueError:
-        return False
-    return True
 
 
 def _join(lines: list[bytes], is_whole: Callable[[bytes], bool]) -> None:
@@ -284,29 +256,20 @@ def _join(lines: list[bytes], is_whole: Callable[[bytes], bool]) -> None:
                 (b"", b" ") if line.rfind(b"(") > line.rfind(b")") else (b" ", b""))]
 
 
-def _has_header(record: bytes) -> bool:
-    """Whether it begins with a first line, which goes on where a name has a line end in it."""
-    try:
-        parse_header(record)
-    except ValueError:
-        return False
-    return True
-
-
 def _unwrapped(record: bytes, in_name: bytes | None = None) -> bytes:
     """One record without its `START`; ``in_name``: what to put for a line end in a task's name, if
     it is not a part of that."""
-    if _has_header(record):
+    if has_header(record):
         length = parse_header(record)[-1]
         first, lines = record[:length], record[length:].split(b"\n")
         if in_name is not None:
             first = first[:-1].replace(b"\n", in_name) + first[-1:]
     else:
         lines = record.split(b"\n")
-        _join(lines, _is_header)
+        _join(lines, is_header)
         first, lines = lines[0] + b"\n", lines[1:]
     if lines and lines[0].startswith(b"PFN"):
-        _join(lines, _is_pfn_line)
+        _join(lines, is_pfn_line)
     rest: list[bytes] = []
     for line in lines:
         if rest and rest[-1][:1] in (b" ", b"\t", b"[") and _MODULE.match(line):
@@ -324,8 +287,8 @@ def _wrapped(head: bytes) -> Alteration | None:
     for record in (b"\n" + head).split(TORN)[1:]:
         again = _unwrapped(record)
         lines = again.split(b"\n", 2)
-        if lines[:2] != record.split(b"\n", 2)[:2] and _is_header(lines[0]) and (
-                not lines[1].startswith(b"PFN") or _is_pfn_line(lines[1])):
+        if lines[:2] != record.split(b"\n", 2)[:2] and is_header(lines[0]) and (
+                not lines[1].startswith(b"PFN") or is_pfn_line(lines[1])):
             number += 1
             if not record.startswith(lines[0]):
                 widths.add(record.find(b"\n"))
@@ -357,8 +320,8 @@ def _no_empty_lines(head: bytes) -> Alteration | None:
     for record in head.split(TORN)[:-1]:
         lines = record.removeprefix(START).split(b"\n")
         # What is cut short by the next record is not whole, and no line of a stack ends it.
-        if not (_is_header(lines[0]) and len(lines) > 2 and lines[1].startswith(b"PFN ")
-                and _is_pfn_line(lines[1])):
+        if not (is_header(lines[0]) and len(lines) > 2 and lines[1].startswith(b"PFN ")
+                and is_pfn_line(lines[1])):
             return None
     return Alteration("missing empty lines between records",
                       lambda text: (b"\n" + text).replace(TORN, CUT)[1:], by_record=True)
@@ -367,25 +330,6 @@ def _no_empty_lines(head: bytes) -> Alteration | None:
 _DETECTORS = (_escapes, _line_ends, _session, _characters)
 _AFTER_PREFIXES = (_session, _blanks_behind, _double_spaced, _gdb, _crash, _wrapped,
                    _no_empty_lines)
-
-
-def is_as_printed(head: bytes) -> bool:
-    """Whether the beginning of a text, of some records, shows no alteration; told at little cost.
-    """
-    if not head.startswith(START) or b"\r" in head or b"\x1b" in head[:len(START)]:
-        return False
-    number = head.count(START)
-    if number != head.count(CUT) + 1:
-        return False
-    for record in head[len(START):].split(CUT):
-        try:
-            rest = record[parse_header(record)[-1]:]
-        except ValueError:
-            return False
-        line, _, after = rest.partition(b"\n")
-        if not _is_pfn_line(line) if line.startswith(b"PFN") else not line.strip() and after:
-            return False
-    return not ((b"&" in head or b"\xc2" in head) and _characters(head))
 
 
 def alterations(head: bytes) -> list[Alteration]:

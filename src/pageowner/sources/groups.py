@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pageowner.sources import page_owner_sorted, page_owner_stack_lists
+from pageowner.sources.page_owner_parser import START
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,10 @@ _HEAD = 1 << 12
 def reader(opened: Opened) -> Callable[[Opened], Snapshot] | None:
     """What reads an open text, if it is one of these, by its beginning."""
     head = opened.stream.peek(_HEAD)  # type: ignore[attr-defined]
+    if head.startswith(START):
+        return None  # by far the most, and the imports below take a while
+    from pageowner.sources import page_owner_sorted, page_owner_stack_lists
+
     if page_owner_sorted.is_sorted(head):
         return page_owner_sorted.read
     if page_owner_stack_lists.is_of_stacks(head):

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pageowner.errors import PageownerError
 from pageowner.sources import handles
-from pageowner.sources.alterations import LINE_ENDS, has_other_line_ends, without_cr
+from pageowner.sources.as_printed import LINE_ENDS, has_other_line_ends, without_cr
+from pageowner.sources.given import SYSTEM_MAP
 from pageowner.sources.opening import Opened, open_source, pieces, reading
 from pageowner.sources.page_owner_parser import CHUNK, CUT, WAIT, Damage, Parser, Raw
 from pageowner.sources.restoring import note, restored
-from pageowner.sources.system_map import name_frames
 from pageowner.sources.workers import Workers
 
 if TYPE_CHECKING:
@@ -170,11 +170,19 @@ def read(source: str | os.PathLike[str] | Opened,
     if not any(part.kind for part in parts):
         raise _nothing(opened, parts[0].damage)
     counters = handles.join([part.bodies for part in parts], opened.name)
-    symbols = name_frames(parts)
+    symbols = _name_frames(parts)
     found = to_snapshot(parts, opened.name)
     found.meta.counters |= counters
     note(found.meta, opened, symbols)
     return found
+
+
+def _name_frames(parts: list[Raw] | list[Tally]) -> str | None:
+    if SYSTEM_MAP.get() is None:
+        return None
+    from pageowner.sources.system_map import name_frames
+
+    return name_frames(parts)
 
 
 def begin_count(opened: Opened) -> Callable[[], list[Tally]]:
@@ -222,7 +230,7 @@ def count(source: str | os.PathLike[str] | Opened,
     if counters := handles.join(bodies, opened.name):
         for part, joined in zip(parts, bodies, strict=True):
             part.kinds = [(*kind[:2], body) for kind, body in zip(part.kinds, joined, strict=True)]
-    symbols = name_frames(parts)
+    symbols = _name_frames(parts)
     found = counted(parts, opened.name)
     if found is None:
         return read(opened)

@@ -81,7 +81,8 @@ def told(kinds: Sequence[Kind], pageblock_order: int | None) -> tuple[int, str]:
     """The size of the pages of a dump with these kinds of record, in bytes, and from what it is
     known."""
     stacks = {id(body): body.stack for _, _, body in kinds if body.stack}
-    huge = {place for place, stack in stacks.items() if any(name in stack for name in _HUGE)}
+    huge = {place for place, stack in stacks.items() if "_pmd" in stack and any(
+        name in stack for name in _HUGE)}
     orders = {header.order for header, _, body in kinds if id(body) in huge}
     ambiguous = pageblock_order in _OF_POWERPC or 8 in orders
     powerpc = ambiguous and _any(stacks.values(), _POWERPC)

@@ -10,7 +10,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from pageowner.sources.alterations import alterations
+from pageowner.sources.as_printed import is_as_printed
 from pageowner.sources.opening import Opened, reading
 from pageowner.sources.page_owner_parser import LONGEST, WAIT
 
@@ -42,7 +42,12 @@ def restored(opened: Opened) -> Opened:
     if encoding is not None:
         undone.append("a mark of UTF-8 in front" if encoding == "utf-8" else "encoded in UTF-16")
         head = _decoded(head[start:len(head) // 2 * 2], encoding)
-    found = alterations(_whole_lines(head))
+    head = _whole_lines(head)
+    if not undone and is_as_printed(head):
+        return opened
+    from pageowner.sources.alterations import alterations
+
+    found = alterations(head)
     if not found and not undone:
         return opened
     undone += [alteration.name for alteration in found]
@@ -194,13 +199,13 @@ def _behind_last_line(piece: bytes) -> int:
     return piece.rfind(b"\n") + 1
 
 
-_FIRST_LINE = re.compile(rb"\n(?:PFN \d+\(|Page (?:last )?allocated via order |page_owner tracks )")
+_FIRST_LINE = rb"\n(?:PFN \d+\(|Page (?:last )?allocated via order |page_owner tracks )"
 
 
 def _behind_last_record(piece: bytes) -> int:
     """Where its last record begins, in whatever form."""
     at = max(0, len(piece) - _FAR)
-    begins = [found.start() for found in _FIRST_LINE.finditer(piece, at)]
+    begins = [at + found.start() for found in re.finditer(_FIRST_LINE, piece[at:])]
     if begins and piece.startswith(b"\nPage", begins[-1]) and len(begins) > 1 and (
             piece.count(b"\n", begins[-2], begins[-1]) == 1):
         del begins[-1]  # the line in front is of the same record

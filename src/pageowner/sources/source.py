@@ -55,11 +55,12 @@ def read(source: str | os.PathLike[str] | None = None, *,
     this machine keeps the owners of pages.
     """
     from pageowner.sources import page_size as of_pages
-    from pageowner.sources.system_map import using
 
     if system_map is None:
         found = _read(source)
     else:
+        from pageowner.sources.system_map import using
+
         with using(system_map):
             found = _read(source)
     of_pages.apply(found.meta, page_size)

@@ -12,10 +12,10 @@ import os
 import re
 from collections import Counter
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
+from pageowner.sources.given import SYSTEM_MAP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from pageowner.sources.page_owner_parser import Raw
 
 __all__ = ["name_frames", "using"]
-
-_given: ContextVar[str | None] = ContextVar("system_map", default=None)
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,16}\Z")
 _INNERMOST = (
@@ -56,11 +54,11 @@ def using(path: str | os.PathLike[str] | None) -> Iterator[None]:
             reason = getattr(error, "strerror", None) or str(error)
             raise PageownerError(f"cannot read symbols from {os.fspath(path)}: {reason}"
                                  ) from error
-    token = _given.set(None if path is None else os.fspath(path))
+    token = SYSTEM_MAP.set(None if path is None else os.fspath(path))
     try:
         yield
     finally:
-        _given.reset(token)
+        SYSTEM_MAP.reset(token)
 
 
 def name_frames(parts: Sequence[Raw] | Sequence[Tally]) -> str | None:
@@ -69,7 +67,7 @@ def name_frames(parts: Sequence[Raw] | Sequence[Tally]) -> str | None:
 
     Raises PageownerError if the file cannot be read, or names none of them.
     """
-    path = _given.get()
+    path = SYSTEM_MAP.get()
     if path is None:
         return None
     bodies = {body for part in parts for body in _bodies(part) if body.stack}
