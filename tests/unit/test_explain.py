@@ -18,6 +18,7 @@ from pageowner.analysis.explain import explained
 from pageowner.model.kernel_log import BusyRange, MemoryReport, OfflineFailure, PageDump
 from pageowner.sources.kernel_log import parse
 from pageowner.sources.kernel_log_lines import Stripped
+from pageowner.sources.kernel_log_traces import frame_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +64,7 @@ def lines_of(log: str) -> list[str]:
     "Mar 06 19:25:03 [kernel] [1.801277] {}",
     "11-26 10:00:00.123     0     0 I KERNEL  : {}", "<4>[ 12.345678] (0)[123:kworker/0:1]{}",
     "\x1b[32m[   12.345678] \x1b[0m{}", "user: warning: [2026-01-12T20:27:31.913975631Z]: {}",
-    "\0[   12.345678] {}\r"])
+    "\0[   12.345678] {}\r", "[月  1月 26 01:49:41 2026] {}", "Dec 14 17:13:12 kernel: {}"])
 def test_every_prefix_of_a_line_is_taken_off(line: str) -> None:
     for text in (" pipe_write+0x1f/0x90", "[ 1905]     0  1905     3236 sshd", "Mem-Info:",
                  "[  pid  ]   uid  tgid total_vm"):
@@ -154,6 +155,38 @@ def test_a_cgroup_out_of_memory_is_told_by_its_own_statistics() -> None:
     assert memory.kinds["page cache"] == 8388608 - 4194304
     assert memory.unaccounted == (524288 << 10) - sum(memory.kinds.values())
     assert any("--memcg '*shop*'" in command for command, _ in found.next)
+
+
+def test_a_cgroup_that_is_killed_whole_is_one_report() -> None:
+    lines = lines_of("oom-cgroup-6.1-journal.txt")
+    prefix = lines[0].partition("java")[0]
+    lines += [f"{prefix}Tasks in /kubepods/pod7/shop are going to be killed due to"
+              " memory.oom.group set",
+              *(f"{prefix}Memory cgroup out of memory: Killed process {pid} (helper) total-vm:9kB,"
+                f" anon-rss:8kB, file-rss:0kB, shmem-rss:0kB, UID:0 pgtables:4kB oom_score_adj:0"
+                for pid in (9121, 9122))]
+    (event,) = parse(lines, "log").events
+    assert isinstance(event, MemoryReport)
+    assert [task.pid for task in event.killed] == [9120, 9121, 9122]
+    assert (event.missing, event.damaged, event.foreign) == ([], [], 0)
+
+
+@pytest.mark.parametrize(("line", "frame"), [
+    (" pipe_write+0x39a/0x640", "pipe_write+0x39a/0x640"),
+    (" ? pipe_write+0x39a/0x640", ""),
+    (" [<ffffffff811e2d2c>] alloc_pages_current+0x8c/0x110 [toy]",
+     "alloc_pages_current+0x8c/0x110 [toy]"),
+    ("[c00000037540fae0] [c000000000641914] alloc_anon_folio+0x2b4/0x5a0",
+     "alloc_anon_folio+0x2b4/0x5a0"),
+    ("[<c0014200>] (dump_backtrace) from [<c0015020>] (show_stack+0x20/0x28)", "dump_backtrace"),
+    (" dump_backtrace from show_stack+0x20/0x28", "dump_backtrace"),
+    (" prep_new_page mm/page_alloc.c:1544 [inline]", "prep_new_page mm/page_alloc.c:1544 [inline]"),
+    ("ret_from_fork (kbuild/arch/x86/kernel/process.c:159) ",
+     "ret_from_fork (kbuild/arch/x86/kernel/process.c:159)"),
+    ("CPU: 1 PID: 0 Comm: swapper/1 Not tainted", None), ("Mem-Info:", None),
+    ("RIP: 0033:0x7f4d1c714a77", None)])
+def test_frames_of_every_machine_are_read(line: str, frame: str | None) -> None:
+    assert frame_of(line) == frame
 
 
 def test_a_failed_allocation_is_fragmentation_or_too_little_memory() -> None:

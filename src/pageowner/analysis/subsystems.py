@@ -8,7 +8,7 @@ of the ``stack`` column, never on its rows. The second is answered by `pageowner
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pageowner.kernel.frames import Frame, frames
@@ -114,8 +114,14 @@ class _Table:
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self.rules = rules
         self._functions = self._of("patterns")
-        self._modules = self._of("modules")
-        self._whole = self._of("whole")
+
+    @cached_property
+    def _modules(self) -> _Patterns:
+        return self._of("modules")
+
+    @cached_property
+    def _whole(self) -> _Patterns:
+        return self._of("whole")
 
     def _of(self, field: str) -> _Patterns:
         return _Patterns((pattern, number) for number, rule in enumerate(self.rules)

@@ -44,7 +44,7 @@ _FACILITY = re.compile(r"(?:kern|user|daemon|auth|syslog)\s*:\s?[a-z]+\s*: ?")
 _TIME = re.compile(
     r"""\[(?P<time>
         \s*\+?\d+\.\d{3,9}                                                # seconds since boot
-      | [A-Z][a-z]{2}\ [A-Z][a-z]{2}\ +\d+\ \d\d:\d\d:\d\d(?:\ [A-Z]+)?\ \d{4}   # dmesg -T
+      | [^\W\d]\S{0,9}\ +\S{2,9}\ +\d+\ \d\d:\d\d:\d\d(?:\ [A-Z]+)?\ \d{4}  # dmesg -T, any language
       | [A-Z][a-z]{2}\ ?\d+\ \d\d:\d\d                                    # dmesg -e
       | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^\]\s]*
       )\](?::)?\ ?""",

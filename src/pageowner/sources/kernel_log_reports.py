@@ -100,7 +100,7 @@ class ReportReader:
         self.event = report
         self._parts = MemoryParts(report.memory)
         self._strangers = 0
-        self._in_stats = self._is_cgroups = self._ends = False
+        self._in_stats = self._is_cgroups = self._ends = self._is_group = False
 
     @property
     def is_over(self) -> bool:
@@ -125,6 +125,8 @@ class ReportReader:
         report, text = self.event, line.text
         if self._ends and not self._after_the_end(text):
             return False
+        if self._is_group and text.startswith("Tasks in "):
+            return True
         frame = frame_of(text)
         if frame is not None:
             if frame and not self._parts.memory.kinds:
@@ -141,7 +143,10 @@ class ReportReader:
 
     def _after_the_end(self, text: str) -> bool:
         plain = text.strip()
-        return plain.startswith(("Killed process", "oom_reaper:")) or not plain
+        if plain.startswith("Tasks in ") and "memory.oom.group" in plain:
+            self._is_group = True
+        return plain.startswith(("Killed process", "oom_reaper:", "Tasks in ")) or not plain or (
+            self._is_group and "out of memory: Killed process" in plain)
 
     def _told(self, line: Line) -> bool:
         """Lines of the OOM killer itself."""

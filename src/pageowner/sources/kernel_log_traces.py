@@ -7,7 +7,7 @@ import re
 __all__ = ["frame_of", "is_of_a_processor"]
 
 _FRAME = re.compile(
-    r"""\s*(?:\[<[0-9a-f]+>\]\s+|\[[0-9a-f]{16}\]\s+)?(?P<doubtful>\?\s+)?
+    r"""\s*(?:\[<?[0-9a-f]{8,16}>?\]\s+){0,2}(?P<doubtful>\?\s+)?
     (?:\[<[0-9a-f]+>\]\s+)?
     (?P<frame>[A-Za-z_.$][\w.$]*\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?.{0,200}      # func+0x1/0x2 [module]
       |[A-Za-z_.$][\w.$]*\ (?:\(\S{1,200}:\d+[^()]*\)|\S{1,200}:\d+(?:\ \[inline\])?).{0,80}
