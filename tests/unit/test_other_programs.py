@@ -148,3 +148,77 @@ def test_two_records_far_apart_take_no_memory_for_what_lies_between() -> None:
     finally:
         tracemalloc.stop()
     assert pageowner.read(TEXTS / "sparse-high-pfn.txt").pages == 2
+
+
+def minidump(records: int, stacks: int) -> bytes:
+    """Blocks that share some stacks, each listed once."""
+    lines = []
+    for number in range(records):
+        handle = number % stacks
+        frames = [] if number >= stacks else [f"ffffffc0{0x10000000 + handle * 4096 + place:08x}"
+                                              for place in range(3 + handle % 3)]
+        lines += [f"{655360 + 2 * number} {handle + 5000} {len(frames)}", *frames]
+    return "\n".join([*lines, ""]).encode()
+
+
+def test_a_minidump_is_read_and_what_it_lacks_is_said(tmp_path: Path) -> None:
+    snapshot = read(minidump(20, 4))
+    assert snapshot.table["pfn"].to_pylist() == list(range(655360, 655400, 2))
+    assert snapshot.meta.counters == {"damaged": 0, "unknown_lines": 0, "unterminated": 0}
+    (undone,) = snapshot.meta.extra["undone"]
+    assert "no orders (each block counts as one page)" in undone
+    owners = snapshot.report(by="stack").to_pylist()
+    assert [owner["blocks"] for owner in owners] == [5] * 4
+    assert owners[0]["stack"].startswith("0xffffffc0100")
+    # names from the kernel's symbols
+    (tmp_path / "System.map").write_text("ffffffc00f000000 T _stext\nffffffc010000000 T f\n"
+                                         "ffffffc010004000 T _etext\n")
+    (tmp_path / "dump.txt").write_bytes(minidump(20, 4))
+    named = pageowner.read(tmp_path / "dump.txt", system_map=tmp_path / "System.map")
+    assert str(named.table["stack"][0]).startswith("f+0x0/0x4000\n")
+
+
+def test_a_long_minidump_is_read_in_pieces() -> None:
+    records = 150_000
+    text = minidump(records, 700)
+    assert len(text) > 2 << 20
+    snapshot = read(text)
+    assert snapshot.table.num_rows == records
+    assert snapshot.meta.counters["damaged"] == 0
+    assert snapshot.table["handle"].null_count == records
+
+
+@pytest.mark.parametrize("damage", [b"junk\n", b"655361 5001 9\n", b"655361 5001\n", b"ffffffc0\n"])
+def test_damage_in_a_minidump_is_counted(damage: bytes) -> None:
+    text = minidump(20, 4)
+    at = text.index(b"\n", len(text) * 3 // 4) + 1
+    snapshot = read(text[:at] + damage + text[at:])
+    assert snapshot.table.num_rows == 20
+    assert snapshot.meta.counters["damaged"] == 1
+
+
+def test_a_handle_whose_stack_was_not_listed_stays_a_handle() -> None:
+    snapshot = read(minidump(8, 4) + b"655390 9999 0\n")
+    assert snapshot.table["handle"].to_pylist()[-1] == 9999
+
+
+@pytest.mark.parametrize("text", [
+    b"1 2 3\nx\n", b"10 20 0\n30 40 0\nx\n", b"4096 5 1\nzz\n", b"1 2\n3 4\n"])
+def test_lines_of_three_numbers_are_no_minidump_without_more(text: bytes) -> None:
+    assert not restored(dumps.as_opened(text)).undone
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_spoilt_minidump_loses_nothing_silently(seed: int) -> None:
+    chance = random.Random(seed)
+    text = bytearray(minidump(40, 5))
+    for _ in range(3):
+        text[chance.randrange(400, len(text))] = chance.choice(b"\n x0f")
+    dumps.check_snapshot(bytes(text))
+
+
+def test_a_line_of_the_console_in_a_stack_is_counted_and_costs_no_frame() -> None:
+    plain, found = (pageowner.read(TEXTS / f"{name}.txt")
+                    for name in ("cma-pinned", "console-interleaved"))
+    assert found.table["stack"].equals(plain.table["stack"])
+    assert found.meta.counters["unknown_lines"] == 1

@@ -3,7 +3,7 @@
 Mail quotes and wraps it, a log puts times in front, terminals and other systems change its line
 ends and its encoding, pastes lose or gain blanks and empty lines. `alterations` looks at the
 beginning of a text and says what was done; each undoes it in any part of the text that ends with a
-line, `AtRecords` in parts that end with a record.
+line, or with a record (`Alteration.by_record`).
 
 Only what leaves no doubt is undone: a name of a task may hold any 15 bytes, so what a line says is
 never touched, only what is in front of it, at its end, and between lines.
@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from pageowner.sources import other_programs
+from pageowner.sources.alteration import Alteration
 from pageowner.sources.as_printed import (
     LINE_ENDS,
     has_header,
@@ -30,18 +32,7 @@ from pageowner.sources.page_owner_parser import CUT, START, TORN
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Alteration", "alterations"]
-
-
-class Alteration(NamedTuple):
-    """``name``: what was done to the text, in a few words. ``undo`` gives a part as it was;
-    ``by_record``: it is to be given whole records. ``page_size``: of the pages, in bytes, where the
-    text says addresses."""
-
-    name: str
-    undo: Callable[[bytes], bytes]
-    by_record: bool = False
-    page_size: int | None = None
+__all__ = ["alterations"]
 
 
 _ANCHOR = re.compile(rb"^([^\n]*?)(Page allocated via order \d|nr_base_pages: \d|"
@@ -194,48 +185,6 @@ def _blanks_behind(head: bytes) -> Alteration | None:
 
 # -- between lines -----------------------------------------------------------------------------
 
-# -- other programs ----------------------------------------------------------------------------
-
-# crash's extension page_owner, "owner -l": the pfn, its address and where the record is, in front.
-_CRASH = re.compile(rb"^PFN (\d+)\((0x[0-9a-f]+)\) paddr ([0-9a-f]+) page_owner [0-9a-f]+\n"
-                    rb"(Page allocated via order (?:[^\n]*\n){1,3}?)"
-                    rb"(?=\[(?:alloc|free)\]|[ \t]|\n|\Z)", re.MULTILINE)
-
-
-def _crash(head: bytes) -> Alteration | None:
-    sizes = {int(found[3], 16) // int(found[2], 16) for found in _CRASH.finditer(head)
-             if int(found[2], 16)}
-    if not sizes:
-        return None
-    size = sizes.pop()
-    known = not sizes and size & (size - 1) == 0 and 1 << 12 <= size <= 1 << 20
-    return Alteration("the form of crash's 'owner'",
-                      lambda text: _CRASH.sub(rb"\4PFN \2\n", text), by_record=True,
-                      page_size=size if known else None)
-
-
-# gdb's lx-dump-page-owner (scripts/gdb/linux/page_owner.py, since 6.6), and "x /i" for each frame.
-_GDB_FIRST = re.compile(
-    rb"^(?:page_owner tracks the page as allocated\n)?Page (?:last )?allocated via order (\d+), "
-    rb"gfp_mask: (0x[0-9a-f]+), pid: (-?\d+), tgid: (-?\d+) \((.{0,15}?)\), ts (\d+) ns, "
-    rb"free_ts (\d+) ns\nPFN: (\d+), Flags: (0x[0-9a-f]+)$", re.MULTILINE | re.DOTALL)
-_GDB_FRAME = re.compile(rb"^ +0x[0-9a-f]+ <([^>\n+]+)(?:\+(\d+))?>:[^\n]*", re.MULTILINE)
-_GDB_MIGRATED = re.compile(rb"^page has been migrated", re.MULTILINE)
-
-
-def _gdb(head: bytes) -> Alteration | None:
-    if b", gfp_mask: 0x" not in head or not _GDB_FIRST.search(head):
-        return None
-
-    def undo(text: bytes) -> bytes:
-        text = _GDB_FIRST.sub(rb"\nPage allocated via order \1, mask \2, pid \3, tgid \4 (\5), "
-                              rb"ts \6 ns, free_ts \7 ns\nPFN \8 Flags \9", text)
-        text = _GDB_FRAME.sub(lambda found: b" %s+0x%x" % (found[1], int(found[2] or 0)), text)
-        return _GDB_MIGRATED.sub(b"Page has been migrated", text)
-
-    return Alteration("the form of gdb's lx-dump-page-owner", undo, by_record=True)
-
-
 # -- wrapped -----------------------------------------------------------------------------------
 
 _JOINS = 6
@@ -328,8 +277,8 @@ def _no_empty_lines(head: bytes) -> Alteration | None:
 
 
 _DETECTORS = (_escapes, _line_ends, _session, _characters)
-_AFTER_PREFIXES = (_session, _blanks_behind, _double_spaced, _gdb, _crash, _wrapped,
-                   _no_empty_lines)
+_AFTER_PREFIXES = (_session, _blanks_behind, _double_spaced, other_programs.gdb,
+                   other_programs.crash, _wrapped, _no_empty_lines, other_programs.minidump)
 
 
 def alterations(head: bytes) -> list[Alteration]:

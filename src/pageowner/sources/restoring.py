@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pageowner.model.metadata import Metadata
-    from pageowner.sources.alterations import Alteration
+    from pageowner.sources.alteration import Alteration
 
 __all__ = ["HEAD", "head_of", "note", "restored"]
 
@@ -199,7 +199,8 @@ def _behind_last_line(piece: bytes) -> int:
     return piece.rfind(b"\n") + 1
 
 
-_FIRST_LINE = rb"\n(?:PFN \d+\(|Page (?:last )?allocated via order |page_owner tracks )"
+_FIRST_LINE = (rb"\n(?:PFN \d+\(|Page (?:last )?allocated via order |page_owner tracks |"
+               rb"\d+ \d+ \d+\n)")
 
 
 def _behind_last_record(piece: bytes) -> int:
