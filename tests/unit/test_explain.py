@@ -171,6 +171,16 @@ def test_a_cgroup_that_is_killed_whole_is_one_report() -> None:
     assert (event.missing, event.damaged, event.foreign) == ([], [], 0)
 
 
+def test_a_cgroup_without_statistics_shows_no_empty_table(tmp_path: Path, explain: Run) -> None:
+    log = tmp_path / "log"
+    log.write_text("java invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\n"
+                   "memory: usage 51200kB, limit 51200kB, failcnt 37\n")
+    done = explain(log)
+    assert "50 MiB is the limit" in done.out
+    assert "WHAT" not in done.out
+    assert "lacks the statistics of the cgroup" in done.err
+
+
 @pytest.mark.parametrize(("line", "frame"), [
     (" pipe_write+0x39a/0x640", "pipe_write+0x39a/0x640"),
     (" ? pipe_write+0x39a/0x640", ""),

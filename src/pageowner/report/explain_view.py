@@ -142,17 +142,19 @@ def _memory(report: MemoryReport, memory: Memory, paper: Paper, page_size: int) 
     whole = memory.total or sum(memory.kinds.values()) or 1
     title = "Who owns the memory?"
     if memory.total is not None:
-        title += f" {size(memory.total)} " + ("is the limit" if report.cgroup else "in all")
+        title += f" {size(memory.total)} " + (
+            "is the limit" if report.kind == "cgroup out of memory" else "in all")
     paper.line(title, "columns")
     rows = list(memory.kinds.items())
     if memory.unaccounted is not None and memory.unaccounted > 0:
         rows.append((_UNACCOUNTED, memory.unaccounted))
         rows.sort(key=lambda row: -row[1])
     rows = [row for row in rows if 1000 * row[1] >= whole] or rows
-    draw_table(paper, [
-        Column("SIZE", [size(number) for _, number in rows]),
-        Column("%", [f"{100 * number / whole:.1f}" for _, number in rows]),
-        Column("WHAT", [name for name, _ in rows], text=True)], indent=2)
+    if rows:
+        draw_table(paper, [
+            Column("SIZE", [size(number) for _, number in rows]),
+            Column("%", [f"{100 * number / whole:.1f}" for _, number in rows]),
+            Column("WHAT", [name for name, _ in rows], text=True)], indent=2)
     if memory.unaccounted is None:
         prose(paper, "What no counter has cannot be told: counters are missing.", indent=2)
     elif memory.unaccounted < 0:
