@@ -33,7 +33,7 @@ GREW = 3
 @click.option("--sort", default="change", show_default=True, metavar="HOW",
               shell_complete=complete.changes,
               help="change (gained or lost), gained, lost, before, after, name, or a key.")
-@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
 @most_owners(20, "; the others are summed up")
 @click.option("--full", is_flag=True, help="Show whole stacks.")
 @click.option("--fail-over", metavar="SIZE",
@@ -45,8 +45,8 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
             most: int | None, full: bool, fail_over: str | None, as_json: bool) -> int:
     """What grew, shrank, came and went from A to B, or to now.
 
-    A and B are snapshots or dumps. Stacks meet if they are of the same functions, whatever the
-    build of the kernel. Exit status: 0, 1 if it failed, 2 for wrong usage, 3 if an owner gained
+    A and B are snapshots or dumps. Stacks match if they have the same functions, whatever the build
+    of the kernel. Exit status: 0, 1 if it failed, 2 for wrong usage, 3 if an owner gained
     more than --fail-over allows.
 
     Examples:
@@ -54,7 +54,7 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
         pageowner diff before.parquet                   since then, on this machine
         pageowner diff old.txt new.txt --by subsystem   dumps, also of different kernels
         pageowner diff A B --by comm --fail-over 10MiB  for a test suite
-        pageowner diff DIR DIR --at 9:00 --at 14:30     of what 'pageowner record' keeps
+        pageowner diff DIR DIR --at 9:00 --at 14:30     captures of 'pageowner record'
     """
     if before == after == "-":
         raise click.UsageError("only one of A and B can be standard input")

@@ -14,9 +14,9 @@ __all__ = ["command"]
 @verb("doctor")
 @as_json
 def command(as_json: bool) -> None:
-    """What this kernel allows, and so how exact tracking can be here.
+    """Check what this kernel allows, and how exact tracking can be.
 
-    Every thing is really tried, and nothing is left behind. Exit status 1 if tracking is not
+    Each feature is actually tried; nothing is left behind. Exit status 1 if tracking is not
     possible.
 
     Examples:

@@ -25,10 +25,10 @@ __all__ = ["command"]
 def command(source: str | None, chosen: Filter, output: str | None) -> None:
     """Print the text of the kernel's page_owner, for tools that know it.
 
-    A dump of Linux 4.6 or newer comes out as it went in, but for what was damaged; an older one
-    in the words of 4.6. Pages from before tracking began have records as in the kernel's own,
-    whose stack is register_early_stack (--state owned leaves them out). On a terminal, what it
-    would act on in the names of tasks is shown as escapes.
+    A dump of Linux 4.6 or newer is printed unchanged, except for damaged records; an older one in
+    the format of 4.6. Pages allocated before tracking have records with the stack
+    register_early_stack, as in the kernel's own dump (--state owned leaves them out). On a
+    terminal, control characters in task names are escaped.
 
     Examples:
         pageowner dump >page_owner.txt        of this machine, for the kernel's tools

@@ -24,11 +24,10 @@ __all__ = ["command"]
 def command(log: str | None, last: int | None, page_size: str | None, as_json: bool) -> None:
     """What a kernel log says about memory, and what to ask next.
 
-    LOG is what dmesg, journalctl or a serial console printed; - is standard input; without it, this
-    machine's own log is read. Explained are runs out of memory (what the memory was), failed
-    allocations (too little memory, or none in one piece), bad pages and KASAN's reports (who
-    allocated the page, who freed it), ranges that are busy, and memory that could not be taken
-    offline.
+    LOG is the output of dmesg, journalctl or a serial console; - is standard input; by default,
+    this machine's own log is read. It explains out-of-memory kills (what the memory was used for),
+    failed allocations (too little memory, or none in one piece), bad pages and KASAN reports (who
+    allocated the page, who freed it), busy ranges, and memory that could not be taken offline.
 
     Examples:
         sudo pageowner explain                  this machine's log

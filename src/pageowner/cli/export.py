@@ -28,16 +28,16 @@ _BINARY = ("pprof", "parquet")
               help="pprof and speedscope for those viewers, folded stacks for flame graph tools,"
                    " owners as JSON, CSV or Parquet.")
 @click.option("-o", "--output", metavar="FILE", shell_complete=complete.files,
-              help="Write FILE; - is standard output, as without.")
+              help="Write to FILE. Default, and -: standard output.")
 @click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
-              help="Tell apart by these keys of report. In pprof they are labels, in folded and"
-                   " speedscope frames around the stack, else columns.")
+              help="Distinguish owners by these keys of report: labels in pprof, frames around the"
+                   " stack in folded and speedscope, columns elsewhere.")
 @click.option("--unit", type=click.Choice(UNITS),
-              help="What folded counts; bytes by default. The others have all three.")
+              help="What folded counts. Default: bytes. Other formats have all three.")
 @filters
 def command(source: str | None, kind: str, output: str | None, by: str | None, unit: str | None,
             chosen: Filter) -> None:
-    """Owners for other programs.
+    """Export owners for other programs.
 
     Examples:
         pageowner export --format pprof -o memory.pb.gz dump.txt

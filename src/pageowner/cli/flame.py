@@ -37,8 +37,8 @@ def command(first: str | None, second: str | None, html: str | None, svg: str | 
             chosen: Filter) -> None:
     """A flame graph of who owns the memory, or of what changed from A to B.
 
-    A box is a function, as wide as the memory allocated through it; below it stands who called it.
-    Of two sources, red has more pages than before, blue fewer.
+    Each box is a function, as wide as the memory allocated through it, above its caller. With two
+    sources, red boxes have gained pages, blue ones have lost some.
 
     Examples:
         pageowner flame --html now.html                                  this machine

@@ -33,13 +33,13 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
             kpageflags: str | None, most: int | None, as_json: bool) -> None:
     """What fragments memory, and what it would take to get a huge page.
 
-    What a source does not know is said, not guessed.
+    What a source does not contain is reported as unknown, never guessed.
 
     Examples:
         pageowner frag dump.txt             mixed pageblocks, and who mixes them
         pageowner frag --by subsystem       by what memory is used for, of this machine
-        pageowner frag --order 9            what stands in the way of huge pages
-        pageowner frag --order 9 --want 50  whose going would give 50 more
+        pageowner frag --order 9            what blocks huge pages
+        pageowner frag --order 9 --want 50  which owners to stop for 50 more
     """
     if want is not None and order is None:
         raise click.UsageError("--want goes with --order, which says how large the blocks are")

@@ -22,29 +22,29 @@ VERBS = {
     "status": "What is tracked, what it costs, what was missed.",
     "report": "Who owns the memory: by stack, task, subsystem, cgroup, ...",
     "diff": "What grew, shrank, came and went between two snapshots.",
-    "leaks": "Who leaks: whose pages grow steadily and stay.",
+    "leaks": "Find leaks: owners whose pages grow steadily and are not freed.",
     "top": "Who owns memory now, and how it changes: the live view.",
     "frag": "What fragments memory, and what it would take to get a huge page.",
     "map": "A picture of physical memory.",
-    "query": "Ask by SQL about one snapshot or several.",
+    "query": "Query one or more snapshots in SQL.",
     "flame": "A flame graph: one page to zoom into, or an image.",
-    "who": "All that is known of a page frame.",
+    "who": "Everything known about a page frame.",
     "explain": "What a kernel log says about memory: OOM, failed allocations, bad pages.",
     "stacks": "Pages per stack, as the kernel's page_owner_stacks prints them.",
     "dump": "The text that the kernel's page_owner prints.",
-    "save": "Keep the present state, or a dump, as one small Parquet file.",
-    "export": "Owners for other programs: pprof, folded, speedscope, JSON, CSV, Parquet.",
+    "save": "Save the current state, or a dump, as one small Parquet file.",
+    "export": "Export owners for other programs: pprof, folded, speedscope, JSON, CSV, Parquet.",
     "record": "Capture periodically into a directory.",
-    "doctor": "What this kernel allows, and so how exact tracking can be here.",
-    "completion": "What lets Tab complete verbs, options and values in a shell.",
+    "doctor": "Check what this kernel allows, and how exact tracking can be.",
+    "completion": "Print the script for Tab completion in a shell.",
     "sort": "Drop-in for the kernel's page_owner_sort.",
 }
 """Every verb and its line in the help; the module is ``pageowner.cli.VERB``."""
 
 
 EPILOG = ("SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), a saved snapshot, a"
-          " directory of 'record' (with --at TIME), or - for standard input; default: this"
-          " machine. 'pageowner VERB --help' tells more.")
+          " directory written by 'record' (with --at TIME), or - for standard input. Default:"
+          " this machine. See 'pageowner VERB --help' for details.")
 """What the help says below the verbs."""
 
 

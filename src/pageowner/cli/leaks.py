@@ -40,9 +40,9 @@ _TOP = 10
 @as_json
 def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | None, by: str,
             least: str, top: int, full: bool, as_json: bool) -> None:
-    """Who leaks: whose pages grow steadily and stay, while others' come and go.
+    """Find leaks: owners whose pages grow steadily and are not freed.
 
-    At least four snapshots of one boot make a series; two are compared by 'pageowner diff'.
+    A series needs at least four snapshots of one boot; to compare two, use 'pageowner diff'.
 
     Examples:
         pageowner leaks

@@ -28,10 +28,10 @@ __all__ = ["command"]
               help="Colour by age, or by any of report's keys: state, subsystem, migratetype, task,"
                    " memcg, ...")
 @click.option("--order", type=click.Choice(["row", "hilbert"]), default="row", show_default=True,
-              help="Line by line, or along a Hilbert curve, which keeps together what lies"
+              help="Line by line, or along a Hilbert curve, which keeps neighbouring pages"
                    " together.")
 @click.option("--png", metavar="FILE", shell_complete=complete.files,
-              help="Write an image: a pixel a page, or for more of them.")
+              help="Write an image: one pixel per page, or per several pages.")
 @click.option("--html", metavar="FILE", shell_complete=complete.files,
               help="Write an interactive page: zoom to single pages and their owners.")
 @click.option("--beside", metavar="SOURCE", shell_complete=complete.files,
@@ -43,8 +43,8 @@ def command(source: str | None, by: str, order: str, png: str | None,
             html: str | None, beside: str | None, kpageflags: str | None, as_json: bool) -> None:
     """A picture of physical memory.
 
-    Each cell stands for so many pages, and shows what most of them are; the less of it that is,
-    the darker. Nodes and zones begin on lines of their own, with the address at the left.
+    Each cell stands for a number of pages and has the colour of what most of them are: the smaller
+    that share, the darker. Each node and zone starts on a new line, with the address at the left.
 
     Examples:
         pageowner map

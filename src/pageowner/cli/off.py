@@ -18,7 +18,7 @@ def command(at_boot: bool) -> None:
 
     Examples:
         sudo pageowner off            stop tracking now
-        sudo pageowner off --at-boot  and begin no more at boot
+        sudo pageowner off --at-boot  and no longer start it at boot
     """
     if at_boot:
         from pageowner.tracker import at_boot as unit

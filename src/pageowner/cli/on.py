@@ -33,16 +33,16 @@ __all__ = ["command"]
 @click.option("--plain", is_flag=True,
               help="Unwind every stack instead of recognising those seen before.")
 @click.option("--check", type=click.FloatRange(0, 1), default=1 / 1024, metavar="FRACTION",
-              help="How many of the recognised stacks to unwind too and compare, 0 to 1;"
-                   " 1/1024 if not given.")
+              help="Fraction of recognised stacks to unwind as well and compare, 0 to 1. Default:"
+                   " 1/1024.")
 @click.option("--second-programs", type=click.Choice(["auto", "always"]), default="auto",
               show_default=True,
-              help="When to attach the programs that take what interrupts allocate and free while"
-                   " the tracker is at work: once one was missed, or from the start, which loses"
-                   " nothing and costs more.")
+              help="When to attach the programs for pages that interrupts allocate and free while"
+                   " the tracker is busy: once one was missed (auto), or from the start, which"
+                   " misses nothing and costs more.")
 @click.option("--at-boot", is_flag=True,
-              help="Not now, but early in each boot with page_owner=on on the kernel's command"
-                   " line: writes and enables a systemd unit.")
+              help="Start tracking early in each boot with page_owner=on on the kernel's command"
+                   " line, not now: writes and enables a systemd unit.")
 @click.option("--debug", is_flag=True, help="Show the verifier's log if the kernel refuses.")
 def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: int,
             free_side: bool, depth: int, plain: bool, check: float, second_programs: str,

@@ -82,14 +82,14 @@ def about_dumps(command: Callable[..., Any]) -> Callable[..., Any]:
 
     for option in (
             click.option("--system-map", metavar="FILE", shell_complete=complete.files,
-                         help="Name addresses in stacks of a dump by a System.map or a copy of"
-                              " /proc/kallsyms."),
+                         help="Name the addresses in a dump's stacks with a System.map or a copy"
+                              " of /proc/kallsyms."),
             click.option("--handles", metavar="FILE", shell_complete=complete.files,
-                         help="The stacks of handles: a copy of page_owner_stacks'"
-                              " show_stacks_handles; else one beside SOURCE."),
+                         help="Stacks of the handles: a copy of page_owner_stacks'"
+                              " show_stacks_handles. Default: the one beside SOURCE."),
             click.option("--page-size", metavar="SIZE",
-                         help="Pages of a dump have this size, such as 64KiB; else what its text"
-                              " tells, or 4KiB.")):
+                         help="Page size of the dump, such as 64KiB. Default: what its text shows,"
+                              " else 4KiB.")):
         wrapped = option(wrapped)
     return wrapped
 
@@ -109,8 +109,9 @@ def at_time(command: Callable[..., Any]) -> Callable[..., Any]:
             words["source"] = Moment(words["source"], moment(at))
         return command(**words)
 
-    return click.option("--at", metavar="TIME", help="In a directory of captures the one at this"
-                        " time: 14:30, 2026-11-23T14:30, or 2h (ago); else the newest.")(
+    return click.option("--at", metavar="TIME", help="Use the capture of this time from a"
+                        " directory of captures: 14:30, 2026-11-23T14:30, or 2h (ago). Default: the"
+                        " newest.")(
                             about_dumps(wrapped))
 
 
@@ -128,9 +129,10 @@ def at_times(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                              dict(zip(names, placed, strict=True)))
             return command(**words)
 
-        return click.option("--at", metavar="TIME", multiple=True, help="In a directory of captures"
-                            " the one at this time: 14:30, 2026-11-23T14:30, or 2h (ago); else the"
-                            " newest. The first --at is for the first directory.")(
+        return click.option("--at", metavar="TIME", multiple=True, help="Use the capture of this"
+                            " time from a directory of captures: 14:30, 2026-11-23T14:30, or 2h"
+                            " (ago). Default: the newest. The first --at is for the first"
+                            " directory.")(
                                 about_dumps(wrapped))
 
     return decorate

@@ -27,10 +27,10 @@ _ROWS = 100
 @as_json
 def command(sql: str | None, sources: tuple[str, ...], columns: bool, top: int | None,
             everything: bool, as_csv: bool, as_json: bool) -> None:
-    """Ask by SQL (DuckDB's) about one SOURCE or several.
+    """Query one or more SOURCEs in SQL (DuckDB).
 
-    The table 'pages' has a row for each allocation of all sources, and each source is a table of
-    its file's name too (before, after). Nothing else can be read or written by the SQL.
+    The table 'pages' has a row for each allocation of all sources; each source is also a table
+    named after its file (before, after). The SQL cannot read or write anything else.
 
     Examples:
         pageowner query "SELECT comm, sum(pages) FROM pages GROUP BY comm" dump.txt

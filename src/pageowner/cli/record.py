@@ -21,18 +21,18 @@ __all__ = ["command"]
               help="How often to capture.")
 @click.option("--keep", default="7d", show_default=True, metavar="TIME",
               help="Remove what is older.")
-@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N captures.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N captures.")
 def command(folder: Path, every: str, keep: str, count: int | None) -> None:
-    """Capture this machine again and again into DIR, until Ctrl-C.
+    """Capture this machine periodically into DIR, until Ctrl-C.
 
-    What changed little takes little room. A full disk, or an end by force, loses no capture but the
-    one that is being written.
+    Captures that change little take little space. A full disk or a kill loses only the capture
+    being written.
 
     Examples:
         pageowner record /var/lib/pageowner        every 10 minutes, for 7 days
         pageowner record --every 1m --keep 1d DIR  more often, for a day
-        pageowner report DIR --at 14:30            as it was then, in any verb
-        pageowner leaks DIR                        what grew all the time
+        pageowner report DIR --at 14:30            the state at that time; --at works in every verb
+        pageowner leaks DIR                        what grew over all captures
     """
     from pageowner.api.record import record
 

@@ -26,7 +26,7 @@ __all__ = ["command"]
 @click.option("--sort", default="pages", show_default=True, metavar="HOW",
               shell_complete=complete.sorts,
               help="pages, blocks, name, age (oldest first), or a key.")
-@click.option("--reverse", is_flag=True, help="The other way round.")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
 @most_owners(20, "; the others are summed up")
 @click.option("--full", is_flag=True, help="Show whole stacks, each an owner of its own.")
 @filters

@@ -26,13 +26,13 @@ __all__ = ["command"]
 @at_time
 @filters
 def command(file: str, source: str | None, chosen: Filter) -> None:
-    """Save the present state, or SOURCE, as a snapshot: one small Parquet FILE.
+    """Save the current state, or SOURCE, as a snapshot: one small Parquet FILE.
 
-    Every verb reads it, and so do DuckDB, pandas, Polars and Spark.
+    Every verb reads it; so do DuckDB, pandas, Polars and Spark.
 
     Examples:
         pageowner save now.parquet                          this machine as it is now
-        pageowner save small.parquet dump.txt.gz            a dump, in a hundredth of the room
+        pageowner save small.parquet dump.txt.gz            a dump, in a hundredth of the space
         pageowner save ext4.parquet dump.txt --module ext4  a part of it
     """
     if file == "-":

@@ -15,7 +15,7 @@ def command(as_json: bool) -> None:
     """What is tracked, what it costs, what was missed.
 
     Examples:
-        sudo pageowner status         since when, how complete, at what price
+        sudo pageowner status         since when, how complete, at what cost
         sudo pageowner status --json  the same for programs
     """
     from pageowner.api.tracking import status

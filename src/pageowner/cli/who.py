@@ -30,21 +30,21 @@ __all__ = ["command"]
               help="A dump or a snapshot, not this machine.")
 @at_time
 @click.option("--top", type=click.IntRange(min=1), default=40, metavar="N", show_default=True,
-              help="Of a range show N blocks.")
+              help="Show N blocks of a range.")
 @as_json
 def command(frames: tuple[tuple[int, int], ...], phys: tuple[int, ...],
             virt: tuple[tuple[int, int], ...], source: str | None, top: int,
             as_json: bool) -> None:
-    """All that is known of page frames, or a line for each block of a range of them.
+    """Everything known about page frames, or a line for each block in a range.
 
-    With 'pageowner on --free' it says too who freed the page last; of a free page, too.
+    With 'pageowner on --free' it also shows who freed the page last, even if it is free now.
 
     Examples:
         pageowner who 0x1a2b3                     of this machine
         pageowner who 6699 6700 -s dump.txt       of a dump
         pageowner who 0x1000-0x1fff               of all frames from 0x1000 to 0x1fff, both included
         pageowner who '[8800, 8a00)'              as the kernel writes 'PFNs busy' to its log
-        pageowner who --virt 1234:0x7f0012345000  behind an address of process 1234
+        pageowner who --virt 1234:0x7f0012345000  the page at an address of process 1234
     """
     if not frames and not phys and not virt:
         raise click.UsageError("name a page frame, --phys or --virt")

@@ -221,7 +221,7 @@ class Filter:
     block_type: tuple[str, ...] | None = _word(
         "In pageblocks of this type, such as CMA.", "TYPE", "types of pageblocks", "block")
     allocator: tuple[str, ...] | None = _word(
-        "Taken as pages, CMA, slab, vmalloc, percpu, large kmalloc.", "NAME", "stacks")
+        "Allocated as pages, CMA, slab, vmalloc, percpu or large kmalloc.", "NAME", "stacks")
     state: tuple[str, ...] | None = _word("owned, early or untracked.", "STATE")
     older: str | None = _word(
         "At least this old: 30s, 5m, 2h, 1d.", AGE, "times of allocations")
