@@ -57,6 +57,10 @@ FORMATS = [
     b" post_alloc_hook+0x81/0xf0\nSLAB_PAGE slab_name:x\n[detail] y\n\n",
     b"Page allocated via order 0, mask 0x0(), pid -1, tgid -1 (a\n\nb), ts 2 ns, free_ts 1 ns\n"
     b"PFN 7 type Unmovable Block 0 type Unmovable Flags 0x0()\n\n",
+    b"Page allocated via order 9, mask 0x280da\nPID 7\nPFN 512 Block 1 type 2 Flags U\n"
+    b"[<c00a1b2c>] do_huge_pmd_anonymous_page+0x4/0x8\n [<c00a1b2c>] 0xffffffff\n"
+    b"[free]\n f+0x1\n\n",
+    b"Page allocated via order 0, mask 0xd20c0\nPFN 0x100 Flags 0x200\n f+0x1\n\n",
 ]
 
 BITS = [

@@ -50,7 +50,8 @@ def test_pages_before_tracking_are_no_owner_to_be_shown_in_full(cli: Cli, tmp_pa
         text = cli("report", path, "--full", "--top", "1", "--by", by).out.decode()
         head, nameless, owner = text.strip().split("\n\n")
         assert "16 KiB in 4 pages, 4 blocks; 2 owners by" in head
-        assert nameless.startswith("12 KiB, 3 pages (75.0 %) in 3 blocks have no stack: early")
+        assert nameless.startswith(
+            "12 KiB (75.0 %) in 3 pages, 3 blocks have no stack: early")
         assert "--by subsystem" in nameless
         assert owner.splitlines()[0].startswith("4 KiB, 1 page (25.0 %)")
         assert "unix_stream_sendmsg" in owner

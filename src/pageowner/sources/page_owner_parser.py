@@ -18,17 +18,16 @@ each piece that is not blank counts once, as a record or as damaged.
 from __future__ import annotations
 
 import enum
+import re
 from array import array
 from dataclasses import dataclass, field
 from itertools import repeat
 from operator import le
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from pageowner.kernel.limits import PFN_BITS
 from pageowner.sources import page_owner_grammar as grammar
 from pageowner.sources.page_owner_body import Body, parse_body
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["CHUNK", "CUT", "NONE", "START", "WAIT", "Damage", "Parser", "Raw"]
 
@@ -46,6 +45,7 @@ SHOWN_DAMAGE = 10
 NUMBERS = 96
 """Bytes that hold the time, the PFN and the block with the words between, and more."""
 _BETWEEN = b" \0 "
+_PFN_LINE = re.compile(rb"PFN (0x[0-9a-f]{1,12}|\d{1,14})( type \S+)?(?: Block (\d{1,14}))?(.*)\Z")
 RECENT = 4
 """Kinds of record to compare with before looking one up: of real dumps, 97 in 100 are one of these
 four, 86 the last one."""
@@ -116,6 +116,8 @@ class Parser:
         self.raw = Raw(lines=[(None, "", "", None)])
         self.headers: dict[bytes, int] = {}
         self.lines: dict[bytes | tuple[str | None, str, str, bool | None], int] = {}
+        self.shapes: dict[tuple[tuple[str | bytes | None, ...], bool], int] = {}
+        """Lines, by all of a PFN line but its numbers."""
         self.bodies: dict[bytes | tuple[bytes, bytes], int] = {}
         self.kinds: dict[tuple[int, int, int], int] = {}
         self.migratetypes: list[bytes | None] = []
@@ -325,6 +327,8 @@ class Parser:
         so), and no PFN line. False if not all texts of the record were seen before."""
         try:
             head, rest = record.split(b"\n", 1)
+            if not head.endswith(b" ns"):
+                return self._timeless(self.headers[head + b"\n"], rest)
             before, free, last = head.rpartition(b", free_ts ")
             key, time, unit = (before if free else last).rsplit(b" ", 2)
             free_time, free_unit = last.split(b" ") if free else (b"0", b"ns")
@@ -352,6 +356,25 @@ class Parser:
         self._add(header, line, body, first if line else NONE, number, ns,
                   free_ns if free else NONE)
         self.raw.decimal_pfn |= bool(line) and decimal
+        return True
+
+    def _timeless(self, header: int, rest: bytes) -> bool:
+        """The same for kernels before 5.11, which print no times, and for other programs. Raises
+        KeyError or ValueError for what was not seen before."""
+        line, pfn, block, decimal = 0, NONE, 0, False
+        if rest.startswith(b"PFN "):
+            second, rest = rest.split(b"\n", 1)
+            if not (found := _PFN_LINE.match(second)):
+                return False
+            line, pfn = self.shapes[found.group(2, 4), found[3] is None], int(found[1], 0)
+            block = NONE if found[3] is None else int(found[3])
+            decimal = not found[1].startswith(b"0x")
+            if pfn >> PFN_BITS or (block > pfn and block != NONE):
+                return False
+        elif rest[:1] != b" " or b"\nPFN " in rest:
+            return False
+        self._add(header, line, self.bodies[rest], pfn, block, NONE, NONE)
+        self.raw.decimal_pfn |= decimal
         return True
 
     def _add(self, header: int, line: int, body: int, pfn: int, block: int, ts: int,
@@ -441,6 +464,8 @@ class Parser:
                 return
             pfn, block = said.pfn, NONE if said.block is None else said.block
             line = self._line(said)
+            if shape := _PFN_LINE.match(body[where:stop]):
+                self.shapes[shape.group(2, 4), shape[3] is None] = line
             if not body.startswith(b"0x", where + 4):
                 self.raw.decimal_pfn = True
             before, body = body[:where], body[stop + 1:]
