@@ -53,13 +53,13 @@ def test_pages_before_tracking_are_no_owner_to_be_shown_in_full(cli: Cli, tmp_pa
         assert nameless.startswith(
             "12 KiB (75.0 %) in 3 pages, 3 blocks have no stack: early")
         assert "--by subsystem" in nameless
-        assert owner.splitlines()[0].startswith("4 KiB, 1 page (25.0 %)")
+        assert owner.splitlines()[0].startswith("4 KiB (25.0 %) in 1 page, 1 block")
         assert "unix_stream_sendmsg" in owner
     # whose page flags tell what it is
     assert b"\n  flags slab\n" in cli("who", "1", "-s", path).out
     # where something else is known of them it is shown
     text = cli("report", path, "--full", "--by", "subsystem").out.decode()
-    assert ("2 pages (50.0 %) in 2 blocks, subsystem slab (early)\n"
+    assert (" (50.0 %) in 2 pages, 2 blocks, subsystem slab (early)\n"
             "  no stack: early, untracked, or lost") in text
     assert "have no stack" not in text
 
