@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["LABELS", "MEASURES", "NO_STACK", "Chained", "Label", "Samples", "as_met", "chained",
-           "check_measure", "owners_table", "samples"]
+           "check_measure", "is_counted", "owners_table", "samples"]
 
 MEASURES = ("bytes", "pages", "blocks")
 
@@ -76,11 +76,16 @@ class Chained(NamedTuple):
     names: list[Any]
 
 
+def is_counted(meta: Metadata, measure: str) -> bool:
+    """Whether a source counts one of `MEASURES`."""
+    kind = kind_of(meta)
+    return {"blocks": bool(kind.block), "pages": kind.in_pages}.get(measure, True)
+
+
 def check_measure(meta: Metadata, measure: str) -> None:
     """Raises PageownerError if a source does not count one of `MEASURES`."""
-    kind = kind_of(meta)
-    if (measure == "blocks" and not kind.block) or (measure == "pages" and not kind.in_pages):
-        raise PageownerError(f"{meta.source or 'the source'} ({kind.title}) does not count"
+    if not is_counted(meta, measure):
+        raise PageownerError(f"{meta.source or 'the source'} ({kind_of(meta).title}) does not count"
                              f" {measure}")
 
 

@@ -309,6 +309,12 @@ def _warnings(meta: Metadata) -> list[str]:
         lines.append(f"{meta.source}: {count_of(unknown, 'stack')} known only by handle; to name"
                      " them, copy page_owner_stacks/show_stacks_handles of the same boot and give"
                      " it with --handles FILE")
+    if inaccurate := counters.get("inaccurate"):
+        lines.append(f"{meta.source}: {count_of(inaccurate, 'line')} of code counted too low, as"
+                     " the kernel says (accurate:no)")
+    if rounded := counters.get("rounded"):
+        lines.append(f"{meta.source}: the sizes of {count_of(rounded, 'line')} of code were rounded"
+                     " (numfmt)")
     if unknown := counters.get("sizes_unknown"):
         lines.append(f"{meta.source}: counts allocations, not pages, of"
                      f" {count_of(unknown, 'stack')}; each counts as one page, so sizes are"

@@ -18,6 +18,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from pageowner.errors import PageownerError
 from pageowner.kernel.limits import HIGHEST_ORDER, NODES, PFN_BITS, PIDS, TIME_BITS, ZONES
 from pageowner.model.pfn_runs import unpack
+from pageowner.model.source_kinds import ALLOCINFO
 
 __all__ = ["LARGEST", "Saved", "decode", "decode_changes", "without_surrogates"]
 
@@ -127,7 +128,7 @@ class Saved(Struct):
     boot_id: Name | None = None
     taken_at: Short | None = None
     clock_ns: Time | None = None
-    page_size: Annotated[int, Meta(ge=1 << 12, le=1 << 20)] = 4096
+    page_size: Annotated[int, Meta(ge=1, le=1 << 20)] = 4096
     pageblock_order: Order | None = None
     dump_format: Annotated[dict[Short, bool | int | Short | None], Meta(max_length=100)] = {}
     zones: Annotated[list[Zone], Meta(max_length=NODES * ZONES)] = []
@@ -139,6 +140,8 @@ class Saved(Struct):
     def __post_init__(self) -> None:
         if self.page_size & self.page_size - 1:
             raise ValueError("a page size that is no power of two")
+        if (self.page_size == 1) != (self.kind == ALLOCINFO) or 1 < self.page_size < 1 << 12:
+            raise ValueError(f"pages of {self.page_size} bytes")
         if sum(self.frames.values()) >> PFN_BITS:
             raise ValueError("more page frames than a machine can have")
 

@@ -14,8 +14,11 @@ from pageowner.errors import PageownerError
 if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
 
-__all__ = ["KINDS", "SORTED", "STACKS", "STACK_COUNTS", "SourceKind", "check_pages", "has_pages",
-           "kind_of"]
+__all__ = ["ALLOCINFO", "KINDS", "SORTED", "STACKS", "STACK_COUNTS", "SourceKind", "check_pages",
+           "has_pages", "kind_of"]
+
+ALLOCINFO = "allocinfo"
+"""/proc/allocinfo: bytes by line of the kernel's code."""
 
 SORTED = "page_owner_sort"
 """The output of page_owner_sort, of the kernel's tools."""
@@ -50,6 +53,7 @@ KINDS = {
     "tracker": SourceKind("live"),
     SORTED: SourceKind("page_owner_sort output", False, "the dump that was sorted"),
     STACKS: SourceKind("list of stacks", False, "a dump of page_owner", block=""),
+    ALLOCINFO: SourceKind("bytes by line of code", False, "a dump of page_owner", "call", False),
     STACK_COUNTS: SourceKind("list of stacks", False, "a dump of page_owner"),
 }
 

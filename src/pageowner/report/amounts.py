@@ -26,14 +26,15 @@ def for_programs(meta: Metadata, pages: int, blocks: int) -> dict[str, Any]:
     return {"pages": pages if kind.in_pages else None, "blocks": blocks if kind.block else None}
 
 
-def only_known(row: dict[str, Any], meta: Metadata) -> dict[str, Any]:
-    """A row with None for each number of pages or blocks that the source does not know."""
+def only_known(row: dict[str, Any], meta: Metadata, ending: str = "") -> dict[str, Any]:
+    """A row with None, in place, for each number of pages or blocks that the source does not know;
+    ``ending``: only for names that end so."""
     kind = kind_of(meta)
-    if not kind.in_pages:
-        row |= {name: None for name in row if name in _PAGES}
-    if not kind.block:
-        row |= {name: None for name in row if name.startswith("blocks")}
+    for name in [name for name in row if name.endswith(ending)]:
+        if (name in _PAGES and not kind.in_pages) or (name in _BLOCKS and not kind.block):
+            row[name] = None
     return row
 
 
 _PAGES = frozenset(("pages", "pages_before", "pages_after", "gained", "lost"))
+_BLOCKS = frozenset(("blocks", "blocks_before", "blocks_after"))

@@ -57,7 +57,10 @@ def draw(changes: pa.Table, top: int | None, by: Sequence[str], before: Side, af
           f" lost; {count_of(every['owners'], 'owner')} by {', '.join(by)}: {fates}")
     paper.line()
     shown = {name: column[:top] for name, column in table.items()}
-    (_draw_full if full else _draw_rows)(shown, by, after.meta, paper)
+    if full:
+        _draw_full(shown, by, before.meta, after.meta, paper)
+    else:
+        _draw_rows(shown, by, before.meta, after.meta, paper)
     rest = _sums(table, slice(len(shown["became"]), None))
     if rest["owners"]:
         if full:
@@ -67,7 +70,7 @@ def draw(changes: pa.Table, top: int | None, by: Sequence[str], before: Side, af
                      f" {size(rest['lost'] * page_size)} lost", "dim")
 
 
-def _draw_rows(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,
+def _draw_rows(table: dict[str, list[Any]], by: Sequence[str], old: Metadata, meta: Metadata,
                paper: Paper) -> None:
     change = [gained - lost for gained, lost in zip(table["gained"], table["lost"], strict=True)]
     columns = [
@@ -77,7 +80,7 @@ def _draw_rows(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,
     if paper.width >= _WIDE:
         if kind_of(meta).in_pages:
             columns.insert(1, Column("PAGES", [f"{pages:+,}" for pages in change]))
-        if kind_of(meta).block:
+        if kind_of(meta).block and kind_of(old).block:
             columns.append(Column(f"{kind_of(meta).block.upper()}S", [
                 f"{new - old:+,}" for old, new in zip(
                     table["blocks_before"], table["blocks_after"], strict=True)]))
@@ -85,7 +88,7 @@ def _draw_rows(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,
     draw_table(paper, [*columns, *key_columns(table, by, meta.kind)])
 
 
-def _draw_full(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,
+def _draw_full(table: dict[str, list[Any]], by: Sequence[str], old: Metadata, meta: Metadata,
                paper: Paper) -> None:
     from pageowner.analysis.subsystems import distinctive_frame, subsystem
 
@@ -96,7 +99,7 @@ def _draw_full(table: dict[str, list[Any]], by: Sequence[str], meta: Metadata,
         named = "".join(f", {name} {printable(str(row[name]))}" for name in by
                         if name != "stack" and row[name] is not None)
         paper.line(f"{signed(row['gained'] - row['lost'], meta.page_size)} ({row['became']}):"
-                   f" {counts(meta, row['pages_before'], row['blocks_before'])} before,"
+                   f" {counts(old, row['pages_before'], row['blocks_before'])} before,"
                    f" {counts(meta, row['pages_after'], row['blocks_after'])} after{named}",
                    "bold")
         if row["stack"] is None:
@@ -115,17 +118,31 @@ def to_json(changes: pa.Table, top: int | None, by: Sequence[str], before: Side,
             after: Side) -> Json:
     """The same facts for programs: sizes in pages and bytes, stacks as lists of functions."""
     table, page_size = changes.to_pydict(), after.meta.page_size
+    in_pages = kind_of(after.meta).in_pages
     owners = [dict(zip(table, row[:], strict=True))
               for row in list(zip(*table.values(), strict=True))[:top]]
     for owner in owners:
         owner["bytes"] = (owner["gained"] - owner["lost"]) * page_size
         if owner.get("stack") is not None:
             owner["stack"] = owner["stack"].split("\n")
-        only_known(owner, after.meta)
+        if not in_pages:
+            owner |= {f"bytes_{when}": owner[f"pages_{when}"] * page_size
+                      for when in ("before", "after")}
+        only_known(only_known(owner, before.meta, "_before"), after.meta, "_after")
+        if not in_pages:
+            owner |= {"gained": None, "lost": None}
+
+    def sums(rows: slice) -> dict[str, Any]:
+        found = _sums(table, rows)
+        if not in_pages:
+            found |= {f"bytes_{what}": found[what] * page_size for what in ("gained", "lost")}
+        return only_known(found, after.meta)
+
     return Json({
         **{title: {"name": side.name, "source": side.meta.source, "kind": side.meta.kind,
                    "kernel": side.meta.kernel, "taken_at": side.meta.taken_at,
-                   **for_programs(side.meta, side.pages, side.blocks), **side.meta.as_read()}
+                   **for_programs(side.meta, side.pages, side.blocks),
+                   "bytes": side.pages * page_size, **side.meta.as_read()}
            for title, side in (("before", before), ("after", after))},
-        "page_size": page_size, "by": list(by), **_sums(table, slice(None)),
-        "changes": owners, "rest": _sums(table, slice(len(owners), None))})
+        "page_size": page_size, "by": list(by), **sums(slice(None)),
+        "changes": owners, "rest": sums(slice(len(owners), None))})

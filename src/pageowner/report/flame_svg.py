@@ -87,7 +87,8 @@ class _Mostly:
 def _about(box: Rectangle, total: int, what: str, page_size: int, difference: bool) -> str:
     if not difference:
         share = 100 * box.after / total if total else 0.0
-        return (f"{box.name}: {size(box.after * page_size)}, {count_of(box.after, 'page')},"
+        pages = f" {count_of(box.after, 'page')}," if page_size > 1 else ""
+        return (f"{box.name}: {size(box.after * page_size)},{pages}"
                 f" {share:.1f} %; mostly {what}")
     change = box.after - box.before
     return (f"{box.name}: {'+' if change > 0 else '-' if change < 0 else ''}"

@@ -165,7 +165,8 @@ def _messages(samples: Samples, locations: tuple[bytes, NDArray[np.int64]],
                 samples.blocks[here].tolist(), *fields, strict=True):
             sums = values.get((pages, blocks))
             if sums is None:
-                sums = values[pages, blocks] = _packed(2, (pages, blocks, pages * page_size))
+                sums = values[pages, blocks] = _packed(
+                    2, (pages if page_size > 1 else 0, blocks, pages * page_size))
             # innermost first
             one = b"".join((_bytes(1, varints[first:end]), sums, *said))
             parts.append(_bytes(2, one))

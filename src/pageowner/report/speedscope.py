@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from pageowner import __version__
-from pageowner.analysis.profile import MEASURES, as_met, chained
+from pageowner.analysis.profile import MEASURES, as_met, chained, is_counted
 from pageowner.report.samples import shown
 from pageowner.report.text import printable
 
@@ -46,7 +46,8 @@ def _write(file: BinaryIO, samples: Samples, meta: Metadata) -> None:
     order = as_met(chains.codes)
     frames = [chains.names[code] for code in order]
     weights = {measure: values.tolist() for measure, values in zip(
-        MEASURES, (samples.pages * meta.page_size, samples.pages, samples.blocks), strict=True)}
+        MEASURES, (samples.pages * meta.page_size, samples.pages, samples.blocks), strict=True)
+        if is_counted(meta, measure)}
     name = printable(meta.source or meta.host or "this machine")
     whole = {
         "$schema": _SCHEMA, "exporter": f"pageowner {__version__}", "name": name,

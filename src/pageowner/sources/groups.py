@@ -22,10 +22,12 @@ def reader(opened: Opened) -> Callable[[Opened], Snapshot] | None:
     head = opened.stream.peek(_HEAD)  # type: ignore[attr-defined]
     if head.startswith(START):
         return None  # by far the most, and the imports below take a while
-    from pageowner.sources import page_owner_sorted, page_owner_stack_lists
+    from pageowner.sources import allocinfo, page_owner_sorted, page_owner_stack_lists
 
     if page_owner_sorted.is_sorted(head):
         return page_owner_sorted.read
     if page_owner_stack_lists.is_of_stacks(head):
         return page_owner_stack_lists.read
+    if allocinfo.is_allocinfo(head):
+        return allocinfo.read
     return None

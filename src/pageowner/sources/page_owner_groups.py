@@ -10,6 +10,7 @@ import pyarrow as pa
 from pageowner.kernel.early_pages import is_early
 from pageowner.model.metadata import Metadata
 from pageowner.model.snapshot import Snapshot
+from pageowner.model.source_kinds import kind_of
 from pageowner.sources import page_size
 from pageowner.sources.page_owner_columns import numbers_of, text_of
 
@@ -39,7 +40,10 @@ def _migratetype(line: Line) -> str | None:
 
 def _state(body: Body, line: Line) -> str:
     mask = -1 if line.gfp_mask is None else line.gfp_mask
-    return "early" if body.stack and is_early(body.stack, mask) else "owned"
+    # One of these is in the names of all functions that tell; frames are looked at only then.
+    stack = body.stack or ""
+    told = "init" in stack or "early" in stack or "start_kernel" in stack
+    return "early" if told and is_early(stack, mask) else "owned"
 
 
 def _states(groups: Groups, line: np.ndarray, body: np.ndarray) -> pa.Array:
@@ -68,9 +72,12 @@ def to_snapshot(groups: Groups, name: str, kind: str) -> Snapshot:
     lines: Sequence[Line] = groups.lines
     bodies: Sequence[Body] = groups.bodies
     several = order < 0
+    unknown = int(np.array([each.unknown for each in bodies], np.int64)[body].sum())
+    meta = metadata(name, kind, groups.damaged, unknown, groups.damage)
     columns: dict[str, Any] = {
         "order": pa.array(np.maximum(order, 0).astype(np.uint8), mask=several),
-        "blocks": pa.array(blocks.astype(np.uint64), mask=blocks == 0),
+        "blocks": pa.array(blocks.astype(np.uint64),
+                           mask=None if kind_of(meta).block else np.ones(len(blocks), bool)),
         "amount": pa.array(pages.astype(np.uint64), mask=~several),
         "ts_ns": pa.array(ts, mask=ts == 0),
         "state": _states(groups, line, body),
@@ -82,8 +89,6 @@ def to_snapshot(groups: Groups, name: str, kind: str) -> Snapshot:
         **{column: text_of([getattr(each, column) for each in bodies], body)
            for column in ("stack", "memcg", "migrate_reason", "notes")},
         "handle": numbers_of([each.handle for each in bodies], body, "u4")}
-    unknown = int(np.array([each.unknown for each in bodies], np.int64)[body].sum())
-    meta = metadata(name, kind, groups.damaged, unknown, groups.damage)
     known = ts[ts > 0]
     meta.clock_ns = int(known.max()) if len(known) else None
     return Snapshot.from_columns(columns, meta)

@@ -11,8 +11,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from pageowner.errors import PageownerError
 from pageowner.kernel.task_names import to_bytes, to_text
 from pageowner.model.handle_names import is_handle_name
+from pageowner.model.source_kinds import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -45,8 +47,11 @@ def stacks(snapshot: Snapshot, threshold: int = 0) -> list[Held]:
 
     Rows without a stack are left out, as the kernel's file has no place for them, and so are
     pages allocated before tracking began, which the kernel does not count by stack
-    (init_pages_in_zone in mm/page_owner.c of 6.12).
+    (init_pages_in_zone in mm/page_owner.c of 6.12). Raises PageownerError for a source of bytes.
     """
+    if not kind_of(snapshot.meta).in_pages:
+        raise PageownerError(f"{snapshot.meta.source or 'the source'}"
+                             f" ({kind_of(snapshot.meta).title}) does not count pages")
     table = snapshot.select(state=("owned", "untracked")).report(by="stack")
     return [Held(stack, pages) for stack, pages in
             zip(table["stack"].to_pylist(), table["pages"].to_pylist(), strict=True)

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError, UsageError
+from pageowner.model.source_kinds import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,6 +70,9 @@ def apply(meta: Metadata, size: int | None = None) -> None:
     size = _given.get() if size is None else check(size)
     if size is None or (size == meta.page_size and meta.kind == "tracker"):
         return
+    if not kind_of(meta).in_pages:
+        raise PageownerError(f"{meta.source or 'the source'}: counts bytes, not pages; a page size"
+                             " cannot be given for it")
     if meta.kind == "tracker":
         raise PageownerError(f"{meta.source or 'a capture'}: its pages have"
                              f" {meta.page_size >> 10} KiB, as its kernel said; a page size can be"

@@ -13,6 +13,8 @@ function size(pages) {
 }
 const signed = pages => (pages > 0 ? "+" : pages < 0 ? "-" : "") + size(pages);
 const pagesOf = n => n.toLocaleString("en") + (n === 1 ? " page" : " pages");
+const inPages = about.page_size > 1; // of lines of code it is bytes
+const sizeAndPages = n => size(n) + (inPages ? `, ${pagesOf(n)}` : "");
 
 function blend(one, other, share) {
   const part = (text, i) => parseInt(text.slice(i, i + 2), 16);
@@ -87,10 +89,11 @@ function tell(here) {
   const facts = [["function", here.name]];
   if (about.difference) {
     facts.push(["change", signed(here.after - here.before)],
-               ["before", `${size(here.before)}, ${pagesOf(here.before)}`],
-               ["after", `${size(here.after)}, ${pagesOf(here.after)}`]);
+               ["before", sizeAndPages(here.before)],
+               ["after", sizeAndPages(here.after)]);
   } else {
-    facts.push(["size", size(here.after)], ["pages", pagesOf(here.after)]);
+    facts.push(["size", size(here.after)],
+               ...(inPages ? [["pages", pagesOf(here.after)]] : []));
   }
   if (root.width) {
     facts.push(["of all", `${(100 * here.width / root.width).toFixed(2)} %`]);
