@@ -14,7 +14,7 @@ SHELLS = ("bash", "zsh", "fish")
 @verb("completion")
 @click.argument("shell", type=click.Choice(SHELLS), metavar="SHELL")
 def command(shell: str) -> None:
-    """Print the script that makes Tab complete verbs, options and values in bash, zsh or fish.
+    """Print the script that lets Tab complete verbs, options and values in bash, zsh or fish.
 
     Examples:
         pageowner completion bash >>~/.bashrc

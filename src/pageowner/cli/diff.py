@@ -34,27 +34,27 @@ GREW = 3
               shell_complete=complete.changes,
               help="change (gained or lost), gained, lost, before, after, name, or a key.")
 @click.option("--reverse", is_flag=True, help="Reverse the order.")
-@most_owners(20, "; the others are summed up")
+@most_owners(20, "; the last line sums up the others")
 @click.option("--full", is_flag=True, help="Show whole stacks.")
 @click.option("--fail-over", metavar="SIZE",
-              help=f"Exit with status {GREW} if any one owner gained more than this: 10MiB.")
+              help=f"Exit with status {GREW} if any owner gained more than SIZE, such as 10MiB.")
 @at_times("before", "after")
 @filters
 @as_json
 def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, reverse: bool,
             most: int | None, full: bool, fail_over: str | None, as_json: bool) -> int:
-    """What grew, shrank, came and went from A to B, or to now.
+    """Show which owners grew, shrank, are new or gone from A to B, or to now.
 
-    A and B are snapshots or dumps. Stacks match if they have the same functions, whatever the build
-    of the kernel. Exit status: 0, 1 if it failed, 2 for wrong usage, 3 if an owner gained
-    more than --fail-over allows.
+    A and B are snapshots or dumps. Stacks with the same functions match, also across kernel builds.
+    Exit status: 0 for success, 1 for failure, 2 for wrong usage, 3 if an owner gained more than
+    --fail-over allows.
 
     Examples:
         pageowner diff before.parquet after.parquet     by stack, largest change first
-        pageowner diff before.parquet                   since then, on this machine
-        pageowner diff old.txt new.txt --by subsystem   dumps, also of different kernels
+        pageowner diff before.parquet                   what changed on this machine since then
+        pageowner diff old.txt new.txt --by subsystem   dumps, even of different kernels
         pageowner diff A B --by comm --fail-over 10MiB  for a test suite
-        pageowner diff DIR DIR --at 9:00 --at 14:30     captures of 'pageowner record'
+        pageowner diff DIR DIR --at 9:00 --at 14:30     two captures of 'pageowner record'
     """
     if before == after == "-":
         raise click.UsageError("only one of A and B can be standard input")

@@ -14,9 +14,9 @@ __all__ = ["command"]
 @verb("doctor")
 @as_json
 def command(as_json: bool) -> None:
-    """Check what this kernel allows, and how exact tracking can be.
+    """Check what this kernel allows, and how complete tracking can be.
 
-    Each feature is actually tried; nothing is left behind. Exit status 1 if tracking is not
+    Each check does the real thing and leaves nothing behind. Exit status 1 if tracking is not
     possible.
 
     Examples:

@@ -21,19 +21,19 @@ __all__ = ["command"]
 @source
 @filters
 @click.option("-o", "--output", metavar="FILE", shell_complete=complete.files,
-              help="Write here, whole or not at all; - is standard output, as without.")
+              help="Write to FILE, completely or not at all. Default: -, standard output.")
 def command(source: str | None, chosen: Filter, output: str | None) -> None:
-    """Print the text of the kernel's page_owner, for tools that know it.
+    """Print a dump in the format of the kernel's page_owner, for tools that read it.
 
-    A dump of Linux 4.6 or newer is printed unchanged, except for damaged records; an older one in
-    the format of 4.6. Pages allocated before tracking have records with the stack
-    register_early_stack, as in the kernel's own dump (--state owned leaves them out). On a
-    terminal, control characters in task names are escaped.
+    A dump of Linux 4.6 or newer is printed unchanged, without its damaged records; an older one in
+    the format of 4.6. Pages allocated before tracking began have records as in the kernel's own
+    dump, with the stack register_early_stack (--state owned leaves them out). On a terminal,
+    control characters in task names are escaped.
 
     Examples:
-        pageowner dump >page_owner.txt        of this machine, for the kernel's tools
-        pageowner dump now.parquet            of a snapshot, the text it was made of
-        pageowner dump --older 1h -o old.txt  what has been there for an hour
+        pageowner dump >page_owner.txt        this machine, for the kernel's tools
+        pageowner dump now.parquet            the text that a snapshot was made from
+        pageowner dump --older 1h -o old.txt  pages allocated an hour ago or earlier
     """
     snapshot = load(source, chosen)
     if output is not None and output != "-":

@@ -17,22 +17,22 @@ __all__ = ["command"]
 @verb("explain")
 @click.argument("log", required=False, metavar="[LOG]", shell_complete=complete.files)
 @click.option("--last", type=click.IntRange(min=1), metavar="N",
-              help="Only the last N reports.")
+              help="Show only the last N reports.")
 @click.option("--page-size", type=click.Choice(["4096", "8192", "16384", "65536"]),
-              help="Bytes of a page, where the log does not tell.")
+              help="Bytes of a page, if the log does not show it.")
 @as_json
 def command(log: str | None, last: int | None, page_size: str | None, as_json: bool) -> None:
-    """What a kernel log says about memory, and what to ask next.
+    """What a kernel log says about memory, and which commands to run next.
 
-    LOG is the output of dmesg, journalctl or a serial console; - is standard input; by default,
+    LOG is the output of dmesg, journalctl or a serial console; - is standard input; without LOG,
     this machine's own log is read. It explains out-of-memory kills (what the memory was used for),
-    failed allocations (too little memory, or none in one piece), bad pages and KASAN reports (who
+    failed allocations (too little memory, or too fragmented), bad pages and KASAN reports (who
     allocated the page, who freed it), busy ranges, and memory that could not be taken offline.
 
     Examples:
         sudo pageowner explain                  this machine's log
         pageowner explain console.log --last 1  the last report of a serial console
-        pageowner explain -                     what 'journalctl -k' writes to a pipe
+        pageowner explain -                     the log from a pipe, such as of 'journalctl -k'
     """
     from pageowner.api.explain import explain
     from pageowner.report.explain_view import draw, warnings

@@ -25,19 +25,19 @@ _BINARY = ("pprof", "parquet")
 @verb("export")
 @source
 @click.option("--format", "kind", type=click.Choice(FORMATS), required=True,
-              help="pprof and speedscope for those viewers, folded stacks for flame graph tools,"
-                   " owners as JSON, CSV or Parquet.")
+              help="pprof or speedscope for these viewers, folded for flame graph tools; or a table"
+                   " of owners as json, csv or parquet.")
 @click.option("-o", "--output", metavar="FILE", shell_complete=complete.files,
-              help="Write to FILE. Default, and -: standard output.")
+              help="Write to FILE. Default: -, standard output.")
 @click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
-              help="Distinguish owners by these keys of report: labels in pprof, frames around the"
-                   " stack in folded and speedscope, columns elsewhere.")
+              help="Separate owners by these keys of report: labels in pprof, frames below the"
+                   " stack in folded and speedscope, columns in the others.")
 @click.option("--unit", type=click.Choice(UNITS),
-              help="What folded counts. Default: bytes. Other formats have all three.")
+              help="The unit of folded; bytes by default. Other formats contain all three.")
 @filters
 def command(source: str | None, kind: str, output: str | None, by: str | None, unit: str | None,
             chosen: Filter) -> None:
-    """Export owners for other programs.
+    """Write owners in a format for other programs.
 
     Examples:
         pageowner export --format pprof -o memory.pb.gz dump.txt

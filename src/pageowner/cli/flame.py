@@ -21,12 +21,13 @@ __all__ = ["command"]
 @click.argument("first", required=False, metavar="[A]", shell_complete=complete.files)
 @click.argument("second", required=False, metavar="[B]", shell_complete=complete.files)
 @click.option("--html", metavar="FILE", shell_complete=complete.files,
-              help="Write a page to zoom into and search.")
+              help="Write an interactive page, with zoom and search.")
 @click.option("--svg", metavar="FILE", shell_complete=complete.files, help="Write an image.")
 @click.option("-o", "--output", metavar="FILE", shell_complete=complete.files,
-              help="Write an image if the name of FILE ends in .svg, else a page.")
+              help="Write an image if FILE ends in .svg, else a page.")
 @click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
-              help="Frames around the stack: comm gives a tower for each task.")
+              help="Add values of these keys of report below each stack: comm gives a tower for"
+                   " each task.")
 @click.option("--icicle", is_flag=True, help="Draw as an icicle: root at the top.")
 @click.option("--reverse", is_flag=True,
               help="Start with the innermost function, then its callers.")
@@ -37,8 +38,8 @@ def command(first: str | None, second: str | None, html: str | None, svg: str | 
             chosen: Filter) -> None:
     """A flame graph of who owns the memory, or of what changed from A to B.
 
-    Each box is a function, as wide as the memory allocated through it, above its caller. With two
-    sources, red boxes have gained pages, blue ones have lost some.
+    A box is a function, as wide as the memory allocated through it; below it is its caller. With
+    two sources, red boxes have more pages in B than in A, blue ones fewer.
 
     Examples:
         pageowner flame --html now.html                                  this machine

@@ -19,27 +19,28 @@ _LARGEST = 30
 @verb("frag")
 @source
 @click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
-              help="Name owners by any of report's keys: stack (the default), subsystem, comm,"
-                   " memcg, ...; with --order by comm,pid.")
+              help="Group owners by any of report's keys: stack, subsystem, comm, memcg, ..."
+                   " Default: stack; with --order comm,pid.")
 @click.option("--order", type=click.IntRange(1, _LARGEST), metavar="N",
-              help="Show what blocks free blocks of 2^N pages: 9 a huge page, 18 a gigantic one.")
+              help="Show what prevents free blocks of 2^N pages: 9 is a huge page, 18 a gigantic"
+                   " one.")
 @click.option("--want", type=click.IntRange(min=1), metavar="N",
               help="Show which owners to stop to free N more blocks.")
 @click.option("--kpageflags", metavar="FILE", shell_complete=complete.files,
-              help="A copy of /proc/kpageflags made with the dump, which tells what is free.")
+              help="A copy of /proc/kpageflags made with the dump: shows which pages are free.")
 @most_owners(10)
 @as_json
 def command(source: str | None, by: str | None, order: int | None, want: int | None,
             kpageflags: str | None, most: int | None, as_json: bool) -> None:
-    """What fragments memory, and what it would take to get a huge page.
+    """What fragments memory, and which owners to stop to get huge pages.
 
-    What a source does not contain is reported as unknown, never guessed.
+    What a source does not contain is reported, never guessed.
 
     Examples:
-        pageowner frag dump.txt             mixed pageblocks, and who mixes them
-        pageowner frag --by subsystem       by what memory is used for, of this machine
+        pageowner frag dump.txt             mixed pageblocks and their owners
+        pageowner frag --by subsystem       this machine, by what memory is used for
         pageowner frag --order 9            what blocks huge pages
-        pageowner frag --order 9 --want 50  which owners to stop for 50 more
+        pageowner frag --order 9 --want 50  which owners to stop to get 50 more
     """
     if want is not None and order is None:
         raise click.UsageError("--want goes with --order, which says how large the blocks are")

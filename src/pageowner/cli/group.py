@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 __all__ = ["EPILOG", "VERBS", "program", "run"]
 
 VERBS = {
-    "on": "Start tracking: from now on the kernel keeps the owner of every page.",
-    "off": "Stop tracking and leave nothing behind.",
+    "on": "Start tracking: from now on, record the owner of every allocated page.",
+    "off": "Stop tracking and remove everything.",
     "status": "What is tracked, what it costs, what was missed.",
     "report": "Who owns the memory: by stack, task, subsystem, cgroup, ...",
-    "diff": "What grew, shrank, came and went between two snapshots.",
-    "leaks": "Find leaks: owners whose pages grow steadily and are not freed.",
+    "diff": "Compare two snapshots: which owners grew, shrank, are new or gone.",
+    "leaks": "Find leaks: owners whose pages keep growing and are never freed.",
     "top": "Who owns memory now, and how it changes: the live view.",
-    "frag": "What fragments memory, and what it would take to get a huge page.",
+    "frag": "What fragments memory, and which owners to stop to get huge pages.",
     "map": "A picture of physical memory.",
-    "query": "Query one or more snapshots in SQL.",
-    "flame": "A flame graph: one page to zoom into, or an image.",
+    "query": "Query one snapshot or several in SQL.",
+    "flame": "A flame graph, as an interactive page or an image.",
     "who": "Everything known about a page frame.",
     "explain": "What a kernel log says about memory: OOM, failed allocations, bad pages.",
     "stacks": "Pages per stack, as the kernel's page_owner_stacks prints them.",
-    "dump": "The text that the kernel's page_owner prints.",
+    "dump": "Print a dump, in the format of the kernel's page_owner.",
     "save": "Save the current state, or a dump, as one small Parquet file.",
-    "export": "Export owners for other programs: pprof, folded, speedscope, JSON, CSV, Parquet.",
-    "record": "Capture periodically into a directory.",
-    "doctor": "Check what this kernel allows, and how exact tracking can be.",
-    "completion": "Print the script for Tab completion in a shell.",
-    "sort": "Drop-in for the kernel's page_owner_sort.",
+    "export": "Write owners for other programs: pprof, folded, speedscope, JSON, CSV, Parquet.",
+    "record": "Capture this machine periodically into a directory.",
+    "doctor": "Check what this kernel allows, and how complete tracking can be.",
+    "completion": "Print the script for Tab completion in bash, zsh or fish.",
+    "sort": "Drop-in replacement for the kernel's page_owner_sort.",
 }
 """Every verb and its line in the help; the module is ``pageowner.cli.VERB``."""
 
 
 EPILOG = ("SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), a saved snapshot, a"
-          " directory written by 'record' (with --at TIME), or - for standard input. Default:"
-          " this machine. See 'pageowner VERB --help' for details.")
+          " directory of 'record' (with --at TIME), or - for standard input; default: this"
+          " machine. See 'pageowner VERB --help' for details.")
 """What the help says below the verbs."""
 
 

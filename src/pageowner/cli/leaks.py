@@ -23,13 +23,13 @@ _TOP = 10
 @verb("leaks")
 @click.argument("sources", nargs=-1, metavar="[SOURCE...]", shell_complete=complete.files)
 @click.option("--for", "window", default="60s", show_default=True, metavar="TIME",
-              help="How long to watch this machine; Ctrl-C gives the result so far.")
+              help="How long to watch this machine; Ctrl-C shows the result so far.")
 @click.option("--every", metavar="TIME",
-              help="How often to look (5s by default). Of dumps that have no times, how far apart"
-              " they are; else their files' times are taken.")
+              help="How often to look (5s by default). For dumps without times: how far apart they"
+                   " are; without --every, the times of the files are used.")
 @click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
               shell_complete=complete.keys,
-              help="Owners by any of report's keys.")
+              help="Group owners by any of report's keys.")
 @click.option("--min", "least", default="1MiB", show_default=True, metavar="SIZE",
               help="Hide owners that grew by less than SIZE in the watched time.")
 @click.option("--top", type=click.IntRange(min=1), default=_TOP, show_default=True, metavar="N",
@@ -40,9 +40,9 @@ _TOP = 10
 @as_json
 def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | None, by: str,
             least: str, top: int, full: bool, as_json: bool) -> None:
-    """Find leaks: owners whose pages grow steadily and are not freed.
+    """Find leaks: owners whose pages keep growing and are never freed.
 
-    A series needs at least four snapshots of one boot; to compare two, use 'pageowner diff'.
+    From snapshots, it needs at least four of one boot; for two, use 'pageowner diff'.
 
     Examples:
         pageowner leaks

@@ -28,8 +28,8 @@ __all__ = ["command"]
               help="Colour by age, or by any of report's keys: state, subsystem, migratetype, task,"
                    " memcg, ...")
 @click.option("--order", type=click.Choice(["row", "hilbert"]), default="row", show_default=True,
-              help="Line by line, or along a Hilbert curve, which keeps neighbouring pages"
-                   " together.")
+              help="Line by line, or along a Hilbert curve, which draws neighbouring pages near"
+                   " each other.")
 @click.option("--png", metavar="FILE", shell_complete=complete.files,
               help="Write an image: one pixel per page, or per several pages.")
 @click.option("--html", metavar="FILE", shell_complete=complete.files,
@@ -37,19 +37,21 @@ __all__ = ["command"]
 @click.option("--beside", metavar="SOURCE", shell_complete=complete.files,
               help="A second snapshot or dump, side by side with the first on the page of --html.")
 @click.option("--kpageflags", metavar="FILE", shell_complete=complete.files,
-              help="A copy of /proc/kpageflags made with the dump, which tells what is free.")
+              help="A copy of /proc/kpageflags made with the dump: shows which pages are free.")
 @as_json
 def command(source: str | None, by: str, order: str, png: str | None,
             html: str | None, beside: str | None, kpageflags: str | None, as_json: bool) -> None:
     """A picture of physical memory.
 
-    Each cell stands for a number of pages and has the colour of what most of them are: the smaller
-    that share, the darker. Each node and zone starts on a new line, with the address at the left.
+    A cell is a number of neighbouring pages and has the colour of what most of them are; the
+    smaller their share, the darker. Each node and zone begins on a new line, with the address at
+    the left.
 
     Examples:
         pageowner map
             this machine, in the terminal
-        pageowner map dump.txt --by task                                 who has memory where
+        pageowner map dump.txt --by task
+            where the memory of each task is
         pageowner map --png memory.png --order hilbert                   as an image
         pageowner map --html memory.html                                 to zoom into and search
         pageowner map old.parquet --beside new.parquet --html both.html

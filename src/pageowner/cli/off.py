@@ -12,13 +12,13 @@ __all__ = ["command"]
 
 @verb("off")
 @click.option("--at-boot", is_flag=True,
-              help="Remove what 'pageowner on --at-boot' installed, and leave tracking as it is.")
+              help="Only remove what 'pageowner on --at-boot' installed; tracking continues.")
 def command(at_boot: bool) -> None:
-    """Stop tracking and leave nothing behind, also after a crash.
+    """Stop tracking and remove everything, also after a crash.
 
     Examples:
         sudo pageowner off            stop tracking now
-        sudo pageowner off --at-boot  and no longer start it at boot
+        sudo pageowner off --at-boot  no longer start at boot
     """
     if at_boot:
         from pageowner.tracker import at_boot as unit

@@ -23,40 +23,40 @@ __all__ = ["command"]
 @click.option("--pid", "tgid", type=click.IntRange(min=0), default=0, metavar="PID",
               help="Only what this process allocates.")
 @click.option("--cgroup", default="", metavar="PATH",
-              help="Only what tasks of this cgroup v2, or below it, allocate.")
+              help="Only what tasks in this cgroup (v2) and those below it allocate.")
 @click.option("--sample", type=click.IntRange(1, 1 << 20), default=1, metavar="N",
-              help="Only one page in N, by pfn.")
+              help="Track only one page in N, chosen by pfn.")
 @click.option("--free", "free_side", is_flag=True,
               help="Also record who last freed each page: 16 more bytes per page.")
 @click.option("--depth", type=click.IntRange(1, 64), default=16, show_default=True,
-              metavar="N", help="Frames of a stack.")
+              metavar="N", help="Record at most N frames of a stack.")
 @click.option("--plain", is_flag=True,
               help="Unwind every stack instead of recognising those seen before.")
 @click.option("--check", type=click.FloatRange(0, 1), default=1 / 1024, metavar="FRACTION",
-              help="Fraction of recognised stacks to unwind as well and compare, 0 to 1. Default:"
+              help="Share of the recognised stacks to unwind too and compare, 0 to 1. Default:"
                    " 1/1024.")
 @click.option("--second-programs", type=click.Choice(["auto", "always"]), default="auto",
               show_default=True,
-              help="When to attach the programs for pages that interrupts allocate and free while"
-                   " the tracker is busy: once one was missed (auto), or from the start, which"
-                   " misses nothing and costs more.")
+              help="When to attach the programs for allocations and frees in interrupts that hit"
+                   " the running tracker: after the first was missed (auto), or from the start,"
+                   " which misses none and costs more (always).")
 @click.option("--at-boot", is_flag=True,
-              help="Start tracking early in each boot with page_owner=on on the kernel's command"
-                   " line, not now: writes and enables a systemd unit.")
+              help="Start not now but early in each boot that has page_owner=on on the kernel's"
+                   " command line: writes and enables a systemd unit.")
 @click.option("--debug", is_flag=True, help="Show the verifier's log if the kernel refuses.")
 def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: int,
             free_side: bool, depth: int, plain: bool, check: float, second_programs: str,
             at_boot: bool, debug: bool) -> None:
-    """Start tracking: from now on the kernel keeps the owner of every page.
+    """Start tracking: from now on, record the owner of every allocated page.
 
-    No reboot, no daemon: BPF programs on the kernel's own tracepoints, and maps that hold the
-    owners, all pinned below /sys/fs/bpf/pageowner until 'pageowner off'.
+    No reboot, no daemon: BPF programs on the kernel's tracepoints record owners in BPF maps. Both
+    are pinned in /sys/fs/bpf/pageowner until 'pageowner off'.
 
     Examples:
         sudo pageowner on                           every page of this machine
         sudo pageowner on --kernel-only --free      the kernel's own memory, and who freed it
-        sudo pageowner on --pid 4711 --min-order 2  larger blocks of one process
-        sudo pageowner on --at-boot --kernel-only   from each boot with page_owner=on
+        sudo pageowner on --pid 4711 --min-order 2  blocks of 4 pages or more of one process
+        sudo pageowner on --at-boot --kernel-only   at each boot with page_owner=on
     """
     from pageowner.report import status_view
     from pageowner.report.terminal import paper

@@ -82,14 +82,14 @@ def about_dumps(command: Callable[..., Any]) -> Callable[..., Any]:
 
     for option in (
             click.option("--system-map", metavar="FILE", shell_complete=complete.files,
-                         help="Name the addresses in a dump's stacks with a System.map or a copy"
-                              " of /proc/kallsyms."),
+                         help="Replace addresses in a dump's stacks by names from a System.map"
+                              " or a copy of /proc/kallsyms."),
             click.option("--handles", metavar="FILE", shell_complete=complete.files,
-                         help="Stacks of the handles: a copy of page_owner_stacks'"
-                              " show_stacks_handles. Default: the one beside SOURCE."),
+                         help="Find the stacks of handles in this copy of page_owner_stacks'"
+                              " show_stacks_handles. Default: a copy next to SOURCE."),
             click.option("--page-size", metavar="SIZE",
-                         help="Page size of the dump, such as 64KiB. Default: what its text shows,"
-                              " else 4KiB.")):
+                         help="The size of a page in the dump, such as 64KiB. Default: found from"
+                              " its text, else 4KiB.")):
         wrapped = option(wrapped)
     return wrapped
 
@@ -109,9 +109,8 @@ def at_time(command: Callable[..., Any]) -> Callable[..., Any]:
             words["source"] = Moment(words["source"], moment(at))
         return command(**words)
 
-    return click.option("--at", metavar="TIME", help="Use the capture of this time from a"
-                        " directory of captures: 14:30, 2026-11-23T14:30, or 2h (ago). Default: the"
-                        " newest.")(
+    return click.option("--at", metavar="TIME", help="Which capture to read from a directory:"
+                        " 14:30, 2026-11-23T14:30, or 2h (ago). Default: the newest.")(
                             about_dumps(wrapped))
 
 
@@ -129,10 +128,9 @@ def at_times(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
                              dict(zip(names, placed, strict=True)))
             return command(**words)
 
-        return click.option("--at", metavar="TIME", multiple=True, help="Use the capture of this"
-                            " time from a directory of captures: 14:30, 2026-11-23T14:30, or 2h"
-                            " (ago). Default: the newest. The first --at is for the first"
-                            " directory.")(
+        return click.option("--at", metavar="TIME", multiple=True, help="Which capture to read"
+                            " from a directory: 14:30, 2026-11-23T14:30, or 2h (ago). Default: the"
+                            " newest. The first --at is for the first directory.")(
                                 about_dumps(wrapped))
 
     return decorate

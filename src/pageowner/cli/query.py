@@ -20,23 +20,23 @@ _ROWS = 100
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...", shell_complete=complete.files)
 @click.option("--columns", is_flag=True, help="List the columns and what they mean.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
-              help=f"Show N rows ({_ROWS} by default); the table only.")
+              help=f"Show N rows of the table ({_ROWS} by default).")
 @click.option("--all", "everything", is_flag=True, help="Show all rows.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print all rows as CSV.")
 @at_times("sources")
 @as_json
 def command(sql: str | None, sources: tuple[str, ...], columns: bool, top: int | None,
             everything: bool, as_csv: bool, as_json: bool) -> None:
-    """Query one or more SOURCEs in SQL (DuckDB).
+    """Query one SOURCE or several in SQL (DuckDB's dialect).
 
-    The table 'pages' has a row for each allocation of all sources; each source is also a table
+    The table 'pages' has a row for each allocation of all sources. Each source is also a table,
     named after its file (before, after). The SQL cannot read or write anything else.
 
     Examples:
         pageowner query "SELECT comm, sum(pages) FROM pages GROUP BY comm" dump.txt
         pageowner query "SELECT source, sum(bytes) FROM pages GROUP BY ALL" A.parquet B.parquet
         pageowner query --columns
-            what can be asked for
+            the columns of the table
     """
     if columns:
         if sql is not None:

@@ -20,19 +20,19 @@ __all__ = ["command"]
 @click.option("--every", default="10m", show_default=True, metavar="TIME",
               help="How often to capture.")
 @click.option("--keep", default="7d", show_default=True, metavar="TIME",
-              help="Remove what is older.")
+              help="Remove captures older than this.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N captures.")
 def command(folder: Path, every: str, keep: str, count: int | None) -> None:
     """Capture this machine periodically into DIR, until Ctrl-C.
 
-    Captures that change little take little space. A full disk or a kill loses only the capture
-    being written.
+    Most files contain only the changes since the last capture. A full disk or a kill loses only the
+    capture being written.
 
     Examples:
         pageowner record /var/lib/pageowner        every 10 minutes, for 7 days
         pageowner record --every 1m --keep 1d DIR  more often, for a day
-        pageowner report DIR --at 14:30            the state at that time; --at works in every verb
-        pageowner leaks DIR                        what grew over all captures
+        pageowner report DIR --at 14:30            the state at that time
+        pageowner leaks DIR                        owners that kept growing
     """
     from pageowner.api.record import record
 

@@ -27,8 +27,8 @@ __all__ = ["command"]
               shell_complete=complete.sorts,
               help="pages, blocks, name, age (oldest first), or a key.")
 @click.option("--reverse", is_flag=True, help="Reverse the order.")
-@most_owners(20, "; the others are summed up")
-@click.option("--full", is_flag=True, help="Show whole stacks, each an owner of its own.")
+@most_owners(20, "; the last line sums up the others")
+@click.option("--full", is_flag=True, help="Show whole stacks; each distinct stack is an owner.")
 @filters
 @as_json
 def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: bool,
@@ -39,7 +39,7 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
         pageowner report dump.txt                    by stack, most pages first
         pageowner report dump.txt --by subsystem     what the memory is used for
         pageowner report --by comm,order --gfp ZERO  tasks and block sizes, zeroed pages only
-        pageowner report --older 1h --full           whole stacks of what is old
+        pageowner report --older 1h --full           whole stacks of old pages
     """
     from pageowner.analysis.filters import check_sort, key_names
 

@@ -28,12 +28,12 @@ __all__ = ["command"]
 def command(file: str, source: str | None, chosen: Filter) -> None:
     """Save the current state, or SOURCE, as a snapshot: one small Parquet FILE.
 
-    Every verb reads it; so do DuckDB, pandas, Polars and Spark.
+    Every verb can read it, and so can DuckDB, pandas, Polars and Spark.
 
     Examples:
-        pageowner save now.parquet                          this machine as it is now
-        pageowner save small.parquet dump.txt.gz            a dump, in a hundredth of the space
-        pageowner save ext4.parquet dump.txt --module ext4  a part of it
+        pageowner save now.parquet                          this machine
+        pageowner save small.parquet dump.txt.gz            a dump, in a hundredth of its size
+        pageowner save ext4.parquet dump.txt --module ext4  only pages of one module
     """
     if file == "-":
         raise click.UsageError("a snapshot is written to a file; name one")

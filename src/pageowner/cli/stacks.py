@@ -23,19 +23,19 @@ __all__ = ["command"]
 @click.option("--threshold", type=click.IntRange(min=0), default=0, metavar="PAGES",
               help="Leave out stacks with fewer pages, as the kernel's count_threshold does.")
 @click.option("--top", type=click.IntRange(min=1), metavar="N",
-              help="Print N stacks; all by default, as the kernel does.")
+              help="Print only N stacks. Default: all, as the kernel does.")
 @as_json
 def command(source: str | None, chosen: Filter, threshold: int, top: int | None,
             as_json: bool) -> None:
     """Print how many pages each stack holds, most first.
 
-    The text is that of /sys/kernel/debug/page_owner_stacks/show_stacks.
+    The format is that of /sys/kernel/debug/page_owner_stacks/show_stacks.
 
     Examples:
         pageowner stacks dump.txt                all stacks, most pages first
         pageowner stacks dump.txt --top 3        the largest three
-        pageowner stacks --threshold 1000        of this machine, large owners only
-        pageowner stacks --comm 'nginx*' --json  of some tasks, for programs
+        pageowner stacks --threshold 1000        this machine, large owners only
+        pageowner stacks --comm 'nginx*' --json  some tasks, as JSON
     """
     snapshot = load(source, chosen)
     from pageowner.sources import page_owner_stacks as text

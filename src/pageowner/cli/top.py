@@ -24,15 +24,15 @@ __all__ = ["command"]
 
 @verb("top")
 @click.option("--every", default="2s", show_default=True, metavar="SECONDS",
-              help="How often to look.")
+              help="How often to update.")
 @click.option("--by", default="stack", show_default=True, metavar="KEY",
               shell_complete=complete.live_keys,
-              help=f"Begin with owners by {', '.join(_KEYS)} or {_LAST}.")
+              help=f"Group owners at the start by {', '.join(_KEYS)} or {_LAST}.")
 @filters
 def command(chosen: Filter, every: str, by: str) -> None:
     """Who owns memory now, and how it changes: the live view.
 
-    Keys: q quit, ? help, / filter, g s t u m group, o order, enter unfold.
+    Keys: q quit, ? help, / filter, g s t u m group, o order, enter expand.
 
     Examples:
         pageowner top                      by stack, most memory first

@@ -25,24 +25,24 @@ __all__ = ["command"]
 @click.option("--phys", multiple=True, type=AddressType(), metavar="ADDRESS",
               help="The page at this physical address.")
 @click.option("--virt", multiple=True, type=VirtualType(), metavar="PID:ADDRESS",
-              help="The page at this address of a process of this machine.")
+              help="The page at this virtual address of a process on this machine.")
 @click.option("-s", "--source", metavar="SOURCE", shell_complete=complete.files,
-              help="A dump or a snapshot, not this machine.")
+              help="Read a dump or a snapshot instead of this machine.")
 @at_time
 @click.option("--top", type=click.IntRange(min=1), default=40, metavar="N", show_default=True,
-              help="Show N blocks of a range.")
+              help="Show at most N blocks of a range.")
 @as_json
 def command(frames: tuple[tuple[int, int], ...], phys: tuple[int, ...],
             virt: tuple[tuple[int, int], ...], source: str | None, top: int,
             as_json: bool) -> None:
-    """Everything known about page frames, or a line for each block in a range.
+    """Everything known about page frames; for a range, a line for each block.
 
-    With 'pageowner on --free' it also shows who freed the page last, even if it is free now.
+    With 'pageowner on --free' it also shows who last freed the page, even if the page is free now.
 
     Examples:
-        pageowner who 0x1a2b3                     of this machine
-        pageowner who 6699 6700 -s dump.txt       of a dump
-        pageowner who 0x1000-0x1fff               of all frames from 0x1000 to 0x1fff, both included
+        pageowner who 0x1a2b3                     a page of this machine
+        pageowner who 6699 6700 -s dump.txt       two pages of a dump
+        pageowner who 0x1000-0x1fff               all frames from 0x1000 to 0x1fff, inclusive
         pageowner who '[8800, 8a00)'              as the kernel writes 'PFNs busy' to its log
         pageowner who --virt 1234:0x7f0012345000  the page at an address of process 1234
     """

@@ -106,8 +106,8 @@ _SAVED = (
     Column("migrate_reason", TEXT, "of the last migration", Key("reason", 16)),
     Column("handle", "uint32", "stack depot handle, where the dump prints it"),
     Column("notes", TEXT, "lines of the record after its stack, unchanged"),
-    Column("blocks", "uint64", "allocations that the row stands for; null: one"),
-    Column("amount", "uint64", "base pages in them, where the order does not tell"),
+    Column("blocks", "uint64", "number of allocations in the row; null: one"),
+    Column("amount", "uint64", "number of base pages in them, where the order does not give it"),
 )
 
 _DERIVED = (
@@ -199,33 +199,41 @@ class Filter:
     """
 
     pid: tuple[int, ...] | None = _word(
-        "Allocated by these processes.", NUMBERS, "which processes allocated")
+        "Only pages allocated by these processes.", NUMBERS, "which processes allocated")
     tid: tuple[int, ...] | None = _word(
-        "Allocated by these threads.", NUMBERS, "which threads allocated")
-    comm: tuple[str, ...] | None = _word("By tasks of this name.", GLOB, "names of tasks")
-    module: tuple[str, ...] | None = _word("Through this kernel module.", GLOB, "stacks")
+        "Only pages allocated by these threads.", NUMBERS, "which threads allocated")
+    comm: tuple[str, ...] | None = _word(
+        "Only pages allocated by tasks of this name.", GLOB, "names of tasks")
+    module: tuple[str, ...] | None = _word(
+        "Only pages allocated through this kernel module.", GLOB, "stacks")
     subsystem: tuple[str, ...] | None = _word(
-        "For this use, such as 'page cache'.", GLOB, "stacks")
-    stack: tuple[str, ...] | None = _word("Through a function of this name.", GLOB, "stacks")
-    memcg: tuple[str, ...] | None = _word("Charged to this cgroup.", GLOB, "cgroups")
+        "Only pages used for this, such as 'page cache'.", GLOB, "stacks")
+    stack: tuple[str, ...] | None = _word(
+        "Only pages allocated through a function of this name.", GLOB, "stacks")
+    memcg: tuple[str, ...] | None = _word(
+        "Only pages charged to this cgroup.", GLOB, "cgroups")
     memcg_state: tuple[str, ...] | None = _word(
-        "Charged to a cgroup that is online, or offline.", "STATE",
+        "Only pages charged to cgroups that are online, or offline.", "STATE",
         "which cgroups are offline")
-    node: tuple[int, ...] | None = _word("On these NUMA nodes.", NUMBERS, "NUMA nodes")
-    zone: tuple[str, ...] | None = _word("In this zone.", "NAME", "zones")
-    order: tuple[int, ...] | None = _word("Blocks of these orders.", NUMBERS)
+    node: tuple[int, ...] | None = _word(
+        "Only pages on these NUMA nodes.", NUMBERS, "NUMA nodes")
+    zone: tuple[str, ...] | None = _word("Only pages in this zone.", "NAME", "zones")
+    order: tuple[int, ...] | None = _word("Only blocks of these orders.", NUMBERS)
     gfp: tuple[str, ...] | None = _word(
-        "With all of these gfp flags.", FLAGS, "names of gfp flags")
+        "Only pages allocated with all of these gfp flags.", FLAGS, "names of gfp flags")
     migratetype: tuple[str, ...] | None = _word(
-        "Unmovable, Movable or Reclaimable.", "TYPE", "migrate types")
+        "Only Unmovable, Movable or Reclaimable pages.", "TYPE", "migrate types")
     block_type: tuple[str, ...] | None = _word(
-        "In pageblocks of this type, such as CMA.", "TYPE", "types of pageblocks", "block")
+        "Only pages in pageblocks of this type, such as CMA.", "TYPE", "types of pageblocks",
+        "block")
     allocator: tuple[str, ...] | None = _word(
-        "Allocated as pages, CMA, slab, vmalloc, percpu or large kmalloc.", "NAME", "stacks")
-    state: tuple[str, ...] | None = _word("owned, early or untracked.", "STATE")
+        "Only memory allocated as pages, CMA, slab, vmalloc, percpu, or large kmalloc.", "NAME",
+        "stacks")
+    state: tuple[str, ...] | None = _word(
+        "Only pages that are owned, early or untracked.", "STATE")
     older: str | None = _word(
-        "At least this old: 30s, 5m, 2h, 1d.", AGE, "times of allocations")
-    newer: str | None = _word("At most this old.", AGE, "times of allocations")
+        "Only pages at least this old: 30s, 5m, 2h, 1d.", AGE, "times of allocations")
+    newer: str | None = _word("Only pages at most this old.", AGE, "times of allocations")
 
     def __post_init__(self) -> None:
         # One value may be given as it is: Filter(comm="bash").
