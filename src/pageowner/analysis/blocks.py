@@ -71,7 +71,8 @@ class Blocks:
 def _edges(memory: Memory, order: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """The edges of all blocks in which there is memory, and which two of them have a block between
     them: not those to both sides of a hole."""
-    runs = joined((one.start >> order, -(-one.end >> order)) for one in memory.stretches)
+    runs = joined((stretch.start >> order, -(-stretch.end >> order))
+                  for stretch in memory.stretches)
     number = int((runs[:, 1] - runs[:, 0]).sum())
     if number > _MOST:
         raise PageownerError(f"{number:,} blocks of order {order} are too many to look at one"
@@ -89,8 +90,8 @@ def _not_given(memory: Memory) -> NDArray[np.int64]:
     """Runs of frames held back or outside of all zones, joined."""
     if not memory.sees_free:
         return memory.held
-    runs, behind = [(one[0], one[1]) for one in memory.held.tolist()], 0
-    for start, end in sorted((one.start, one.end) for one in memory.stretches):
+    runs, behind = [(run[0], run[1]) for run in memory.held.tolist()], 0
+    for start, end in sorted((stretch.start, stretch.end) for stretch in memory.stretches):
         runs.append((behind, start))
         behind = max(behind, end)
     return joined([*runs, (behind, 1 << 60)])
@@ -115,11 +116,12 @@ def blocks(memory: Memory, order: int) -> Blocks:
     apart = _not_given(memory)
     held = spread(apart[:, 0], apart[:, 1] - apart[:, 0], edges)
     used = pages[compaction.CAN] + pages[compaction.CANNOT] + pages[compaction.UNKNOWN]
-    within = np.stack([spread(np.array([one.start]), np.array([one.end - one.start]), edges)
-                       for one in memory.stretches] or [np.zeros(max(len(edges) - 1, 0), np.int64)])
+    within = np.stack([
+        spread(np.array([stretch.start]), np.array([stretch.end - stretch.start]), edges)
+        for stretch in memory.stretches] or [np.zeros(max(len(edges) - 1, 0), np.int64)])
     place = within.argmax(axis=0)
     # One zone may be several stretches, where those of several nodes lie in turn.
-    names = [(one.node, one.zone) for one in memory.stretches]
+    names = [(stretch.node, stretch.zone) for stretch in memory.stretches]
     zone = np.array([names.index(name) for name in names] or [0])
     across = ((within > 0) & (zone[:, None] != zone[place][None, :])).any(axis=0)
     state = np.full(len(used), FREE, np.uint8)

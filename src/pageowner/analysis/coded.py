@@ -84,11 +84,11 @@ def _place(known: dict[Frame, int], line: str) -> int:
 def _lines(stacks: pa.Array) -> tuple[NDArray[np.int64], list[str], NDArray[np.int64]]:
     """How many lines each stack has, the distinct lines, and the place among them of each."""
     if len(stacks) <= _FEW:
-        apart = [[] if stack is None else stack.split("\n") for stack in stacks.to_pylist()]
+        by_stack = [[] if stack is None else stack.split("\n") for stack in stacks.to_pylist()]
         known: dict[str, int] = {}
-        line = np.array([known.setdefault(text, len(known)) for one in apart for text in one],
-                        np.int64)
-        return np.fromiter(map(len, apart), np.int64, len(apart)), list(known), line
+        line = np.array([known.setdefault(text, len(known))
+                         for lines in by_stack for text in lines], np.int64)
+        return np.fromiter(map(len, by_stack), np.int64, len(by_stack)), list(known), line
     import pyarrow.compute as pc
 
     split = pc.split_pattern(stacks, "\n")
@@ -140,7 +140,7 @@ def _until_interrupt(stacks: Coded, role: NDArray[np.int8]) -> NDArray[np.int64]
     found = np.flatnonzero((role == of_text.INTERRUPT)[stacks.codes])
     if len(found):
         stack = np.searchsorted(stacks.end, found, "right")
-        found, stack = (one[found > stacks.first[stack]] for one in (found, stack))
+        found, stack = (places[found > stacks.first[stack]] for places in (found, stack))
         at_start = role[stacks.codes[stacks.first[stack]]] == of_text.INTERRUPT
         found, stack = found[~at_start], stack[~at_start]
         np.minimum.at(end, stack, found)
@@ -178,15 +178,15 @@ class _Answers:
         self._known = np.full(len(frames) * len(of_text.WAYS), self.ASK, np.int64)
 
     def of(self, codes: NDArray[np.int32], how: NDArray[np.int64]) -> NDArray[np.int64]:
-        asked = codes.astype(np.int64) * len(of_text.WAYS) + how
-        found: NDArray[np.int64] = self._known[asked]
+        questions = codes.astype(np.int64) * len(of_text.WAYS) + how
+        found: NDArray[np.int64] = self._known[questions]
         if (found == self.ASK).any():
-            for one in np.unique(asked[found == self.ASK]).tolist():
-                code, way = divmod(one, len(of_text.WAYS))
+            for question in np.unique(questions[found == self.ASK]).tolist():
+                code, way = divmod(question, len(of_text.WAYS))
                 label = of_text.answer(self._frames[code], of_text.WAYS[way], self._last_resort)
-                self._known[one] = self.NONE if label is None else self._labels.setdefault(
+                self._known[question] = self.NONE if label is None else self._labels.setdefault(
                     label, len(self._labels))
-            found = self._known[asked]
+            found = self._known[questions]
         return found
 
 
@@ -195,17 +195,17 @@ def _taken(stacks: Coded, role: NDArray[np.int8], end: NDArray[np.int64]
     """How the memory of each was taken, a place in `pageowner.analysis.subsystems.WAYS`, and where
     the frames begin that do not say so."""
     codes, first = stacks.codes, stacks.first
-    slab, books = of_text.WAYS.index("slab"), [of_text.WAYS.index(one)
-                                               for one in ("vmalloc", "percpu")]
+    slab, books = of_text.WAYS.index("slab"), [of_text.WAYS.index(way)
+                                               for way in ("vmalloc", "percpu")]
     how = np.full(len(first), of_text.PAGES, np.int64)
 
     def is_taking(live: NDArray[np.int64], at: NDArray[np.int64]) -> NDArray[np.bool_]:
         here = role[codes[at]]
-        taken = here < len(of_text.WAYS)
+        takes = here < len(of_text.WAYS)
         # A slab object for vmalloc or percpu is a part of their books, not their memory.
         own_books = (how[live] == slab) & np.isin(here, books)
-        goes_on: NDArray[np.bool_] = (taken | (here == of_text.LIBRARY)) & ~own_books
-        new = goes_on & taken & (how[live] == of_text.PAGES)
+        goes_on: NDArray[np.bool_] = (takes | (here == of_text.LIBRARY)) & ~own_books
+        new = goes_on & takes & (how[live] == of_text.PAGES)
         how[live[new]] = here[new]
         return goes_on
 

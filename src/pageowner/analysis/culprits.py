@@ -71,9 +71,9 @@ class Owners:
         and cgroups that have most of its pages: ``tasks``, ``cgroups``, and how many there are
         besides, ``more_tasks``, ``more_cgroups``."""
         place = np.full(len(self.labels), -1, np.int64)
-        place[[one["owner"] for one in listed]] = np.arange(len(listed))
+        place[[row["owner"] for row in listed]] = np.arange(len(listed))
         rows = np.flatnonzero(place[self.group] >= 0) if len(listed) else np.zeros(0, np.int64)
-        result = [one | self.labels[one["owner"]] for one in listed]
+        result = [row | self.labels[row["owner"]] for row in listed]
         pages = 2.0 ** self.snapshot.table["order"].to_numpy()[rows]
         for word, name in (("tasks", "comm"), ("cgroups", "memcg")):
             found = key(self.snapshot, name)
@@ -86,9 +86,9 @@ class Owners:
             for at in np.lexsort((code, -sums, whose)).tolist():
                 if labels[code[at]] is not None:
                     names[whose[at]].append(labels[code[at]])
-            for one, most in zip(result, names, strict=True):
-                one[word] = most[:_NAMES]
-                one[f"more_{word}"] = max(len(most) - _NAMES, 0)
+            for row, most in zip(result, names, strict=True):
+                row[word] = most[:_NAMES]
+                row[f"more_{word}"] = max(len(most) - _NAMES, 0)
         return result
 
 
@@ -97,12 +97,13 @@ def owners_of(snapshot: Snapshot, names: Sequence[str]) -> Owners:
     found = [key(snapshot, name) for name in names]
     rows = snapshot.table.num_rows
     group, number, codes = groups(found, rows)
-    labels = [dict(zip(names, one, strict=True)) for one in zip(
+    labels = [dict(zip(names, values, strict=True)) for values in zip(
         *([each.labels[code].as_py() for code in code_of.tolist()]
           for each, code_of in zip(found, codes, strict=True)), strict=True)]
     sizes = np.left_shift(np.int64(1), snapshot.table["order"].to_numpy().astype(np.int64))
     pages = np.bincount(group, weights=sizes, minlength=number).astype(np.int64)
-    named = np.array([any(label is not None for label in one.values()) for one in labels], bool)
+    named = np.array([any(label is not None for label in keys_of.values())
+                      for keys_of in labels], bool)
     of_tasks = bool(set(TASK) & set(names))
     stays = np.where(named[group], _GOES, _NAMELESS) if rows else np.zeros(0, np.int64)
     if of_tasks:
@@ -122,9 +123,9 @@ def _living(snapshot: Snapshot) -> set[int] | None:
     has some, its stack at least, and loses it when it ends; kernel threads have none.
     """
     about = snapshot.meta.extra.get("memory")
-    said = about.get("tasks") if isinstance(about, dict) else None
-    if isinstance(said, list):
-        return {one for one in said if type(one) is int}
+    tasks = about.get("tasks") if isinstance(about, dict) else None
+    if isinstance(tasks, list):
+        return {task for task in tasks if type(task) is int}
     if snapshot.meta.kind == "tracker":
         return None
     uses, tasks = key(snapshot, "subsystem"), key(snapshot, "pid")
@@ -199,8 +200,8 @@ def blockers(owners: Owners, memory: Memory, found: Blocks) -> list[dict[str, An
     others = (several > 1) | (found.held > 0)
     blocks = np.bincount(of_block, minlength=number)
     alone = np.bincount(of_block[~others[block]], minlength=number)
-    one = ~others[block] & (found.stuck[block] == 1)
-    single = np.bincount(of_block[one], minlength=number)
+    by_one_page = ~others[block] & (found.stuck[block] == 1)
+    single = np.bincount(of_block[by_one_page], minlength=number)
     size = np.minimum(memory.pages[who[known]], 1 << found.order)
     pages = np.bincount(owner[known], weights=size, minlength=number).astype(np.int64)
     order = np.lexsort((np.arange(number), -alone, -blocks))
@@ -288,8 +289,8 @@ def cheapest(owners: Owners, memory: Memory, found: Blocks,
         for candidate in open_[promising].tolist():
             mine = sets.member[sets.start[candidate]:sets.start[candidate + 1]]
             mine = mine[~gone[mine]]
-            touched = np.concatenate([of_set[by_owner[owner_start[one]:owner_start[one + 1]]]
-                                      for one in mine.tolist()])
+            touched = np.concatenate([of_set[by_owner[owner_start[owner]:owner_start[owner + 1]]]
+                                      for owner in mine.tolist()])
             met, times = np.unique(touched, return_counts=True)
             gain = int(sets.count[met[times == missing[met]]].sum())
             rank = (min(gain, want - gained) / price[candidate], -price[candidate])
@@ -299,14 +300,14 @@ def cheapest(owners: Owners, memory: Memory, found: Blocks,
         chosen += best[2]
         gone[best[2]] = True
         gained = _gained(sets, of_set, gone)
-    for one in sorted(chosen, key=lambda owner: -cost[owner]):
-        gone[one] = False
+    for owner in sorted(chosen, key=lambda owner: -cost[owner]):
+        gone[owner] = False
         without = _gained(sets, of_set, gone)
         if without >= min(want, gained):
             gained = without
         else:
-            gone[one] = True
-    return [one for one in chosen if gone[one]], gained
+            gone[owner] = True
+    return [owner for owner in chosen if gone[owner]], gained
 
 
 def pages_going(owners: Owners, memory: Memory) -> NDArray[np.int64]:

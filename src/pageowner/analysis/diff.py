@@ -127,8 +127,8 @@ def difference(before: pa.Table, after: pa.Table, by: str | Sequence[str] = "sta
     sums = _joined(before, after, names)
     had, has = sums["pages_before"], sums["pages_after"]
     change = [new - old for old, new in zip(had, has, strict=True)]
-    gained, lost = [max(one, 0) for one in change], [max(-one, 0) for one in change]
-    size = [abs(one) for one in change]
+    gained, lost = [max(pages, 0) for pages in change], [max(-pages, 0) for pages in change]
+    size = [abs(pages) for pages in change]
     measure = {"gained": gained, "lost": lost, "before": had, "after": has}.get(sort, size)
     order = ranked({name: sums[name] for name in names}, measure, size, [],
                    sort if sort == "name" or sort not in SORTS else "pages", reverse)

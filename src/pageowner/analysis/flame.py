@@ -66,24 +66,24 @@ class Rectangle(NamedTuple):
 
 def chains(after: Samples, before: Samples | None = None) -> Chains:
     """The samples of one or two moments by chain; labels are frames around the stack."""
-    moments = [one for one in (before, after) if one is not None]
-    found = [profile.chained(one, str, lambda value: "-" if value is None else str(value))
-             for one in moments]
-    names = sorted({name for one in found for name in one.names})
-    subsystems = sorted({what for one in moments for what in one.subsystem.values})
-    ends = np.cumsum([0, *(one.edges[-1] for one in found)])
+    moments = [samples for samples in (before, after) if samples is not None]
+    found = [profile.chained(samples, str, lambda value: "-" if value is None else str(value))
+             for samples in moments]
+    names = sorted({name for samples in found for name in samples.names})
+    subsystems = sorted({what for samples in moments for what in samples.subsystem.values})
+    ends = np.cumsum([0, *(samples.edges[-1] for samples in found)])
     edges, codes, chain = in_order(
-        np.concatenate([[0], *(one.edges[1:] + end for one, end in
+        np.concatenate([[0], *(samples.edges[1:] + end for samples, end in
                                zip(found, ends, strict=False))]),
-        np.concatenate([_places(one.names, names)[one.codes] for one in found]))
-    what = np.concatenate([_places(one.subsystem.values, subsystems)[one.subsystem.codes]
-                           for one in moments])
+        np.concatenate([_places(samples.names, names)[samples.codes] for samples in found]))
+    what = np.concatenate([_places(samples.subsystem.values, subsystems)[samples.subsystem.codes]
+                           for samples in moments])
     kinds = max(len(subsystems), 1)
     # equal chains that are for different things are different
     distinct, group = np.unique(chain * kinds + what, return_inverse=True)
     sums = np.zeros((2, len(distinct)), np.int64)
-    moment = np.repeat(np.arange(2 - len(moments), 2), [len(one) for one in moments])
-    np.add.at(sums, (moment, group), np.concatenate([one.pages for one in moments]))
+    moment = np.repeat(np.arange(2 - len(moments), 2), [len(samples) for samples in moments])
+    np.add.at(sums, (moment, group), np.concatenate([samples.pages for samples in moments]))
     edges, codes = _repeated(edges, codes, distinct // kinds)
     return Chains(names, edges, codes, subsystems, distinct % kinds, sums[0], sums[1])
 
@@ -145,7 +145,7 @@ def seen(found: Chains, reverse: bool, least: float) -> Seen:
     new[:1] = True
     moved = np.zeros(len(order), np.int64)  # pages of what ends below, which is at the right
     names = found.names
-    levels = [(-1, 0, 0, len(order), 0, *(int(one[-1]) for one in sums))]
+    levels = [(-1, 0, 0, len(order), 0, *(int(summed[-1]) for summed in sums))]
     left_out = pages = 0
     for depth in range(int(lengths.max(initial=0)) + 1):
         if depth:
@@ -157,19 +157,20 @@ def seen(found: Chains, reverse: bool, least: float) -> Seen:
         if not len(heads):
             break
         first, end = rows[heads], rows[np.append(heads[1:], len(rows)) - 1] + 1
-        width, had, has = (one[end] - one[first] for one in sums)
+        width, had, has = (summed[end] - summed[first] for summed in sums)
         is_seen = width >= least if depth else np.ones(len(heads), bool)
         kept = np.flatnonzero(is_seen)
         left_out, pages = left_out + len(heads) - len(kept), pages + int(width[~is_seen].sum())
         if depth:
             start = sums[0][first] - moved[first]
             levels += zip(code[heads[kept]].tolist(), [depth] * len(kept), *(
-                one[kept].tolist() for one in (first, end, start, width, had, has)), strict=True)
+                column[kept].tolist()
+                for column in (first, end, start, width, had, has)), strict=True)
         sizes = np.diff(np.append(heads, len(rows)))
         ended = np.add.reduceat(np.where(lengths[rows] == depth, wide[rows], 0), heads)
         moved[rows] += np.repeat(ended, sizes)
         rows = rows[np.repeat(is_seen, sizes)]
-    levels.sort(key=lambda one: (one[2], one[1]))
+    levels.sort(key=lambda level: (level[2], level[1]))
     boxes = [Rectangle("all" if name < 0 else names[name], depth, start, width, had, has,
                        order[first:end])
              for name, depth, first, end, start, width, had, has in levels]

@@ -72,8 +72,8 @@ def fragmentation(snapshot: Snapshot, by: str | Sequence[str] = "stack", *,
     owners = owners_of(snapshot, names)
     polluting = polluters(owners, seen, mixing)
     zones: dict[str, dict[str, Any]] = {}
-    for place, one in enumerate(seen.stretches):
-        zone = zones.setdefault(one.name, {"name": one.name, "mixed": {}, "states": {}})
+    for place, stretch in enumerate(seen.stretches):
+        zone = zones.setdefault(stretch.name, {"name": stretch.name, "mixed": {}, "states": {}})
         for (at, kind), number in mixing.counts.items():
             if at == place:
                 zone["mixed"][kind] = zone["mixed"].get(kind, 0) + number
@@ -104,18 +104,19 @@ def _free(snapshot: Snapshot, seen: Memory,
           flags: NDArray[np.uint64] | None) -> list[dict[str, Any]]:
     """Free blocks of each zone: as the kernel said when the snapshot was taken, or as the flags of
     pages show; nothing where the source knows neither."""
-    said = free_said(snapshot.meta)
-    if said is not None:
-        return [{"zone": f"node {node} {zone}", **indices(counts)} for node, zone, counts in said]
+    free = free_said(snapshot.meta)
+    if free is not None:
+        return [{"zone": f"node {node} {zone}", **indices(counts)} for node, zone, counts in free]
     if flags is None:
         return []
-    zones = [_zone(place, one.start, one.end) for place, one in enumerate(seen.stretches)]
+    zones = [_zone(place, stretch.start, stretch.end)
+             for place, stretch in enumerate(seen.stretches)]
     counted = free_area.by_order(flags, zones, seen.max_order)
     totals: dict[str, tuple[int, ...]] = {}
-    for place, one in enumerate(seen.stretches):
+    for place, stretch in enumerate(seen.stretches):
         counts = counted[place, ""]
-        known = totals.get(one.name, (0,) * len(counts))
-        totals[one.name] = tuple(a + b for a, b in zip(known, counts, strict=True))
+        known = totals.get(stretch.name, (0,) * len(counts))
+        totals[stretch.name] = tuple(a + b for a, b in zip(known, counts, strict=True))
     return [{"zone": name, **indices(counts)} for name, counts in totals.items()]
 
 
@@ -128,22 +129,22 @@ def _zone(number: int, start: int, end: int) -> Zone:
 def events(snapshot: Snapshot, names: Sequence[str]) -> list[dict[str, Any]]:
     """Fragmentation events (the tracepoint mm_page_alloc_extfrag) by owner, most first: each its
     keys, ``count`` and ``last_ns``. Keys that an event does not have are None."""
-    said = snapshot.meta.extra.get("extfrag")
-    if not isinstance(said, list):
+    recorded = snapshot.meta.extra.get("extfrag")
+    if not isinstance(recorded, list):
         return []
     from pageowner.analysis.subsystems import OF_STACK
 
     sums: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for one in said:
-        if not isinstance(one, dict) or type(one.get("count")) is not int:
+    for event in recorded:
+        if not isinstance(event, dict) or type(event.get("count")) is not int:
             continue
-        stack = one.get("stack")
+        stack = event.get("stack")
         label = tuple((None if stack is None else OF_STACK[name](stack)) if name in OF_STACK
-                      else one.get(BY_KEY[name].name) for name in names)
+                      else event.get(BY_KEY[name].name) for name in names)
         total = sums.setdefault(label, {**dict(zip(names, label, strict=True)),
                                         "count": 0, "last_ns": 0})
-        total["count"] += one["count"]
-        total["last_ns"] = max(total["last_ns"], int(one.get("last_ns") or 0))
+        total["count"] += event["count"]
+        total["last_ns"] = max(total["last_ns"], int(event.get("last_ns") or 0))
     return sorted(sums.values(), key=lambda total: -total["count"])
 
 
@@ -178,8 +179,8 @@ def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "pid
     owners = owners_of(snapshot, names)
     blocking = blockers(owners, seen, found)
     zones: dict[str, dict[str, int]] = {}
-    for place, one in enumerate(seen.stretches):
-        zone = zones.setdefault(one.name, dict.fromkeys(of_order.STATES, 0))
+    for place, stretch in enumerate(seen.stretches):
+        zone = zones.setdefault(stretch.name, dict.fromkeys(of_order.STATES, 0))
         for state, number in found.count(place).items():
             zone[state] += number
     unsure = found.unsure > 0
@@ -211,19 +212,20 @@ def _plan(snapshot: Snapshot, seen: Memory, found: Blocks, owners: Owners,
     lack room for what compaction moves out of it: then more owners are taken."""
     before = _to_be_had(snapshot, seen, found)
     going, pages = owners.going(seen), pages_going(owners, seen)
-    asked = want
+    aim = want
     for turn in range(_ROUNDS):
-        chosen, unblocked = cheapest(owners, seen, found, asked)
+        chosen, unblocked = cheapest(owners, seen, found, aim)
         rest = seen.without(np.isin(going, chosen))
         after = of_order.blocks(rest, found.order)
         gain = _to_be_had(snapshot, rest, after) - before
-        if gain >= want or unblocked < asked:
+        if gain >= want or unblocked < aim:
             break
-        asked = unblocked + (want - gain << max(0, turn - _ROUNDS // 3))
+        aim = unblocked + (want - gain << max(0, turn - _ROUNDS // 3))
         if turn + 2 == _ROUNDS:
-            asked = len(found.number) + 1  # all who can go
+            aim = len(found.number) + 1  # all who can go
     return {
         "want": want, "gain": gain, "unblocked": unblocked, "pages": int(pages[chosen].sum()),
         "hopeless": hopeless(owners, seen, found),
-        "owners": owners.described([{"owner": one, "pages": int(pages[one])} for one in chosen]),
+        "owners": owners.described([{"owner": owner, "pages": int(pages[owner])}
+                                    for owner in chosen]),
         "states": after.count(), "reachable": _reachable(snapshot, rest, after)}

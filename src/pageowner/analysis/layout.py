@@ -77,9 +77,9 @@ def fit(stretches: Sequence[Stretch], width: int, height: int, order: str = "row
     """
     frames = least
     while True:
-        cells = [-(-one.end // frames) - one.start // frames for one in stretches]
+        cells = [-(-stretch.end // frames) - stretch.start // frames for stretch in stretches]
         choices = [_strips(count, width, order, unit) for count in cells]
-        strips = [min(one) for one in choices]
+        strips = [min(choice) for choice in choices]
         total = sum(high for high, _ in strips)
         if total <= height or max(cells, default=0) <= 1 or frames >> _MOST:
             break
@@ -87,7 +87,7 @@ def fit(stretches: Sequence[Stretch], width: int, height: int, order: str = "row
     # squares as large as there is room for, where there is most to see first
     for number in sorted(range(len(cells)), key=lambda number: -cells[number]):
         room = height - total + strips[number][0]
-        larger = [one for one in choices[number] if one[0] <= room]
+        larger = [choice for choice in choices[number] if choice[0] <= room]
         if larger:
             total += larger[-1][0] - strips[number][0]
             strips[number] = larger[-1]

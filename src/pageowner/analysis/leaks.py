@@ -148,9 +148,9 @@ class Watch:
         flag = Key("reclaimable", rows.reclaimable.astype(np.int64), pa.array([False, True]))
         group, number, codes = groups([*keys, flag], len(rows.pages))
         labels = []
-        for one, code in zip([*keys, flag], codes, strict=True):
-            said = one.labels.to_pylist()
-            labels.append([said[place] for place in code.tolist()])
+        for labelled, code in zip([*keys, flag], codes, strict=True):
+            values = labelled.labels.to_pylist()
+            labels.append([values[place] for place in code.tolist()])
         owners = list(zip(*labels, strict=True))
         settled = rows.ts + np.uint64(self.settle_ns) <= np.uint64(time_ns)
         before = self.times[-1] if self.times else time_ns
@@ -175,10 +175,11 @@ class Watch:
     def _take_back(self, place: int) -> None:
         """What of sample ``place`` was added."""
         del self.times[place:]
-        self._series = {owner: one for owner, one in self._series.items() if one.since < place}
-        for one in self._series.values():
-            for column in (one.pages, one.settled, one.arrived):
-                del column[place - one.since:]
+        self._series = {owner: series for owner, series in self._series.items()
+                        if series.since < place}
+        for series in self._series.values():
+            for column in (series.pages, series.settled, series.arrived):
+                del column[place - series.since:]
 
     def _forget(self, place: int) -> None:
         """Drop the owners that are tasks, had nothing at the first sample and have nothing at this
@@ -189,20 +190,21 @@ class Watch:
         is not steady, unless now is in the first tenth of the time. Its series alone begins anew.
         """
         of_tasks = bool(set(TASK) & set(self.names))
-        gone = [owner for owner, one in self._series.items()
-                if one.since and (of_tasks or owner[-2] is not None)
-                and one.since + len(one.pages) <= place]
+        gone = [owner for owner, series in self._series.items()
+                if series.since and (of_tasks or owner[-2] is not None)
+                and series.since + len(series.pages) <= place]
         for owner in gone:
             del self._series[owner]
         self._forgotten += len(gone)
 
     def _append(self, owner: tuple[Any, ...], place: int, pages: int, settled: int,
                 arrived: int) -> None:
-        one = self._series.get(owner)
-        if one is None:
-            one = self._series[owner] = _Series(place)
-        missing = place - one.since - len(one.pages)
-        for column, value in ((one.pages, pages), (one.settled, settled), (one.arrived, arrived)):
+        series = self._series.get(owner)
+        if series is None:
+            series = self._series[owner] = _Series(place)
+        missing = place - series.since - len(series.pages)
+        for column, value in ((series.pages, pages), (series.settled, settled),
+                              (series.arrived, arrived)):
             column.extend([0] * missing)
             column.append(value)
 
@@ -231,8 +233,8 @@ class Watch:
             raise UsageError(f"a trend takes at least {LEAST_SAMPLES} looks,"
                              f" there were {len(self.times)}")
         cohorts = self._cohorts()
-        found = [self._judge(owner, one, min_pages, cohorts.get(owner))
-                 for owner, one in self._series.items()]
+        found = [self._judge(owner, series, min_pages, cohorts.get(owner))
+                 for owner, series in self._series.items()]
         rows = [row for row in found if row is not None]
         rows.sort(key=lambda row: (KINDS.index(row["kind"]), -row["rate_low"], -row["rate"]))
         for row in rows:
@@ -252,9 +254,9 @@ class Watch:
         pairs, at = np.unique(rows.comm.codes[new] * width + rows.tgid.codes[new],
                               return_inverse=True)
         pages = np.bincount(at, rows.pages[new], len(pairs)).astype(np.int64)
-        return [{"comm": rows.comm.labels[int(pairs[one]) // width].as_py(),
-                 "tgid": rows.tgid.labels[int(pairs[one]) % width].as_py(),
-                 "pages": int(pages[one])} for one in np.argsort(-pages, kind="stable")[:_TASKS]]
+        return [{"comm": rows.comm.labels[int(pairs[pair]) // width].as_py(),
+                 "tgid": rows.tgid.labels[int(pairs[pair]) % width].as_py(),
+                 "pages": int(pages[pair])} for pair in np.argsort(-pages, kind="stable")[:_TASKS]]
 
     def table(self) -> pa.Table:
         """What was seen of every owner but for tasks that had nothing at first nor at last,
@@ -264,11 +266,11 @@ class Watch:
         names = [*self.names, "note", "program", "reclaimable"]
         columns: dict[str, Any] = {
             name: [owner[place] for owner in self._series] for place, name in enumerate(names)}
-        columns["program"] = [_program(owner, one) for owner, one in self._series.items()]
-        columns["series"] = [self._full(one.pages, one.since).astype(np.int64).tolist()
-                             for one in self._series.values()]
-        columns["settled"] = [self._full(one.settled, one.since).astype(np.int64).tolist()
-                              for one in self._series.values()]
+        columns["program"] = [_program(owner, series) for owner, series in self._series.items()]
+        columns["series"] = [self._full(series.pages, series.since).astype(np.int64).tolist()
+                             for series in self._series.values()]
+        columns["settled"] = [self._full(series.settled, series.since).astype(np.int64).tolist()
+                              for series in self._series.values()]
         return pa.table(columns)
 
     def _full(self, values: list[int], since: int) -> NDArray[np.float64]:
@@ -296,17 +298,17 @@ class Watch:
                               len(owners) * number).astype(np.int64).reshape(-1, number)
         return dict(zip(owners, counted, strict=True))
 
-    def _judge(self, owner: tuple[Any, ...], one: _Series, min_pages: int,
+    def _judge(self, owner: tuple[Any, ...], series: _Series, min_pages: int,
                cohorts: NDArray[np.int64] | None) -> dict[str, Any] | None:
-        settled = self._full(one.settled, one.since)
+        settled = self._full(series.settled, series.since)
         gained = settled[-1] - settled[0]
         if gained < min_pages:
             return None
         at = (np.array(self.times) - self.times[0]).astype(float)
-        pages = self._full(one.pages, one.since)
+        pages = self._full(series.pages, series.since)
         found = trend(*thinned(at, settled, _MOST_POINTS))
-        if one.aged:
-            survival, steady = _ages(one, cohorts)
+        if series.aged:
+            survival, steady = _ages(series, cohorts)
         else:
             survival, steady = None, _steady_steps(settled)
         grows = found.low * float(at[-1]) >= min_pages / 2 and found.p <= _P
@@ -315,20 +317,20 @@ class Watch:
         kind = "grows" if not (grows and stays) else "reclaimable" if reclaimable else "leak"
         sure = (1 - found.p) * (1 if survival is None else survival) * steady
         return dict(zip(self.names, owner, strict=False)) | {
-            "owner": owner, "note": owner[-3], "program": _program(owner, one), "kind": kind,
+            "owner": owner, "note": owner[-3], "program": _program(owner, series), "kind": kind,
             "reclaimable": reclaimable,
             "pages": int(pages[-1]), "gained": int(pages[-1] - pages[0]),
             **_per_hour(found), "p": found.p, "tau": found.tau, "survival": survival,
             "steady": steady, "confidence": sure, "series": pages.astype(np.int64).tolist()}
 
 
-def _program(owner: tuple[Any, ...], one: _Series) -> str | None:
-    return None if owner[-2] is None else f"{one.called} (pid {owner[-2]})"
+def _program(owner: tuple[Any, ...], series: _Series) -> str | None:
+    return None if owner[-2] is None else f"{series.called} (pid {owner[-2]})"
 
 
-def _ages(one: _Series, cohorts: NDArray[np.int64] | None) -> tuple[float, float]:
+def _ages(series: _Series, cohorts: NDArray[np.int64] | None) -> tuple[float, float]:
     """Survival of what settled, and how evenly what lives at last was allocated."""
-    arrived = sum(one.arrived)
+    arrived = sum(series.arrived)
     if cohorts is None or not arrived:
         return 0.0, 0.0
     enough = cohorts >= float(cohorts.mean()) * _EVEN
@@ -402,8 +404,8 @@ def programs(names: Sequence[str], private: NDArray[np.bool_], comm: Key, pid: K
     if set(TASK) & set(names) or not private.any():
         return nobody, {}
     width = len(comm.labels)
-    tgids = np.array([-1 if one is None else one for one in tgid.labels.to_pylist()], np.int64)
-    pids = np.array([-2 if one is None else one for one in pid.labels.to_pylist()], np.int64)
+    tgids = np.array([-1 if task is None else task for task in tgid.labels.to_pylist()], np.int64)
+    pids = np.array([-2 if task is None else task for task in pid.labels.to_pylist()], np.int64)
     first = pids[pid.codes[private]] == tgids[tgid.codes[private]]
     kinds, inverse, rows = np.unique(
         (tgid.codes[private] * width + comm.codes[private]) * 2 + first,
@@ -411,11 +413,11 @@ def programs(names: Sequence[str], private: NDArray[np.bool_], comm: Key, pid: K
     of_kind = tgids[kinds // 2 // width]
     order = np.lexsort((rows, kinds % 2))  # the last of a process names it
     comms = comm.labels.to_pylist()
-    called = {int(of_kind[one]): comms[int(kinds[one]) // 2 % width] or "?" for one in order}
+    called = {int(of_kind[place]): comms[int(kinds[place]) // 2 % width] or "?" for place in order}
     called.pop(-1, None)
     found, place = np.unique(of_kind, return_inverse=True)
     nobody.codes[private] = place[inverse] + 1
-    labels = [None, *(None if one < 0 else one for one in found.tolist())]
+    labels = [None, *(None if tgid < 0 else tgid for tgid in found.tolist())]
     return Key("program", nobody.codes, pa.array(labels, pa.int64())), called
 
 

@@ -86,7 +86,8 @@ def question(text: str, chosen: Filter | None = None) -> Question:
     """
     given: dict[str, Any] = {}
     texts = []
-    known = {one for one, about in FILTERS.items() if LOOKED_AT[one] in LOOKS or about.takes == AGE}
+    known = {name for name, about in FILTERS.items()
+             if LOOKED_AT[name] in LOOKS or about.takes == AGE}
     for word in _words(text):
         name, equals, value = word.partition("=")
         name = ALIASES.get(name.lstrip("-"), name.lstrip("-"))
@@ -126,7 +127,7 @@ def _words(text: str) -> list[str]:
             word, started = "", False
         else:
             word += c
-    return [one for one in [*words, word] if one]
+    return [part for part in [*words, word] if part]
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,8 @@ class Live:
             keep &= _passing(values, good)[place]
         stacks, stack_labels = look.fields["stack"]
         tasks, task_labels = look.fields["task"]
-        uses = [subsystem(one) if one else "" for one in stack_labels] if self.asked.texts else []
+        uses = [subsystem(stack) if stack else ""
+                for stack in stack_labels] if self.asked.texts else []
         for text in self.asked.texts:
             found = partial(_has, text)
             keep &= (_passing(labels, found)[codes] | _passing(stack_labels, found)[stacks]
@@ -276,8 +278,8 @@ class Live:
             owners.update(dict.fromkeys(since[1]))
         place = {"size": 0, "change": 2, "rate": 3, "allocs": 4, "frees": 5}[order]
         # pages break ties, then names: rows that have not changed must not jump about
-        found = sorted(((label, numbers(label)) for label in owners), key=lambda one: (
-            -abs(one[1][place]), -one[1][0], str(one[0])))
+        found = sorted(((label, numbers(label)) for label in owners), key=lambda row: (
+            -abs(row[1][place]), -row[1][0], str(row[0])))
         shown = found if limit is None else found[:limit]
         return [Row(label, *counted, self._series(label)) for label, counted in shown], len(found)
 
@@ -285,11 +287,11 @@ class Live:
         """The look from which rates are counted: ten seconds ago, or the one before the last."""
         now = self._looks[-1][0].time_ns
         chosen = self._looks[max(len(self._looks) - 2, 0)]
-        for one in reversed(self._looks):
-            if now - one[0].time_ns > _RATE_NS:
+        for earlier in reversed(self._looks):
+            if now - earlier[0].time_ns > _RATE_NS:
                 break
-            if one[0] is not self._looks[-1][0]:
-                chosen = one
+            if earlier[0] is not self._looks[-1][0]:
+                chosen = earlier
         return chosen
 
     def _series(self, label: Any) -> list[int]:

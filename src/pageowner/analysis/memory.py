@@ -96,18 +96,18 @@ class Memory:
     @property
     def end(self) -> int:
         """The first frame behind all zones."""
-        return max((one.end for one in self.stretches), default=0)
+        return max((stretch.end for stretch in self.stretches), default=0)
 
     @property
     def start(self) -> int:
         """The first frame of all zones."""
-        return min((one.start for one in self.stretches), default=0)
+        return min((stretch.start for stretch in self.stretches), default=0)
 
     def stretch_of(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
         """The place in ``stretches`` of each frame, -1 outside; where two overlap, the later."""
         index = np.full(len(frames), -1, np.int64)
-        for place, one in enumerate(self.stretches):
-            index[(frames >= one.start) & (frames < one.end)] = place
+        for place, stretch in enumerate(self.stretches):
+            index[(frames >= stretch.start) & (frames < stretch.end)] = place
         return index
 
     def without(self, rows: NDArray[np.bool_]) -> Memory:
@@ -123,11 +123,11 @@ class Memory:
 def free_said(meta: Metadata) -> list[tuple[int, str, list[int]]] | None:
     """Node, zone and free blocks by order, as the kernel said when the snapshot was taken."""
     about = meta.extra.get("memory")
-    said = about.get("free") if isinstance(about, dict) else None
-    if isinstance(said, list) and all(
-            isinstance(one, list) and len(one) == 3 and isinstance(one[2], list)
-            and all(type(n) is int for n in one[2]) for one in said):
-        return [(node, zone, counts) for node, zone, counts in said]
+    zones = about.get("free") if isinstance(about, dict) else None
+    if isinstance(zones, list) and all(
+            isinstance(zone, list) and len(zone) == 3 and isinstance(zone[2], list)
+            and all(type(n) is int for n in zone[2]) for zone in zones):
+        return [(node, zone, counts) for node, zone, counts in zones]
     return None
 
 
@@ -239,7 +239,7 @@ def _movability(
 def _flag(found: Key, says: Callable[[str | None], bool | None]) -> NDArray[np.int8]:
     """What flags as texts say: 1, 0, or -1 for unknown."""
     known = [says(label) for label in found.labels.to_pylist()]
-    values = [-1 if one is None else int(one) for one in known]
+    values = [-1 if is_set is None else int(is_set) for is_set in known]
     result: NDArray[np.int8] = np.array(values or [-1], np.int8)[found.codes]
     return result
 
@@ -339,12 +339,12 @@ def _stretches(snapshot: Snapshot, first: NDArray[np.int64], pages: NDArray[np.i
     between the last record of one and the first of the next."""
     zones = snapshot.meta.zones
     if zones:
-        known = [Stretch(one.get("node"), one.get("name"), int(one["start_pfn"]),
-                         int(one["start_pfn"]) + int(one["spanned"])) for one in zones]
+        known = [Stretch(zone.get("node"), zone.get("name"), int(zone["start_pfn"]),
+                         int(zone["start_pfn"]) + int(zone["spanned"])) for zone in zones]
         where = unpack(about.get("spans")) if isinstance(about, dict) else None
         if where is not None:
-            known = [part for one in known for part in _parts(one, where)]
-        return tuple(sorted(known, key=lambda one: one.start)), 0
+            known = [part for stretch in known for part in _parts(stretch, where)]
+        return tuple(sorted(known, key=lambda stretch: stretch.start)), 0
     if not len(first):
         return (), 0
     node, zone = key(snapshot, "node"), key(snapshot, "zone")

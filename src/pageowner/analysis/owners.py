@@ -50,9 +50,9 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     found = ordered(snapshot, by, sort=sort, reverse=reverse)
     total = int(found.pages.sum())
     many = len(found.pages) > _FEW
-    columns = {one.name: _encoded(one) if many and encoded else
-               one.labels.take(pa.array(one.codes)) if many else _spelled(one)
-               for one in found.keys}
+    columns = {column.name: _encoded(column) if many and encoded else
+               column.labels.take(pa.array(column.codes)) if many else _spelled(column)
+               for column in found.keys}
     columns["pages"] = pa.array(found.pages)
     columns["blocks"] = pa.array(found.blocks)
     columns["share"] = pa.array(found.pages / total if total else found.pages.astype(float))
@@ -61,16 +61,17 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     return pa.table(columns)
 
 
-def _encoded(one: Key) -> pa.DictionaryArray:
-    nulls = one.labels.is_null().to_numpy(zero_copy_only=False)
-    return pa.DictionaryArray.from_arrays(pa.array(
-        one.codes.astype(np.int32), mask=nulls[one.codes] if nulls.any() else None), one.labels)
+def _encoded(column: Key) -> pa.DictionaryArray:
+    nulls = column.labels.is_null().to_numpy(zero_copy_only=False)
+    codes = pa.array(column.codes.astype(np.int32),
+                     mask=nulls[column.codes] if nulls.any() else None)
+    return pa.DictionaryArray.from_arrays(codes, column.labels)
 
 
-def _spelled(one: Key) -> pa.Array:
+def _spelled(column: Key) -> pa.Array:
     """For few owners: Arrow's import takes longer."""
-    labels = one.labels.to_pylist()
-    return pa.array([labels[code] for code in one.codes.tolist()], one.labels.type)
+    labels = column.labels.to_pylist()
+    return pa.array([labels[code] for code in column.codes.tolist()], column.labels.type)
 
 
 def ordered(snapshot: Snapshot, by: str | Sequence[str], *, sort: str = "pages",
@@ -90,18 +91,18 @@ def ordered(snapshot: Snapshot, by: str | Sequence[str], *, sort: str = "pages",
         blocks = np.zeros(number, np.int64)
         np.add.at(blocks, group, counted)
     oldest, newest, none = _times(snapshot, group, number)
-    keys = [one._replace(codes=code) for one, code in zip(keys, codes, strict=True)]
+    keys = [column._replace(codes=code) for column, code in zip(keys, codes, strict=True)]
     order = (_by_numbers if number > _FEW else _by_names)(keys, summed, blocks, oldest, sort)
     if reverse:
         order = order[::-1]
-    return Owners([one._replace(codes=one.codes[order]) for one in keys], summed[order],
+    return Owners([column._replace(codes=column.codes[order]) for column in keys], summed[order],
                   blocks[order], oldest[order], newest[order], none[order])
 
 
 def _by_names(keys: list[Key], pages: np.ndarray, blocks: np.ndarray, oldest: np.ndarray,
               sort: str) -> np.ndarray:
     """The groups' places in the order asked for."""
-    labels = {one.name: _spelled(one).to_pylist() for one in keys}
+    labels = {column.name: _spelled(column).to_pylist() for column in keys}
     return np.array(ranked(labels, pages.tolist(), blocks.tolist(), oldest.tolist(), sort, False),
                     np.int64)
 
@@ -112,25 +113,25 @@ def _by_numbers(keys: list[Key], pages: np.ndarray, blocks: np.ndarray, oldest: 
     import pyarrow.compute as pc
 
     ranks = {}
-    for one in keys:
-        place = np.empty(len(one.labels), np.int64)
+    for column in keys:
+        place = np.empty(len(column.labels), np.int64)
         # bytes of UTF-8 sort as characters do; nulls are last in both
-        place[pc.sort_indices(one.labels).to_numpy()] = np.arange(len(one.labels))
-        ranks[one.name] = place[one.codes]
+        place[pc.sort_indices(column.labels).to_numpy()] = np.arange(len(column.labels))
+        ranks[column.name] = place[column.codes]
     return np.lexsort(ties(ranks, -pages, -blocks, oldest, sort)[::-1])
 
 
 def groups(keys: list[Key], rows: int) -> tuple[np.ndarray, int, list[np.ndarray]]:
     """Each row's group, the number of groups, and each group's code in every key."""
-    sizes = [len(one.labels) for one in keys]
+    sizes = [len(column.labels) for column in keys]
     combined = np.zeros(rows, np.int64)
     bound = 1
-    for one, size in zip(keys, sizes, strict=True):
+    for column, size in zip(keys, sizes, strict=True):
         if bound * max(size, 1) >= 1 << 62:
             # Too many combinations to number: number those that occur.
             distinct, combined = np.unique(combined, return_inverse=True)
             bound = len(distinct)
-        combined = combined * size + one.codes
+        combined = combined * size + column.codes
         bound *= max(size, 1)
     if bound <= _DIRECT:
         present = np.flatnonzero(np.bincount(combined, minlength=bound))
@@ -141,7 +142,7 @@ def groups(keys: list[Key], rows: int) -> tuple[np.ndarray, int, list[np.ndarray
         first[group[::-1]] = np.arange(rows)[::-1]
     else:
         present, first, group = np.unique(combined, return_index=True, return_inverse=True)
-    return group, len(present), [one.codes[first] for one in keys]
+    return group, len(present), [column.codes[first] for column in keys]
 
 
 def _times(snapshot: Snapshot, group: np.ndarray,

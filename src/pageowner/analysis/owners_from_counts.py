@@ -56,12 +56,12 @@ def owners(counted: Counted, by: str | Sequence[str] = "stack", *, sort: str = "
             zip(*(_key(counted, name) for name in names), strict=True),
             counted.columns["order"], counted.blocks, counted.oldest_ns, counted.newest_ns,
             strict=True):
-        one = sums.setdefault(label, [0, 0, _NEVER, 0])
-        one[0] += number << order
-        one[1] += number
+        owner = sums.setdefault(label, [0, 0, _NEVER, 0])
+        owner[0] += number << order
+        owner[1] += number
         if oldest is not None and newest is not None:
-            one[2] = min(one[2], oldest)
-            one[3] = max(one[3], newest)
+            owner[2] = min(owner[2], oldest)
+            owner[3] = max(owner[3], newest)
     if not sums:
         return {name: [] for name in (*names, "pages", "blocks", "share", "oldest_ns", "newest_ns")}
     labels = dict(zip(names, zip(*sums, strict=True), strict=True))

@@ -68,7 +68,7 @@ class Picture:
     @property
     def frames(self) -> int:
         """Frames in all stretches."""
-        return sum(one.end - one.start for one in self.stretches)
+        return sum(stretch.end - stretch.start for stretch in self.stretches)
 
 
 class Cells(NamedTuple):
@@ -116,8 +116,8 @@ def picture(snapshot: Snapshot, by: str = "subsystem", *,
     drawn = Picture(by, steps, codes, tuple(Category(*name, 0) for name in names), stretches,
                     seen.notes)
     totals = np.zeros(len(names), np.int64)
-    for one in stretches:
-        totals += _counts(drawn, np.array([one.start, one.end]))[0]
+    for stretch in stretches:
+        totals += _counts(drawn, np.array([stretch.start, stretch.end]))[0]
     return Picture(by, steps, codes, tuple(Category(*name, int(total)) for name, total
                                            in zip(names, totals, strict=True)),
                    stretches, seen.notes)
@@ -163,10 +163,11 @@ def _steps(seen: Memory, codes: NDArray[np.uint8], free: int,
 def disjoint(stretches: Sequence[Stretch]) -> tuple[Stretch, ...]:
     """The same frames without overlaps, in pfn order; where two overlap, the later one's (nodes
     may interleave). One that others cut appears more than once."""
-    edges = sorted({edge for one in stretches for edge in (one.start, one.end)})
+    edges = sorted({edge for stretch in stretches for edge in (stretch.start, stretch.end)})
     found: list[Stretch] = []
     for start, end in pairwise(edges):
-        owner = next((one for one in reversed(stretches) if one.start <= start < one.end), None)
+        owner = next((stretch for stretch in reversed(stretches)
+                      if stretch.start <= start < stretch.end), None)
         if owner is None:
             continue
         last = found[-1] if found else None
@@ -177,18 +178,18 @@ def disjoint(stretches: Sequence[Stretch]) -> tuple[Stretch, ...]:
     return tuple(found)
 
 
-def cell_bounds(one: Stretch, frames: int) -> NDArray[np.int64]:
+def cell_bounds(stretch: Stretch, frames: int) -> NDArray[np.int64]:
     """Where the cells of a stretch begin, and its end. They are aligned, so that no block is cut
     which is not larger than a cell: the first and the last may have fewer frames."""
-    inner = np.arange(one.start // frames + 1, -(-one.end // frames), dtype=np.int64) * frames
-    return np.concatenate([[one.start], inner, [one.end]]).astype(np.int64)
+    inner = np.arange(stretch.start // frames + 1, -(-stretch.end // frames), dtype=np.int64)
+    return np.concatenate([[stretch.start], inner * frames, [stretch.end]]).astype(np.int64)
 
 
 def aggregate(drawn: Picture, frames: int) -> Cells:
     """Cells of so many frames each, those of one stretch after the other."""
     codes, shares, sizes, first = [], [], [], [0]
-    for one in drawn.stretches:
-        bounds = cell_bounds(one, frames)
+    for stretch in drawn.stretches:
+        bounds = cell_bounds(stretch, frames)
         for at in range(0, len(bounds) - 1, _CELLS):
             part = bounds[at:at + _CELLS + 1]
             counts = _counts(drawn, part)

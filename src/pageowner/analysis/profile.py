@@ -116,7 +116,7 @@ def samples(found: Counted | Snapshot, labels: Sequence[str] = ()) -> Samples:
     known, subsystem, state = columns["stack"], columns["subsystem"], columns["state"]
     # No stack, or an empty one: the null and the empty text.
     without = np.array([not text for text in known.values], bool)[known.codes]
-    what = [said or other or "not known" for said in subsystem.values for other in state.values]
+    what = [use or other or "not known" for use in subsystem.values for other in state.values]
     places: dict[str, int] = {}
     place = np.array([places.setdefault(text, len(places)) for text in what] or [0], np.int64)
     purpose = place[subsystem.codes * max(len(state.values), 1) + state.codes]
@@ -147,9 +147,10 @@ def _columns(found: Counted | Snapshot, keys: Sequence[str],
         from pageowner.analysis.owners import ordered
 
         owners = ordered(found, keys)
-        for one in owners.keys:
-            columns[one.name] = Label(one.codes, _is_text(one.labels) if one.name == "stack"
-                                      else one.labels.to_pylist())
+        for column in owners.keys:
+            columns[column.name] = Label(
+                column.codes, _is_text(column.labels) if column.name == "stack"
+                else column.labels.to_pylist())
         stacks, pages, blocks = coded_stacks(found), owners.pages, owners.blocks
     if not kind_of(found.meta).block:
         blocks = np.zeros_like(blocks)
@@ -184,10 +185,11 @@ def chained(found: Samples, frame: Callable[[Frame], Hashable],
     """The labels of each sample and then its frames, each as what ``frame`` and ``label`` make of
     it; what they make equal is one name."""
     known: dict[Hashable, int] = {}
-    frames = np.array([known.setdefault(frame(one), len(known)) for one in found.stacks.frames]
+    frames = np.array([known.setdefault(frame(each), len(known)) for each in found.stacks.frames]
                       or [0], np.int32)
-    labels = [np.array([known.setdefault(label(value), len(known)) for value in one.values] or [0],
-                       np.int32) for one in found.labels.values()]
+    labels = [np.array([known.setdefault(label(value), len(known))
+                        for value in column.values] or [0], np.int32)
+              for column in found.labels.values()]
     lengths = (found.stacks.end - found.stacks.first)[found.stack] + len(labels)
     edges = np.concatenate([[0], np.cumsum(lengths)])
     codes = np.empty(int(edges[-1]), np.int32)
@@ -201,8 +203,9 @@ def chained(found: Samples, frame: Callable[[Frame], Hashable],
         if labels:
             of_stack = step >= len(labels)
             within[of_stack] = frames[found.stacks.codes[place[of_stack]]]
-            for number, (one, names) in enumerate(zip(found.labels.values(), labels, strict=True)):
-                within[begins - edges[start] + number] = names[one.codes[here]]
+            for number, (column, names) in enumerate(
+                    zip(found.labels.values(), labels, strict=True)):
+                within[begins - edges[start] + number] = names[column.codes[here]]
         else:
             within[:] = frames[found.stacks.codes[place]]
     return Chained(edges, codes, list(known))

@@ -60,7 +60,7 @@ class Answer:
     def __init__(self, connection: Any, sql: str) -> None:
         self._connection = connection
         self._wait_for(lambda: connection.execute(sql))
-        self.columns = _distinct([str(one[0]) for one in connection.description])
+        self.columns = _distinct([str(column[0]) for column in connection.description])
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Raises PageownerError where the question fails while it is answered."""
@@ -77,7 +77,7 @@ class Answer:
         values = zip(*self.rows(), strict=True)
         columns = list(values) or [()] * len(self.columns)
         try:
-            return pa.table([pa.array(one) for one in columns], self.columns)
+            return pa.table([pa.array(column) for column in columns], self.columns)
         except (pa.ArrowException, OverflowError) as error:
             raise PageownerError(f"SQL: the answer is no table of Arrow's: {error}") from error
 
@@ -128,8 +128,8 @@ class _errors:
                                    duckdb.CatalogException, duckdb.PermissionException))
         # below an empty line, or from "LINE 1:" on, the question is drawn with an arrow
         lines = [line.strip() for line in str(error).partition("\nLINE ")[0].split("\n")]
-        said = " ".join(line for line in lines if line)
-        raise (UsageError if wrong else PageownerError)(f"SQL: {said}") from error
+        message = " ".join(line for line in lines if line)
+        raise (UsageError if wrong else PageownerError)(f"SQL: {message}") from error
 
 
 def _duckdb() -> Any:
@@ -203,11 +203,11 @@ def rows_of(snapshot: Snapshot) -> pa.Table:
                pa.array(np.ones(len(pages), np.uint64) if blocks is None else
                         blocks.astype(np.uint64)))
     for name in OF_STACK:
-        one = key(snapshot, name)
-        null = one.labels.is_null().to_numpy(zero_copy_only=False)
-        columns[name] = pa.DictionaryArray.from_arrays(
-            pa.array(one.codes.astype(np.int32), mask=null[one.codes] if len(null) else None),
-            one.labels.fill_null(""))
+        labelled = key(snapshot, name)
+        null = labelled.labels.is_null().to_numpy(zero_copy_only=False)
+        codes = pa.array(labelled.codes.astype(np.int32),
+                         mask=null[labelled.codes] if len(null) else None)
+        columns[name] = pa.DictionaryArray.from_arrays(codes, labelled.labels.fill_null(""))
     state = key(snapshot, "memcg_state")
     columns["memcg_state"] = state.labels.take(pa.array(state.codes)).dictionary_encode()
     table = snapshot.table.unify_dictionaries()
@@ -219,10 +219,10 @@ def rows_of(snapshot: Snapshot) -> pa.Table:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    found: dict[str, None] = {}
+    result: dict[str, None] = {}
     for name in names:
-        number, one = 2, name
-        while one in found:
-            one, number = f"{name}_{number}", number + 1
-        found[one] = None
-    return list(found)
+        number, distinct = 2, name
+        while distinct in result:
+            distinct, number = f"{name}_{number}", number + 1
+        result[distinct] = None
+    return list(result)

@@ -55,16 +55,16 @@ def select(snapshot: Snapshot, chosen: Filter) -> pa.Table:
 def conditions(chosen: Filter) -> dict[str, Callable[[object], bool]]:
     """What each word that is given, but for the ages, asks of the labels of the key of its name; a
     label that is unknown never matches."""
-    asked: dict[str, Callable[[object], bool]] = {}
+    result: dict[str, Callable[[object], bool]] = {}
     for name, wanted in chosen.given().items():
         takes, name = FILTERS[name].takes, LOOKED_AT[name]
         if takes == NUMBERS:
-            asked[name] = set(wanted).__contains__
+            result[name] = set(wanted).__contains__
         elif takes == FLAGS:
-            asked[name] = _all_flags(wanted)
+            result[name] = _all_flags(wanted)
         elif takes != AGE:
-            asked[name] = _any_frame(wanted) if name == "stack" else _any_pattern(wanted)
-    return asked
+            result[name] = _any_frame(wanted) if name == "stack" else _any_pattern(wanted)
+    return result
 
 
 def _check_known(snapshot: Snapshot, chosen: Filter) -> None:
@@ -81,7 +81,7 @@ def _check_known(snapshot: Snapshot, chosen: Filter) -> None:
             continue
         if word in ("subsystem", "allocator") and table["page_flags"].null_count < table.num_rows:
             continue
-        if word == "gfp" and all(one.lower().startswith("0x") for one in chosen.gfp or ()):
+        if word == "gfp" and all(flag.lower().startswith("0x") for flag in chosen.gfp or ()):
             continue
         raise PageownerError(f"{meta.source or meta.host or 'this machine'} does not know {what},"
                              f" so --{word} cannot be used")
@@ -97,17 +97,17 @@ def _by_label(snapshot: Snapshot, name: str, good: Callable[[object], bool]) -> 
 
 def _any_pattern(patterns: tuple[str, ...]) -> Callable[[object], bool]:
     # A task may be named with brackets, so the very name always matches itself.
-    compiled = [re.compile(fnmatch.translate(one), re.IGNORECASE) for one in patterns]
+    compiled = [re.compile(fnmatch.translate(pattern), re.IGNORECASE) for pattern in patterns]
     return lambda label: str(label) in patterns or any(
-        one.match(str(label)) for one in compiled)
+        pattern.match(str(label)) for pattern in compiled)
 
 
 def _any_frame(patterns: tuple[str, ...]) -> Callable[[object], bool]:
-    compiled = [re.compile(fnmatch.translate(one)) for one in patterns]
+    compiled = [re.compile(fnmatch.translate(pattern)) for pattern in patterns]
 
     def good(stack: object) -> bool:
         functions = [frame.partition("+")[0] for frame in str(stack).split("\n")]
-        return any(one.match(function) for one in compiled for function in functions)
+        return any(pattern.match(function) for pattern in compiled for function in functions)
 
     return good
 

@@ -38,7 +38,7 @@ def check(snapshot: Snapshot, chosen: Filter, pattern: Pattern) -> None:
             matches = pattern((word,))
             if any(map(matches, held)):
                 continue
-            if name == "zone" and held and all(one.isdigit() for one in held):
+            if name == "zone" and held and all(zone.isdigit() for zone in held):
                 if not any(map(matches, map(str, range(len(known))))):
                     raise UsageError(
                         f"{snapshot.meta.source or 'this source'} tells zones by number; it has"
@@ -56,26 +56,26 @@ def _held(snapshot: Snapshot, name: str) -> list[str]:
 
 def flag_names(words: Iterable[str]) -> list[str]:
     """The single flags of ``ZERO``, ``__GFP_ZERO,KERNEL`` or ``GFP_KERNEL|ZERO``, in capitals."""
-    names = [flag.strip().upper() for one in words for flag in re.split(r"[|,]", one)]
+    names = [flag.strip().upper() for word in words for flag in re.split(r"[|,]", word)]
     return [name for name in names if name]
 
 
 def _check_flags(snapshot: Snapshot, words: tuple[str, ...]) -> None:
-    asked = [name for name in flag_names(words) if not _HEX.fullmatch(name)]
+    wanted = [name for name in flag_names(words) if not _HEX.fullmatch(name)]
     known = gfp.known_names()
-    if all(_is_among(name, known) for name in asked):
+    if all(_is_among(name, known) for name in wanted):
         return
-    known = known | {one for label in _held(snapshot, "gfp") for one in label.split("|")
-                     if not _HEX.fullmatch(one)}
+    known = known | {flag for label in _held(snapshot, "gfp") for flag in label.split("|")
+                     if not _HEX.fullmatch(flag)}
     known = known | set(snapshot.meta.extra.get("gfp_flags", ()))
-    for name in asked:
+    for name in wanted:
         if not _is_among(name, known):
             raise UsageError(f"there is no gfp flag {name!r}{_nearest(name, sorted(known))}")
 
 
 def _is_among(name: str, known: Iterable[str]) -> bool:
     choice = {name, f"GFP_{name}", f"__GFP_{name}"}
-    return any(one.upper() in choice for one in known)
+    return any(flag.upper() in choice for flag in known)
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:

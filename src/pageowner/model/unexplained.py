@@ -62,10 +62,10 @@ def unexplained(flags: NDArray[np.uint64], orders: NDArray[Any], zones: Sequence
         return []
     groups: dict[tuple[str, int, str | None, str | None], int] = {}
     for at in np.flatnonzero(left).tolist():
-        one = pageflags.KINDS[kinds[at]], int(orders[at]), zones[at], blocks[at]
-        groups[one] = groups.get(one, 0) + int(pages[at])
-    return [dict(zip(("kind", "order", "zone", "block", "pages"), (*one, number), strict=True))
-            for one, number in sorted(groups.items(), key=lambda item: -item[1])]
+        group = pageflags.KINDS[kinds[at]], int(orders[at]), zones[at], blocks[at]
+        groups[group] = groups.get(group, 0) + int(pages[at])
+    return [dict(zip(("kind", "order", "zone", "block", "pages"), (*group, number), strict=True))
+            for group, number in sorted(groups.items(), key=lambda item: -item[1])]
 
 
 def of_snapshot(snapshot: Snapshot) -> list[dict[str, Any]]:
@@ -82,8 +82,8 @@ def in_words(groups: Any, kernel: str | None, counters: Mapping[str, int]) -> st
     """What the ``groups`` of `unexplained` are and what to do, in a sentence or two; empty if there
     are none, or a file has something else in their place."""
     try:
-        total = sum(int(one["pages"]) for one in groups or ())
-        most = ", ".join(_one(one) for one in (groups or ())[:3])
+        total = sum(int(group["pages"]) for group in groups or ())
+        most = ", ".join(_one(group) for group in (groups or ())[:3])
     except (TypeError, KeyError, ValueError):
         return ""
     if not total:

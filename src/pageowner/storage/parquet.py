@@ -71,7 +71,7 @@ def write(snapshot: Snapshot, path: str | os.PathLike[str], folder: int | None =
             file, table.schema, compression="zstd", compression_level=1, version="2.6",
             use_dictionary=texts, write_page_checksum=True,
             column_encoding=dict.fromkeys(_NUMBERS, "DELTA_BINARY_PACKED")) as writer:
-        def made(first: int) -> pa.Table:
+        def group_of_rows(first: int) -> pa.Table:
             part = table.slice(first, _ROWS)
             if order is not None:
                 place = pa.array(order[first:first + _ROWS])
@@ -81,7 +81,7 @@ def write(snapshot: Snapshot, path: str | os.PathLike[str], folder: int | None =
                 part = pa.table([_used(column) for column in part.columns], schema=table.schema)
             return part
 
-        for _, part in in_turn(made, range(0, max(table.num_rows, 1), _ROWS)):
+        for _, part in in_turn(group_of_rows, range(0, max(table.num_rows, 1), _ROWS)):
             writer.write_table(part, row_group_size=_ROWS)
 
 
@@ -193,11 +193,11 @@ def first_line(error: BaseException) -> str:
     return str(error).split("\n", 1)[0]
 
 
-def _meta(said: dict[bytes, bytes]) -> Metadata:
-    text = said.get(METADATA_KEY)
+def _meta(pairs: dict[bytes, bytes]) -> Metadata:
+    text = pairs.get(METADATA_KEY)
     if text is not None:
         return Metadata.from_json(text)
-    if CHANGES_KEY in said:
+    if CHANGES_KEY in pairs:
         raise PageownerError(
             "contains only the changes since the previous capture; name its directory, and the"
             " time with --at")

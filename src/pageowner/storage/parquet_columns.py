@@ -144,7 +144,7 @@ def _unified(column: pa.ChunkedArray) -> pa.ChunkedArray:
         parts += _kept(chunk.dictionary, first)
         codes.append(pa.array(here.astype(np.int32)).take(chunk.indices))
     whole = pa.concat_arrays(parts)
-    return pa.chunked_array([pa.DictionaryArray.from_arrays(one, whole) for one in codes])
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(part, whole) for part in codes])
 
 
 def _kept(texts: pa.Array, kept: NDArray[np.bool_]) -> list[pa.Array]:
@@ -160,9 +160,9 @@ def joined(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     """The column in one piece."""
     chunks = cast("list[Any]", column.chunks)
     if pa.types.is_dictionary(column.type) and len(chunks) > 1 and len(
-            {(one.offset, len(one), *(
-                None if buffer is None else buffer.address for buffer in one.buffers()))
-             for one in (chunk.dictionary for chunk in chunks)}) == 1:
+            {(dictionary.offset, len(dictionary), *(
+                None if buffer is None else buffer.address for buffer in dictionary.buffers()))
+             for dictionary in (chunk.dictionary for chunk in chunks)}) == 1:
         # of `_unified`: Arrow would unify again
         return pa.DictionaryArray.from_arrays(
             pa.concat_arrays([chunk.indices for chunk in chunks]), chunks[0].dictionary)
@@ -212,15 +212,15 @@ def _is_like(found: pa.DataType, wanted: pa.DataType) -> bool:
 def _check_room(metadata: pq.FileMetaData, fields: Sequence[pa.Field]) -> None:
     if metadata.num_row_groups > _ROW_GROUPS:
         raise ValueError(f"{metadata.num_row_groups:,} row groups")
-    taken = 0
+    stored = 0
     for place in range(metadata.num_row_groups):
         # Of the group, not of its columns: where their statistics are damaged, Arrow ends the
         # process as it looks at one (pyarrow's RowGroupMetaData.column).
-        taken += max(metadata.row_group(place).total_byte_size, 0)
+        stored += max(metadata.row_group(place).total_byte_size, 0)
     each = _OTHER + sum(field.type.bit_width // 8 if not pa.types.is_dictionary(field.type) else 4
                         for field in fields)
     rows = metadata.num_rows
-    memory_limit.check(rows * each + taken, f"its {rows:,} rows")
+    memory_limit.check(rows * each + stored, f"its {rows:,} rows")
 
 
 def _as(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:

@@ -152,19 +152,19 @@ class Recorder:
         an old capture but is none of this user's: it stays.
         """
         oldest = (self._now() if now is None else now) - self.keep_s
-        there = series.captures(self._place)
+        captures = series.captures(self._place)
         # each file is opened once: they may be tens of thousands, and this comes with each capture
-        self._builds_on = {one.path.name: self._builds_on[one.path.name]
-                           if one.path.name in self._builds_on else series.builds_on(one.path)
-                           for one in there}
+        names = {capture.path.name: capture.path for capture in captures}
+        self._builds_on = {name: self._builds_on[name] if name in self._builds_on
+                           else series.builds_on(path) for name, path in names.items()}
         groups: dict[str, list[series.Capture]] = {}
         roots: dict[str, str] = {}
-        for one in there:
-            before = self._builds_on[one.path.name]
-            root = one.path.name if before is None else roots.get(before, before)
-            roots[one.path.name] = root
-            groups.setdefault(root, []).append(one)
-        kept = {roots[there[-1].path.name]} if there else set()
+        for capture in captures:
+            before = self._builds_on[capture.path.name]
+            root = capture.path.name if before is None else roots.get(before, before)
+            roots[capture.path.name] = root
+            groups.setdefault(root, []).append(capture)
+        kept = {roots[captures[-1].path.name]} if captures else set()
         if self._before is not None:
             kept.add(roots.get(self._before[0].name, ""))
         removed: list[Path] = []
@@ -172,9 +172,9 @@ class Recorder:
         for root, group in groups.items():
             if root not in kept and group[-1].taken < oldest:
                 # the last first: what is left at any time can be read
-                for one in reversed(group):
-                    is_one = self._remove(one.path.name)
-                    (removed if is_one else others).append(self.folder / one.path.name)
+                for capture in reversed(group):
+                    is_removed = self._remove(capture.path.name)
+                    (removed if is_removed else others).append(self.folder / capture.path.name)
         if others:
             raise PageownerError(f"{others[-1]} has the name of a capture but belongs to another"
                                  " user; it was left alone")

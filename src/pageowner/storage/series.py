@@ -143,11 +143,11 @@ def last_boot(folder: Path) -> list[Path]:
     found: list[Path] = []
     boot: str | None = None
     group: list[Path] = []
-    for one in reversed(captures(folder)):
-        group.append(one.path)
-        if not parquet.is_snapshot(one.path):
+    for capture in reversed(captures(folder)):
+        group.append(capture.path)
+        if not parquet.is_snapshot(capture.path):
             continue
-        here = parquet.read_metadata(one.path).boot_id
+        here = parquet.read_metadata(capture.path).boot_id
         if found and here != boot:
             break
         boot, group, found = here, [], found + group
@@ -175,7 +175,7 @@ def at(folder: Path, when: float | None = None) -> Snapshot:
     if not there:
         raise PageownerError(f"{folder}: is a directory without captures of 'pageowner"
                              " record'; name a dump or a snapshot")
-    chosen = [one for one in there if when is None or one.taken <= when]
+    chosen = [capture for capture in there if when is None or capture.taken <= when]
     if not chosen:
         first = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(there[0].taken))
         raise PageownerError(f"{folder}: no capture that old; the oldest is from"
@@ -418,8 +418,8 @@ _DAMAGED = (parquet_columns.Damaged, OSError, *parquet.COLUMNS)
 
 def _named(path: Path, error: PageownerError) -> PageownerError:
     """The error with the file's name before it."""
-    said = str(error)
-    return error if said.startswith(str(path)) else PageownerError(f"{path}: {said}")
+    text = str(error)
+    return error if text.startswith(str(path)) else PageownerError(f"{path}: {text}")
 
 
 def _damaged(path: Path, error: BaseException) -> PageownerError:
@@ -429,13 +429,13 @@ def _damaged(path: Path, error: BaseException) -> PageownerError:
 def _apply(whole: Snapshot, chain: Sequence[Changes]) -> Snapshot:
     """Of each page frame what was said last: a row, or that it has none."""
     tables = [whole.table, *(Snapshot.from_columns(
-        {name: one.rows[name] for name in one.rows.column_names}, one.meta).table
-        for one in chain)]
+        {name: changes.rows[name] for name in changes.rows.column_names}, changes.meta).table
+        for changes in chain)]
     frames = [table["pfn"].to_numpy() for table in tables]
     rows = np.concatenate(frames)
     when = np.repeat(np.arange(len(tables)), [len(part) for part in frames])
-    gone = np.concatenate([one.gone for one in chain])
-    gone_when = np.repeat(np.arange(1, len(tables)), [len(one.gone) for one in chain])
+    gone = np.concatenate([changes.gone for changes in chain])
+    gone_when = np.repeat(np.arange(1, len(tables)), [len(changes.gone) for changes in chain])
     every = np.concatenate([rows, gone])
     order = np.lexsort((np.concatenate([when, gone_when]), every))
     last = order[np.append(every[order][1:] != every[order][:-1], True)]
@@ -451,15 +451,15 @@ def _apply(whole: Snapshot, chain: Sequence[Changes]) -> Snapshot:
 def _patched(column: pa.ChunkedArray, frames: NDArray[np.uint64], when: NDArray[np.int64],
              chain: Sequence[Changes]) -> pa.Array | None:
     """The page flags, with those said since the row was; None if nothing was said."""
-    if not any(len(one.patched) for one in chain):
+    if not any(len(changes.patched) for changes in chain):
         return None
     known = ~column.is_null().to_numpy()
     flags = column.fill_null(0).to_numpy().copy()
-    for number, one in enumerate(chain, 1):
-        place = np.minimum(np.searchsorted(frames, one.patched), max(len(frames) - 1, 0))
+    for number, changes in enumerate(chain, 1):
+        place = np.minimum(np.searchsorted(frames, changes.patched), max(len(frames) - 1, 0))
         if not len(frames):
             break
-        hit = (frames[place] == one.patched) & (when[place] < number)
-        flags[place[hit]] = one.flags[hit]
+        hit = (frames[place] == changes.patched) & (when[place] < number)
+        flags[place[hit]] = changes.flags[hit]
         known[place[hit]] = True
     return pa.array(flags, mask=~known)

@@ -33,5 +33,5 @@ def in_turn(make: Callable[[_Item], _Made], items: Sequence[_Item],
                     coming.append(pool.submit(make, items[place + ahead]))
                 yield item, coming.popleft().result()
         finally:
-            for one in coming:
-                one.cancel()
+            for future in coming:
+                future.cancel()

@@ -71,9 +71,9 @@ def _cgroups() -> list[int]:
         while folder != folder.parent and os.path.isdir(folder):
             with suppress(OSError, ValueError):
                 limit = int((folder / "memory.max").read_text())  # "max" is no number
-                taken = int((folder / "memory.current").read_text())
+                current = int((folder / "memory.current").read_text())
                 stat = dict(line.split() for line in
                             (folder / "memory.stat").read_text().splitlines())
-                found.append(limit - taken + int(stat.get("inactive_file", 0)))
+                found.append(limit - current + int(stat.get("inactive_file", 0)))
             folder = folder.parent
     return found
