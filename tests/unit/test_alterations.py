@@ -140,6 +140,7 @@ ALTERED: dict[str, tuple[Alter, list[str]]] = {
                        ["missing empty lines between records"]),
     "wrapped": (wrapped(72), ["lines wrapped"]),
     "wrapped at 100": (wrapped(100), ["lines wrapped"]),
+    "continued": (replaced(b"), pid", b"),\\\n pid"), ["lines wrapped"]),
     "cut at 80": (cut_at(80), ["blanks at the end of lines", "lines wrapped"]),
     "\\n": (lambda text: text.replace(b"\n", b"\\n") + b"\n", ["line ends as \\n"]),
     "no-break": (replaced(b"\n ", b"\n\xc2\xa0"), ["no-break spaces"]),
@@ -281,6 +282,19 @@ def test_what_was_undone_is_said_on_stderr_and_in_json_and_kept(tmp_path: Path) 
     assert (json.loads(out)["before"]["undone"], json.loads(out)["after"]["undone"]) == ([LOG], [])
     out, _ = run("map", dump, "--json")
     assert json.loads(out)["undone"] == [LOG]
+
+
+def test_a_mail_that_quotes_a_dump_costs_none_of_its_records() -> None:
+    mail = (b"From: A <a@example.org>\nSubject: Re: leak\n\nOn Monday B wrote:\n> Hello,\n>\n"
+            + ALTERED["quoted, cut"][0](CURRENT * 3).replace(b"> > ", b"> ").replace(b">>", b">")
+            + b">\n> Regards\n\nThanks, which kernel is it?\n\nPage allocated by whom?\n")
+    found = opened_as(mail)
+    assert found.table.num_rows == 3
+    plain = opened_as(CURRENT)
+    assert found.table["stack"].unique().to_pylist() == plain.table["stack"].to_pylist()
+    # what is no record: its head, the two greetings, the questions
+    assert 3 <= found.meta.counters["damaged"] <= 6
+    assert found.meta.extra["undone"] == [QUOTE]
 
 
 def test_the_place_of_damage_is_said_to_be_of_the_restored_text() -> None:

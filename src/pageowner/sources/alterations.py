@@ -201,7 +201,8 @@ def _join(lines: list[bytes], is_whole: Callable[[bytes], bool]) -> None:
             return
         if end < len(lines):
             # No blank is in the flags, which are between brackets.
-            candidates = [line + between + lines[end] for line in candidates for between in (
+            candidates = [line.removesuffix(b"\\") + between + lines[end]
+                          for line in candidates for between in (
                 (b"", b" ") if line.rfind(b"(") > line.rfind(b")") else (b" ", b""))]
 
 
