@@ -1,4 +1,7 @@
-"""Counting the parts of one file in several processes, forked so that they cost no start-up."""
+"""Counting the parts of one file in several processes, forked so that they cost no start-up.
+
+Not concurrent.futures, whose import takes 28 ms: as long as this command takes to start.
+"""
 
 from __future__ import annotations
 
