@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pageowner.sources.kernel_page_owner import ASKED, TRIES, with_stacks
+from pathlib import Path
+
+from pageowner.sources.kernel_page_owner import ASKED, TRIES, on_nodes, read, with_stacks
 from pageowner.sources.page_owner_parser import Parser, Raw
 
+TEXTS = Path(__file__).parents[1] / "data" / "texts"
 EARLY = "register_early_stack+0x10/0x20\ninit_page_owner+0x30/0x40"
 
 
@@ -56,3 +59,21 @@ def test_what_cannot_be_had_is_named_and_the_asking_has_an_end() -> None:
     assert asked.count(9) == TRIES
     assert len(asked) == TRIES + ASKED - 1
     assert stack_of(raw, 0) is None
+
+
+def test_the_kernel_is_told_which_nodes_to_print(tmp_path: Path) -> None:
+    """A file that holds what the kernel would print behind the words that are written to it."""
+    words = b"mode=handle nid=0,2"
+    dump = tmp_path / "page_owner"
+    dump.write_bytes(b" " * len(words) + (TEXTS / "handles.txt").read_bytes())
+    (tmp_path / "page_owner_stacks").mkdir()
+    (tmp_path / "page_owner_stacks" / "show_stacks_handles").write_bytes(
+        (TEXTS / "show-stacks-handles.txt").read_bytes())
+    with on_nodes((0, 2)):
+        found = read(str(dump))
+    assert found is not None
+    assert found.pages == 5
+    # What is written to ask for single records, to another open file, is shorter.
+    assert dump.read_bytes()[17:].startswith(words[17:] + b"Page allocated")
+    assert all("filemap_fault" in stack for stack in found.table["stack"].to_pylist())
+    assert found.meta.counters["unknown_handles"] == 0

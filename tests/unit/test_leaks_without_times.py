@@ -95,3 +95,23 @@ def test_where_times_are_from_is_shown(tmp_path: Path, cli: object) -> None:
     assert b"times from the files" in cli("leaks", *made).out  # type: ignore[operator]
     found = json.loads(cli("leaks", *made, "--json").out)  # type: ignore[operator]
     assert found["times_from"] == "the files"
+
+
+def test_a_file_of_the_kernel_is_recorded_as_a_series(tmp_path: Path) -> None:
+    """Lists of stacks are small, and say neither machine nor time: a recording does."""
+    lists, folder = tmp_path / "page_owner_stacks", tmp_path / "recorded"
+    lists.mkdir()
+    taken = pageowner.record(folder, every="1s", keep="1h", count=4, source=lists)
+    for number in range(4):
+        (lists / "show_stacks").write_text(
+            f" leaky+0x1/0x2\n vfs_write+0x1/0x2\nnr_base_pages: {1000 + 300 * number}\n\n"
+            " still+0x1/0x2\nnr_base_pages: 5000\n\n")
+        assert next(taken).path is not None
+    found = pageowner.leaks(folder)
+    assert [(row["kind"], row["gained"]) for row in found.owners.to_pylist()] == [("leak", 900)]
+    assert found.watched.times_from == ""
+    assert found.watched.seconds > 2
+    newest = pageowner.read(folder)
+    assert newest.pages == 6900
+    assert newest.meta.boot_id is not None
+    assert newest.meta.host is not None

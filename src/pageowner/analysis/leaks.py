@@ -19,6 +19,7 @@ from pageowner.analysis.owners import groups
 from pageowner.analysis.trend import Trend, thinned, trend
 from pageowner.errors import UsageError
 from pageowner.model.live import TASK
+from pageowner.model.source_kinds import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -431,7 +432,7 @@ def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],
     from pageowner.analysis.select import newest_ns
 
     watch = Watch(by, settling_ns(window_ns))
-    boot = None
+    boot, in_pages = None, True
     for place, snapshot in enumerate(snapshots):
         meta, now = snapshot.meta, newest_ns(snapshot) if times is None else times[place]
         if not watch.times:
@@ -439,7 +440,10 @@ def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],
         if watch.times and meta.boot_id != boot:
             raise UsageError("the snapshots are from different machines or boots; compare them"
                              " with 'pageowner diff'")
-        boot = meta.boot_id
+        if watch.times and kind_of(meta).in_pages != in_pages:
+            raise UsageError(f"{meta.source or 'a snapshot'}: {kind_of(meta).title} in a series"
+                             " of others; a series is of one kind")
+        boot, in_pages = meta.boot_id, kind_of(meta).in_pages
         if watch.times and now <= watch.times[-1]:
             when = f" of {meta.taken_at}" if meta.taken_at else ""
             raise UsageError(f"{meta.source or 'a snapshot'}{when}: not later than the previous"

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 from pageowner.analysis.filters import duration_ns
 from pageowner.errors import PageownerError, UsageError
-from pageowner.sources import source
+from pageowner.sources import source as sources
 from pageowner.storage.recording import Recorder, owned_folder
+from pageowner.system.this_machine import here_and_now
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
+
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["Recorded", "record"]
 
@@ -30,9 +33,13 @@ class Recorded:
 
 
 def record(folder: str | os.PathLike[str], *, every: str = "10m", keep: str = "7d",
-           count: int | None = None) -> Iterator[Recorded]:
+           count: int | None = None,
+           source: str | os.PathLike[str] | None = None) -> Iterator[Recorded]:
     """Capture this machine into a folder once per ``every``, and remove captures older than
-    ``keep``. A generator: each step waits for the next capture and yields it; it ends after
+    ``keep``. ``source``: a file of this machine's kernel to capture instead, such as
+    /proc/allocinfo or the folder /sys/kernel/debug/page_owner_stacks.
+
+    A generator: each step waits for the next capture and yields it; it ends after
     ``count`` captures, or never if None.
 
     Raises UsageError for times out of range. The first step raises PageownerError if somebody
@@ -42,17 +49,27 @@ def record(folder: str | os.PathLike[str], *, every: str = "10m", keep: str = "7
     step, kept = duration_ns(every) / 1e9, duration_ns(keep) / 1e9
     if step < 1 or kept < step:
         raise UsageError("--every must be a second at least, and --keep no shorter than --every")
-    return _captures(Path(folder), step, kept, count)
+    return _captures(Path(folder), step, kept, count, source)
 
 
-def _captures(folder: Path, step: float, kept: float, count: int | None) -> Iterator[Recorded]:
+def _captured(source: str | os.PathLike[str] | None) -> Snapshot:
+    found = sources.read(source)
+    if source is not None:
+        for name, value in here_and_now().items():
+            if getattr(found.meta, name) is None:
+                setattr(found.meta, name, value)
+    return found
+
+
+def _captures(folder: Path, step: float, kept: float, count: int | None,
+              source: str | os.PathLike[str] | None) -> Iterator[Recorded]:
     with owned_folder(folder) as handle:
         recorder = Recorder(folder, step, kept, handle)
         number, due = 0, time.monotonic()
         while True:
             path, lost, stays = None, "", ""
             try:
-                path = recorder.add(source.read())
+                path = recorder.add(_captured(source))
             except (PageownerError, OSError, MemoryError) as error:
                 # OSError: tracking was turned off and on while it was read
                 if number == 0:

@@ -195,7 +195,13 @@ def load(name: str | None, chosen: Any = None, whole: bool = False) -> Snapshot:
     from pageowner.analysis.shorten import shortened
     from pageowner.sources.source import read
 
-    snapshot = read(name)
+    if chosen and chosen.node:
+        from pageowner.sources.kernel_page_owner import on_nodes
+
+        with on_nodes(chosen.node):
+            snapshot = read(name)
+    else:
+        snapshot = read(name)
     _name(snapshot.meta, name)
     _warn(snapshot.meta)
     if not chosen:

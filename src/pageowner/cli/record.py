@@ -21,8 +21,12 @@ __all__ = ["command"]
               help="How often to capture.")
 @click.option("--keep", default="7d", show_default=True, metavar="TIME",
               help="Remove captures older than this.")
+@click.option("--source", metavar="FILE", shell_complete=complete.files,
+              help="Capture a file of the kernel instead: /proc/allocinfo, or the directory"
+              " /sys/kernel/debug/page_owner_stacks.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N captures.")
-def command(folder: Path, every: str, keep: str, count: int | None) -> None:
+def command(folder: Path, every: str, keep: str, source: str | None,
+            count: int | None) -> None:
     """Capture this machine periodically into DIR, until Ctrl-C.
 
     Most files contain only the changes since the last capture. A full disk or a kill loses only the
@@ -32,11 +36,13 @@ def command(folder: Path, every: str, keep: str, count: int | None) -> None:
         pageowner record /var/lib/pageowner        every 10 minutes, for 7 days
         pageowner record --every 1m --keep 1d DIR  more often, for a day
         pageowner report DIR --at 14:30            the state at that time
+        pageowner record DIR --source /proc/allocinfo
+            bytes by line of code, which are small and quick to read
         pageowner leaks DIR                        owners that kept growing
     """
     from pageowner.api.record import record
 
-    for capture in record(folder, every=every, keep=keep, count=count):
+    for capture in record(folder, every=every, keep=keep, count=count, source=source):
         if capture.path is None:
             say(f"this capture is lost: {capture.lost}")
         elif sys.stderr.isatty():

@@ -1,11 +1,12 @@
 """The kernel's own page owner where it can leave the stacks out, which are most of its text.
 
 mm/page_owner.c, since 7.3: what is written to an open /sys/kernel/debug/page_owner says how that
-open file prints. ``mode=handle`` prints the number of a stack for its frames; which frames they are
-is in page_owner_stacks/show_stacks_handles, each stack once. Some are not in that list: the one
-of pages allocated before page owner was ready (init_pages_in_zone counts none), those of early
-boot, and those first seen where the list could not grow (add_stack_record_to_list). For each of
-them the record of one of its pages is read again, with its stack.
+open file prints. ``nid=0,2`` leaves out the pages of other NUMA nodes. ``mode=handle`` prints the
+number of a stack for its frames; which frames they are is in page_owner_stacks/show_stacks_handles,
+each stack once. Some are not in that list: the one of pages allocated before page owner was ready
+(init_pages_in_zone counts none), those of early boot, and those first seen where the list could not
+grow (add_stack_record_to_list). For each of them the record of one of its pages is read again, with
+its stack.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import io
 import os
 import re
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from pageowner.sources import page_owner
@@ -20,13 +23,13 @@ from pageowner.sources.opening import Opened, from_file, reading
 from pageowner.sources.page_owner_stacks import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from pageowner.model.counts import Counted
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.page_owner_parser import Raw
 
-__all__ = ["count", "read", "stacks_of", "with_stacks"]
+__all__ = ["count", "on_nodes", "read", "stacks_of", "with_stacks"]
 
 ASKED = 1 << 14
 """Handles that are looked up one by one; a busy guest of 7.3 had 236 of them."""
@@ -37,6 +40,20 @@ TRIES = 3
 _RECORD = 4096
 """The kernel prints no longer record (print_page_owner: ``min_t(size_t, count, PAGE_SIZE)``), but
 where pages are larger."""
+
+
+_nodes: ContextVar[tuple[int, ...] | None] = ContextVar("nodes", default=None)
+
+
+@contextmanager
+def on_nodes(nodes: Sequence[int] | None) -> Iterator[None]:
+    """Within this only pages of these NUMA nodes need be read, all if None. A kernel that cannot
+    choose prints the others too."""
+    token = _nodes.set(tuple(nodes) if nodes else None)
+    try:
+        yield
+    finally:
+        _nodes.reset(token)
 
 
 def stacks_of(path: str) -> str:
@@ -132,7 +149,10 @@ def _set_mode(file: io.FileIO, mode: str) -> bool:
 def _by_handle(path: str) -> Opened | None:
     if not os.access(stacks_of(path), os.R_OK) or (file := _open(path)) is None:
         return None
-    if not _set_mode(file, "handle"):
+    nodes = _nodes.get()
+    # A kernel that refuses the nodes, as one that is not there, prints all of them.
+    if not ((nodes and _set_mode(file, f"handle nid={','.join(map(str, nodes))}"))
+            or _set_mode(file, "handle")):
         file.close()
         return None
     return from_file(file, path)
