@@ -243,3 +243,22 @@ def test_every_output_has_the_same_sums(tmp_path: Path) -> None:
     assert sum(map(int, re.findall(r"nr_base_pages: (\d+)", stacks))) == whole
     graph = pageowner.flame(NEW)
     assert int(graph.chains.after.sum()) == whole
+
+
+def test_first_lines_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    made = tmp_path / "sorted.txt"
+    record = ("1 times, 1 pages, allocated by OTHERS :\nPage allocated via order 0, mask 0x1(A),"
+              " pid {0}, tgid {0} (a\n{1}), ts {2} ns\n f+0x1/0x2\n\n")
+    made.write_text("".join(record.format(7, name, ts)
+                            for name, ts in (("x", 5), ("y", 6), ("x", 7), ("b), ts 9 ns\n", 8))))
+    rows = pageowner.read(made).table.select(["comm", "ts_ns"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        ("a\nx", 5), ("a\ny", 6), ("a\nx", 7), ("a\nb), ts 9 ns\n", 8)]
+
+
+def test_numbers_that_no_task_has_are_damage(tmp_path: Path) -> None:
+    made = tmp_path / "sorted.txt"
+    made.write_text("3 times, 3 pages, PID 4294967296\n4 times, 4 pages, PID 5\n"
+                    "1 times, 1 pages:\nPage allocated via order 99, mask 0x1(A)\n f+0x1/0x2\n\n")
+    found = pageowner.read(made)
+    assert (found.pages, found.meta.counters["damaged"]) == (4, 2)

@@ -41,12 +41,17 @@ class Groups:
         self.damaged = 0
         self.damage: list[Damage] = []
         self._places: dict[Line, int] = {}
+        self._seen: dict[int, int] = {}
 
     def put(self, line: Line, body: int, blocks: int, pages: int, order: int, ts: int) -> None:
         """A group; ``body`` is a place in ``bodies``."""
-        self.line.append(self._places.setdefault(line, len(self._places)))
-        if len(self.lines) < len(self._places):
-            self.lines.append(line)
+        place = self._seen.get(id(line))
+        if place is None:
+            place = self._places.setdefault(line, len(self._places))
+            if len(self.lines) < len(self._places):
+                self.lines.append(line)
+                self._seen[id(line)] = place  # those in ``lines`` stay, and so do their ids
+        self.line.append(place)
         self.body.append(body)
         self.blocks.append(blocks)
         self.pages.append(pages)

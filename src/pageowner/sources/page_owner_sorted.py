@@ -77,7 +77,8 @@ class _Parser(Groups):
     def __init__(self) -> None:
         super().__init__()
         self._bodies: dict[bytes, int] = {}
-        self._known: dict[bytes, tuple[Line, int | None]] = {}
+        self._known: dict[bytes, Line] = {}
+        """First lines without their times."""
         self._total = 0
 
     def add(self, piece: bytes) -> bool:
@@ -95,24 +96,20 @@ class _Parser(Groups):
             if about is None:
                 return False
             line = Line(None, None, None, *_task(about[1], about[2], about[3]))
+            if not _is_task(line):
+                return False
             rest = piece[about.end():]
         rest = rest.removeprefix(b"\n")
         order = None
         if rest.startswith(START):
-            text, _, body = rest.partition(b"\n")
-            if (known := self._known.get(text)) is None:
-                record = _RECORD.match(rest)
-                if record is None or (known := _line(record)) is None:
-                    return False
-                if record.end() >= len(text):
-                    self._known[text] = known
-                body = rest[record.end():]
-            rest = body
-            order = known[0].order
+            if (record := self._record(rest)) is None:
+                return False
+            of_first, time, rest = record
+            order = of_first.order
             # Where a cull does not print the stack alone, the line is that of one of the blocks.
             if blocks == 1 or b", allocat" in title or (
-                    known[1] is None and pages in (None, blocks << (order or 0))):
-                line, ts = known
+                    time is None and pages in (None, blocks << (order or 0))):
+                line, ts = of_first, time
         amount = self._amount(blocks, pages, order)
         if amount is None or not blocks:
             return False
@@ -120,6 +117,26 @@ class _Parser(Groups):
         self._total += pages
         self.put(line, self._body(rest), blocks, pages, same_order, ts or 0)
         return True
+
+    def _record(self, text: bytes) -> tuple[Line, int | None, bytes] | None:
+        """What a record's first line says, its time in ns, and what follows it; None if it is not
+        one."""
+        head, _, body = text.partition(b"\n")
+        key, _, when = head.rpartition(b", ts ")
+        digits, _, free = when.partition(b" ns")
+        if (line := self._known.get(key)) is not None and (
+                not free or (free.startswith(b", free_ts ") and free[10:-3].isdigit())):
+            if digits.isdigit() and len(digits) < 19:
+                return line, int(digits), body
+            if not digits:
+                return line, None, body
+        found = _RECORD.match(text)
+        if found is None or (said := _line(found)) is None:
+            return None
+        # A line end in the name of a task is no end of the line.
+        if key and found.end() - len(head) in (0, 1):
+            self._known[key] = said[0]
+        return *said, text[found.end():]
 
     def _amount(self, blocks: int, pages: int | None, order: int | None) -> tuple[int, int] | None:
         """The pages and the order of all blocks, -1 if it is not one; None if that cannot be."""
@@ -154,10 +171,14 @@ def _line(found: re.Match[bytes]) -> tuple[Line, int | None] | None:
     line = Line(int(order), None if mask is None else int(mask, 16),
                 None if flags is None else to_text(flags), *_task(pid, tgid, comm))
     time = int(ts) if ts else None
-    if int(order) > HIGHEST_ORDER or (line.gfp_mask or 0) >> 32 or (time or 0) >> TIME_BITS or any(
-            not -(1 << 31) <= number < 1 << 31 for number in (line.pid or 0, line.tgid or 0)):
+    if int(order) > HIGHEST_ORDER or (line.gfp_mask or 0) >> 32 or (time or 0) >> TIME_BITS:
         return None
-    return line, time
+    return (line, time) if _is_task(line) else None
+
+
+def _is_task(line: Line) -> bool:
+    """Whether the numbers of a task, if there are any, can be those of one."""
+    return all(-(1 << 31) <= number < 1 << 31 for number in (line.pid or 0, line.tgid or 0))
 
 
 def _body(text: bytes) -> Body:
