@@ -6,12 +6,11 @@ import json
 import os
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from asking import pages_by as bytes_by
+from asking import run
 
 import pageowner
 from pageowner.errors import PageownerError
@@ -21,17 +20,6 @@ from pageowner.sources.opening import open_source
 TEXTS = Path(__file__).parents[1] / "data" / "texts"
 OLD, NEW = TEXTS / "allocinfo-1.0.txt", TEXTS / "allocinfo-2.0.txt"
 WHOLE = 70_747_000  # bytes in OLD, added up by awk
-
-
-def run(*words: object) -> tuple[int, str, str]:
-    done = subprocess.run([sys.executable, "-m", "pageowner", *map(str, words)], text=True,
-                          capture_output=True, check=False)
-    return done.returncode, done.stdout, done.stderr
-
-
-def bytes_by(source: Any, key: str = "stack") -> dict[Any, int]:
-    table = pageowner.owners(source, key).table
-    return dict(zip(table[key].to_pylist(), table["pages"].to_pylist(), strict=True))
 
 
 def test_each_line_of_code_has_its_bytes_and_calls() -> None:

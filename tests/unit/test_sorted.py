@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from damage import damaged
 
 import pageowner
 from pageowner.errors import PageownerError
@@ -155,22 +156,11 @@ def test_groups_and_damage_are_all_that_was_there(tmp_path: Path, words: Sequenc
     made, chance = tmp_path / "damaged.txt", random.Random(7)
     seen = 0
     for _ in range(300):
-        text = bytearray(whole)
-        for _ in range(chance.randint(1, 4)):
-            at = chance.randrange(len(text))
-            kind = chance.randrange(4)
-            if kind == 0:
-                del text[at:at + chance.randint(1, 400)]
-            elif kind == 1:
-                text[at:at] = bytes(chance.choices(b"\n :0times,", k=chance.randint(1, 9)))
-            elif kind == 2:
-                text[at:at + 3] = b"\xff\x00~"
-            elif (found := text.find(b"\n\n", at)) > 0:
-                del text[found]
+        text = damaged(whole, chance, b"\n :0times,")
         made.write_bytes(text)
         with open_source(made) as opened:
             groups = parse(opened)
-        found, there = len(groups.line), pieces_of(bytes(text))
+        found, there = len(groups.line), pieces_of(text)
         assert found + groups.damaged >= there, text
         unknown = sum(groups.bodies[place].unknown for place in groups.body)
         if found != len(parse_whole(whole, made).line):

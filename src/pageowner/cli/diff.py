@@ -8,7 +8,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say
-from pageowner.cli.options import as_json, at_times, filters, most_owners, reading
+from pageowner.cli.options import as_json, at_times, filters, most_owners, ordered, reading
 from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError
@@ -30,10 +30,8 @@ GREW = 3
 @click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
               shell_complete=complete.keys,
               help="Compare by any of report's keys: stack, comm, module, subsystem, memcg, ...")
-@click.option("--sort", default="change", show_default=True, metavar="HOW",
-              shell_complete=complete.changes,
-              help="change (gained or lost), gained, lost, before, after, name, or a key.")
-@click.option("--reverse", is_flag=True, help="Reverse the order.")
+@ordered("change", "change (gained or lost), gained, lost, before, after, name, or a key.",
+         complete.changes)
 @most_owners(20, "; the last line sums up the others")
 @click.option("--full", is_flag=True, help="Show whole stacks.")
 @click.option("--fail-over", metavar="SIZE",

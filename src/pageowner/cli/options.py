@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["about_dumps", "as_json", "at_time", "at_times", "check_page_flags", "check_two_files",
-           "filters", "load", "load_counted", "most_owners", "reading", "source"]
+           "filters", "load", "load_counted", "most_owners", "ordered", "reading", "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -176,6 +176,17 @@ def most_owners(default: int, rest: str = "") -> Callable[[Callable[..., Any]], 
             "--top", type=click.IntRange(min=1), metavar="N",
             help=f"Show N owners ({default} by default){rest}.")(
             click.option("--all", "everyone", is_flag=True, help="Show all owners.")(wrapped))
+
+    return decorate
+
+
+def ordered(default: str, values: str, complete_by: Callable[..., Any],
+            ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds ``--sort``, with ``values`` as its help, and ``--reverse``."""
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        return click.option("--sort", default=default, show_default=True, metavar="HOW",
+                            shell_complete=complete_by, help=values)(
+            click.option("--reverse", is_flag=True, help="Reverse the order.")(command))
 
     return decorate
 

@@ -1,6 +1,6 @@
 """Counting the parts of one file in several processes, forked so that they cost no start-up.
 
-Not concurrent.futures, whose import takes 28 ms: as long as this command takes to start.
+Not concurrent.futures, whose import takes 28 ms: longer than this command does.
 """
 
 from __future__ import annotations
