@@ -42,9 +42,10 @@ VERBS = {
 """Every verb and its line in the help; the module is ``pageowner.cli.VERB``."""
 
 
-EPILOG = ("SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), a saved snapshot, a"
-          " directory of 'record' (with --at TIME), or - for standard input; default: this"
-          " machine. See 'pageowner VERB --help' for details.")
+EPILOG = ("SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), page_owner_sort output, a"
+          " list of page_owner_stacks, /proc/allocinfo, a saved snapshot, a directory of 'record'"
+          " (with --at TIME), or - for standard input; default: this machine. See 'pageowner VERB"
+          " --help' for details.")
 """What the help says below the verbs."""
 
 
