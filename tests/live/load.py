@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from socket_buffers import fill
+
 _MIB = 1 << 20
 
 _SOURCE = "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n" + "".join(
@@ -73,12 +75,7 @@ def churn(_: Path) -> None:
         area.close()
     for _ in range(20):
         left, right = socket.socketpair()
-        left.setblocking(False)
-        try:
-            while True:
-                left.send(bytes(65536))
-        except BlockingIOError:
-            pass
+        fill(left)
         left.close()
         right.close()
 

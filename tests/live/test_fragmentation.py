@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from socket_buffers import fill
 
 import pageowner
 from pageowner.analysis.blocks import blocks
@@ -63,19 +64,14 @@ def test_free_blocks_by_page_flags_are_the_kernels_but_for_what_moved() -> None:
 def live(tracking: None) -> Snapshot:
     """This machine, after a task has filled socket buffers, which cannot be moved."""
     pairs = [socket.socketpair() for _ in range(64)]
-    for one, _ in pairs:
-        one.setblocking(False)
-        try:
-            while True:
-                one.send(bytes(1 << 16))
-        except BlockingIOError:
-            pass
+    for left, _ in pairs:
+        fill(left)
     try:
         return pageowner.read()
     finally:
         for pair in pairs:
-            for one in pair:
-                one.close()
+            for end in pair:
+                end.close()
 
 
 def test_a_live_capture_knows_what_is_free(live: Snapshot) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from socket_buffers import fill
 
 from pageowner.kernel.symbol_text import Lines
 from pageowner.tracker import control
@@ -53,12 +54,7 @@ def varied_load(folder: Path) -> None:
             file.readinto(fresh)
         left, right = socket.socketpair()
         with left, right:
-            left.setblocking(False)
-            try:
-                while True:
-                    left.send(bytes(1 << 16))
-            except BlockingIOError:
-                pass
+            fill(left)
         os.unlink(folder / f"file-{i}")
 
 

@@ -49,6 +49,12 @@ def only(log: str) -> Explained:
     return event
 
 
+def told_by(found: Explained) -> tuple[MemoryReport, Any]:
+    assert isinstance(found.event, MemoryReport)
+    assert found.memory is not None
+    return found.event, found.memory
+
+
 def lines_of(log: str) -> list[str]:
     return (LOGS / log).read_text().splitlines()
 
@@ -102,9 +108,7 @@ def test_two_lines_that_a_console_ran_together_are_apart_again() -> None:
 
 def test_running_out_of_memory_is_told_by_kinds_that_add_up() -> None:
     found = only("oom-6.12.txt")
-    report, memory = found.event, found.memory
-    assert isinstance(report, MemoryReport)
-    assert memory is not None
+    report, memory = told_by(found)
     assert memory.total == (524288 - 16384) * PAGE
     assert memory.kinds == {
         "slab, unreclaimable": 300000 * PAGE, "anonymous memory": 68000 * PAGE,
@@ -132,9 +136,7 @@ def test_running_out_of_memory_is_told_by_kinds_that_add_up() -> None:
 
 def test_an_old_kernel_tells_the_same_in_other_lines() -> None:
     found = only("oom-4.4-syslog.txt")
-    report, memory = found.event, found.memory
-    assert isinstance(report, MemoryReport)
-    assert memory is not None
+    report, memory = told_by(found)
     assert memory.kinds["huge pages (hugetlb)"] == 400 << 21
     assert memory.kinds["kernel stacks"] == 4000 << 10
     assert memory.kinds["anonymous memory"] == 2500 * PAGE
@@ -146,9 +148,7 @@ def test_an_old_kernel_tells_the_same_in_other_lines() -> None:
 
 def test_a_cgroup_out_of_memory_is_told_by_its_own_statistics() -> None:
     found = only("oom-cgroup-6.1-journal.txt")
-    report, memory = found.event, found.memory
-    assert isinstance(report, MemoryReport)
-    assert memory is not None
+    report, memory = told_by(found)
     assert (report.kind, report.cgroup) == ("cgroup out of memory", "/kubepods/pod7/shop")
     assert memory.total == 524288 << 10
     assert memory.kinds["anonymous memory"] == 483183820
