@@ -17,11 +17,13 @@ from pageowner.errors import PageownerError, UsageError
 # page_owner_sort.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pageowner.analysis.balance import Balance
     from pageowner.analysis.diff import Difference
     from pageowner.analysis.explain import Explanation
     from pageowner.analysis.filters import Filter
     from pageowner.analysis.leaks import Leaks
     from pageowner.analysis.query import Answer
+    from pageowner.api.balance import balance
     from pageowner.api.diff import diff
     from pageowner.api.explain import explain
     from pageowner.api.export import export
@@ -42,20 +44,22 @@ if TYPE_CHECKING:
     from pageowner.tracker.doctor import Finding, doctor
     from pageowner.tracker.read.capture import capture
 
-__all__ = ["Answer", "Blocking", "Difference", "Explanation", "Filter", "Finding", "FlameGraph",
-           "Fragmentation", "Frames", "Leaks", "LiveOwners", "Map", "Metadata", "Moment", "Options",
-           "Owners", "PageownerError", "Recorded", "Snapshot", "Status", "UsageError",
-           "__version__", "capture", "diff", "doctor", "explain", "export", "flame", "frag",
-           "leaks", "map", "off", "on", "owners", "query", "read", "record", "sort", "status",
-           "watch", "who"]
+__all__ = ["Answer", "Balance", "Blocking", "Difference", "Explanation", "Filter", "Finding",
+           "FlameGraph", "Fragmentation", "Frames", "Leaks", "LiveOwners", "Map", "Metadata",
+           "Moment", "Options", "Owners", "PageownerError", "Recorded", "Snapshot", "Status",
+           "UsageError", "__version__", "balance", "capture", "diff", "doctor", "explain",
+           "export", "flame", "frag", "leaks", "map", "off", "on", "owners", "query", "read",
+           "record", "sort", "status", "watch", "who"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     name: f"pageowner.{module}" for module, names in {
+        "analysis.balance": ("Balance",),
         "analysis.diff": ("Difference",),
         "analysis.explain": ("Explanation",),
         "analysis.filters": ("Filter",),
+        "api.balance": ("balance",),
         "api.diff": ("diff",),
         "api.explain": ("explain",),
         "api.export": ("export",),

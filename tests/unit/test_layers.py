@@ -21,7 +21,7 @@ FOR_ALL = {"errors", "report.text"}
 MAY_IMPORT = {
     "errors": set(),
     "kernel": set(),
-    "system": set(),
+    "system": {"kernel"},
     "model": {"kernel", "system"},
     "analysis": {"kernel", "system", "model"},
     "storage": {"kernel", "system", "model"},

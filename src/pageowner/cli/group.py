@@ -28,6 +28,7 @@ VERBS = {
     "map": "A picture of physical memory.",
     "query": "Query one snapshot or several in SQL.",
     "flame": "A flame graph, as an interactive page or an image.",
+    "balance": "Where all memory is, in lines that add up; needs no tracking.",
     "who": "Everything known about a page frame.",
     "explain": "What a kernel log says about memory: OOM, failed allocations, bad pages.",
     "stacks": "Pages per stack, as the kernel's page_owner_stacks prints them.",

@@ -11,11 +11,13 @@ __all__ = ["Mount", "parse", "running"]
 
 class Mount(NamedTuple):
     """``place``: the directory; ``kind``: of file system; ``options`` of the file system itself,
-    among them the controllers of a hierarchy of cgroups of version 1."""
+    among them the controllers of a hierarchy of cgroups of version 1; ``device``: its number as
+    ``major:minor``, as in /proc/PID/maps but for hexadecimal there."""
 
     place: str
     kind: str
     options: tuple[str, ...]
+    device: str = ""
 
 
 def running(path: str = "/proc/self/mountinfo") -> list[Mount]:
@@ -32,5 +34,5 @@ def parse(mountinfo: str) -> list[Mount]:
         fields, rest = before.split(" "), after.split(" ")
         if len(fields) >= 5 and len(rest) >= 3:
             place = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
-            found.append(Mount(place, rest[0], tuple(rest[2].split(","))))
+            found.append(Mount(place, rest[0], tuple(rest[2].split(",")), fields[2]))
     return found

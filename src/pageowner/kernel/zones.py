@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.errors import PageownerError
 from pageowner.kernel.flag_bits import MAX_ORDER
+from pageowner.kernel.meminfo import kilobytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,8 +128,8 @@ def parse_zoneinfo(text: str) -> list[Zone]:
 
 def meminfo_pages(meminfo: str, name: str, page_size: int = 4096) -> int | None:
     """A line of the text of /proc/meminfo, in pages; None if there is none."""
-    found = re.search(rf"^{name}:\s+(\d+) kB$", meminfo, re.MULTILINE)
-    return int(found[1]) * 1024 // page_size if found else None
+    found = kilobytes(meminfo).get(name)
+    return None if found is None else found // page_size
 
 
 def free_pages(zoneinfo: str) -> int:
@@ -216,11 +217,11 @@ def pageblock_order(pagetypeinfo: str | None, meminfo: str | None = None,
         if found:
             return int(found[1])
     if meminfo:
-        found = re.search(r"^Hugepagesize:\s*(\d+) kB$", meminfo, re.MULTILINE)
-        if found:
+        huge = kilobytes(meminfo).get("Hugepagesize")
+        if huge:
             import os
 
-            pages = int(found[1]) * 1024 // os.sysconf("SC_PAGE_SIZE")
+            pages = huge // os.sysconf("SC_PAGE_SIZE")
             return min(max(pages.bit_length() - 1, 0), largest)
     return None
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pageowner.errors import PageownerError
+from pageowner.kernel.meminfo import kilobytes
 from pageowner.report.text import size
 
 __all__ = ["available", "check"]
@@ -39,25 +40,14 @@ def check(needed: int, what: str) -> None:
                              " available; use a machine with more, or stop other programs")
 
 
-def _kilobytes(text: str) -> dict[str, int]:
-    """Lines such as ``MemFree:  12 kB``, in bytes."""
-    found = {}
-    for line in text.splitlines():
-        name, _, rest = line.partition(":")
-        words = rest.split()
-        if len(words) == 2 and words[1] == "kB":
-            found[name] = int(words[0]) << 10
-    return found
-
-
 def _machine(swap: bool) -> int:
-    memory = _kilobytes(Path("/proc/meminfo").read_text())
+    memory = kilobytes(Path("/proc/meminfo").read_text())
     free = memory.get("MemAvailable", memory.get("MemFree", 0))
     return free + (memory.get("SwapFree", 0) if swap else 0)
 
 
 def _status() -> dict[str, int]:
-    return _kilobytes(Path("/proc/self/status").read_text(errors="replace"))
+    return kilobytes(Path("/proc/self/status").read_text(errors="replace"))
 
 
 def _cgroups() -> list[int]:

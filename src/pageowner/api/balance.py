@@ -1,0 +1,149 @@
+"""Where all of a machine's memory is, by its own counters: ``pageowner balance``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pageowner.analysis.balance import balanced
+from pageowner.errors import PageownerError
+from pageowner.kernel import (
+    cgroup_memory,
+    cgroups,
+    meminfo,
+    memory_pools,
+    process_memory,
+    shared_memory,
+    slabs,
+    vmalloc_areas,
+    zones,
+)
+from pageowner.model.memory_facts import MemoryFacts
+
+if TYPE_CHECKING:
+    from pageowner.analysis.balance import Balance
+
+__all__ = ["balance", "facts"]
+
+
+def balance(*, root: str | os.PathLike[str] | None = None) -> Balance:
+    """All memory of this machine in lines that add up, by the kernel's counters; tracking need not
+    be on.
+
+    ``root``: a directory with copies of /proc and /sys of another machine (``proc/meminfo`` and
+    what else there is), instead of this machine.
+
+    Raises PageownerError if its /proc/meminfo cannot be read.
+    """
+    return balanced(facts(root))
+
+
+def facts(root: str | os.PathLike[str] | None = None) -> MemoryFacts:
+    """What `balance` reads, as it was read."""
+    top = "" if root is None else os.fspath(root)
+    proc, sys = f"{top}/proc", f"{top}/sys"
+    try:
+        read = meminfo.read_together(proc)
+    except OSError as error:
+        raise PageownerError(f"cannot read {proc}/meminfo: {error.strerror}") from error
+    found = MemoryFacts(os.sysconf("SC_PAGE_SIZE"), meminfo.kilobytes(read.meminfo),
+                        meminfo.parse_vmstat(read.vmstat), meminfo.pcp_pages(read.zoneinfo),
+                        read.moved)
+    if not found.meminfo.get("MemTotal"):
+        raise PageownerError(f"{proc}/meminfo does not say how much memory there is (MemTotal)")
+    _slabs(found, proc, sys)
+    _vmalloc(found, proc, top)
+    if read.zoneinfo:
+        known = zones.parse_zoneinfo(read.zoneinfo)
+        found.present_pages = sum(zone.present for zone in known)
+        found.managed_pages = sum(zone.managed for zone in known)
+        if top:
+            found.page_size = _page_size(found.meminfo["MemTotal"], found.managed_pages)
+    found.processes = process_memory.processes(proc)
+    unread = sum(process.proportional is None for process in found.processes)
+    if unread and os.geteuid():
+        found.missing.append(f"what {unread:,} processes share with others"
+                             " (/proc/PID/smaps_rollup)")
+    _shared(found, proc, this_machine=not top)
+    found.hugetlb = memory_pools.hugetlb_pools(sys)
+    found.zram = memory_pools.zram_devices(sys)
+    found.zswap_in_zsmalloc = _zswap_pool(sys) == "zsmalloc"
+    found.balloon_outside = memory_pools.balloon_outside_total(sys)
+    found.dmabuf = memory_pools.dmabuf_bytes(sys)
+    found.sockets = memory_pools.socket_bytes(proc)
+    found.nodes = memory_pools.nodes(sys)
+    if not top:
+        found.charges = cgroup_memory.read_charges(cgroups.memory())
+    _boot(found, proc, sys, this_machine=not top)
+    return found
+
+
+def _page_size(total: int, managed_pages: int) -> int:
+    """The page size of another machine: that with which its zones have as much as MemTotal."""
+    return min((1 << shift for shift in range(12, 17)),
+               key=lambda size: abs(managed_pages * size - total))
+
+
+def _slabs(found: MemoryFacts, proc: str, sys: str) -> None:
+    text = _text(f"{proc}/slabinfo")
+    if text is None:
+        found.missing.append("slabs by cache (/proc/slabinfo)")
+        return
+    found.slabs = slabs.parse_slabinfo(text)
+    found.reclaimable_slabs = slabs.reclaimable_names(found.slabs, sys)
+
+
+def _vmalloc(found: MemoryFacts, proc: str, top: str) -> None:
+    found.vmapped_stacks = memory_pools.vmapped_stacks(proc, f"{top}/boot")
+    text = _text(f"{proc}/vmallocinfo")
+    if text is None:
+        found.missing.append("vmalloc by caller (/proc/vmallocinfo)")
+        return
+    found.vmalloc = vmalloc_areas.parse_vmallocinfo(text)
+    found.stack_callers = {name for name in found.vmalloc if vmalloc_areas.is_stack_caller(name)}
+    found.vmapped_stacks = bool(found.stack_callers)
+
+
+def _shared(found: MemoryFacts, proc: str, this_machine: bool) -> None:
+    names = {process.pid: process.comm for process in found.processes}
+    found.files = process_memory.open_files(names, proc)
+    if found.files.unreadable:
+        found.missing.append(f"open files of {found.files.unreadable:,} processes (/proc/PID/fd)")
+    found.sysv = shared_memory.read_sysv(proc)
+    if not this_machine:
+        return
+    found.shm_device = shared_memory.memfd_device()
+    found.tmpfs = shared_memory.tmpfs_mounts(list(names))
+    files = shared_memory.shm_files()
+    if not files:
+        found.unmapped_shm = []
+        return
+    mapped = process_memory.mapped_inodes(list(names))
+    if mapped is not None and found.files.complete:
+        held = process_memory.named_files_open(list(names), {
+            (file.device, file.inode) for file in files})
+        found.unmapped_shm = [file for file in files
+                              if (file.device, file.inode) not in mapped | held]
+
+
+def _zswap_pool(sys: str) -> str:
+    """zsmalloc is the only one since 6.18 (mm/zswap.c)."""
+    return (_text(f"{sys}/module/zswap/parameters/zpool") or "zsmalloc").strip()
+
+
+def _boot(found: MemoryFacts, proc: str, sys: str, this_machine: bool) -> None:
+    found.boot = memory_pools.boot_ranges(_text(f"{proc}/iomem") or "")
+    if not found.boot:
+        found.missing.append("what the kernel's image takes (/proc/iomem)")
+    log = memory_pools.kernel_log() if this_machine else (
+        (_text(f"{proc}/kmsg.txt") or "").splitlines())
+    units = memory_pools.parse_possible_cpus(_text(f"{sys}/devices/system/cpu/possible") or "0")
+    found.first_percpu_chunk = memory_pools.first_percpu_chunk(log, units)
+
+
+def _text(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return None

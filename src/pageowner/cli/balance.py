@@ -1,0 +1,50 @@
+"""``pageowner balance``."""
+
+from __future__ import annotations
+
+import click
+
+from pageowner.cli.messages import say
+from pageowner.cli.options import as_json
+from pageowner.cli.verb import verb
+
+__all__ = ["command"]
+
+
+@verb("balance")
+@click.option("--top", type=click.IntRange(min=1), default=3, metavar="N",
+              help="Show up to N parts of each line (3 by default): those above 0.05 %.")
+@click.option("--all", "everything", is_flag=True, help="Show all lines.")
+@click.option("--root", type=click.Path(exists=True, file_okay=False), metavar="DIR",
+              help="Read copies of another machine's files, DIR/proc/meminfo and so on.")
+@as_json
+def command(top: int, everything: bool, root: str | None, as_json: bool) -> None:
+    """Where all of this machine's memory is, in lines that add up.
+
+    Works on any machine, whether or not pages are tracked: by the kernel's own counters, down to
+    processes, slab caches, callers of vmalloc and mounts of tmpfs, and what no counter accounts
+    for. Warns of what often holds memory unseen. An ordinary user sees most of it; what root would
+    add is said.
+
+    Examples:
+        sudo pageowner balance          where the memory is, and what looks wrong
+        pageowner balance --json        every line, for programs
+    """
+    from pageowner.api.balance import balance
+
+    found = balance(root=root)
+    for note in found.notes:
+        say(note)
+    if found.missing:
+        say(f"not readable here: {'; '.join(found.missing)}; run as root to see more")
+    if as_json:
+        from pageowner.cli.output import write_out
+        from pageowner.report.balance_json import to_json
+        from pageowner.report.json_text import Json
+
+        write_out(Json(to_json(found)))
+    else:
+        from pageowner.report.balance_view import draw
+        from pageowner.report.terminal import paper
+
+        draw(found, paper(), None if everything else top)

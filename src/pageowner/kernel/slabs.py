@@ -1,0 +1,45 @@
+"""Slab caches: /proc/slabinfo (slabinfo(5)) and /sys/kernel/slab."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["SlabCache", "parse_slabinfo", "reclaimable_names"]
+
+_LINE = re.compile(
+    r"^(?P<name>\S+) +(?P<active>\d+) +(?P<objects>\d+) +(?P<size>\d+) +\d+ +(?P<pages>\d+) +:"
+    r" tunables.*: slabdata +\d+ +(?P<slabs>\d+)", re.MULTILINE)
+
+
+class SlabCache(NamedTuple):
+    """A cache: ``active`` of its ``objects`` of ``object_size`` bytes are in use; ``pages`` in all
+    its slabs."""
+
+    name: str
+    active: int
+    objects: int
+    object_size: int
+    pages: int
+
+
+def parse_slabinfo(text: str) -> list[SlabCache]:
+    """The caches of the text of /proc/slabinfo, version 2.1 (mm/slab_common.c, cache_show)."""
+    return [SlabCache(m["name"], int(m["active"]), int(m["objects"]), int(m["size"]),
+                      int(m["slabs"]) * int(m["pages"])) for m in _LINE.finditer(text)]
+
+
+def reclaimable_names(caches: list[SlabCache], sys: str = "/sys") -> set[str] | None:
+    """Names of the caches whose pages count as reclaimable (SLAB_RECLAIM_ACCOUNT); None where
+    /sys/kernel/slab does not tell (mm/slub.c, SLAB_ATTR_RO(reclaim_account))."""
+    top, found, told = Path(sys, "kernel/slab"), set(), False
+    for cache in caches:
+        try:
+            flag = (top / cache.name / "reclaim_account").read_text().strip()
+        except OSError:
+            continue
+        told = True
+        if flag == "1":
+            found.add(cache.name)
+    return found if told else None

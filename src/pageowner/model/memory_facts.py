@@ -1,0 +1,57 @@
+"""What a machine says of its memory without any tracking: the input of ``pageowner balance``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pageowner.kernel.cgroup_memory import CgroupCharges
+    from pageowner.kernel.memory_pools import HugetlbPool, Node
+    from pageowner.kernel.process_memory import OpenFiles, ProcessMemory
+    from pageowner.kernel.shared_memory import SysvSegment, Tmpfs, TmpfsFile
+    from pageowner.kernel.slabs import SlabCache
+
+__all__ = ["MemoryFacts"]
+
+
+@dataclass
+class MemoryFacts:
+    """All sizes in bytes, counters of ``vmstat`` in pages. None, and what is empty, was not
+    readable, or this kernel does not have it; ``missing`` says what root would add."""
+
+    page_size: int
+    meminfo: dict[str, int]
+    vmstat: dict[str, int] = field(default_factory=dict)
+    pcp_pages: int = 0
+    """Free pages on the lists of the CPUs."""
+    moved: int = 0
+    """Bytes by which free memory changed while the counters were read."""
+    present_pages: int | None = None
+    managed_pages: int | None = None
+    """Pages that exist, and those given to the page allocator, of /proc/zoneinfo."""
+    boot: dict[str, int] = field(default_factory=dict)
+    first_percpu_chunk: int | None = None
+    vmapped_stacks: bool | None = None
+    processes: list[ProcessMemory] = field(default_factory=list)
+    files: OpenFiles | None = None
+    tmpfs: list[Tmpfs] = field(default_factory=list)
+    sysv: list[SysvSegment] = field(default_factory=list)
+    shm_device: str = ""
+    """The device of memfds and other shared memory without a mount, as ``major:minor``."""
+    unmapped_shm: list[TmpfsFile] | None = None
+    """Files in /dev/shm that no process maps or holds open; None if not known."""
+    slabs: list[SlabCache] | None = None
+    reclaimable_slabs: set[str] | None = None
+    vmalloc: dict[str, int] | None = None
+    """Pages by caller, of /proc/vmallocinfo."""
+    stack_callers: set[str] = field(default_factory=set)
+    hugetlb: list[HugetlbPool] = field(default_factory=list)
+    zram: list[tuple[str, int]] = field(default_factory=list)
+    zswap_in_zsmalloc: bool = True
+    balloon_outside: bool | None = None
+    dmabuf: int = 0
+    sockets: dict[str, int] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    charges: CgroupCharges | None = None
+    missing: list[str] = field(default_factory=list)

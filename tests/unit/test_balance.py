@@ -1,0 +1,310 @@
+"""Where all memory is: lines that add up to the last byte, of this machine and of others."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import pageowner
+from pageowner.analysis.balance import balanced
+from pageowner.api.balance import facts
+from pageowner.errors import PageownerError
+from pageowner.kernel.cgroup_memory import CgroupCharges
+from pageowner.kernel.meminfo import kilobytes
+from pageowner.kernel.memory_pools import HugetlbPool, Node, first_percpu_chunk
+from pageowner.kernel.process_memory import DeletedFile, OpenFiles, ProcessMemory
+from pageowner.kernel.shared_memory import Tmpfs, TmpfsFile, parse_sysv
+from pageowner.kernel.slabs import SlabCache, parse_slabinfo
+from pageowner.kernel.vmalloc_areas import parse_vmallocinfo
+from pageowner.model.memory_facts import MemoryFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pageowner.analysis.balance import Balance, Row
+
+RECORDED = Path(__file__).parents[1] / "data/balance/6.18"
+MIB, GIB = 1 << 20, 1 << 30
+
+
+def adds_up(balance: Balance) -> bool:
+    def inner(rows: Any) -> bool:
+        return all((not row.rows or sum(below.bytes for below in row.rows) == row.bytes)
+                   and inner(row.rows) for row in rows)
+    return (sum(row.bytes for row in balance.rows) == balance.total and inner(balance.rows)
+            and (not balance.before or sum(row.bytes for row in balance.before)
+                 == balance.installed - balance.total) and inner(balance.before))
+
+
+def row(balance: Balance, key: str) -> Row:
+    return next(row for row in balance.rows if row.key == key)
+
+
+def all_rows(rows: Any) -> Iterator[Row]:
+    for found in rows:
+        yield found
+        yield from all_rows(found.rows)
+
+
+def machine(**counters: int) -> MemoryFacts:
+    """A machine of 16 GiB; counters in MiB."""
+    memory = {"MemTotal": 16384, "MemFree": 4096, "AnonPages": 4096, "Cached": 4096, "Shmem": 512,
+              "Buffers": 128, "SReclaimable": 512, "SUnreclaim": 256, "KReclaimable": 512,
+              "KernelStack": 16, "VmallocUsed": 128, "PageTables": 64, "Percpu": 8} | counters
+    return MemoryFacts(4096, {name: value * MIB for name, value in memory.items()},
+                       vmapped_stacks=True)
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_this_machines_memory_adds_up_and_says_what_meminfo_says(attempt: int) -> None:
+    balance = pageowner.balance()
+    assert adds_up(balance)
+    memory = balance.meminfo
+    for key, counter in (("anonymous", "AnonPages"), ("shared", "Shmem"), ("free", "MemFree"),
+                         ("slab_reclaimable", "SReclaimable"), ("page_tables", "PageTables"),
+                         ("slab_unreclaimable", "SUnreclaim"), ("kernel_stacks", "KernelStack")):
+        if memory.get(counter):
+            assert row(balance, key).bytes == memory[counter], counter
+    assert row(balance, "page_cache").bytes == (
+        memory["Cached"] + memory["Buffers"] - memory["Shmem"])
+    # what no counter counts is what drivers and networking take: the rest is counted once
+    assert -0.001 * balance.total < balance.unknown < 0.25 * balance.total
+
+
+def test_a_recorded_machine_equals_its_meminfo_slabinfo_and_vmallocinfo() -> None:
+    balance = pageowner.balance(root=RECORDED)
+    assert adds_up(balance)
+    text = (RECORDED / "proc/vmallocinfo").read_text()
+    areas = sum(map(int, re.findall(r"pages=(\d+)", text))) * 4096
+    assert areas == balance.meminfo["VmallocUsed"]
+    assert areas == sum(parse_vmallocinfo(text).values()) * 4096
+    stacks, vmalloc = row(balance, "kernel_stacks"), row(balance, "vmalloc")
+    assert stacks.bytes + vmalloc.bytes == balance.meminfo["VmallocUsed"]
+    assert {"array_map_alloc", "htab_map_alloc"} <= {below.name for below in vmalloc.rows}
+    caches = parse_slabinfo((RECORDED / "proc/slabinfo").read_text())
+    counted, slabs = sum(cache.pages for cache in caches) * 4096, balance.meminfo["Slab"]
+    assert 0 <= slabs - counted < slabs / 20  # kmalloc of more than two pages is in no cache
+    assert balance.installed == (0x9f000 - 0x1000 + 0xbff00000 + 0x540000000) // 4096 * 4096 + (
+        0x9fc00 - 0x9f000)
+    assert sum(below.bytes for below in balance.before if below.key == "page_structs") == 384 * MIB
+
+
+@pytest.mark.parametrize("lines", [
+    pytest.param({}, id="5.15"),
+    pytest.param({"SecPageTables": 32, "Zswap": 0}, id="6.1"),
+    pytest.param({"SecPageTables": 32, "Unaccepted": 1024, "CmaFree": 64, "CmaTotal": 64},
+                 id="6.12"),
+    pytest.param({"SecPageTables": 32, "Balloon": 256, "GPUActive": 300, "GPUReclaim": 100,
+                  "Unaccepted": 0}, id="7.3"),
+])
+def test_each_kernels_lines_are_counted_once(lines: dict[str, int]) -> None:
+    before, balance = balanced(machine()), balanced(machine(**lines))
+    assert adds_up(balance)
+    taken = sum(lines.get(name, 0) for name in ("SecPageTables", "GPUActive", "GPUReclaim"))
+    assert before.unknown - balance.unknown == taken * MIB
+    for key, counter in (("secondary_page_tables", "SecPageTables"), ("gpu_active", "GPUActive")):
+        if counter in lines:
+            assert row(balance, key).bytes == lines[counter] * MIB
+    if lines.get("CmaFree"):
+        assert [(below.key, below.bytes) for below in row(balance, "free").rows] == [
+            ("unaccepted", 1024 * MIB), ("free_cma", 64 * MIB), ("rest", 3008 * MIB)]
+
+
+def test_a_balloon_counts_where_its_pages_are_part_of_the_total() -> None:
+    inside = replace(machine(Balloon=256), balloon_outside=False)
+    assert row(balanced(inside), "balloon").bytes == 256 * MIB
+    unknown = balanced(replace(machine(Balloon=256)))
+    assert "the balloon holds 256 MiB, which may not be part of MemTotal" in unknown.known
+    outside = balanced(replace(machine(Balloon=256), balloon_outside=True,
+                               present_pages=17 * GIB // 4096))
+    assert adds_up(outside)
+    assert [below.bytes for below in outside.before if below.key == "balloon"] == [256 * MIB]
+
+
+def test_pages_of_another_machine_have_its_size(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 1048576 kB\nMemFree: 524288 kB\n")
+    (tmp_path / "proc/zoneinfo").write_text(
+        "Node 0, zone   Normal\n        spanned  17000\n        present  17000\n"
+        "        managed  16384\n    cpu: 0\n              count:    16\n  start_pfn:  0\n")
+    found = facts(tmp_path)
+    assert found.page_size == 65536
+    assert row(balanced(found), "pcp").bytes == MIB
+
+
+def test_kernel_stacks_are_not_counted_again_in_vmalloc() -> None:
+    assert row(balanced(machine()), "vmalloc").bytes == 112 * MIB
+    assert row(balanced(replace(machine(), vmapped_stacks=False)), "vmalloc").bytes == 128 * MIB
+    guessed = balanced(replace(machine(), vmapped_stacks=None))
+    assert row(guessed, "vmalloc").bytes == 112 * MIB
+    assert "CONFIG_VMAP_STACK" in guessed.notes[0]
+
+
+def test_swap_cache_that_is_mapped_is_not_counted_twice() -> None:
+    lists = {"Active": 4096, "Inactive": 4096, "Unevictable": 228}
+    # 4096 anonymous, 4096 + 128 cached, 200 swap cache; 8420 pages on lists: 100 are in both
+    balance = balanced(machine(SwapCached=200, **lists))
+    assert row(balance, "swap_cache").bytes == 100 * MIB
+    assert adds_up(balance)
+
+
+def test_zram_and_zswap_share_the_pages_of_zsmalloc() -> None:
+    told = replace(machine(Zswap=100), vmstat={"nr_zspages": 300 * MIB // 4096},
+                   zram=[("zram0", 150 * MIB)])
+    balance = balanced(told)
+    assert [(below.key, below.bytes // MIB) for below in row(balance, "zsmalloc").rows] == [
+        ("zram", 150), ("zswap", 100), ("rest", 50)]
+    assert balanced(machine()).unknown - balance.unknown == 300 * MIB
+
+
+def test_the_first_percpu_chunk_is_not_part_of_the_total() -> None:
+    log = ["6,1,0,-;percpu: Embedded 53 pages/cpu s185560 r0 d31528 u1048576"]
+    assert first_percpu_chunk(log, 2) == 106 * 4096
+    assert first_percpu_chunk(["percpu: 25 4K pages/cpu s78112"], 4) == 100 * 4096
+    assert first_percpu_chunk([], 2) is None
+    assert row(balanced(replace(machine(), first_percpu_chunk=MIB)), "percpu").bytes == 7 * MIB
+    assert "first chunk" in row(balanced(machine()), "percpu").note
+
+
+def test_counters_that_overlap_give_a_negative_rest_and_say_so() -> None:
+    balance = balanced(machine(AnonPages=12000))
+    assert balance.unknown < 0
+    assert adds_up(balance)
+    assert "overlap" in row(balance, "unknown").note
+    assert [warned.key for warned in balance.warnings] == ["overlap"]
+
+
+def test_a_healthy_machine_warns_of_nothing() -> None:
+    assert balanced(machine(Cached=6800)).warnings == []
+
+
+WARN: list[tuple[str, str, Callable[[MemoryFacts], MemoryFacts]]] = [
+    ("slab_unreclaimable", "hold 2 GiB; the largest is kmalloc-64 with 1 GiB", lambda found:
+     replace(found, meminfo=found.meminfo | {"SUnreclaim": 2 * GIB}, reclaimable_slabs=set(),
+             slabs=[SlabCache("kmalloc-64", 10, 10, 64, GIB // 4096)])),
+    ("slab_empty", "slab dentry is 75% empty: 300 MiB", lambda found:
+     replace(found, slabs=[SlabCache("dentry", MIB // 2, 2 * MIB, 200, 10)],
+             reclaimable_slabs={"dentry"})),
+    ("cgroups_removed", "1,200 cgroups that were removed are still charged and hold 1 GiB",
+     lambda found: replace(found, charges=CgroupCharges(removed=1200, removed_bytes=GIB))),
+    ("deleted_file", "deleted file /run/x on tmpfs, held open by process 7 (java): 200 MiB",
+     lambda found: replace(found, tmpfs=[Tmpfs("/run", "0:9", 300 * MIB)], files=OpenFiles(
+         [DeletedFile("/run/x", "0:9", 5, 200 * MIB, ((7, "java"),))]))),
+    ("shm_unused", "1 file in /dev/shm, which no process maps or holds open: 300 MiB",
+     lambda found: replace(found, unmapped_shm=[TmpfsFile("/dev/shm/a", "0:9", 5, 300 * MIB)])),
+    ("hugetlb_idle", "100 of 512 huge pages of 2,048 KiB are unused: 200 MiB, of which 20 MiB",
+     lambda found: replace(found, hugetlb=[HugetlbPool(2 * MIB, 512, 100, 10)])),
+    ("page_tables", "page tables hold 2 GiB, to map", lambda found:
+     replace(found, meminfo=found.meminfo | {"PageTables": 2 * GIB})),
+    ("page_tables", "process 9 (db) has 40 MiB of page tables for 20 MiB", lambda found:
+     replace(found, processes=[ProcessMemory(9, "db", MIB, 20 * MIB, 40 * MIB, MIB)])),
+    ("nodes", "node 1 has 5% free and node 0 50%", lambda found:
+     replace(found, nodes=[Node(0, 8 * GIB, 4 * GIB), Node(1, 8 * GIB, 8 * GIB // 20)])),
+    ("unknown", "3.2 GiB are in no counter", lambda found:
+     replace(found, meminfo=found.meminfo | {"Cached": 3264 * MIB + 512 * MIB})),
+]
+
+
+@pytest.mark.parametrize(("key", "text", "change"), WARN, ids=[f"{key}: {text[:20]}"
+                                                                for key, text, _ in WARN])
+def test_memory_that_is_lost_is_warned_of(
+        key: str, text: str, change: Callable[[MemoryFacts], MemoryFacts]) -> None:
+    balance = balanced(change(machine(Cached=6800)))
+    found = [warned for warned in balance.warnings if warned.key == key]
+    assert found, balance.warnings
+    assert text in found[0].text
+    assert found[0].command
+    assert adds_up(balance)
+
+
+def test_parts_of_lines_are_by_name_and_add_up() -> None:
+    told = replace(
+        machine(Hugetlb=1024),
+        processes=[ProcessMemory(5, "a", 3 * GIB, GIB, 0, 2 * GIB), ProcessMemory(
+            6, "b", GIB, GIB, 0, None)],
+        tmpfs=[Tmpfs("/run", "0:9", 300 * MIB)], shm_device="0:1",
+        files=OpenFiles([DeletedFile("/run/x", "0:9", 5, 200 * MIB, ((7, "java"), (8, "java"))),
+                         DeletedFile("/memfd:buf", "0:1", 6, 50 * MIB, ((7, "java"),)),
+                         DeletedFile("/var/log/y", "8:1", 7, GIB, ((7, "java"),))]),
+        sysv=parse_sysv("key shmid perms size cpid nattch rss swap\n0 3 600 9 77 0 1048576 0\n"),
+        hugetlb=[HugetlbPool(2 * MIB, 512, 100, 10)], reclaimable_slabs={"dentry"},
+        slabs=[SlabCache("dentry", 5, 10, 192, 100), SlabCache("kmalloc-8", 1, 1, 8, 10)],
+        vmalloc={"kernel_clone": 17 * MIB // 4096, "htab_map_alloc": 10 * MIB // 4096},
+        stack_callers={"kernel_clone"})
+    balance = balanced(told)
+    assert adds_up(balance)
+    names = {below.name: below.bytes for below in all_rows(balance.rows)}
+    for name, held in (("process 5 (a)", 2 * GIB), ("tmpfs /run", 300 * MIB),
+                       ("deleted /run/x of 7 (java) and 1 more", 200 * MIB),
+                       ("memfd:buf of 7 (java)", 50 * MIB), ("htab_map_alloc", 10 * MIB),
+                       ("System V segment 3 of process 77", MIB), ("dentry", 409600),
+                       ("2,048 KiB: in use", 824 * MIB), ("kernel stacks kept for new tasks", MIB),
+                       ("2,048 KiB: reserved, not used yet", 20 * MIB)):
+        assert names[name] == held, name
+    assert not any("/var/log/y" in name for name in names)  # its blocks are on disk
+
+
+def test_memory_planted_here_is_found_by_name() -> None:
+    """100 MiB of a process of ours within two percent, and a memfd of 40 MiB."""
+    code = ("import os, sys, mmap; m = mmap.mmap(-1, 100 << 20, mmap.MAP_PRIVATE);"
+            "m.write(b'x' * (100 << 20)); f = os.memfd_create('planted');"
+            "os.write(f, b'y' * (40 << 20)); print('ready', flush=True); sys.stdin.read()")
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        balance = pageowner.balance()
+        names = {below.name.split(" (")[0]: below.bytes for below in all_rows(balance.rows)}
+        assert 100 * MIB <= names[f"process {child.pid}"] < 110 * MIB
+        assert adds_up(balance)
+        held = [below for below in row(balance, "shared").rows if "memfd:planted" in below.name]
+        assert [below.bytes for below in held] == [40 * MIB]
+
+
+def test_json_has_every_line_and_adds_up(cli: Callable[..., Any]) -> None:
+    status, out, err = cli("balance", "--json", "--root", RECORDED)
+    assert (status, err.count(b"\n")) == (0, err.count(b"pageowner: "))
+    found = json.loads(out)
+    assert sum(line["bytes"] for line in found["rows"]) == found["total"]
+    assert found["installed"] - found["total"] == sum(line["bytes"] for line in found["before"])
+
+
+def test_the_table_has_the_rest_as_a_line(cli: Callable[..., Any]) -> None:
+    status, out, _ = cli("balance", "--root", RECORDED)
+    assert status == 0
+    assert b"not accounted for by any counter" in out
+    assert b"VmallocUsed - KernelStack" in out
+    assert b"free(1) shows: total 23.5 GiB" in out
+
+
+def test_a_directory_without_meminfo_is_refused_in_one_line(
+        tmp_path: Path, cli: Callable[..., Any]) -> None:
+    status, _, err = cli("balance", "--root", tmp_path)
+    assert status == 1
+    assert b"proc/meminfo" in err
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("nothing: here\n")
+    with pytest.raises(PageownerError, match="MemTotal"):
+        facts(tmp_path)
+
+
+def test_hostile_names_are_made_visible(cli: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "proc/66").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 1000000 kB\nAnonPages: 90000 kB\n")
+    (tmp_path / "proc/66/status").write_text(
+        "Name:\t\x1b[2Jx\nVmRSS:\t 90000 kB\nRssAnon: 90000 kB\n")
+    status, out, _ = cli("balance", "--root", tmp_path)
+    assert status == 0
+    assert b"process 66 (\\x1b[2Jx)" in out
+
+
+def test_meminfo_is_in_units_of_1024_bytes() -> None:
+    assert kilobytes("MemTotal:  2 kB\nHugePages_Total:  5\nbad line\nX: y kB\n") == {
+        "MemTotal": 2048}
