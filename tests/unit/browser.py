@@ -85,8 +85,8 @@ class Browser:
         """The addresses that were asked since the last time."""
         events = [json.loads(one["message"])["message"]
                   for one in self.post("se/log", type="performance")]
-        return [one["params"]["request"]["url"] for one in events
-                if one["method"] == "Network.requestWillBeSent"]
+        return [event["params"]["request"]["url"] for event in events
+                if event["method"] == "Network.requestWillBeSent"]
 
     def complaints(self) -> list[str]:
         """What the console has to say."""

@@ -18,7 +18,7 @@ DUMP = Path(__file__).parent.parent / "data/6.12-fragmented/page_owner.txt.xz"
 
 
 def lines(width, *stacks):
-    return one_line_each([None if one is None else one.replace(" ", "\n") for one in stacks],
+    return one_line_each([None if stack is None else stack.replace(" ", "\n") for stack in stacks],
                          "(none)", width)
 
 

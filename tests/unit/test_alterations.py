@@ -73,8 +73,8 @@ def cut_at(width: int) -> Alter:
 
 def both(*alterations: Alter) -> Alter:
     def alter(text: bytes) -> bytes:
-        for one in alterations:
-            text = one(text)
+        for alteration in alterations:
+            text = alteration(text)
         return text
     return alter
 

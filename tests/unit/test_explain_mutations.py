@@ -76,7 +76,7 @@ def test_no_damage_to_a_line_changes_an_answer_silently(log: Path) -> None:
     chance = random.Random(log.name)
     silent = []
     tried = 0
-    for what, mutant in [one for _ in range(2) for one in mutants(lines, chance)]:
+    for what, mutant in [mutant for _ in range(2) for mutant in mutants(lines, chance)]:
         tried += 1
         told_now, said_now = facts("\n".join(mutant))
         if told_now != told and len(said_now) <= len(said) and said_now == said:

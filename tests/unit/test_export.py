@@ -59,8 +59,8 @@ def profile_class() -> Any:
         name="profile.proto", package="perftools.profiles", syntax="proto3")
     for name, fields in SCHEMA.items():
         message = file.message_type.add(name=name)
-        for one in fields.split(", "):
-            word, number, kind = one.split()
+        for field in fields.split(", "):
+            word, number, kind = field.split()
             message.field.add(
                 name=word.strip("*"), number=int(number),
                 label=field_type.LABEL_REPEATED if "*" in word else field_type.LABEL_OPTIONAL,
@@ -124,13 +124,13 @@ def test_sums_are_equal_in_all_formats(words: list[str], text61: Path, tmp_path:
         lines = cli("export", text61, "--format", "folded", "--unit", unit, *words).out
         assert sum(int(line.rpartition(b" ")[2]) for line in lines.splitlines()) == value
     profiles = json.loads(out["speedscope"])["profiles"]
-    assert tuple(sum(one["weights"]) for one in profiles) == expected
-    assert tuple(one["endValue"] for one in profiles) == expected
+    assert tuple(sum(profile["weights"]) for profile in profiles) == expected
+    assert tuple(profile["endValue"] for profile in profiles) == expected
     rows = json.loads(out["json"])
     read = list(csv.DictReader(io.StringIO(out["csv"].decode())))
     table = pq.read_table(io.BytesIO(out["parquet"])).to_pylist()
     for owners in (rows, read, table):
-        assert tuple(sum(int(one[name]) for one in owners)
+        assert tuple(sum(int(owner[name]) for owner in owners)
                      for name in ("bytes", "pages", "blocks")) == expected
     assert [{**one, "stack": one["stack"] and one["stack"].split("\n")} if "stack" in one else one
             for one in table] == rows
@@ -146,7 +146,7 @@ def test_pprof_has_every_stack_with_its_labels(sample61: Snapshot, text61: Path,
         told[(*frames, *(labels.get(name) or None for name in LABELS))] += pages
     expected: Counter[tuple[object, ...]] = Counter()
     for row in sample61.table.to_pylist():
-        frames = [str(one) for one in reversed(functions(row["stack"]))]
+        frames = [str(function) for function in reversed(functions(row["stack"]))]
         expected[(*frames, *(row[name] or None for name in LABELS))] += 1 << row["order"]
     assert told == expected
     text = whole.string_table

@@ -85,8 +85,8 @@ def test_every_box_has_the_pages_of_its_path_and_stands_on_its_caller(reverse: b
             under = path[-2]
             assert under.start <= one.start
             assert one.start + one.width <= under.start + under.width
-    for depth in range(max(one.depth for one in boxes) + 1):
-        level = [one for one in boxes if one.depth == depth]
+    for depth in range(max(box.depth for box in boxes) + 1):
+        level = [box for box in boxes if box.depth == depth]
         assert all(left.start + left.width <= right.start
                    for left, right in itertools.pairwise(level))
 
@@ -97,7 +97,7 @@ def test_real_memory_adds_up(sample61: Snapshot) -> None:
     outermost = defaultdict(int)
     for row in sample61.table.select(["stack", "order"]).to_pylist():
         outermost[str(functions(row["stack"])[-1])] += 1 << row["order"]
-    assert {one.name: one.width for one in boxes if one.depth == 1} == outermost
+    assert {box.name: box.width for box in boxes if box.depth == 1} == outermost
 
 
 def drawn(found: Chains, **how: bool) -> ET.Element:
@@ -113,7 +113,7 @@ def test_the_image_has_every_box_in_its_place(how: dict[str, bool]) -> None:
     groups = root.findall(f"{SVG}g")
     boxes = list(rectangles(found, how.get("reverse", False)))
     assert len(groups) == len(boxes)
-    deepest = max(one.depth for one in boxes)
+    deepest = max(box.depth for box in boxes)
     whole = boxes[0].width
     lowest = max(float(group.find(f"{SVG}rect").get("y")) for group in groups)  # type: ignore
     for group, one in zip(groups, boxes, strict=True):
@@ -306,7 +306,7 @@ def test_a_click_zooms_and_escape_shows_all(window: Browser, tmp_path: Path) -> 
     for name in ("all", "ksys_write", "vfs_write"):
         assert zoomed[name]["w"] == pytest.approx(1, abs=1e-3)
         assert zoomed[name]["below"] == (name != "vfs_write")
-    inside = {one.name: one.width for one in rectangles(found)}
+    inside = {rectangle.name: rectangle.width for rectangle in rectangles(found)}
     assert zoomed["pipe_write"]["w"] == pytest.approx(
         inside["pipe_write"] / inside["vfs_write"], abs=1e-3)
     escape = "\ue00c"
@@ -323,7 +323,7 @@ def test_search_marks_what_it_finds_and_sums_it_once(window: Browser, tmp_path: 
     window.run("const s = document.getElementById('search'); s.value = 'WRITE'; s.oninput();")
     marked = {one["said"]["function"] for one in boxes_of(window) if one["found"]}
     assert marked == {"ksys_write", "vfs_write", "pipe_write"}
-    widths = {one.name: one.width for one in rectangles(found)}
+    widths = {rectangle.name: rectangle.width for rectangle in rectangles(found)}
     share = 100 * widths["ksys_write"] / widths["all"]  # the others stand on it
     assert window.text("#said").startswith(f"{share:.1f} %: ")
     window.run("const s = document.getElementById('search'); s.value = ''; s.oninput();")
@@ -363,5 +363,5 @@ def test_the_page_asks_no_network_and_runs_no_name(window: Browser, tmp_path: Pa
     assert "<img src=x onerror" in window.text("#title")
     assert window.run("return window.owned") is None
     assert window.run("return document.images.length + document.scripts.length") == 2
-    assert all(one.startswith("file:") for one in window.requests())
+    assert all(request.startswith("file:") for request in window.requests())
     assert window.complaints() == []

@@ -73,8 +73,8 @@ class Machine:
             "pfn": np.arange(rows), "order": np.zeros(rows, np.uint8), "stack": stacks,
             "ts_ns": pa.array(times, mask=~known), "page_flags": np.zeros(rows, np.uint64),
             "state": ["owned" if one else "untracked" for one in known],
-            "migratetype": kinds, "comm": ["leaky" if one in (LEAK, None) else "cc1"
-                                           for one in stacks]},
+            "migratetype": kinds, "comm": ["leaky" if stack in (LEAK, None) else "cc1"
+                                           for stack in stacks]},
             Metadata(kind="tracker", host="here", boot_id="b", clock_ns=START + int(second * S),
                      frames={"free": 100_000}, hooks={"alloc_pages_bulk": "refused: no"}))
 
@@ -437,9 +437,9 @@ def test_ctrl_c_in_the_midst_of_a_look_leaves_the_others_whole(
     machine.add(BURST, np.arange(58, 60, 0.1), 1e9)  # an owner that this look is the first to see
     machine.add(LEAK, np.arange(-30, 60, 0.1), 1e9)
     snapshots = machine.series()
-    for one in snapshots[:-1]:
-        assert one.meta.clock_ns
-        watch.add(one.meta.clock_ns, rows_of(one, watch.names))
+    for snapshot in snapshots[:-1]:
+        assert snapshot.meta.clock_ns
+        watch.add(snapshot.meta.clock_ns, rows_of(snapshot, watch.names))
     seen, found = watch.table(), watch.leaks()
     left = [after]
 

@@ -82,8 +82,8 @@ def test_every_public_name_is_there_and_says_what_it_is() -> None:
         assert inspect.getdoc(getattr(pageowner, name)), name
     for name in CALLS:
         call = getattr(pageowner, name)
-        assert all(one.annotation is not inspect.Parameter.empty
-                   for one in inspect.signature(call).parameters.values()), name
+        assert all(parameter.annotation is not inspect.Parameter.empty
+                   for parameter in inspect.signature(call).parameters.values()), name
         assert inspect.signature(call).return_annotation, name
 
 

@@ -239,8 +239,8 @@ def test_every_way_to_colour_sums_up_to_all_frames(opened: Browser, made: Machin
     from machines import TYPES
 
     for kind in ("Movable", "Unmovable", "Reclaimable"):
-        assert kinds[kind] == sum(1 << one.order for one in made.pages
-                                  if TYPES[one.what] == kind)
+        assert kinds[kind] == sum(1 << page.order for page in made.pages
+                                  if TYPES[page.what] == kind)
 
 
 @needs_browser
@@ -252,7 +252,7 @@ def test_the_page_asks_no_network_and_runs_no_name(opened: Browser, made: Machin
     assert "<img src=x onerror" in opened.text("#only")
     assert opened.run("return window.owned") is None
     assert opened.run("return document.images.length + document.scripts.length") == 2
-    assert all(one.startswith("file:") for one in opened.requests())
+    assert all(request.startswith("file:") for request in opened.requests())
     assert opened.complaints() == []
 
 
@@ -281,7 +281,7 @@ def test_two_snapshots_stand_side_by_side_and_move_together(window: Browser, mad
     window.post("url", url=path.as_uri())
     window.until("document.querySelectorAll('canvas')[1]?.dataset.frames")
     assert window.run("return document.querySelectorAll('.note').length") == 1
-    pages = sum(1 << one.order for one in made.pages if one.comm == "bbb")
+    pages = sum(1 << page.order for page in made.pages if page.comm == "bbb")
     assert window.run("return legend.find(one => one.label === 'bbb').each") == [pages, 0]
     x, y = spot(window, 2500)
     window.wheel(x, y, -120)
@@ -305,6 +305,6 @@ def test_any_key_of_report_can_be_asked_for(window: Browser, made: Machine, tmp_
     counted = dict(window.run(
         "return legend.filter(one => one.role === 'value').map(one => [one.label, one.pages])"))
     if by == "order":
-        assert counted == {str(order): sum(1 << order for one in made.pages if one.order == order)
-                           for order in {one.order for one in made.pages}}
+        assert counted == {str(order): sum(1 << order for page in made.pages if page.order == order)
+                           for order in {page.order for page in made.pages}}
     assert window.complaints() == []

@@ -56,7 +56,7 @@ def test_the_legend_sums_up_to_all_frames(seed: int) -> None:
     truth = Counter(kind for _, start, end in made.zones for kind in kinds[start:end])
     assert {name: one.pages for name, one in zip(names(drawn), drawn.categories, strict=True)
             if one.pages} == dict(truth)
-    assert sum(one.pages for one in drawn.categories) == drawn.frames
+    assert sum(category.pages for category in drawn.categories) == drawn.frames
 
 
 def test_a_dump_does_not_call_free_what_has_no_record() -> None:
@@ -72,9 +72,9 @@ def test_values_without_a_colour_of_their_own_are_others() -> None:
         {"pfn": first.astype(np.uint64), "order": np.array(pages, np.uint8),
          "comm": [f"t{order}" for order in pages]}, Metadata(kind="page_owner"))
     drawn = picture(made, "comm")
-    assert [one.label for one in drawn.categories if one.role == "value"] == [
+    assert [category.label for category in drawn.categories if category.role == "value"] == [
         f"t{order}" for order in reversed(pages[VALUES:])]
-    (other,) = [one for one in drawn.categories if one.role == "other"]
+    (other,) = [category for category in drawn.categories if category.role == "other"]
     assert (other.label, other.pages) == ("8 others", (1 << VALUES) - 1)
 
 
@@ -134,7 +134,7 @@ def test_every_cell_has_one_place_and_all_fit(order: str, width: int, height: in
              Stretch(1, "Normal", 300_001, 777_777)]
     layout = fit(zones, width, height, order)
     assert layout.places.shape[0] == layout.rows[-1] <= height
-    cells = [-(-one.end // layout.frames) - one.start // layout.frames for one in zones]
+    cells = [-(-zone.end // layout.frames) - zone.start // layout.frames for zone in zones]
     shown = layout.places[layout.places >= 0]
     assert sorted(shown.tolist()) == list(range(sum(cells)))
     for number, count in enumerate(cells):
@@ -165,7 +165,7 @@ def test_a_tebibyte_is_drawn_without_an_item_for_each_frame() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < frames  # a byte a frame would be too much
-    assert {one.role: one.pages for one in drawn.categories if one.pages} == {
+    assert {category.role: category.pages for category in drawn.categories if category.pages} == {
         "value": len(first) << 10, "held": 512, "free": frames - (len(first) << 10) - 512}
     assert (layout.frames, len(cells.code), int(cells.frames.sum())) == (256, 1 << 20, frames)
     assert np.bincount(cells.code).tolist() == [
