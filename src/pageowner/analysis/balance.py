@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from pageowner.analysis.balance_details import (
     anonymous_rows,
     before_rows,
+    file_rows,
     hugetlb_rows,
     shared_rows,
     slab_rows,
@@ -96,7 +97,9 @@ def _user_rows(facts: MemoryFacts) -> list[Row]:
     memory = facts.meminfo
     shmem, buffers = memory.get("Shmem", 0), memory.get("Buffers", 0)
     files = memory.get("Cached", 0) - shmem
-    cache = (Row("files", "files", files, "Cached - Shmem", "fincore FILE"),
+    cache = (Row("files", "files", files, "Cached - Shmem", "fincore FILE",
+                 "which files: those open now; of others, who read them, once pages are tracked",
+                 file_rows(facts, files)),
              Row("buffers", "block devices and metadata", buffers, "Buffers", "lsblk"))
     return [
         Row("anonymous", "anonymous memory of processes", memory.get("AnonPages", 0), "AnonPages",

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from pageowner.kernel.slabs import SlabCache
     from pageowner.model.memory_facts import MemoryFacts
 
-__all__ = ["anonymous_rows", "before_rows", "hugetlb_rows", "shared_rows", "slab_rows",
-           "vmalloc_rows", "with_rest"]
+__all__ = ["anonymous_rows", "before_rows", "file_rows", "hugetlb_rows", "shared_rows",
+           "slab_rows", "vmalloc_rows", "with_rest"]
 
 STRUCT_PAGE = 64
 """Bytes of a struct page, where the kernel does not count them (include/linux/mm_types.h: it is
@@ -45,6 +45,14 @@ def anonymous_rows(facts: MemoryFacts) -> tuple[Row, ...]:
         return ()
     return with_rest(facts.meminfo.get("AnonPages", 0), rows,
                      "in no process above")
+
+
+def file_rows(facts: MemoryFacts, whole: int) -> tuple[Row, ...]:
+    """Files in the page cache that processes hold open."""
+    rows = [Row("file", file.path, file.cached, "cachestat", f"ls -l /proc/{file.pid}/fd",
+                f"open in process {file.pid} ({file.comm})")
+            for file in facts.open_files_cached or ()]
+    return with_rest(whole, rows, "all other files") if rows else ()
 
 
 def shared_rows(facts: MemoryFacts) -> tuple[Row, ...]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pageowner.analysis.balance import balanced
 from pageowner.errors import PageownerError
 from pageowner.kernel import (
+    cached_files,
     cgroup_memory,
     cgroups,
     meminfo,
@@ -113,6 +114,7 @@ def _shared(found: MemoryFacts, proc: str, this_machine: bool) -> None:
     found.sysv = shared_memory.read_sysv(proc)
     if not this_machine:
         return
+    found.open_files_cached = cached_files.open_cached_files(names, found.page_size)
     found.shm_device = shared_memory.memfd_device()
     found.tmpfs = shared_memory.tmpfs_mounts(list(names))
     files = shared_memory.shm_files()
