@@ -53,7 +53,7 @@ def record(folder: str | os.PathLike[str], *, every: str = "10m", keep: str = "7
 
 
 def _captured(source: str | os.PathLike[str] | None) -> Snapshot:
-    found = sources.read(source)
+    found = sources.read() if source is None else sources.read(source)
     if source is not None:
         for name, value in here_and_now().items():
             if getattr(found.meta, name) is None:
