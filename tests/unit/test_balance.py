@@ -253,16 +253,19 @@ def test_parts_of_lines_are_by_name_and_add_up() -> None:
 
 def test_memory_planted_here_is_found_by_name() -> None:
     """100 MiB of a process of ours within two percent, and a memfd of 40 MiB."""
-    code = ("import os, sys, mmap; m = mmap.mmap(-1, 100 << 20, mmap.MAP_PRIVATE);"
+    code = ("import os, re, sys, mmap;"
+            "before = re.search('RssAnon:.*?([0-9]+)', open('/proc/self/status').read())[1];"
+            "m = mmap.mmap(-1, 100 << 20, mmap.MAP_PRIVATE);"
             "m.write(b'x' * (100 << 20)); f = os.memfd_create('planted');"
-            "os.write(f, b'y' * (40 << 20)); print('ready', flush=True); sys.stdin.read()")
+            "os.write(f, b'y' * (40 << 20)); print(before, flush=True); sys.stdin.read()")
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
-        assert child.stdout.readline() == b"ready\n"
+        before = int(child.stdout.readline()) << 10
         balance = pageowner.balance()
         names = {below.name.split(" (")[0]: below.bytes for below in all_rows(balance.rows)}
-        assert 100 * MIB <= names[f"process {child.pid}"] < 110 * MIB
+        held_by_child = names[f"process {child.pid}"]
+        assert held_by_child == pytest.approx(before + 100 * MIB, rel=0.02)
         assert adds_up(balance)
         held = [below for below in row(balance, "shared").rows if "memfd:planted" in below.name]
         assert [below.bytes for below in held] == [40 * MIB]
