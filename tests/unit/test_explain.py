@@ -410,3 +410,11 @@ def test_a_hostile_log_takes_no_long_time() -> None:
                  "page last allocated via order 1, " * 1500, "> " * 30000, "x" * 60000,
                  "[ 1.000001] " * 5000, "toy invoked oom-killer: gfp_mask=0x1," + "order=" * 9000):
         parse([line, line], "log")
+
+
+@pytest.mark.parametrize("log", sorted((Path(__file__).parent.parent / "data/logs").iterdir()),
+                         ids=lambda path: path.name)
+def test_a_report_of_a_log_names_the_verb_that_reads_logs(cli: Cli, log: Path) -> None:
+    done = cli("report", str(log))
+    assert done.status == 1
+    assert "pageowner explain" in one_line(done.err)

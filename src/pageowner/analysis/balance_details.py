@@ -51,7 +51,7 @@ def file_rows(facts: MemoryFacts, whole: int) -> tuple[Row, ...]:
     """Files in the page cache that processes hold open."""
     rows = [Row("file", file.path, file.cached, "cachestat", f"ls -l /proc/{file.pid}/fd",
                 f"open in process {file.pid} ({file.comm})")
-            for file in facts.open_files_cached or ()]
+            for file in (facts.open_files_cached.files if facts.open_files_cached else ())]
     return with_rest(whole, rows, "all other files") if rows else ()
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pageowner.kernel import mounts
 
-__all__ = ["CachedFile", "open_cached_files"]
+__all__ = ["CachedFile", "CachedFiles", "open_cached_files"]
 
 _PIDFD_GETFD, _CACHESTAT = 438, 451  # the same on all architectures but alpha
 _LOCAL = frozenset(("ext2", "ext3", "ext4", "xfs", "f2fs", "vfat", "exfat", "ntfs3", "erofs",
@@ -29,6 +29,14 @@ class CachedFile(NamedTuple):
     comm: str
 
 
+class CachedFiles(NamedTuple):
+    """Open files with pages in the page cache, largest first; ``complete`` is False where there was
+    no time to look at all."""
+
+    files: list[CachedFile]
+    complete: bool = True
+
+
 class _Range(ctypes.Structure):
     _fields_ = (("off", ctypes.c_uint64), ("len", ctypes.c_uint64))
 
@@ -39,7 +47,7 @@ class _Stat(ctypes.Structure):
 
 
 def open_cached_files(names: dict[int, str], page_size: int, least: int = 1 << 20,
-                      seconds: float = 0.15) -> list[CachedFile] | None:
+                      seconds: float = 0.15) -> CachedFiles | None:
     """Open files of at least so many bytes, largest in the cache first; files that several
     processes hold open once. None where the kernel has no cachestat or this user may not ask.
 
@@ -52,9 +60,10 @@ def open_cached_files(names: dict[int, str], page_size: int, least: int = 1 << 2
     except OSError:
         return None
     found: dict[tuple[int, int], CachedFile] = {}
-    until, answered = time.monotonic() + seconds, False
+    until, answered, complete = time.monotonic() + seconds, False, True
     for pid, comm in names.items():
         if time.monotonic() > until:
+            complete = False
             break
         with suppress(OSError):
             process = os.pidfd_open(pid)
@@ -79,8 +88,8 @@ def open_cached_files(names: dict[int, str], page_size: int, least: int = 1 << 2
                 os.close(process)
     if not answered:
         return None
-    return sorted((file for file in found.values() if file.cached),
-                  key=lambda file: -file.cached)
+    return CachedFiles(sorted((file for file in found.values() if file.cached),
+                              key=lambda file: -file.cached), complete)
 
 
 def _cached(call: ctypes._NamedFuncPointer, process: int, number: int) -> int | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pageowner.kernel.cached_files import CachedFile
+    from pageowner.kernel.cached_files import CachedFiles
     from pageowner.kernel.cgroup_memory import CgroupCharges
     from pageowner.kernel.memory_pools import HugetlbPool, Node
     from pageowner.kernel.process_memory import OpenFiles, ProcessMemory
@@ -36,7 +36,7 @@ class MemoryFacts:
     vmapped_stacks: bool | None = None
     processes: list[ProcessMemory] = field(default_factory=list)
     files: OpenFiles | None = None
-    open_files_cached: list[CachedFile] | None = None
+    open_files_cached: CachedFiles | None = None
     """Of the page cache, files that processes hold open."""
     tmpfs: list[Tmpfs] = field(default_factory=list)
     sysv: list[SysvSegment] = field(default_factory=list)

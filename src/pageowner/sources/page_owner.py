@@ -6,6 +6,7 @@ Where a plain file is large, one process per core reads a range of its bytes.
 from __future__ import annotations
 
 import os
+import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
@@ -130,11 +131,21 @@ def _whole(raw: Raw) -> Raw:
     return raw
 
 
+_OF_A_LOG = re.compile(
+    rb"invoked oom-killer|page allocation failure|Mem-Info:|KASAN: |BUG: |page dumped because"
+    rb"|PFNs busy|^(?:<\d+>)?\[ *\d+\.\d+\]", re.MULTILINE)
+"""What the kernel's log says about memory, and times in front of its lines."""
+
+
 def _nothing(opened: Opened, damage: list[Damage]) -> PageownerError:
+    if _OF_A_LOG.search(opened.head):
+        return PageownerError(f"{opened.name}: contains no page_owner record but looks like a"
+                              f" kernel log; for that: pageowner explain {opened.name}")
     return PageownerError(
         f"{opened.name}: contains no page_owner record"
         + (f" ({damage[0].reason} at byte {damage[0].offset})" if damage else " (it is empty)")
-        + "; is it the text of /sys/kernel/debug/page_owner?")
+        + "; is it the text of /sys/kernel/debug/page_owner? A kernel log is read by: pageowner"
+          " explain")
 
 
 def parse(source: str | os.PathLike[str]) -> list[Raw]:
