@@ -104,7 +104,7 @@ ALTERED: dict[str, tuple[Alter, list[str]]] = {
     "crlf": (replaced(b"\n", b"\r\n"), [LINE_ENDS]),
     "crcrlf": (replaced(b"\n", b"\r\r\n"), [LINE_ENDS]),
     "cr": (replaced(b"\n", b"\r"), [LINE_ENDS]),
-    "utf-8 mark": (lambda text: b"\xef\xbb\xbf" + text, ["a mark of UTF-8 in front"]),
+    "utf-8 mark": (lambda text: b"\xef\xbb\xbf" + text, ["a byte order mark at the start"]),
     "utf-16": (lambda text: text.decode().encode("utf-16"), ["encoded in UTF-16"]),
     "utf-16 big": (lambda text: b"\xfe\xff" + text.decode().encode("utf-16-be"),
                    ["encoded in UTF-16"]),

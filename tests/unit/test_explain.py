@@ -310,7 +310,7 @@ def test_reports_of_several_processors_are_told_apart_by_their_callers(explain: 
     assert [report["mixed"] for report in found["reports"]] == [True, True]
     assert [report["answers"]["asked"] for report in found["reports"]] == [None, None]
     assert found["reports"][1]["allocated"]["pid"] == 701
-    assert "which stack is whose is not certain" in mixed.err
+    assert "which stack belongs to which is not certain" in mixed.err
     assert [f"pageowner: {line}" for line in found["notes"]] == mixed.err.splitlines()
 
 
@@ -373,8 +373,8 @@ def test_the_size_of_a_page_is_that_of_the_smallest_free_block(size_kb: int) -> 
 def test_a_log_without_a_page_size_takes_it_from_the_user(explain: Run) -> None:
     done = explain(LOGS / "ranges-dmesg-T.txt", "--page-size", "65536")
     assert "0x8800-0x8fff" in done.out
-    assert "taken as" not in done.err
-    assert "--page-size says another" in explain(LOGS / "ranges-dmesg-T.txt").err
+    assert "assuming" not in done.err
+    assert "--page-size overrides this" in explain(LOGS / "ranges-dmesg-T.txt").err
 
 
 def test_packed_logs_and_pipes_are_read(

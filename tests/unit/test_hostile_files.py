@@ -107,7 +107,7 @@ def test_nested_json_does_not_break_a_save(there: hostile.Files, name: str) -> N
 
 @pytest.mark.parametrize("place", ["host", "source", "kernel", "zones.0.name"])
 def test_a_name_that_is_no_unicode_breaks_no_picture(there: hostile.Files, place: str) -> None:
-    refused(there, f"{place} is surrogate", "map", "F", "--png", "O", says="no Unicode")
+    refused(there, f"{place} is surrogate", "map", "F", "--png", "O", says="not Unicode")
     asked(there, f"{place} is byte", "map", "F", "--png", "O")
 
 

@@ -148,7 +148,7 @@ def test_notes_are_wrapped_at_a_terminal(dump_text: Path) -> None:
         picture_lines = child.communicate()[0].splitlines()
         notes = os.read(ours, 1 << 16).decode().splitlines()
     os.close(ours)
-    assert notes[0].startswith("pageowner: note: a dump knows")
+    assert notes[0].startswith("pageowner: note: a dump contains")
     assert len(notes) > 1
     assert max(map(len, notes)) <= 80
     assert len(notes) + len(picture_lines) < 24

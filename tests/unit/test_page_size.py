@@ -80,7 +80,8 @@ def test_sizes_addresses_and_snapshots_are_of_that_page_size(tmp_path: Path) -> 
     report = json.loads(out)
     assert (report["pages"], report["bytes"]) == (34, 2_228_224)
     assert (report["page_size"], report["page_size_from"]) == (65536, "huge pages of order 5")
-    assert error.startswith(f"pageowner: {dump}: pages of 64 KiB: told by huge pages of order 5;")
+    assert error.startswith(f"pageowner: {dump}: pages of 64 KiB: derived from huge"
+                            " pages of order 5;")
     assert "\n  page 2 of the block of order 5 at 0x3d5ec0: 32 pages, 2 MiB\n" in (
         run("who", "-s", dump, "0x3d5ec1")[0])
     assert run("who", "-s", dump, "--phys", "0x3d5ec1ffff")[0].startswith(

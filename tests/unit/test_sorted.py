@@ -187,7 +187,7 @@ def test_damage_is_said_with_its_place(tmp_path: Path) -> None:
     status, out, error = run("report", made)
     assert status == 1
     assert not out
-    assert "contains no group of page_owner_sort" in error
+    assert "contains no complete group of page_owner_sort" in error
 
 
 @pytest.mark.parametrize("words", [("map",), ("frag",), ("frag", "--order", "9"), ("dump",),

@@ -65,7 +65,7 @@ def test_a_physical_address_of_a_dump(sample61: Snapshot, saved: str,
 
 @pytest.mark.parametrize(("word", "found"), [
     (1 << 63 | 0x1234, 0x1234), (1 << 63 | 1 << 61 | 1 << 55 | 7, 7),
-    (1 << 62 | 99, "swapped out"), (0, "no page is there"), (1 << 63, "to root alone")])
+    (1 << 62 | 99, "swapped out"), (0, "no page is there"), (1 << 63, "only to root")])
 def test_words_of_pagemap(tmp_path: Path, word: int, found: int | str) -> None:
     (tmp_path / "9").mkdir()
     (tmp_path / "9/pagemap").write_bytes(bytes(8 * 3) + struct.pack("<Q", word))

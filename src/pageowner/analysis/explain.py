@@ -100,7 +100,7 @@ def _after_report(report: MemoryReport, memory: Memory | None, blocks: Blocks | 
                              " --by subsystem,comm", "what this cgroup's memory is used for"))
     if blocks is not None and blocks.verdict == "fragmented":
         commands.append((f"sudo pageowner frag --order {max(blocks.order, 1)}",
-                         "what blocks such blocks, and which owners to stop"))
+                         "what prevents blocks of this size, and which owners to stop"))
     elif memory is not None and not report.cgroup:
         total = memory.total or sum(memory.kinds.values())
         for name, size in memory.kinds.items():
@@ -108,7 +108,7 @@ def _after_report(report: MemoryReport, memory: Memory | None, blocks: Blocks | 
                 commands.append((f"sudo pageowner report {_NEXT[name]}", f"who owns it: {name}"))
         if memory.unaccounted is not None and 100 * memory.unaccounted >= _LARGE * total:
             commands.append(("sudo pageowner report --by module,subsystem",
-                             "who took what no counter has"))
+                             "who owns what no counter includes"))
     if report.kind.endswith("out of memory"):
         commands.append(("sudo pageowner leaks --for 10m", "what grows and is never freed"))
     return commands
@@ -118,8 +118,8 @@ def _after_page(page: PageDump) -> list[tuple[str, str]]:
     if page.allocated is None:
         now = [] if page.pfn is None or page.kind != "page dump" else [
             (f"sudo pageowner who {page.pfn:#x}", "who owns the page now, if it is this machine")]
-        return [*now, ("sudo pageowner on --free", "next time 'pageowner who PFN' tells who"
-                                                   " allocated such a page, and who freed it")]
+        return [*now, ("sudo pageowner on --free", "next time, 'pageowner who PFN' shows who"
+                                                   " allocated the page and who freed it")]
     if page.pfn is None:
         return []
     return [(f"sudo pageowner who {page.pfn:#x}", "who owns the page now, if it is this machine")]

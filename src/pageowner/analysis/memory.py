@@ -153,16 +153,16 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
     check_pages(meta)
     if table["pfn"].null_count:
         raise PageownerError(
-            f"{meta.source or 'the source'} does not say where the pages are (a dump without its"
-            " PFN lines?): fragmentation needs that")
+            f"{meta.source or 'the source'} does not show where the pages are (a dump without its"
+            " PFN lines?), which fragmentation needs")
     order = table["order"].to_numpy()
     first = table["pfn"].to_numpy().astype(np.int64)
     pageblock_order = meta.pageblock_order
     notes = []
     if pageblock_order is None:
         pageblock_order = _DEFAULT_PAGEBLOCK_ORDER
-        notes.append(f"the source does not tell the order of a pageblock: {pageblock_order} is"
-                     " taken for it")
+        notes.append(f"the source does not contain the pageblock order; assuming"
+                     f" {pageblock_order}")
     kind = _kinds(key(snapshot, "migratetype"))
     moves, cache, stays = _movability(snapshot, order, kind, pageblock_order)
     row = np.arange(len(first))
@@ -178,8 +178,8 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
     about = meta.extra.get("memory") if meta.kind == "tracker" else None
     stretches, hole = _stretches(snapshot, columns[0], columns[1], columns[3], flags, about)
     if hole:
-        notes.append(f"no page in use for {hole:,} frames in a row: such gaps are taken for"
-                     " no memory")
+        notes.append(f"no page in use for {hole:,} frames in a row: gaps of this size are assumed"
+                     " not to be memory")
     held = np.zeros((0, 2), np.int64)
     sees_free = False
     if isinstance(about, dict) and (runs := unpack(about.get("held"))) is not None:
@@ -194,12 +194,12 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
         columns = _with_unrecorded(columns, flags)
         sees_free = True
     elif meta.kind == "tracker":
-        notes.append("this snapshot is of an older version and does not tell free frames from"
-                     " those that the page allocator was never given")
+        notes.append("this snapshot is from an older version and does not separate free frames"
+                     " from frames outside the page allocator")
     else:
-        notes.append("a dump knows pages in use only: frames without a record are free, reserved or"
-                     " no memory, and the orders of free blocks are not known; a copy of"
-                     " /proc/kpageflags made with it tells (--kpageflags)")
+        notes.append("a dump contains only pages in use: frames without a record are free, reserved"
+                     " or not memory, and the orders of free blocks are not known; --kpageflags"
+                     " adds both, from a copy of /proc/kpageflags made with the dump")
     if sees_free:
         columns = _outside_of(held, columns)
     first, pages, order, row, kind, moves, cache, stays = columns

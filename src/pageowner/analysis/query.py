@@ -79,7 +79,7 @@ class Answer:
         try:
             return pa.table([pa.array(column) for column in columns], self.columns)
         except (pa.ArrowException, OverflowError) as error:
-            raise PageownerError(f"SQL: the answer is no table of Arrow's: {error}") from error
+            raise PageownerError(f"SQL: the result is not an Arrow table: {error}") from error
 
     def _wait_for(self, work: Callable[[], Any]) -> Any:
         """What ``work`` returns. Ctrl-C and SIGTERM end it: a call into DuckDB lets no signal

@@ -21,15 +21,15 @@ _SIGNS = str.maketrans({"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^"
 
 _HELP = ["-h", "--help"]
 
-_STATUSES = (("0", "It went well."), ("1", "It failed; one line on standard error says why."),
-             ("2", "The words of the command are wrong."),
-             ("3", "Of diff with --fail-over: an owner gained more than that."))
+_STATUSES = (("0", "Success."), ("1", "Failure; one line on standard error gives the reason."),
+             ("2", "Wrong usage."),
+             ("3", "diff with --fail-over: an owner gained more than allowed."))
 
 _FILES = (("/sys/fs/bpf/pageowner", "The programs and maps of the tracker, while it is on."),
-          ("/sys/kernel/debug/page_owner", "The kernel's own page owner, where it is on."))
+          ("/sys/kernel/debug/page_owner", "The kernel's own page owner, if it is on."))
 
-_ENVIRONMENT = (("NO_COLOR", "If set, nothing is coloured."),
-                ("FORCE_COLOR", "If set, output is coloured also where it is no terminal."))
+_ENVIRONMENT = (("NO_COLOR", "If set, output is never coloured."),
+                ("FORCE_COLOR", "If set, output is coloured even if it is not a terminal."))
 
 
 def pages() -> dict[str, str]:

@@ -306,14 +306,14 @@ def _warnings(meta: Metadata) -> list[str]:
                      f" {', '.join(undone)}")
     if (size_from := meta.extra.get("page_size_from")) and (
             meta.page_size != 4096 or size_from.startswith("assumed;")) and size_from != "given":
-        known = "" if size_from.startswith("assumed") else "told by "
+        known = "" if size_from.startswith("assumed") else "derived from "
         lines.append(f"{meta.source}: pages of {meta.page_size >> 10} KiB: {known}{size_from};"
-                     " --page-size gives another")
+                     " --page-size overrides this")
     if symbols := meta.extra.get("symbols"):
         lines.append(f"note: {symbols}")
     if damaged := counters.get("damaged"):
         places = meta.extra.get("damage") or []
-        of_what = " of the text with that undone" if undone else ""
+        of_what = " of the restored text" if undone else ""
         where = f"; the first at byte {places[0][0]}{of_what}: {places[0][1]}" if places else ""
         lines.append(f"{meta.source}: {count_of(damaged, 'damaged record')}"
                      f" skipped{where}")

@@ -32,13 +32,13 @@ def frame_of(pid: int, address: int, proc: str = "/proc") -> int:
     except PermissionError:
         raise PageownerError(f"{where}: only root can read that: use sudo") from None
     except (OSError, OverflowError) as error:
-        raise PageownerError(f"{where}: is no address of a process: {error}") from None
+        raise PageownerError(f"{where}: is not an address of a process: {error}") from None
     if word & _SWAPPED:
         raise PageownerError(f"{where}: is swapped out, so no page frame holds it")
     if not word & _PRESENT:
         raise PageownerError(f"{where}: no page is there (never touched, or not mapped)")
     if not word & _FRAME:
-        raise PageownerError(f"{where}: the kernel tells the page frame to root alone: use sudo")
+        raise PageownerError(f"{where}: the kernel shows page frames only to root: use sudo")
     return word & _FRAME
 
 

@@ -139,7 +139,7 @@ class Saved(Struct):
 
     def __post_init__(self) -> None:
         if self.page_size & self.page_size - 1:
-            raise ValueError("a page size that is no power of two")
+            raise ValueError("a page size that is not a power of two")
         if (self.page_size == 1) != (self.kind == ALLOCINFO) or 1 < self.page_size < 1 << 12:
             raise ValueError(f"pages of {self.page_size} bytes")
         if sum(self.frames.values()) >> PFN_BITS:
@@ -224,5 +224,5 @@ def without_surrogates(text: bytes) -> bytes:
 
 def _escaped(found: re.Match[bytes]) -> bytes:
     if found[2]:
-        raise ValueError("a text that is no Unicode")
+        raise ValueError("a text that is not Unicode")
     return b"\\\\x" + found[1].lower() if found[1] else found[0]

@@ -91,9 +91,9 @@ def in_words(groups: Any, kernel: str | None, counters: Mapping[str, int]) -> st
     text = (f"{total:,} untracked pages that no missing hook explains: {most}"
             f"{', and others' if len(groups) > 3 else ''}. ")
     if unseen := counters.get("unseen_frees"):
-        return text + ("This kernel does not tell programs of all that it allocates and frees: by"
+        return text + ("This kernel does not report all allocations and frees to BPF programs: by"
                        f" its own count {unseen:,} pages were freed unseen")
-    return text + (f"Kernel {kernel or 'unknown'} takes pages in a way that pageowner does not"
+    return text + (f"Kernel {kernel or 'unknown'} allocates pages in a way that pageowner does not"
                    " know: please report this line")
 
 

@@ -65,22 +65,22 @@ def warnings(found: Explanation) -> list[str]:
             number, text = event.damaged[0]
             lines.append(
                 f"{log.source}: {count_of(len(event.damaged), 'line')} of the report in line"
-                f" {event.line} could not be read whole; the first is line {number}:"
+                f" {event.line} could not be read completely; the first is line {number}:"
                 f" {text.strip()[:60]}")
         if event.missing:
             lines.append(f"{log.source}: the report in line {event.line} lacks "
                          + "; ".join(event.missing))
         if event.mixed:
             lines.append(f"{log.source}: lines of another report are mixed with the one in line"
-                         f" {event.line}; which stack is whose is not certain")
+                         f" {event.line}; which stack belongs to which is not certain")
         if event.foreign:
             lines.append(f"{log.source}: {count_of(event.foreign, 'line')} within the report in"
                          f" line {event.line} {'is' if event.foreign == 1 else 'are'} not known"
                          " to belong to it")
     if not log.page_size_known and any(isinstance(one.event, MemoryReport | OfflineFailure)
                                        for one in found.events):
-        lines.append(f"{log.source}: does not tell the size of a page; taken as"
-                     f" {size(log.page_size)}; --page-size says another")
+        lines.append(f"{log.source}: does not show the page size; assuming"
+                     f" {size(log.page_size)}; --page-size overrides this")
     return lines
 
 
@@ -156,7 +156,8 @@ def _memory(report: MemoryReport, memory: Memory, paper: Paper, page_size: int) 
             Column("%", [f"{100 * number / whole:.1f}" for _, number in rows]),
             Column("WHAT", [name for name, _ in rows], text=True)], indent=2)
     if memory.unaccounted is None:
-        prose(paper, "What no counter has cannot be told: counters are missing.", indent=2)
+        prose(paper, "How much memory no counter includes is not known: counters are"
+                     " missing.", indent=2)
     elif memory.unaccounted < 0:
         prose(paper, f"The counters add up to {size(-memory.unaccounted)} more than there is.",
               indent=2)
@@ -225,8 +226,8 @@ def _page(page: PageDump, one: Explained, paper: Paper) -> None:
     if page.migrated:
         paper.line(f"  last migrated: {printable(page.migrated)}")
     if page.allocated is None:
-        prose(paper, "Who allocated it is not known: page owner was off, or does not know the"
-                     " page.", indent=2)
+        prose(paper, "Who allocated it is not known: page owner was off, or has no record of"
+                     " the page.", indent=2)
 
 
 def _owner(what: str, owner: OwnerOfPage, what_for: str, paper: Paper,
@@ -239,7 +240,7 @@ def _owner(what: str, owner: OwnerOfPage, what_for: str, paper: Paper,
                                             f" ({printable(owner.gfp)})",
              f"for {printable(what_for)}" if what_for and not what_for.endswith("other") else "",
              "" if when_ns is None else f"{age(when_ns)} after boot"]
-    entry(paper, f"  {what}: ", " ".join(word for word in words if word) or "by whom is not said")
+    entry(paper, f"  {what}: ", " ".join(word for word in words if word) or "by an unknown task")
     for frame in owner.frames:
         paper.line(f"      {printable(frame)}")
 

@@ -80,8 +80,8 @@ def _preemption(status: Status) -> tuple[str, str]:
     """What is said of programs that other tasks may interrupt, and its style."""
     how = status.facts.get("preemption", "held off by the kernel")
     if how.startswith("held off"):
-        return f"not preempted while at work: {how}", ""
-    return (f"preempted at work, on this kernel: what other tasks allocate meanwhile may be missed"
+        return f"not preempted: {how}", ""
+    return (f"can be preempted on this kernel: what other tasks allocate meanwhile may be missed"
             f" ({how})", "warn")
 
 

@@ -63,7 +63,7 @@ def read(opened: Opened) -> Snapshot:
         text = opened.stream.read()
     lines = _Lines(text)
     if not lines.whole:
-        raise PageownerError(f"{opened.name}: contains no line of /proc/allocinfo that is whole")
+        raise PageownerError(f"{opened.name}: contains no complete line of /proc/allocinfo")
     from pageowner.sources.page_owner_groups import to_snapshot
 
     found = to_snapshot(lines, opened.name, ALLOCINFO)

@@ -405,7 +405,7 @@ class Parser:
         """Text that belongs to no record: each piece between empty lines is one damaged."""
         for piece in text.split(b"\n\n"):
             if piece.strip():
-                self._damaged(offset, "text that is no record, or a record without its start")
+                self._damaged(offset, "not a record, or a record without its start")
             offset += len(piece) + 2
 
     def _span(self, text: bytes, offset: int, end: _End, *, stray: bool = False) -> None:

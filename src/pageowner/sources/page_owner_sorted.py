@@ -265,7 +265,7 @@ def read(opened: Opened) -> Snapshot:
     ``meta.counters``. Raises PageownerError if there is none, or the source cannot be read."""
     groups = parse(opened)
     if not groups.line:
-        raise PageownerError(f"{opened.name}: contains no group of page_owner_sort that is whole")
+        raise PageownerError(f"{opened.name}: contains no complete group of page_owner_sort")
     from pageowner.sources.page_owner_groups import to_snapshot
 
     counters = handles.join([groups.bodies], opened.name)

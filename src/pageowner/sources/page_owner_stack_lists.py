@@ -53,8 +53,8 @@ def read(opened: Opened) -> Snapshot:
     if not lists.line:
         if lists.without_number:
             raise PageownerError(
-                f"{opened.name}: lists the stack of each handle and no number of pages; give it"
-                " with --handles to a source that has handles, such as show_handles")
+                f"{opened.name}: contains the stack of each handle but no numbers of pages; use it"
+                " with --handles FILE, for a source that has handles, such as show_handles")
         raise PageownerError(f"{opened.name}: contains no stack with its number of pages")
     lists.damaged += lists.without_number
     from pageowner.sources.page_owner_groups import to_snapshot

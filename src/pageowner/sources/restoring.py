@@ -40,7 +40,8 @@ def restored(opened: Opened) -> Opened:
     start, encoding = _encoding(head)
     undone = []
     if encoding is not None:
-        undone.append("a mark of UTF-8 in front" if encoding == "utf-8" else "encoded in UTF-16")
+        undone.append("a byte order mark at the start" if encoding == "utf-8" else
+                      "encoded in UTF-16")
         head = _decoded(head[start:len(head) // 2 * 2], encoding)
     head = _whole_lines(head)
     if not undone and is_as_printed(head):
