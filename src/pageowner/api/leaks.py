@@ -28,6 +28,8 @@ from pageowner.sources.source import read as read_source
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import pyarrow as pa
+
     from pageowner.analysis.leaks import Rows
     from pageowner.model.snapshot import Snapshot
 
@@ -58,15 +60,18 @@ def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", w
     length, min_bytes = duration_ns(window), size_bytes(least)
     step = None if every is None else duration_ns(every)
     chosen = where or Filter()
-    watch, watched = (_saved([os.fspath(path) for path in sources], chosen, names, read,
-                             step) if sources else
-                      _live(chosen, names, length, duration_ns(_EVERY) if step is None else step,
-                            progress))
-    return Leaks(watch.leaks(max(min_bytes // watched.page_size, 1)), watched)
+    if sources:
+        return _saved([os.fspath(path) for path in sources], chosen, names, min_bytes, read, step)
+    return _live(chosen, names, min_bytes, length, duration_ns(_EVERY) if step is None else step,
+                 progress)
 
 
-def _saved(sources: list[str], chosen: Filter, names: list[str],
-           read: Callable[[str | None], Snapshot], step: int | None) -> tuple[Watch, Watched]:
+def _judged(watch: Watch, min_bytes: int, page_size: int) -> pa.Table:
+    return watch.leaks(max(min_bytes // page_size, 1))
+
+
+def _saved(sources: list[str], chosen: Filter, names: list[str], min_bytes: int,
+           read: Callable[[str | None], Snapshot], step: int | None) -> Leaks:
     from pageowner.storage import series
 
     if any(name == "-" or (os.path.exists(name) and not os.path.isfile(name)
@@ -98,14 +103,14 @@ def _saved(sources: list[str], chosen: Filter, names: list[str],
     when = moments(parts, end(parts[0], 0), end(parts[-1], -1), step)
     watch: Watch = of_snapshots(each(), names, when.window_ns, when.times)
     meta = last[0].meta
-    return watch, Watched(
+    return Leaks(_judged(watch, min_bytes, meta.page_size), Watched(
         meta.host or sources[-1], (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
         watch.owners, names, meta.page_size, None if chosen else available_pages(last[0]),
-        room="free or page cache", times_from=when.known_from)
+        room="free or page cache", times_from=when.known_from))
 
 
-def _live(chosen: Filter, names: list[str], length: int, step: int,
-          progress: Callable[[int, int], None]) -> tuple[Watch, Watched]:
+def _live(chosen: Filter, names: list[str], min_bytes: int, length: int, step: int,
+          progress: Callable[[int, int], None]) -> Leaks:
     from pageowner.analysis.live_rows import rows_of_looks, told_by_records, untracked_by_kind
     from pageowner.kernel import zones
     from pageowner.tracker.read.capture import capture, capture_others
@@ -133,18 +138,18 @@ def _live(chosen: Filter, names: list[str], length: int, step: int,
             raise PageownerError(f"stopped after {count_of(len(watch.times), 'look')}; a trend"
                                  f" takes at least {LEAST_SAMPLES}")
         store.check_on()
-        found = watch.leaks(1)
+        page_size = os.sysconf("SC_PAGE_SIZE")
+        found = _judged(watch, min_bytes, page_size)
         notes = [note for note, kind in zip(found["note"].to_pylist(), found["kind"].to_pylist(),
                                             strict=True) if kind == "leak" and note]
         by_kind = untracked_by_kind(capture(store)) if notes else None
         tgids = {task["tgid"] for tasks in found["tasks"].to_pylist() for task in tasks}
         commands = {tgid: line for tgid in tgids - {None, 0} if (line := _command_line(tgid))}
-    page_size = os.sysconf("SC_PAGE_SIZE")
-    return watch, Watched(
+    return Leaks(found, Watched(
         socket.gethostname(), (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
         watch.owners, names, page_size,
         zones.meminfo_pages(zones.read_text("/proc/meminfo"), "MemAvailable", page_size), by_kind,
-        commands)
+        commands))
 
 
 def _command_line(tgid: int) -> str:
