@@ -418,3 +418,15 @@ def test_a_report_of_a_log_names_the_verb_that_reads_logs(cli: Cli, log: Path) -
     done = cli("report", str(log))
     assert done.status == 1
     assert "pageowner explain" in one_line(done.err)
+
+
+@pytest.mark.parametrize("kind", ["a page_owner dump", "a saved snapshot"])
+def test_what_is_no_log_is_refused_with_the_verb_for_it(
+        cli: Cli, some_records: Path, tmp_path: Path, kind: str) -> None:
+    file = some_records
+    if "snapshot" in kind:
+        file = tmp_path / "saved.parquet"
+        assert cli("save", str(file), str(some_records)).status == 0
+    done = cli("explain", str(file))
+    assert done.status == 1
+    assert f"is {kind}, not a kernel log; for that: pageowner report" in one_line(done.err)

@@ -91,9 +91,8 @@ def balanced(facts: MemoryFacts) -> Balance:
     if facts.open_files_cached is not None and not facts.open_files_cached.complete:
         notes.append("not all open files could be looked up in the page cache in time; those left"
                      " out are among all other files")
-    unread = sum(process.proportional is None for process in facts.processes)
-    if 0 < unread < len(facts.processes) and not any("smaps" in text for text in facts.missing):
-        notes.append(f"what {unread:,} of {len(facts.processes):,} processes share with others was"
+    if late := sum(process.late for process in facts.processes):
+        notes.append(f"what {late:,} of {len(facts.processes):,} processes share with others was"
                      " not read in time; pages they share count in each of them")
     return Balance(total, installed, memory.get("MemAvailable"), rows, before, known,
                    warnings_of(facts, unknown), [] if charges is None else charges.cgroups, notes,

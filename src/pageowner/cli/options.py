@@ -11,6 +11,7 @@ import click
 from pageowner.cli import complete
 from pageowner.cli.messages import say
 from pageowner.model.schema import AGE, FILTERS, GLOB, NUMBERS, Filter
+from pageowner.model.source_kinds import has_pages
 from pageowner.report.text import count_of, printable
 
 if TYPE_CHECKING:
@@ -338,6 +339,7 @@ def _warnings(meta: Metadata) -> list[str]:
         lines.append(f"{meta.source}: {count_of(unknown, 'line')} of unknown meaning in records;"
                      " kept as notes")
     if counters.get("unterminated"):
-        lines.append(f"{meta.source}: no empty line ends the last record; its stack may"
-                     " be cut")
+        lines.append(f"{meta.source}: the text does not end where a group ends; the last group may"
+                     " be cut" if not has_pages(meta) else
+                     f"{meta.source}: no empty line ends the last record; its stack may be cut")
     return lines

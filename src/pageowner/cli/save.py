@@ -12,6 +12,7 @@ from pageowner.cli.messages import written
 from pageowner.cli.options import at_time, filters, load
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError
+from pageowner.model.source_kinds import PARQUET
 from pageowner.report.text import size
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _spare(file: str, source: str | None) -> None:
             head = there.read(4)
     except OSError:
         return  # said when it is written
-    if head and head != b"PAR1":
+    if head and head != PARQUET:
         raise UsageError(
             f"{file} exists and is not a snapshot; refusing to overwrite it. The snapshot's name"
             f" comes first: pageowner save SNAPSHOT {source or file}")

@@ -19,7 +19,8 @@ __all__ = ["DeletedFile", "GpuClient", "OpenFiles", "ProcessMemory", "mapped_ino
 class ProcessMemory(NamedTuple):
     """Bytes of a process, of /proc/PID/status: ``anonymous`` counts a page that several processes
     share in each of them. ``proportional`` is its share of those (Pss_Anon of smaps_rollup, since
-    5.9); None where it was not read."""
+    5.9); None where it was not read: not to this user, or ``late``, since the time was over.
+    """
 
     pid: int
     comm: str
@@ -27,6 +28,7 @@ class ProcessMemory(NamedTuple):
     resident: int
     page_tables: int
     proportional: int | None = None
+    late: bool = False
 
 
 def processes(proc: str = "/proc", seconds: float = 0.4) -> list[ProcessMemory]:
@@ -52,7 +54,9 @@ def processes(proc: str = "/proc", seconds: float = 0.4) -> list[ProcessMemory]:
     known = []
     for process in found:
         try:
-            if time.monotonic() < until:
+            if time.monotonic() >= until:
+                process = process._replace(late=True)
+            else:
                 sums = kilobytes(Path(proc, str(process.pid), "smaps_rollup").read_text())
                 process = process._replace(proportional=sums.get("Pss_Anon"))
         except ProcessLookupError:

@@ -14,8 +14,8 @@ from pageowner.errors import PageownerError
 if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
 
-__all__ = ["ALLOCINFO", "KINDS", "SORTED", "STACKS", "STACK_COUNTS", "SourceKind", "check_pages",
-           "has_pages", "kind_of"]
+__all__ = ["ALLOCINFO", "KINDS", "PARQUET", "SORTED", "STACKS", "STACK_COUNTS", "SourceKind",
+           "check_pages", "has_pages", "kind_of"]
 
 ALLOCINFO = "allocinfo"
 """/proc/allocinfo: bytes by line of the kernel's code."""
@@ -23,6 +23,9 @@ ALLOCINFO = "allocinfo"
 SORTED = "page_owner_sort"
 """The output of page_owner_sort, of the kernel's tools."""
 
+
+PARQUET = b"PAR1"
+"""How a saved snapshot begins: a Parquet file."""
 
 STACKS = "page_owner_stacks"
 """A list of stacks and the pages that each holds, such as show_stacks."""

@@ -81,6 +81,7 @@ class _Lines(Groups):
         super().__init__()
         self.version: str | None = None
         self.whole = self.inaccurate = self.rounded = 0
+        self.unterminated = not text.endswith(b"\n")
         self._total, offset = 0, 0
         for line in text.split(b"\n"):
             if (line.startswith(_NOTHING) and len(words := line.split()) == 4

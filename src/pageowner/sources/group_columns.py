@@ -30,6 +30,7 @@ class Groups:
     ``blocks``, 0 where that is not known, and ``pages``; ``order`` of all of its blocks, -1 where
     they may differ; ``ts``, the time of a single block in ns, 0 where none is known; places in
     ``lines`` and ``bodies``. A line that is that of one of several different blocks is left out.
+    ``unterminated``: the text does not end where a group does, so the last one may be cut.
     """
 
     def __init__(self) -> None:
@@ -38,7 +39,7 @@ class Groups:
         self.blocks, self.pages = array("q"), array("q")
         self.order, self.ts = array("b"), array("Q")
         self.line, self.body = array("q"), array("q")
-        self.damaged = 0
+        self.damaged, self.unterminated = 0, False
         self.damage: list[Damage] = []
         self._places: dict[Line, int] = {}
         self._seen: dict[int, int] = {}

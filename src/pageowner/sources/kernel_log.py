@@ -19,6 +19,7 @@ from pageowner.model.kernel_log import (
     MemoryReport,
     OfflineFailure,
 )
+from pageowner.model.source_kinds import PARQUET
 from pageowner.sources.kernel_log_lines import Line, Stripped
 from pageowner.sources.kernel_log_pages import (
     PageReader,
@@ -30,6 +31,7 @@ from pageowner.sources.kernel_log_pages import (
 )
 from pageowner.sources.kernel_log_reports import ReportReader, begins_report, continues_report
 from pageowner.sources.opening import open_source, reading
+from pageowner.sources.page_owner_parser import START
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -96,7 +98,20 @@ def _opened(opened: Opened) -> KernelLog:
 
     log = parse(texts(), opened.name)
     log.cut = bool(rest)
+    if not log.events and (what := _other_kind(opened.head)):
+        raise PageownerError(f"{opened.name}: is {what}, not a kernel log; for that: pageowner"
+                             f" report {opened.name}")
     return log
+
+
+def _other_kind(head: bytes) -> str:
+    """What a file that begins so is, where no report about memory is in it; empty if it may be a
+    log."""
+    if head.startswith(PARQUET):
+        return "a saved snapshot"
+    if head.startswith(START):
+        return "a page_owner dump"
+    return ""
 
 
 def _own() -> Iterator[str]:

@@ -74,6 +74,8 @@ def to_snapshot(groups: Groups, name: str, kind: str) -> Snapshot:
     several = order < 0
     unknown = int(np.array([each.unknown for each in bodies], np.int64)[body].sum())
     meta = metadata(name, kind, groups.damaged, unknown, groups.damage)
+    if groups.unterminated:
+        meta.counters["unterminated"] = 1
     columns: dict[str, Any] = {
         "order": pa.array(np.maximum(order, 0).astype(np.uint8), mask=several),
         "blocks": pa.array(blocks.astype(np.uint64),

@@ -230,7 +230,7 @@ def _torn(piece: bytes) -> Iterator[bytes]:
 
 def parse(opened: Opened) -> Groups:
     """The groups of an open text, from where it stands."""
-    groups, held, begin = _Parser(), b"", 0
+    groups, held, begin, piece = _Parser(), b"", 0, b""
     add, match = groups.add, _TITLE.match
     for piece, offset in _split(opened):
         if held:
@@ -249,9 +249,19 @@ def parse(opened: Opened) -> Groups:
                 _last(groups, part.rstrip(b"\n"), offset)
                 offset += len(part)
             begin = offset
+    groups.unterminated = not _is_ended(piece)
     if held.strip():
         _last(groups, held.rstrip(b"\n"), begin)
     return groups
+
+
+def _is_ended(piece: bytes) -> bool:
+    """Whether what no empty line follows can be whole: nothing, or lines that need none, such as
+    titles without a stack."""
+    last = piece.removesuffix(b"\n").rpartition(b"\n")[2]
+    return not piece.strip() or (piece.endswith(b"\n") and (
+        _PROGRESS.match(last) is not None
+        or (_TITLE.match(last) is not None and START not in last and not last.endswith(b":"))))
 
 
 def _last(groups: _Parser, text: bytes, offset: int) -> None:

@@ -74,6 +74,8 @@ class _Stacks(Groups):
         super().__init__()
         self.of_blocks = False
         self.without_number = 0
+        # The line with the number is the last of a stack.
+        self.unterminated = not text.endswith(b"\n")
         self._total, offset = 0, 0
         for block in text.split(b"\n\n"):
             self._take(block, offset)

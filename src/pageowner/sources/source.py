@@ -12,6 +12,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
+from pageowner.model.source_kinds import PARQUET
 from pageowner.sources import readahead
 from pageowner.sources.opening import Opened, open_source, reading
 
@@ -24,8 +25,6 @@ __all__ = ["KERNEL_PAGE_OWNER", "TRACKER", "Moment", "count", "is_tracking", "re
 KERNEL_PAGE_OWNER = "/sys/kernel/debug/page_owner"
 TRACKER = "/sys/fs/bpf/pageowner"
 """There, and root's, exactly while tracking is on (tracker/control.py)."""
-
-_PARQUET = b"PAR1"
 
 
 class Moment(str):
@@ -90,7 +89,7 @@ def _read(source: str | os.PathLike[str] | None) -> Snapshot:
         if (by_handle := kernel_page_owner.read(KERNEL_PAGE_OWNER)) is not None:
             return by_handle
     with open_source(_path(source)) as opened:
-        if opened.head.startswith(_PARQUET):
+        if opened.head.startswith(PARQUET):
             return _saved(opened)
         text = restored(opened)
         found = (groups.reader(text) or page_owner.read)(text)
@@ -123,7 +122,7 @@ def _count(source: str | os.PathLike[str] | None) -> Counted | Snapshot:
         if (by_handle := kernel_page_owner.count(KERNEL_PAGE_OWNER)) is not None:
             return by_handle
     with open_source(_path(source)) as opened:
-        if opened.head.startswith(_PARQUET):
+        if opened.head.startswith(PARQUET):
             return _saved(opened)
         text = restored(opened)
         found = (groups.reader(text) or page_owner.count)(text)

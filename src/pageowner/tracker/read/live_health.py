@@ -36,8 +36,7 @@ class LiveHealth:
         self.store = store
         self.health = Health(since_ns=int(store.facts.get("since_ns") or 0))
         self._managed = managed
-        self._attended_ns = 0
-        self._seldom_ns = 0
+        self._attended_ns = self._seldom_ns = -_SELDOM_NS  # at once, also right after boot
         self._events: tuple[int, int, int] | None = None
         self._patrolled: tuple[int, int] = (0, 0)
 
