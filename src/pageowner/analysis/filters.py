@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["ALIASES", "KEYS", "SORTS", "Filter", "check_sort", "colouring",
-           "duration_ns", "key_names", "size_bytes"]
+           "duration_ns", "key_names", "rate_per_hour", "size_bytes"]
 
 SORTS = ("pages", "blocks", "name", "age")
 
@@ -61,3 +61,19 @@ def size_bytes(text: str) -> int:
     if not found or unit is None or len(found[1]) > 18:
         raise UsageError(f"{text!r} is not a size; write 512KiB, 10MiB or 1GiB")
     return int(float(found[1]) * unit)
+
+
+def rate_per_hour(text: str) -> float:
+    """``10MiB/h``, ``1MiB/s``, ``500M/d`` in bytes an hour; a bare size is one an hour.
+
+    Raises UsageError for anything else.
+    """
+    size, _, unit = text.partition("/")
+    hours = {"": 1.0, "h": 1.0, "s": 1 / 3600, "m": 1 / 60, "min": 1 / 60, "d": 24.0}.get(
+        unit.strip().lower())
+    try:
+        if hours is None:
+            raise UsageError(text)
+        return size_bytes(size) / hours
+    except UsageError:
+        raise UsageError(f"{text!r} is not a rate; write 10MiB/h, 512KiB/s or 1GiB/d") from None

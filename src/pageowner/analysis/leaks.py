@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis.keys import Key, blocks_pages, coded_stacks, key, key_names, times
+from pageowner.analysis.leak_rules import FINE, PARTS, Evidence, evidence
 from pageowner.analysis.owners import groups
-from pageowner.analysis.trend import Trend, thinned, trend
 from pageowner.errors import UsageError
 from pageowner.model.live import TASK
 from pageowner.model.source_kinds import kind_of
@@ -33,8 +33,8 @@ __all__ = ["KINDS", "LEAST_SAMPLES", "RECLAIMABLE", "Leaks", "Rows", "Watch",
 
 KINDS = ("leak", "reclaimable", "grows")
 """What a growing owner is: it leaks; so would it, but the kernel can take the pages back (page
-cache, reclaimable slab); it has more settled pages than at first, but not steadily so, or they do
-not stay."""
+cache, reclaimable slab); it is a suspect, which has more settled pages than at first and fails one
+of the rules of `leak_rules`."""
 
 LEAST_SAMPLES = 4
 """With fewer no trend is unlikely to be chance: three values rise in one of six orders."""
@@ -43,16 +43,7 @@ RECLAIMABLE = frozenset({"page cache"})
 """Subsystems whose pages the kernel can take back, beside what is Reclaimable by its gfp mask."""
 
 _HOUR_NS = 3600 * 10**9
-_MOST_POINTS = 60  # of a trend; pairs go by the square
-_COHORTS = 12
 _TASKS = 3
-
-# The first is the custom; the others were set by trials (docs/leaks.md), as is `settling_ns`.
-_P = 0.05
-"""Above this a trend may be chance (four values that rise have 0.042)."""
-_SURVIVAL = 0.6
-_STEADY = 0.9
-_EVEN = 0.25
 
 
 @dataclass(frozen=True)
@@ -113,7 +104,6 @@ class _Series:
     pages: list[int] = field(default_factory=list)
     settled: list[int] = field(default_factory=list)
     arrived: list[int] = field(default_factory=list)
-    cohorts: NDArray[np.int64] | None = None
     aged: bool = True
 
 
@@ -216,7 +206,8 @@ class Watch:
 
     def leaks(self, min_pages: int = 256) -> pa.Table:
         """A row for each owner whose settled pages grew by ``min_pages`` or more in the time that
-        was watched, by its trend, leaks first and the fastest of them first.
+        was watched, by its trend: leaks first, the fastest of them first; suspects last, by what
+        stays.
 
         Columns: the keys; ``note``, what pages without an owner are; ``program``, whose private
         memory it is; ``kind``, one of `KINDS`;
@@ -224,22 +215,27 @@ class Watch:
         and ``rate_high``, the trend of settled pages and its 95 % interval in pages per hour;
         ``p``, of Mann-Kendall; ``tau``; ``survival``, of the pages that settled the share that
         lives at last (null where ages are unknown); ``steady``, the share of the time in which
-        pages were added that live at last; ``confidence``: (1 - p) x survival x steady; ``series``,
-        the pages by sample; ``tasks``, of a leak who allocated most of what came since the first
-        sample and lives at last: comm, tgid and pages.
+        pages were added that live at last; ``bursts``, of these with quiet between; ``settled``,
+        the pages that settled while it was watched, and ``stayed``, those of them that live at last
+        (null where ages are unknown); ``failed``, which rules it fails (`leak_rules.FAILED`);
+        ``confidence``: (1 - p) x survival x steady; ``series``, the pages by sample; ``tasks``, who
+        allocated most of what came since the first sample and lives at last, of all but
+        reclaimable cache: comm, tgid and pages.
 
         Raises UsageError if there were fewer than `LEAST_SAMPLES` samples.
         """
         if len(self.times) < LEAST_SAMPLES:
             raise UsageError(f"a trend takes at least {LEAST_SAMPLES} looks,"
                              f" there were {len(self.times)}")
-        cohorts = self._cohorts()
-        found = [self._judge(owner, series, min_pages, cohorts.get(owner))
+        births = self._births()
+        found = [self._judge(owner, series, min_pages, births.get(owner))
                  for owner, series in self._series.items()]
         rows = [row for row in found if row is not None]
-        rows.sort(key=lambda row: (KINDS.index(row["kind"]), -row["rate_low"], -row["rate"]))
+        rows.sort(key=lambda row: (KINDS.index(row["kind"]), -row["rate_low"], -row["rate"])
+                  if row["kind"] != "grows" else
+                  (KINDS.index("grows"), -(row["stayed"] or 0), -row["gained"]))
         for row in rows:
-            row["tasks"] = self._tasks(row.pop("owner")) if row["kind"] == "leak" else []
+            row["tasks"] = self._tasks(row.pop("owner")) if row["kind"] != "reclaimable" else []
         names = [*self.names, *_COLUMNS]
         return pa.table({name: pa.array([row[name] for row in rows], _COLUMNS.get(name))
                          for name in names})
@@ -279,19 +275,20 @@ class Watch:
         series[since:since + len(values)] = values  # 0 again where it had none at last
         return series
 
-    def _cohorts(self) -> dict[tuple[Any, ...], NDArray[np.int64]]:
+    def _births(self) -> dict[tuple[Any, ...], NDArray[np.int64]]:
         """The pages that live at last by time of allocation: equal parts of the time in which a
         page could be allocated and settle, without what was before tracking began."""
         if self._last is None:
             return {}
         owners, group, rows = self._last
         start, stop = self.times[0] - self.settle_ns, self.times[-1] - self.settle_ns
-        number = min(_COHORTS, len(self.times) - 1)
+        number = min(PARTS, len(self.times) - 1)
         width = max((stop - start) // number, 1)
         if start < self.since_ns < stop:  # as long parts, but fewer
             start = self.since_ns
             number = max((stop - start) // width, 1)
-            width = (stop - start) // number
+        number *= FINE
+        width = max((stop - start) // number, 1)
         ts = rows.ts.astype(np.int64)
         inside = (ts > start) & (ts <= stop)
         part = np.minimum((ts[inside] - start - 1) // width, number - 1)
@@ -300,63 +297,42 @@ class Watch:
         return dict(zip(owners, counted, strict=True))
 
     def _judge(self, owner: tuple[Any, ...], series: _Series, min_pages: int,
-               cohorts: NDArray[np.int64] | None) -> dict[str, Any] | None:
+               births: NDArray[np.int64] | None) -> dict[str, Any] | None:
         settled = self._full(series.settled, series.since)
-        gained = settled[-1] - settled[0]
-        if gained < min_pages:
+        if settled[-1] - settled[0] < min_pages:
             return None
         at = (np.array(self.times) - self.times[0]).astype(float)
         pages = self._full(series.pages, series.since)
-        found = trend(*thinned(at, settled, _MOST_POINTS))
-        if series.aged:
-            survival, steady = _ages(series, cohorts)
-        else:
-            survival, steady = None, _steady_steps(settled)
-        grows = found.low * float(at[-1]) >= min_pages / 2 and found.p <= _P
-        stays = (survival is None or survival >= _SURVIVAL) and steady >= _STEADY
+        found = evidence(at, settled, sum(series.arrived) if series.aged else None, births,
+                         min_pages)
         reclaimable = owner[-1]
-        kind = "grows" if not (grows and stays) else "reclaimable" if reclaimable else "leak"
-        sure = (1 - found.p) * (1 if survival is None else survival) * steady
+        kind = "grows" if found.failed else "reclaimable" if reclaimable else "leak"
         return dict(zip(self.names, owner, strict=False)) | {
             "owner": owner, "note": owner[-3], "program": _program(owner, series), "kind": kind,
             "reclaimable": reclaimable,
             "pages": int(pages[-1]), "gained": int(pages[-1] - pages[0]),
-            **_per_hour(found), "p": found.p, "tau": found.tau, "survival": survival,
-            "steady": steady, "confidence": sure, "series": pages.astype(np.int64).tolist()}
+            **_evident(found), "series": pages.astype(np.int64).tolist()}
 
 
 def _program(owner: tuple[Any, ...], series: _Series) -> str | None:
     return None if owner[-2] is None else f"{series.called} (pid {owner[-2]})"
 
 
-def _ages(series: _Series, cohorts: NDArray[np.int64] | None) -> tuple[float, float]:
-    """Survival of what settled, and how evenly what lives at last was allocated."""
-    arrived = sum(series.arrived)
-    if cohorts is None or not arrived:
-        return 0.0, 0.0
-    enough = cohorts >= float(cohorts.mean()) * _EVEN
-    return (min(float(cohorts.sum()) / arrived, 1.0),
-            float(np.count_nonzero(enough & (cohorts > 0))) / len(cohorts))
-
-
-def _steady_steps(settled: NDArray[np.float64]) -> float:
-    """Where pages have no ages: the share of equal parts of the time in which their number rose by
-    a quarter of the mean rise or more."""
-    marks = np.linspace(0, len(settled) - 1, min(_COHORTS // 2, len(settled) - 1) + 1)
-    rises = np.diff(np.interp(marks, np.arange(len(settled)), settled))
-    return float(np.count_nonzero(rises >= rises.mean() * _EVEN)) / len(rises)
-
-
-def _per_hour(found: Trend) -> dict[str, float]:
-    return {"rate": found.slope * _HOUR_NS, "rate_low": found.low * _HOUR_NS,
-            "rate_high": found.high * _HOUR_NS}
+def _evident(found: Evidence) -> dict[str, Any]:
+    """Columns of `Watch.leaks`."""
+    return {"rate": found.trend.slope * _HOUR_NS, "rate_low": found.trend.low * _HOUR_NS,
+            "rate_high": found.trend.high * _HOUR_NS, "p": found.trend.p, "tau": found.trend.tau,
+            "survival": found.survival, "steady": found.steady, "bursts": found.bursts,
+            "settled": found.settled, "stayed": found.stayed, "failed": list(found.failed),
+            "confidence": found.confidence}
 
 
 _COLUMNS: dict[str, pa.DataType] = {
     "note": pa.string(), "program": pa.string(), "kind": pa.string(), "reclaimable": pa.bool_(),
     "pages": pa.int64(), "gained": pa.int64(), "rate": pa.float64(), "rate_low": pa.float64(),
     "rate_high": pa.float64(), "p": pa.float64(), "tau": pa.float64(), "survival": pa.float64(),
-    "steady": pa.float64(), "confidence": pa.float64(), "series": pa.list_(pa.int64()),
+    "steady": pa.float64(), "bursts": pa.int64(), "settled": pa.int64(), "stayed": pa.int64(),
+    "failed": pa.list_(pa.string()), "confidence": pa.float64(), "series": pa.list_(pa.int64()),
     "tasks": pa.list_(pa.struct({"comm": pa.string(), "tgid": pa.int64(), "pages": pa.int64()}))}
 
 

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli import complete
+from pageowner.cli.messages import say
 from pageowner.cli.options import about_dumps, as_json, filters, load
 from pageowner.cli.output import write_out
 from pageowner.cli.progress import Progress
 from pageowner.cli.verb import verb
+from pageowner.report.text import count_of
 
 if TYPE_CHECKING:
     from pageowner.analysis.filters import Filter
 
-__all__ = ["command"]
+__all__ = ["LEAKS", "command"]
+
+LEAKS = 3
+"""The exit status when something leaks and ``--fail`` or ``--fail-over`` was given."""
 
 _TOP = 10
 
@@ -35,14 +40,19 @@ _TOP = 10
 @click.option("--top", type=click.IntRange(min=1), default=_TOP, show_default=True, metavar="N",
               help="Show N owners of each kind.")
 @click.option("--full", is_flag=True, help="Show whole stacks of leaks.")
+@click.option("--fail", is_flag=True, help=f"Exit with status {LEAKS} if there is a leak.")
+@click.option("--fail-over", metavar="RATE",
+              help=f"Exit with status {LEAKS} if an owner leaks more than RATE, such as 10MiB/h.")
 @about_dumps
 @filters
 @as_json
 def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | None, by: str,
-            least: str, top: int, full: bool, as_json: bool) -> None:
+            least: str, top: int, full: bool, fail: bool, fail_over: str | None,
+            as_json: bool) -> int:
     """Find leaks: owners whose pages keep growing and are never freed.
 
-    From snapshots, it needs at least four of one boot; for two, use 'pageowner diff'.
+    From snapshots, it needs at least four of one boot; for two, use 'pageowner diff'. Exit status:
+    0 for success, 1 for failure, 2 for wrong usage, 3 if --fail or --fail-over finds a leak.
 
     Examples:
         pageowner leaks
@@ -54,14 +64,17 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | 
             dumps of kernels before 5.11, which have no times
         pageowner leaks DIR
             all captures of 'pageowner record'
+        pageowner leaks DIR --fail-over 10MiB/h                          for a cron job or a test
     """
     # before what is heavy is imported, and the sources are read
-    from pageowner.analysis.filters import duration_ns, key_names, size_bytes
+    from pageowner.analysis.filters import duration_ns, key_names, rate_per_hour, size_bytes
 
     names, length = key_names(by), duration_ns(window)
     if every is not None:
         duration_ns(every)
     size_bytes(least)
+    over_rate = None if fail_over is None else rate_per_hour(fail_over)
+    limit = 0.0 if fail else over_rate
     from pageowner.api.leaks import leaks
 
     with Progress(length) as progress:
@@ -75,3 +88,8 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | 
         write_out(leaks_view.to_json(rows, found.watched))
     else:
         leaks_view.draw(rows, found.watched, top, full, paper())
+    over = 0 if limit is None else sum(
+        row["kind"] == "leak" and row["rate"] * found.watched.page_size > limit for row in rows)
+    if over:
+        say(f"{count_of(over, 'owner')} leaked" + (f" more than {fail_over}" if limit else ""))
+    return LEAKS if over else 0

@@ -23,7 +23,8 @@ _HELP = ["-h", "--help"]
 
 _STATUSES = (("0", "Success."), ("1", "Failure; one line on standard error gives the reason."),
              ("2", "Wrong usage."),
-             ("3", "diff with --fail-over: an owner gained more than allowed."))
+             ("3", "diff with --fail-over: an owner gained more than allowed; leaks with --fail or"
+                   " --fail-over: one leaks."))
 
 _FILES = (("/sys/fs/bpf/pageowner", "The programs and maps of the tracker, while it is on."),
           ("/sys/kernel/debug/page_owner", "The kernel's own page owner, if it is on."))

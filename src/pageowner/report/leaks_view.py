@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pageowner.analysis.leak_rules import STEADY
 from pageowner.report.json_text import Json
+from pageowner.report.leak_suspects import growth, stays, why_no_leak
 from pageowner.report.stack_lines import one_line_each
 from pageowner.report.table import Column, draw_table
 from pageowner.report.terminal import PIPE_WIDTH
@@ -69,15 +71,38 @@ def _table(rows: list[dict[str, Any]], watched: Watched, paper: Paper) -> None:
         full_in = [_full_in(row, watched) for row in rows]
         columns.append(Column("FULL IN", [
             UNKNOWN if hours is None else _far(hours) for hours in full_in]))
+    draw_table(paper, [*columns, *_owner_columns(rows, watched)])
+
+
+def _owner_columns(rows: list[dict[str, Any]], watched: Watched) -> list[Column]:
+    """What it is, and the keys."""
+    columns: list[Column] = []
     # Whose memory it is stands with what it is, else with the last key.
     if "stack" in watched.by and "subsystem" not in watched.by:
         columns.append(Column("WHAT", [_what(row) for row in rows], True))
         tell = None
     else:
         tell = watched.by[-1]
-    columns += [Column(name.upper(), _names(rows, name, name == tell), True)
-                for name in watched.by]
-    draw_table(paper, columns)
+    return columns + [Column(name.upper(), _names(rows, name, name == tell), True)
+                      for name in watched.by]
+
+
+def _suspects(rows: list[dict[str, Any]], watched: Watched, top: int, paper: Paper) -> None:
+    """Who grew and fails a rule, those of whom most stays first."""
+    shown = rows[:top]
+    paper.line()
+    prose(paper, f"{count_of(len(rows), 'suspect')}: {'it' if len(rows) == 1 else 'they'} grew, but"
+                 " not as a leak does", "bold")
+    columns = [Column("GAINED", [size(row["gained"] * watched.page_size) for row in shown]),
+               Column("STAYS", [stays(row, watched.page_size) for row in shown])]
+    if paper.width >= _WIDE:
+        columns.append(Column("GROWTH", [growth(row["series"]) for row in shown], True, False))
+    columns.append(Column("WHY NO LEAK", [why_no_leak(row) for row in shown], True))
+    draw_table(paper, columns + _owner_columns(shown, watched))
+    if len(rows) > top:
+        gained = sum(row["gained"] for row in rows[top:])
+        paper.line(f"and {count_of(len(rows) - top, 'more suspect')}:"
+                   f" {size(gained * watched.page_size)}", "dim")
 
 
 def _each(rows: list[dict[str, Any]], watched: Watched, paper: Paper, full: bool) -> None:
@@ -90,6 +115,8 @@ def _each(rows: list[dict[str, Any]], watched: Watched, paper: Paper, full: bool
             continue
         paper.line()
         what = f", {_what(row)}" if "stack" in watched.by else ""
+        if row["steady"] < STEADY:
+            what += f", in {count_of(row['bursts'], 'burst')}"
         prose(paper, f"{size(row['rate'] * watched.page_size)} an hour{what}", "bold")
         if tasks:
             prose(paper, tasks, indent=4)
@@ -122,7 +149,7 @@ def _far(hours: float) -> str:
 
 
 def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, paper: Paper) -> None:
-    """Leaks; then growing cache that can be reclaimed; then how much else grew."""
+    """Leaks; then growing cache that can be reclaimed; then suspects."""
     unit = watched.page_size
     room = ("" if watched.available is None else
             f"; {size(watched.available * unit)} {watched.room}")
@@ -133,7 +160,7 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
     paper.line()
     leaks = [row for row in rows if row["kind"] == "leak"]
     if not leaks:
-        prose(paper, "No leak: no owner's pages grew steadily and stayed.", "bold")
+        prose(paper, "No leak: no owner's pages grew steadily or in bursts, and stayed.", "bold")
     else:
         _table(leaks[:top], watched, paper)
         if len(leaks) > top:
@@ -160,13 +187,9 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
         paper.line("Also grows, but is cache that the kernel reclaims when memory is short:",
                    "bold")
         _table(cache[:top], watched, paper)
-    rest = [row for row in rows if row["kind"] == "grows"]
-    if rest:
-        paper.line()
-        gained = sum(row["gained"] for row in rest)
-        much = f" by {size(gained * unit)} in total" if gained > 0 else ""
-        prose(paper, f"{count_of(len(rest), 'other owner')} grew{much}, but not steadily, or their"
-                     " pages do not stay", "dim")
+    suspects = [row for row in rows if row["kind"] == "grows"]
+    if suspects:
+        _suspects(suspects, watched, top, paper)
 
 
 def to_json(rows: list[dict[str, Any]], watched: Watched) -> Json:
@@ -183,8 +206,11 @@ def to_json(rows: list[dict[str, Any]], watched: Watched) -> Json:
             owner[f"bytes_per_hour{name[4:]}"] = row[name] * watched.page_size
         hours = _full_in(row, watched)
         owner["exhausted_in_s"] = None if hours is None else hours * 3600
-        for name in ("kind", "note", "program", "tasks", "p", "tau", "survival", "steady",
-                     "confidence", "series"):
+        for name in ("settled", "stayed"):
+            owner[f"{name}_bytes"] = (None if row[name] is None else
+                                      row[name] * watched.page_size)
+        for name in ("kind", "failed", "note", "program", "tasks", "p", "tau", "survival", "steady",
+                     "bursts", "confidence", "series"):
             owner[name] = row[name]
         owners.append(owner)
     return Json({"source": watched.name, "seconds": watched.seconds,
