@@ -10,6 +10,7 @@ import click
 
 from pageowner import __version__
 from pageowner.errors import UsageError, near
+from pageowner.model.source_kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,10 +44,10 @@ VERBS = {
 """Every verb and its line in the help; the module is ``pageowner.cli.VERB``."""
 
 
-EPILOG = ("SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), page_owner_sort output, a"
-          " list of page_owner_stacks, /proc/allocinfo, a saved snapshot, a directory of 'record'"
-          " (with --at TIME), or - for standard input; default: this machine. See 'pageowner VERB"
-          " --help' for details.")
+EPILOG = ("SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), "
+          + ", ".join(kind.named for kind in KINDS.values() if kind.named)
+          + ", a saved snapshot, a directory of 'record' (with --at TIME), or - for standard input;"
+          " default: this machine. See 'pageowner VERB --help' for details.")
 """What the help says below the verbs."""
 
 

@@ -18,7 +18,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from pageowner.errors import PageownerError
 from pageowner.kernel.limits import HIGHEST_ORDER, NODES, PFN_BITS, PIDS, TIME_BITS, ZONES
 from pageowner.model.pfn_runs import unpack
-from pageowner.model.source_kinds import ALLOCINFO
+from pageowner.model.source_kinds import kind_named
 
 __all__ = ["LARGEST", "Saved", "decode", "decode_changes", "without_surrogates"]
 
@@ -140,7 +140,7 @@ class Saved(Struct):
     def __post_init__(self) -> None:
         if self.page_size & self.page_size - 1:
             raise ValueError("a page size that is not a power of two")
-        if (self.page_size == 1) != (self.kind == ALLOCINFO) or 1 < self.page_size < 1 << 12:
+        if (self.page_size == 1) == kind_named(self.kind).in_pages or 1 < self.page_size < 1 << 12:
             raise ValueError(f"pages of {self.page_size} bytes")
         if sum(self.frames.values()) >> PFN_BITS:
             raise ValueError("more page frames than a machine can have")

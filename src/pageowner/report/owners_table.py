@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.ranking import Shown, head, rows
 from pageowner.model.handle_names import is_handle_name
-from pageowner.model.source_kinds import ALLOCINFO, kind_of
+from pageowner.model.source_kinds import kind_of
 from pageowner.model.unexplained import gone_owners, in_words
 from pageowner.report.amounts import counts, for_programs, only_known
 from pageowner.report.json_text import Json
@@ -61,7 +61,7 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
         prose(paper, "No stack: early pages (in use before tracking began), untracked pages (later,"
               " seen by no hook), and pages whose stack was lost (see status). To see what they"
               " are: --by subsystem; to hide early and untracked: --state owned", "dim")
-    if meta.kind == ALLOCINFO:
+    if not kind_of(meta).in_pages:
         prose(paper, "Objects of slabs count twice: at the line that allocated them, and in the"
               " slabs' pages (mm/slub.c).", "dim")
     _doubts(meta, paper)

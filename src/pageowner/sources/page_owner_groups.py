@@ -10,7 +10,7 @@ import pyarrow as pa
 from pageowner.kernel.early_pages import is_early
 from pageowner.model.metadata import Metadata
 from pageowner.model.snapshot import Snapshot
-from pageowner.model.source_kinds import kind_of
+from pageowner.model.source_kinds import KINDS
 from pageowner.sources import page_size
 from pageowner.sources.page_owner_columns import numbers_of, text_of
 
@@ -79,7 +79,7 @@ def to_snapshot(groups: Groups, name: str, kind: str) -> Snapshot:
     columns: dict[str, Any] = {
         "order": pa.array(np.maximum(order, 0).astype(np.uint8), mask=several),
         "blocks": pa.array(blocks.astype(np.uint64),
-                           mask=None if kind_of(meta).block else np.ones(len(blocks), bool)),
+                           mask=None if KINDS[kind].block else np.ones(len(blocks), bool)),
         "amount": pa.array(pages.astype(np.uint64), mask=~several),
         "ts_ns": pa.array(ts, mask=ts == 0),
         "state": _states(groups, line, body),
