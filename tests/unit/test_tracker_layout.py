@@ -14,10 +14,12 @@ import pytest
 import pageowner.tracker.bpf as package
 from pageowner.tracker.load import calibrate, loading, memo
 from pageowner.tracker.read import maps, timings
+from pageowner.tracker.users import layout, memory
 
 TRACKER = Path(package.__file__).parent
 ROOT = Path(__file__).parents[2]
-HEADER = re.sub(r"/\*.*?\*/", "", (TRACKER / "records.h").read_text(), flags=re.DOTALL)
+HEADER = re.sub(r"/\*.*?\*/", "", "".join(
+    (TRACKER / name).read_text() for name in ("records.h", "page_users.h")), flags=re.DOTALL)
 SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "s32": 4, "char": 1}
 
 
@@ -31,6 +33,13 @@ def enum(name: str) -> list[str]:
     match = re.search(rf"enum {name} \{{(.*?)\}};", HEADER, re.DOTALL)
     assert match
     return re.findall(r"(\w+)(?:\s*=\s*\d+)?\s*,", match[1] + ",")
+
+
+def enum_values(name: str) -> list[str]:
+    """Names of an enum whose values are given."""
+    match = re.search(rf"enum {name} \{{(.*?)\}};", HEADER, re.DOTALL)
+    assert match
+    return re.findall(r"(\w+) = ", match[1])
 
 
 def struct(name: str) -> dict[str, tuple[int, int]]:
@@ -55,6 +64,14 @@ def struct(name: str) -> dict[str, tuple[int, int]]:
     ("sighting", calibrate.SIGHTING),
     ("timing", timings.TIMING),
     ("hot", maps.HOT),
+    ("request", layout.REQUEST),
+    ("layout", layout.LAYOUT),
+    ("anchor", layout.ANCHOR),
+    ("file", layout.FILE),
+    ("cache", layout.CACHE),
+    ("task_found", layout.TASK),
+    ("area", layout.AREA),
+    ("pool", layout.POOL),
 ])
 def test_a_struct_is_laid_out_the_same(name: str, dtype: np.dtype) -> None:
     members = struct(name)
@@ -85,6 +102,10 @@ def test_numbers_have_the_same_names() -> None:
     assert define("QUESTIONS") == maps.QUESTIONS
     assert define("SIGHTINGS") == calibrate.SIGHTINGS
     assert (1 << define("TASK_SLOT_BITS")) - 1 == maps.TASK_SLOT
+    assert [define(name) for name in ("FILES", "AREAS", "CACHES", "REQUESTS")] == [
+        layout.FILES, layout.AREAS, layout.CACHES, layout.REQUESTS]
+    assert re.findall(r"(FILE_\w+) = (\d+),", HEADER) == [
+        (name, str(getattr(layout, name))) for name in enum_values("file_state")]
 
 
 def test_the_object_has_every_parameter_that_is_set() -> None:
@@ -100,8 +121,8 @@ def test_the_object_has_every_parameter_that_is_set() -> None:
         assert name in symbols
 
 
-def build(word: str | Path) -> None:
-    done = subprocess.run([ROOT / "scripts" / "build-bpf", word], capture_output=True, text=True,
+def build(*words: str | Path) -> None:
+    done = subprocess.run([ROOT / "scripts" / "build-bpf", *words], capture_output=True, text=True,
                           env={**os.environ, "PIP_RETRIES": "0", "PIP_TIMEOUT": "5"})
     if done.returncode and "pip" in done.stderr.lower() + done.stdout.lower():
         pytest.skip("the compiler wheel cannot be installed here")
@@ -116,6 +137,8 @@ def test_the_object_is_what_the_source_gives(tmp_path: Path) -> None:
     built = tmp_path / "rebuilt.o"
     build(built)
     assert built.read_bytes() == loading.image(), "run scripts/build-bpf and commit the object"
+    build(built, TRACKER / "page_users.bpf.c")
+    assert built.read_bytes() == memory.image(), "run scripts/build-bpf and commit the object"
 
 
 def test_the_memo_has_a_bound_on_any_machine() -> None:
