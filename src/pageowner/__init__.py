@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pageowner.api.explain import explain
     from pageowner.api.export import export
     from pageowner.api.flame import FlameGraph, flame
+    from pageowner.api.fleet import Fleet
     from pageowner.api.frag import Blocking, Fragmentation, frag
     from pageowner.api.leaks import leaks
     from pageowner.api.map import Map, map
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
     from pageowner.tracker.read.capture import capture
 
 __all__ = ["Answer", "Balance", "Blocking", "Difference", "Explanation", "Filter", "Finding",
-           "FlameGraph", "Fragmentation", "Frames", "Leaks", "LiveOwners", "Map", "Metadata",
+           "FlameGraph", "Fleet", "Fragmentation", "Frames", "Leaks", "LiveOwners", "Map",
+           "Metadata",
            "Moment", "Options", "Owners", "PageownerError", "Recorded", "Snapshot", "Status",
            "UsageError", "__version__", "balance", "capture", "diff", "doctor", "explain",
            "export", "flame", "frag", "leaks", "map", "off", "on", "owners", "query", "read",
@@ -63,6 +65,7 @@ _HOMES = {
         "api.diff": ("diff",),
         "api.explain": ("explain",),
         "api.export": ("export",),
+        "api.fleet": ("Fleet",),
         "api.flame": ("FlameGraph", "flame"),
         "api.frag": ("Blocking", "Fragmentation", "frag"),
         "analysis.leaks": ("Leaks",),

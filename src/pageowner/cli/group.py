@@ -37,6 +37,7 @@ VERBS = {
     "save": "Save the current state, or a dump, as one small Parquet file.",
     "export": "Write owners for other programs: pprof, folded, speedscope, JSON, CSV, Parquet.",
     "record": "Capture this machine periodically into a directory.",
+    "fleet": "Owners of memory on many machines: send, compare, find leaks.",
     "doctor": "Check what this kernel allows, and how complete tracking can be.",
     "completion": "Print the script for Tab completion in bash, zsh or fish.",
     "sort": "Drop-in replacement for the kernel's page_owner_sort.",
