@@ -114,8 +114,8 @@ class _Lines(Groups):
             behind = b" " + module if module else b""
             self.put(_NO_LINE, len(self.bodies), int(calls), size, -1, 0)
             self.bodies.append(Body(
-                to_text(place + behind + b"\n" + function + behind), None, None, None,
-                None if inaccurate is None else "accurate:no", 0))
+                to_text(place + behind + b"\n" + function + behind),
+                notes=None if inaccurate is None else "accurate:no"))
 
 
 _NO_LINE = Line()

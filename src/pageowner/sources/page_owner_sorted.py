@@ -189,7 +189,7 @@ def _body(text: bytes) -> Body:
     if (text.startswith(b" ") and text.count(b"\n") == text.count(b"\n ") and text[1:2] != b"["
             and b"\t" not in text and b" \n" not in text and b"  " not in text
             and b":\n" not in text and text[-1:] not in b" :"):
-        return Body(to_text(text[1:].replace(b"\n ", b"\n")), None, None, None, None, 0)
+        return Body(to_text(text[1:].replace(b"\n ", b"\n")))
     return parse_body(_OLD_ADDRESS.sub(b" ", text) if b"[0x" in text else text)
 
 

@@ -121,8 +121,7 @@ class _Stacks(Groups):
         if pages:
             self.of_blocks |= found[2] is not None and found[3] is None
             self.put(_NO_LINE, len(self.bodies), int(found[2] or 0), pages, -1, 0)
-            self.bodies.append(Body(to_text(frames) if frames else None, None, None, handle, None,
-                                    0))
+            self.bodies.append(Body(to_text(frames) if frames else None, handle))
         return True
 
 
