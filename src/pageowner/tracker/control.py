@@ -46,12 +46,14 @@ from pageowner.tracker.load.loading import (
     hold_refused,
     sizes_for,
 )
+from pageowner.tracker.load.object_hooks import attach_objects
 from pageowner.tracker.load.provoke import provoke
 from pageowner.tracker.read import early
 from pageowner.tracker.read.maps import (
     CONFIG_BYTES,
     EARLY_WORD,
     PIN_DIRECTORY,
+    OBJECT_MAPS,
     SPARES_MAP,
     SPARES_PIN,
     Store,
@@ -249,14 +251,14 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
            timed: bool = False) -> Iterator[Store]:
     """Load, cover, attach and settle; pinned in a directory as it grows, if there is one."""
     ranges = ram_ranges()
-    sizes = sizes_for(ranges, options.tasks, options.stacks)
+    sizes = sizes_for(ranges, options.tasks, options.stacks, options.objects)
     page_struct = bpf.type_size("page")
     found = find_vmemmap(bpf, page_struct)
     contiguous = gfp.contiguous(platform.release(), gfp.running())
     values = {"vmemmap": found.vmemmap, "direct_map": found.direct_map,
               "page_shift": mmap.PAGESIZE.bit_length() - 1, "max_order": zones.max_order(),
               "iterators": int.from_bytes(array("Q", found.iterators).tobytes(), "little"),
-              "comp_gfp": contiguous.compound, "contig_gfp": contiguous.mask, **_filters(options)}
+              **_objects(options), "comp_gfp": contiguous.compound, "contig_gfp": contiguous.mask, **_filters(options)}
     cannot_hold = hold_refused(bpf)
     values |= {"hold": int(found.preemptible and not cannot_hold), "timed": int(timed)}
     recalling = _plan_memo(bpf, options, found.symbols)
@@ -287,12 +289,16 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
         facts["memo"] = recalling.why_not or "on"
         facts["preemption"] = ("held off by the kernel" if not found.preemptible else
                                cannot_hold or "held off by the programs")
+        if options.objects:
+            fds |= {name: main.map_fd(name) for name in OBJECT_MAPS}
         for name, fd in fds.items() if directory else ():
             bpf.pin(fd, f"{directory}/{name}")
         facts["hooks"].update(attach_required(
             tracker, directory, found, waiting.may_wait(found, options.second_programs)))
         facts["freed_before"] = tracker.freed_before
         facts["hooks"].update(attach_optional(tracker, directory, found.symbols))
+        if options.objects:
+            facts["object_hooks"] = attach_objects(tracker, directory, found.skip)
         # What the first hooks saw while the last were attached is there too, but not all of it.
         facts |= {"since_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
                   "since_wall": time.time()}
@@ -336,6 +342,14 @@ def _filters(options: Options) -> dict[str, int]:
     left_out = values["user_gfp"] or values["min_order"] or values["only_tgid"]
     values["filters"] = int(bool(left_out or options.sample > 1 or options.cgroup))
     return values
+
+
+def _objects(options: Options) -> dict[str, int]:
+    """Which objects are followed: those whose hash is in the first of so many parts."""
+    if not options.objects:
+        return {}
+    return {"object_share": (1 << 64) // options.objects - 1, "kmalloc_max": 2 * mmap.PAGESIZE,
+            "object_seed": int.from_bytes(os.urandom(8), "little")}
 
 
 def _facts(options: Options, found: Calibration, sizes: Sizes, ranges: list[tuple[int, int]],

@@ -42,7 +42,7 @@ _CHAIN_HEAD = 16 + 8 * 24
 _BYTES_A_CPU = 1 << 20
 _BYTES_IN_ALL = 64 << 20
 _FRAMES = 1 << 14
-_HOOKS = 8
+_HOOKS = 12
 
 _MOST_PADDING = 16
 

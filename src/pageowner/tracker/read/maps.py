@@ -66,6 +66,8 @@ __all__ = [
     "FREED_WRITTEN",
     "MAX_DEPTH",
     "NONE",
+    "OBJECT_CACHES",
+    "OBJECT_MAPS",
     "OWNED",
     "PIN_DIRECTORY",
     "QUESTION",
@@ -82,6 +84,12 @@ __all__ = [
     "open_store",
     "per_cpu",
 ]
+
+OBJECT_CACHES = 2048
+"""Slots for the names of slab caches (records.h)."""
+
+OBJECT_MAPS = ("object_words", "objects", "object_caches")
+"""The maps of objects, pinned with ``on --objects``."""
 
 RECORD, FREED, TASK, QUESTION = (
     np.dtype(list(layout)) for layout in (
@@ -102,6 +110,8 @@ COUNTERS = (
     "extfrag_full", "contended", "nested_allocs", "nested_frees", "reentered", "freed_pages",
     "ran_migrate", "ran_split_page", "ran_split_folio", "ran_exact", "ran_contig_around",
     "ran_isolated", "ran_migrate_start", "ran_migrate_end",
+    "objects", "objects_freed", "objects_full", "objects_overwritten", "objects_in_bulk",
+    "object_caches_full",
 )
 """Names of the counters, in the order of enum counter (records.h, which explains each)."""
 
@@ -122,7 +132,7 @@ HOT = np.dtype([
 ])
 """struct hot, one for each CPU and hook, behind the counters."""
 
-HOOKS = 10
+HOOKS = 14
 """How many hooks enum hook has (records.h)."""
 
 
@@ -441,7 +451,8 @@ class Store(Pinned):
     def memory(self) -> int:
         """Bytes of kernel memory that the maps take, as the kernel accounts them."""
         names = ("spans", "freed_spans", "tasks", "stacks", "counters", "extfrag", "config",
-                 "questions", "memo_states", "memo_chains", "memo_frames")
+                 "questions", "memo_states", "memo_chains", "memo_frames",
+                 *(OBJECT_MAPS if self.facts["options"].get("objects") else ()))
         total = sum(_memlock(self.fd(name)) for name in names)
         for name in ("spans", "freed_spans") if self.facts["options"]["free_side"] else ("spans",):
             for _, fd in self._inner_maps(name):

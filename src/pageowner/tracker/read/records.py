@@ -19,6 +19,8 @@ __all__ = [
     "MIGRATE_REASONS",
     "NESTED",
     "NONE",
+    "OBJECT",
+    "OBJECT_CACHE",
     "OWNED",
     "QUESTION",
     "RECORD",
@@ -61,6 +63,15 @@ TASK: Layout = (
 
 QUESTION: Layout = (("pfn", "u8"), ("flags", "u8"), ("refcount", "i4"), ("type", "u4"))
 """struct question: what `maps.Store.look` asks the kernel about a page."""
+
+OBJECT: Layout = (
+    ("ts", "u8"), ("stack_id", "u4"), ("task_id", "u4"), ("cache", "u4"), ("requested", "u4"),
+    ("bytes", "u4"), ("gfp_mask", "u4"))
+"""struct object: one that is followed, with ``on --objects``."""
+
+OBJECT_CACHE: Layout = (
+    ("address", "u8"), ("name_at", "u8"), ("bytes", "u4"), ("object_size", "u4"), ("name", "S40"))
+"""struct object_cache."""
 
 STACK: Layout = (("hash", "u8"), ("n", "u4"), ("spare", "u4"))
 """struct stack, up to its frames."""
