@@ -13,7 +13,7 @@ import pytest
 
 import pageowner.tracker.bpf as package
 from pageowner.tracker.load import calibrate, loading, memo
-from pageowner.tracker.read import maps, timings
+from pageowner.tracker.read import maps, objects, timings
 from pageowner.tracker.users import layout, memory
 
 TRACKER = Path(package.__file__).parent
@@ -61,6 +61,8 @@ def struct(name: str) -> dict[str, tuple[int, int]]:
     ("task", maps.TASK),
     ("stack", maps.stack_type(maps.MAX_DEPTH)),
     ("question", maps.QUESTION),
+    ("object", objects.OBJECT),
+    ("object_cache", objects.CACHE),
     ("sighting", calibrate.SIGHTING),
     ("timing", timings.TIMING),
     ("hot", maps.HOT),

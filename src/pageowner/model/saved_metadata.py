@@ -101,6 +101,13 @@ class Unexplained(Struct):
     block: Short | None = None
 
 
+class Objects(Struct):
+    """``extra.objects``: how objects were chosen, and how many there were."""
+
+    share: Annotated[int, Meta(ge=1, le=1 << 20)]
+    there: Annotated[dict[Short, Count], Meta(max_length=1 << 14)] = {}
+
+
 class Extra(Struct):
     """``extra``: what only some sources know."""
 
@@ -116,6 +123,7 @@ class Extra(Struct):
     gfp_flags: Annotated[list[Short], Meta(max_length=64)] | UnsetType = UNSET
     extfrag: Annotated[list[Event], Meta(max_length=1 << 16)] | UnsetType = UNSET
     unexplained: Annotated[list[Unexplained], Meta(max_length=1 << 16)] | UnsetType = UNSET
+    objects: Objects | UnsetType = UNSET
 
 
 class Saved(Struct):

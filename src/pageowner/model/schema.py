@@ -137,6 +137,9 @@ _SAVED = (
     Column("notes", TEXT, "lines of the record after its stack, unchanged"),
     Column("blocks", "uint64", "number of allocations in the row; null: one"),
     Column("amount", "uint64", "number of base pages in them, where the order does not give it"),
+    Column("cache", TEXT, "the slab cache of an object, or percpu", Key("cache", 19)),
+    Column("requested", "uint32", "bytes asked for, of an object"),
+    Column("address", "uint64", "of an object"),
 )
 
 _DERIVED = (
@@ -263,6 +266,8 @@ class Filter:
     allocator: tuple[str, ...] | None = _word(
         "Only memory allocated as pages, CMA, slab, vmalloc, percpu, or large kmalloc.", "NAME",
         "stacks")
+    cache: tuple[str, ...] | None = _word(
+        "Only objects of slab caches of this name.", GLOB, "slab caches of objects")
     state: tuple[str, ...] | None = _word(
         "Only pages that are owned, early or untracked.", "STATE")
     older: str | None = _word(

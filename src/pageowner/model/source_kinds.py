@@ -15,8 +15,11 @@ from pageowner.errors import PageownerError
 if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
 
-__all__ = ["KINDS", "PARQUET", "READERS", "SourceKind", "check_pages", "has_pages", "kind_named",
-           "kind_of"]
+__all__ = ["KINDS", "OBJECTS", "PARQUET", "READERS", "SourceKind", "check_pages", "has_pages",
+           "kind_named", "kind_of"]
+
+OBJECTS = "objects"
+"""Objects of slabs and of the percpu allocator, of ``on --objects``."""
 
 PARQUET = b"PAR1"
 """How a saved snapshot begins: a Parquet file."""
@@ -28,9 +31,11 @@ class SourceKind(NamedTuple):
     - ``has_pages``: whether each row is an allocation, with its pages; else a row is a group
     - ``instead``: of groups, what to give to a question about pages
     - ``block``: the word for an allocation; empty if it is not known how many a group has
+    - ``live``: it is captured from a running machine
     - ``in_pages``: whether it counts pages; else bytes, and its pages are of one byte
     - ``reader``: the module of `pageowner.sources` that has ``recognises(head)``, whether a text
       that begins so is one, and ``read(opened)``, its snapshot; empty for what is no text of groups
+    - ``note``: what is to be known of all its amounts
     - ``named``: what the help calls it; empty if another kind's name is for both
     """
 
@@ -41,11 +46,13 @@ class SourceKind(NamedTuple):
     in_pages: bool = True
     reader: str = ""
     named: str = ""
+    live: bool = False
+    note: str = ""
 
 
 KINDS = {
     "page_owner": SourceKind("page_owner dump"),
-    "tracker": SourceKind("live"),
+    "tracker": SourceKind("live", live=True),
     "page_owner_sort": SourceKind(
         "page_owner_sort output", False, "the dump that was sorted",
         reader="page_owner_sorted", named="page_owner_sort output"),
@@ -56,7 +63,11 @@ KINDS = {
         "list of stacks", False, "a dump of page_owner", reader="page_owner_stack_lists"),
     "allocinfo": SourceKind(
         "bytes by line of code", False, "a dump of page_owner", "call", False,
-        reader="allocinfo", named="/proc/allocinfo"),
+        reader="allocinfo", named="/proc/allocinfo",
+        note="Objects of slabs count twice: at the line that allocated them, and in the slabs' pages"
+             " (mm/slub.c)."),
+    OBJECTS: SourceKind("live objects", False, "the pages: leave out --objects", "object", False,
+                        live=True),
 }
 """Every kind; texts are tried in this order."""
 

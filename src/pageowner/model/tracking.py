@@ -8,7 +8,8 @@ from typing import Any
 
 from pageowner.errors import UsageError
 
-__all__ = ["ALWAYS", "AUTO", "MAX_DEPTH", "Finding", "Hook", "LastFree", "Options", "Status"]
+__all__ = ["ALWAYS", "AUTO", "MAX_DEPTH", "MOST_OBJECTS", "Finding", "Hook", "LastFree", "Options",
+           "Status"]
 
 MAX_DEPTH = 64
 """Frames that a stack is kept with at most."""
@@ -20,8 +21,8 @@ MOST_OBJECTS = 1 << 20
 """One object in so many at most can be followed."""
 
 _WORDS = {"--min-order": "min_order", "--pid": "tgid", "--cgroup": "cgroup", "--sample": "sample",
-          "--depth": "depth", "--objects": "objects", "--check": "memo_check", "--second-programs": "second_programs",
-          "tasks": "tasks", "stacks": "stacks"}
+          "--depth": "depth", "--objects": "objects", "--check": "memo_check",
+          "--second-programs": "second_programs", "tasks": "tasks", "stacks": "stacks"}
 """Options that have a value: their words on the command line."""
 
 
@@ -44,8 +45,8 @@ class Options:
       compared, 0 to 1
     - ``second_programs``: when the programs for what interrupts allocate and free while the tracker
       is at work are attached: `AUTO`, once one was needed, or `ALWAYS`
-    - ``objects``: also follow one in so many objects of slabs and of the percpu allocator, by a hash
-      of the address (0: none)
+    - ``objects``: also follow one in so many objects of slabs and of the percpu allocator, by a
+      hash of the address (0: none)
     - ``tasks``, ``stacks``: room in the tables (0: by the machine's memory)
     """
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from pageowner.errors import PageownerError
 from pageowner.model.source_kinds import PARQUET
-from pageowner.sources import readahead
+from pageowner.sources import of_objects, readahead
 from pageowner.sources.opening import Opened, open_source, reading
 
 if TYPE_CHECKING:
@@ -87,6 +87,10 @@ def _read(source: str | os.PathLike[str] | None, *, sums: bool) -> Counted | Sna
 
 def _read(source: str | os.PathLike[str] | None, *, sums: bool) -> Counted | Snapshot:
     """A source as a snapshot, or with ``sums`` what takes less time, where there is such."""
+    if source is None and of_objects.wanted():
+        from pageowner.tracker.read.capture_objects import capture_objects
+
+        return capture_objects()
     if source is None and is_tracking():
         from pageowner.tracker.read.capture import capture
 

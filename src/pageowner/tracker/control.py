@@ -52,8 +52,8 @@ from pageowner.tracker.read import early
 from pageowner.tracker.read.maps import (
     CONFIG_BYTES,
     EARLY_WORD,
-    PIN_DIRECTORY,
     OBJECT_MAPS,
+    PIN_DIRECTORY,
     SPARES_MAP,
     SPARES_PIN,
     Store,
@@ -254,13 +254,9 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
     sizes = sizes_for(ranges, options.tasks, options.stacks, options.objects)
     page_struct = bpf.type_size("page")
     found = find_vmemmap(bpf, page_struct)
-    contiguous = gfp.contiguous(platform.release(), gfp.running())
-    values = {"vmemmap": found.vmemmap, "direct_map": found.direct_map,
-              "page_shift": mmap.PAGESIZE.bit_length() - 1, "max_order": zones.max_order(),
-              "iterators": int.from_bytes(array("Q", found.iterators).tobytes(), "little"),
-              **_objects(options), "comp_gfp": contiguous.compound, "contig_gfp": contiguous.mask, **_filters(options)}
     cannot_hold = hold_refused(bpf)
-    values |= {"hold": int(found.preemptible and not cannot_hold), "timed": int(timed)}
+    values = {**_of_machine(found), **_filters(options), **_objects(options),
+              "hold": int(found.preemptible and not cannot_hold), "timed": int(timed)}
     recalling = _plan_memo(bpf, options, found.symbols)
     make = partial(Tracker, bpf, sizes, options.depth, values, options.free_side,
                    may_hold=not cannot_hold)
@@ -279,6 +275,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
         tracker.cover(ranges, EARLY_WORD)
         tracker.skip_frames({"extfrag": found.skip})
         fds = {name: main.map_fd(name) for name in _PINNED_MAPS}
+        fds |= {name: main.map_fd(name) for name in OBJECT_MAPS if options.objects}
         fds[SPARES_PIN] = main.map_fd(SPARES_MAP)
         fds |= {name: main.program_fd(name)
                 for name in (*_RUN_PROGRAMS, *waiting.FIRST_PINS.values())}
@@ -289,8 +286,6 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
         facts["memo"] = recalling.why_not or "on"
         facts["preemption"] = ("held off by the kernel" if not found.preemptible else
                                cannot_hold or "held off by the programs")
-        if options.objects:
-            fds |= {name: main.map_fd(name) for name in OBJECT_MAPS}
         for name, fd in fds.items() if directory else ():
             bpf.pin(fd, f"{directory}/{name}")
         facts["hooks"].update(attach_required(
@@ -328,6 +323,15 @@ def _plan_memo(bpf: Libbpf, options: Options, symbols: Lines) -> memo.Plan:
             except BpfError as error:
                 why = error.strerror
     return memo.Plan(f"the kernel refuses to measure its stacks: {why}")
+
+
+def _of_machine(found: Calibration) -> dict[str, int]:
+    """What the programs have to know of this kernel."""
+    contiguous = gfp.contiguous(platform.release(), gfp.running())
+    return {"vmemmap": found.vmemmap, "direct_map": found.direct_map,
+            "page_shift": mmap.PAGESIZE.bit_length() - 1, "max_order": zones.max_order(),
+            "iterators": int.from_bytes(array("Q", found.iterators).tobytes(), "little"),
+            "comp_gfp": contiguous.compound, "contig_gfp": contiguous.mask}
 
 
 def _filters(options: Options) -> dict[str, int]:

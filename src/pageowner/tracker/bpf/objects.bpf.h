@@ -205,8 +205,8 @@ GLOBAL int put_object(u64 address, u64 sizes, u32 gfp_mask, u64 cache, u64 stack
 		return 0;
 	}
 	in_order();
-	of = cache ? find_cache(cache) : 0;
-	known = of ? bpf_map_lookup_elem(&object_caches, &of) : NULL;
+	of = cache == OBJECT_PERCPU ? OBJECT_PERCPU : cache ? find_cache(cache) : 0;
+	known = of && cache != OBJECT_PERCPU ? bpf_map_lookup_elem(&object_caches, &of) : NULL;
 	object->ts = bpf_ktime_get_ns();
 	object->stack_id = stack_and_task;
 	object->task_id = task;
@@ -436,8 +436,8 @@ int on_percpu_alloc(u64 *context)
 
 	if (object_hash(address) > object_share || !address)
 		return 0;
-	object_allocated(context, address, context[8] << 32 | (u32)context[3], 0,
-			 context[0] ^ context[3], HOOK_PERCPU_ALLOC);
+	object_allocated(context, address, context[8] << 32 | (u32)context[3],
+			 OBJECT_PERCPU, context[0] ^ context[3], HOOK_PERCPU_ALLOC);
 	return 0;
 }
 

@@ -297,13 +297,14 @@ struct question {
  * the same was whole in between, since two objects of one address differ in ts.
  */
 #define OBJECT_WRITTEN 1ULL
+#define OBJECT_PERCPU 0xffffffffU
 struct object {
 	u64 ts;             /* of the allocation, CLOCK_MONOTONIC ns */
 	u32 stack_id;       /* slot in stacks; 0: unknown */
 	u32 task_id;        /* id of a struct task, of which this holds a reference; 0: unknown */
-	u32 cache;          /* slot in object_caches; 0: unknown */
-	u32 requested;      /* bytes asked for */
-	u32 bytes;          /* bytes taken */
+	u32 cache;          /* slot in object_caches; 0: unknown, OBJECT_PERCPU: it is of no slab */
+	u32 requested;      /* bytes asked for, of percpu memory for each CPU */
+	u32 bytes;          /* bytes taken, of percpu memory for all CPUs together */
 	u32 gfp_mask;
 };
 

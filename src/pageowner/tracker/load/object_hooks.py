@@ -57,7 +57,8 @@ OBJECT_HOOKS = (
     _Hook("kmem_cache_alloc", "on_cache_alloc", needs=("s", "gfp_flags", "node")),
     _Hook("kmem_cache_alloc_bulk", "on_alloc_bulk",
           ("kmem_cache_alloc_bulk_noprof", "kmem_cache_alloc_bulk")),
-    _Hook("percpu_alloc_percpu", "on_percpu_alloc", needs=("call_site", "bytes_alloc", "gfp_flags")),
+    _Hook("percpu_alloc_percpu", "on_percpu_alloc",
+          needs=("call_site", "bytes_alloc", "gfp_flags")),
 )
 
 REQUIRED = ("kfree", "kmem_cache_free", "kmalloc", "kmem_cache_alloc")

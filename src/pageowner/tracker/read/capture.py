@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MIGRATE_REASONS", "capture", "capture_near", "capture_others"]
+__all__ = ["MIGRATE_REASONS", "capture", "capture_near", "capture_others", "moment"]
 
 _PF_KTHREAD = 0x00200000
 
@@ -106,7 +106,7 @@ def capture_near(only: Sequence[tuple[int, int]]) -> Snapshot:
                 store, symbols, zone_map, zones.parse_pagetypeinfo(pagetypeinfo),
                 [(first, end) for first, end in store.facts["ranges"]])
         columns = _columns(store, found, symbols, zone_map, names, types)
-        metadata = _moment(store, now, pagetypeinfo)
+        metadata = moment(store, now, pagetypeinfo)
         store.check_on()
         return Snapshot.from_columns(columns, metadata)
 
@@ -257,7 +257,7 @@ def _can_be_ended() -> list[int]:
     return sorted(found)
 
 
-def _moment(store: Store, now_ns: int, pagetypeinfo: str) -> Metadata:
+def moment(store: Store, now_ns: int, pagetypeinfo: str = "") -> Metadata:
     """Which machine it was, and when."""
     return Metadata(
         source="", kind="tracker", host=socket.gethostname(), kernel=platform.release(),
@@ -278,7 +278,7 @@ def _metadata(store: Store, zone_map: zones.ZoneMap, found: Survey, symbols: kal
     if unseen is not None:
         counters["unseen_frees"] = unseen
     return replace(
-        _moment(store, now_ns, pagetypeinfo),
+        moment(store, now_ns, pagetypeinfo),
         zones=[{"node": zone.node, "name": zone.name, "start_pfn": zone.start_pfn,
                 "spanned": zone.spanned, "present": zone.present, "managed": zone.managed}
                for zone in zone_map.zones],

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
     from pageowner.tracker.read.maps import Store
 
-__all__ = ["CACHE", "OBJECT", "Objects", "check_objects", "objects"]
+__all__ = ["CACHE", "OBJECT", "PERCPU", "Objects", "caches", "check_objects", "objects"]
 
 OBJECT, CACHE = (np.dtype(list(layout)) for layout in (records.OBJECT, records.OBJECT_CACHE))
+
+PERCPU = 0xFFFFFFFF
+"""``cache`` of percpu memory."""
 
 _WRITTEN = np.uint64(1)
 _TRIES = 8

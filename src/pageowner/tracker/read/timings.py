@@ -21,7 +21,8 @@ TIMING = np.dtype([("longest", "u8"), ("bucket", "u8", (BUCKETS,))])
 """struct timing (records.h)."""
 
 NAMES = ("alloc", "free", "extfrag", "bulk", "contig", "migrate", "split", "contig_around",
-         "nested_alloc", "nested_free", "unwind", "learn")
+         "kmalloc", "cache_alloc", "percpu_alloc", "objects_in_bulk", "nested_alloc",
+         "nested_free", "unwind", "learn")
 """What is timed: the hooks, and of each stack that is unwound this, and learning it."""
 
 
