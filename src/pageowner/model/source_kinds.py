@@ -64,8 +64,8 @@ KINDS = {
     "allocinfo": SourceKind(
         "bytes by line of code", False, "a dump of page_owner", "call", False,
         reader="allocinfo", named="/proc/allocinfo",
-        note="Objects of slabs count twice: at the line that allocated them, and in the slabs' pages"
-             " (mm/slub.c)."),
+        note="Objects of slabs count twice: at the line that allocated them, and in the slabs'"
+             " pages (mm/slub.c)."),
     OBJECTS: SourceKind("live objects", False, "the pages: leave out --objects", "object", False,
                         live=True),
 }
