@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis.filters import SORTS, check_sort, key_names
-from pageowner.analysis.keys import Key, blocks_pages, key, times
+from pageowner.analysis.keys import Key, blocks_pages, key, stacks_or_users, times
 from pageowner.analysis.ranking import ranked, ties
 from pageowner.analysis.sampled import bounds, share
 from pageowner.model.amounts import row_blocks
@@ -87,7 +87,8 @@ def ordered(snapshot: Snapshot, by: str | Sequence[str], *, sort: str = "pages",
     """The same as numbers, with no text for each owner."""
     names = key_names(list(by) if not isinstance(by, str) else by)
     check_sort(sort, names)
-    keys = [key(snapshot, name) for name in names]
+    keys = [stacks_or_users(snapshot) if name == "stack" and "user" not in names else
+            key(snapshot, name) for name in names]
     pages = blocks_pages(snapshot)
     group, number, codes = groups(keys, len(pages))
     summed = np.zeros(number, np.int64)

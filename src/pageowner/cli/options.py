@@ -302,6 +302,18 @@ def _warn(meta: Metadata) -> None:
         say(line)
 
 
+def _about_users(meta: Metadata) -> list[str]:
+    """What of the pages' users could not be read."""
+    about = meta.extra.get("users") or {}
+    counts = {name: number for name, number in (about.get("counts") or {}).items() if number}
+    lines = [f"users of pages: {note}" for note in about.get("notes") or []]
+    if counts:
+        lines.append("users of pages: " + ", ".join(
+            f"{number:,} {name}" for name, number in counts.items())
+            + "; these are called by their flags")
+    return lines
+
+
 def _warnings(meta: Metadata) -> list[str]:
     counters, lines = meta.counters, []
     if filtered := meta.frames.get("filtered"):
@@ -344,6 +356,7 @@ def _warnings(meta: Metadata) -> list[str]:
         lines.append(f"{meta.source}: counts allocations, not pages, of"
                      f" {count_of(unknown, 'stack')}; each counts as one page, so sizes are"
                      " the least they can be")
+    lines += _about_users(meta)
     if unknown := counters.get("unknown_lines"):
         lines.append(f"{meta.source}: {count_of(unknown, 'line')} of unknown meaning in records;"
                      " kept as notes")

@@ -41,9 +41,11 @@ def command(file: str, source: str | None, chosen: Filter) -> None:
     _spare(file, source)
     # while other processes read a large dump
     from pageowner.report.amounts import counts
+    from pageowner.sources import live_users
     from pageowner.storage import parquet  # noqa: F401
 
-    snapshot = load(source, chosen, whole=True)
+    with live_users.using():
+        snapshot = load(source, chosen, whole=True)
     if kind_of(snapshot.meta).live:
         snapshot.meta.source = ""  # where a capture was read is nothing that it says
     snapshot.save(file)

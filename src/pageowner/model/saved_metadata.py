@@ -108,6 +108,13 @@ class Objects(Struct):
     there: Annotated[dict[Short, Count], Meta(max_length=1 << 14)] = {}
 
 
+class Users(Struct):
+    """What was noticed while the pages' users were found (`pageowner.model.page_users`)."""
+
+    counts: Annotated[dict[Short, Count], Meta(max_length=100)] = {}
+    notes: Annotated[list[Name], Meta(max_length=100)] = []
+
+
 class Extra(Struct):
     """``extra``: what only some sources know."""
 
@@ -124,6 +131,7 @@ class Extra(Struct):
     extfrag: Annotated[list[Event], Meta(max_length=1 << 16)] | UnsetType = UNSET
     unexplained: Annotated[list[Unexplained], Meta(max_length=1 << 16)] | UnsetType = UNSET
     objects: Objects | UnsetType = UNSET
+    users: Users | UnsetType = UNSET
 
 
 class Saved(Struct):

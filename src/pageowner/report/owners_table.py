@@ -8,6 +8,7 @@ from pageowner.analysis.ranking import Shown, head, rows
 from pageowner.model.handle_names import is_handle_name
 from pageowner.model.source_kinds import OBJECTS, kind_of
 from pageowner.model.unexplained import gone_owners, in_words
+from pageowner.model.user_names import is_user_name, user_of
 from pageowner.report.amounts import counts, for_programs, only_known
 from pageowner.report.json_text import Json
 from pageowner.report.key_columns import key_columns
@@ -121,6 +122,10 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
         if stack is None:
             prose(paper, f"no stack{why}", indent=2)
             continue
+        if is_user_name(stack):
+            state, user = user_of(stack)
+            prose(paper, f"no stack: {state}; now {printable(user)}", indent=2)
+            continue
         if is_handle_name(stack):
             paper.line(f"  {printable(stack)}, of an unknown stack")
             continue
@@ -149,6 +154,9 @@ def to_json(owners: Any, top: int | None, by: Sequence[str], meta: Metadata) -> 
             owner["bytes"] = owner["pages"] * meta.page_size
             if "low" in owner:
                 owner |= {"bytes_low": owner.pop("low"), "bytes_high": owner.pop("high")}
+            if is_user_name(owner.get("stack")):
+                owner["state"], owner["user"] = user_of(owner["stack"])
+                owner["stack"] = None
             if owner.get("stack") is not None:
                 owner["stack"] = owner["stack"].split("\n")
             yield only_known(owner, meta)

@@ -92,9 +92,10 @@ def _read(source: str | os.PathLike[str] | None, *, sums: bool) -> Counted | Sna
 
         return capture_objects()
     if source is None and is_tracking():
+        from pageowner.sources import live_users
         from pageowner.tracker.read.capture import capture
 
-        return capture()
+        return capture(users=live_users.wanted())
     if source is not None and not isinstance(source, Moment) and os.path.isdir(source):
         from pageowner.sources import page_owner_stack_lists
 

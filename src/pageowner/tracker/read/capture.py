@@ -37,7 +37,7 @@ __all__ = ["MIGRATE_REASONS", "capture", "capture_near", "capture_others", "mome
 _PF_KTHREAD = 0x00200000
 
 
-def capture(store: Store | None = None, proc: str = "/proc") -> Snapshot:
+def capture(store: Store | None = None, proc: str = "/proc", users: bool = False) -> Snapshot:
     """The owners of all pages as the running tracker knows them.
 
     ``meta.frames`` counts every page frame of the machine in exactly one class of
@@ -45,12 +45,13 @@ def capture(store: Store | None = None, proc: str = "/proc") -> Snapshot:
     noticed (`survey.Survey`). Memory that was added since `on` is tracked from the first capture
     on. Raises PageownerError if tracking is off, or turned off meanwhile, or this process may not
     read the maps, the page flags or the symbols. ``proc``: where the files on memory are.
+    ``users``: also find what has each page now (`users.find`), which takes about as long again.
     """
     if store is None:
         with suppress(BpfError):  # no room for more: it stays out of range, which is counted
             control.cover()
         with open_store() as opened:
-            return capture(opened, proc)
+            return capture(opened, proc, users)
     symbols = kallsyms.load()
     zone_map = zones.running(proc)
     names = gfp.running()
@@ -63,6 +64,8 @@ def capture(store: Store | None = None, proc: str = "/proc") -> Snapshot:
     free = zones.parse_buddyinfo(zones.read_text(f"{proc}/buddyinfo"))
     columns = _columns(store, found, symbols, zone_map, names, types)
     metadata = _metadata(store, zone_map, found, symbols, now, pagetypeinfo)
+    if users:
+        metadata.extra["users"] = _users(columns, symbols)
     if no_types:
         metadata.extra["no_block_types"] = no_types
     if new := sorted({name for _, name in names.table} - gfp.known_names()):
@@ -140,6 +143,16 @@ def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: 
         columns["block_migratetype"] = types.column(pfn)
     columns |= {"pfn": pfn, "order": found.take("order"), "page_flags": found.take("flags")}
     return columns
+
+
+def _users(columns: dict[str, Any], symbols: kallsyms.Kallsyms) -> dict[str, Any]:
+    """Add the column ``user``; what was noticed on the way, for the metadata."""
+    from pageowner.tracker.users.find import find_users
+
+    found = find_users(columns["pfn"], columns["order"], columns["page_flags"], symbols)
+    columns["user"] = _text(np.maximum(found.codes, 0), found.labels or [""],
+                            _Missing(found.codes < 0))
+    return {"counts": found.counts, "notes": found.notes}
 
 
 class _Missing:
