@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,9 @@ import pytest
 
 from pageowner.kernel import mounts, page_tables, process_pages
 from pageowner.model.page_users import NOBODY, PageUsers
-from pageowner.tracker.users import layout
+from pageowner.tracker.users import layout, memory
 from pageowner.tracker.users.areas import label
-from pageowner.tracker.users.files import Holders, Namer, same_file
+from pageowner.tracker.users.files import Holders, Namer, same_files
 from pageowner.tracker.users.pages import Pages, columns_of
 
 PRESENT, LARGE = 1, 1 << 7
@@ -34,17 +34,17 @@ class Memory:
 
 
 def test_page_tables_of_two_processes_are_told_apart() -> None:
-    memory = Memory()
-    memory.entry(100, 3, 101)          # the first process: one table on each level
-    memory.entry(101, 0, 102)
-    memory.entry(102, 5, 103)
-    memory.entry(102, 6, 900, PRESENT | LARGE)  # a huge page is no table
-    memory.entry(100, 300, 999)        # the kernel's half is nobody's
-    memory.entry(200, 0, 201)
-    memory.entry(201, 1, 202)
-    memory.entry(202, 2, 203)
-    memory.entry(202, 3, 204, 0)       # swapped out
-    found = page_tables.user_tables(memory.read, np.array([100, 200], np.uint64), 4)
+    made = Memory()
+    made.entry(100, 3, 101)          # the first process: one table on each level
+    made.entry(101, 0, 102)
+    made.entry(102, 5, 103)
+    made.entry(102, 6, 900, PRESENT | LARGE)  # a huge page is no table
+    made.entry(100, 300, 999)        # the kernel's half is nobody's
+    made.entry(200, 0, 201)
+    made.entry(201, 1, 202)
+    made.entry(202, 2, 203)
+    made.entry(202, 3, 204, 0)       # swapped out
+    found = page_tables.user_tables(made.read, np.array([100, 200], np.uint64), 4)
     assert dict(zip(found.pfn.tolist(), found.owner.tolist(), strict=True)) == {
         100: 0, 101: 0, 102: 0, 103: 0, 200: 1, 201: 1, 202: 1, 203: 1}
     assert found.level[found.pfn == 103] == 1
@@ -53,9 +53,9 @@ def test_page_tables_of_two_processes_are_told_apart() -> None:
 
 
 def test_a_table_that_cannot_be_read_is_counted() -> None:
-    memory = Memory()
-    memory.entry(100, 3, 101)
-    found = page_tables.user_tables(memory.read, np.array([100], np.uint64), 4)
+    made = Memory()
+    made.entry(100, 3, 101)
+    found = page_tables.user_tables(made.read, np.array([100], np.uint64), 4)
     assert found.pfn.tolist() == [100, 101]
     assert found.unread == 1
 
@@ -64,14 +64,14 @@ def test_a_table_that_cannot_be_read_is_counted() -> None:
                                                (5, 0xFFA0_0000_0000_0000)])
 def test_the_frames_of_an_area_of_vmalloc_are_found_by_its_addresses(levels: int,
                                                                      first: int) -> None:
-    memory, table = Memory(), 1
+    made, table = Memory(), 1
     for level in range(levels, 1, -1):
-        memory.entry(table, first >> (12 + 9 * (level - 1)) & 511, table + 1)
+        made.entry(table, first >> (12 + 9 * (level - 1)) & 511, table + 1)
         table += 1
     for page in range(4):
-        memory.entry(table, page, 5000 + page)
-    tables = page_tables.kernel_tables(memory.read, 1, levels)
-    pfn, address, unread = page_tables.mapped(memory.read, tables, first + 4096, first + 3 * 4096)
+        made.entry(table, page, 5000 + page)
+    tables = page_tables.kernel_tables(made.read, 1, levels)
+    pfn, address, unread = page_tables.mapped(made.read, tables, first + 4096, first + 3 * 4096)
     assert pfn.tolist() == [5001, 5002]
     assert address.tolist() == [first + 4096, first + 8192]
     assert unread == 0
@@ -82,9 +82,9 @@ def test_page_structs_are_read_where_this_kernel_has_their_fields() -> None:
     raw = np.zeros((3, 64), np.uint8)
     raw[:, 24:32] = np.array([7, 8, 9], np.uint64).view(np.uint8).reshape(3, 8)
     where = dict.fromkeys(layout.LAYOUT.names or (), layout.NOT_KNOWN) | {"page_mapping": 24}
-    found = columns_of(raw, where)
-    assert found["mapping"].tolist() == [7, 8, 9]
-    assert found["pool"].tolist() == [0, 0, 0]
+    found = columns_of(raw, np.array([0, 2]), where)
+    assert found["mapping"].tolist() == [7, 9]
+    assert found["pool"].tolist() == [0, 0]
 
 
 def test_frames_within_a_block_are_its_own_and_those_between_are_nobodys() -> None:
@@ -109,45 +109,53 @@ MOUNTS = mounts.parse("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
                       "4 1 8:1 /etc /chroot/etc rw - ext4 /dev/sda1 rw\n")
 
 
-def file(path: str | bytes = "", **fields: Any) -> np.void:
-    found = np.zeros(1, layout.FILE)
-    raw = path if isinstance(path, bytes) else os.fsencode(path)
-    backwards = b"/".join(reversed(raw.split(b"/"))) + b"/" if raw else b""
-    found["path"], found["length"] = backwards, len(backwards)
-    found["links"] = 1
-    found["device"] = 8 << 20 | 1
-    for name, value in ({"kind": b"ext4"} | fields).items():
-        found[name] = value
-    return found[0]
+def files(*found: tuple[bytes, dict[str, Any]]) -> memory.Files:
+    """Files by their paths, as the kernel has them: names backwards."""
+    numbers = np.zeros(len(found), [(name, "u8") for name in memory.FILE_NUMBERS])
+    kinds = []
+    for place, (_, words) in enumerate(found):
+        fields = {"links": 1, "device": 8 << 20 | 1, "kind": b"ext4"} | words
+        kinds.append(fields.pop("kind"))
+        for name, value in fields.items():
+            numbers[name][place] = value
+    return memory.Files([numbers], [path + b"/" if path else b"" for path, _ in found], kinds)
 
 
-@pytest.mark.parametrize(("found", "label", "place"), [
-    (file("var/lib/base.db"), "file /var/lib/base.db", "/"),
-    (file("inner/dir/a", device=8 << 20 | 2), "file /srv/a", "/srv"),
-    (file("elsewhere/a", device=8 << 20 | 2), "file 8:2:/elsewhere/a", "/srv"),
-    (file("a", device=7), "file 0:7:/a", "ext4 0:7"),
-    (file("x", device=22, kind=b"tmpfs"), "tmpfs file /dev/shm/x", "/dev/shm"),
-    (file("x", device=22, kind=b"tmpfs", links=0, mapper=5, number=9),
+TMPFS, ROOTLESS = b"tmpfs", layout.FILE_ROOTLESS
+
+
+@pytest.mark.parametrize(("backwards", "fields", "label", "place"), [
+    (b"base.db/lib/var", {}, "file /var/lib/base.db", "/"),
+    (b"a/dir/inner", {"device": 8 << 20 | 2}, "file /srv/a", "/srv"),
+    (b"a/elsewhere", {"device": 8 << 20 | 2}, "file 8:2:/elsewhere/a", "/srv"),
+    (b"a", {"device": 7}, "file 0:7:/a", "ext4 0:7"),
+    (b"x", {"device": 22, "kind": TMPFS}, "tmpfs file /dev/shm/x", "/dev/shm"),
+    (b"x", {"device": 22, "kind": TMPFS, "links": 0, "mapper": 5, "number": 9},
      "tmpfs deleted file /dev/shm/x of 981 (java)", "/dev/shm"),
-    (file("memfd:buffer", kind=b"tmpfs", state=layout.FILE_ROOTLESS, number=4, device=1),
-     "memfd buffer of 7 (sh)", "tmpfs without a mount"),
-    (file("SYSV0000002a", kind=b"tmpfs", state=layout.FILE_ROOTLESS, number=3),
-     "System V segment 3", "tmpfs without a mount"),
-    (file("zero/dev", kind=b"tmpfs", state=layout.FILE_ROOTLESS, mapper=5),
-     "shared mapping of 981 (java)", "tmpfs without a mount"),
-    (file("log", state=layout.FILE_UNLINKED), "deleted file /log", "/"),
-    (file(state=layout.FILE_NAMELESS, number=12), "file inode 12 on /", "/"),
-    (file("deep/down", state=layout.FILE_CUT), "file /.../deep/down", "/"),
-    (file(b"a\nb\xff"), "file /a\nb\\xff", "/"),
+    (b"memfd:buffer", {"kind": TMPFS, "state": ROOTLESS, "number": 4, "device": 1},
+     "memfd buffer of 7 (sh)", "tmpfs 0:1"),
+    (b"SYSV0000002a", {"kind": TMPFS, "state": ROOTLESS, "number": 3, "device": 1, "links": 0},
+     "System V segment 3", "tmpfs 0:1"),
+    (b"dev/zero", {"kind": TMPFS, "state": ROOTLESS, "mapper": 5, "device": 1},
+     "shared mapping of 981 (java)", "tmpfs 0:1"),
+    (b"log", {"state": layout.FILE_UNLINKED}, "deleted file /log", "/"),
+    (b"", {"state": layout.FILE_NAMELESS, "number": 12}, "file inode 12 on /", "/"),
+    (b"down/deep", {"state": layout.FILE_CUT}, "file /.../deep/down", "/"),
+    (b"a\nb\xff", {}, "file /a\nb\\xff", "/"),
+    (b"", {"kind": b"bdev", "own_device": 254 << 20}, "block device 254:0", "block devices"),
 ])
-def test_what_a_file_is_called(found: np.void, label: str, place: str) -> None:
-    namer = Namer(Holders({5: "981 (java)"}, {("0:1", 4): "7 (sh)"}), MOUNTS)
-    assert namer.name(found) == (label, place)
+def test_what_a_file_is_called(backwards: bytes, fields: dict[str, Any], label: str, place: str,
+                               tmp_path: Path) -> None:
+    namer = Namer(Holders({5: "981 (java)"}, {("0:1", 4): "7 (sh)"}), MOUNTS, str(tmp_path))
+    found = files((backwards, fields))
+    assert namer.names(found) == [label]
+    assert namer.places(found) == [place]
 
 
 def test_a_file_that_was_renamed_between_two_readings_is_not_the_same() -> None:
-    before, after = np.array([file("a"), file("b")]), np.array([file("a"), file("c")])
-    assert same_file(before, after).tolist() == [True, False]
+    before = files((b"a", {}), (b"b", {}), (b"c", {}))
+    after = files((b"a", {}), (b"x", {}), (b"c", {"links": 0}))
+    assert same_files(before, after).tolist() == [True, False, False]
 
 
 def test_areas_are_called_by_who_asked_for_them() -> None:

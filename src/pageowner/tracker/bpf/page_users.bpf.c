@@ -181,7 +181,7 @@ static long find_file(u32 i, void *unused)
 	if (READ(inode, mapping, host) || !inode || READ(own, inode, i_mapping) ||
 	    READ(sb, inode, i_sb) || READ(file->device, sb, s_dev) || READ(type, sb, s_type) ||
 	    READ(kind, type, name) ||
-	    bpf_probe_read_kernel(file->kind, sizeof(file->kind), kind)) {
+	    bpf_probe_read_kernel_str(file->kind, sizeof(file->kind), kind) < 0) {
 		file->state = FILE_FAILED;
 		return 0;
 	}
@@ -221,7 +221,7 @@ static long find_cache(u32 i, void *unused)
 		return 1;
 	from = (void *)cache->cache;
 	cache->failed = READ(name, from, name) || READ(cache->size, from, size) ||
-		bpf_probe_read_kernel(cache->name, sizeof(cache->name), name);
+		bpf_probe_read_kernel_str(cache->name, sizeof(cache->name), name) < 0;
 	return 0;
 }
 

@@ -10,7 +10,7 @@
 
 #define CHUNK_BYTES (1 << 18) /* what one run copies: 4,096 page structs of 64 bytes */
 #define REQUESTS 4096
-#define FILES 128
+#define FILES 512
 #define AREAS 1024
 #define CACHES 1024
 #define PATH_ROOM 944

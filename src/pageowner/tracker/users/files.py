@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pageowner.kernel import mounts
 from pageowner.tracker.users.layout import (
-    FILE,
-    FILE_CHANGED,
     FILE_CUT,
-    FILE_FAILED,
     FILE_NAMELESS,
-    FILE_NOT_OWN,
     FILE_ROOTLESS,
     FILE_UNLINKED,
 )
@@ -26,19 +22,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pageowner.tracker.users.memory import KernelMemory
+    from pageowner.tracker.users.memory import Files, KernelMemory
 
-__all__ = ["Holders", "Named", "Namer", "read_files", "same_file"]
+__all__ = ["Holders", "Namer", "read_files", "same_files"]
 
-_MEMORY = frozenset(("tmpfs", "ramfs", "hugetlbfs", "devtmpfs"))
+_MEMORY = frozenset((b"tmpfs", b"ramfs", b"hugetlbfs", b"devtmpfs"))
 _AT_ONCE = 4096
-
-
-class Named(NamedTuple):
-    """What a file is called; ``place``: its file system, as where it is mounted."""
-
-    label: str
-    place: str
 
 
 @dataclass
@@ -49,10 +38,9 @@ class Holders:
     by_mm: Mapping[int, str] = field(default_factory=dict)
     by_file: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
-    def of(self, file: np.void) -> str:
+    def of(self, device: int, number: int, mapper: int) -> str:
         """`` of 981 (java)``; empty if nobody is known."""
-        held = self.by_file.get((device_of(int(file["device"])), int(file["number"])))
-        held = held or self.by_mm.get(int(file["mapper"]))
+        held = self.by_file.get((device_of(device), number)) or self.by_mm.get(mapper)
         return f" of {held}" if held else ""
 
 
@@ -61,22 +49,26 @@ def device_of(number: int) -> str:
     return f"{number >> 20}:{number & 0xFFFFF}"
 
 
-def read_files(memory: KernelMemory, mappings: NDArray[np.uint64], seconds: float
-               ) -> NDArray[Any]:
-    """`layout.FILE` of as many of the mappings as there is time for, the first first."""
-    until, parts = time.monotonic() + seconds, [np.zeros(0, FILE)]
-    for start in range(0, len(mappings), _AT_ONCE):
-        if start and time.monotonic() > until:
+def read_files(memory: KernelMemory, mappings: NDArray[np.uint64], seconds: float) -> Files:
+    """As many of the mappings' files as there is time for, the first first."""
+    until = time.monotonic() + seconds
+    found = memory.files(mappings[:_AT_ONCE])
+    for start in range(_AT_ONCE, len(mappings), _AT_ONCE):
+        if time.monotonic() > until:
             break
-        parts.append(memory.files(mappings[start:start + _AT_ONCE]))
-    return np.concatenate(parts)
+        more = memory.files(mappings[start:start + _AT_ONCE])
+        found.numbers += more.numbers
+        found.paths += more.paths
+        found.kinds += more.kinds
+    return found
 
 
-def same_file(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.bool_]:
+def same_files(before: Files, after: Files) -> NDArray[np.bool_]:
     """Whether two readings of the same mappings are of the same files, under the same names."""
-    same = np.ones(len(after), bool)
-    for name in ("inode", "number", "device", "links", "state", "length", "path", "kind"):
-        same &= before[name] == after[name]
+    same = np.array([one == other for one, other in zip(before.paths, after.paths, strict=True)],
+                    bool)
+    for name in ("inode", "number", "device", "links", "state"):
+        same &= before.column(name) == after.column(name)
     return same
 
 
@@ -87,47 +79,74 @@ class Namer:
                  sys: str = "/sys") -> None:
         self.holders, self._sys = holders, sys
         self._mounts: dict[str, mounts.Mount] = {}
+        self._folders: dict[tuple[int, bytes], str] = {}
+        self._places: dict[tuple[int, bytes], str] = {}
         for mount in mounts.running() if mounted is None else mounted:
             known = self._mounts.get(mount.device)
             if known is None or (len(mount.root), len(mount.place)) < (
                     len(known.root), len(known.place)):
                 self._mounts[mount.device] = mount
 
-    def name(self, file: np.void) -> Named:
-        """Of one `layout.FILE` that was read whole."""
-        kind = _text(bytes(file["kind"]).partition(b"\0")[0])
-        if kind == "bdev":
-            return Named(f"block device {self._block(int(file['own_device']))}", "block devices")
-        device, state = device_of(int(file["device"])), int(file["state"])
-        mount = self._mounts.get(device)
-        if state & FILE_ROOTLESS and kind in _MEMORY:
-            return Named(self._unnamed(file, kind), f"{kind} without a mount")
-        place = f"{kind} {device}" if mount is None else _printable(mount.place)
-        if state & (FILE_NAMELESS | FILE_CHANGED | FILE_FAILED | FILE_NOT_OWN):
-            return Named(f"file inode {int(file['number'])} on {place}", place)
-        path = _path(file)
-        if mount is None:
-            path = f"{device}:{path}"
-        elif mount.root == "/" or path == (root := _printable(mount.root)) or path.startswith(
-                f"{root}/"):
-            path = place.rstrip("/") + (path if mount.root == "/" else path[len(root):])
-        else:
-            path = f"{device}:{path}"
-        what = f"{kind} " if kind in _MEMORY else ""
-        if state & FILE_UNLINKED or not int(file["links"]):
-            return Named(f"{what}deleted file {path}{self.holders.of(file)}", place)
-        return Named(f"{what}file {path}", place)
+    def names(self, files: Files) -> list[str]:
+        """Of files that were read whole, each: ``file /var/lib/base.db``."""
+        columns = [files.column(name).tolist() for name in (
+            "device", "number", "state", "links", "mapper", "own_device")]
+        return [self._name(path, kind, *numbers) for path, kind, *numbers in zip(
+            files.paths, files.kinds, *columns, strict=True)]
 
-    def _unnamed(self, file: np.void, kind: str) -> str:
-        name = _text(_raw(file).rstrip(b"/"))
-        holder = self.holders.of(file)
-        if name.startswith("memfd:"):
-            return f"memfd {name.removeprefix('memfd:')}{holder}"
-        if name.startswith("SYSV"):
-            return f"System V segment {int(file['number'])}{holder}"
-        if name == "dev/zero":
-            return f"shared mapping{holder}"
-        return f"{kind} {name}{holder}"
+    def places(self, files: Files) -> list[str]:
+        """Where the file system of each is mounted."""
+        return [self._place(device, kind) for device, kind in zip(
+            files.column("device").tolist(), files.kinds, strict=True)]
+
+    def _place(self, device: int, kind: bytes) -> str:
+        found = self._places.get((device, kind))
+        if found is None:
+            mount = self._mounts.get(device_of(device))
+            found = self._places[device, kind] = (
+                "block devices" if kind == b"bdev" else
+                f"{_text(kind)} {device_of(device)}" if mount is None else _printable(mount.place))
+        return found
+
+    def _name(self, path: bytes, kind: bytes, device: int, number: int, state: int, links: int,
+              mapper: int, own_device: int) -> str:
+        if not state and links and kind not in _MEMORY:  # nearly all
+            if kind == b"bdev":
+                return f"block device {self._block(own_device)}"
+            return f"file {self._path(path, device)}"
+        if kind == b"bdev":
+            return f"block device {self._block(own_device)}"
+        what = f"{_text(kind)} " if kind in _MEMORY else ""
+        if state & FILE_ROOTLESS:
+            holder = self.holders.of(device, number, mapper)
+            return _rootless(_text(path.rstrip(b"/")), what or "file ", number) + holder
+        if state & FILE_NAMELESS or not path:
+            return f"{what}file inode {number} on {self._place(device, kind)}"
+        shown = self._path(path, device, bool(state & FILE_CUT))
+        if state & FILE_UNLINKED or not links:
+            return f"{what}deleted file {shown}{self.holders.of(device, number, mapper)}"
+        return f"{what}file {shown}"
+
+    def _path(self, path: bytes, device: int, cut: bool = False) -> str:
+        name, _, folders = path.partition(b"/")
+        folder = self._folders.get((device, folders))
+        if folder is None:
+            folder = self._folders[device, folders] = self._folder(folders, device, cut)
+        return folder + _text(name)
+
+    def _folder(self, backwards: bytes, device: int, cut: bool) -> str:
+        """A directory as this process finds it, with a slash behind it."""
+        names = backwards.split(b"/")[-2::-1]
+        inside = "/" + "".join(f"{_text(name)}/" for name in names)
+        mount = self._mounts.get(device_of(device))
+        if cut:
+            return f"{device_of(device) if mount is None else ''}/...{inside}"
+        if mount is None:
+            return f"{device_of(device)}:{inside}"
+        root, place = _printable(mount.root).rstrip("/") + "/", _printable(mount.place).rstrip("/")
+        if not inside.startswith(root):
+            return f"{device_of(device)}:{inside}"
+        return f"{place}/{inside[len(root):]}"
 
     def _block(self, number: int) -> str:
         device = device_of(number)
@@ -137,14 +156,16 @@ class Namer:
             return device
 
 
-def _raw(file: np.void) -> bytes:
-    return bytes(file["path"]).ljust(FILE["path"].itemsize, b"\0")[:int(file["length"])]
-
-
-def _path(file: np.void) -> str:
-    names = _raw(file).split(b"/")[:-1]
-    path = b"/" + b"/".join(reversed(names))
-    return _text((b"/..." if int(file["state"]) & FILE_CUT else b"") + path)
+def _rootless(name: str, what: str, number: int) -> str:
+    """Of files in no directory: mm/memfd.c, ipc/shm.c (whose inode is the segment's number) and
+    shmem_zero_setup() in mm/shmem.c name them so."""
+    if name.startswith("memfd:"):
+        return f"memfd {name.removeprefix('memfd:')}"
+    if name.startswith("SYSV"):
+        return f"System V segment {number}"
+    if name == "dev/zero":
+        return "shared mapping"
+    return what + name
 
 
 def _printable(path: str) -> str:

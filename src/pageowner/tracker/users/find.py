@@ -18,14 +18,14 @@ from pageowner.errors import PageownerError
 from pageowner.kernel import flag_bits, kallsyms, page_tables, process_memory, process_pages
 from pageowner.model.page_users import NOBODY, PageUsers
 from pageowner.tracker.users import areas as vmalloc
-from pageowner.tracker.users.files import Holders, Namer, read_files, same_file
+from pageowner.tracker.users.files import Holders, Namer, read_files, same_files
 from pageowner.tracker.users.layout import (
     FILE_CHANGED,
     FILE_FAILED,
     FILE_NOT_OWN,
     NOT_KNOWN,
 )
-from pageowner.tracker.users.memory import KernelMemory
+from pageowner.tracker.users.memory import Files, KernelMemory
 from pageowner.tracker.users.pages import Pages, read_columns
 
 if TYPE_CHECKING:
@@ -137,25 +137,27 @@ class _Search:
                            len(distinct))
         largest = np.argsort(-size, kind="stable")
         files = read_files(self.memory, distinct[largest], _FILE_SECONDS)
-        again = self.memory.files(files["mapping"])
-        same = same_file(files, again)
-        once_more = np.flatnonzero(~same)
-        if len(once_more):  # renamed just now, mostly
-            third = self.memory.files(files["mapping"][once_more])
-            same[once_more] = same_file(again[once_more], third)
-        sure = same & (again["state"] & np.uint32(FILE_FAILED | FILE_NOT_OWN | FILE_CHANGED) == 0)
+        asked = files.column("mapping")
+        again = self.memory.files(asked)
+        same = same_files(files, again)
+        if not same.all():  # some were renamed just now, mostly
+            third = self.memory.files(asked)
+            same |= same_files(again, third)
+            again = third
+        state = again.column("state")
+        sure = same & (state & np.uint32(FILE_FAILED | FILE_NOT_OWN | FILE_CHANGED) == 0)
         self.found.count("files that changed", np.count_nonzero(~sure))
         self.found.count("files not looked at in time", len(distinct) - len(files))
-        namer = Namer(self._holders(again[sure]))
+        labels = Namer(self._holders(again)).names(again)
         codes = np.full(len(distinct), NOBODY, np.int32)
         for place in np.flatnonzero(sure).tolist():
-            codes[largest[place]] = self.found.code(namer.name(again[place]).label)
+            codes[largest[place]] = self.found.code(labels[place])
         self.found.give(rows, codes[index])
 
-    def _holders(self, files: NDArray[Any]) -> Holders:
+    def _holders(self, files: Files) -> Holders:
         by_mm = {mm: f"{tgid} ({self.names[tgid]})" for mm, tgid in self.by_mm.items()}
         by_file = {}
-        if (files["links"] == 0).any():
+        if (files.column("links") == 0).any():
             opened = process_memory.open_files(self.names)
             for file in opened.deleted:
                 (pid, comm), *others = file.holders
@@ -186,7 +188,7 @@ class _Search:
 
     def _check(self, before: dict[str, NDArray[np.uint64]]) -> None:
         """Page structs once more: a page that is another's now has no user."""
-        after, good = read_columns(self.memory, self.pages.pfn)
+        after, good = read_columns(self.memory, self.pages.pfn, ("cache", "mapping"))
         flags = self.pages.flags
         changed = ~good
         for name, mine in (("cache", flags & _SLAB != 0), ("mapping", flags & _NO_FILE == 0)):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
+from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.lib.recfunctions import repack_fields
 
 from pageowner.errors import PageownerError
 from pageowner.tracker.load.libbpf import BpfError, Libbpf, LibbpfMissing, libbpf
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
 
     from pageowner.tracker.load.libbpf import Object
 
-__all__ = ["KernelMemory", "image"]
+__all__ = ["FILE_NUMBERS", "Files", "KernelMemory", "image"]
+
+FILE_NUMBERS = ("mapping", "inode", "number", "mapper", "device", "own_device", "links", "state")
 
 _MOST_TASKS = 1 << 22
 
@@ -31,6 +35,23 @@ _MOST_TASKS = 1 << 22
 def image() -> bytes:
     """The bytes of the compiled object."""
     return resources.files("pageowner.tracker.bpf").joinpath("page_users.bpf.o").read_bytes()
+
+
+@dataclass
+class Files:
+    """Files as the kernel has them: `FILE_NUMBERS` of each in pieces, the names that lead to it,
+    innermost first and each with a slash behind it, and the kind of its file system."""
+
+    numbers: list[NDArray[Any]]
+    paths: list[bytes]
+    kinds: list[bytes]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One of `FILE_NUMBERS`."""
+        return np.concatenate([part[name] for part in self.numbers])
 
 
 class KernelMemory:
@@ -152,11 +173,16 @@ class KernelMemory:
             part.view(np.uint8)[:] = 0
             part[key] = addresses[start:start + len(table)]
             self._run(program, len(part), *more)
-            yield part.copy()
+            yield part
 
-    def files(self, mappings: NDArray[np.uint64]) -> NDArray[Any]:
-        """What file each struct address_space is of (`layout.FILE`)."""
-        return _joined(self._answered("find_files", "files", "mapping", mappings), layout.FILE)
+    def files(self, mappings: NDArray[np.uint64]) -> Files:
+        """What file each struct address_space is of."""
+        found = Files([np.zeros(0, layout.FILE[list(FILE_NUMBERS)])], [], [])
+        for part in self._answered("find_files", "files", "mapping", mappings):
+            found.numbers.append(repack_fields(part[list(FILE_NUMBERS)]))
+            found.paths += part["path"].tolist()
+            found.kinds += part["kind"].tolist()
+        return found
 
     def caches(self, addresses: NDArray[np.uint64]) -> NDArray[Any]:
         """The names of slab caches (`layout.CACHE`)."""
@@ -193,5 +219,5 @@ class KernelMemory:
 
 
 def _joined(parts: Iterator[NDArray[Any]], kind: np.dtype[Any]) -> NDArray[Any]:
-    every = list(parts)
+    every = [part.copy() for part in parts]
     return np.concatenate(every) if every else np.zeros(0, kind)

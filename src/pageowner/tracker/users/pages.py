@@ -11,6 +11,8 @@ import numpy as np
 from pageowner.tracker.users.layout import CHUNK_BYTES, NOT_KNOWN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from pageowner.tracker.users.memory import KernelMemory
@@ -48,48 +50,47 @@ class Pages:
         return place, inside
 
 
-def columns_of(raw: NDArray[np.uint8], layout: dict[str, int]) -> dict[str, NDArray[np.uint64]]:
-    """`COLUMNS` of page structs, an array of bytes of the shape (pages, size of a page struct);
-    zeros for what this kernel does not have."""
+def columns_of(raw: NDArray[np.uint8], places: NDArray[np.int64], layout: dict[str, int],
+               names: Iterable[str] = COLUMNS) -> dict[str, NDArray[np.uint64]]:
+    """`COLUMNS` of some of these page structs, an array of bytes of the shape (pages, size of a
+    page struct); zeros for what this kernel does not have."""
     found = {}
-    for name, (where, kind) in COLUMNS.items():
+    for name in names:
+        where, kind = COLUMNS[name]
         at, size = layout[where], np.dtype(kind).itemsize
-        if at == NOT_KNOWN:
-            found[name] = np.zeros(len(raw), kind)
-        else:
-            found[name] = np.ascontiguousarray(raw[:, at:at + size]).view(kind)[:, 0]
+        found[name] = (np.zeros(len(places), kind) if at == NOT_KNOWN else
+                       raw.view(kind)[places, at // size])
     return found
 
 
-def read_columns(memory: KernelMemory, pfn: NDArray[np.uint64]) -> tuple[
-        dict[str, NDArray[np.uint64]], NDArray[np.bool_]]:
+def read_columns(memory: KernelMemory, pfn: NDArray[np.uint64], names: Iterable[str] = COLUMNS
+                 ) -> tuple[dict[str, NDArray[np.uint64]], NDArray[np.bool_]]:
     """`COLUMNS` of these frames, which are in order, and which of them could be read."""
-    whole = {name: np.zeros(len(pfn), kind) for name, (_, kind) in COLUMNS.items()}
+    whole = {name: np.zeros(len(pfn), COLUMNS[name][1]) for name in names}
     good = np.zeros(len(pfn), bool)
     at_once = CHUNK_BYTES // memory.layout["page_size_of"] // _SUBSECTION * _SUBSECTION
-    chunk = pfn // np.uint64(at_once)
-    edges = [0, *(np.flatnonzero(np.diff(chunk)) + 1).tolist(), len(pfn)]
-    for start, stop in pairwise(edges):
-        if stop == start:
-            continue
-        first = int(chunk[start]) * at_once
-        raw = memory.page_structs(first, at_once)
+
+    def keep(start: int, stop: int, each: int) -> bool:
+        """Read the structs of the frames from ``start`` on, which lie in one piece of so many."""
+        if start == stop:
+            return True
+        first = int(pfn[start]) // each * each
+        raw = memory.page_structs(first, each)
         if raw is not None:
-            _keep(whole, raw, pfn[start:stop] - np.uint64(first), start, memory.layout)
+            places = (pfn[start:stop] - np.uint64(first)).astype(np.int64)
+            for name, values in columns_of(raw, places, memory.layout, whole).items():
+                whole[name][start:stop] = values
             good[start:stop] = True
-            continue
-        part = pfn[start:stop] // np.uint64(_SUBSECTION)  # some of these have no page structs
-        for number in np.unique(part).tolist():
-            raw = memory.page_structs(number * _SUBSECTION, _SUBSECTION)
-            if raw is not None:
-                inside = np.flatnonzero(part == number) + start
-                _keep(whole, raw, pfn[inside] - np.uint64(number * _SUBSECTION),
-                      int(inside[0]), memory.layout)
-                good[inside] = True
+        return raw is not None
+
+    for start, stop in _pieces(pfn, at_once):
+        if not keep(start, stop, at_once):  # some of these have no page structs
+            for low, high in _pieces(pfn[start:stop], _SUBSECTION):
+                keep(start + low, start + high, _SUBSECTION)
     return whole, good
 
 
-def _keep(whole: dict[str, NDArray[np.uint64]], raw: NDArray[np.uint8], places: NDArray[np.uint64],
-          start: int, layout: dict[str, int]) -> None:
-    for name, values in columns_of(raw, layout).items():
-        whole[name][start:start + len(places)] = values[places.astype(np.int64)]
+def _pieces(pfn: NDArray[np.uint64], each: int) -> list[tuple[int, int]]:
+    """Runs of frames that lie in one piece of so many."""
+    edges = np.flatnonzero(np.diff(pfn // np.uint64(each))) + 1
+    return list(pairwise([0, *edges.tolist(), len(pfn)]))
