@@ -117,8 +117,6 @@ struct page_pool___slow {
 } CORE;
 struct page_pool___id { struct { u32 id; } user; } CORE; /* 6.8 */
 
-static long (*const bpf_probe_read_kernel_str)(void *to, u32 size, const void *from) =
-	(void *)115;
 static long (*const bpf_loop)(u32 times, void *function, void *context, u64 flags) =
 	(void *)181; /* 5.17 */
 static struct task_struct *(*const bpf_get_current_task_btf)(void) = (void *)158; /* 5.11 */
