@@ -6,15 +6,18 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pageowner.tracker.bpf as package
+from pageowner.model import tracking
 from pageowner.tracker.load import calibrate, loading, memo
-from pageowner.tracker.read import maps, objects, timings
-from pageowner.tracker.users import layout, memory
+from pageowner.tracker.read import extfrag, layout, maps, objects, timings
+from pageowner.tracker.users import layout as users
+from pageowner.tracker.users import memory
 
 TRACKER = Path(package.__file__).parent
 ROOT = Path(__file__).parents[2]
@@ -27,12 +30,6 @@ def define(name: str) -> int:
     match = re.search(rf"#define {name} (\d+)", HEADER)
     assert match
     return int(match[1])
-
-
-def enum(name: str) -> list[str]:
-    match = re.search(rf"enum {name} \{{(.*?)\}};", HEADER, re.DOTALL)
-    assert match
-    return re.findall(r"(\w+)(?:\s*=\s*\d+)?\s*,", match[1] + ",")
 
 
 def enum_values(name: str) -> list[str]:
@@ -55,25 +52,33 @@ def struct(name: str) -> dict[str, tuple[int, int]]:
     return members
 
 
+def test_the_module_of_the_layout_is_what_the_header_gives(tmp_path: Path) -> None:
+    made = tmp_path / "layout.py"
+    subprocess.run([sys.executable, ROOT / "scripts" / "layout_of_records.py", made], check=True)
+    assert made.read_text() == Path(layout.__file__).read_text(), (
+        "run scripts/build-bpf and commit the module")
+
+
 @pytest.mark.parametrize(("name", "dtype"), [
     ("record", maps.RECORD),
     ("freed", maps.FREED),
     ("task", maps.TASK),
-    ("stack", maps.stack_type(maps.MAX_DEPTH)),
+    ("stack", maps.stack_type(layout.MAX_DEPTH)),
     ("question", maps.QUESTION),
     ("object", objects.OBJECT),
     ("object_cache", objects.CACHE),
     ("sighting", calibrate.SIGHTING),
     ("timing", timings.TIMING),
     ("hot", maps.HOT),
-    ("request", layout.REQUEST),
-    ("layout", layout.LAYOUT),
-    ("anchor", layout.ANCHOR),
-    ("file", layout.FILE),
-    ("cache", layout.CACHE),
-    ("task_found", layout.TASK),
-    ("area", layout.AREA),
-    ("pool", layout.POOL),
+    ("extfrag", extfrag.VALUE),
+    ("request", users.REQUEST),
+    ("layout", users.LAYOUT),
+    ("anchor", users.ANCHOR),
+    ("file", users.FILE),
+    ("cache", users.CACHE),
+    ("task_found", users.TASK),
+    ("area", users.AREA),
+    ("pool", users.POOL),
 ])
 def test_a_struct_is_laid_out_the_same(name: str, dtype: np.dtype) -> None:
     members = struct(name)
@@ -88,26 +93,18 @@ def test_a_record_takes_24_bytes_a_page_and_the_free_side_16() -> None:
     assert maps.FREED.itemsize == 16
 
 
-def test_numbers_have_the_same_names() -> None:
-    assert [f"COUNT_{name.upper()}" for name in maps.COUNTERS] == enum("counter")[:-1]
-    assert [f"HOOK_{name.upper()}" for name in loading.HOOK_NUMBERS] == enum("hook")[:-1]
-    assert [f"MEMO_{name.upper()}" for name in memo.MEMO_COUNTERS] == enum("memo_counter")[:-1]
-    assert len(loading.HOOK_NUMBERS) == maps.HOOKS
-    assert len(memo.MEMO_COUNTERS) <= define("MEMO_SLOTS")
-    behind = [name.removeprefix("TIMING_").lower() for name in enum("timed")[:-1]]
-    assert (*loading.HOOK_NUMBERS, *behind) == timings.NAMES
-    assert enum("state") == [f"STATE_{name}" for name in
-                             ("NONE", "OWNED", "EARLY", "FILTERED", "DIVIDED", "WRITTEN")]
+def test_numbers_that_python_has_names_for_are_those_of_the_headers() -> None:
+    assert layout.STATES == ("none", "owned", "early", "filtered", "divided", "written")
     assert list(range(6)) == [maps.NONE, maps.OWNED, maps.EARLY, maps.FILTERED, maps.DIVIDED,
                               maps.WRITTEN]
-    assert define("MAX_DEPTH") == maps.MAX_DEPTH
-    assert define("QUESTIONS") == maps.QUESTIONS
-    assert define("SIGHTINGS") == calibrate.SIGHTINGS
-    assert (1 << define("TASK_SLOT_BITS")) - 1 == maps.TASK_SLOT
+    assert layout.HOOKS[memo.HOOKS_THAT_RECOGNISE] == "nested_alloc"
+    assert "#define MEMO_HOOKS HOOK_NESTED_ALLOC" in HEADER
+    assert len(layout.MEMO_COUNTERS) <= layout.MEMO_SLOTS
+    assert tracking.MAX_DEPTH == layout.MAX_DEPTH
     assert [define(name) for name in ("FILES", "AREAS", "CACHES", "REQUESTS")] == [
-        layout.FILES, layout.AREAS, layout.CACHES, layout.REQUESTS]
+        users.FILES, users.AREAS, users.CACHES, users.REQUESTS]
     assert re.findall(r"(FILE_\w+) = (\d+),", HEADER) == [
-        (name, str(getattr(layout, name))) for name in enum_values("file_state")]
+        (name, str(getattr(users, name))) for name in enum_values("file_state")]
 
 
 def test_the_object_has_every_parameter_that_is_set() -> None:

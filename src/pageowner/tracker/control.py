@@ -27,16 +27,12 @@ from pageowner.errors import PageownerError
 from pageowner.kernel import gfp, zones
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.model.hook_states import ATTACHED
+from pageowner.model.hook_table import FEXIT_HOOKS
 from pageowner.model.tracking import Options, Status
 from pageowner.tracker import waiting
 from pageowner.tracker.filters import cgroup, process
 from pageowner.tracker.load import compiled, memo, pins, requirements
-from pageowner.tracker.load.hooks import (
-    FEXIT_HOOKS,
-    attach_optional,
-    attach_required,
-    skip_of_fexit,
-)
+from pageowner.tracker.load.hooks import attach_optional, attach_required, skip_of_fexit
 from pageowner.tracker.load.libbpf import BpfError, Libbpf
 from pageowner.tracker.load.loading import (
     Sizes,

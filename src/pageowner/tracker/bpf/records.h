@@ -2,7 +2,7 @@
 /*
  * What both halves of the tracker share: the layout of its maps.
  *
- * maps.py has the same layout as NumPy types; a test compares the two, so neither changes alone.
+ * scripts/build-bpf makes read/layout.py of this header, which has it for Python; a test compares the two.
  * All integers are in the machine's byte order.
  */
 #ifndef PAGEOWNER_RECORDS_H
@@ -148,7 +148,7 @@ enum counter {
 	COUNT_NESTED_FREES,    /* blocks seen freed by the second program, the first being busy */
 	COUNT_REENTERED,       /* the first program ran inside itself, on kernels that allow it */
 	COUNT_FREED_PAGES,     /* base pages of the blocks seen freed, nested ones too, but for each one's first */
-	/* How often hooks ran that no counter above tells apart (seen.py). */
+	/* How often hooks ran that no counter above tells apart (model/hook_table.py). */
 	COUNT_RAN_MIGRATE,
 	COUNT_RAN_SPLIT_PAGE,
 	COUNT_RAN_SPLIT_FOLIO,

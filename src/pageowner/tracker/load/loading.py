@@ -14,11 +14,10 @@ from pageowner.tracker.load.calibrate import Calibration, calibrate, this_thread
 from pageowner.tracker.load.compiled import image
 from pageowner.tracker.load.libbpf import MMAPABLE, BpfError, Libbpf, Link, Object
 from pageowner.tracker.load.memo import MAPS, Plan, set_bytes
+from pageowner.tracker.read.layout import HOOKS, OBJECT_CACHES, SPARES, TIMED
 from pageowner.tracker.read.maps import (
     FREED,
-    OBJECT_CACHES,
     RECORD,
-    SPARES,
     SPARES_MAP,
     SPARES_PIN,
     Store,
@@ -33,9 +32,7 @@ __all__ = ["HOOK_NUMBERS", "Sizes", "Tracker", "add_memory", "add_spans", "find_
            "hold_refused", "image",
            "parameters", "sizes_for"]
 
-HOOK_NUMBERS = {"alloc": 0, "free": 1, "extfrag": 2, "bulk": 3, "contig": 4, "migrate": 5,
-                "split": 6, "contig_around": 7, "kmalloc": 8, "cache_alloc": 9, "percpu_alloc": 10,
-                "objects_in_bulk": 11, "nested_alloc": 12, "nested_free": 13}
+HOOK_NUMBERS = {name: number for number, name in enumerate(HOOKS)}
 """enum hook (records.h)."""
 
 _STATE_WORD = RECORD.fields["order"][1] // 4 if RECORD.fields else 0
@@ -57,7 +54,7 @@ def _power_of_two(n: int) -> int:
 class Sizes:
     """How large the maps are: 2**span_shift frames a span, entries of the depots (powers of two),
     room for span numbers below ``spans``, and behind them ``spares`` for memory that is added:
-    `maps.SPARES` or 0. ``objects``: slots for objects, a power of two, or 0."""
+    `layout.SPARES` or 0. ``objects``: slots for objects, a power of two, or 0."""
 
     span_shift: int
     spans: int
@@ -190,7 +187,7 @@ class Tracker:
         obj.resize("memo_chains", self.memo.sets, set_bytes(self.depth))
         obj.resize("memo_frames", self.memo.frames)
         if self.values.get("timed"):
-            obj.resize("timings", len(HOOK_NUMBERS) + 2)
+            obj.resize("timings", len(HOOKS) + len(TIMED))
         obj.load()
         self.main = obj
         return obj

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.errors import PageownerError
-from pageowner.tracker.read import records
+from pageowner.tracker.read import layout
 from pageowner.tracker.read.maps import map_array
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CACHE", "OBJECT", "PERCPU", "Objects", "caches", "check_objects", "objects"]
 
-OBJECT, CACHE = (np.dtype(list(layout)) for layout in (records.OBJECT, records.OBJECT_CACHE))
+OBJECT, CACHE = (np.dtype(list(struct)) for struct in (layout.OBJECT, layout.OBJECT_CACHE))
 
-PERCPU = 0xFFFFFFFF
+PERCPU = layout.OBJECT_PERCPU
 """``cache`` of percpu memory."""
 
-_WRITTEN = np.uint64(1)
+_WRITTEN = np.uint64(layout.OBJECT_WRITTEN)
 _TRIES = 8
 _CHUNK = 1 << 16
 """Slots that are read at once, and once more: 2.5 MiB."""
