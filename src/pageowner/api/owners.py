@@ -50,7 +50,7 @@ def owners(source: Counted | Source = None, by: str | Sequence[str] = "stack", *
     """
     names = key_names(by if isinstance(by, str) else list(by))
     check_sort(sort, names)
-    with live_users.using("user" in names or "stack" in names):
+    with live_users.using("user" in names or "stack" in names, live_users.are_enough_for(names)):
         found = sources.counted(source, read)
     from pageowner.model.counts import Counted as Sums
 

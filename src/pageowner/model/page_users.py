@@ -19,12 +19,14 @@ NOBODY = -1
 class PageUsers:
     """``codes``: for each page (or block) a place in ``labels``, `NOBODY` where nothing tells.
 
+    ``free``: which pages turned out not to be in use: on a CPU's list of free pages, or not there.
     ``counts``: what was noticed on the way, by name: pages that were ``changed`` while they were
     read, ``unreadable`` ones, files without a name, and the like. ``notes``: what could not be
     asked at all, in words.
     """
 
     codes: NDArray[np.int32]
+    free: NDArray[np.bool_]
     labels: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -33,7 +35,7 @@ class PageUsers:
     @classmethod
     def of(cls, pages: int) -> PageUsers:
         """So many pages, of which nothing is known yet."""
-        return cls(np.full(pages, NOBODY, np.int32))
+        return cls(np.full(pages, NOBODY, np.int32), np.zeros(pages, bool))
 
     def code(self, label: str) -> int:
         """The place of a label, which is added if it is new."""

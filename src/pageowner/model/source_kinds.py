@@ -15,11 +15,14 @@ from pageowner.errors import PageownerError
 if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
 
-__all__ = ["KINDS", "OBJECTS", "PARQUET", "READERS", "SourceKind", "check_pages", "has_pages",
-           "kind_named", "kind_of"]
+__all__ = ["KINDS", "OBJECTS", "PARQUET", "READERS", "USERS", "SourceKind", "check_pages",
+           "has_pages", "kind_named", "kind_of"]
 
 OBJECTS = "objects"
 """Objects of slabs and of the percpu allocator, of ``on --objects``."""
+
+USERS = "users"
+"""Pages in use by what has them now, on a machine that is not tracked."""
 
 PARQUET = b"PAR1"
 """How a saved snapshot begins: a Parquet file."""
@@ -53,6 +56,7 @@ class SourceKind(NamedTuple):
 KINDS = {
     "page_owner": SourceKind("page_owner dump"),
     "tracker": SourceKind("live", live=True),
+    USERS: SourceKind("what has each page now, not tracked", live=True),
     "page_owner_sort": SourceKind(
         "page_owner_sort output", False, "the dump that was sorted",
         reader="page_owner_sorted", named="page_owner_sort output"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from pageowner.errors import PageownerError
 from pageowner.model.source_kinds import PARQUET
-from pageowner.sources import of_objects, readahead
+from pageowner.sources import live_users, of_objects, readahead
 from pageowner.sources.opening import Opened, open_source, reading
 
 if TYPE_CHECKING:
@@ -92,10 +92,13 @@ def _read(source: str | os.PathLike[str] | None, *, sums: bool) -> Counted | Sna
 
         return capture_objects()
     if source is None and is_tracking():
-        from pageowner.sources import live_users
         from pageowner.tracker.read.capture import capture
 
         return capture(users=live_users.wanted())
+    if source is None and live_users.alone() and os.geteuid() == 0:
+        from pageowner.tracker.users.untracked import untracked
+
+        return untracked()
     if source is not None and not isinstance(source, Moment) and os.path.isdir(source):
         from pageowner.sources import page_owner_stack_lists
 
@@ -180,7 +183,7 @@ def _path(source: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
             " snapshot")
     raise PageownerError(
         "page ownership is not being tracked on this machine: start tracking with 'sudo pageowner"
-        " on', or name a dump or a snapshot")
+        " on', or name a dump or a snapshot; what has the pages now: pageowner report --by user")
 
 
 def _saved(opened: Opened) -> Snapshot:

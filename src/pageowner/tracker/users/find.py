@@ -97,7 +97,9 @@ class _Search:
     def run(self) -> None:
         memory, pages, found = self.memory, self.pages, self.found
         columns, good = read_columns(memory, pages.pfn)
-        found.count("unreadable", np.count_nonzero(~good))
+        # Frames without a page struct, or one that nobody ever filled in, are in no zone.
+        found.free = (pages.flags == 0) & (columns["references"].view(np.int32) <= 0)
+        found.count("unreadable", np.count_nonzero(~good & (pages.flags != 0)))
         self._slabs(columns, good)
         self._files(columns, good)
         _anonymous(found, pages, self.names, self.by_mm)
