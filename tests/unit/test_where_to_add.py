@@ -112,3 +112,59 @@ def test_a_column_of_a_line_of_dumps_is_one_entry(copy: Copy) -> None:
     assert copy.run("query", "SELECT max(pins) AS most FROM pages", "saved.parquet", "--csv") == (
         "most\n12\n")
     assert copy.run("dump", "saved.parquet").encode() == text
+
+
+CALL = '''
+"""How large a source is."""
+
+from dataclasses import dataclass
+
+import pageowner
+
+__all__ = ["Size", "size"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Base pages."""
+
+    pages: int
+
+
+def size(source: str) -> Size:
+    """Count all pages."""
+    return Size(pageowner.read(source).pages)
+'''
+
+VERB = '''"""``pageowner size``: How large a source is."""
+
+import click
+
+from pageowner.cli.verb import verb
+
+
+@verb("size")
+@click.argument("source")
+def command(source: str) -> None:
+    """How large a source is.
+
+    Examples:
+        pageowner size dump.txt  in pages
+    """
+    from pageowner.api.size import size
+
+    print(size(source).pages)
+'''
+
+
+def test_a_verb_is_two_modules(copy: Copy) -> None:
+    (copy.house / "api/size.py").write_text(CALL)
+    (copy.house / "cli/size.py").write_text(VERB)
+    (copy.folder / "dump.txt").write_bytes(CURRENT)
+    assert copy.run("size", "dump.txt") == "4\n"
+    assert "  size        How large a source is.\n" in copy.run("--help")
+    assert copy.run(python="-c import pageowner; print(pageowner.size('dump.txt'),"
+                    " pageowner.Size.__name__, *dir(pageowner))").startswith("Size(pages=4) Size ")
+    copy.run(python="-c import pathlib, pageowner.cli.manual as manual;"
+             " manual.write(pathlib.Path('man'))")
+    assert "in pages" in (copy.folder / "man/pageowner-size.1").read_text()

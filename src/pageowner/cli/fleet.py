@@ -1,4 +1,4 @@
-"""``pageowner fleet``: verbs about many machines."""
+"""``pageowner fleet``: Owners of memory on many machines: send, compare, find leaks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pageowner.cli.listing import lines
 from pageowner.cli.verb import VerbGroup
 
 if TYPE_CHECKING:
@@ -14,10 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VERBS", "command"]
 
-VERBS = {
-    "push": "Send the owners of this machine's memory to a shared folder or bucket.",
-}
-"""Every verb of the group and its line in the help; the module is ``pageowner.cli.fleet_VERB``."""
+VERBS = lines(("push",), "fleet")
+"""Every verb of the group and its line in the help."""
 
 
 class _Fleet(VerbGroup):

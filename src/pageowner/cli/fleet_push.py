@@ -1,4 +1,5 @@
-"""``pageowner fleet push``."""
+"""``pageowner fleet push``: Send the owners of this machine's memory to a shared folder or
+bucket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pageowner map``."""
+"""``pageowner map``: A picture of physical memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pageowner on``."""
+"""``pageowner on``: Start tracking: from now on, record the owner of every allocated page."""
 
 from __future__ import annotations
 

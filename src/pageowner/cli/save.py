@@ -1,4 +1,4 @@
-"""``pageowner save``."""
+"""``pageowner save``: Save the current state, or a dump, as one small Parquet file."""
 
 from __future__ import annotations
 
