@@ -134,8 +134,8 @@ def _live(chosen: Filter, names: list[str], min_bytes: int, length: int, step: i
         return snapshot.meta.clock_ns, rows_of(snapshot.where(chosen), names), {}
 
     with open_store() as store:
-        cheap = not chosen and not objects and told_by_records(names)
-        look = rows_of_looks(LiveReader(store).blocks, names) if cheap else of_capture
+        cheap = not objects and told_by_records(names, chosen)
+        look = rows_of_looks(LiveReader(store).blocks, names, chosen) if cheap else of_capture
         watch = Watch(names, settling_ns(length), store.facts["since_ns"])
         watch_for(watch, look, length, step, progress)
         if len(watch.times) < LEAST_SAMPLES:

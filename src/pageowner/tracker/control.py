@@ -16,7 +16,7 @@ import os
 import platform
 import time
 from array import array
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
@@ -187,6 +187,28 @@ def cover() -> int:
         _write_facts(store.bpf, store.fd("config"), store.facts)
         store.free_spares()
         return made
+
+
+@contextmanager
+def open_covered() -> Iterator[Store]:
+    """The running tracker's store, after `attend` and `cover`: opened once where these have nothing
+    to do. Memory that the kernel has no room to cover stays out of range, which is counted. Raises
+    PageownerError if tracking is off."""
+    with open_store() as store:
+        if not _wants_care(store):
+            yield store
+            return
+    with suppress(BpfError):
+        cover()
+    with open_store() as store:
+        yield store
+
+
+def _wants_care(store: Store) -> bool:
+    with suppress(BpfError):
+        return bool(waiting.wanted(store) or store.spares_in_use()
+                    or _added(store.facts["ranges"], ram_ranges()))
+    return False
 
 
 def _added(covered: Sequence[Sequence[int]], ranges: Sequence[tuple[int, int]]) -> bool:

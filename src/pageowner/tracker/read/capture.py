@@ -21,9 +21,8 @@ from pageowner.model import unexplained
 from pageowner.model.pfn_runs import joined, pack
 from pageowner.model.snapshot import Metadata, Snapshot
 from pageowner.tracker import control
-from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.read import decoding, extfrag, last_free, pageblocks
-from pageowner.tracker.read.maps import Store, open_store
+from pageowner.tracker.read.maps import Store
 from pageowner.tracker.read.records import MIGRATE_REASONS
 from pageowner.tracker.read.survey import STATES, Survey, survey
 
@@ -48,9 +47,7 @@ def capture(store: Store | None = None, proc: str = "/proc", users: bool = False
     ``users``: also find what has each page now (`users.find`), which takes about as long again.
     """
     if store is None:
-        with suppress(BpfError):  # no room for more: it stays out of range, which is counted
-            control.cover()
-        with open_store() as opened:
+        with control.open_covered() as opened:
             return capture(opened, proc, users)
     symbols = kallsyms.load()
     zone_map = zones.running(proc)
@@ -91,9 +88,7 @@ def capture_near(only: Sequence[tuple[int, int]]) -> Snapshot:
 
     Raises PageownerError as `capture` does.
     """
-    with suppress(BpfError):
-        control.cover()
-    with open_store() as store:
+    with control.open_covered() as store:
         symbols = kallsyms.load()
         zone_map = zones.running()
         names = gfp.running()
