@@ -8,11 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pageowner.analysis.owners import owners
 from pageowner.kernel import mounts, page_tables, process_pages
+from pageowner.model.metadata import Metadata
 from pageowner.model.page_users import NOBODY, PageUsers
+from pageowner.model.snapshot import Snapshot
+from pageowner.model.user_names import is_user_name, user_name, user_of
+from pageowner.sources import live_users
 from pageowner.tracker.users import layout, memory
 from pageowner.tracker.users.areas import label
 from pageowner.tracker.users.files import Holders, Namer, same_files
+from pageowner.tracker.users.page_cache import file_pages
 from pageowner.tracker.users.pages import Pages, columns_of
 
 PRESENT, LARGE = 1, 1 << 7
@@ -168,3 +174,66 @@ def test_areas_are_called_by_who_asked_for_them() -> None:
 def test_processes_that_ended_have_no_pages() -> None:
     found = process_pages.anonymous_pages([(1 << 22) + 1])
     assert len(found.pfn) == found.late == found.unreadable == 0
+
+
+def test_pages_of_files_are_told_from_all_others_by_their_page_structs() -> None:
+    where = dict.fromkeys(layout.LAYOUT.names or (), layout.NOT_KNOWN) | {
+        "page_mapping": 24, "page_type": 48, "flag_head": 6, "order_byte": 64, "flag_slab": 9}
+    mapping, untyped = 0xFFFF888000001000, 0xFFFFFFFF
+    raw = np.zeros((8, 64), np.uint8)
+    words, kinds = raw.view(np.uint64), raw.view(np.uint32)
+    words[:, 3], kinds[:, 12] = mapping, untyped
+    words[1, 0] = 1 << 6            # a block of four pages, of which one is a tail here
+    raw[2, 0] = 2                   # ... its order
+    words[2, 1] = 0xFFFFEA0000000041
+    words[3, 3] = mapping | 1       # anonymous
+    kinds[4, 12] = 0xF5000000       # a slab by its type
+    words[5, 0] = 1 << 9            # a slab by its flag
+    words[6, 3] = 0                 # the kernel's own
+    found, pages = file_pages(raw, where)
+    assert found.tolist() == [mapping] * 3
+    assert pages.tolist() == [1, 4, 1]
+
+
+@pytest.mark.parametrize("text", ["early: slab dentry", "untracked: file /a: b"])
+def test_who_has_a_page_without_a_stack_is_not_taken_for_a_stack(text: str) -> None:
+    assert is_user_name(text)
+    assert not is_user_name("f+0x1/0x2\ng: h")
+    assert not is_user_name(None)
+    assert user_name(*user_of(text)) == text
+
+
+def of_users(**columns: Any) -> Snapshot:
+    rows = len(columns["pfn"])
+    return Snapshot.from_columns(
+        {"order": [0] * rows, "page_flags": [0] * rows} | columns, Metadata(kind="tracker"))
+
+
+def test_early_pages_of_a_report_by_stack_are_told_apart_by_what_has_them() -> None:
+    snapshot = of_users(
+        pfn=[1, 2, 3, 4], state=["owned", "early", "early", "early"],
+        stack=["alloc_pages+0x1/0x2", None, None, None],
+        user=["slab dentry", "slab dentry", "file /a", None], page_flags=[0, 0, 0, 1 << 26])
+    table = owners(snapshot).to_pydict()
+    assert dict(zip(table["stack"], table["pages"], strict=True)) == {
+        "alloc_pages+0x1/0x2": 1, "early: slab dentry": 1, "early: file /a": 1,
+        "early: page tables": 1}
+    by_user = owners(snapshot, "user").to_pydict()
+    assert dict(zip(by_user["user"], by_user["pages"], strict=True)) == {
+        "slab dentry": 2, "file /a": 1, "page tables": 1}
+
+
+def test_without_users_early_pages_are_one_row_as_before() -> None:
+    snapshot = of_users(pfn=[1, 2], state=["early", "early"])
+    assert owners(snapshot).to_pydict()["stack"] == [None]
+
+
+def test_only_questions_that_need_no_stack_are_answered_without_tracking() -> None:
+    assert live_users.are_enough_for(["user"])
+    assert live_users.are_enough_for(["memcg", "user"])
+    assert not live_users.are_enough_for(["user", "comm"])
+    assert not live_users.are_enough_for(["zone"])
+    assert not live_users.alone()
+    with live_users.using(True, True), live_users.using(False):
+        assert live_users.wanted()
+        assert live_users.alone()

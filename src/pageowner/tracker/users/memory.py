@@ -49,6 +49,11 @@ class Files:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def first(self, number: int) -> Files:
+        """The first of them alone."""
+        whole = np.concatenate(self.numbers)
+        return Files([whole[:number]], self.paths[:number], self.kinds[:number])
+
     def column(self, name: str) -> NDArray[Any]:
         """One of `FILE_NUMBERS`."""
         return np.concatenate([part[name] for part in self.numbers])
