@@ -1,5 +1,5 @@
 """Takes memory in every way that `test_users` looks for, prints as JSON what it took, and holds it
-until stdin ends: ``plant.py FOLDER``. FOLDER is on a disk."""
+until stdin ends: ``plant.py FOLDER [links]``; ``links`` for a FOLDER on tmpfs."""
 
 from __future__ import annotations
 
@@ -93,13 +93,18 @@ def page_tables(size: int) -> None:
     held.append(area)
 
 
-def dentries(folder: Path, number: int) -> None:
-    """Names that were looked for and are not there."""
+def dentries(folder: Path, number: int, links: bool) -> None:
+    """Names that were looked for and are not there; where those are forgotten at once, as on tmpfs,
+    ``links`` to one file."""
+    (folder / "linked").touch()
     for name in range(number):
-        (folder / f"no-{name}").exists()
+        if links:
+            os.link(folder / "linked", folder / f"link-{name}")
+        else:
+            (folder / f"no-{name}").exists()
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, links: bool) -> None:
     libc.prctl(PR_SET_NAME, b"planted", 0, 0, 0)
     facts: dict[str, object] = {"pid": os.getpid()}
     facts["shared"] = shared(100 * MIB)
@@ -110,10 +115,10 @@ def main(folder: Path) -> None:
     facts["segment"] = segment(32 * MIB)
     threads(500)
     page_tables(64 * MIB)
-    dentries(folder, 100_000)
+    dentries(folder, 100_000, links)
     print(json.dumps(facts), flush=True)
     sys.stdin.read()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:] == ["links"])

@@ -34,16 +34,17 @@ _FRAME = (1 << 55) - 1
 def planted(bpf: Libbpf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A process that took memory in all ways, 64 MiB of BPF maps, and a cgroup that is gone."""
     folder = Path(os.environ.get("PLANT_IN") or tmp_path_factory.mktemp("planted"))
+    device = f"{os.major(folder.stat().st_dev)}:{os.minor(folder.stat().st_dev)}"
+    kind = "tmpfs " if any(mount.device == device and mount.kind == "tmpfs"
+                           for mount in mounts.running()) else ""
     with ExitStack() as stack:
         process = stack.enter_context(subprocess.Popen(
-            [sys.executable, Path(__file__).with_name("plant.py"), folder],
+            [sys.executable, Path(__file__).with_name("plant.py"), folder,
+             *(["links"] if kind else [])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         assert process.stdout
         facts = json.loads(process.stdout.readline())
-        facts["folder"] = str(folder)
-        device = f"{os.major(folder.stat().st_dev)}:{os.minor(folder.stat().st_dev)}"
-        facts["kind"] = "tmpfs " if any(mount.device == device and mount.kind == "tmpfs"
-                                        for mount in mounts.running()) else ""
+        facts["folder"], facts["kind"] = str(folder), kind
         array = bpf.create_array("planted", 4096, 64 * MIB // 4096, MMAPABLE)
         stack.callback(os.close, array)
         facts["gone"] = charged_to_a_cgroup_that_is_gone(stack)

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pageowner.analysis.owners import owners
 from pageowner.kernel import mounts, page_tables, process_pages
+from pageowner.kernel.cgroups import gone, path_state
 from pageowner.model.metadata import Metadata
 from pageowner.model.page_users import NOBODY, PageUsers
 from pageowner.model.snapshot import Snapshot
@@ -17,7 +19,8 @@ from pageowner.model.user_names import is_user_name, user_name, user_of
 from pageowner.sources import live_users
 from pageowner.tracker.users import layout, memory
 from pageowner.tracker.users.areas import label
-from pageowner.tracker.users.files import Holders, Namer, same_files
+from pageowner.tracker.users.files import Holders, Namer, group_path, same_files
+from pageowner.tracker.users.find import with_gone
 from pageowner.tracker.users.page_cache import file_pages
 from pageowner.tracker.users.pages import Pages, columns_of
 
@@ -55,7 +58,7 @@ def test_page_tables_of_two_processes_are_told_apart() -> None:
         100: 0, 101: 0, 102: 0, 103: 0, 200: 1, 201: 1, 202: 1, 203: 1}
     assert found.level[found.pfn == 103] == 1
     assert found.base[found.pfn == 103] == (3 << 39) + (5 << 21)
-    assert found.unread == 0
+    assert not len(found.unread)
 
 
 def test_a_table_that_cannot_be_read_is_counted() -> None:
@@ -63,7 +66,7 @@ def test_a_table_that_cannot_be_read_is_counted() -> None:
     made.entry(100, 3, 101)
     found = page_tables.user_tables(made.read, np.array([100], np.uint64), 4)
     assert found.pfn.tolist() == [100, 101]
-    assert found.unread == 1
+    assert found.unread.tolist() == [0]
 
 
 @pytest.mark.parametrize(("levels", "first"), [(4, 0xFFFF_C900_0000_0000),
@@ -237,3 +240,16 @@ def test_only_questions_that_need_no_stack_are_answered_without_tracking() -> No
     with live_users.using(True, True), live_users.using(False):
         assert live_users.wanted()
         assert live_users.alone()
+
+
+def test_a_removed_cgroup_is_named_beside_those_that_exist() -> None:
+    users = PageUsers.of(3)
+    users.gone.append(gone(7, group_path(b"db/system.slice/")))
+    users.groups[1] = 0
+    column = pa.array(["/", "/", None]).dictionary_encode().cast(
+        pa.dictionary(pa.int32(), pa.string()))
+    merged = with_gone(column, users).to_pylist()
+    assert merged == ["/", "cgroup 7 (gone: /system.slice/db)", None]
+    assert [path_state(path) for path in merged[:2]] == ["online", "offline"]
+    assert path_state(gone(7)) == "offline"
+    assert path_state("/cgroup 7 (gone)") == "online"

@@ -32,14 +32,14 @@ _FIVE_LEVELS_BELOW = 0xFFFF_8000_0000_0000
 
 class Tables(NamedTuple):
     """Tables by page frame; ``owner``: the place of the topmost table that leads there; ``level``:
-    1 for tables of single pages; ``base``: the address that the first entry is for; ``unread``: how
-    many could not be read."""
+    1 for tables of single pages; ``base``: the address that the first entry is for; ``unread``: the
+    owner of each that could not be read."""
 
     pfn: NDArray[np.uint64]
     owner: NDArray[np.int64]
     level: NDArray[np.int8]
     base: NDArray[np.uint64]
-    unread: int
+    unread: NDArray[np.int64]
 
 
 def is_known() -> bool:
@@ -68,10 +68,10 @@ def _walk(read: Read, top: NDArray[np.uint64], levels: int, first: int, stop: in
     pfn, owner = top, np.arange(len(top))
     base = np.zeros(len(top), np.uint64)
     parts = [(pfn, owner, levels, base)]
-    unread = 0
+    unread = [np.zeros(0, np.int64)]
     for level in range(levels, 1, -1):
         entries, good = read(pfn)
-        unread += int(np.count_nonzero(~good))
+        unread.append(owner[~good])
         here = entries[:, first:stop] if level == levels else entries
         table, place = np.nonzero((here & _PRESENT != 0) & (here & _LARGE == 0))
         found = here[table, place]
@@ -84,7 +84,7 @@ def _walk(read: Read, top: NDArray[np.uint64], levels: int, first: int, stop: in
     return Tables(np.concatenate([part[0] for part in parts]),
                   np.concatenate([part[1] for part in parts]),
                   np.concatenate([np.full(len(part[0]), part[2], np.int8) for part in parts]),
-                  np.concatenate([part[3] for part in parts]), unread)
+                  np.concatenate([part[3] for part in parts]), np.concatenate(unread))
 
 
 def mapped(read: Read, tables: Tables, first: int, stop: int) -> tuple[

@@ -19,6 +19,8 @@ NOBODY = -1
 class PageUsers:
     """``codes``: for each page (or block) a place in ``labels``, `NOBODY` where nothing tells.
 
+    ``groups``: for each page a place in ``gone``, names of memory cgroups that were removed and are
+    charged with it, `NOBODY` for all others: the kernel itself names their parents.
     ``free``: which pages turned out not to be in use: on a CPU's list of free pages, or not there.
     ``counts``: what was noticed on the way, by name: pages that were ``changed`` while they were
     read, ``unreadable`` ones, files without a name, and the like. ``notes``: what could not be
@@ -27,6 +29,8 @@ class PageUsers:
 
     codes: NDArray[np.int32]
     free: NDArray[np.bool_]
+    groups: NDArray[np.int32]
+    gone: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -35,7 +39,8 @@ class PageUsers:
     @classmethod
     def of(cls, pages: int) -> PageUsers:
         """So many pages, of which nothing is known yet."""
-        return cls(np.full(pages, NOBODY, np.int32), np.zeros(pages, bool))
+        return cls(np.full(pages, NOBODY, np.int32), np.zeros(pages, bool),
+                   np.full(pages, NOBODY, np.int32))
 
     def code(self, label: str) -> int:
         """The place of a label, which is added if it is new."""

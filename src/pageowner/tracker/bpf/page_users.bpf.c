@@ -12,22 +12,15 @@
  */
 #include "bpf_abi.h"
 #include "page_users.h"
+#include "page_users_groups.bpf.h"
 #include "page_users_types.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-#define READ(to, from, field) bpf_probe_read_kernel(&(to), sizeof(to), &(from)->field)
 #define OUTER(pointer, type, field) \
 	((type *)((u64)(pointer) - core_field_offset(((type *)0)->field)))
 
 /* ---- maps ---- */
-
-#define SHARED_ARRAY(type_of_value, entries) \
-	FIELD_NUMBER(type, BPF_MAP_TYPE_ARRAY); \
-	FIELD_NUMBER(map_flags, BPF_F_MMAPABLE); \
-	FIELD_TYPE(key, u32); \
-	FIELD_TYPE(value, type_of_value); \
-	FIELD_NUMBER(max_entries, entries)
 
 struct chunk { char bytes[CHUNK_BYTES]; };
 struct { SHARED_ARRAY(struct chunk, 1); } chunks SEC(".maps");
@@ -443,6 +436,7 @@ int find_layout(u64 *context)
 	layout->area_start = OFFSET(struct vmap_area, va_start);
 	layout->area_vm = OFFSET(struct vmap_area, vm);
 	layout->area_list = OFFSET(struct vmap_area, list);
+	layout->page_memcg = OFFSET(struct page___memcg, memcg_data);
 	layout->has_stack_areas =
 		core_field_exists(((struct task_struct___area *)0)->stack_vm_area);
 	return 0;

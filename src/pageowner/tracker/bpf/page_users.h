@@ -13,6 +13,8 @@
 #define FILES 512
 #define AREAS 1024
 #define CACHES 1024
+#define GROUPS 256
+#define GROUP_DEPTH 16
 #define PATH_ROOM 944
 #define NAME_MAX 255
 #define PATH_DEPTH 48         /* directories above a file; deeper ones are cut off */
@@ -47,6 +49,7 @@ struct layout {
 	u32 area_vm;
 	u32 area_list;
 	u32 has_stack_areas; /* CONFIG_VMAP_STACK */
+	u32 page_memcg;      /* who is charged */
 };
 
 /* A file of this process, of which userspace knows the page frame: see anchors.py. */
@@ -116,6 +119,15 @@ struct area {
 	u64 flags;
 	u32 count;   /* of pages */
 	u32 state;   /* 0: is none; 1: is one */
+};
+
+/* A memory cgroup, of its struct mem_cgroup. */
+struct group {
+	u64 group; /* question */
+	u64 id;
+	u32 state; /* 0: is none, or was not readable; 1: online; 2: removed */
+	u32 length;
+	char path[496]; /* names, innermost first, each with a slash behind it */
 };
 
 /* What owns the pages of a page pool. */

@@ -9,6 +9,15 @@
 
 #include "bpf_abi.h"
 
+#define READ(to, from, field) bpf_probe_read_kernel(&(to), sizeof(to), &(from)->field)
+
+#define SHARED_ARRAY(type_of_value, entries) \
+	FIELD_NUMBER(type, BPF_MAP_TYPE_ARRAY); \
+	FIELD_NUMBER(map_flags, BPF_F_MMAPABLE); \
+	FIELD_TYPE(key, u32); \
+	FIELD_TYPE(value, type_of_value); \
+	FIELD_NUMBER(max_entries, entries)
+
 struct list_head { struct list_head *next, *prev; } CORE;
 struct hlist_node { struct hlist_node *next, **pprev; } CORE;
 struct hlist_head { struct hlist_node *first; } CORE;
@@ -25,6 +34,7 @@ struct page {
 	struct { int counter; } _refcount;
 	struct { int counter; } _mapcount;
 } CORE;
+struct page___memcg { unsigned long memcg_data; } CORE; /* CONFIG_MEMCG */
 struct page___slab { void *slab_cache; } CORE; /* before 5.17 */
 struct slab { void *slab_cache; } CORE;
 struct folio___flags { unsigned long _flags_1; } CORE;
@@ -110,6 +120,22 @@ struct task_struct {
 	struct files_struct *files;
 } CORE;
 struct task_struct___area { struct vm_struct *stack_vm_area; } CORE;
+
+struct cgroup_subsys { const char *name; } CORE;
+struct kernfs_node {
+	const char *name;
+	u64 id;
+} CORE;
+struct kernfs_node___parent { struct kernfs_node *parent; } CORE;
+struct kernfs_node___rcu { struct kernfs_node *__parent; } CORE; /* 6.15 */
+struct cgroup { struct kernfs_node *kn; } CORE;
+struct cgroup_subsys_state {
+	struct cgroup *cgroup;
+	struct cgroup_subsys *ss;
+	unsigned int flags;
+} CORE;
+struct mem_cgroup { struct cgroup_subsys_state css; } CORE;
+#define CSS_ONLINE (1 << 1)
 
 struct net_device { char name[16]; } CORE;
 struct page_pool___slow {

@@ -142,11 +142,12 @@ def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: 
 
 def _users(columns: dict[str, Any], symbols: kallsyms.Kallsyms) -> dict[str, Any]:
     """Add the column ``user``; what was noticed on the way, for the metadata."""
-    from pageowner.tracker.users.find import find_users
+    from pageowner.tracker.users.find import find_users, with_gone
 
     found = find_users(columns["pfn"], columns["order"], columns["page_flags"], symbols)
     columns["user"] = _text(np.maximum(found.codes, 0), found.labels or [""],
                             _Missing(found.codes < 0))
+    columns["memcg"] = with_gone(columns["memcg"], found)
     return {"counts": found.counts, "notes": found.notes}
 
 

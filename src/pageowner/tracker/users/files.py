@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pageowner.tracker.users.memory import Files, KernelMemory
 
-__all__ = ["Holders", "Namer", "read_files", "same_files"]
+__all__ = ["Holders", "Namer", "group_path", "read_files", "same_files"]
 
 _MEMORY = frozenset((b"tmpfs", b"ramfs", b"hugetlbfs", b"devtmpfs"))
 _AT_ONCE = 4096
@@ -166,6 +166,11 @@ def _rootless(name: str, what: str, number: int) -> str:
     if name == "dev/zero":
         return "shared mapping"
     return what + name
+
+
+def group_path(backwards: bytes) -> str:
+    """The path of a cgroup, of names that lead to it, innermost first."""
+    return "/" + "/".join(_text(name) for name in backwards.split(b"/")[-2::-1])
 
 
 def _printable(path: str) -> str:

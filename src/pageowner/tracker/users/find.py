@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.errors import PageownerError
-from pageowner.kernel import flag_bits, kallsyms, page_tables, process_memory, process_pages
+from pageowner.kernel import (
+    flag_bits,
+    kallsyms,
+    page_tables,
+    process_memory,
+    process_pages,
+    slabs,
+)
+from pageowner.kernel.cgroups import gone
 from pageowner.model.page_users import NOBODY, PageUsers
 from pageowner.tracker.users import areas as vmalloc
-from pageowner.tracker.users.files import Holders, Namer, read_files, same_files
+from pageowner.tracker.users.files import Holders, Namer, group_path, read_files, same_files
 from pageowner.tracker.users.layout import (
     FILE_CHANGED,
     FILE_FAILED,
@@ -31,8 +39,9 @@ from pageowner.tracker.users.pages import Pages, read_columns
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["find_users"]
+__all__ = ["find_users", "with_gone"]
 
+_REMOVED = 2
 _FILE_SECONDS = 1.0
 _PROCESS_SECONDS = 5.0
 _KERNEL = np.uint64(1 << 63)
@@ -78,6 +87,24 @@ def _names_of_processes(proc: str = "/proc") -> dict[int, str]:
     return names
 
 
+def with_gone(memcg: Any, found: PageUsers) -> Any:
+    """A column of cgroups, an Arrow dictionary, with the removed ones in it."""
+    import pyarrow as pa
+
+    if not found.gone:
+        return memcg
+    known = memcg.dictionary.to_pylist()
+    codes = memcg.indices.fill_null(NOBODY).to_numpy()
+    codes = np.where(found.groups >= 0, len(known) + found.groups, codes).astype(np.int32)
+    places: dict[str, int] = {}
+    joined = np.array([places.setdefault(name, len(places)) for name in (*known, *found.gone)],
+                      np.int32)
+    codes = np.where(codes >= 0, joined[codes], NOBODY)
+    return pa.DictionaryArray.from_arrays(
+        pa.array(np.maximum(codes, 0).astype(np.int32), mask=codes < 0),
+        pa.array(list(places), pa.string()))
+
+
 class _Search:
     def __init__(self, memory: KernelMemory, found: PageUsers, pages: Pages,
                  symbols: kallsyms.Kallsyms | None) -> None:
@@ -108,6 +135,7 @@ class _Search:
         self._page_tables()
         self._pools(columns)
         self._types(columns)
+        self._removed_cgroups(columns)
         self._check(columns)
         for what, number in memory.failed.items():
             found.count(what, number)
@@ -118,12 +146,14 @@ class _Search:
         rows = np.flatnonzero((self.pages.flags & _SLAB != 0) & good)
         distinct, index = np.unique(columns["cache"][rows], return_inverse=True)
         caches = self.memory.caches(distinct)
+        known = slabs.names()
         codes = np.full(len(distinct), NOBODY, np.int32)
         self.cache_sizes = np.zeros(len(self.pages.pfn), np.uint32)
         self.cache_of = codes
         for place, cache in enumerate(caches):
             name = bytes(cache["name"]).partition(b"\0")[0].decode("utf-8", "backslashreplace")
-            if cache["failed"] or not name or not name.isprintable():
+            # A page that is no slab any more may point to anything.
+            if cache["failed"] or not name.isprintable() or name not in (known or {name} - {""}):
                 self.found.count("unnamed slabs", np.count_nonzero(index == place))
             else:
                 codes[place] = self.found.code(f"slab {name}")
@@ -188,13 +218,27 @@ class _Search:
             if number != NOT_KNOWN:
                 self.found.give(np.flatnonzero(highest == number), self.found.code(label))
 
+    def _removed_cgroups(self, columns: dict[str, NDArray[np.uint64]]) -> None:
+        """/proc/kpagecgroup has the nearest cgroup above that still exists (page_cgroup_ino() in
+        mm/memcontrol.c)."""
+        rows = np.flatnonzero((self.pages.flags & _SLAB == 0) & (columns["memcg"] >= _KERNEL)
+                              & (columns["memcg"] & np.uint64(7) == 0))
+        distinct, index = np.unique(columns["memcg"][rows], return_inverse=True)
+        codes = np.full(len(distinct), NOBODY, np.int32)
+        for place, group in enumerate(self.memory.groups(distinct)):
+            if group["state"] == _REMOVED:
+                codes[place] = len(self.found.gone)
+                self.found.gone.append(gone(int(group["id"]), group_path(bytes(group["path"]))))
+        self.found.groups[rows] = codes[index]
+
     def _check(self, before: dict[str, NDArray[np.uint64]]) -> None:
         """Page structs once more: a page that is another's now has no user."""
-        after, good = read_columns(self.memory, self.pages.pfn, ("cache", "mapping"))
+        after, good = read_columns(self.memory, self.pages.pfn, ("cache", "mapping", "memcg"))
         flags = self.pages.flags
         changed = ~good
         for name, mine in (("cache", flags & _SLAB != 0), ("mapping", flags & _NO_FILE == 0)):
             changed |= mine & (before[name] != after[name])
+        self.found.groups[before["memcg"] != after["memcg"]] = NOBODY
         changed &= self.found.codes != NOBODY
         self.found.codes[changed] = NOBODY
         self.found.count("changed", np.count_nonzero(changed))
@@ -284,16 +328,27 @@ class _Search:
         mine = mine[first]
         top = self._frame(self.tasks["pgd"][mine])
         tables = page_tables.user_tables(self._table, top, self._levels())
-        is_table = (self.pages.flags & _TABLE != 0) | (self.pages.flags & _KERNELS == 0)
+        # Where a process ended meanwhile, its tables may be anything by now.
+        still = set(zip(*(self.memory.tasks()[name].tolist() for name in ("mm", "pgd")),
+                        strict=True))
+        alive = np.array([pair in still for pair in zip(
+            *(self.tasks[name][mine].tolist() for name in ("mm", "pgd")), strict=True)], bool)
+        flagged = self.pages.flags & _TABLE != 0
+        is_table = flagged | (self.pages.flags & _KERNELS == 0)
         codes = self._of_process("page tables of")[mine]
-        self._give_frames(tables.pfn, codes[tables.owner], is_table)
+        kept = alive[tables.owner]
+        own = kept & (tables.level == self._levels())
+        self._give_frames(tables.pfn[own], codes[tables.owner[own]], is_table)
+        self._give_frames(tables.pfn[kept], codes[tables.owner[kept]], flagged)
+        top, codes = top[alive], codes[alive]
         # The second half of a topmost table is what user space runs with (CONFIG_PAGE_TABLE_
         # ISOLATION, arch/x86/mm/pgtable.c).
-        self._give_frames(top + np.uint64(1), codes, self.pages.flags & _TABLE != 0)
+        self._give_frames(top + np.uint64(1), codes, flagged)
         kernel = self._kernel_tables()
         self._give_frames(kernel.pfn, np.full(
             len(kernel.pfn), self.found.code("page tables of the kernel"), np.int32), is_table)
-        self.found.count("unreadable page tables", tables.unread + kernel.unread)
+        unread = int(np.count_nonzero(alive[tables.unread]))
+        self.found.count("unreadable page tables", unread + len(kernel.unread))
 
 
 def _anonymous(found: PageUsers, pages: Pages, names: dict[int, str],

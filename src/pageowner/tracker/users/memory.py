@@ -91,6 +91,7 @@ class KernelMemory:
                               ("areas", layout.AREA, layout.AREAS),
                               ("caches", layout.CACHE, layout.CACHES),
                               ("pools", layout.POOL, layout.CACHES),
+                              ("groups", layout.GROUP, layout.GROUPS),
                               ("tasks", layout.TASK, self._tasks),
                               ("layouts", layout.LAYOUT, 1),
                               ("anchors", layout.ANCHOR, 1))}
@@ -196,6 +197,10 @@ class KernelMemory:
     def pools(self, addresses: NDArray[np.uint64]) -> NDArray[Any]:
         """The devices of page pools (`layout.POOL`)."""
         return _joined(self._answered("find_pools", "pools", "pool", addresses), layout.POOL)
+
+    def groups(self, addresses: NDArray[np.uint64]) -> NDArray[Any]:
+        """Memory cgroups (`layout.GROUP`)."""
+        return _joined(self._answered("find_groups", "groups", "group", addresses), layout.GROUP)
 
     def areas(self, addresses: NDArray[np.uint64], of_vm_structs: bool = False) -> NDArray[Any]:
         """Areas of vmalloc by their struct vmap_area, or vm_struct (`layout.AREA`)."""

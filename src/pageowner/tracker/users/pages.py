@@ -21,7 +21,8 @@ __all__ = ["COLUMNS", "Pages", "columns_of", "read_columns"]
 
 COLUMNS = {"mapping": ("page_mapping", "u8"), "cache": ("slab_cache", "u8"),
            "type": ("page_type", "u4"), "references": ("page_refcount", "u4"),
-           "magic": ("page_pool_magic", "u8"), "pool": ("page_pool", "u8")}
+           "memcg": ("page_memcg", "u8"), "magic": ("page_pool_magic", "u8"),
+           "pool": ("page_pool", "u8")}
 """What is kept of a page struct: the word of `layout.LAYOUT` that says where it is, its type."""
 
 _SUBSECTION = 512

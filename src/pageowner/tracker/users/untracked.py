@@ -18,7 +18,7 @@ from pageowner.errors import PageownerError
 from pageowner.kernel import cgroups, flag_bits, memory_ranges, pageflags, procpages, zones
 from pageowner.model.snapshot import Metadata, Snapshot
 from pageowner.model.source_kinds import USERS
-from pageowner.tracker.users.find import find_users
+from pageowner.tracker.users.find import find_users, with_gone
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +48,8 @@ def untracked() -> Snapshot:
         "zone": zone_map.zone_column(pfn), "node": zone_map.node_column(pfn),
         "user": _text(codes, users.labels)}
     if (memcg := _cgroups(pfn)) is not None:
-        columns["memcg"] = memcg
+        users.groups = users.groups[used]
+        columns["memcg"] = with_gone(memcg, users)
     pages = int(np.left_shift(1, order.astype(np.int64)).sum())
     boot_id = None
     with suppress(OSError):
