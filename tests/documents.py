@@ -80,7 +80,8 @@ def examples(document: Path) -> list[Example]:
     return [Example(block["text"], f"{document.relative_to(TREE)}:"
                     f"{text.count(chr(10), 0, block.start('text')) + 1}",
                     block["said"] == "of this machine")
-            for block in _BLOCK.finditer(text) if block["kind"] == "python"]
+            for block in _BLOCK.finditer(text)
+            if block["kind"] == "python" and not (block["said"] or "").startswith("not run:")]
 
 
 def run(example: Example, names: dict[str, object]) -> None:
@@ -194,8 +195,7 @@ class Shell:
         self._bash = subprocess.Popen(
             ["bash", "--norc"], stdin=subprocess.PIPE, stdout=slave, stderr=slave, cwd=folder,
             env=keep | settings | {"PATH": f"{tools}:{os.environ['PATH']}", "TERM": "dumb",
-                                   "NO_COLOR": "1", "LC_ALL": "C.UTF-8",
-                                   "XDG_STATE_HOME": str(folder / ".state")})
+                                   "NO_COLOR": "1", "LC_ALL": "C.UTF-8"})
         os.close(slave)
         self._terminal = master
 

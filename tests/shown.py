@@ -2,8 +2,8 @@
 
 SHOWN_SOURCE names a snapshot: it is asked where a command asks this machine, and of ``on``,
 ``off``, ``status``, ``doctor`` only the words are checked. Without it this machine is tracked.
-Either way ``record`` and ``top``, which end when told to, are only checked, ``leaks`` watches for
-seconds, and /var/lib/pageowner is SHOWN_RECORDED.
+Either way ``record``, ``top`` and ``serve``, which end when told to, are only checked, ``leaks``
+watches for seconds, and /var/lib/pageowner is SHOWN_RECORDED.
 
 ``shown.py --serve SOCKET`` runs one command after another for tests/shown_client.py, each in a
 fork of a process that has imported everything: to start Python and import Arrow anew is two thirds
@@ -27,7 +27,7 @@ from pageowner.cli import group, main
 
 RECORDED = "/var/lib/pageowner"
 OF_THE_MACHINE = ("on", "off", "status", "doctor")
-WITHOUT_END = ("record", "top")
+WITHOUT_END = ("record", "top", "serve")
 SECONDS = ("--for", "15s", "--every", "1s")
 
 

@@ -218,9 +218,9 @@ class Watch:
         pages were added that live at last; ``bursts``, of these with quiet between; ``settled``,
         the pages that settled while it was watched, and ``stayed``, those of them that live at last
         (null where ages are unknown); ``failed``, which rules it fails (`leak_rules.FAILED`);
-        ``confidence``: (1 - p) x survival x steady; ``series``, the pages by sample; ``tasks``, who
-        allocated most of what came since the first sample and lives at last, of all but
-        reclaimable cache: comm, tgid and pages.
+        ``confidence``: (1 - p) x survival x steady; ``series``, the pages by sample, and
+        ``settled_series``, those settled; ``tasks``, who allocated most of what came since the
+        first sample and lives at last, of all but reclaimable cache: comm, tgid and pages.
 
         Raises UsageError if there were fewer than `LEAST_SAMPLES` samples.
         """
@@ -311,7 +311,8 @@ class Watch:
             "owner": owner, "note": owner[-3], "program": _program(owner, series), "kind": kind,
             "reclaimable": reclaimable,
             "pages": int(pages[-1]), "gained": int(pages[-1] - pages[0]),
-            **_evident(found), "series": pages.astype(np.int64).tolist()}
+            **_evident(found), "series": pages.astype(np.int64).tolist(),
+            "settled_series": settled.astype(np.int64).tolist()}
 
 
 def _program(owner: tuple[Any, ...], series: _Series) -> str | None:
@@ -333,6 +334,7 @@ _COLUMNS: dict[str, pa.DataType] = {
     "rate_high": pa.float64(), "p": pa.float64(), "tau": pa.float64(), "survival": pa.float64(),
     "steady": pa.float64(), "bursts": pa.int64(), "settled": pa.int64(), "stayed": pa.int64(),
     "failed": pa.list_(pa.string()), "confidence": pa.float64(), "series": pa.list_(pa.int64()),
+    "settled_series": pa.list_(pa.int64()),
     "tasks": pa.list_(pa.struct({"comm": pa.string(), "tgid": pa.int64(), "pages": pa.int64()}))}
 
 

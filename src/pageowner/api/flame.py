@@ -13,7 +13,6 @@ from pageowner.api import sources
 from pageowner.api.saving import save
 from pageowner.report.flame_html import FlameHtml
 from pageowner.report.flame_svg import FlameSvg
-from pageowner.sources import live_users
 from pageowner.sources.source import count
 
 if TYPE_CHECKING:
@@ -62,8 +61,7 @@ def flame(source: Counted | Source = None, after: Counted | Source = None, *,
     """
     names = key_names(by if isinstance(by, str) else list(by)) if by else []
     both = [source] if after is None else [source, after]
-    with live_users.using("user" in names):
-        found = [sources.counted(side, read) for side in both]
+    found = [sources.counted(side, read) for side in both]
     *old, new = found
     if old:
         check_units(old[0].meta, new.meta)

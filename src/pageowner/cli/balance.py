@@ -1,4 +1,4 @@
-"""``pageowner balance``: Where all memory is, in lines that add up; needs no tracking."""
+"""``pageowner balance``."""
 
 from __future__ import annotations
 

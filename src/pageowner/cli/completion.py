@@ -1,4 +1,4 @@
-"""``pageowner completion``: Print the script for Tab completion in bash, zsh or fish."""
+"""``pageowner completion``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pageowner diff``: Compare two snapshots: which owners grew, shrank, are new or gone."""
+"""``pageowner diff``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pageowner doctor``: Check what this kernel allows, and how complete tracking can be."""
+"""``pageowner doctor``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pageowner dump``: Print a dump, in the format of the kernel's page_owner."""
+"""``pageowner dump``."""
 
 from __future__ import annotations
 

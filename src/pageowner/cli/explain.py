@@ -1,5 +1,4 @@
-"""``pageowner explain``: What a kernel log says about memory: OOM, failed allocations, bad
-pages."""
+"""``pageowner explain``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""``pageowner export``: Write owners for other programs: pprof, folded, speedscope, JSON, CSV,
-Parquet."""
+"""``pageowner export``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pageowner flame``: A flame graph, as an interactive page or an image."""
+"""``pageowner flame``."""
 
 from __future__ import annotations
 

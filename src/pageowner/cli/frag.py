@@ -1,4 +1,4 @@
-"""``pageowner frag``: What fragments memory, and which owners to stop to get huge pages."""
+"""``pageowner frag``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pageowner off``: Stop tracking and remove everything."""
+"""``pageowner off``."""
 
 from __future__ import annotations
 

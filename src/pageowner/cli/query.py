@@ -1,4 +1,4 @@
-"""``pageowner query``: Query one snapshot or several in SQL."""
+"""``pageowner query``."""
 
 from __future__ import annotations
 

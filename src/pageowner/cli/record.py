@@ -1,4 +1,4 @@
-"""``pageowner record``: Capture this machine periodically into a directory."""
+"""``pageowner record``."""
 
 from __future__ import annotations
 

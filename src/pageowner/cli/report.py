@@ -1,4 +1,4 @@
-"""``pageowner report``: Who owns the memory: by stack, task, subsystem, cgroup, ..."""
+"""``pageowner report``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pageowner top``: Who owns memory now, and how it changes: the live view."""
+"""``pageowner top``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pageowner who``: Everything known about a page frame."""
+"""``pageowner who``."""
 
 from __future__ import annotations
 

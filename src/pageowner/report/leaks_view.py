@@ -210,7 +210,7 @@ def to_json(rows: list[dict[str, Any]], watched: Watched) -> Json:
             owner[f"{name}_bytes"] = (None if row[name] is None else
                                       row[name] * watched.page_size)
         for name in ("kind", "failed", "note", "program", "tasks", "p", "tau", "survival", "steady",
-                     "bursts", "confidence", "series"):
+                     "bursts", "confidence", "series", "settled_series"):
             owner[name] = row[name]
         owners.append(owner)
     return Json({"source": watched.name, "seconds": watched.seconds,

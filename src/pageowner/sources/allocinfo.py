@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from pageowner.errors import PageownerError
 from pageowner.kernel.limits import PFN_BITS
 from pageowner.kernel.task_names import to_text
+from pageowner.model.source_kinds import ALLOCINFO
 from pageowner.sources.group_columns import Groups, Line
 from pageowner.sources.opening import reading
 from pageowner.sources.page_owner_body import Body
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.opening import Opened
 
-__all__ = ["read", "recognises"]
+__all__ = ["is_allocinfo", "read"]
 
 _VERSION = re.compile(rb"allocinfo - version: (\d{1,9}(?:\.\d{1,9})?)\s*\Z")
 _LINE = re.compile(rb"\s*(-?\d{1,20})(\.\d{1,3})?([KMGTPE]?)i?\s+(\d{1,20})\s+([^\s:]+:\d{1,9})"
@@ -45,7 +46,7 @@ _UNITS = {b"": 0, b"K": 10, b"M": 20, b"G": 30, b"T": 40, b"P": 50, b"E": 60}
 _KNOWN = (b"1.0", b"2.0")
 
 
-def recognises(head: bytes) -> bool:
+def is_allocinfo(head: bytes) -> bool:
     """Whether a text that begins so is a copy of /proc/allocinfo, or lines of it."""
     return START not in head and _FIRST.search(head) is not None
 
@@ -65,7 +66,7 @@ def read(opened: Opened) -> Snapshot:
         raise PageownerError(f"{opened.name}: contains no complete line of /proc/allocinfo")
     from pageowner.sources.page_owner_groups import to_snapshot
 
-    found = to_snapshot(lines, opened.name, "allocinfo")
+    found = to_snapshot(lines, opened.name, ALLOCINFO)
     found.meta.page_size = 1
     del found.meta.extra["page_size_from"]
     found.meta.counters |= {"inaccurate": lines.inaccurate, "rounded": lines.rounded}
@@ -114,8 +115,8 @@ class _Lines(Groups):
             behind = b" " + module if module else b""
             self.put(_NO_LINE, len(self.bodies), int(calls), size, -1, 0)
             self.bodies.append(Body(
-                to_text(place + behind + b"\n" + function + behind),
-                notes=None if inaccurate is None else "accurate:no"))
+                to_text(place + behind + b"\n" + function + behind), None, None, None,
+                None if inaccurate is None else "accurate:no", 0))
 
 
 _NO_LINE = Line()

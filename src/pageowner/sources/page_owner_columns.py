@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from pageowner.model.schema import COLUMNS
 from pageowner.model.snapshot import Snapshot
 from pageowner.sources.page_owner_kinds import columns, metadata
 from pageowner.sources.page_owner_parser import NONE, Raw
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
     from pageowner.sources.page_owner_kinds import Kind
 
-__all__ = ["column_of", "text_of", "to_snapshot"]
+__all__ = ["numbers_of", "text_of", "to_snapshot"]
 
 
 def _joined(parts: Sequence[Raw], name: str) -> np.ndarray:
@@ -62,10 +61,8 @@ def numbers_of(values: Sequence[int | None], rows: np.ndarray, dtype: str) -> pa
     return pa.array(numbers, mask=missing[rows]) if missing.any() else pa.array(numbers)
 
 
-def column_of(name: str, values: Sequence[Any], rows: np.ndarray) -> pa.Array | None:
-    """``values[rows]`` as the type that the column of this name has; None if all are None."""
-    column = COLUMNS[name]
-    return numbers_of(values, rows, column.type) if column.is_number else text_of(values, rows)
+_NUMBERS = {"order": "u1", "gfp_mask": "u4", "pid": "i4", "tgid": "i4", "node": "i2",
+            "handle": "u4"}
 
 
 def _optional(column: np.ndarray) -> pa.Array:
@@ -110,7 +107,8 @@ def to_snapshot(parts: Sequence[Raw], name: str) -> Snapshot:
         decimal_pfn=any(part.decimal_pfn for part in parts),
         free_ts=bool((free_ts != NONE).any()), pfn_lines=bool(has_line.any()),
         damage=(place for part in parts for place in part.damage))
-    said = {column: column_of(column, values, kind) for column, values in columns(kinds).items()}
+    said = {column: numbers_of(values, kind, _NUMBERS[column]) if column in _NUMBERS
+            else text_of(values, kind) for column, values in columns(kinds).items()}
     return Snapshot.from_columns({
         "pfn": _optional(pfn), "ts_ns": _optional(ts), "free_ts_ns": _optional(free_ts), **said,
     }, meta)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pageowner.errors import PageownerError
 from pageowner.kernel.limits import PFN_BITS
 from pageowner.kernel.task_names import to_text
+from pageowner.model.source_kinds import STACK_COUNTS, STACKS
 from pageowner.sources import handles
 from pageowner.sources.group_columns import Groups, Line
 from pageowner.sources.opening import reading
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.opening import Opened
 
-__all__ = ["file_in", "read", "recognises"]
+__all__ = ["file_in", "is_of_stacks", "read"]
 
 _COUNT = re.compile(rb"(?:nr_base_pages: (\d{1,19})|"
                     rb"stack_count: (\d{1,19})(?: curr_nr_base_pages: (\d{1,19}))?)\s*\Z")
@@ -27,7 +28,7 @@ _HANDLE = re.compile(rb"handle: (\d{1,10})\s*\Z")
 _FIRST = re.compile(rb"^(?:nr_base_pages|stack_count|handle): \d", re.MULTILINE)
 
 
-def recognises(head: bytes) -> bool:
+def is_of_stacks(head: bytes) -> bool:
     """Whether a text that begins so is one of these files."""
     return START not in head and _FIRST.search(head) is not None
 
@@ -59,8 +60,7 @@ def read(opened: Opened) -> Snapshot:
     from pageowner.sources.page_owner_groups import to_snapshot
 
     unknown_handles = handles.join([lists.bodies], opened.name)
-    found = to_snapshot(lists, opened.name,
-                        "page_owner_stack_counts" if lists.of_blocks else "page_owner_stacks")
+    found = to_snapshot(lists, opened.name, STACK_COUNTS if lists.of_blocks else STACKS)
     found.meta.counters |= unknown_handles
     if lists.of_blocks:
         found.meta.counters["sizes_unknown"] = len(lists.line)
@@ -121,7 +121,8 @@ class _Stacks(Groups):
         if pages:
             self.of_blocks |= found[2] is not None and found[3] is None
             self.put(_NO_LINE, len(self.bodies), int(found[2] or 0), pages, -1, 0)
-            self.bodies.append(Body(to_text(frames) if frames else None, handle))
+            self.bodies.append(Body(to_text(frames) if frames else None, None, None, handle, None,
+                                    0))
         return True
 
 

@@ -10,7 +10,7 @@ and `read` puts them back.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["CHANGES_KEY", "COLUMNS", "ORDER_KEY", "check", "first_line", "is_snapshot",
-           "read", "read_metadata", "write"]
+           "read", "read_metadata", "write", "write_to"]
 
 ORDER_KEY = b"pageowner.order"
 """The key in the file's metadata of the column by which `read` sorts the rows."""
@@ -58,6 +58,12 @@ def write(snapshot: Snapshot, path: str | os.PathLike[str], folder: int | None =
 
     Raises PageownerError, naming the file, if it cannot be written.
     """
+    with whole_file(path, folder) as file:
+        write_to(snapshot, file)
+
+
+def write_to(snapshot: Snapshot, file: BinaryIO) -> None:
+    """Write the bytes of the file to a stream."""
     table = snapshot.table.unify_dictionaries()
     about = {METADATA_KEY: snapshot.meta.to_json()}
     order = _packed(table)
@@ -67,7 +73,7 @@ def write(snapshot: Snapshot, path: str | os.PathLike[str], folder: int | None =
     columns = {name: table[name] for name in table.column_names}
     texts = [field.name for field in SCHEMA if field.name not in _NUMBERS]
     # Numbers as differences to the row before, which are small, and zstd shrinks what is left.
-    with whole_file(path, folder) as file, pq.ParquetWriter(
+    with pq.ParquetWriter(
             file, table.schema, compression="zstd", compression_level=1, version="2.6",
             use_dictionary=texts, write_page_checksum=True,
             column_encoding=dict.fromkeys(_NUMBERS, "DELTA_BINARY_PACKED")) as writer:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pageowner.tracker.read.layout import HOOKS, MEMO_COUNTERS
 from pageowner.tracker.read.maps import hot, per_cpu, possible_cpus
 
 if TYPE_CHECKING:
@@ -27,7 +26,11 @@ __all__ = ["MAPS", "MEMO_COUNTERS", "READING", "REASONS", "Plan", "plan", "read_
 MAPS = ("memo_states", "memo_chains", "memo_frames", "memo_difference")
 """The memo's maps, which are pinned with the tracker's."""
 
-REASONS = MEMO_COUNTERS[MEMO_COUNTERS.index("other_stack"):]
+MEMO_COUNTERS = ("hits", "misses", "checks", "differences", "replaced", "other_stack", "deep",
+                 "ambiguous", "varies", "pointers", "traced", "lost", "long")
+"""Names of the counters, in the order of enum memo_counter (records.h, which explains each)."""
+
+REASONS = MEMO_COUNTERS[5:]
 """Counters of stacks that were unwound and could not be remembered."""
 
 WAYS = 16
@@ -39,8 +42,7 @@ _CHAIN_HEAD = 16 + 8 * 24
 _BYTES_A_CPU = 1 << 20
 _BYTES_IN_ALL = 64 << 20
 _FRAMES = 1 << 14
-HOOKS_THAT_RECOGNISE = HOOKS.index("nested_alloc")
-"""The first ones (MEMO_HOOKS in records.h)."""
+_HOOKS = 8
 
 _MOST_PADDING = 16
 
@@ -158,7 +160,7 @@ def stack_of(stack: int, size: int) -> tuple[int, int]:
 def read_counters(bpf: Libbpf, states: int, counters: int) -> dict[str, int]:
     """The memo's counters (`MEMO_COUNTERS`), over all hooks and CPUs; the maps memo_states, and
     counters, which has the hits and checks."""
-    total = sum(_states(bpf, states, hook).sum(axis=0) for hook in range(HOOKS_THAT_RECOGNISE))
+    total = sum(_states(bpf, states, hook).sum(axis=0) for hook in range(_HOOKS))
     named = dict(zip(MEMO_COUNTERS, np.asarray(total).tolist(), strict=True))
     at_hand = hot(bpf, counters)
     return {**named, **{name: int(at_hand[name].sum()) for name in ("hits", "checks")}}

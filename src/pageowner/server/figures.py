@@ -1,0 +1,90 @@
+"""The figures that a worker gathers and the server keeps: plain values that go through JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["MOST_LEAKS", "MOST_OWNERS", "Figures", "Growth", "StackOwner"]
+
+MOST_OWNERS = 1000
+"""Owners of a kind that a worker hands over, the largest; the others are summed."""
+
+MOST_LEAKS = 200
+
+
+@dataclass(frozen=True)
+class StackOwner:
+    """A stack that holds memory: ``stack``, its identity in 16 hexadecimal digits; the ``function``
+    that explains it, its ``module`` and ``subsystem``; ``bytes``."""
+
+    stack: str
+    function: str
+    module: str
+    subsystem: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Growth:
+    """An owner as `leaks` judges it: ``kind`` (`analysis.leaks.KINDS`), ``failed`` rules if it is a
+    suspect; bytes a second: ``rate``, and the low and high end of its interval; ``confidence``;
+    bytes ``gained``; ``program``, whose private memory it is, else empty. ``note``: of pages
+    without an owner what they are, and the rest of `StackOwner` is empty."""
+
+    kind: str
+    stack: str
+    function: str
+    module: str
+    subsystem: str
+    program: str
+    note: str
+    rate: float
+    rate_low: float
+    rate_high: float
+    confidence: float
+    gained: int
+    failed: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is known of a source at a moment, in bytes.
+
+    ``taken``: seconds since 1970, None where the source does not say; ``source``: its name;
+    ``tracking``: whether this machine's tracker is the source. By name: ``states``,
+    ``subsystems``, ``cgroups``, ``balance`` (lines that add up to ``total``, MemTotal). ``stacks``:
+    the largest, and the bytes of all ``other_stacks``. ``growth``: leaks and suspects over
+    ``watched`` seconds and ``looks``; fewer than four looks judge nothing. ``health``: counters of
+    the tracker by name. ``took``: seconds of CPU that gathering took, and ``waited`` by the clock.
+    """
+
+    source: str
+    tracking: bool
+    taken: float | None
+    states: dict[str, int] = field(default_factory=dict)
+    subsystems: dict[str, int] = field(default_factory=dict)
+    cgroups: dict[str, int] = field(default_factory=dict)
+    other_cgroups: int = 0
+    stacks: list[StackOwner] = field(default_factory=list)
+    other_stacks: int = 0
+    growth: list[Growth] = field(default_factory=list)
+    looks: int = 0
+    watched: float = 0.0
+    health: dict[str, float] = field(default_factory=dict)
+    balance: dict[str, int] = field(default_factory=dict)
+    total: int = 0
+    available: int | None = None
+    took: float = 0.0
+    waited: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, words: dict[str, Any]) -> Figures:
+        """The inverse of `plain`."""
+        return cls(**{**words, "stacks": [StackOwner(**owner) for owner in words["stacks"]],
+                      "growth": [Growth(**owner) for owner in words["growth"]]})

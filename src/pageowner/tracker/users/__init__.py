@@ -1,1 +1,0 @@
-"""Who has a page now, by what the kernel's own structures say of it."""
