@@ -23,6 +23,7 @@ from mixed_load import rounds as mixed_load
 from pageowner.tracker import control
 from pageowner.tracker.load import memo
 from pageowner.tracker.read import timings
+from pageowner.tracker.read.layout import TIMING_BUCKETS
 from pageowner.tracker.read.maps import Store
 from pageowner.tracker.read.timings import Timing
 
@@ -82,7 +83,7 @@ def counters(store: Store) -> dict[str, int]:
 
 def learning(stacks: int) -> None:
     paths = list(files())
-    nothing = Timing(0, 0, np.zeros(timings.BUCKETS, np.uint64))
+    nothing = Timing(0, 0, np.zeros(TIMING_BUCKETS, np.uint64))
     found = dict.fromkeys(timings.NAMES, nothing)
     reasons = dict.fromkeys(memo.MEMO_COUNTERS, 0)
     trackers = 0

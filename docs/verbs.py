@@ -7,7 +7,7 @@ from inspect import cleandoc
 import click
 
 from pageowner.cli import group
-from pageowner.cli.verb import Verb
+from pageowner.cli.verb import Verb, VerbGroup
 from pageowner.page_owner_sort.options import USAGE
 
 __all__ = ["reference"]
@@ -23,11 +23,23 @@ def _section(name: str) -> str:
     command = group.program.get_command(context, name)
     assert command is not None
     parts = [f"## {name}"]
+    if isinstance(command, VerbGroup):
+        parts.append(_paragraphs(command.help or ""))
+        for inner, _ in command.lines():
+            found = command.get_command(context, inner)
+            assert found is not None
+            parts += [f"### {name} {inner}", *_about(f"{name} {inner}", found, context)]
+        return "\n\n".join(parts)
     if name == "sort":
         parts += [_paragraphs(command.help or ""), _code(USAGE.rstrip())]
         return "\n\n".join(parts)
+    return "\n\n".join([*parts, *_about(name, command, context)])
+
+
+def _about(name: str, command: click.Command, context: click.Context) -> list[str]:
+    """How it is called, what it does, its options and examples."""
     words = command.collect_usage_pieces(context)
-    parts += [_code(" ".join(["pageowner", name, *words])), _paragraphs(command.help or "")]
+    parts = [_code(" ".join(["pageowner", name, *words])), _paragraphs(command.help or "")]
     options = (one for one in command.params if isinstance(one, click.Option))
     records = [found for one in options if (found := one.get_help_record(context))]
     if records:
@@ -36,7 +48,7 @@ def _section(name: str) -> str:
     if isinstance(command, Verb):
         parts.append(_code("\n".join(
             f"{line}    {says}" if says else line for line, says in command.examples)))
-    return "\n\n".join(parts)
+    return parts
 
 
 def _paragraphs(text: str) -> str:

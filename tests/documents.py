@@ -195,7 +195,8 @@ class Shell:
         self._bash = subprocess.Popen(
             ["bash", "--norc"], stdin=subprocess.PIPE, stdout=slave, stderr=slave, cwd=folder,
             env=keep | settings | {"PATH": f"{tools}:{os.environ['PATH']}", "TERM": "dumb",
-                                   "NO_COLOR": "1", "LC_ALL": "C.UTF-8"})
+                                   "NO_COLOR": "1", "LC_ALL": "C.UTF-8",
+                                   "XDG_STATE_HOME": str(folder / ".state")})
         os.close(slave)
         self._terminal = master
 

@@ -11,46 +11,8 @@ saved snapshot, ``"-"`` for standard input, or nothing for this machine's own st
 
 from __future__ import annotations
 
-from pageowner.errors import PageownerError, UsageError
-
-# Type checkers take this name for true. Importing typing would be a third of the start-up time of
-# page_owner_sort.
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pageowner.analysis.balance import Balance
-    from pageowner.analysis.diff import Difference
-    from pageowner.analysis.explain import Explanation
-    from pageowner.analysis.filters import Filter
-    from pageowner.analysis.leaks import Leaks
-    from pageowner.analysis.query import Answer
-    from pageowner.api.balance import balance
-    from pageowner.api.diff import diff
-    from pageowner.api.explain import explain
-    from pageowner.api.export import export
-    from pageowner.api.flame import FlameGraph, flame
-    from pageowner.api.frag import Blocking, Fragmentation, frag
-    from pageowner.api.leaks import leaks
-    from pageowner.api.map import Map, map
-    from pageowner.api.owners import Owners, owners
-    from pageowner.api.query import query
-    from pageowner.api.record import Recorded, record
-    from pageowner.api.serve import serve
-    from pageowner.api.tracking import status
-    from pageowner.api.watch import LiveOwners, watch
-    from pageowner.api.who import Frames, who
-    from pageowner.model.snapshot import Metadata, Snapshot
-    from pageowner.page_owner_sort.sorting import sort
-    from pageowner.sources.source import Moment, read
-    from pageowner.tracker.control import Options, Status, off, on
-    from pageowner.tracker.doctor import Finding, doctor
-    from pageowner.tracker.read.capture import capture
-
-__all__ = ["Answer", "Balance", "Blocking", "Difference", "Explanation", "Filter", "Finding",
-           "FlameGraph", "Fragmentation", "Frames", "Leaks", "LiveOwners", "Map", "Metadata",
-           "Moment", "Options", "Owners", "PageownerError", "Recorded", "Snapshot", "Status",
-           "UsageError", "__version__", "balance", "capture", "diff", "doctor", "explain",
-           "export", "flame", "frag", "leaks", "map", "off", "on", "owners", "query", "read",
-           "record", "serve", "sort", "status", "watch", "who"]
+from pageowner.errors import PageownerError as PageownerError
+from pageowner.errors import UsageError as UsageError
 
 __version__ = "0.1.0"
 
@@ -60,23 +22,9 @@ _HOMES = {
         "analysis.diff": ("Difference",),
         "analysis.explain": ("Explanation",),
         "analysis.filters": ("Filter",),
-        "api.balance": ("balance",),
-        "api.diff": ("diff",),
-        "api.explain": ("explain",),
-        "api.export": ("export",),
-        "api.flame": ("FlameGraph", "flame"),
-        "api.frag": ("Blocking", "Fragmentation", "frag"),
         "analysis.leaks": ("Leaks",),
         "analysis.query": ("Answer",),
-        "api.leaks": ("leaks",),
-        "api.map": ("Map", "map"),
-        "api.owners": ("Owners", "owners"),
-        "api.query": ("query",),
-        "api.record": ("Recorded", "record"),
-        "api.serve": ("serve",),
-        "api.watch": ("LiveOwners", "watch"),
-        "api.who": ("Frames", "who"),
-        "api.tracking": ("status",),
+        "api.fleet": ("Fleet",),
         "model.snapshot": ("Metadata", "Snapshot"),
         "page_owner_sort.sorting": ("sort",),
         "sources.source": ("Moment", "read"),
@@ -84,18 +32,45 @@ _HOMES = {
         "tracker.doctor": ("Finding", "doctor"),
         "tracker.read.capture": ("capture",),
     }.items() for name in names}
-"""Where each public name lives."""
+"""Where public names live, but for those of `_calls`. Type checkers read all of them in
+``__init__.pyi``, which scripts/facade writes."""
 
 
-if not TYPE_CHECKING:  # a type checker would take any name for one of these
-    def __getattr__(name: str) -> object:
-        # Lazy, so that page_owner_sort and `pageowner --help` do not wait for pyarrow.
-        if name in _HOMES:
-            import importlib
+_CALLS: dict[str, str] = {}
 
-            return getattr(importlib.import_module(_HOMES[name]), name)
+
+def _calls() -> dict[str, str]:
+    """Where each call that has a module of its own in api/ lives, and the classes of its results:
+    those of its ``__all__`` that have no capitals alone."""
+    if _CALLS:
+        return _CALLS
+    import os
+    import re
+
+    folder = os.path.join(os.path.dirname(__file__), "api")
+    for file in sorted(os.listdir(folder)):
+        module, ending = os.path.splitext(file)
+        if ending == ".py":
+            with open(os.path.join(folder, file), encoding="utf-8") as opened:
+                listed = re.search(r"^__all__ = \[(.*?)\]", opened.read(), re.MULTILINE | re.DOTALL)
+            names = re.findall(r'"(\w+)"', listed[1]) if listed else []
+            if module in names:
+                _CALLS.update((name, f"pageowner.api.{module}") for name in names
+                              if name == module or (name[0].isupper() and not name.isupper()))
+    return _CALLS
+
+
+def __getattr__(name: str) -> object:
+    # Lazy, so that page_owner_sort and `pageowner --help` do not wait for pyarrow.
+    if name == "__all__":
+        return sorted({"PageownerError", "UsageError", "__version__", *_HOMES, *_calls()})
+    home = None if name.startswith("__") else _HOMES.get(name) or _calls().get(name)
+    if home is None:
         raise AttributeError(f"module 'pageowner' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(home), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return list(__getattr__("__all__"))  # type: ignore[call-overload]

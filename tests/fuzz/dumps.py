@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pageowner
 from pageowner import PageownerError
@@ -32,7 +33,10 @@ from pageowner.sources.opening import Opened
 from pageowner.sources.page_owner_grammar import parse_header
 from pageowner.sources.page_owner_parser import NONE, Parser, Raw
 from pageowner.sources.page_owner_text import write
-from pageowner.sources.restoring import restored
+from pageowner.sources.restoring import note, restored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DATA = Path(__file__).parent.parent / "data"
 START = b"Page allocated via order "
@@ -207,6 +211,14 @@ def as_opened(text: bytes) -> Opened:
     return Opened("fuzzed", stream, None, stream.peek(64)[:64])
 
 
+def read_dump(text: bytes, read: Callable[[Opened], Any]) -> Any:
+    """The text as a dump, even if it looks like something else by now."""
+    opened = restored(as_opened(text))
+    found = read(opened)
+    note(found.meta, opened)
+    return found
+
+
 def check_snapshot(text: bytes) -> None:
     """Assert that the whole way to a report and back to text holds, or ends in a clear error."""
     arrived = text
@@ -215,12 +227,12 @@ def check_snapshot(text: bytes) -> None:
     if has_other_line_ends(text):
         text = without_cr(text)
     try:
-        snapshot = page_owner.read(restored(as_opened(arrived)))
+        snapshot = read_dump(arrived, page_owner.read)
     except PageownerError as error:
         check_message(error)
         return
     assert snapshot.meta.extra.get("undone", [])[:len(opened.undone)] == opened.undone
-    counted = page_owner.count(restored(as_opened(arrived)))
+    counted = read_dump(arrived, page_owner.count)
     table = snapshot.table
     assert table.num_rows + snapshot.meta.counters["damaged"] == pieces(text), repr(text)
     table.validate(full=True)

@@ -11,7 +11,8 @@ import pytest
 from pageowner.tracker.load.libbpf import Libbpf
 from pageowner.tracker.load.loading import HOOK_NUMBERS, Sizes, Tracker, add_memory
 from pageowner.tracker.read import reading
-from pageowner.tracker.read.maps import OWNED, SPARES, Store
+from pageowner.tracker.read.layout import SPARES
+from pageowner.tracker.read.maps import OWNED, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,10 +8,11 @@ import time
 import pytest
 
 from pageowner.kernel.symbol_text import Lines
+from pageowner.model.hook_table import LOST
 from pageowner.report.status_view import draw_findings
 from pageowner.report.terminal import Paper
 from pageowner.tracker import control, doctor
-from pageowner.tracker.load.hooks import LOST, attach_optional
+from pageowner.tracker.load.hooks import attach_optional
 from pageowner.tracker.load.libbpf import Libbpf
 from pageowner.tracker.load.loading import Sizes, Tracker
 

@@ -14,12 +14,12 @@ import pytest
 
 from pageowner.tracker.load.libbpf import Libbpf
 from pageowner.tracker.load.loading import HOOK_NUMBERS, Sizes, Tracker
+from pageowner.tracker.read.layout import SPARES
 from pageowner.tracker.read.maps import (
     EARLY,
     EARLY_WORD,
     FILTERED,
     OWNED,
-    SPARES,
     TASK_SLOT,
     Store,
     hot,

@@ -12,7 +12,7 @@ from pageowner.report.cells import cell_len, cut
 from pageowner.report.key_columns import key_columns
 from pageowner.report.stack_lines import one_line_each
 from pageowner.report.table import draw_table
-from pageowner.sources import page_owner
+from pageowner.sources import source
 
 DUMP = Path(__file__).parent.parent / "data/6.12-fragmented/page_owner.txt.xz"
 
@@ -88,7 +88,7 @@ def test_a_hostile_name_stays_printable():
 
 @pytest.fixture(scope="module")
 def stacks():
-    table = page_owner.read(str(DUMP)).table
+    table = source.read(DUMP).table
     return table.column("stack").combine_chunks().dictionary.to_pylist()
 
 

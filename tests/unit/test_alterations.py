@@ -17,7 +17,7 @@ import pytest
 from one_record import CURRENT
 
 import pageowner
-from pageowner.sources import page_owner
+from pageowner.sources import page_owner, source
 from pageowner.sources.restoring import restored
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "fuzz"))
@@ -161,7 +161,7 @@ ALTERED: dict[str, tuple[Alter, list[str]]] = {
 
 
 def opened_as(text: bytes) -> Snapshot:
-    return page_owner.read(restored(dumps.as_opened(text)))
+    return source.read_opened(dumps.as_opened(text))
 
 
 @pytest.mark.parametrize("how", ALTERED)
@@ -182,7 +182,7 @@ def test_an_altered_dump_gives_what_it_gave_and_says_what_was_undone(
     for name, content in (("plain.txt", altered), ("packed.xz", lzma.compress(altered))):
         (tmp_path / name).write_bytes(content)
         assert pageowner.read(tmp_path / name).table.equals(plain.table)
-        counted = page_owner.count(tmp_path / name)
+        counted = source.count(tmp_path / name)
         assert counted.meta.extra["undone"] == undone
         assert sum(counted.blocks) == plain.table.num_rows  # type: ignore[union-attr]
 
@@ -227,7 +227,7 @@ def test_line_ends_that_change_in_the_middle_are_seen(
     assert found.table.num_rows == 2 * opened_as(text).table.num_rows
     assert found.meta.extra["undone"] == [LINE_ENDS]
     assert found.meta.counters["damaged"] == 0
-    counted = page_owner.count(tmp_path / "half.txt")
+    counted = source.count(tmp_path / "half.txt")
     assert counted.meta.extra["undone"] == [LINE_ENDS]
     assert counted.meta.counters["damaged"] == 0
 

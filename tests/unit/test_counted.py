@@ -12,7 +12,7 @@ import pageowner
 from pageowner.analysis import owners, owners_from_counts
 from pageowner.analysis.filters import KEYS, SORTS
 from pageowner.model.counts import Counted
-from pageowner.sources import page_owner
+from pageowner.sources import page_owner, source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ MISLEADING = NUMBERED % (0x280da, 524288, 2) + b"".join(
 
 
 def same(path: Path, snapshot: Snapshot) -> None:
-    counted = page_owner.count(path)
+    counted = source.count(path)
     assert isinstance(counted, Counted)
     assert counted.meta == snapshot.meta
     chance = random.Random(1)
@@ -75,7 +75,7 @@ def test_of_real_dumps(fixture: str, request: pytest.FixtureRequest) -> None:
 
 
 def test_of_the_big_dump_read_by_several_processes(dump_text: Path, big: Snapshot) -> None:
-    counted = page_owner.count(dump_text)
+    counted = source.count(dump_text)
     assert isinstance(counted, Counted)
     assert sum(counted.blocks) == big.table.num_rows
     assert counted.meta == big.meta
@@ -112,7 +112,7 @@ def test_parts_that_contradict_each_other_are_read_in_full(
                      + b"".join(one % (pfn, pfn >> 4) for pfn in range(1 << 17, (1 << 17) + 500)))
     monkeypatch.setattr(page_owner, "PARALLEL", 1 << 12)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1})
-    found = page_owner.count(path)
+    found = source.count(path)
     assert isinstance(found, pageowner.Snapshot)
     assert found.table.equals(pageowner.read(path).table)
     assert found.table.num_rows + found.meta.counters["damaged"] == 1000
@@ -133,10 +133,10 @@ def test_a_stream_is_summed_up_by_the_pageblocks_that_its_end_has(
     path = tmp_path / "dump.txt"
     path.write_text(text)
     monkeypatch.setattr("pageowner.sources.page_owner_count._SAMPLE", 20)
-    expected = page_owner.count(path)
+    expected = source.count(path)
     monkeypatch.setattr(page_owner, "FOLD", 4)
     monkeypatch.setattr(page_owner, "CHUNK", 2000)
-    found = page_owner.count(path)
+    found = source.count(path)
     assert isinstance(expected, Counted)
     assert isinstance(found, Counted)
     assert found.meta == expected.meta

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import pageowner.tracker.bpf as package
 from pageowner.kernel import pageflags
 from pageowner.model.hook_states import ACTIVE, ATTACHED, WAITING, is_whole
 from pageowner.model.hook_states import in_words as state_in_words
+from pageowner.model.hook_table import BY_NAME, FEXIT_HOOKS, HOOKS, LOST
 from pageowner.model.unexplained import in_words, unexplained
-from pageowner.tracker.load import hooks
+from pageowner.tracker.load.object_hooks import OBJECT_HOOKS
+from pageowner.tracker.read import layout
 from pageowner.tracker.read.maps import COUNTERS
-from pageowner.tracker.read.seen import SEEN_BY, with_seen
+from pageowner.tracker.read.seen import with_seen
 
+BPF = Path(package.__file__).parent
 WHOLE = dict.fromkeys(("alloc_pages_bulk", "folio_migrate_flags", "alloc_contig_range"), ATTACHED)
 LRU = pageflags.bit("lru") | pageflags.bit("anon")
 
 
 def test_each_hook_has_a_counter_that_tells_whether_it_has_seen_something() -> None:
-    assert set(SEEN_BY) >= {hook.name for hook in hooks._FUNCTIONS} | set(hooks.LOST)
-    assert set(SEEN_BY.values()) <= set(COUNTERS)
+    counters = {hook.seen_by for hook in HOOKS} | {
+        hook.seen_around for hook in HOOKS if hook.around}
+    assert counters <= set(COUNTERS)
+
+
+def test_the_hooks_of_the_table_are_those_of_the_programs() -> None:
+    source = "".join(path.read_text() for path in BPF.glob("*.bpf.[ch]"))
+    programs = {program for hook in HOOKS for program in (*hook.programs, *hook.programs_around)}
+    programs |= {hook.program for hook in OBJECT_HOOKS}
+    defined = re.compile(r"^(?:int |HELD\(\"[^\"]*\", )(on_\w+)", re.MULTILINE)
+    assert programs == set(defined.findall(source))
+    assert set(FEXIT_HOOKS) <= set(layout.HOOKS)
+    assert set(LOST) == {hook.name for hook in HOOKS if hook.lost}
+    assert len(BY_NAME) == len(HOOKS)
+    for hook in HOOKS:
+        assert {hook.instead_of, hook.around} <= {"", *BY_NAME}
+        assert set(hook.explains) <= set(pageflags.KINDS)
 
 
 def test_an_attached_hook_is_active_once_it_has_seen_something() -> None:

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "model": {"kernel", "system"},
     "analysis": {"kernel", "system", "model"},
     "storage": {"kernel", "system", "model"},
+    "fleet": {"kernel", "system", "model", "analysis", "storage"},
     "tracker": {"kernel", "system", "model", "storage"},
     "sources": {"kernel", "system", "model", "storage", "tracker"},
     "report": {"kernel", "model", "analysis"},

@@ -1,11 +1,13 @@
 """What looks at a running tracker say of live blocks is what a capture of the same says."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from pageowner.analysis.filters import Filter
 from pageowner.analysis.keys import Key
 from pageowner.analysis.leaks import Rows, rows_of
 from pageowner.analysis.live_rows import rows_of_looks, told_by_records, untracked_by_kind
@@ -65,6 +67,35 @@ def test_a_look_gives_the_rows_of_a_capture(both: tuple[Snapshot, LiveBlocks],
     assert found.called == expected.called
     assert each(found.comm) == each(expected.comm)
     assert each(found.tgid) == each(expected.tgid)
+
+
+@pytest.mark.parametrize("words", [
+    {"comm": "cc*"}, {"pid": 9}, {"tid": (8, 9)}, {"module": "xfs"}, {"stack": "shmem_*"},
+    {"gfp": "movable"}, {"migratetype": "Movable"}, {"older": "1s"}, {"newer": "1s"},
+    {"comm": "sh", "stack": "*alloc*", "newer": "1h"}, {"comm": "nobody"}], ids=str)
+def test_a_filtered_look_gives_the_rows_of_a_filtered_capture(
+        both: tuple[Snapshot, LiveBlocks], words: dict[str, Any]) -> None:
+    snapshot, blocks = both
+    chosen = Filter(**words)
+    assert told_by_records(["stack"], chosen)
+    later = replace(blocks, time_ns=15 * 10**8)  # some are a second old
+    taken = Snapshot(snapshot.table, Metadata(kind="tracker", clock_ns=15 * 10**8))
+    _, found, others = rows_of_looks(lambda _: later, ["stack"], chosen)()
+    expected: Rows = rows_of(taken.where(chosen), ["stack"])
+    assert others == {}
+    assert len(found.pages) < ROWS
+    for name in ("pages", "ts", "reclaimable"):
+        assert getattr(found, name).tolist() == getattr(expected, name).tolist(), name
+    assert [each(key) for key in found.keys] == [each(key) for key in expected.keys]
+    assert each(found.program) == each(expected.program)
+
+
+@pytest.mark.parametrize("words", [
+    {"order": 0}, {"subsystem": "slab*"}, {"allocator": "slab"}, {"zone": "DMA"}, {"memcg": "/"},
+    {"state": "untracked"}, {"migratetype": "CmaOfVendor"}, {"comm": "a", "node": 0}], ids=str)
+def test_filters_that_other_pages_match_or_no_record_tells_take_a_capture(
+        words: dict[str, Any]) -> None:
+    assert not told_by_records(["stack"], Filter(**words))
 
 
 def test_what_no_record_holds_takes_a_capture() -> None:

@@ -12,9 +12,9 @@ import pytest
 from one_record import CURRENT
 
 import pageowner
-from pageowner.sources import page_owner
 from pageowner.sources.page_owner_text import write
 from pageowner.sources.restoring import restored
+from pageowner.sources.source import read_opened
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "fuzz"))
 
@@ -27,7 +27,7 @@ TEXTS = Path(__file__).parents[1] / "data" / "texts"
 
 
 def read(text: bytes) -> Snapshot:
-    return page_owner.read(restored(dumps.as_opened(text)))
+    return read_opened(dumps.as_opened(text))
 
 
 def again(snapshot: Snapshot) -> bytes:

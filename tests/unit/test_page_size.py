@@ -11,7 +11,7 @@ import pytest
 
 import pageowner
 from pageowner import PageownerError, UsageError
-from pageowner.sources import page_owner
+from pageowner.sources import source
 from pageowner.sources.page_size import ASSUMED
 
 TEXTS = Path(__file__).parents[1] / "data" / "texts"
@@ -54,7 +54,7 @@ def huge(order: int, block_order: int, *more: str) -> bytes:
 def test_the_page_size_is_what_the_text_tells(
         tmp_path: Path, text: bytes, kib: int, origin: str) -> None:
     (tmp_path / "dump.txt").write_bytes(text)
-    for found in (pageowner.read(tmp_path / "dump.txt"), page_owner.count(tmp_path / "dump.txt")):
+    for found in (pageowner.read(tmp_path / "dump.txt"), source.count(tmp_path / "dump.txt")):
         assert found.meta.page_size == kib << 10
         assert found.meta.extra["page_size_from"] == origin
 

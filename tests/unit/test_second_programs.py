@@ -11,7 +11,8 @@ import pytest
 from machines import machine
 
 from pageowner.errors import UsageError
-from pageowner.model.hook_states import ACTIVE, ATTACHED, WAITING
+from pageowner.model.hook_states import ACTIVE, ATTACHED, NESTED, WAITING
+from pageowner.model.hook_table import HOOKS
 from pageowner.model.unexplained import gone_owners
 from pageowner.report import status_view
 from pageowner.tracker import at_boot, waiting
@@ -19,8 +20,6 @@ from pageowner.tracker.control import Options, Status
 from pageowner.tracker.load.calibrate import Calibration
 from pageowner.tracker.read import maps
 from pageowner.tracker.read.pinned import Pinned
-from pageowner.tracker.read.records import NESTED
-from pageowner.tracker.read.seen import SEEN_BY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +46,7 @@ class Counted(Pinned):
 
 
 def test_each_hook_that_waits_is_a_second_program() -> None:
-    assert {ALLOC, FREE} == {name for name in SEEN_BY if name.endswith(NESTED)}
+    assert {ALLOC, FREE} == {hook.name for hook in HOOKS if hook.name.endswith(NESTED)}
     assert waiting.FIRST_PINS == {ALLOC: "on_alloc", FREE: "on_free"}
     assert waiting.WAITING_PINS == {ALLOC: "on_nested_alloc", FREE: "on_nested_free"}
 

@@ -119,7 +119,7 @@ def test_stack_lines_without_a_blank_in_front_are_a_stack(
 def test_every_form_of_a_frame_is_one_without_its_blank(line: str) -> None:
     body = parse_body(f"{line}\nCharged to memcg a+0x1/0x2\n".encode())
     assert body.stack in (line, line.partition("] ")[2])
-    assert body.memcg == "a+0x1/0x2"
+    assert body.said("memcg") == "a+0x1/0x2"
     assert body.unknown == 0
 
 
@@ -143,7 +143,7 @@ def test_the_stack_of_a_free_is_not_that_of_the_allocation(heading: str) -> None
     assert body.stack == "pipe_write+0x1/0x2"
     assert body.notes == (
         f"{heading}\n free_unref_page+0x1/0x2\n exit_mmap+0xa5\nCharged to memcg /a")
-    assert (body.memcg, body.unknown) == ("/a", 0)
+    assert (body.said("memcg"), body.unknown) == ("/a", 0)
     # and where it stands alone
     body = parse_body(b"%s\n free_unref_page+0x1/0x2\n" % heading.encode())
     assert (body.stack, body.unknown) == (None, 0)

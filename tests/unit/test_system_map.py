@@ -15,7 +15,7 @@ import pytest
 
 import pageowner
 from pageowner import PageownerError
-from pageowner.sources import page_owner
+from pageowner.sources import source
 from pageowner.sources.system_map import using
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def test_addresses_of_a_real_dump_get_their_names_wherever_the_kernel_ran(
     assert found.table.num_rows == named.table.num_rows
     # also as sums, and without the file as addresses
     with using(tmp_path / "System.map"):
-        counted = page_owner.count(tmp_path / "bare.txt")
+        counted = source.count(tmp_path / "bare.txt")
     assert counted.meta.extra["symbols"] == said
     assert set(counted.columns["stack"]) == set(  # type: ignore[union-attr]
         named.table["stack"].to_pylist())

@@ -6,18 +6,23 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pageowner.tracker.bpf as package
+from pageowner.model import tracking
 from pageowner.tracker.load import calibrate, loading, memo
-from pageowner.tracker.read import maps, timings
+from pageowner.tracker.read import extfrag, layout, maps, objects, timings
+from pageowner.tracker.users import layout as users
+from pageowner.tracker.users import memory
 
 TRACKER = Path(package.__file__).parent
 ROOT = Path(__file__).parents[2]
-HEADER = re.sub(r"/\*.*?\*/", "", (TRACKER / "records.h").read_text(), flags=re.DOTALL)
+HEADER = re.sub(r"/\*.*?\*/", "", "".join(
+    (TRACKER / name).read_text() for name in ("records.h", "page_users.h")), flags=re.DOTALL)
 SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "s32": 4, "char": 1}
 
 
@@ -27,10 +32,11 @@ def define(name: str) -> int:
     return int(match[1])
 
 
-def enum(name: str) -> list[str]:
+def enum_values(name: str) -> list[str]:
+    """Names of an enum whose values are given."""
     match = re.search(rf"enum {name} \{{(.*?)\}};", HEADER, re.DOTALL)
     assert match
-    return re.findall(r"(\w+)(?:\s*=\s*\d+)?\s*,", match[1] + ",")
+    return re.findall(r"(\w+) = ", match[1])
 
 
 def struct(name: str) -> dict[str, tuple[int, int]]:
@@ -46,15 +52,33 @@ def struct(name: str) -> dict[str, tuple[int, int]]:
     return members
 
 
+def test_the_module_of_the_layout_is_what_the_header_gives(tmp_path: Path) -> None:
+    made = tmp_path / "layout.py"
+    subprocess.run([sys.executable, ROOT / "scripts" / "layout_of_records.py", made], check=True)
+    assert made.read_text() == Path(layout.__file__).read_text(), (
+        "run scripts/build-bpf and commit the module")
+
+
 @pytest.mark.parametrize(("name", "dtype"), [
     ("record", maps.RECORD),
     ("freed", maps.FREED),
     ("task", maps.TASK),
-    ("stack", maps.stack_type(maps.MAX_DEPTH)),
+    ("stack", maps.stack_type(layout.MAX_DEPTH)),
     ("question", maps.QUESTION),
+    ("object", objects.OBJECT),
+    ("object_cache", objects.CACHE),
     ("sighting", calibrate.SIGHTING),
     ("timing", timings.TIMING),
     ("hot", maps.HOT),
+    ("extfrag", extfrag.VALUE),
+    ("request", users.REQUEST),
+    ("layout", users.LAYOUT),
+    ("anchor", users.ANCHOR),
+    ("file", users.FILE),
+    ("cache", users.CACHE),
+    ("task_found", users.TASK),
+    ("area", users.AREA),
+    ("pool", users.POOL),
 ])
 def test_a_struct_is_laid_out_the_same(name: str, dtype: np.dtype) -> None:
     members = struct(name)
@@ -69,22 +93,18 @@ def test_a_record_takes_24_bytes_a_page_and_the_free_side_16() -> None:
     assert maps.FREED.itemsize == 16
 
 
-def test_numbers_have_the_same_names() -> None:
-    assert [f"COUNT_{name.upper()}" for name in maps.COUNTERS] == enum("counter")[:-1]
-    assert [f"HOOK_{name.upper()}" for name in loading.HOOK_NUMBERS] == enum("hook")[:-1]
-    assert [f"MEMO_{name.upper()}" for name in memo.MEMO_COUNTERS] == enum("memo_counter")[:-1]
-    assert len(loading.HOOK_NUMBERS) == maps.HOOKS
-    assert len(memo.MEMO_COUNTERS) <= define("MEMO_SLOTS")
-    behind = [name.removeprefix("TIMING_").lower() for name in enum("timed")[:-1]]
-    assert (*loading.HOOK_NUMBERS, *behind) == timings.NAMES
-    assert enum("state") == [f"STATE_{name}" for name in
-                             ("NONE", "OWNED", "EARLY", "FILTERED", "DIVIDED", "WRITTEN")]
+def test_numbers_that_python_has_names_for_are_those_of_the_headers() -> None:
+    assert layout.STATES == ("none", "owned", "early", "filtered", "divided", "written")
     assert list(range(6)) == [maps.NONE, maps.OWNED, maps.EARLY, maps.FILTERED, maps.DIVIDED,
                               maps.WRITTEN]
-    assert define("MAX_DEPTH") == maps.MAX_DEPTH
-    assert define("QUESTIONS") == maps.QUESTIONS
-    assert define("SIGHTINGS") == calibrate.SIGHTINGS
-    assert (1 << define("TASK_SLOT_BITS")) - 1 == maps.TASK_SLOT
+    assert layout.HOOKS[memo.HOOKS_THAT_RECOGNISE] == "nested_alloc"
+    assert "#define MEMO_HOOKS HOOK_NESTED_ALLOC" in HEADER
+    assert len(layout.MEMO_COUNTERS) <= layout.MEMO_SLOTS
+    assert tracking.MAX_DEPTH == layout.MAX_DEPTH
+    assert [define(name) for name in ("FILES", "AREAS", "CACHES", "REQUESTS")] == [
+        users.FILES, users.AREAS, users.CACHES, users.REQUESTS]
+    assert re.findall(r"(FILE_\w+) = (\d+),", HEADER) == [
+        (name, str(getattr(users, name))) for name in enum_values("file_state")]
 
 
 def test_the_object_has_every_parameter_that_is_set() -> None:
@@ -100,8 +120,8 @@ def test_the_object_has_every_parameter_that_is_set() -> None:
         assert name in symbols
 
 
-def build(word: str | Path) -> None:
-    done = subprocess.run([ROOT / "scripts" / "build-bpf", word], capture_output=True, text=True,
+def build(*words: str | Path) -> None:
+    done = subprocess.run([ROOT / "scripts" / "build-bpf", *words], capture_output=True, text=True,
                           env={**os.environ, "PIP_RETRIES": "0", "PIP_TIMEOUT": "5"})
     if done.returncode and "pip" in done.stderr.lower() + done.stdout.lower():
         pytest.skip("the compiler wheel cannot be installed here")
@@ -116,6 +136,8 @@ def test_the_object_is_what_the_source_gives(tmp_path: Path) -> None:
     built = tmp_path / "rebuilt.o"
     build(built)
     assert built.read_bytes() == loading.image(), "run scripts/build-bpf and commit the object"
+    build(built, TRACKER / "page_users.bpf.c")
+    assert built.read_bytes() == memory.image(), "run scripts/build-bpf and commit the object"
 
 
 def test_the_memo_has_a_bound_on_any_machine() -> None:

@@ -11,11 +11,12 @@ from pageowner.errors import PageownerError
 from pageowner.kernel import vmstat
 from pageowner.kernel.memory_ranges import parse_iomem
 from pageowner.kernel.symbol_text import Lines
+from pageowner.model import hook_table
 from pageowner.report import status_view
 from pageowner.tracker.control import Status
 from pageowner.tracker.load import calibrate, hooks, requirements
 from pageowner.tracker.load.loading import Tracker, sizes_for
-from pageowner.tracker.read import maps, timings
+from pageowner.tracker.read import layout, maps, timings
 
 IOMEM = """\
 00000000-00000fff : Reserved
@@ -73,11 +74,11 @@ def test_the_direct_map_is_where_two_pages_agree() -> None:
 
 def test_without_the_direct_map_its_hooks_say_so() -> None:
     tracker = Tracker(None, sizes_for([(1, 2)]), 16, {"direct_map": 0})
-    needing = [hook for hook in hooks._FUNCTIONS if hook.needs]
+    needing = [hook for hook in hook_table.FUNCTIONS if hook.needs]
     assert [hook.name for hook in needing if not hook.instead_of] == ["make_alloc_exact"]
     assert len(needing) == 3
     for hook in needing:
-        assert (hook.name in hooks.LOST) == (not hook.instead_of)
+        assert (hook.name in hook_table.LOST) == (not hook.instead_of)
         said = hooks._attach_function(tracker, hook, None)
         assert said.startswith("missing: ")
         assert "direct map" in said
@@ -103,7 +104,7 @@ def test_ranges_are_seen_by_the_function_that_others_call(monkeypatch: pytest.Mo
                                                           known: str) -> None:
     programs = {}
 
-    def attach(_tracker: Tracker, hook: hooks._Hook, _directory: None) -> str:
+    def attach(_tracker: Tracker, hook: hook_table.Hook, _directory: None) -> str:
         programs[hook.name] = hook.programs
         return "attached"
 
@@ -192,13 +193,14 @@ def test_unseen_frees_are_bounded_by_what_went_on_while_they_were_counted(
     (["page", "list"], (255, 255, 255, 1, 2)),
 ])
 def test_arguments_of_a_split_by_their_names(names: list[str], expected: tuple[int, ...]) -> None:
-    assert tuple(hooks._split_arguments(names).values()) == expected
+    assert tuple(hook_table.BY_NAME["split_folio"].arguments(names).values()) == expected
 
 
 def test_the_array_of_a_bulk_allocation_is_the_last_argument() -> None:
     old = ["gfp", "preferred_nid", "nodemask", "nr_pages", "page_list", "page_array"]
-    assert hooks._bulk_arguments(old) == {"bulk_array": 5}
-    assert hooks._bulk_arguments([*old[:4], "page_array"]) == {"bulk_array": 4}
+    arguments = hook_table.BY_NAME["alloc_pages_bulk"].arguments
+    assert arguments(old) == {"bulk_array": 5}
+    assert arguments([*old[:4], "page_array"]) == {"bulk_array": 4}
 
 
 def test_lockdown_confidentiality_is_refused_in_words(tmp_path) -> None:
@@ -227,7 +229,7 @@ ffffffff81617000 T alloc_contig_range_noprof
 
 
 def test_a_quantile_is_the_end_of_its_bucket_but_no_more_than_the_longest() -> None:
-    buckets = np.zeros(timings.BUCKETS, np.uint64)
+    buckets = np.zeros(layout.TIMING_BUCKETS, np.uint64)
     buckets[4 * 10 + 1] = 90   # 1,280 to 1,536 ns
     buckets[4 * 12] = 10       # 4,096 to 5,120 ns
     timing = timings.Timing(100, 4500, buckets)

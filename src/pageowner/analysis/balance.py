@@ -71,7 +71,7 @@ class Balance:
 def balanced(facts: MemoryFacts) -> Balance:
     """The balance of what was read; raises KeyError without MemTotal."""
     memory, total = facts.meminfo, facts.meminfo["MemTotal"]
-    notes: list[str] = []
+    notes = list(facts.notes)
     rows = [row for row in (*_user_rows(facts), *_kernel_rows(facts, notes), *_free_rows(facts))
             if row.bytes or row.rows]
     rows.sort(key=lambda row: (row.key in ("free", "pcp"), -row.bytes))
@@ -91,6 +91,9 @@ def balanced(facts: MemoryFacts) -> Balance:
     if facts.open_files_cached is not None and not facts.open_files_cached.complete:
         notes.append("not all open files could be looked up in the page cache in time; those left"
                      " out are among all other files")
+    if facts.page_cache is not None and not facts.page_cache.complete:
+        notes.append("not all files of the page cache could be looked up in time; those left out"
+                     " are among all other files")
     if late := sum(process.late for process in facts.processes):
         notes.append(f"what {late:,} of {len(facts.processes):,} processes share with others was"
                      " not read in time; pages they share count in each of them")
@@ -104,6 +107,7 @@ def _user_rows(facts: MemoryFacts) -> list[Row]:
     shmem, buffers = memory.get("Shmem", 0), memory.get("Buffers", 0)
     files = memory.get("Cached", 0) - shmem
     cache = (Row("files", "files", files, "Cached - Shmem", "fincore FILE",
+                 "" if facts.page_cache else
                  "which files: those open now; of others, who read them, once pages are tracked",
                  file_rows(facts, files)),
              Row("buffers", "block devices and metadata", buffers, "Buffers", "lsblk"))

@@ -48,7 +48,17 @@ def anonymous_rows(facts: MemoryFacts) -> tuple[Row, ...]:
 
 
 def file_rows(facts: MemoryFacts, whole: int) -> tuple[Row, ...]:
-    """Files in the page cache that processes hold open."""
+    """Files in the page cache by file system, or else those that processes hold open."""
+    if facts.page_cache is not None:
+        by_place: dict[str, list[Row]] = {}
+        for file in facts.page_cache.files:
+            by_place.setdefault(file.place, []).append(
+                Row("file", file.name, file.cached, "page structs", "fincore FILE"))
+        rows = [Row("file_system", f"files on {place}", cached, "page structs",
+                    "pageowner report --by user",
+                    rows=with_rest(cached, by_place.get(place, []), "smaller files"))
+                for place, cached in facts.page_cache.places.items()]
+        return with_rest(whole, rows, "all other files")
     rows = [Row("file", file.path, file.cached, "cachestat", f"ls -l /proc/{file.pid}/fd",
                 f"open in process {file.pid} ({file.comm})")
             for file in (facts.open_files_cached.files if facts.open_files_cached else ())]

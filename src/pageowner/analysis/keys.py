@@ -20,6 +20,7 @@ from pageowner.model.amounts import row_pages
 from pageowner.model.handle_names import handle_name, is_handle_name
 from pageowner.model.hook_states import ACTIVE, is_whole
 from pageowner.model.schema import BY_KEY
+from pageowner.model.user_names import user_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["ALIASES", "KEYS", "Key", "blocks_pages", "coded_stacks", "column", "key", "key_names",
-           "times"]
+           "stacks_or_users", "times"]
 
 
 class Key(NamedTuple):
@@ -89,8 +90,9 @@ _BULK = "vmalloc and other bulk allocations"
 bulk allocator is missing: kernel stacks, vmalloc, page pools."""
 
 
-def _by_flags(snapshot: Snapshot, found: Key) -> Key:
-    """Rows without a stack are at least what their page flags say, marked with their state."""
+def _by_flags(snapshot: Snapshot, found: Key, states: bool = True) -> Key:
+    """Rows without a label are at least what their page flags say, marked with their state unless
+    it does not matter."""
     from pageowner.kernel import pageflags
 
     missing = found.labels.is_null().to_numpy(zero_copy_only=False)[found.codes]
@@ -101,16 +103,16 @@ def _by_flags(snapshot: Snapshot, found: Key) -> Key:
     kinds = np.zeros(len(words), np.int64)
     kinds[missing] = pageflags.kind(words[missing])
     state = key(snapshot, "state")
-    states = [label or "owned" for label in state.labels.to_pylist()]
+    names = [label or "owned" for label in state.labels.to_pylist()]
     labels = found.labels.to_pylist()
     base = len(labels)
     no_bulk = not is_whole(snapshot.meta.hooks.get("alloc_pages_bulk", ACTIVE))
-    codes = np.where(missing, base + kinds * len(states) + state.codes, found.codes)
+    codes = np.where(missing, base + kinds * len(names) + state.codes, found.codes)
     for kind in pageflags.KINDS:
         named = _KIND_NAMES.get(kind, kind)
-        labels += [named if one == "owned"
+        labels += [named if one == "owned" or not states
                    else f"{_BULK if kind == 'kernel' and one == 'untracked' and no_bulk else named}"
-                        f" ({one})" for one in states]
+                        f" ({one})" for one in names]
     present, index = np.unique(codes, return_inverse=True)
     return _relabelled(Key(found.name, index.astype(np.int64), found.labels),
                        pa.array([labels[code] for code in present], pa.string()))
@@ -159,9 +161,28 @@ def key(snapshot: Snapshot, name: str) -> Key:
     found = _coded(name, _dictionary(table[BY_KEY[name].name]))
     if name == "gfp" and found.labels.null_count:
         return _or(found, _labelled(snapshot, "gfp_mask", lambda mask: f"{mask:#x}"))
+    if name == "user" and found.labels.null_count:
+        return _by_flags(snapshot, found, states=False)
     if name == "stack" and found.labels.null_count and _has_handles(snapshot):
         return _or(found, _labelled(snapshot, "handle", handle_name))
     return found
+
+
+def stacks_or_users(snapshot: Snapshot) -> Key:
+    """The key ``stack``, and where there is none the state and who has the page now, if that was
+    looked for (`pageowner.model.user_names`)."""
+    found = key(snapshot, "stack")
+    users = snapshot.table["user"]
+    if users.null_count == len(users) or not found.labels.null_count:
+        return found
+    user, state = key(snapshot, "user"), key(snapshot, "state")
+    pairs, codes = np.unique(user.codes * max(len(state.labels), 1) + state.codes,
+                             return_inverse=True)
+    users_of, states = user.labels.to_pylist(), state.labels.to_pylist()
+    labels = [None if users_of[who] is None else user_name(states[how] or "owned", users_of[who])
+              for who, how in (divmod(pair, max(len(states), 1)) for pair in pairs.tolist())]
+    return _or(found, _relabelled(Key("user", codes.astype(np.int64), user.labels),
+                                  pa.array(labels, pa.string())))
 
 
 def _has_handles(snapshot: Snapshot) -> bool:

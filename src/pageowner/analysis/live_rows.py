@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,34 +12,68 @@ import pyarrow as pa
 from pageowner.analysis.keys import Key, blocks_pages, key
 from pageowner.analysis.leaks import RECLAIMABLE, Rows, programs
 from pageowner.analysis.live import field_of, labels_of
+from pageowner.analysis.select import conditions, is_known
 from pageowner.analysis.subsystems import PRIVATE, subsystem
-from pageowner.model.schema import BY_KEY, COLUMNS
+from pageowner.model.schema import AGE, BY_KEY, COLUMNS, FILTERS, LOOKED_AT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pageowner.analysis.filters import Filter
     from pageowner.model.live import LiveBlocks
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["rows_of_blocks", "rows_of_looks", "told_by_records", "untracked_by_kind"]
 
 
-def told_by_records(names: Sequence[str]) -> bool:
-    """Whether records alone tell these keys; else it takes whole captures."""
-    return all(COLUMNS[BY_KEY[name].source].recorded for name in names)
+_OF_EVERY_PAGE = ("order", "subsystem", "allocator")
+"""Filters that pages without a record may match too, by their size and their page flags."""
 
 
-def rows_of_looks(look: Callable[[Sequence[str]], LiveBlocks],
-                  names: Sequence[str]) -> Callable[[], tuple[int, Rows, dict[str, int]]]:
+def told_by_records(names: Sequence[str], chosen: Filter | None = None) -> bool:
+    """Whether records alone tell these keys, and which pages are ``chosen``; else it takes whole
+    captures."""
+    if not all(COLUMNS[BY_KEY[name].source].recorded for name in names):
+        return False
+    return not chosen or (is_known(chosen) and all(
+        FILTERS[word].takes == AGE or (word not in _OF_EVERY_PAGE and COLUMNS[
+            BY_KEY[LOOKED_AT[word]].source].recorded) for word in chosen.given()))
+
+
+def rows_of_looks(look: Callable[[Sequence[str]], LiveBlocks], names: Sequence[str],
+                  chosen: Filter | None = None) -> Callable[[], tuple[int, Rows, dict[str, int]]]:
     """A function that has ``look`` look at the fields it takes, and gives what `leaks.Watch.add`
-    takes: the moment, the rows with the keys ``names``, and the pages of others."""
-    fields = [field_of(name) for name in names]
+    takes: the moment, the rows with the keys ``names``, and the pages of others. With ``chosen``
+    the rows that match, which is nothing of the others."""
+    by = {} if chosen is None else conditions(chosen)
+    fields = [field_of(name) for name in (*names, *by)]
 
     def rows() -> tuple[int, Rows, dict[str, int]]:
         found = look(fields)
+        if chosen:
+            found = _matching(found, chosen, by)
         return found.time_ns, rows_of_blocks(found, names), found.others
 
     return rows
+
+
+def _matching(found: LiveBlocks, chosen: Filter,
+              by: dict[str, Callable[[object], bool]]) -> LiveBlocks:
+    keep = np.ones(len(found.pages), bool)
+    for name, good in by.items():
+        codes, values = found.fields[field_of(name)]
+        keep &= np.array([label is not None and good(label) for label in labels_of(name, values)]
+                         or [False], bool)[codes]
+    least, most = chosen.ages_ns()
+    age = found.time_ns - found.ts.astype(np.int64)
+    if least is not None:
+        keep &= age >= least
+    if most is not None:
+        keep &= age <= most
+    return replace(
+        found, fields={name: (codes[keep], values)
+                       for name, (codes, values) in found.fields.items()},
+        pages=found.pages[keep], ts=found.ts[keep], others={})
 
 
 def rows_of_blocks(found: LiveBlocks, names: Sequence[str]) -> Rows:

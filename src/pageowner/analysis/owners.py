@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis.filters import SORTS, check_sort, key_names
-from pageowner.analysis.keys import Key, blocks_pages, key, times
+from pageowner.analysis.keys import Key, blocks_pages, key, stacks_or_users, times
 from pageowner.analysis.ranking import ranked, ties
+from pageowner.analysis.sampled import bounds, share
 from pageowner.model.amounts import row_blocks
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ _FEW = 1 << 14
 
 class Owners(NamedTuple):
     """Owners in order: ``keys``, each with a code for each owner; ``pages``, ``blocks`` (int64);
-    ``oldest`` and ``newest`` (uint64, ns since boot), of no meaning where there is ``none``."""
+    ``oldest`` and ``newest`` (uint64, ns since boot), of no meaning where there is ``none``;
+    ``low`` and ``high``: see `pageowner.analysis.sampled`, None where nothing is estimated."""
 
     keys: list[Key]
     pages: np.ndarray
@@ -35,6 +37,8 @@ class Owners(NamedTuple):
     oldest: np.ndarray
     newest: np.ndarray
     none: np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
 
 
 def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str = "pages",
@@ -44,8 +48,10 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     Columns: the keys, then ``pages`` and ``blocks`` (int64), ``share`` (of the pages of the
     snapshot, float64), ``oldest_ns`` and ``newest_ns`` (uint64, ns since boot, null where the
     source has no times). Sorted by pages or blocks (most first), name (the keys in order) or age
-    (oldest first). ``encoded``: the keys of many owners as dictionaries, for the text of all may
-    be as large as the snapshot. Raises UsageError for an unknown key or sorting.
+    (oldest first). Of a source that has one object in so many there are also ``low`` and ``high``:
+    between them ``pages`` is with 95 % confidence. ``encoded``: the keys of many owners as
+    dictionaries, for the text of all may be as large as the snapshot. Raises UsageError for
+    an unknown key or sorting.
     """
     found = ordered(snapshot, by, sort=sort, reverse=reverse)
     total = int(found.pages.sum())
@@ -58,6 +64,8 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     columns["share"] = pa.array(found.pages / total if total else found.pages.astype(float))
     columns["oldest_ns"] = pa.array(found.oldest, mask=found.none)
     columns["newest_ns"] = pa.array(found.newest, mask=found.none)
+    if found.low is not None:
+        columns |= {"low": pa.array(found.low), "high": pa.array(found.high)}
     return pa.table(columns)
 
 
@@ -79,7 +87,8 @@ def ordered(snapshot: Snapshot, by: str | Sequence[str], *, sort: str = "pages",
     """The same as numbers, with no text for each owner."""
     names = key_names(list(by) if not isinstance(by, str) else by)
     check_sort(sort, names)
-    keys = [key(snapshot, name) for name in names]
+    keys = [stacks_or_users(snapshot) if name == "stack" and "user" not in names else
+            key(snapshot, name) for name in names]
     pages = blocks_pages(snapshot)
     group, number, codes = groups(keys, len(pages))
     summed = np.zeros(number, np.int64)
@@ -90,13 +99,18 @@ def ordered(snapshot: Snapshot, by: str | Sequence[str], *, sort: str = "pages",
     else:
         blocks = np.zeros(number, np.int64)
         np.add.at(blocks, group, counted)
+    low = high = None
+    if (one_in := share(snapshot.meta)) > 1:
+        squares = np.bincount(group, np.square(pages, dtype=float), number)
+        low, high = bounds(summed, squares.astype(float), one_in)
     oldest, newest, none = _times(snapshot, group, number)
     keys = [column._replace(codes=code) for column, code in zip(keys, codes, strict=True)]
     order = (_by_numbers if number > _FEW else _by_names)(keys, summed, blocks, oldest, sort)
     if reverse:
         order = order[::-1]
     return Owners([column._replace(codes=column.codes[order]) for column in keys], summed[order],
-                  blocks[order], oldest[order], newest[order], none[order])
+                  blocks[order], oldest[order], newest[order], none[order],
+                  *(None if bound is None else bound[order] for bound in (low, high)))
 
 
 def _by_names(keys: list[Key], pages: np.ndarray, blocks: np.ndarray, oldest: np.ndarray,

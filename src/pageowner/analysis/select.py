@@ -15,15 +15,14 @@ import pyarrow as pa
 from pageowner.analysis import unknown_words
 from pageowner.analysis.filters import Filter, duration_ns
 from pageowner.analysis.keys import key, times
-from pageowner.errors import PageownerError
+from pageowner.errors import PageownerError, UsageError
 from pageowner.model.schema import AGE, BY_KEY, COLUMNS, FILTERS, FLAGS, LOOKED_AT, NUMBERS
+from pageowner.model.snapshot import Metadata, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pageowner.model.snapshot import Snapshot
-
-__all__ = ["Filter", "conditions", "duration_ns", "newest_ns", "select"]
+__all__ = ["Filter", "conditions", "duration_ns", "is_known", "newest_ns", "select"]
 
 
 def newest_ns(snapshot: Snapshot) -> int:
@@ -50,6 +49,15 @@ def select(snapshot: Snapshot, chosen: Filter) -> pa.Table:
     if chosen.older is not None or chosen.newer is not None:
         keep &= _by_age(snapshot, chosen)
     return snapshot.table.filter(pa.array(keep))
+
+
+def is_known(chosen: Filter) -> bool:
+    """Whether every word names what some kernel has; others can be told only of a source."""
+    try:
+        unknown_words.check(Snapshot.from_columns({}, Metadata()), chosen, _any_pattern)
+    except UsageError:
+        return False
+    return True
 
 
 def conditions(chosen: Filter) -> dict[str, Callable[[object], bool]]:

@@ -114,7 +114,8 @@ def _shared(found: MemoryFacts, proc: str, this_machine: bool) -> None:
     found.sysv = shared_memory.read_sysv(proc)
     if not this_machine:
         return
-    found.open_files_cached = cached_files.open_cached_files(names, found.page_size)
+    if not _page_cache(found):
+        found.open_files_cached = cached_files.open_cached_files(names, found.page_size)
     found.shm_device = shared_memory.memfd_device()
     found.tmpfs = shared_memory.tmpfs_mounts(list(names))
     files = shared_memory.shm_files()
@@ -127,6 +128,20 @@ def _shared(found: MemoryFacts, proc: str, this_machine: bool) -> None:
             (file.device, file.inode) for file in files})
         found.unmapped_shm = [file for file in files
                               if (file.device, file.inode) not in mapped | held]
+
+
+def _page_cache(found: MemoryFacts) -> bool:
+    """All files in the page cache, which root may ask for."""
+    if os.geteuid():
+        return False
+    from pageowner.tracker.users.page_cache import read_page_cache
+
+    try:
+        found.page_cache = read_page_cache()
+    except PageownerError as error:
+        found.notes.append(f"of the page cache only open files are known: {error}")
+        return False
+    return True
 
 
 def _zswap_pool(sys: str) -> str:

@@ -8,6 +8,7 @@ from pageowner.analysis.filters import key_names
 from pageowner.api import sources
 from pageowner.api.saving import save
 from pageowner.errors import UsageError, near
+from pageowner.sources import live_users
 
 if TYPE_CHECKING:
     import os
@@ -41,7 +42,8 @@ def export(source: Counted | Source, output: str | os.PathLike[str] | BinaryIO, 
     if unit not in UNITS:
         raise UsageError(f"there is no unit {unit!r}; {near(unit, UNITS)}")
     names = None if by is None else key_names(by if isinstance(by, str) else list(by))
-    found = sources.counted(source)
+    with live_users.using("user" in (names or ()), live_users.are_enough_for(names or ())):
+        found = sources.counted(source)
     from pageowner.analysis.profile import check_measure
 
     check_measure(found.meta, unit)

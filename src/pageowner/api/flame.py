@@ -13,6 +13,7 @@ from pageowner.api import sources
 from pageowner.api.saving import save
 from pageowner.report.flame_html import FlameHtml
 from pageowner.report.flame_svg import FlameSvg
+from pageowner.sources import live_users
 from pageowner.sources.source import count
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def flame(source: Counted | Source = None, after: Counted | Source = None, *,
     """
     names = key_names(by if isinstance(by, str) else list(by)) if by else []
     both = [source] if after is None else [source, after]
-    found = [sources.counted(side, read) for side in both]
+    with live_users.using("user" in names):
+        found = [sources.counted(side, read) for side in both]
     *old, new = found
     if old:
         check_units(old[0].meta, new.meta)

@@ -23,6 +23,7 @@ from pageowner.analysis.shorten import shortened
 from pageowner.api.series_times import moments
 from pageowner.errors import PageownerError, UsageError
 from pageowner.report.text import age, count_of
+from pageowner.sources import of_objects
 from pageowner.sources.source import read as read_source
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def _live(chosen: Filter, names: list[str], min_bytes: int, length: int, step: i
     from pageowner.analysis.live_rows import rows_of_looks, told_by_records, untracked_by_kind
     from pageowner.kernel import zones
     from pageowner.tracker.read.capture import capture, capture_others
+    from pageowner.tracker.read.capture_objects import capture_objects
     from pageowner.tracker.read.live import LiveReader
     from pageowner.tracker.read.maps import open_store
 
@@ -122,27 +124,29 @@ def _live(chosen: Filter, names: list[str], min_bytes: int, length: int, step: i
                          f" {LEAST_SAMPLES - 1} times that, here {age(step * (LEAST_SAMPLES - 1))}:"
                          f" a trend takes {LEAST_SAMPLES} looks")
 
+    objects = of_objects.wanted()
+
     def of_capture() -> tuple[int, Rows, dict[str, int]]:
         """Keys and filters that records alone do not answer take a whole capture; untracked pages
         are rows of it."""
-        snapshot = capture_others()
+        snapshot = capture_objects(store) if objects else capture_others()
         assert snapshot.meta.clock_ns is not None
         return snapshot.meta.clock_ns, rows_of(snapshot.where(chosen), names), {}
 
     with open_store() as store:
-        cheap = not chosen and told_by_records(names)
-        look = rows_of_looks(LiveReader(store).blocks, names) if cheap else of_capture
+        cheap = not objects and told_by_records(names, chosen)
+        look = rows_of_looks(LiveReader(store).blocks, names, chosen) if cheap else of_capture
         watch = Watch(names, settling_ns(length), store.facts["since_ns"])
         watch_for(watch, look, length, step, progress)
         if len(watch.times) < LEAST_SAMPLES:
             raise PageownerError(f"stopped after {count_of(len(watch.times), 'look')}; a trend"
                                  f" takes at least {LEAST_SAMPLES}")
         store.check_on()
-        page_size = os.sysconf("SC_PAGE_SIZE")
+        page_size = 1 if objects else os.sysconf("SC_PAGE_SIZE")
         found = _judged(watch, min_bytes, page_size)
         notes = [note for note, kind in zip(found["note"].to_pylist(), found["kind"].to_pylist(),
                                             strict=True) if kind == "leak" and note]
-        by_kind = untracked_by_kind(capture(store)) if notes else None
+        by_kind = untracked_by_kind(capture(store)) if notes and not objects else None
         tgids = {task["tgid"] for tasks in found["tasks"].to_pylist() for task in tasks}
         commands = {tgid: line for tgid in tgids - {None, 0} if (line := _command_line(tgid))}
     return Leaks(found, Watched(

@@ -10,6 +10,7 @@ from pageowner.analysis.memory import memory
 from pageowner.analysis.picture import picture
 from pageowner.api import sources
 from pageowner.api.saving import save
+from pageowner.sources import live_users
 from pageowner.sources.kpageflags import page_flags
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def map(source: Source = None, by: str = "subsystem", *,
     frame numbers, or no pages.
     """
     by = colouring(by)
-    snapshot = sources.snapshot(source)
+    with live_users.using(by == "user"):
+        snapshot = sources.snapshot(source)
     seen = memory(snapshot, page_flags(snapshot, kpageflags))
     return Map(snapshot, seen, picture(snapshot, by, seen=seen))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.filters import check_sort, key_names
 from pageowner.api import sources
+from pageowner.sources import live_users
 from pageowner.sources.source import count
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def owners(source: Counted | Source = None, by: str | Sequence[str] = "stack", *
     """
     names = key_names(by if isinstance(by, str) else list(by))
     check_sort(sort, names)
-    found = sources.counted(source, read)
+    with live_users.using("user" in names or "stack" in names, live_users.are_enough_for(names)):
+        found = sources.counted(source, read)
     from pageowner.model.counts import Counted as Sums
 
     if isinstance(found, Sums):

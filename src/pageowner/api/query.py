@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pageowner.analysis import query as by_sql
 from pageowner.api import sources
+from pageowner.sources import live_users
 from pageowner.sources.source import read as read_source
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ def query(sql: str, *named: Source | Mapping[str, Source],
     tables: list[tuple[str, Source]] = []
     for source in named or (None,):
         tables += source.items() if isinstance(source, Mapping) else [("", source)]
-    return by_sql.query(sql, {name: sources.snapshot(source, read)
-                              for name, source in _with_names(tables)})
+    # ``user`` in no other word, or all columns
+    with live_users.using(re.search(r"\buser\b|\*|^\s*FROM", sql, re.IGNORECASE) is not None):
+        found = {name: sources.snapshot(source, read) for name, source in _with_names(tables)}
+    return by_sql.query(sql, found)
 
 
 def _with_names(tables: list[tuple[str, Source]]) -> list[tuple[str, Source]]:

@@ -1,4 +1,4 @@
-"""``pageowner balance``."""
+"""``pageowner balance``: Where all memory is, in lines that add up; needs no tracking."""
 
 from __future__ import annotations
 

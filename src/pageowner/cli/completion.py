@@ -1,4 +1,4 @@
-"""``pageowner completion``."""
+"""``pageowner completion``: Print the script for Tab completion in bash, zsh or fish."""
 
 from __future__ import annotations
 

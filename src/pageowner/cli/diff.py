@@ -1,4 +1,4 @@
-"""``pageowner diff``."""
+"""``pageowner diff``: Compare two snapshots: which owners grew, shrank, are new or gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pageowner doctor``."""
+"""``pageowner doctor``: Check what this kernel allows, and how complete tracking can be."""
 
 from __future__ import annotations
 

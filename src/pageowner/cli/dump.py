@@ -1,4 +1,4 @@
-"""``pageowner dump``."""
+"""``pageowner dump``: Print a dump, in the format of the kernel's page_owner."""
 
 from __future__ import annotations
 

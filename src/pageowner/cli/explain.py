@@ -1,4 +1,5 @@
-"""``pageowner explain``."""
+"""``pageowner explain``: What a kernel log says about memory: OOM, failed allocations, bad
+pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""``pageowner export``."""
+"""``pageowner export``: Write owners for other programs: pprof, folded, speedscope, JSON, CSV,
+Parquet."""
 
 from __future__ import annotations
 

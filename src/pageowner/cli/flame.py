@@ -1,4 +1,4 @@
-"""``pageowner flame``."""
+"""``pageowner flame``: A flame graph, as an interactive page or an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pageowner frag``."""
+"""``pageowner frag``: What fragments memory, and which owners to stop to get huge pages."""
 
 from __future__ import annotations
 

@@ -9,45 +9,27 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner import __version__
+from pageowner.cli.listing import lines
 from pageowner.errors import UsageError, near
+from pageowner.model.source_kinds import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["EPILOG", "VERBS", "program", "run"]
 
-VERBS = {
-    "on": "Start tracking: from now on, record the owner of every allocated page.",
-    "off": "Stop tracking and remove everything.",
-    "status": "What is tracked, what it costs, what was missed.",
-    "report": "Who owns the memory: by stack, task, subsystem, cgroup, ...",
-    "diff": "Compare two snapshots: which owners grew, shrank, are new or gone.",
-    "leaks": "Find leaks: owners whose pages keep growing and are never freed.",
-    "top": "Who owns memory now, and how it changes: the live view.",
-    "frag": "What fragments memory, and which owners to stop to get huge pages.",
-    "map": "A picture of physical memory.",
-    "query": "Query one snapshot or several in SQL.",
-    "flame": "A flame graph, as an interactive page or an image.",
-    "balance": "Where all memory is, in lines that add up; needs no tracking.",
-    "who": "Everything known about a page frame.",
-    "explain": "What a kernel log says about memory: OOM, failed allocations, bad pages.",
-    "stacks": "Pages per stack, as the kernel's page_owner_stacks prints them.",
-    "dump": "Print a dump, in the format of the kernel's page_owner.",
-    "save": "Save the current state, or a dump, as one small Parquet file.",
-    "export": "Write owners for other programs: pprof, folded, speedscope, JSON, CSV, Parquet.",
-    "record": "Capture this machine periodically into a directory.",
-    "serve": "A web page, metrics for Prometheus and an API, of this machine or a source.",
-    "doctor": "Check what this kernel allows, and how complete tracking can be.",
-    "completion": "Print the script for Tab completion in bash, zsh or fish.",
-    "sort": "Drop-in replacement for the kernel's page_owner_sort.",
-}
-"""Every verb and its line in the help; the module is ``pageowner.cli.VERB``."""
+_ORDER = ("on", "off", "status", "report", "diff", "leaks", "top", "frag", "map", "query",
+          "flame", "balance", "who", "explain", "stacks", "dump", "save", "export", "record",
+          "fleet", "serve", "doctor", "completion", "sort")
+"""Verbs in the order of the help; others follow by name."""
 
+VERBS = lines(_ORDER)
+"""Every verb and its line in the help."""
 
-EPILOG = ("SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), page_owner_sort output, a"
-          " list of page_owner_stacks, /proc/allocinfo, a saved snapshot, a directory of 'record'"
-          " (with --at TIME), or - for standard input; default: this machine. See 'pageowner VERB"
-          " --help' for details.")
+EPILOG = ("SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), "
+          + ", ".join(kind.named for kind in KINDS.values() if kind.named)
+          + ", a saved snapshot, a directory of 'record' (with --at TIME), or - for standard input;"
+          " default: this machine. See 'pageowner VERB --help' for details.")
 """What the help says below the verbs."""
 
 

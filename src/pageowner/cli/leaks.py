@@ -1,4 +1,4 @@
-"""``pageowner leaks``."""
+"""``pageowner leaks``: Find leaks: owners whose pages keep growing and are never freed."""
 
 from __future__ import annotations
 

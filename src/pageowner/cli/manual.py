@@ -9,7 +9,7 @@ import click
 
 from pageowner import __version__
 from pageowner.cli.group import EPILOG, VERBS, program
-from pageowner.cli.verb import Verb
+from pageowner.cli.verb import Verb, VerbGroup
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,11 +84,26 @@ def _verb(name: str) -> str:
         if more:
             text += ".SH DESCRIPTION\n" + "\n.PP\n".join(
                 _escape(" ".join(part.split())) for part in more) + "\n"
-        text += ".SH OPTIONS\n" + _options(command, inner)
+        text += (_verbs_of(command, inner) if isinstance(command, VerbGroup) else
+                 ".SH OPTIONS\n" + _options(command, inner))
     text += ".SH EXAMPLES\n"
     for line, says in command.examples:
         text += _item([("B", line)], says)
     return text + ".SH SEE ALSO\n\\fBpageowner\\fR(1)\n"
+
+
+def _verbs_of(group: VerbGroup, context: click.Context) -> str:
+    """The verbs of a group, each with its options."""
+    text = ".SH VERBS\n"
+    for name, says in group.lines():
+        command = group.get_command(context, name)
+        assert command is not None
+        with click.Context(command, parent=context, info_name=name) as inner:
+            pieces = [("", piece) for piece in command.collect_usage_pieces(inner)]
+            text += f".SS {_escape(name)}\n" + _line(
+                [("B", f"{context.command_path} {name}"), *pieces])
+            text += f".PP\n{_escape(says)}\n" + _options(command, inner)
+    return text
 
 
 def _sort() -> str:

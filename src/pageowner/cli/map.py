@@ -1,4 +1,4 @@
-"""``pageowner map``."""
+"""``pageowner map``: A picture of physical memory."""
 
 from __future__ import annotations
 
@@ -69,8 +69,10 @@ def command(source: str | None, by: str, order: str, png: str | None,
     # while other processes read a large dump
     from pageowner.api.map import map as map_of
     from pageowner.report import map_view
+    from pageowner.sources import live_users
 
-    snapshot = load(source)
+    with live_users.using(by == "user"):
+        snapshot = load(source)
     check_page_flags(snapshot, kpageflags)
     memory_map = map_of(snapshot, by, kpageflags=kpageflags)
     picture = memory_map.picture

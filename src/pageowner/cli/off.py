@@ -1,4 +1,4 @@
-"""``pageowner off``."""
+"""``pageowner off``: Stop tracking and remove everything."""
 
 from __future__ import annotations
 

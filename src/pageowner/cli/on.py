@@ -1,4 +1,4 @@
-"""``pageowner on``."""
+"""``pageowner on``: Start tracking: from now on, record the owner of every allocated page."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from pageowner.cli.messages import heed_log
 from pageowner.cli.verb import verb
+from pageowner.model.tracking import MOST_OBJECTS
 
 if TYPE_CHECKING:
     from pageowner.tracker.control import Options
@@ -26,6 +27,10 @@ __all__ = ["command"]
               help="Only what tasks in this cgroup (v2) and those below it allocate.")
 @click.option("--sample", type=click.IntRange(1, 1 << 20), default=1, metavar="N",
               help="Track only one page in N, chosen by pfn.")
+@click.option("--objects", type=click.IntRange(0, MOST_OBJECTS), is_flag=False, flag_value=64,
+              default=0, metavar="[N]",
+              help="Also follow objects of slabs and percpu memory, one in N by address; 64 if N is"
+                   " not given, 1 for all.")
 @click.option("--free", "free_side", is_flag=True,
               help="Also record who last freed each page: 16 more bytes per page.")
 @click.option("--depth", type=click.IntRange(1, 64), default=16, show_default=True,
@@ -46,7 +51,7 @@ __all__ = ["command"]
 @click.option("--debug", is_flag=True, help="Show the verifier's log if the kernel refuses.")
 def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: int,
             free_side: bool, depth: int, plain: bool, check: float, second_programs: str,
-            at_boot: bool, debug: bool) -> None:
+            objects: int, at_boot: bool, debug: bool) -> None:
     """Start tracking: from now on, record the owner of every allocated page.
 
     No reboot, no daemon: BPF programs on the kernel's tracepoints record owners in BPF maps. Both
@@ -65,7 +70,7 @@ def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: i
     options = control.Options(
         kernel_only=kernel_only, min_order=min_order, tgid=tgid, cgroup=cgroup, sample=sample,
         free_side=free_side, depth=depth, memo=not plain, memo_check=check,
-        second_programs=second_programs)
+        second_programs=second_programs, objects=objects)
     if at_boot:
         _install(options)
         return

@@ -11,7 +11,7 @@ import click
 from pageowner.cli import complete
 from pageowner.cli.messages import say
 from pageowner.model.schema import AGE, FILTERS, GLOB, NUMBERS, Filter
-from pageowner.model.source_kinds import has_pages
+from pageowner.model.source_kinds import has_pages, kind_of
 from pageowner.report.text import count_of, printable
 
 if TYPE_CHECKING:
@@ -65,11 +65,17 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def about_dumps(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--page-size``, ``--handles`` and ``--system-map``, by which it reads dumps."""
+    """Adds ``--page-size``, ``--handles`` and ``--system-map``, by which it reads dumps, and
+    ``--objects``."""
 
     @functools.wraps(command)
     def wrapped(page_size: str | None, handles: str | None, system_map: str | None,
-                **words: Any) -> Any:
+                objects: bool, **words: Any) -> Any:
+        if objects:
+            from pageowner.sources import of_objects
+
+            with of_objects.asking():
+                return command(**words)
         if page_size is None and handles is None and system_map is None:
             return command(**words)
         from pageowner.analysis.filters import size_bytes
@@ -82,6 +88,9 @@ def about_dumps(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(**words)
 
     for option in (
+            click.option("--objects", is_flag=True,
+                         help="Of this machine: objects of slabs instead of pages; needs 'pageowner"
+                              " on --objects'."),
             click.option("--system-map", metavar="FILE", shell_complete=complete.files,
                          help="Replace addresses in a dump's stacks by names from a System.map"
                               " or a copy of /proc/kallsyms."),
@@ -228,7 +237,7 @@ def load(name: str | None, chosen: Any = None, whole: bool = False) -> Snapshot:
 
 def _name(meta: Metadata, source: str | None) -> None:
     """A capture that was read from somewhere is not this machine's live state."""
-    if source is not None and meta.kind == "tracker":
+    if source is not None and kind_of(meta).live:
         meta.source = "standard input" if source == "-" else str(source)
 
 
@@ -293,6 +302,18 @@ def _warn(meta: Metadata) -> None:
         say(line)
 
 
+def _about_users(meta: Metadata) -> list[str]:
+    """What of the pages' users could not be read."""
+    about = meta.extra.get("users") or {}
+    counts = {name: number for name, number in (about.get("counts") or {}).items() if number}
+    lines = [f"users of pages: {note}" for note in about.get("notes") or []]
+    if counts:
+        lines.append("users of pages: " + ", ".join(
+            f"{number:,} {name}" for name, number in counts.items())
+            + "; these are called by their flags")
+    return lines
+
+
 def _warnings(meta: Metadata) -> list[str]:
     counters, lines = meta.counters, []
     if filtered := meta.frames.get("filtered"):
@@ -335,6 +356,7 @@ def _warnings(meta: Metadata) -> list[str]:
         lines.append(f"{meta.source}: counts allocations, not pages, of"
                      f" {count_of(unknown, 'stack')}; each counts as one page, so sizes are"
                      " the least they can be")
+    lines += _about_users(meta)
     if unknown := counters.get("unknown_lines"):
         lines.append(f"{meta.source}: {count_of(unknown, 'line')} of unknown meaning in records;"
                      " kept as notes")

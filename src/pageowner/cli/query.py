@@ -1,4 +1,4 @@
-"""``pageowner query``."""
+"""``pageowner query``: Query one snapshot or several in SQL."""
 
 from __future__ import annotations
 

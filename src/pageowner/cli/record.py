@@ -1,4 +1,4 @@
-"""``pageowner record``."""
+"""``pageowner record``: Capture this machine periodically into a directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pageowner report``."""
+"""``pageowner report``: Who owns the memory: by stack, task, subsystem, cgroup, ..."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pageowner save``."""
+"""``pageowner save``: Save the current state, or a dump, as one small Parquet file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pageowner.cli.messages import written
 from pageowner.cli.options import at_time, filters, load
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError
-from pageowner.model.source_kinds import PARQUET
+from pageowner.model.source_kinds import PARQUET, kind_of
 from pageowner.report.text import size
 
 if TYPE_CHECKING:
@@ -41,10 +41,12 @@ def command(file: str, source: str | None, chosen: Filter) -> None:
     _spare(file, source)
     # while other processes read a large dump
     from pageowner.report.amounts import counts
+    from pageowner.sources import live_users
     from pageowner.storage import parquet  # noqa: F401
 
-    snapshot = load(source, chosen, whole=True)
-    if snapshot.meta.kind == "tracker":
+    with live_users.using():
+        snapshot = load(source, chosen, whole=True)
+    if kind_of(snapshot.meta).live:
         snapshot.meta.source = ""  # where a capture was read is nothing that it says
     snapshot.save(file)
     written(file, about=f"{counts(snapshot.meta, snapshot.pages, snapshot.blocks)},"

@@ -1,4 +1,5 @@
-"""``pageowner serve``."""
+"""``pageowner serve``: A web page, metrics for Prometheus and an API, of this machine or a
+source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``pageowner sort``: the same as ``page_owner_sort``."""
+"""``pageowner sort``: Drop-in replacement for the kernel's page_owner_sort."""
 
 from __future__ import annotations
 

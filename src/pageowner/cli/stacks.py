@@ -1,4 +1,4 @@
-"""``pageowner stacks``."""
+"""``pageowner stacks``: Pages per stack, as the kernel's page_owner_stacks prints them."""
 
 from __future__ import annotations
 

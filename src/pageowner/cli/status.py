@@ -1,4 +1,4 @@
-"""``pageowner status``."""
+"""``pageowner status``: What is tracked, what it costs, what was missed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def command(as_json: bool) -> None:
         sudo pageowner status         since when, how complete, at what cost
         sudo pageowner status --json  the same for programs
     """
-    from pageowner.api.tracking import status
+    from pageowner.api.status import status
     from pageowner.report import status_view
     from pageowner.report.terminal import paper
     from pageowner.tracker import at_boot

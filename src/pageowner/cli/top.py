@@ -1,4 +1,4 @@
-"""``pageowner top``."""
+"""``pageowner top``: Who owns memory now, and how it changes: the live view."""
 
 from __future__ import annotations
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from pageowner.errors import UsageError, near
 
-__all__ = ["Example", "Verb", "verb"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+__all__ = ["Example", "Verb", "VerbGroup", "verb"]
 
 Example = tuple[str, str]
 """A command as one types it, and what it does (or nothing)."""
@@ -41,6 +43,24 @@ class Verb(click.Command):
                     formatter.indent()
                     formatter.write_text(says)
                     formatter.dedent()
+
+
+class VerbGroup(Verb, click.Group):
+    """A verb that has verbs of its own."""
+
+    def lines(self) -> Sequence[tuple[str, str]]:
+        """Its verbs, each with its line in the help."""
+        raise NotImplementedError
+
+    def check_word(self, args: list[str], verbs: Iterable[str], ctx: click.Context) -> None:
+        """Raises UsageError, with what was meant, for a first word that is none of the verbs."""
+        if args[0] not in verbs and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise UsageError(f"'{ctx.command_path}' has no verb {args[0]!r};"
+                             f" {near(args[0], verbs)}")
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(self.lines()))
 
 
 def verb(name: str, **settings: Any) -> Callable[[Callable[..., Any]], Verb]:

@@ -1,4 +1,4 @@
-"""``pageowner who``."""
+"""``pageowner who``: Everything known about a page frame."""
 
 from __future__ import annotations
 

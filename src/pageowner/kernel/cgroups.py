@@ -18,13 +18,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["STATES", "Cgroups", "charge_state", "memory", "path_state", "unified"]
+__all__ = ["STATES", "Cgroups", "charge_state", "gone", "memory", "path_state", "unified"]
 
 STATES = ("online", "offline")
 """What a cgroup that is charged can be: offline ones were removed, but pages are still theirs."""
 
 _CHARGED = re.compile(r"^Charged (?:\(via objcg\) )?to (offlined? )?memcg ", re.MULTILINE)
-_GONE = re.compile(r"cgroup \d+ \(gone\)")
+_GONE = re.compile(r"cgroup \d+ \(gone(?:: .*)?\)", re.DOTALL)
+
+
+def gone(number: int, path: str = "") -> str:
+    """What a cgroup that is no more is called: ``cgroup 1234 (gone: /a/b)``, which no path is."""
+    return f"cgroup {number} (gone{': ' if path else ''}{path})"
 
 
 def charge_state(notes: str) -> str | None:
@@ -54,7 +59,7 @@ class Cgroups:
         that nothing was charged."""
         if not number:
             return None
-        return self.known.get(number) or f"cgroup {number} (gone)"
+        return self.known.get(number) or gone(number)
 
     def column(self, numbers: NDArray[np.uint64]) -> tuple[NDArray[np.int32], list[str]]:
         """Paths of many, as a dictionary: indices (-1 for what was not charged) and values."""

@@ -12,12 +12,14 @@ __all__ = ["Mount", "parse", "running"]
 class Mount(NamedTuple):
     """``place``: the directory; ``kind``: of file system; ``options`` of the file system itself,
     among them the controllers of a hierarchy of cgroups of version 1; ``device``: its number as
-    ``major:minor``, as in /proc/PID/maps but for hexadecimal there."""
+    ``major:minor``, as in /proc/PID/maps but for hexadecimal there; ``root``: which directory of
+    the file system is mounted there."""
 
     place: str
     kind: str
     options: tuple[str, ...]
     device: str = ""
+    root: str = "/"
 
 
 def running(path: str = "/proc/self/mountinfo") -> list[Mount]:
@@ -33,6 +35,7 @@ def parse(mountinfo: str) -> list[Mount]:
         before, _, after = line.partition(" - ")
         fields, rest = before.split(" "), after.split(" ")
         if len(fields) >= 5 and len(rest) >= 3:
-            place = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4])
-            found.append(Mount(place, rest[0], tuple(rest[2].split(",")), fields[2]))
+            root, place = (re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), field)
+                           for field in fields[3:5])
+            found.append(Mount(place, rest[0], tuple(rest[2].split(",")), fields[2], root))
     return found

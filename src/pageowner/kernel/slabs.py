@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["SlabCache", "parse_slabinfo", "reclaimable_names"]
+__all__ = ["SlabCache", "names", "parse_slabinfo", "reclaimable_names"]
 
 _LINE = re.compile(
     r"^(?P<name>\S+) +(?P<active>\d+) +(?P<objects>\d+) +(?P<size>\d+) +\d+ +(?P<pages>\d+) +:"
@@ -28,6 +28,15 @@ def parse_slabinfo(text: str) -> list[SlabCache]:
     """The caches of the text of /proc/slabinfo, version 2.1 (mm/slab_common.c, cache_show)."""
     return [SlabCache(m["name"], int(m["active"]), int(m["objects"]), int(m["size"]),
                       int(m["slabs"]) * int(m["pages"])) for m in _LINE.finditer(text)]
+
+
+def names(proc: str = "/proc") -> frozenset[str]:
+    """The names of all caches; none where /proc/slabinfo is not readable."""
+    try:
+        text = Path(proc, "slabinfo").read_text(errors="backslashreplace")
+    except OSError:
+        return frozenset()
+    return frozenset(cache.name for cache in parse_slabinfo(text))
 
 
 def reclaimable_names(caches: list[SlabCache], sys: str = "/sys") -> set[str] | None:

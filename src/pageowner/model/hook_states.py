@@ -15,9 +15,12 @@ Snapshots from before these were told apart have ``active`` for every hook that 
 
 from __future__ import annotations
 
-__all__ = ["ACTIVE", "ATTACHED", "WAITING", "in_words", "is_whole"]
+__all__ = ["ACTIVE", "ATTACHED", "NESTED", "WAITING", "in_words", "is_whole"]
 
 ACTIVE, ATTACHED, WAITING = "active", "attached", "waiting"
+
+NESTED = "_nested"
+"""Behind a hook's name: its second program, for the events that the first was too busy for."""
 
 
 def is_whole(state: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pageowner.kernel.cached_files import CachedFiles
@@ -13,7 +13,25 @@ if TYPE_CHECKING:
     from pageowner.kernel.shared_memory import SysvSegment, Tmpfs, TmpfsFile
     from pageowner.kernel.slabs import SlabCache
 
-__all__ = ["MemoryFacts"]
+__all__ = ["CachedFile", "MemoryFacts", "PageCache"]
+
+
+class CachedFile(NamedTuple):
+    """A file with pages in the page cache: its name, where its file system is mounted, bytes."""
+
+    name: str
+    place: str
+    cached: int
+
+
+@dataclass
+class PageCache:
+    """Bytes of files in the page cache: of all files by where their file system is mounted, and the
+    largest by name, largest first. ``complete`` is False where there was no time for all."""
+
+    places: dict[str, int] = field(default_factory=dict)
+    files: list[CachedFile] = field(default_factory=list)
+    complete: bool = True
 
 
 @dataclass
@@ -37,7 +55,9 @@ class MemoryFacts:
     processes: list[ProcessMemory] = field(default_factory=list)
     files: OpenFiles | None = None
     open_files_cached: CachedFiles | None = None
-    """Of the page cache, files that processes hold open."""
+    """Of the page cache, files that processes hold open; not asked where all are known."""
+    page_cache: PageCache | None = None
+    """Of the page cache all files, by the kernel's own structures."""
     tmpfs: list[Tmpfs] = field(default_factory=list)
     sysv: list[SysvSegment] = field(default_factory=list)
     shm_device: str = ""
@@ -57,4 +77,6 @@ class MemoryFacts:
     sockets: dict[str, int] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     charges: CgroupCharges | None = None
+    notes: list[str] = field(default_factory=list)
+    """What could not be read even as root, in words."""
     missing: list[str] = field(default_factory=list)

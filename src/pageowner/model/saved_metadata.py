@@ -18,7 +18,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from pageowner.errors import PageownerError
 from pageowner.kernel.limits import HIGHEST_ORDER, NODES, PFN_BITS, PIDS, TIME_BITS, ZONES
 from pageowner.model.pfn_runs import unpack
-from pageowner.model.source_kinds import ALLOCINFO
+from pageowner.model.source_kinds import kind_named
 
 __all__ = ["LARGEST", "Saved", "decode", "decode_changes", "without_surrogates"]
 
@@ -101,6 +101,20 @@ class Unexplained(Struct):
     block: Short | None = None
 
 
+class Objects(Struct):
+    """``extra.objects``: how objects were chosen, and how many there were."""
+
+    share: Annotated[int, Meta(ge=1, le=1 << 20)]
+    there: Annotated[dict[Short, Count], Meta(max_length=1 << 14)] = {}
+
+
+class Users(Struct):
+    """What was noticed while the pages' users were found (`pageowner.model.page_users`)."""
+
+    counts: Annotated[dict[Short, Count], Meta(max_length=100)] = {}
+    notes: Annotated[list[Name], Meta(max_length=100)] = []
+
+
 class Extra(Struct):
     """``extra``: what only some sources know."""
 
@@ -116,6 +130,8 @@ class Extra(Struct):
     gfp_flags: Annotated[list[Short], Meta(max_length=64)] | UnsetType = UNSET
     extfrag: Annotated[list[Event], Meta(max_length=1 << 16)] | UnsetType = UNSET
     unexplained: Annotated[list[Unexplained], Meta(max_length=1 << 16)] | UnsetType = UNSET
+    objects: Objects | UnsetType = UNSET
+    users: Users | UnsetType = UNSET
 
 
 class Saved(Struct):
@@ -140,7 +156,7 @@ class Saved(Struct):
     def __post_init__(self) -> None:
         if self.page_size & self.page_size - 1:
             raise ValueError("a page size that is not a power of two")
-        if (self.page_size == 1) != (self.kind == ALLOCINFO) or 1 < self.page_size < 1 << 12:
+        if (self.page_size == 1) == kind_named(self.kind).in_pages or 1 < self.page_size < 1 << 12:
             raise ValueError(f"pages of {self.page_size} bytes")
         if sum(self.frames.values()) >> PFN_BITS:
             raise ValueError("more page frames than a machine can have")

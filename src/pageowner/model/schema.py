@@ -2,8 +2,9 @@
 
 What other modules need of them follows from here: Arrow's types (`SCHEMA` of
 `pageowner.model.snapshot`), what ``pageowner query --columns`` says, the words of ``--by``, the
-options that filter, what the live view can tell, which columns a table never cuts. A new column is
-a line here, and what fills it.
+options that filter, what the live view can tell, which columns a table never cuts, which lines of
+a dump say what. A new column is an entry here; if a line of a dump says it, no more is needed,
+else what fills it.
 
 Nothing heavy is imported: words are checked before Arrow is.
 """
@@ -16,8 +17,8 @@ from typing import Any
 from pageowner.model.times import duration_ns
 
 __all__ = ["AGE", "ALIASES", "BY_KEY", "COLUMNS", "DERIVED", "FILTERS", "FLAGS", "GLOB", "KEYS",
-           "LOOKED_AT", "LOOKS", "NARROW", "NUMBERS", "NUMERIC", "OF_STACK", "SAVED", "TEXT",
-           "Column", "Filter", "Key", "Word"]
+           "LINES", "LOOKED_AT", "LOOKS", "NARROW", "NUMBERS", "NUMERIC", "OF_STACK", "SAVED",
+           "TEXT", "Column", "Filter", "Key", "Line", "Word"]
 
 TEXT = "text"
 """Short for Arrow's strings with a dictionary; other types have Arrow's own names."""
@@ -44,6 +45,21 @@ class Key:
 
 
 @dataclass(frozen=True)
+class Line:
+    """A line behind the stack of a dump's record that says a column.
+
+    - ``pattern``: a regular expression for the whole line, whose one group is the value
+    - ``form``: how the kernel prints it, with ``%s`` for the value; empty for lines of patches and
+      of vendors, which are never written anew
+    - ``place``: among the lines that the kernel prints
+    """
+
+    pattern: str
+    form: str = ""
+    place: int = 0
+
+
+@dataclass(frozen=True)
 class Column:
     """A column of a snapshot, or one that is computed beside them.
 
@@ -52,6 +68,7 @@ class Column:
     - ``recorded``: whether the tracker knows it of every page that it saw allocated
     - ``short``: a text of few letters, which a table shows whole; numbers are so anyway
     - ``of_stack``: computed of the column ``stack`` alone; ``of_notes``: of ``notes``
+    - ``line``: the line of a dump's record that says it, where there is one
     """
 
     name: str
@@ -62,11 +79,19 @@ class Column:
     short: bool = False
     of_stack: bool = False
     of_notes: bool = False
+    line: Line | None = None
 
     @property
     def is_number(self) -> bool:
         """Whether it has numbers, which stand at the right."""
         return self.type != TEXT
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """The least and the largest of its integers: ``int32``, ``uint64``."""
+        bits = int(self.type.lstrip("uint"))
+        return (0, (1 << bits) - 1) if self.type[0] == "u" else (-(1 << bits - 1),
+                                                                 (1 << bits - 1) - 1)
 
     @property
     def source(self) -> str:
@@ -84,7 +109,7 @@ _SAVED = (
     Column("migratetype", TEXT, "from the gfp mask: Unmovable, Movable, Reclaimable",
            Key("migratetype", 7, ("mt",), look="migratetype"), recorded=True, short=True),
     Column("pid", "int32", "of the allocating thread",
-           Key("tid", 4, look=_TASK), recorded=True),
+           Key("tid", 4, look=_TASK), recorded=True, line=Line(r"PID (\d{1,10}) *")),
     Column("tgid", "int32", "of the allocating process",
            Key("pid", 3, ("tg",), look=_TASK), recorded=True),
     Column("comm", TEXT, "the allocating task's name; bytes that are not UTF-8 as \\xNN",
@@ -102,12 +127,21 @@ _SAVED = (
     Column("node", "int16", "NUMA node of the page", Key("node", 14, look="node")),
     Column("page_flags", "uint64", "bits of /proc/kpageflags"),
     Column("flags", TEXT, "flags as the kernel's dump prints them"),
-    Column("memcg", TEXT, "the cgroup charged", Key("memcg", 12, ("cgroup",), look="memcg")),
-    Column("migrate_reason", TEXT, "of the last migration", Key("reason", 16)),
+    Column("memcg", TEXT, "the cgroup charged", Key("memcg", 12, ("cgroup",), look="memcg"),
+           line=Line(r"Charged (?:\(via objcg\) )?to (?:offlined? )?memcg (.*)",
+                     "Charged to memcg %s", 2)),
+    Column("migrate_reason", TEXT, "of the last migration", Key("reason", 16),
+           line=Line(r"Page has been migrated, last migrate reason: (.*)",
+                     "Page has been migrated, last migrate reason: %s", 1)),
+    Column("user", TEXT, "what has the page now: a process, a file, a slab cache, a caller of"
+           " vmalloc; null where nothing tells", Key("user", 20)),
     Column("handle", "uint32", "stack depot handle, where the dump prints it"),
     Column("notes", TEXT, "lines of the record after its stack, unchanged"),
     Column("blocks", "uint64", "number of allocations in the row; null: one"),
     Column("amount", "uint64", "number of base pages in them, where the order does not give it"),
+    Column("cache", TEXT, "the slab cache of an object, or percpu", Key("cache", 19)),
+    Column("requested", "uint32", "bytes asked for, of an object"),
+    Column("address", "uint64", "of an object"),
 )
 
 _DERIVED = (
@@ -130,6 +164,11 @@ _DERIVED = (
 
 COLUMNS = {column.name: column for column in (*_SAVED, *_DERIVED)}
 """All columns by name."""
+
+LINES: dict[str, Line] = dict(sorted(
+    ((column.name, column.line) for column in _SAVED if column.line is not None),
+    key=lambda both: both[1].place))
+"""The lines of a dump's record that say columns, by column, in the kernel's order."""
 
 SAVED = {column.name: column.meaning for column in _SAVED}
 """The meanings of what a snapshot has, in the order of its table."""
@@ -229,6 +268,8 @@ class Filter:
     allocator: tuple[str, ...] | None = _word(
         "Only memory allocated as pages, CMA, slab, vmalloc, percpu, or large kmalloc.", "NAME",
         "stacks")
+    cache: tuple[str, ...] | None = _word(
+        "Only objects of slab caches of this name.", GLOB, "slab caches of objects")
     state: tuple[str, ...] | None = _word(
         "Only pages that are owned, early or untracked.", "STATE")
     older: str | None = _word(

@@ -2,7 +2,8 @@
 
 A dump, or a capture of this machine, has a row for each allocation. Other sources were summed up
 before we saw them: a row stands for a group of allocations, and where their pages are is lost. What
-needs page frames asks `check_pages`, and nobody else has to know the kinds.
+needs page frames asks `check_pages`, and nobody else has to know the kinds: a new source is a line
+of `KINDS` and the module of `pageowner.sources` that it names.
 """
 
 from __future__ import annotations
@@ -14,25 +15,17 @@ from pageowner.errors import PageownerError
 if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
 
-__all__ = ["ALLOCINFO", "KINDS", "PARQUET", "SORTED", "STACKS", "STACK_COUNTS", "SourceKind",
-           "check_pages", "has_pages", "kind_of"]
+__all__ = ["KINDS", "OBJECTS", "PARQUET", "READERS", "USERS", "SourceKind", "check_pages",
+           "has_pages", "kind_named", "kind_of"]
 
-ALLOCINFO = "allocinfo"
-"""/proc/allocinfo: bytes by line of the kernel's code."""
+OBJECTS = "objects"
+"""Objects of slabs and of the percpu allocator, of ``on --objects``."""
 
-SORTED = "page_owner_sort"
-"""The output of page_owner_sort, of the kernel's tools."""
-
+USERS = "users"
+"""Pages in use by what has them now, on a machine that is not tracked."""
 
 PARQUET = b"PAR1"
 """How a saved snapshot begins: a Parquet file."""
-
-STACKS = "page_owner_stacks"
-"""A list of stacks and the pages that each holds, such as show_stacks."""
-
-STACK_COUNTS = "page_owner_stack_counts"
-"""The same with the number of allocations, as in early versions."""
-
 
 class SourceKind(NamedTuple):
     """A kind of source.
@@ -41,7 +34,12 @@ class SourceKind(NamedTuple):
     - ``has_pages``: whether each row is an allocation, with its pages; else a row is a group
     - ``instead``: of groups, what to give to a question about pages
     - ``block``: the word for an allocation; empty if it is not known how many a group has
+    - ``live``: it is captured from a running machine
     - ``in_pages``: whether it counts pages; else bytes, and its pages are of one byte
+    - ``reader``: the module of `pageowner.sources` that has ``recognises(head)``, whether a text
+      that begins so is one, and ``read(opened)``, its snapshot; empty for what is no text of groups
+    - ``note``: what is to be known of all its amounts
+    - ``named``: what the help calls it; empty if another kind's name is for both
     """
 
     title: str
@@ -49,21 +47,46 @@ class SourceKind(NamedTuple):
     instead: str = ""
     block: str = "block"
     in_pages: bool = True
+    reader: str = ""
+    named: str = ""
+    live: bool = False
+    note: str = ""
 
 
 KINDS = {
     "page_owner": SourceKind("page_owner dump"),
-    "tracker": SourceKind("live"),
-    SORTED: SourceKind("page_owner_sort output", False, "the dump that was sorted"),
-    STACKS: SourceKind("list of stacks", False, "a dump of page_owner", block=""),
-    ALLOCINFO: SourceKind("bytes by line of code", False, "a dump of page_owner", "call", False),
-    STACK_COUNTS: SourceKind("list of stacks", False, "a dump of page_owner"),
+    "tracker": SourceKind("live", live=True),
+    USERS: SourceKind("what has each page now, not tracked", live=True),
+    "page_owner_sort": SourceKind(
+        "page_owner_sort output", False, "the dump that was sorted",
+        reader="page_owner_sorted", named="page_owner_sort output"),
+    "page_owner_stacks": SourceKind(
+        "list of stacks", False, "a dump of page_owner", "",
+        reader="page_owner_stack_lists", named="a list of page_owner_stacks"),
+    "page_owner_stack_counts": SourceKind(  # as in early versions
+        "list of stacks", False, "a dump of page_owner", reader="page_owner_stack_lists"),
+    "allocinfo": SourceKind(
+        "bytes by line of code", False, "a dump of page_owner", "call", False,
+        reader="allocinfo", named="/proc/allocinfo",
+        note="Objects of slabs count twice: at the line that allocated them, and in the slabs'"
+             " pages (mm/slub.c)."),
+    OBJECTS: SourceKind("live objects", False, "the pages: leave out --objects", "object", False,
+                        live=True),
 }
+"""Every kind; texts are tried in this order."""
+
+READERS = tuple(dict.fromkeys(kind.reader for kind in KINDS.values() if kind.reader))
+"""The modules that read texts of groups, in the order in which they are tried."""
+
+
+def kind_named(name: str) -> SourceKind:
+    """The kind of this name; one that is not known here has rows for allocations."""
+    return KINDS.get(name) or SourceKind(name)
 
 
 def kind_of(meta: Metadata) -> SourceKind:
-    """The kind of a source; one that is not known here has rows for allocations."""
-    return KINDS.get(meta.kind) or SourceKind(meta.kind)
+    """The kind of a source."""
+    return kind_named(meta.kind)
 
 
 def has_pages(meta: Metadata) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 
 from pageowner.errors import UsageError
 
-__all__ = ["ALWAYS", "AUTO", "MAX_DEPTH", "Finding", "Hook", "LastFree", "Options", "Status"]
+__all__ = ["ALWAYS", "AUTO", "MAX_DEPTH", "MOST_OBJECTS", "Finding", "Hook", "LastFree", "Options",
+           "Status"]
 
 MAX_DEPTH = 64
 """Frames that a stack is kept with at most."""
@@ -16,9 +17,12 @@ MAX_DEPTH = 64
 AUTO, ALWAYS = "auto", "always"
 """When the second programs are attached, see `Options`."""
 
+MOST_OBJECTS = 1 << 20
+"""One object in so many at most can be followed."""
+
 _WORDS = {"--min-order": "min_order", "--pid": "tgid", "--cgroup": "cgroup", "--sample": "sample",
-          "--depth": "depth", "--check": "memo_check", "--second-programs": "second_programs",
-          "tasks": "tasks", "stacks": "stacks"}
+          "--depth": "depth", "--objects": "objects", "--check": "memo_check",
+          "--second-programs": "second_programs", "tasks": "tasks", "stacks": "stacks"}
 """Options that have a value: their words on the command line."""
 
 
@@ -41,6 +45,8 @@ class Options:
       compared, 0 to 1
     - ``second_programs``: when the programs for what interrupts allocate and free while the tracker
       is at work are attached: `AUTO`, once one was needed, or `ALWAYS`
+    - ``objects``: also follow one in so many objects of slabs and of the percpu allocator, by a
+      hash of the address (0: none)
     - ``tasks``, ``stacks``: room in the tables (0: by the machine's memory)
     """
 
@@ -54,6 +60,7 @@ class Options:
     memo: bool = True
     memo_check: float = 1 / 1024
     second_programs: str = AUTO
+    objects: int = 0
     tasks: int = 0
     stacks: int = 0
 
@@ -81,6 +88,8 @@ class Options:
         if self.second_programs not in (AUTO, ALWAYS):
             raise UsageError(f"second_programs is {AUTO} or {ALWAYS}, not"
                              f" {self.second_programs}")
+        if not 0 <= self.objects <= MOST_OBJECTS:
+            raise UsageError(f"objects is 0 to {MOST_OBJECTS}, not {self.objects}")
         if self.min_order < 0 or self.tgid < 0 or self.tasks < 0 or self.stacks < 0:
             raise UsageError("min_order, tgid, tasks and stacks cannot be negative")
 

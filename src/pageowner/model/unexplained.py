@@ -13,6 +13,7 @@ import numpy as np
 
 from pageowner.kernel import pageflags
 from pageowner.model.hook_states import is_whole
+from pageowner.model.hook_table import HOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,19 +23,6 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["LOST", "gone_owners", "in_words", "of_snapshot", "unexplained"]
-
-_MOVABLE = ("kernel", "hugetlb", "ksm", "thp", "anonymous", "shared memory", "file")
-"""``kernel`` since pages of zsmalloc and of balloons can be moved too, and have no flag."""
-
-_EXPLAINS: dict[str, tuple[tuple[str, ...], bool]] = {
-    "alloc_pages_bulk": (("kernel", "file"), True),  # ``file``: btrfs fills its page cache so
-    "folio_migrate_flags": (_MOVABLE, False),
-    "alloc_contig_frozen": (_MOVABLE, False),
-    "alloc_contig_range": (_MOVABLE, False),
-    "mm_page_alloc_nested": (pageflags.KINDS, False),
-}
-"""What a hook sees: kinds of pages, and whether single pages alone. CMA blocks hold what is movable
-while they are lent, and the pages of drivers else."""
 
 LOST = ("missed_in_interrupts", "bulk_missed", "out_of_range")
 """Counters of events that leave untracked pages, each of up to `_BLOCK`."""
@@ -53,10 +41,10 @@ def unexplained(flags: NDArray[np.uint64], orders: NDArray[Any], zones: Sequence
     """
     kinds = pageflags.kind(flags)
     left = np.ones(len(flags), bool)
-    for name, (seen, single) in _EXPLAINS.items():
-        if name in hooks and not is_whole(hooks[name]):
-            explained = np.isin(kinds, [pageflags.KINDS.index(kind) for kind in seen])
-            left &= ~(explained & (orders == 0) if single else explained)
+    for hook in HOOKS:
+        if hook.explains and hook.name in hooks and not is_whole(hooks[hook.name]):
+            explained = np.isin(kinds, [pageflags.KINDS.index(kind) for kind in hook.explains])
+            left &= ~(explained & (orders == 0) if hook.single else explained)
     pages = np.int64(1) << orders.astype(np.int64)
     if int(pages[left].sum()) <= _BLOCK * sum(counters.get(name, 0) for name in LOST):
         return []

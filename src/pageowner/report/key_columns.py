@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.model.handle_names import is_handle_name
 from pageowner.model.schema import NARROW, NUMERIC
+from pageowner.model.user_names import is_user_name, user_of
+from pageowner.report.cells import cut
 from pageowner.report.stack_lines import one_line_each
 from pageowner.report.table import Column
 from pageowner.report.terminal import PIPE_WIDTH
@@ -29,7 +31,8 @@ def key_columns(table: Mapping[str, list[Any]], by: Sequence[str], kind: str) ->
         from pageowner.analysis.subsystems import subsystem
 
         columns.append(Column("WHAT", [
-            UNKNOWN if stack is None or is_handle_name(stack) else printable(subsystem(stack))
+            UNKNOWN if stack is None or is_handle_name(stack) else
+            user_of(stack)[0] if is_user_name(stack) else printable(subsystem(stack))
             for stack in table["stack"]], text=True, share=_USE_SHARE))
     for name in by:
         values = table[name]
@@ -46,7 +49,12 @@ def key_columns(table: Mapping[str, list[Any]], by: Sequence[str], kind: str) ->
 
 def _stacks(stacks: Sequence[str | None], missing: str) -> Column:
     """Stacks in a line each, which look different as far as the column's width allows."""
+    without = [None if is_user_name(stack) else stack for stack in stacks]
+
     def refit(width: int) -> list[str]:
-        return one_line_each(stacks, missing, width)
+        lines = one_line_each(without, missing, width)
+        return [cut(f"now {printable(user_of(stack)[1])}", width)
+                if stack is not None and is_user_name(stack) else line
+                for stack, line in zip(stacks, lines, strict=True)]
 
     return Column("STACK", refit(PIPE_WIDTH), text=True, refit=refit)

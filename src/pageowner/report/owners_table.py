@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.ranking import Shown, head, rows
 from pageowner.model.handle_names import is_handle_name
-from pageowner.model.source_kinds import ALLOCINFO, kind_of
+from pageowner.model.source_kinds import OBJECTS, kind_of
 from pageowner.model.unexplained import gone_owners, in_words
+from pageowner.model.user_names import is_user_name, user_of
 from pageowner.report.amounts import counts, for_programs, only_known
 from pageowner.report.json_text import Json
 from pageowner.report.key_columns import key_columns
+from pageowner.report.objects_view import about_objects
 from pageowner.report.table import Column, draw_table
 from pageowner.report.text import UNKNOWN, age, count, count_of, printable, size, titled
 from pageowner.report.wrapping import prose
@@ -44,6 +46,10 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
         Column("SIZE", [size(number * meta.page_size) for number in pages]),
         *([Column("PAGES", [count(number) for number in pages])] if kind.in_pages else []),
         Column("%", [f"{100 * share:.1f}" for share in table["share"]])]
+    if "low" in table:
+        columns.append(Column("BETWEEN", [
+            f"{size(low)} and {size(high)}"
+            for low, high in zip(table["low"], table["high"], strict=True)]))
     if width >= _WIDE and kind.block:
         columns.append(Column(f"{kind.block.upper()}S", [count(number) for number in blocks]))
     if width >= _WIDER and now_ns is not None:
@@ -61,9 +67,11 @@ def draw(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | None,
         prose(paper, "No stack: early pages (in use before tracking began), untracked pages (later,"
               " seen by no hook), and pages whose stack was lost (see status). To see what they"
               " are: --by subsystem; to hide early and untracked: --state owned", "dim")
-    if meta.kind == ALLOCINFO:
-        prose(paper, "Objects of slabs count twice: at the line that allocated them, and in the"
-              " slabs' pages (mm/slub.c).", "dim")
+    if kind.note:
+        prose(paper, kind.note, "dim")
+    if meta.kind == OBJECTS:
+        for line in about_objects(meta):
+            prose(paper, line, "dim")
     _doubts(meta, paper)
 
 
@@ -114,6 +122,10 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
         if stack is None:
             prose(paper, f"no stack{why}", indent=2)
             continue
+        if is_user_name(stack):
+            state, user = user_of(stack)
+            prose(paper, f"no stack: {state}; now {printable(user)}", indent=2)
+            continue
         if is_handle_name(stack):
             paper.line(f"  {printable(stack)}, of an unknown stack")
             continue
@@ -140,6 +152,11 @@ def to_json(owners: Any, top: int | None, by: Sequence[str], meta: Metadata) -> 
     def shown() -> Iterator[dict[str, Any]]:
         for owner in rows(owners, top):
             owner["bytes"] = owner["pages"] * meta.page_size
+            if "low" in owner:
+                owner |= {"bytes_low": owner.pop("low"), "bytes_high": owner.pop("high")}
+            if is_user_name(owner.get("stack")):
+                owner["state"], owner["user"] = user_of(owner["stack"])
+                owner["stack"] = None
             if owner.get("stack") is not None:
                 owner["stack"] = owner["stack"].split("\n")
             yield only_known(owner, meta)

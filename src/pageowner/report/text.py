@@ -80,7 +80,7 @@ def source_name(source: str | None, meta: Metadata) -> str:
     """What tells a source from another one: the file as it was named, the machine where it was
     none, and the kernel and the moment as far as they are known."""
     here = meta.host or "this machine"
-    facts = [meta.host if source and meta.kind == "tracker" else None,
+    facts = [meta.host if source and kind_of(meta).live else None,
              f"kernel {meta.kernel}" if meta.kernel else None, meta.taken_at]
     known = ", ".join(fact for fact in facts if fact)
     return printable(f"{source or here} ({known})" if known else source or here)
@@ -88,9 +88,9 @@ def source_name(source: str | None, meta: Metadata) -> str:
 
 def titled(meta: Metadata) -> str:
     """What was read, and what that is: the live state, a dump, or a capture with its moment."""
-    if meta.kind == "tracker" and meta.source:
+    if kind_of(meta).live and meta.source:
         return source_name(meta.source, meta)
     what = kind_of(meta).title
     kernel = f", kernel {meta.kernel}" if meta.kernel else ""
-    named = meta.source if meta.kind != "tracker" else (meta.host or "this machine")
+    named = meta.source if not kind_of(meta).live else (meta.host or "this machine")
     return printable(f"{named} ({what}{kernel})")

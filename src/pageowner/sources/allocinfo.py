@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 from pageowner.errors import PageownerError
 from pageowner.kernel.limits import PFN_BITS
 from pageowner.kernel.task_names import to_text
-from pageowner.model.source_kinds import ALLOCINFO
 from pageowner.sources.group_columns import Groups, Line
 from pageowner.sources.opening import reading
 from pageowner.sources.page_owner_body import Body
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.opening import Opened
 
-__all__ = ["is_allocinfo", "read"]
+__all__ = ["read", "recognises"]
 
 _VERSION = re.compile(rb"allocinfo - version: (\d{1,9}(?:\.\d{1,9})?)\s*\Z")
 _LINE = re.compile(rb"\s*(-?\d{1,20})(\.\d{1,3})?([KMGTPE]?)i?\s+(\d{1,20})\s+([^\s:]+:\d{1,9})"
@@ -46,7 +45,7 @@ _UNITS = {b"": 0, b"K": 10, b"M": 20, b"G": 30, b"T": 40, b"P": 50, b"E": 60}
 _KNOWN = (b"1.0", b"2.0")
 
 
-def is_allocinfo(head: bytes) -> bool:
+def recognises(head: bytes) -> bool:
     """Whether a text that begins so is a copy of /proc/allocinfo, or lines of it."""
     return START not in head and _FIRST.search(head) is not None
 
@@ -66,7 +65,7 @@ def read(opened: Opened) -> Snapshot:
         raise PageownerError(f"{opened.name}: contains no complete line of /proc/allocinfo")
     from pageowner.sources.page_owner_groups import to_snapshot
 
-    found = to_snapshot(lines, opened.name, ALLOCINFO)
+    found = to_snapshot(lines, opened.name, "allocinfo")
     found.meta.page_size = 1
     del found.meta.extra["page_size_from"]
     found.meta.counters |= {"inaccurate": lines.inaccurate, "rounded": lines.rounded}
@@ -115,8 +114,8 @@ class _Lines(Groups):
             behind = b" " + module if module else b""
             self.put(_NO_LINE, len(self.bodies), int(calls), size, -1, 0)
             self.bodies.append(Body(
-                to_text(place + behind + b"\n" + function + behind), None, None, None,
-                None if inaccurate is None else "accurate:no", 0))
+                to_text(place + behind + b"\n" + function + behind),
+                notes=None if inaccurate is None else "accurate:no"))
 
 
 _NO_LINE = Line()

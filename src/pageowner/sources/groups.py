@@ -1,9 +1,14 @@
-"""Texts that list groups of allocations, not allocations: how each is recognised and read."""
+"""Texts that list groups of allocations, not allocations: which module reads one.
+
+The modules are those of `pageowner.model.source_kinds.KINDS`.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
+from pageowner.model.source_kinds import READERS
 from pageowner.sources.page_owner_parser import START
 
 if TYPE_CHECKING:
@@ -22,12 +27,9 @@ def reader(opened: Opened) -> Callable[[Opened], Snapshot] | None:
     head = opened.stream.peek(_HEAD)  # type: ignore[attr-defined]
     if head.startswith(START):
         return None  # by far the most, and the imports below take a while
-    from pageowner.sources import allocinfo, page_owner_sorted, page_owner_stack_lists
-
-    if page_owner_sorted.is_sorted(head):
-        return page_owner_sorted.read
-    if page_owner_stack_lists.is_of_stacks(head):
-        return page_owner_stack_lists.read
-    if allocinfo.is_allocinfo(head):
-        return allocinfo.read
+    for name in READERS:
+        module = import_module(f"pageowner.sources.{name}")
+        if module.recognises(head):
+            read: Callable[[Opened], Snapshot] = module.read
+            return read
     return None

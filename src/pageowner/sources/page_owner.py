@@ -16,7 +16,7 @@ from pageowner.sources.as_printed import LINE_ENDS, has_other_line_ends, without
 from pageowner.sources.given import SYSTEM_MAP
 from pageowner.sources.opening import Opened, open_source, pieces, reading
 from pageowner.sources.page_owner_parser import CHUNK, CUT, WAIT, Damage, Parser, Raw
-from pageowner.sources.restoring import note, restored
+from pageowner.sources.restoring import restored
 from pageowner.sources.workers import Workers
 
 if TYPE_CHECKING:
@@ -162,17 +162,12 @@ def begin_read(opened: Opened) -> Callable[[], list[Raw]]:
     return _begin(opened, _whole)
 
 
-def read(source: str | os.PathLike[str] | Opened,
-         begun: Callable[[], list[Raw]] | None = None) -> Snapshot:
+def read(opened: Opened, begun: Callable[[], list[Raw]] | None = None) -> Snapshot:
     """A dump as a `Snapshot`. Damaged records are skipped and counted in ``meta.counters``.
 
     ``begun``: what `begin_read` returned for it. Raises PageownerError if the source cannot be read
     or holds no record at all.
     """
-    if not isinstance(source, Opened):
-        with open_source(source) as opened:
-            return read(restored(opened))
-    opened = source
     finish = begun or begin_read(opened)
     # Imported while the workers read.
     from pageowner.sources.page_owner_columns import to_snapshot
@@ -184,16 +179,18 @@ def read(source: str | os.PathLike[str] | Opened,
     symbols = _name_frames(parts)
     found = to_snapshot(parts, opened.name)
     found.meta.counters |= counters
-    note(found.meta, opened, symbols)
+    found.meta.extra |= symbols
     return found
 
 
-def _name_frames(parts: list[Raw] | list[Tally]) -> str | None:
+def _name_frames(parts: list[Raw] | list[Tally]) -> dict[str, str]:
+    """Give bare addresses names, where there is a list of symbols; ``symbols`` says of which."""
     if SYSTEM_MAP.get() is None:
-        return None
+        return {}
     from pageowner.sources.system_map import name_frames
 
-    return name_frames(parts)
+    symbols = name_frames(parts)
+    return {} if symbols is None else {"symbols": symbols}
 
 
 def begin_count(opened: Opened) -> Callable[[], list[Tally]]:
@@ -220,17 +217,12 @@ def _count_stream(opened: Opened) -> list[Tally]:
     return folded.parts()
 
 
-def count(source: str | os.PathLike[str] | Opened,
-          begun: Callable[[], list[Tally]] | None = None) -> Counted | Snapshot:
+def count(opened: Opened, begun: Callable[[], list[Tally]] | None = None) -> Counted | Snapshot:
     """A dump summed up by kind of record, which takes half the time of `read`; its `Snapshot`
     where a sum would not be sure. Raises what `read` raises.
 
     ``begun``: what `begin_count` returned for it.
     """
-    if not isinstance(source, Opened):
-        with open_source(source) as opened:
-            return count(restored(opened))
-    opened = source
     finish = begun or begin_count(opened)
     from pageowner.sources.page_owner_count import counted
 
@@ -246,5 +238,5 @@ def count(source: str | os.PathLike[str] | Opened,
     if found is None:
         return read(opened)
     found.meta.counters |= counters
-    note(found.meta, opened, symbols)
+    found.meta.extra |= symbols
     return found

@@ -9,6 +9,7 @@ import re
 from typing import NamedTuple
 
 from pageowner.kernel.task_names import to_text
+from pageowner.model.schema import COLUMNS, LINES
 
 __all__ = ["BEFORE_PFN", "BEFORE_STACK", "Body", "first_word", "parse_body"]
 
@@ -18,18 +19,20 @@ BEFORE_PFN, BEFORE_STACK = "before_pfn", "before_stack"
 
 class Body(NamedTuple):
     """What follows: frames, and lines about the page. ``notes`` keeps all lines but frames and
-    the handle, in their order; ``unknown`` counts those whose meaning is not known. ``places``: for
-    lines that stood elsewhere than behind the stack the first word, and where (`BEFORE_PFN`,
-    `BEFORE_STACK`). ``pid`` of a line of its own."""
+    the handle, in their order; ``unknown`` counts those whose meaning is not known. ``columns``:
+    what lines say (`pageowner.model.schema.LINES`), by column. ``places``: for lines that stood
+    elsewhere than behind the stack the first word, and where (`BEFORE_PFN`, `BEFORE_STACK`)."""
 
     stack: str | None
-    memcg: str | None
-    migrate_reason: str | None
-    handle: int | None
-    notes: str | None
-    unknown: int
-    pid: int | None = None
+    handle: int | None = None
+    notes: str | None = None
+    unknown: int = 0
+    columns: tuple[tuple[str, str | int], ...] = ()
     places: tuple[tuple[str, str], ...] = ()
+
+    def said(self, column: str) -> str | int | None:
+        """What a line says of a column; None if none does."""
+        return next((value for name, value in self.columns if name == column), None)
 
 
 # A line of a stack whose blank in front is lost, told by an offset, an address or a line of source.
@@ -41,10 +44,9 @@ _FRAME = re.compile(
 # "page last free pid 9 tgid 9 stack trace:" of __dump_page_owner (mm/page_owner.c).
 _HEADING = re.compile(rb"(?:\[([a-z]+)\]|([^+/]*):) *\Z", re.IGNORECASE)
 _ADDRESS = re.compile(rb"\[<[^>\]\n]*>\] +")
-_MEMCG = re.compile(rb"Charged (?:\(via objcg\) )?to (?:offlined? )?memcg (.*)\Z")
-_MIGRATED = b"Page has been migrated, last migrate reason: "
-# Lines of patches and of vendors, of which what they say is known.
-_VENDOR = re.compile(rb"(?:SLAB_PAGE|FILE_PAGE|ANON_PAGE) |PID (\d{1,10}) *\Z")
+_LINES = {name: re.compile(line.pattern.encode() + rb"\Z") for name, line in LINES.items()}
+# Lines of the kernel, of patches and of vendors that are understood, and no column is made of.
+_UNDERSTOOD = re.compile(rb"(?:SLAB_PAGE|FILE_PAGE|ANON_PAGE) |Slab cache page\Z")
 _HANDLE = re.compile(rb"handle: (\d{1,10})\Z")
 
 
@@ -66,9 +68,8 @@ def parse_body(body: bytes, before: bytes = b"") -> Body:
             lines.add_frame(line.strip())
         elif line.strip():
             lines.add(line, number < above)
-    return Body(
-        _text(lines.frames), lines.memcg, lines.reason, lines.handle, _text(lines.notes),
-        lines.unknown, lines.pid, tuple(lines.places.items()))
+    return Body(_text(lines.frames), lines.handle, _text(lines.notes), lines.unknown,
+                tuple(lines.columns.items()), tuple(lines.places.items()))
 
 
 def _text(lines: list[bytes]) -> str | None:
@@ -82,10 +83,8 @@ class _Lines:
         self.frames: list[bytes] = []
         self.notes: list[bytes] = []
         self.places: dict[str, str] = {}
-        self.memcg: str | None = None
-        self.reason: str | None = None
+        self.columns: dict[str, str | int] = {}
         self.handle: int | None = None
-        self.pid: int | None = None
         self.unknown = 0
         self._of_another_stack = False
 
@@ -118,13 +117,18 @@ class _Lines:
             self.unknown += not (heading and is_free)
 
     def _says_known(self, line: bytes) -> bool:
-        if found := _MEMCG.match(line):
-            self.memcg = to_text(found[1])
-        elif line.startswith(_MIGRATED):
-            self.reason = to_text(line[len(_MIGRATED):])
-        elif found := _VENDOR.match(line):
-            if found[1] and not int(found[1]) >> 31:
-                self.pid = int(found[1])
-        else:
-            return line == b"Slab cache page"
-        return True
+        for column, pattern in _LINES.items():
+            if found := pattern.match(line):
+                value = _value(column, found[1])
+                if value is not None:
+                    self.columns[column] = value
+                return True
+        return _UNDERSTOOD.match(line) is not None
+
+
+def _value(column: str, text: bytes) -> str | int | None:
+    """Text as the column's type; None for a number that does not fit it."""
+    if not COLUMNS[column].is_number:
+        return to_text(text)
+    least, most = COLUMNS[column].range
+    return number if least <= (number := int(text)) <= most else None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from pageowner.model.schema import COLUMNS
 from pageowner.model.snapshot import Snapshot
 from pageowner.sources.page_owner_kinds import columns, metadata
 from pageowner.sources.page_owner_parser import NONE, Raw
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from pageowner.sources.page_owner_kinds import Kind
 
-__all__ = ["numbers_of", "text_of", "to_snapshot"]
+__all__ = ["column_of", "text_of", "to_snapshot"]
 
 
 def _joined(parts: Sequence[Raw], name: str) -> np.ndarray:
@@ -61,8 +62,10 @@ def numbers_of(values: Sequence[int | None], rows: np.ndarray, dtype: str) -> pa
     return pa.array(numbers, mask=missing[rows]) if missing.any() else pa.array(numbers)
 
 
-_NUMBERS = {"order": "u1", "gfp_mask": "u4", "pid": "i4", "tgid": "i4", "node": "i2",
-            "handle": "u4"}
+def column_of(name: str, values: Sequence[Any], rows: np.ndarray) -> pa.Array | None:
+    """``values[rows]`` as the type that the column of this name has; None if all are None."""
+    column = COLUMNS[name]
+    return numbers_of(values, rows, column.type) if column.is_number else text_of(values, rows)
 
 
 def _optional(column: np.ndarray) -> pa.Array:
@@ -107,8 +110,7 @@ def to_snapshot(parts: Sequence[Raw], name: str) -> Snapshot:
         decimal_pfn=any(part.decimal_pfn for part in parts),
         free_ts=bool((free_ts != NONE).any()), pfn_lines=bool(has_line.any()),
         damage=(place for part in parts for place in part.damage))
-    said = {column: numbers_of(values, kind, _NUMBERS[column]) if column in _NUMBERS
-            else text_of(values, kind) for column, values in columns(kinds).items()}
+    said = {column: column_of(column, values, kind) for column, values in columns(kinds).items()}
     return Snapshot.from_columns({
         "pfn": _optional(pfn), "ts_ns": _optional(ts), "free_ts_ns": _optional(free_ts), **said,
     }, meta)

@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from pageowner.kernel.early_pages import is_early
 from pageowner.model.metadata import Metadata
+from pageowner.model.schema import LINES
 from pageowner.model.snapshot import Snapshot
-from pageowner.model.source_kinds import kind_of
+from pageowner.model.source_kinds import KINDS
 from pageowner.sources import page_size
-from pageowner.sources.page_owner_columns import numbers_of, text_of
+from pageowner.sources.page_owner_columns import column_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -79,18 +80,17 @@ def to_snapshot(groups: Groups, name: str, kind: str) -> Snapshot:
     columns: dict[str, Any] = {
         "order": pa.array(np.maximum(order, 0).astype(np.uint8), mask=several),
         "blocks": pa.array(blocks.astype(np.uint64),
-                           mask=None if kind_of(meta).block else np.ones(len(blocks), bool)),
+                           mask=None if KINDS[kind].block else np.ones(len(blocks), bool)),
         "amount": pa.array(pages.astype(np.uint64), mask=~several),
         "ts_ns": pa.array(ts, mask=ts == 0),
         "state": _states(groups, line, body),
         "migratetype": text_of([_migratetype(each) for each in lines], line),
-        **{column: numbers_of([getattr(each, column) for each in lines], line, dtype)
-           for column, dtype in (("gfp_mask", "u4"), ("pid", "i4"), ("tgid", "i4"))},
-        **{column: text_of([getattr(each, column) for each in lines], line)
-           for column in ("gfp_flags", "comm")},
-        **{column: text_of([getattr(each, column) for each in bodies], body)
-           for column in ("stack", "memcg", "migrate_reason", "notes")},
-        "handle": numbers_of([each.handle for each in bodies], body, "u4")}
+        **{column: column_of(column, [each.said(column) for each in bodies], body)
+           for column in LINES},
+        **{column: column_of(column, [getattr(each, column) for each in bodies], body)
+           for column in ("stack", "notes", "handle")},
+        **{column: column_of(column, [getattr(each, column) for each in lines], line)
+           for column in ("gfp_mask", "gfp_flags", "pid", "tgid", "comm")}}
     known = ts[ts > 0]
     meta.clock_ns = int(known.max()) if len(known) else None
     return Snapshot.from_columns(columns, meta)

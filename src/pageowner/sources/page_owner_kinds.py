@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.kernel.early_pages import EARLY, is_early
 from pageowner.model.metadata import Metadata
+from pageowner.model.schema import LINES
 from pageowner.sources.page_size import told
 
 if TYPE_CHECKING:
@@ -71,15 +72,17 @@ def columns(kinds: Sequence[Kind]) -> dict[str, list[Any]]:
     old = numbering is _NAMES_BEFORE_4_4
     flags = [said or None for _, _, said, _ in lines]
     return {
-        "order": [one.order for one in headers],
-        "gfp_mask": [one.gfp_mask for one in headers],
-        "gfp_flags": [one.gfp_flags for one in headers],
+        "order": [header.order for header in headers],
+        "gfp_mask": [header.gfp_mask for header in headers],
+        "gfp_flags": [header.gfp_flags for header in headers],
         "migratetype": [said or _of_mask(header, old)
                         for header, (said, _, _, _) in zip(headers, lines, strict=True)],
-        "pid": [body.pid if header.pid is None else header.pid for header, _, body in kinds],
-        "tgid": [one.tgid for one in headers],
-        "comm": [one.comm for one in headers],
-        "stack": [one.stack for one in bodies],
+        **{column: [body.said(column) for body in bodies] for column in LINES},
+        "pid": [body.said("pid") if header.pid is None else header.pid
+                for header, _, body in kinds],
+        "tgid": [header.tgid for header in headers],
+        "comm": [header.comm for header in headers],
+        "stack": [body.stack for body in bodies],
         "state": ["early" if body.stack and is_early(body.stack, header.gfp_mask) else "owned"
                   for header, _, body in kinds],
         "block_migratetype": [_block_type(number, numbering) for _, number, _, _ in lines],
@@ -87,10 +90,8 @@ def columns(kinds: Sequence[Kind]) -> dict[str, list[Any]]:
         "node": [int(found[1]) if said and (found := _NODE.search(said)) else None
                  for said in flags],
         "flags": flags,
-        "memcg": [one.memcg for one in bodies],
-        "migrate_reason": [one.migrate_reason for one in bodies],
-        "handle": [one.handle for one in bodies],
-        "notes": [one.notes for one in bodies],
+        "handle": [body.handle for body in bodies],
+        "notes": [body.notes for body in bodies],
     }
 
 

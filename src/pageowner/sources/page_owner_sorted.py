@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING
 from pageowner.errors import PageownerError
 from pageowner.kernel.limits import HIGHEST_ORDER, PFN_BITS, TIME_BITS
 from pageowner.kernel.task_names import to_text
-from pageowner.model.source_kinds import SORTED
 from pageowner.sources import handles
 from pageowner.sources.group_columns import Groups, Line
 from pageowner.sources.opening import pieces
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.opening import Opened
 
-__all__ = ["is_sorted", "parse", "read"]
+__all__ = ["parse", "read", "recognises"]
 
 _CHUNK = 1 << 20
 
@@ -190,11 +189,11 @@ def _body(text: bytes) -> Body:
     if (text.startswith(b" ") and text.count(b"\n") == text.count(b"\n ") and text[1:2] != b"["
             and b"\t" not in text and b" \n" not in text and b"  " not in text
             and b":\n" not in text and text[-1:] not in b" :"):
-        return Body(to_text(text[1:].replace(b"\n ", b"\n")), None, None, None, None, 0)
+        return Body(to_text(text[1:].replace(b"\n ", b"\n")))
     return parse_body(_OLD_ADDRESS.sub(b" ", text) if b"[0x" in text else text)
 
 
-def is_sorted(head: bytes) -> bool:
+def recognises(head: bytes) -> bool:
     """Whether a text that begins so is output of page_owner_sort."""
     found = _FIRST.search(head)
     first = head.find(START)
@@ -279,6 +278,6 @@ def read(opened: Opened) -> Snapshot:
     from pageowner.sources.page_owner_groups import to_snapshot
 
     counters = handles.join([groups.bodies], opened.name)
-    found = to_snapshot(groups, opened.name, SORTED)
+    found = to_snapshot(groups, opened.name, "page_owner_sort")
     found.meta.counters |= counters
     return found

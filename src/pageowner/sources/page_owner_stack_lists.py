@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from pageowner.errors import PageownerError
 from pageowner.kernel.limits import PFN_BITS
 from pageowner.kernel.task_names import to_text
-from pageowner.model.source_kinds import STACK_COUNTS, STACKS
 from pageowner.sources import handles
 from pageowner.sources.group_columns import Groups, Line
 from pageowner.sources.opening import reading
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.opening import Opened
 
-__all__ = ["file_in", "is_of_stacks", "read"]
+__all__ = ["file_in", "read", "recognises"]
 
 _COUNT = re.compile(rb"(?:nr_base_pages: (\d{1,19})|"
                     rb"stack_count: (\d{1,19})(?: curr_nr_base_pages: (\d{1,19}))?)\s*\Z")
@@ -28,7 +27,7 @@ _HANDLE = re.compile(rb"handle: (\d{1,10})\s*\Z")
 _FIRST = re.compile(rb"^(?:nr_base_pages|stack_count|handle): \d", re.MULTILINE)
 
 
-def is_of_stacks(head: bytes) -> bool:
+def recognises(head: bytes) -> bool:
     """Whether a text that begins so is one of these files."""
     return START not in head and _FIRST.search(head) is not None
 
@@ -60,7 +59,8 @@ def read(opened: Opened) -> Snapshot:
     from pageowner.sources.page_owner_groups import to_snapshot
 
     unknown_handles = handles.join([lists.bodies], opened.name)
-    found = to_snapshot(lists, opened.name, STACK_COUNTS if lists.of_blocks else STACKS)
+    found = to_snapshot(lists, opened.name,
+                        "page_owner_stack_counts" if lists.of_blocks else "page_owner_stacks")
     found.meta.counters |= unknown_handles
     if lists.of_blocks:
         found.meta.counters["sizes_unknown"] = len(lists.line)
@@ -121,8 +121,7 @@ class _Stacks(Groups):
         if pages:
             self.of_blocks |= found[2] is not None and found[3] is None
             self.put(_NO_LINE, len(self.bodies), int(found[2] or 0), pages, -1, 0)
-            self.bodies.append(Body(to_text(frames) if frames else None, None, None, handle, None,
-                                    0))
+            self.bodies.append(Body(to_text(frames) if frames else None, handle))
         return True
 
 

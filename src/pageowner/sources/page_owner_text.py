@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow as pa
 
 from pageowner.kernel.task_names import to_bytes
+from pageowner.model.schema import LINES
 from pageowner.model.source_kinds import check_pages
 from pageowner.sources.page_owner_body import BEFORE_PFN, BEFORE_STACK, first_word
 from pageowner.sources.page_owner_kinds import EARLY
@@ -26,7 +27,8 @@ __all__ = ["write"]
 _ROWS = 1 << 16
 _HEAD = ("order", "gfp_mask", "gfp_flags", "pid", "tgid", "comm")
 _TAIL = ("block_migratetype", "flags", "page_flags")
-_BODY = ("stack", "handle", "notes", "migrate_reason", "memcg")
+_LINES = {column: line.form for column, line in LINES.items() if line.form}
+_BODY = ("stack", "handle", "notes", *_LINES)
 _NOTES = _BODY.index("notes")
 _ROW = ("pfn", "ts_ns", "free_ts_ns", "migratetype", "state")
 _DEFAULT_PAGEBLOCK_ORDER = 9
@@ -145,7 +147,7 @@ def _tail(encode: Callable[[str], bytes], block_type: str | None, flags: str | N
 
 def _body(encode: Callable[[str], bytes], early: bool, above: frozenset[str],
           front: frozenset[str], stack: str | None, handle: int | None,
-          notes: str | None, reason: str | None, memcg: str | None) -> bytes:
+          notes: str | None, *lines_say: str | int | None) -> bytes:
     text = b"\n"
     if notes is not None and (above or front):
         lines = notes.split("\n")
@@ -164,8 +166,7 @@ def _body(encode: Callable[[str], bytes], early: bool, above: frozenset[str],
     if notes is not None:
         text += b"".join(b"%s\n" % encode(note) for note in notes.split("\n") if note)
     else:
-        if reason is not None:
-            text += b"Page has been migrated, last migrate reason: %s\n" % encode(reason)
-        if memcg is not None:
-            text += b"Charged to memcg %s\n" % encode(memcg)
+        text += b"".join(form.encode() % encode(str(value)) + b"\n"
+                         for form, value in zip(_LINES.values(), lines_say, strict=True)
+                         if value is not None)
     return text + b"\n"

@@ -60,11 +60,9 @@ def restored(opened: Opened) -> Opened:
                   page_size=sizes.pop() if sizes else None)
 
 
-def note(meta: Metadata, opened: Opened, symbols: str | None = None) -> None:
-    """Say in what is known of a source what its text has told: what was undone, and addresses; and
-    what ``symbols`` had names for."""
-    if symbols is not None:
-        meta.extra["symbols"] = symbols
+def note(meta: Metadata, opened: Opened) -> None:
+    """Add to what is known of a source what its text has told once it was read: what was undone,
+    and the size of pages that addresses show."""
     if opened.undone:
         meta.extra["undone"] = list(opened.undone)
     if opened.page_size is not None:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from pageowner.errors import PageownerError
 from pageowner.model.source_kinds import PARQUET
-from pageowner.sources import readahead
+from pageowner.sources import live_users, of_objects, readahead
 from pageowner.sources.opening import Opened, open_source, reading
 
 if TYPE_CHECKING:
     from pageowner.model.counts import Counted
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["KERNEL_PAGE_OWNER", "TRACKER", "Moment", "count", "is_tracking", "read"]
+__all__ = ["KERNEL_PAGE_OWNER", "TRACKER", "Moment", "count", "is_tracking", "read", "read_opened"]
+
+Found = TypeVar("Found", "Counted", "Snapshot", "Counted | Snapshot")
 
 KERNEL_PAGE_OWNER = "/sys/kernel/debug/page_owner"
 TRACKER = "/sys/fs/bpf/pageowner"
@@ -56,78 +58,97 @@ def read(source: str | os.PathLike[str] | None = None, *,
     from pageowner.sources import page_size as of_pages
 
     if system_map is None:
-        found = _read(source)
+        found = _read(source, sums=False)
     else:
         from pageowner.sources.system_map import using
 
         with using(system_map):
-            found = _read(source)
+            found = _read(source, sums=False)
     of_pages.apply(found.meta, page_size)
     return found
-
-
-def _read(source: str | os.PathLike[str] | None) -> Snapshot:
-    if source is None and is_tracking():
-        from pageowner.tracker.read.capture import capture
-
-        return capture()
-    if source is not None and not isinstance(source, Moment) and os.path.isdir(source):
-        from pageowner.sources import page_owner_stack_lists
-
-        source = page_owner_stack_lists.file_in(source)
-    if source is not None and (isinstance(source, Moment) or os.path.isdir(source)):
-        return _recorded(source)
-    from pageowner.sources import groups, page_owner
-    from pageowner.sources.restoring import note, restored
-
-    if begun := readahead.taken_whole(source):
-        with begun[0]:
-            return page_owner.read(*begun)
-    if _path(source) == KERNEL_PAGE_OWNER:
-        from pageowner.sources import kernel_page_owner
-
-        if (by_handle := kernel_page_owner.read(KERNEL_PAGE_OWNER)) is not None:
-            return by_handle
-    with open_source(_path(source)) as opened:
-        if opened.head.startswith(PARQUET):
-            return _saved(opened)
-        text = restored(opened)
-        found = (groups.reader(text) or page_owner.read)(text)
-        note(found.meta, text)
-        return found
 
 
 def count(source: str | os.PathLike[str] | None = None) -> Counted | Snapshot:
     """The same, but a dump only as sums by kind of record, which takes half the time."""
     from pageowner.sources import page_size
 
-    found = _count(source)
+    found = _read(source, sums=True)
     page_size.apply(found.meta)
     return found
 
 
-def _count(source: str | os.PathLike[str] | None) -> Counted | Snapshot:
-    if (is_tracking() if source is None else
-            isinstance(source, Moment) or os.path.isdir(source)):
-        return _read(source)
-    from pageowner.sources import groups, page_owner
-    from pageowner.sources.restoring import note, restored
+@overload
+def _read(source: str | os.PathLike[str] | None, *, sums: Literal[False]) -> Snapshot: ...
 
-    if begun := readahead.taken(source):
-        with begun[0]:
-            return page_owner.count(*begun)
-    if _path(source) == KERNEL_PAGE_OWNER:
+
+@overload
+def _read(source: str | os.PathLike[str] | None, *, sums: bool) -> Counted | Snapshot: ...
+
+
+def _read(source: str | os.PathLike[str] | None, *, sums: bool) -> Counted | Snapshot:
+    """A source as a snapshot, or with ``sums`` what takes less time, where there is such."""
+    if source is None and of_objects.wanted():
+        from pageowner.tracker.read.capture_objects import capture_objects
+
+        return capture_objects()
+    if source is None and is_tracking():
+        from pageowner.tracker.read.capture import capture
+
+        return capture(users=live_users.wanted())
+    if source is None and live_users.alone() and os.geteuid() == 0:
+        from pageowner.tracker.users.untracked import untracked
+
+        return untracked()
+    if source is not None and not isinstance(source, Moment) and os.path.isdir(source):
+        from pageowner.sources import page_owner_stack_lists
+
+        source = page_owner_stack_lists.file_in(source)
+    if source is not None and (isinstance(source, Moment) or os.path.isdir(source)):
+        return _recorded(source)
+    from pageowner.sources import page_owner
+
+    if sums and (begun := readahead.taken(source)):
+        with begun[0] as opened:
+            return _noted(page_owner.count(*begun), opened)
+    if not sums and (begun_whole := readahead.taken_whole(source)):
+        with begun_whole[0] as opened:
+            return _noted(page_owner.read(*begun_whole), opened)
+    path = _path(source)
+    if path == KERNEL_PAGE_OWNER:
         from pageowner.sources import kernel_page_owner
 
-        if (by_handle := kernel_page_owner.count(KERNEL_PAGE_OWNER)) is not None:
+        by_handle = (kernel_page_owner.count if sums else kernel_page_owner.read)(path)
+        if by_handle is not None:
             return by_handle
-    with open_source(_path(source)) as opened:
-        if opened.head.startswith(PARQUET):
-            return _saved(opened)
-        text = restored(opened)
-        found = (groups.reader(text) or page_owner.count)(text)
-        note(found.meta, text)
-        return found
+    with open_source(path) as opened:
+        return read_opened(opened, sums=sums)
+
+
+@overload
+def read_opened(opened: Opened, *, sums: Literal[False] = False) -> Snapshot: ...
+
+
+@overload
+def read_opened(opened: Opened, *, sums: bool) -> Counted | Snapshot: ...
+
+
+def read_opened(opened: Opened, *, sums: bool = False) -> Counted | Snapshot:
+    """The same of a source that is open already, of whatever kind."""
+    if opened.head.startswith(PARQUET):
+        return _saved(opened)
+    from pageowner.sources import groups, page_owner
+    from pageowner.sources.restoring import restored
+
+    text = restored(opened)
+    of_dump = page_owner.count if sums else page_owner.read
+    return _noted((groups.reader(text) or of_dump)(text), text)
+
+
+def _noted(found: Found, opened: Opened) -> Found:
+    from pageowner.sources.restoring import note
+
+    note(found.meta, opened)
+    return found
 
 
 def is_tracking() -> bool:
@@ -162,7 +183,7 @@ def _path(source: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
             " snapshot")
     raise PageownerError(
         "page ownership is not being tracked on this machine: start tracking with 'sudo pageowner"
-        " on', or name a dump or a snapshot")
+        " on', or name a dump or a snapshot; what has the pages now: pageowner report --by user")
 
 
 def _saved(opened: Opened) -> Snapshot:

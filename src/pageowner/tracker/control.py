@@ -16,7 +16,7 @@ import os
 import platform
 import time
 from array import array
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from itertools import pairwise
@@ -27,16 +27,12 @@ from pageowner.errors import PageownerError
 from pageowner.kernel import gfp, zones
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.model.hook_states import ATTACHED
+from pageowner.model.hook_table import FEXIT_HOOKS
 from pageowner.model.tracking import Options, Status
 from pageowner.tracker import waiting
 from pageowner.tracker.filters import cgroup, process
 from pageowner.tracker.load import compiled, memo, pins, requirements
-from pageowner.tracker.load.hooks import (
-    FEXIT_HOOKS,
-    attach_optional,
-    attach_required,
-    skip_of_fexit,
-)
+from pageowner.tracker.load.hooks import attach_optional, attach_required, skip_of_fexit
 from pageowner.tracker.load.libbpf import BpfError, Libbpf
 from pageowner.tracker.load.loading import (
     Sizes,
@@ -46,11 +42,13 @@ from pageowner.tracker.load.loading import (
     hold_refused,
     sizes_for,
 )
+from pageowner.tracker.load.object_hooks import attach_objects
 from pageowner.tracker.load.provoke import provoke
 from pageowner.tracker.read import early
 from pageowner.tracker.read.maps import (
     CONFIG_BYTES,
     EARLY_WORD,
+    OBJECT_MAPS,
     PIN_DIRECTORY,
     SPARES_MAP,
     SPARES_PIN,
@@ -191,6 +189,28 @@ def cover() -> int:
         return made
 
 
+@contextmanager
+def open_covered() -> Iterator[Store]:
+    """The running tracker's store, after `attend` and `cover`: opened once where these have nothing
+    to do. Memory that the kernel has no room to cover stays out of range, which is counted. Raises
+    PageownerError if tracking is off."""
+    with open_store() as store:
+        if not _wants_care(store):
+            yield store
+            return
+    with suppress(BpfError):
+        cover()
+    with open_store() as store:
+        yield store
+
+
+def _wants_care(store: Store) -> bool:
+    with suppress(BpfError):
+        return bool(waiting.wanted(store) or store.spares_in_use()
+                    or _added(store.facts["ranges"], ram_ranges()))
+    return False
+
+
 def _added(covered: Sequence[Sequence[int]], ranges: Sequence[tuple[int, int]]) -> bool:
     """Whether any of these page frames lies in none of the covered ranges."""
     return any(not any(start <= first and end <= after for start, after in covered)
@@ -249,16 +269,12 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
            timed: bool = False) -> Iterator[Store]:
     """Load, cover, attach and settle; pinned in a directory as it grows, if there is one."""
     ranges = ram_ranges()
-    sizes = sizes_for(ranges, options.tasks, options.stacks)
+    sizes = sizes_for(ranges, options.tasks, options.stacks, options.objects)
     page_struct = bpf.type_size("page")
     found = find_vmemmap(bpf, page_struct)
-    contiguous = gfp.contiguous(platform.release(), gfp.running())
-    values = {"vmemmap": found.vmemmap, "direct_map": found.direct_map,
-              "page_shift": mmap.PAGESIZE.bit_length() - 1, "max_order": zones.max_order(),
-              "iterators": int.from_bytes(array("Q", found.iterators).tobytes(), "little"),
-              "comp_gfp": contiguous.compound, "contig_gfp": contiguous.mask, **_filters(options)}
     cannot_hold = hold_refused(bpf)
-    values |= {"hold": int(found.preemptible and not cannot_hold), "timed": int(timed)}
+    values = {**_of_machine(found), **_filters(options), **_objects(options),
+              "hold": int(found.preemptible and not cannot_hold), "timed": int(timed)}
     recalling = _plan_memo(bpf, options, found.symbols)
     make = partial(Tracker, bpf, sizes, options.depth, values, options.free_side,
                    may_hold=not cannot_hold)
@@ -277,6 +293,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
         tracker.cover(ranges, EARLY_WORD)
         tracker.skip_frames({"extfrag": found.skip})
         fds = {name: main.map_fd(name) for name in _PINNED_MAPS}
+        fds |= {name: main.map_fd(name) for name in OBJECT_MAPS if options.objects}
         fds[SPARES_PIN] = main.map_fd(SPARES_MAP)
         fds |= {name: main.program_fd(name)
                 for name in (*_RUN_PROGRAMS, *waiting.FIRST_PINS.values())}
@@ -293,6 +310,8 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
             tracker, directory, found, waiting.may_wait(found, options.second_programs)))
         facts["freed_before"] = tracker.freed_before
         facts["hooks"].update(attach_optional(tracker, directory, found.symbols))
+        if options.objects:
+            facts["object_hooks"] = attach_objects(tracker, directory, found.skip)
         # What the first hooks saw while the last were attached is there too, but not all of it.
         facts |= {"since_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
                   "since_wall": time.time()}
@@ -324,6 +343,15 @@ def _plan_memo(bpf: Libbpf, options: Options, symbols: Lines) -> memo.Plan:
     return memo.Plan(f"the kernel refuses to measure its stacks: {why}")
 
 
+def _of_machine(found: Calibration) -> dict[str, int]:
+    """What the programs have to know of this kernel."""
+    contiguous = gfp.contiguous(platform.release(), gfp.running())
+    return {"vmemmap": found.vmemmap, "direct_map": found.direct_map,
+            "page_shift": mmap.PAGESIZE.bit_length() - 1, "max_order": zones.max_order(),
+            "iterators": int.from_bytes(array("Q", found.iterators).tobytes(), "little"),
+            "comp_gfp": contiguous.compound, "contig_gfp": contiguous.mask}
+
+
 def _filters(options: Options) -> dict[str, int]:
     values = {
         "user_gfp": _USER_GFP if options.kernel_only else 0,
@@ -336,6 +364,14 @@ def _filters(options: Options) -> dict[str, int]:
     left_out = values["user_gfp"] or values["min_order"] or values["only_tgid"]
     values["filters"] = int(bool(left_out or options.sample > 1 or options.cgroup))
     return values
+
+
+def _objects(options: Options) -> dict[str, int]:
+    """Which objects are followed: those whose hash is in the first of so many parts."""
+    if not options.objects:
+        return {}
+    return {"object_share": (1 << 64) // options.objects - 1, "kmalloc_max": 2 * mmap.PAGESIZE,
+            "object_seed": int.from_bytes(os.urandom(8), "little")}
 
 
 def _facts(options: Options, found: Calibration, sizes: Sizes, ranges: list[tuple[int, int]],

@@ -12,10 +12,11 @@ from pageowner.kernel import kallsyms, symbol_text
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.kernel.tracefs import TRACEFS
 from pageowner.model.hook_states import in_words, is_whole
+from pageowner.model.hook_table import LOST
 from pageowner.model.tracking import Finding
 from pageowner.tracker.load import requirements
 from pageowner.tracker.load.calibrate import Calibration, tracing_ranges
-from pageowner.tracker.load.hooks import LOST, attach_optional, attach_required
+from pageowner.tracker.load.hooks import attach_optional, attach_required
 from pageowner.tracker.load.libbpf import BpfError, LibbpfMissing, libbpf
 from pageowner.tracker.load.loading import Sizes, Tracker, find_vmemmap, sizes_for
 from pageowner.tracker.load.provoke import provoke

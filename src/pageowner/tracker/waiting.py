@@ -19,11 +19,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pageowner.model.hook_states import ATTACHED
+from pageowner.model.hook_states import ATTACHED, NESTED
 from pageowner.model.tracking import ALWAYS, AUTO
 from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.read.pinned import FIRST_PINS
-from pageowner.tracker.read.records import NESTED
 
 if TYPE_CHECKING:
     from pageowner.tracker.load.calibrate import Calibration

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /*
  * The hooks that a kernel may lack or refuse: on functions of the kernel, and on tracepoints that
- * only say more of what these see. Each is loaded and attached for itself (hooks.py).
+ * only say more of what these see. Each is loaded and attached for itself (load/hooks.py, model/hook_table.py).
  */
 #ifndef PAGEOWNER_FUNCTIONS_BPF_H
 #define PAGEOWNER_FUNCTIONS_BPF_H

@@ -27,31 +27,6 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
  * first one was too busy for. That an event was dealt with is read from the store as well: before
  * begin() and after end() the kernel still holds the first program to be running.
  */
-INLINE struct cpu *begin(u32 hook)
-{
-	struct cpu *cpu = this_cpu();
-	struct hot *hot = cpu ? &cpu->hot[hook] : NULL;
-
-	if (!hot || (skip_frames[hook] & 0xff) == NOT_BEGUN)
-		return NULL;
-	if (hot->busy) {
-		if (hook < MEMO_HOOKS)
-			count(COUNT_REENTERED, 1);
-		return NULL;
-	}
-	*(volatile u32 *)&hot->busy = 1;
-	*(volatile u64 *)&hot->seen = 0;
-	barrier();
-	return cpu;
-}
-
-INLINE void end(struct cpu *cpu, u32 hook, u64 page)
-{
-	barrier();
-	*(volatile u64 *)&cpu->hot[hook].seen = page;
-	*(volatile u32 *)&cpu->hot[hook].busy = 0;
-}
-
 /* Whether the first program has just dealt with this event, for the second one that follows it: the
  * short answer nearly always; where an interrupt came between the two, the store has the long one.
  * Once only: the next event of the same page is another. */
@@ -218,4 +193,5 @@ HELD("raw_tp/mm_page_alloc_extfrag", on_extfrag, HOOK_EXTFRAG)
 }
 
 #include "functions.bpf.h"
+#include "objects.bpf.h"
 #include "on_request.bpf.h"

@@ -2,7 +2,7 @@
 /*
  * What both halves of the tracker share: the layout of its maps.
  *
- * maps.py has the same layout as NumPy types; a test compares the two, so neither changes alone.
+ * scripts/build-bpf makes read/layout.py of this header, which has it for Python; a test compares the two.
  * All integers are in the machine's byte order.
  */
 #ifndef PAGEOWNER_RECORDS_H
@@ -148,7 +148,7 @@ enum counter {
 	COUNT_NESTED_FREES,    /* blocks seen freed by the second program, the first being busy */
 	COUNT_REENTERED,       /* the first program ran inside itself, on kernels that allow it */
 	COUNT_FREED_PAGES,     /* base pages of the blocks seen freed, nested ones too, but for each one's first */
-	/* How often hooks ran that no counter above tells apart (seen.py). */
+	/* How often hooks ran that no counter above tells apart (model/hook_table.py). */
 	COUNT_RAN_MIGRATE,
 	COUNT_RAN_SPLIT_PAGE,
 	COUNT_RAN_SPLIT_FOLIO,
@@ -157,6 +157,13 @@ enum counter {
 	COUNT_RAN_ISOLATED,
 	COUNT_RAN_MIGRATE_START,
 	COUNT_RAN_MIGRATE_END,
+	/* Of the objects that are followed (objects.bpf.h). */
+	COUNT_OBJECTS,             /* seen allocated */
+	COUNT_OBJECTS_FREED,       /* seen freed */
+	COUNT_OBJECTS_FULL,        /* seen allocated, with no place left */
+	COUNT_OBJECTS_OVERWRITTEN, /* allocated over a live one: its free was missed */
+	COUNT_OBJECTS_IN_BULK,     /* of those seen allocated: many at once, by kmem_cache_alloc_bulk() */
+	COUNT_OBJECT_CACHES_FULL,  /* objects of a cache that found no place among the names */
 	COUNTERS
 };
 
@@ -174,6 +181,10 @@ enum hook {
 	HOOK_MIGRATE,
 	HOOK_SPLIT,
 	HOOK_CONTIG_AROUND,
+	HOOK_KMALLOC,
+	HOOK_CACHE_ALLOC,
+	HOOK_PERCPU_ALLOC,
+	HOOK_OBJECTS_IN_BULK,
 	HOOK_NESTED_ALLOC,
 	HOOK_NESTED_FREE,
 	HOOKS
@@ -277,5 +288,36 @@ struct question {
 	u32 type;           /* page_type, or the map count of a mapped page - 1; 0xffffffff: none */
 };
 #define QUESTIONS 512
+
+/*
+ * An object of a slab, or of the percpu allocator, that is followed. Beside the table of these is one of
+ * their addresses, a word each: 0, the slot is empty; with OBJECT_WRITTEN, it is being written.
+ * Who has changed a word from 0 to an address with OBJECT_WRITTEN, by compare and exchange, writes the
+ * object and then the word without it. A reader copies words and objects, then both once more: what is
+ * the same was whole in between, since two objects of one address differ in ts.
+ */
+#define OBJECT_WRITTEN 1ULL
+#define OBJECT_PERCPU 0xffffffffU
+struct object {
+	u64 ts;             /* of the allocation, CLOCK_MONOTONIC ns */
+	u32 stack_id;       /* slot in stacks; 0: unknown */
+	u32 task_id;        /* id of a struct task, of which this holds a reference; 0: unknown */
+	u32 cache;          /* slot in object_caches; 0: unknown, OBJECT_PERCPU: it is of no slab */
+	u32 requested;      /* bytes asked for, of percpu memory for each CPU */
+	u32 bytes;          /* bytes taken, of percpu memory for all CPUs together */
+	u32 gfp_mask;
+};
+
+/* A slab cache, by what it was when an object of it was allocated: another one may come to lie at the
+ * same address later, with another name. */
+#define CACHE_NAME 40
+struct object_cache {
+	u64 address;        /* of its struct kmem_cache; 0: the slot is empty; OBJECT_WRITTEN as above */
+	u64 name_at;        /* where the kernel has its name */
+	u32 bytes;          /* that an object takes, with what the allocator adds */
+	u32 object_size;    /* without */
+	char name[CACHE_NAME];
+};
+#define OBJECT_CACHES 2048 /* a power of two */
 
 #endif

@@ -338,6 +338,33 @@ INLINE void count_alone(struct cpu *cpu, enum counter which)
 	cpu->counters.value[which]++;
 }
 
+/* A program begins to deal with an event; NULL if it is at work on another one on this CPU (what it
+ * interrupted) or is to wait. */
+INLINE struct cpu *begin(u32 hook)
+{
+	struct cpu *cpu = this_cpu();
+	struct hot *hot = cpu ? &cpu->hot[hook] : NULL;
+
+	if (!hot || (skip_frames[hook] & 0xff) == NOT_BEGUN)
+		return NULL;
+	if (hot->busy) {
+		if (hook < MEMO_HOOKS)
+			count(COUNT_REENTERED, 1);
+		return NULL;
+	}
+	*(volatile u32 *)&hot->busy = 1;
+	*(volatile u64 *)&hot->seen = 0;
+	barrier();
+	return cpu;
+}
+
+INLINE void end(struct cpu *cpu, u32 hook, u64 page)
+{
+	barrier();
+	*(volatile u64 *)&cpu->hot[hook].seen = page;
+	*(volatile u32 *)&cpu->hot[hook].busy = 0;
+}
+
 INLINE struct scratch *scratch_of(u32 hook)
 {
 	return bpf_map_lookup_elem(&scratches, &hook);

@@ -30,7 +30,8 @@ from pageowner.errors import PageownerError
 from pageowner.kernel.symbol_text import HIDDEN, Lines
 from pageowner.kernel.tracefs import TRACEFS, event
 from pageowner.tracker.load.libbpf import BpfError
-from pageowner.tracker.read.maps import MAX_DEPTH
+from pageowner.tracker.read import layout
+from pageowner.tracker.read.layout import SIGHTINGS
 
 if TYPE_CHECKING:
     from pageowner.tracker.load.libbpf import Libbpf, Object
@@ -38,11 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["SIGHTING", "SIGHTINGS", "Calibration", "calibrate", "direct_map_of", "leading_frames",
            "tracing_ranges", "vmemmap_of"]
 
-SIGHTINGS = 64
-SIGHTING = np.dtype([("page", "u8"), ("address", "u8"), ("gfp_mask", "u8"),
-                     ("pinned", "u8"), ("order", "u4"), ("n", "u4"),
-                     ("frames", "u8", (MAX_DEPTH,))])
-"""struct sighting (records.h)."""
+SIGHTING = np.dtype(list(layout.SIGHTING))
 
 _PAGES = 32
 _PAGE_SHIFT = mmap.PAGESIZE.bit_length() - 1

@@ -1,152 +1,40 @@
-"""The hooks that a kernel may lack or refuse, each loaded and attached for itself.
-
-Functions are tried by name, newest first; where their arguments are comes from the running
-kernel's BTF, not from its version. Sources: mm/page_alloc.c, mm/migrate.c, mm/huge_memory.c of
-5.15 to 7.3.
-"""
+"""Attach the hooks of `pageowner.model.hook_table`; those that a kernel may lack or refuse are
+loaded and attached each for itself."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pageowner.kernel.symbol_text import Lines
 from pageowner.kernel.vmstat import pages_freed
-from pageowner.model.hook_states import ATTACHED, WAITING
+from pageowner.model.hook_states import ATTACHED, NESTED, WAITING
+from pageowner.model.hook_table import FUNCTIONS, TRACEPOINTS
 from pageowner.tracker.load.calibrate import leading_frames, tracing_ranges
 from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.load.provoke import take_bulk
+from pageowner.tracker.read.layout import NOT_BEGUN
 from pageowner.tracker.read.maps import map_array, stack_type
-from pageowner.tracker.read.records import NESTED
 from pageowner.tracker.waiting import WAITING_PINS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
+    from pageowner.model.hook_table import Hook
     from pageowner.tracker.load.calibrate import Calibration
     from pageowner.tracker.load.libbpf import Libbpf
     from pageowner.tracker.load.loading import Tracker
 
-__all__ = ["FEXIT_HOOKS", "LOST", "attach_optional", "attach_required", "copies_of",
-           "skip_of_fexit"]
-
-_NOT_THERE = 255
-
-FEXIT_HOOKS = ("bulk", "contig", "contig_around")
-"""Hooks at a function's end that take stacks."""
-
-
-@dataclass(frozen=True)
-class _Hook:
-    """A kernel function (the first of ``functions`` that BTF knows) and the programs on it;
-    ``arguments`` gives their parameters from the names of its parameters; ``needs`` is a
-    parameter without whose value they can do nothing; ``instead_of`` is a hook that does better:
-    this one is for where that one is not to be had, and is told of only if it is attached then.
-
-    ``newer``: older kernels have no such function and miss nothing, so it is not told of there.
-    ``around`` is a hook on a function that this one calls, and ``programs_around`` take the place
-    of the programs where that one is attached: they leave alone what it has seen."""
-
-    name: str
-    programs: tuple[str, ...]
-    functions: tuple[str, ...]
-    arguments: Callable[[list[str]], dict[str, int]] = lambda _: {}
-    needs: str = ""
-    instead_of: str = ""
-    newer: bool = False
-    around: str = ""
-    programs_around: tuple[str, ...] = ()
-
-
-def _bulk_arguments(names: list[str]) -> dict[str, int]:
-    """The array is the last argument: after page_list before 6.14."""
-    return {"bulk_array": len(names) - 1}
-
-
-def _split_arguments(names: list[str]) -> dict[str, int]:
-    """__folio_split(folio, new_order, split_at, lock_at, list, uniform_split or split_type) from
-    6.14 on (6.14 and 6.15: page for split_at); before it split_huge_page_to_list(page, list) and
-    from 6.9 split_huge_page_to_list_to_order(page, list, new_order).
-
-    SPLIT_TYPE_UNIFORM is 0, while uniform_split is true for it.
-    """
-    def place(*candidates: str) -> int:
-        return next((names.index(name) for name in candidates if name in names), _NOT_THERE)
-
-    folio = "folio" in names
-    return {
-        "split_new_order": place("new_order"),
-        "split_at": place("split_at", "page") if folio else _NOT_THERE,
-        "split_uniform": place("uniform_split", "split_type"),
-        "split_uniform_value": 0 if "split_type" in names else 1,
-        "split_arguments": len(names),
-    }
-
-
-_FUNCTIONS = (
-    _Hook("alloc_pages_bulk", ("on_bulk",),
-          ("alloc_pages_bulk_noprof", "__alloc_pages_bulk"), _bulk_arguments),
-    _Hook("folio_migrate_flags", ("on_migrate",), ("folio_migrate_flags", "migrate_page_states")),
-    _Hook("split_page", ("on_split_page",), ("split_page",)),
-    _Hook("split_folio", ("on_split_enter", "on_split_exit"),
-          ("__folio_split", "split_huge_page_to_list_to_order", "split_huge_page_to_list"),
-          _split_arguments),
-    # From 7.0 on (mm/page_alloc.c, mm/cma.c, mm/hugetlb.c of 7.3) CMA and gigantic pages call this
-    # one, and alloc_contig_range() is a wrapper of it that they pass by.
-    _Hook("alloc_contig_frozen", ("on_contig",), ("alloc_contig_frozen_range_noprof",),
-          newer=True),
-    _Hook("alloc_contig_range", ("on_contig",),
-          ("alloc_contig_range_noprof", "alloc_contig_range"),
-          around="alloc_contig_frozen", programs_around=("on_contig_around",)),
-    _Hook("isolate_freepages_range", ("on_contig_isolated",), ("isolate_freepages_range",)),
-    _Hook("undo_isolate_page_range", ("on_contig_taken",), ("undo_isolate_page_range",),
-          instead_of="isolate_freepages_range"),
-    _Hook("make_alloc_exact", ("on_made_exact",), ("make_alloc_exact",), needs="direct_map"),
-    _Hook("alloc_pages_exact", ("on_exact",),
-          ("alloc_pages_exact_noprof", "alloc_pages_exact"), needs="direct_map",
-          instead_of="make_alloc_exact"),
-    _Hook("alloc_pages_exact_nid", ("on_exact_nid",),
-          ("alloc_pages_exact_nid_noprof", "alloc_pages_exact_nid"), needs="direct_map",
-          instead_of="make_alloc_exact"),
-)
-
-LOST = {
-    "alloc_pages_bulk": "pages of vmalloc, page_pool and sunrpc are untracked",
-    "folio_migrate_flags":
-        "pages moved by compaction become untracked, or owned by the task that moved them",
-    "split_page": "blocks that are split stay one record until a part of them is freed",
-    "split_folio": "huge pages that are split stay one record until a part of them is freed",
-    "alloc_contig_frozen": "pages of CMA and gigantic huge pages are untracked",
-    "alloc_contig_range": "pages of CMA and gigantic huge pages are untracked",
-    "isolate_freepages_range": "pages of CMA may have a time some milliseconds late",
-    "make_alloc_exact": "blocks of alloc_pages_exact() may stay one record until a part is freed",
-    "mm_page_alloc_extfrag": "no fragmentation events",
-    "mm_migrate_pages_start": "migration reasons are not recorded",
-    "mm_migrate_pages": "migration reasons are not recorded",
-    "mm_page_alloc_nested": "pages that interrupts allocate while the tracker runs are untracked",
-    "mm_page_free_nested": "pages that interrupts free while the tracker runs stay owned",
-}
-"""What is not seen without an optional hook."""
-
-_TRACEPOINTS = (
-    ("mm_page_alloc_extfrag", "on_extfrag"),
-    ("mm_migrate_pages_start", "on_migrate_start"),
-    ("mm_migrate_pages", "on_migrate_end"),
-)
-
+__all__ = ["attach_optional", "attach_required", "copies_of", "skip_of_fexit"]
 
 _NOT_FOUND = {"direct_map": "the start of the kernel's direct map was not found"}
 
 _COPIES = ("constprop", "isra", "part")
-
-_NOT_BEGUN = 255
-"""Among the frames to skip: this hook waits (records.h)."""
-
 
 def attach_required(tracker: Tracker, directory: str | None, found: Calibration,
                     wait: bool = False) -> dict[str, str]:
@@ -158,7 +46,7 @@ def attach_required(tracker: Tracker, directory: str | None, found: Calibration,
     """
     assert tracker.main is not None
     kinds = ("free", "alloc")
-    tracker.skip_frames({name: _NOT_BEGUN for kind in kinds for name in (kind, f"nested_{kind}")})
+    tracker.skip_frames({name: NOT_BEGUN for kind in kinds for name in (kind, f"nested_{kind}")})
     hooks, skip = {}, {}
     for kind in kinds:
         link = tracker.main.attach(f"on_{kind}")
@@ -197,8 +85,8 @@ def attach_optional(tracker: Tracker, directory: str | None, symbols: Lines) -> 
     Without a directory nothing is pinned: the hooks end with ``tracker``.
     """
     hooks: dict[str, str] = {}
-    copies = copies_of({function for hook in _FUNCTIONS for function in hook.functions}, symbols)
-    for hook in _FUNCTIONS:
+    copies = copies_of({function for hook in FUNCTIONS for function in hook.functions}, symbols)
+    for hook in FUNCTIONS:
         function = _known(tracker.bpf, hook.functions)
         if hooks.get(hook.instead_of) == ATTACHED or (hook.newer and not function):
             continue
@@ -209,11 +97,12 @@ def attach_optional(tracker: Tracker, directory: str | None, symbols: Lines) -> 
             said = f"partly: BPF cannot trace {' and '.join(copies[function])}, made of {function}"
         if said == ATTACHED or not hook.instead_of:
             hooks[hook.name] = said
-    for name, program in _TRACEPOINTS:
+    for hook in TRACEPOINTS:
+        program, = hook.programs
         if program.startswith("on_migrate_") and hooks["folio_migrate_flags"] != ATTACHED:
             continue  # it would say why of a migration that no hook sees
-        hooks[name] = _attach(tracker, name, program, directory, None,
-                              {"hold": int(tracker.may_hold)})
+        hooks[hook.name] = _attach(tracker, hook.name, program, directory, None,
+                                   {"hold": int(tracker.may_hold)})
     return hooks
 
 
@@ -234,7 +123,7 @@ def _known(bpf: Libbpf, functions: Iterable[str]) -> str:
     return next((name for name in functions if bpf.function_parameters(name) is not None), "")
 
 
-def _attach_function(tracker: Tracker, hook: _Hook, directory: str | None) -> str:
+def _attach_function(tracker: Tracker, hook: Hook, directory: str | None) -> str:
     if hook.needs and not tracker.values.get(hook.needs):
         return f"missing: {_NOT_FOUND[hook.needs]}"
     function = _known(tracker.bpf, hook.functions)

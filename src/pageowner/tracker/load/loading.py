@@ -14,10 +14,10 @@ from pageowner.tracker.load.calibrate import Calibration, calibrate, this_thread
 from pageowner.tracker.load.compiled import image
 from pageowner.tracker.load.libbpf import MMAPABLE, BpfError, Libbpf, Link, Object
 from pageowner.tracker.load.memo import MAPS, Plan, set_bytes
+from pageowner.tracker.read.layout import HOOKS, OBJECT_CACHES, SPARES, TIMED
 from pageowner.tracker.read.maps import (
     FREED,
     RECORD,
-    SPARES,
     SPARES_MAP,
     SPARES_PIN,
     Store,
@@ -32,8 +32,7 @@ __all__ = ["HOOK_NUMBERS", "Sizes", "Tracker", "add_memory", "add_spans", "find_
            "hold_refused", "image",
            "parameters", "sizes_for"]
 
-HOOK_NUMBERS = {"alloc": 0, "free": 1, "extfrag": 2, "bulk": 3, "contig": 4, "migrate": 5,
-                "split": 6, "contig_around": 7, "nested_alloc": 8, "nested_free": 9}
+HOOK_NUMBERS = {name: number for number, name in enumerate(HOOKS)}
 """enum hook (records.h)."""
 
 _STATE_WORD = RECORD.fields["order"][1] // 4 if RECORD.fields else 0
@@ -55,22 +54,25 @@ def _power_of_two(n: int) -> int:
 class Sizes:
     """How large the maps are: 2**span_shift frames a span, entries of the depots (powers of two),
     room for span numbers below ``spans``, and behind them ``spares`` for memory that is added:
-    `maps.SPARES` or 0."""
+    `layout.SPARES` or 0. ``objects``: slots for objects, a power of two, or 0."""
 
     span_shift: int
     spans: int
     tasks: int
     stacks: int
     spares: int = 0
+    objects: int = 0
 
 
-def sizes_for(ranges: Sequence[tuple[int, int]], tasks: int = 0, stacks: int = 0) -> Sizes:
+def sizes_for(ranges: Sequence[tuple[int, int]], tasks: int = 0, stacks: int = 0,
+              objects: int = 0) -> Sizes:
     """Sizes that fit the page frames of a machine; 0 means: by its memory.
 
     Spans are 2**16 frames (256 MiB of 4 KiB pages, 1.5 MiB of records), larger where that would
     make over 1,024 of them. The table of spans has room for twice the highest pfn, and for 1 TiB
     at least, since memory can be added: 8 bytes each. Tasks: one for 64 frames; stacks: one for
-    128, at most 262,144.
+    128, at most 262,144. ``objects``: how many there are for one that is followed; slots for two
+    objects on each frame, divided by that, at most 4,194,304.
     """
     frames = sum(end - start for start, end in ranges)
     after = max(end for _, end in ranges)
@@ -83,6 +85,7 @@ def sizes_for(ranges: Sequence[tuple[int, int]], tasks: int = 0, stacks: int = 0
         tasks=min(_power_of_two(tasks or max(1 << 14, frames // 64)), 1 << 20),
         stacks=_power_of_two(stacks or min(max(1 << 14, frames // 128), 1 << 18)),
         spares=SPARES,
+        objects=min(_power_of_two(max(frames * 2 // objects, 1 << 14)), 1 << 22) if objects else 0,
     )
 
 
@@ -177,10 +180,14 @@ class Tracker:
         obj.resize("freed_spans", numbers if self.free_side else 1)
         obj.resize("tasks", self.sizes.tasks)
         obj.resize("stacks", self.sizes.stacks, stack_type(self.depth).itemsize)
+        if self.sizes.objects:
+            obj.resize("object_words", self.sizes.objects)
+            obj.resize("objects", self.sizes.objects)
+            obj.resize("object_caches", OBJECT_CACHES)
         obj.resize("memo_chains", self.memo.sets, set_bytes(self.depth))
         obj.resize("memo_frames", self.memo.frames)
         if self.values.get("timed"):
-            obj.resize("timings", len(HOOK_NUMBERS) + 2)
+            obj.resize("timings", len(HOOKS) + len(TIMED))
         obj.load()
         self.main = obj
         return obj
@@ -228,6 +235,7 @@ class Tracker:
             "stack_mask": self.sizes.stacks - 1,
             "task_mask": self.sizes.tasks - 1,
             "free_side": int(self.free_side),
+            "object_mask": max(self.sizes.objects, 1) - 1,
             "weak_order": int(platform.machine() not in _STORES_IN_ORDER),
             **self.memo.values,
             **self.values,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageowner.tracker.read.layout import HOOKS, MEMO_COUNTERS
 from pageowner.tracker.read.maps import hot, per_cpu, possible_cpus
 
 if TYPE_CHECKING:
@@ -26,11 +27,7 @@ __all__ = ["MAPS", "MEMO_COUNTERS", "READING", "REASONS", "Plan", "plan", "read_
 MAPS = ("memo_states", "memo_chains", "memo_frames", "memo_difference")
 """The memo's maps, which are pinned with the tracker's."""
 
-MEMO_COUNTERS = ("hits", "misses", "checks", "differences", "replaced", "other_stack", "deep",
-                 "ambiguous", "varies", "pointers", "traced", "lost", "long")
-"""Names of the counters, in the order of enum memo_counter (records.h, which explains each)."""
-
-REASONS = MEMO_COUNTERS[5:]
+REASONS = MEMO_COUNTERS[MEMO_COUNTERS.index("other_stack"):]
 """Counters of stacks that were unwound and could not be remembered."""
 
 WAYS = 16
@@ -42,7 +39,8 @@ _CHAIN_HEAD = 16 + 8 * 24
 _BYTES_A_CPU = 1 << 20
 _BYTES_IN_ALL = 64 << 20
 _FRAMES = 1 << 14
-_HOOKS = 8
+HOOKS_THAT_RECOGNISE = HOOKS.index("nested_alloc")
+"""The first ones (MEMO_HOOKS in records.h)."""
 
 _MOST_PADDING = 16
 
@@ -160,7 +158,7 @@ def stack_of(stack: int, size: int) -> tuple[int, int]:
 def read_counters(bpf: Libbpf, states: int, counters: int) -> dict[str, int]:
     """The memo's counters (`MEMO_COUNTERS`), over all hooks and CPUs; the maps memo_states, and
     counters, which has the hits and checks."""
-    total = sum(_states(bpf, states, hook).sum(axis=0) for hook in range(_HOOKS))
+    total = sum(_states(bpf, states, hook).sum(axis=0) for hook in range(HOOKS_THAT_RECOGNISE))
     named = dict(zip(MEMO_COUNTERS, np.asarray(total).tolist(), strict=True))
     at_hand = hot(bpf, counters)
     return {**named, **{name: int(at_hand[name].sum()) for name in ("hits", "checks")}}

@@ -21,9 +21,8 @@ from pageowner.model import unexplained
 from pageowner.model.pfn_runs import joined, pack
 from pageowner.model.snapshot import Metadata, Snapshot
 from pageowner.tracker import control
-from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.read import decoding, extfrag, last_free, pageblocks
-from pageowner.tracker.read.maps import Store, open_store
+from pageowner.tracker.read.maps import Store
 from pageowner.tracker.read.records import MIGRATE_REASONS
 from pageowner.tracker.read.survey import STATES, Survey, survey
 
@@ -32,12 +31,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MIGRATE_REASONS", "capture", "capture_near", "capture_others"]
+__all__ = ["MIGRATE_REASONS", "capture", "capture_near", "capture_others", "moment"]
 
 _PF_KTHREAD = 0x00200000
 
 
-def capture(store: Store | None = None, proc: str = "/proc") -> Snapshot:
+def capture(store: Store | None = None, proc: str = "/proc", users: bool = False) -> Snapshot:
     """The owners of all pages as the running tracker knows them.
 
     ``meta.frames`` counts every page frame of the machine in exactly one class of
@@ -45,12 +44,11 @@ def capture(store: Store | None = None, proc: str = "/proc") -> Snapshot:
     noticed (`survey.Survey`). Memory that was added since `on` is tracked from the first capture
     on. Raises PageownerError if tracking is off, or turned off meanwhile, or this process may not
     read the maps, the page flags or the symbols. ``proc``: where the files on memory are.
+    ``users``: also find what has each page now (`users.find`), which takes about as long again.
     """
     if store is None:
-        with suppress(BpfError):  # no room for more: it stays out of range, which is counted
-            control.cover()
-        with open_store() as opened:
-            return capture(opened, proc)
+        with control.open_covered() as opened:
+            return capture(opened, proc, users)
     symbols = kallsyms.load()
     zone_map = zones.running(proc)
     names = gfp.running()
@@ -63,6 +61,8 @@ def capture(store: Store | None = None, proc: str = "/proc") -> Snapshot:
     free = zones.parse_buddyinfo(zones.read_text(f"{proc}/buddyinfo"))
     columns = _columns(store, found, symbols, zone_map, names, types)
     metadata = _metadata(store, zone_map, found, symbols, now, pagetypeinfo)
+    if users:
+        metadata.extra["users"] = _users(columns, symbols)
     if no_types:
         metadata.extra["no_block_types"] = no_types
     if new := sorted({name for _, name in names.table} - gfp.known_names()):
@@ -88,9 +88,7 @@ def capture_near(only: Sequence[tuple[int, int]]) -> Snapshot:
 
     Raises PageownerError as `capture` does.
     """
-    with suppress(BpfError):
-        control.cover()
-    with open_store() as store:
+    with control.open_covered() as store:
         symbols = kallsyms.load()
         zone_map = zones.running()
         names = gfp.running()
@@ -106,7 +104,7 @@ def capture_near(only: Sequence[tuple[int, int]]) -> Snapshot:
                 store, symbols, zone_map, zones.parse_pagetypeinfo(pagetypeinfo),
                 [(first, end) for first, end in store.facts["ranges"]])
         columns = _columns(store, found, symbols, zone_map, names, types)
-        metadata = _moment(store, now, pagetypeinfo)
+        metadata = moment(store, now, pagetypeinfo)
         store.check_on()
         return Snapshot.from_columns(columns, metadata)
 
@@ -140,6 +138,17 @@ def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: 
         columns["block_migratetype"] = types.column(pfn)
     columns |= {"pfn": pfn, "order": found.take("order"), "page_flags": found.take("flags")}
     return columns
+
+
+def _users(columns: dict[str, Any], symbols: kallsyms.Kallsyms) -> dict[str, Any]:
+    """Add the column ``user``; what was noticed on the way, for the metadata."""
+    from pageowner.tracker.users.find import find_users, with_gone
+
+    found = find_users(columns["pfn"], columns["order"], columns["page_flags"], symbols)
+    columns["user"] = _text(np.maximum(found.codes, 0), found.labels or [""],
+                            _Missing(found.codes < 0))
+    columns["memcg"] = with_gone(columns["memcg"], found)
+    return {"counts": found.counts, "notes": found.notes}
 
 
 class _Missing:
@@ -257,7 +266,7 @@ def _can_be_ended() -> list[int]:
     return sorted(found)
 
 
-def _moment(store: Store, now_ns: int, pagetypeinfo: str) -> Metadata:
+def moment(store: Store, now_ns: int, pagetypeinfo: str = "") -> Metadata:
     """Which machine it was, and when."""
     return Metadata(
         source="", kind="tracker", host=socket.gethostname(), kernel=platform.release(),
@@ -278,7 +287,7 @@ def _metadata(store: Store, zone_map: zones.ZoneMap, found: Survey, symbols: kal
     if unseen is not None:
         counters["unseen_frees"] = unseen
     return replace(
-        _moment(store, now_ns, pagetypeinfo),
+        moment(store, now_ns, pagetypeinfo),
         zones=[{"node": zone.node, "name": zone.name, "start_pfn": zone.start_pfn,
                 "spanned": zone.spanned, "present": zone.present, "managed": zone.managed}
                for zone in zone_map.zones],

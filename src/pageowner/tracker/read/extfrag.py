@@ -13,7 +13,7 @@ import numpy as np
 
 from pageowner.kernel import zones
 from pageowner.kernel.task_names import to_text
-from pageowner.tracker.read import decoding
+from pageowner.tracker.read import decoding, layout
 
 if TYPE_CHECKING:
     from pageowner.kernel.kallsyms import Kallsyms
@@ -21,14 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KEY", "VALUE", "events"]
 
-KEY = np.dtype([
-    ("stack_id", "u4"), ("tgid", "u4"), ("pid", "u4"), ("order", "u1"), ("fallback_order", "u1"),
-    ("migratetype", "u1"), ("fallback_migratetype", "u1"), ("comm", "S16"),
-])
-"""struct extfrag_key (records.h)."""
-
-VALUE = np.dtype([("count", "u8"), ("last_ts", "u8")])
-"""struct extfrag."""
+KEY = np.dtype([(name.removeprefix("alloc_"), kind) for name, kind in layout.EXTFRAG_KEY])
+VALUE = np.dtype(list(layout.EXTFRAG))
 
 _TYPES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
 _MOST = 1 << 16

@@ -30,18 +30,24 @@ import numpy as np
 from pageowner.errors import PageownerError
 from pageowner.kernel.ranges import numbers
 from pageowner.kernel.vmstat import pages_freed
+from pageowner.model.hook_states import NESTED
 from pageowner.model.tracking import Hook
 from pageowner.tracker.load.libbpf import BpfError, Libbpf
 from pageowner.tracker.load.pins import PIN_DIRECTORY
-from pageowner.tracker.read import records
+from pageowner.tracker.read import layout, records
+from pageowner.tracker.read.layout import (
+    COUNTERS,
+    FREED_WRITTEN,
+    HOOKS,
+    MAX_DEPTH,
+    QUESTIONS,
+    SPARE_HELD,
+)
 from pageowner.tracker.read.pinned import CONFIG_BYTES, ENDED, Pinned, open_pinned
 from pageowner.tracker.read.records import (
     DIVIDED,
     EARLY,
     FILTERED,
-    FREED_WRITTEN,
-    MAX_DEPTH,
-    NESTED,
     NONE,
     OWNED,
     SPARES_PIN,
@@ -66,6 +72,7 @@ __all__ = [
     "FREED_WRITTEN",
     "MAX_DEPTH",
     "NONE",
+    "OBJECT_MAPS",
     "OWNED",
     "PIN_DIRECTORY",
     "QUESTION",
@@ -83,47 +90,28 @@ __all__ = [
     "per_cpu",
 ]
 
-RECORD, FREED, TASK, QUESTION = (
-    np.dtype(list(layout)) for layout in (
-        records.RECORD, records.FREED, records.TASK, records.QUESTION))
-"""The structs of `records`, as NumPy has them."""
+OBJECT_MAPS = ("object_words", "objects", "object_caches")
+"""The maps of objects, pinned with ``on --objects``."""
 
-SPARES, SPARES_MAP = 4, ".data.spares"
-"""How many spans are kept for memory that is added, and the map that says what each of them has
+RECORD, FREED, TASK, QUESTION, HOT = (
+    np.dtype(list(struct)) for struct in (
+        layout.RECORD, layout.FREED, layout.TASK, layout.QUESTION, layout.HOT))
+"""The structs of `layout`, as NumPy has them; of HOT one for each CPU and hook, behind the
+counters."""
+
+SPARES_MAP = ".data.spares"
+"""The map that says what each of the `SPARES` spans that are kept for memory that is added has
 become (`records.SPARES_PIN`). Span ``n`` can have spare ``n % SPARES`` only."""
 
-QUESTIONS = 512
 SETTLED = 512
 """Frames that the program ``settle`` is told of at once (on_request.bpf.h)."""
-COUNTERS = (
-    "allocs", "frees", "bulk", "contig", "migrated", "splits", "extfrag", "filtered", "carves",
-    "merges", "early_freed", "unknown_frees", "overwritten", "out_of_range", "stacks_full",
-    "stacks_failed", "stack_collisions", "tasks_full", "tasks_taken", "bulk_missed",
-    "extfrag_full", "contended", "nested_allocs", "nested_frees", "reentered", "freed_pages",
-    "ran_migrate", "ran_split_page", "ran_split_folio", "ran_exact", "ran_contig_around",
-    "ran_isolated", "ran_migrate_start", "ran_migrate_end",
-)
-"""Names of the counters, in the order of enum counter (records.h, which explains each)."""
-
 EARLY_WORD = EARLY << 8
 """The state word of an early page: order 0, never migrated."""
 
 
 def stack_type(depth: int) -> np.dtype[np.void]:
     """struct stack for stacks of at most ``depth`` frames."""
-    return np.dtype([*records.STACK, ("frames", "u8", (depth,))])
-
-
-HOT = np.dtype([
-    ("busy", "u4"), ("task_id", "u4"), ("held", "u4"), ("until_check", "u4"), ("seen", "u8"),
-    ("plain", "u8", 2), ("bottom", "u8"), ("after", "u8"), ("key", "u8"), ("hits", "u8"),
-    ("checks", "u8"), ("pid_tgid", "u8"), ("cgroup_id", "u8"), ("comm", "u8", 2),
-    ("raw_comm", "u8", 2), ("left_id", "u4"), ("left", "u4"),
-])
-"""struct hot, one for each CPU and hook, behind the counters."""
-
-HOOKS = 10
-"""How many hooks enum hook has (records.h)."""
+    return np.dtype([*records.STACK_HEAD, ("frames", "u8", (depth,))])
 
 
 class Span:
@@ -177,8 +165,8 @@ def hot(bpf: Libbpf, counters: int) -> NDArray[np.void]:
     """What the programs have at hand (`HOT`), of the map counters: a row for each CPU, in it one
     for each hook."""
     words = per_cpu(bpf, counters)[:, len(COUNTERS) :]
-    size = HOOKS * HOT.itemsize // 8
-    return np.ascontiguousarray(words[:, :size]).view(HOT).reshape(len(words), HOOKS)
+    size = len(HOOKS) * HOT.itemsize // 8
+    return np.ascontiguousarray(words[:, :size]).view(HOT).reshape(len(words), len(HOOKS))
 
 
 def map_array(fd: int, dtype: np.dtype[Any], entries: int, write: bool = False) -> NDArray[Any]:
@@ -230,7 +218,7 @@ class Store(Pinned):
         """Let the programs take the spares that they were kept from; the others stay what they
         are."""
         claims = np.array(self.claims(), "u4")
-        claims[claims == records.SPARE_HELD] = 0
+        claims[claims == SPARE_HELD] = 0
         self.bpf.update(self.fd(SPARES_PIN), bytes(4), claims.tobytes())
 
     def spares_in_use(self) -> bool:
@@ -441,7 +429,8 @@ class Store(Pinned):
     def memory(self) -> int:
         """Bytes of kernel memory that the maps take, as the kernel accounts them."""
         names = ("spans", "freed_spans", "tasks", "stacks", "counters", "extfrag", "config",
-                 "questions", "memo_states", "memo_chains", "memo_frames")
+                 "questions", "memo_states", "memo_chains", "memo_frames",
+                 *(OBJECT_MAPS if self.facts["options"].get("objects") else ()))
         total = sum(_memlock(self.fd(name)) for name in names)
         for name in ("spans", "freed_spans") if self.facts["options"]["free_side"] else ("spans",):
             for _, fd in self._inner_maps(name):
@@ -467,7 +456,7 @@ def _mapped(bpf: Libbpf, length: int, number: int, dtype: np.dtype[Any],
 
 def _taken(claims: list[int]) -> dict[int, int]:
     return {slot: claim - 1 for slot, claim in enumerate(claims)
-            if claim not in (0, records.SPARE_HELD)}
+            if claim not in (0, SPARE_HELD)}
 
 
 def _memlock(fd: int) -> int:

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pageowner.errors import PageownerError
-from pageowner.model.hook_states import WAITING
+from pageowner.model.hook_states import NESTED, WAITING
 from pageowner.tracker.load import pins
 from pageowner.tracker.load.compiled import identity
 from pageowner.tracker.load.libbpf import BpfError, Libbpf, LibbpfMissing, libbpf
-from pageowner.tracker.read.records import NESTED, SPARES_PIN
+from pageowner.tracker.read.records import SPARES_PIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,19 +19,15 @@ from pageowner.kernel import cgroups, few_symbols, flag_bits, gfp, procpages, zo
 from pageowner.kernel.limits import HIGHEST_ORDER, LISTED_ORDER
 from pageowner.kernel.task_names import to_text
 from pageowner.model.metadata import Metadata
+from pageowner.tracker.read.layout import FREED, FREED_WRITTEN, QUESTION, RECORD, TASK
 from pageowner.tracker.read.pinned import Pinned, open_pinned
 from pageowner.tracker.read.records import (
     DIVIDED,
     EARLY,
-    FREED,
-    FREED_WRITTEN,
     MIGRATE_REASONS,
     NONE,
     OWNED,
-    QUESTION,
-    RECORD,
-    STACK,
-    TASK,
+    STACK_HEAD,
     TASK_SLOT,
     LastFree,
     without_numpy,
@@ -273,12 +269,12 @@ class _Frames(Pinned):
         return task["pid"], task["tgid"], to_text(task["comm"].rstrip(b"\0"))
 
     def _stack(self, number: int, symbols: few_symbols.FewSymbols) -> str | None:
-        size = without_numpy(STACK).size
+        size = without_numpy(STACK_HEAD).size
         raw = number and self.bpf.lookup(self.fd("stacks"), number.to_bytes(4, "little"),
                                          size + 8 * self.depth)
         if not raw:
             return None
-        depth = min(_fields(STACK, raw[:size])["n"], self.depth)
+        depth = min(_fields(STACK_HEAD, raw[:size])["n"], self.depth)
         frames = list(memoryview(raw[size:]).cast("Q"))[:depth]
         frames = frames[:frames.index(0)] if 0 in frames else frames
         names = symbols.names(frames)

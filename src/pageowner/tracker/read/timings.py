@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageowner.tracker.read import layout
 from pageowner.tracker.read.maps import possible_cpus
 
 if TYPE_CHECKING:
@@ -16,12 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NAMES", "TIMING", "Timing", "read"]
 
-BUCKETS = 128
-TIMING = np.dtype([("longest", "u8"), ("bucket", "u8", (BUCKETS,))])
-"""struct timing (records.h)."""
+TIMING = np.dtype(list(layout.TIMING))
 
-NAMES = ("alloc", "free", "extfrag", "bulk", "contig", "migrate", "split", "contig_around",
-         "nested_alloc", "nested_free", "unwind", "learn")
+NAMES = (*layout.HOOKS, *layout.TIMED)
 """What is timed: the hooks, and of each stack that is unwound this, and learning it."""
 
 
@@ -46,7 +44,7 @@ class Timing:
 def edges() -> NDArray[np.float64]:
     """Where buckets begin, in ns, and behind them where the last one ends: four to each power of
     two."""
-    log, quarter = np.divmod(np.arange(BUCKETS + 1), 4)
+    log, quarter = np.divmod(np.arange(layout.TIMING_BUCKETS + 1), 4)
     begin: NDArray[np.float64] = 2.0**log * (1 + quarter / 4)
     return begin
 

@@ -1,0 +1,53 @@
+"""``pageowner fleet``: Owners of memory on many machines: send, compare, find leaks."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+import click
+
+from pageowner.cli.listing import lines
+from pageowner.cli.verb import VerbGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["VERBS", "command"]
+
+VERBS = lines(("push",), "fleet")
+"""Every verb of the group and its line in the help."""
+
+
+class _Fleet(VerbGroup):
+    """Its verbs, each imported when it is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"pageowner.cli.fleet_{cmd_name.replace('-', '_')}")
+        found: click.Command = module.command
+        return found
+
+    def resolve_command(self, ctx: click.Context, args: list[str],
+                        ) -> tuple[str | None, click.Command | None, list[str]]:
+        self.check_word(args, VERBS, ctx)
+        return super().resolve_command(ctx, args)
+
+    def lines(self) -> Sequence[tuple[str, str]]:
+        return list(VERBS.items())
+
+
+_HELP = """Owners of memory on many machines: send, compare, find leaks.
+
+Every machine pushes a small table of owners to a STORE, a folder or s3://bucket/prefix; questions
+read all of them."""
+
+command = _Fleet("fleet", subcommand_metavar="VERB [STORE] [OPTIONS]", options_metavar="",
+                 help=_HELP, examples=(
+    ("pageowner fleet push s3://memory/fleet --every 1h --label rack=7", "on every machine"),
+    ("pageowner fleet push STORE dump.txt --host db1 --taken 14:30", "a dump from elsewhere"),
+))

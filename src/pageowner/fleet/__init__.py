@@ -1,0 +1,1 @@
+"""Many machines: small tables of owners in a shared folder or bucket, and questions about them."""

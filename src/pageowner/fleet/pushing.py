@@ -1,0 +1,89 @@
+"""Send captures to a store: stacks first, then owners, so that none is without its stacks."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pageowner.fleet import layout
+from pageowner.fleet.arrow import as_parquet
+from pageowner.fleet.store import StoreAway
+
+if TYPE_CHECKING:
+    from pageowner.fleet.capture import Capture
+    from pageowner.fleet.spool import Memory, Spool
+    from pageowner.fleet.store import Store
+
+__all__ = ["CLOCK_S", "Pushed", "push"]
+
+CLOCK_S = 60.0
+"""A clock that is further from the store's is said, and captures are filed by the store's."""
+
+_COMPARED_S = 86400.0
+
+
+class Pushed(NamedTuple):
+    """What became of one capture: ``path`` and ``size`` in bytes of its rows, ``sent`` objects,
+    those that waited included; ``waiting`` objects and the reason (``away``, empty if all went);
+    ``dropped`` captures, for which the spool had no space; ``clock_ahead_s`` of the store's."""
+
+    path: str
+    size: int
+    sent: int
+    waiting: int = 0
+    away: str = ""
+    dropped: int = 0
+    clock_ahead_s: float | None = None
+
+
+def push(capture: Capture, store: Store, spool: Spool, snapshot: bytes | None = None) -> Pushed:
+    """Send one capture, and before it what waits; what cannot be sent waits in the spool.
+
+    ``snapshot``: the whole of it as a file, to be kept too. Raises PageownerError if it can be
+    neither sent nor kept.
+    """
+    with spool.locked():
+        memory = spool.remembered()
+        objects = _objects(capture, memory, snapshot)
+        path = layout.incoming(capture.number, capture.taken)
+        size = next(len(content) for name, content in objects if name == path)
+        sent, away = 0, ""
+        try:
+            for name in spool.waiting():
+                store.put(spool.path(name), spool.content(name))
+                spool.sent(name)
+                sent += 1
+            while objects:
+                store.put(*objects[0])
+                objects.pop(0)
+                sent += 1
+            memory.stacks.update(capture.stacks["stack_id"].to_pylist())
+            _compare_clocks(memory, store, path)
+            spool.remember(memory)
+        except StoreAway as error:
+            away = str(error)
+        dropped = sum(spool.add(*one) for one in objects)
+        return Pushed(path, size, sent, len(spool.waiting()), away, dropped, memory.clock_ahead_s)
+
+
+def _objects(capture: Capture, memory: Memory, snapshot: bytes | None,
+             ) -> list[tuple[str, bytes]]:
+    new = capture.stacks.filter(pc.invert(pc.is_in(
+        capture.stacks["stack_id"], pa.array(sorted(memory.stacks), pa.int64()))))
+    objects = []
+    if new.num_rows:
+        objects.append((layout.incoming_stacks(capture.number), as_parquet(new)))
+    objects.append((layout.incoming(capture.number, capture.taken), as_parquet(capture.owners)))
+    if snapshot is not None:
+        objects.append((layout.snapshot(capture.number, capture.taken), snapshot))
+    return objects
+
+
+def _compare_clocks(memory: Memory, store: Store, path: str) -> None:
+    """How far this machine's clock is ahead of the store's, once a day."""
+    now = time.time()
+    if not 0 <= now - memory.compared < _COMPARED_S and (written := store.changed(path)):
+        memory.clock_ahead_s, memory.compared = now - written, now

@@ -1,0 +1,155 @@
+"""Which page frames processes have in memory as anonymous pages: /proc/PID/pagemap.
+
+Where the kernel has PAGEMAP_SCAN (6.7, Documentation/admin-guide/mm/pagemap.rst) it tells where to
+look; else every mapping of /proc/PID/maps is looked through that can have such pages.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import mmap
+import os
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+__all__ = ["ProcessPages", "anonymous_pages"]
+
+_PRESENT, _FILE = np.uint64(1 << 63), np.uint64(1 << 61)
+_FRAME = np.uint64((1 << 55) - 1)
+_AT_ONCE = 1 << 16
+_REGIONS = 4096
+_IS_FILE, _IS_PRESENT, _IS_ZERO = 1 << 2, 1 << 3, 1 << 5
+_PAGEMAP_SCAN = 3 << 30 | 96 << 16 | ord("f") << 8 | 16
+_LARGEST = 1 << 40
+"""Bytes of a mapping that is looked through without PAGEMAP_SCAN; larger ones are address space set
+aside, and 2 GiB of pagemap."""
+
+
+class _Scan(ctypes.Structure):
+    """struct pm_scan_arg (include/uapi/linux/fs.h)."""
+
+    _fields_ = tuple((name, ctypes.c_uint64) for name in (
+        "size", "flags", "start", "end", "walk_end", "vec", "vec_len", "max_pages", "inverted",
+        "mask", "anyof", "returned"))
+
+
+@dataclass
+class ProcessPages:
+    """``pfn`` and ``process``, a place in the processes that were asked about, of each page that
+    one of them has mapped: a page that several share is there several times. ``late``: processes
+    that there was no time for; ``unreadable``: that could not be read, but had not ended."""
+
+    pfn: NDArray[np.uint64]
+    process: NDArray[np.int32]
+    late: int = 0
+    unreadable: int = 0
+    skipped: list[int] = field(default_factory=list)
+
+
+def anonymous_pages(pids: Iterable[int], proc: str = "/proc", seconds: float = 5.0
+                    ) -> ProcessPages:
+    """The anonymous pages of these processes, in the order given, for so many seconds in all."""
+    pfns: list[NDArray[np.uint64]] = [np.zeros(0, np.uint64)]
+    places: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
+    until = time.monotonic() + seconds
+    found = ProcessPages(pfns[0], places[0])
+    for place, pid in enumerate(pids):
+        if time.monotonic() > until:
+            found.late += 1
+            continue
+        try:
+            file = os.open(f"{proc}/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        except OSError:
+            found.unreadable += 1
+            continue
+        try:
+            here = [_anonymous(file, start, end)
+                    for start, end in _regions(file, f"{proc}/{pid}/maps", found.skipped)]
+        except ProcessLookupError:
+            here = []
+        except OSError:
+            found.unreadable += 1
+            here = []
+        finally:
+            os.close(file)
+        for part in here:
+            pfns.append(part)
+            places.append(np.full(len(part), place, np.int32))
+    found.pfn, found.process = np.concatenate(pfns), np.concatenate(places)
+    return found
+
+
+def _anonymous(file: int, start: int, end: int) -> NDArray[np.uint64]:
+    parts = [np.zeros(0, np.uint64)]
+    for first in range(start // mmap.PAGESIZE, end // mmap.PAGESIZE, _AT_ONCE):
+        count = min(_AT_ONCE, end // mmap.PAGESIZE - first)
+        words = np.frombuffer(os.pread(file, count * 8, first * 8), np.uint64)
+        parts.append(words[(words & (_PRESENT | _FILE)) == _PRESENT] & _FRAME)
+    whole: NDArray[np.uint64] = np.concatenate(parts)
+    mine: NDArray[np.uint64] = whole[whole != 0]
+    return mine
+
+
+_scans = True
+
+
+def _regions(file: int, maps: str, skipped: list[int]) -> list[tuple[int, int]]:
+    global _scans
+    if _scans:
+        with suppress(_NoScan):
+            return _scanned(file)
+        _scans = False
+    found = []
+    with open(maps, errors="replace") as lines:
+        for start, end in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) ", lines.read(), re.MULTILINE):
+            first, stop = int(start, 16), int(end, 16)
+            if stop - first > _LARGEST:
+                skipped.append(stop - first)
+            elif first < 1 << 63:
+                found.append((first, stop))
+    return found
+
+
+class _NoScan(Exception):
+    """This kernel has no PAGEMAP_SCAN."""
+
+
+def _scanned(file: int) -> list[tuple[int, int]]:
+    """Where a process has anonymous pages in memory, as (first address, behind the last)."""
+    regions = (ctypes.c_uint64 * (3 * _REGIONS))()
+    kinds = _IS_FILE | _IS_ZERO
+    asked = _Scan(size=ctypes.sizeof(_Scan), start=0, end=_user_end(),
+                  vec=ctypes.addressof(regions), vec_len=_REGIONS, inverted=kinds,
+                  mask=kinds | _IS_PRESENT, returned=_IS_PRESENT)
+    found = []
+    while asked.start < asked.end:
+        try:
+            count = fcntl.ioctl(file, _PAGEMAP_SCAN, asked)
+        except OSError as error:
+            if error.errno in (25, 22):  # ENOTTY, EINVAL
+                raise _NoScan from error
+            raise
+        found += [(regions[3 * place], regions[3 * place + 1]) for place in range(count)]
+        if asked.walk_end <= asked.start:
+            break
+        asked.start = asked.walk_end
+    return found
+
+
+def _user_end() -> int:
+    """Behind the last address of a process with 47 bits, which all have unless they ask for more
+    (Documentation/arch/x86/x86_64/5level-paging.rst)."""
+    return (1 << 47) - mmap.PAGESIZE

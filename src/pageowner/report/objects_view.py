@@ -1,0 +1,57 @@
+"""What is to be known of objects beside their owners: how they were chosen, and what was missed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pageowner.model.hook_states import is_whole
+from pageowner.report.text import count
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pageowner.model.metadata import Metadata
+
+__all__ = ["LOST", "about_objects", "missed"]
+
+LOST = {
+    "kmem_cache_free_bulk": "objects freed in bulk (kfree_rcu, network buffers) stay until their"
+                            " place is allocated again",
+    "kfree_rcu_sheaf": "objects freed by kfree_rcu stay until their place is allocated again",
+    "rcu_invoke_kfree_bulk_callback": "objects freed by kfree_rcu stay until their place is"
+                                      " allocated again",
+    "kmem_cache_alloc_bulk": "objects allocated in bulk (network buffers) are not seen",
+    "percpu_alloc_percpu": "percpu memory is not seen",
+    "percpu_free_percpu": "percpu memory stays when it is freed",
+}
+"""What is not seen without a hook on objects."""
+
+_MISSED = {
+    "objects_missed": "events that found the programs at work on their CPU",
+    "objects_full": "objects that did not fit into the table",
+    "objects_overwritten": "objects whose free was not seen, until their place was allocated again",
+    "objects_in_motion": "objects that were being written while they were read",
+    "object_caches_full": "objects whose cache did not fit into the table",
+}
+
+
+def about_objects(meta: Metadata) -> list[str]:
+    """Sentences on what the numbers leave out."""
+    share = int((meta.extra.get("objects") or {}).get("share", 1))
+    lines = []
+    if share > 1:
+        lines.append(f"One object in {count(share)} is followed, so sizes are estimates: with 95 %"
+                     " confidence each lies between the two given.")
+    lines.append("Objects that were there before tracking began are not among them.")
+    for name, state in meta.hooks.items():
+        if not is_whole(state) and name in LOST:
+            lines.append(f"{name}: {state}; so {LOST[name]}.")
+    if lost := missed(meta.counters):
+        lines.append(f"Missed: {'; '.join(lost)}.")
+    return lines
+
+
+def missed(counters: Mapping[str, int]) -> list[str]:
+    """What could not be followed, an item for each kind."""
+    return [f"{count(counters[name])} {what}" for name, what in _MISSED.items()
+            if counters.get(name)]

@@ -1,0 +1,47 @@
+"""Whether a capture of this machine is to find what has each page now (the column ``user``), which
+reads much of the kernel's memory: only for questions that show it; and whether that is all that is
+asked, so that tracking need not be on."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["alone", "are_enough_for", "using", "wanted"]
+
+_wanted: ContextVar[bool] = ContextVar("users", default=False)
+_alone: ContextVar[bool] = ContextVar("users_alone", default=False)
+
+_KEYS = frozenset(("user", "order", "memcg", "memcg_state", "zone", "node", "state"))
+"""The keys that need no tracking."""
+
+
+def are_enough_for(by: Sequence[str]) -> bool:
+    """Whether owners by these keys need no tracking."""
+    return bool({"user", "memcg", "memcg_state"} & set(by)) and _KEYS.issuperset(by)
+
+
+@contextmanager
+def using(users: bool = True, alone: bool = False) -> Iterator[None]:
+    """Within this, captures find users, and with ``alone`` also where nothing is tracked; with
+    False nothing changes."""
+    before = _wanted.set(users or _wanted.get()), _alone.set(alone or _alone.get())
+    try:
+        yield
+    finally:
+        _wanted.reset(before[0])
+        _alone.reset(before[1])
+
+
+def wanted() -> bool:
+    """Whether captures are to find users."""
+    return _wanted.get()
+
+
+def alone() -> bool:
+    """Whether users are all that is asked."""
+    return _alone.get()

@@ -1,0 +1,121 @@
+"""The objects that are followed, as a snapshot: a row for each, that stands for as many as it was
+chosen out of."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from pageowner.kernel import gfp, kallsyms, slabs
+from pageowner.kernel.task_names import to_text
+from pageowner.model.snapshot import Snapshot
+from pageowner.model.source_kinds import OBJECTS
+from pageowner.tracker.read import decoding
+from pageowner.tracker.read.capture import moment
+from pageowner.tracker.read.maps import Store, open_store
+from pageowner.tracker.read.objects import PERCPU, Objects, caches, objects
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["capture_objects"]
+
+_PERCPU = "percpu"
+
+
+def capture_objects(store: Store | None = None) -> Snapshot:
+    """The owners of the objects that the running tracker follows.
+
+    A row is one object: ``address``, ``cache``, ``requested`` bytes, and as in a capture of pages
+    its stack, task and time. It stands for ``blocks`` objects of ``amount`` bytes in all, since one
+    in so many is followed: ``meta.extra["objects"]`` has the number (``share``) and how many
+    objects of each cache are in use by /proc/slabinfo (``there``); ``meta.counters`` what was lost,
+    and ``meta.hooks`` through which hooks objects are seen.
+
+    Raises PageownerError if tracking is off or without objects, or this process may not read the
+    maps or the symbols.
+    """
+    if store is None:
+        with open_store() as opened:
+            return capture_objects(opened)
+    symbols = kallsyms.load()
+    found = objects(store)
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    columns = _columns(store, found, symbols)
+    hooks = dict(store.facts.get("object_hooks", {}))
+    metadata = replace(
+        moment(store, now), kind=OBJECTS, page_size=1, hooks=hooks,
+        counters=_counters(store, found, hooks),
+        extra={"since_ns": store.facts.get("since_ns"), "options": store.facts.get("options", {}),
+               "objects": {"share": found.share, "there": _there()}})
+    store.check_on()
+    return Snapshot.from_columns(columns, metadata)
+
+
+def _columns(store: Store, found: Objects, symbols: kallsyms.Kallsyms) -> dict[str, Any]:
+    rows = found.rows
+    task_ids, task_of = np.unique(rows["task_id"], return_inverse=True)
+    tasks = decoding.tasks(store, task_ids)
+    stack_ids, stack_of = np.unique(rows["stack_id"], return_inverse=True)
+    masks, mask_of = np.unique(rows["gfp_mask"], return_inverse=True)
+    flags = gfp.running()
+    comms = [None if task is None else task.comm for task in tasks]
+    numbers = [(None, None) if task is None else (task.pid, task.tgid) for task in tasks]
+    share = np.uint64(found.share)
+    return {
+        "address": found.address,
+        "cache": _cache_names(store, rows),
+        "requested": rows["requested"],
+        "order": pa.nulls(len(rows), pa.uint8()),
+        "gfp_mask": rows["gfp_mask"],
+        "gfp_flags": _taken([flags.decode(int(mask)) for mask in masks], mask_of),
+        "pid": pa.array([pid for pid, _ in numbers], pa.int32()).take(pa.array(task_of)),
+        "tgid": pa.array([tgid for _, tgid in numbers], pa.int32()).take(pa.array(task_of)),
+        "comm": _taken(comms, task_of),
+        "ts_ns": rows["ts"],
+        "stack": _taken(decoding.stacks(store, symbols, stack_ids), stack_of),
+        "blocks": np.full(len(rows), share),
+        "amount": rows["bytes"].astype(np.uint64) * share,
+    }
+
+
+def _taken(texts: list[str | None], codes: NDArray[np.intp]) -> pa.DictionaryArray:
+    """A dictionary column of ``texts[codes]``, equal texts joined."""
+    return pa.array(texts, pa.string()).dictionary_encode().take(pa.array(codes))
+
+
+def _cache_names(store: Store, rows: NDArray[np.void]) -> pa.DictionaryArray:
+    """The name of each object's cache; one that is not known is of kmalloc() by its size, or
+    percpu, where the allocator has no caches."""
+    table = caches(store)
+    names = [to_text(name.split(b"\0", 1)[0]) if address and not address & 1 else ""
+             for address, name in zip(table["address"].tolist(), table["name"].tolist(),
+                                      strict=True)]
+    codes = np.where(rows["cache"] < len(names), rows["cache"], 0).astype(np.int64)
+    unknown = np.array([not name for name in names])[codes]
+    sizes, size_of = np.unique(rows["bytes"][unknown], return_inverse=True)
+    labels = [*names, *(f"kmalloc-{size}" for size in sizes.tolist()), _PERCPU]
+    codes[unknown] = len(names) + size_of
+    codes[rows["cache"] == PERCPU] = len(labels) - 1
+    return _taken(list(labels), codes)
+
+
+def _counters(store: Store, found: Objects, hooks: dict[str, str]) -> dict[str, int]:
+    counters = {name: number for name, number in store.counters().items()
+                if name.startswith(("object", "stacks_"))}
+    missed = sum(hook.missed for hook in store.hooks() if hook.name in hooks)
+    return counters | {"objects_missed": missed, "objects_in_motion": found.in_motion}
+
+
+def _there() -> dict[str, int]:
+    """Objects in use of each slab cache, by the kernel's own count; empty where it has none."""
+    try:
+        text = Path("/proc/slabinfo").read_text()
+    except OSError:
+        return {}
+    return {cache.name: cache.active for cache in slabs.parse_slabinfo(text)}

@@ -1,0 +1,134 @@
+"""Areas of vmalloc and kernel stacks: which page frames they have."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from pageowner.kernel.vmalloc_areas import is_stack_caller
+from pageowner.tracker.users.layout import CHUNK_BYTES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pageowner.kernel.kallsyms import Kallsyms
+    from pageowner.tracker.users.memory import KernelMemory
+
+__all__ = ["PERCPU", "Areas", "cache_names", "find_areas", "label", "stack_frames"]
+
+PERCPU = "pcpu_get_vm_areas"
+"""The caller of the areas that hold percpu chunks (mm/percpu-vm.c), which list no pages."""
+
+VM_MAP = 0x4
+"""What vmap() made: the pages are somebody else's, unless VM_MAP_PUT_PAGES gave them to the area
+(include/linux/vmalloc.h)."""
+
+_MOST_PAGES = CHUNK_BYTES // 2 // 8
+_KERNEL = np.uint64(1 << 63)
+
+
+class Areas(NamedTuple):
+    """``areas``: `layout.AREA`; ``callers``: the function that asked for each; ``area``: of each
+    page of ``pfn`` the place among the areas; ``unread``: areas whose list of pages was not
+    readable."""
+
+    areas: NDArray[Any]
+    callers: list[str]
+    pfn: NDArray[np.uint64]
+    area: NDArray[np.int64]
+    unread: int
+
+
+def cache_names(sys: str = "/sys") -> frozenset[str]:
+    """What the slab cache of struct vmap_area may be called: caches of one object size are one
+    under the name of the first (mm/slab_common.c, find_mergeable), and /sys/kernel/slab has links
+    of all their names to it."""
+    top, own = f"{sys}/kernel/slab", "vmap_area"
+    try:
+        target = os.readlink(f"{top}/{own}")
+        with os.scandir(top) as entries:
+            return frozenset({own, *(entry.name for entry in entries if entry.is_symlink()
+                                     and os.readlink(entry.path) == target)})
+    except OSError:
+        return frozenset((own,))
+
+
+def find_areas(memory: KernelMemory, symbols: Kallsyms, slabs: NDArray[np.uint64],
+               orders: NDArray[np.uint8], sizes: NDArray[np.uint32]) -> Areas:
+    """All areas, of the slabs (page frames, orders, bytes from object to object) that may hold a
+    struct vmap_area: no list of them can be found without symbols that few kernels show, but an
+    area that is in use is in one, and belongs to a struct vm_struct of its address."""
+    addresses = [np.zeros(0, np.uint64)]
+    base, layout = memory.anchors.direct_map, memory.layout
+    if base is not None:
+        for order, size in {(int(o), int(s)) for o, s in zip(orders, sizes, strict=True)}:
+            of_these = (orders == order) & (sizes == size)
+            whole = 1 << memory.page_shift + order
+            if size < layout["area_size"] or whole > CHUNK_BYTES // 2:
+                continue
+            start = np.uint64(base) + (slabs[of_these] << np.uint64(memory.page_shift))
+            raw, _ = memory.copy(start, whole)
+            objects = raw[:, :whole // size * size].reshape(len(raw), -1, size)
+            begin, vm = (np.ascontiguousarray(objects[:, :, at:at + 8]).view(np.uint64)[:, :, 0]
+                         for at in (layout["area_start"], layout["area_vm"]))
+            slab, place = np.nonzero((begin >= _KERNEL) & (vm >= _KERNEL))
+            addresses.append(start[slab] + place.astype(np.uint64) * np.uint64(size))
+    areas = memory.areas(np.concatenate(addresses))
+    areas = areas[areas["state"] == 1]
+    callers = [name.partition("+")[0] for name in symbols.resolve(areas["caller"])]
+    return Areas(areas, callers, *_frames(memory, areas))
+
+
+def stack_frames(memory: KernelMemory, tasks: NDArray[Any]) -> tuple[
+        NDArray[np.uint64], NDArray[np.int64], int]:
+    """The page frames of the tasks' kernel stacks, the place of each one's task, and how many
+    stacks could not be read."""
+    if memory.layout["has_stack_areas"]:
+        mine = np.flatnonzero(tasks["area"])
+        areas = memory.areas(tasks["area"][mine], of_vm_structs=True)
+        # The task's stack begins where its area does, unless the task has gone.
+        good = (areas["state"] == 1) & (areas["start"] == tasks["stack"][mine])
+        pfn, area, unread = _frames(memory, areas[good])
+        return pfn, mine[good][area], unread + int(np.count_nonzero(~good))
+    base = memory.anchors.direct_map
+    if base is None:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64), len(tasks)
+    mine = np.flatnonzero(tasks["stack"] >= np.uint64(base))
+    pfn = (tasks["stack"][mine] - np.uint64(base)) >> np.uint64(memory.page_shift)
+    return pfn, mine, 0
+
+
+def _frames(memory: KernelMemory, areas: NDArray[Any]) -> tuple[
+        NDArray[np.uint64], NDArray[np.int64], int]:
+    """The page frames that areas list, the place of each one's area, and how many lists could not
+    be read."""
+    own = np.flatnonzero((areas["count"] > 0) & (areas["pages"] != 0))
+    count = areas["count"][own].astype(np.int64)
+    pieces = (count + _MOST_PAGES - 1) // _MOST_PAGES  # lists that do not fit into one copy
+    owner = np.repeat(own, pieces)
+    nth = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    length = np.minimum(areas["count"][owner].astype(np.int64) - nth * _MOST_PAGES, _MOST_PAGES)
+    start = areas["pages"][owner] + (nth * _MOST_PAGES * 8).astype(np.uint64)
+    pfns, places, unread = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], 0
+    for size in np.unique(length).tolist():
+        these = length == size
+        raw, good = memory.copy(start[these], size * 8)
+        pages = raw[good].view(np.uint64)
+        pfns.append(((pages - np.uint64(memory.anchors.vmemmap))
+                     // np.uint64(memory.layout["page_size_of"])).ravel())
+        places.append(np.repeat(owner[these][good], size))
+        unread += int(np.count_nonzero(~good))
+    return np.concatenate(pfns), np.concatenate(places), unread
+
+
+def label(caller: str, flags: int) -> str:
+    """What the pages of an area are called, by its caller and flags."""
+    if is_stack_caller(caller):
+        return "kernel stacks kept for new tasks"
+    if caller == PERCPU:
+        return "per-CPU memory"
+    return f"vmap {caller}" if flags & VM_MAP else f"vmalloc {caller}"
+
+

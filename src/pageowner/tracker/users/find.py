@@ -1,0 +1,388 @@
+"""Who has each page now: slab caches, files, processes, tasks, areas of vmalloc, by the kernel's
+own structures, and by /proc alone where those may not be read.
+
+Pages change while they are read. So every page struct is read twice, before and after the names of
+what it points to, and what differs then is counted and has no user; names of files are read twice
+too.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pageowner.errors import PageownerError
+from pageowner.kernel import (
+    flag_bits,
+    kallsyms,
+    page_tables,
+    process_memory,
+    process_pages,
+    slabs,
+)
+from pageowner.kernel.cgroups import gone
+from pageowner.model.page_users import NOBODY, PageUsers
+from pageowner.tracker.users import areas as vmalloc
+from pageowner.tracker.users.files import Holders, Namer, group_path, read_files, same_files
+from pageowner.tracker.users.layout import (
+    FILE_CHANGED,
+    FILE_FAILED,
+    FILE_NOT_OWN,
+    NOT_KNOWN,
+)
+from pageowner.tracker.users.memory import Files, KernelMemory
+from pageowner.tracker.users.pages import Pages, read_columns
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["find_users", "with_gone"]
+
+_REMOVED = 2
+_FILE_SECONDS = 1.0
+_PROCESS_SECONDS = 5.0
+_KERNEL = np.uint64(1 << 63)
+_SLAB, _ANON, _TABLE = (np.uint64(flag_bits.mask(name)) for name in ("slab", "anon", "pgtable"))
+_NO_FILE = np.uint64(flag_bits.mask("slab", "anon", "pgtable", "buddy", "nopage", "offline",
+                                    "reserved", "compound_tail"))
+_KERNELS = np.uint64(flag_bits.mask("slab", "anon", "pgtable", "buddy", "nopage", "offline",
+                                    "reserved", "lru", "huge"))
+"""A page with none of these may be the kernel's own: of vmalloc, a stack, a page pool."""
+_POOL_MASK, _POOL_MAGIC = np.uint64(0xFFFF00000000007C), np.uint64(0xDEAD000000000040)
+"""PP_SIGNATURE without the bits that may hold an index (include/net/page_pool, PP_DMA_INDEX_BITS,
+6.16)."""
+
+
+def find_users(pfn: NDArray[np.uint64], order: NDArray[np.uint8], flags: NDArray[np.uint64],
+               symbols: kallsyms.Kallsyms | None = None) -> PageUsers:
+    """The users of blocks of 2**order pages that begin at these frames, in order of frames;
+    ``flags``: bits of /proc/kpageflags.
+
+    Never raises because something is not readable: what could not be asked is in the result's
+    ``notes``, and the blocks that it concerns have no user.
+    """
+    found = PageUsers.of(len(pfn))
+    pages = Pages(pfn, order, flags)
+    try:
+        memory = KernelMemory()
+    except PageownerError as error:
+        found.notes.append(f"{error}; processes' own pages are known from /proc alone")
+        _anonymous(found, pages, _names_of_processes(), {})
+        return found
+    with memory:
+        _Search(memory, found, pages, symbols).run()
+    return found
+
+
+def _names_of_processes(proc: str = "/proc") -> dict[int, str]:
+    names = {}
+    for entry in Path(proc).iterdir():
+        if entry.name.isdecimal():
+            with suppress(OSError):
+                names[int(entry.name)] = (entry / "comm").read_bytes().rstrip(b"\n").decode(
+                    "utf-8", "backslashreplace")
+    return names
+
+
+def with_gone(memcg: Any, found: PageUsers) -> Any:
+    """A column of cgroups, an Arrow dictionary, with the removed ones in it."""
+    import pyarrow as pa
+
+    if not found.gone:
+        return memcg
+    known = memcg.dictionary.to_pylist()
+    codes = memcg.indices.fill_null(NOBODY).to_numpy()
+    codes = np.where(found.groups >= 0, len(known) + found.groups, codes).astype(np.int32)
+    places: dict[str, int] = {}
+    joined = np.array([places.setdefault(name, len(places)) for name in (*known, *found.gone)],
+                      np.int32)
+    codes = np.where(codes >= 0, joined[codes], NOBODY)
+    return pa.DictionaryArray.from_arrays(
+        pa.array(np.maximum(codes, 0).astype(np.int32), mask=codes < 0),
+        pa.array(list(places), pa.string()))
+
+
+class _Search:
+    def __init__(self, memory: KernelMemory, found: PageUsers, pages: Pages,
+                 symbols: kallsyms.Kallsyms | None) -> None:
+        self.memory, self.found, self.pages, self.symbols = memory, found, pages, symbols
+        self.tasks = memory.tasks()
+        self.names: dict[int, str] = {}
+        """Of processes by tgid."""
+        self.by_mm: dict[int, int] = {}
+        for task in self.tasks:
+            tgid = int(task["tgid"])
+            if task["pid"] == tgid or tgid not in self.names:
+                self.names[tgid] = bytes(task["comm"]).partition(b"\0")[0].decode(
+                    "utf-8", "backslashreplace")
+            if task["mm"]:
+                self.by_mm.setdefault(int(task["mm"]), tgid)
+
+    def run(self) -> None:
+        memory, pages, found = self.memory, self.pages, self.found
+        columns, good = read_columns(memory, pages.pfn)
+        # Frames without a page struct, or one that nobody ever filled in, are in no zone.
+        found.free = (pages.flags == 0) & (columns["references"].view(np.int32) <= 0)
+        found.count("unreadable", np.count_nonzero(~good & (pages.flags != 0)))
+        self._slabs(columns, good)
+        self._files(columns, good)
+        _anonymous(found, pages, self.names, self.by_mm)
+        self._stacks()
+        self._vmalloc(columns)
+        self._page_tables()
+        self._pools(columns)
+        self._types(columns)
+        self._removed_cgroups(columns)
+        self._check(columns)
+        for what, number in memory.failed.items():
+            found.count(what, number)
+
+    # -- what page structs point to ----------------------------------------------------------------
+
+    def _slabs(self, columns: dict[str, NDArray[np.uint64]], good: NDArray[np.bool_]) -> None:
+        rows = np.flatnonzero((self.pages.flags & _SLAB != 0) & good)
+        distinct, index = np.unique(columns["cache"][rows], return_inverse=True)
+        caches = self.memory.caches(distinct)
+        known = slabs.names()
+        codes = np.full(len(distinct), NOBODY, np.int32)
+        self.cache_sizes = np.zeros(len(self.pages.pfn), np.uint32)
+        self.cache_of = codes
+        for place, cache in enumerate(caches):
+            name = bytes(cache["name"]).partition(b"\0")[0].decode("utf-8", "backslashreplace")
+            # A page that is no slab any more may point to anything.
+            if cache["failed"] or not name.isprintable() or name not in (known or {name} - {""}):
+                self.found.count("unnamed slabs", np.count_nonzero(index == place))
+            else:
+                codes[place] = self.found.code(f"slab {name}")
+        self.found.give(rows, codes[index])
+        self.cache_sizes[rows] = caches["size"][index]
+
+    def _files(self, columns: dict[str, NDArray[np.uint64]], good: NDArray[np.bool_]) -> None:
+        mapping = columns["mapping"]
+        rows = np.flatnonzero((self.pages.flags & _NO_FILE == 0) & good
+                              & (mapping >= _KERNEL) & (mapping & np.uint64(3) == 0))
+        distinct, index = np.unique(mapping[rows], return_inverse=True)
+        size = np.bincount(index, np.left_shift(1, self.pages.order[rows].astype(np.int64)),
+                           len(distinct))
+        largest = np.argsort(-size, kind="stable")
+        files = read_files(self.memory, distinct[largest], _FILE_SECONDS)
+        asked = files.column("mapping")
+        again = self.memory.files(asked)
+        same = same_files(files, again)
+        if not same.all():  # some were renamed just now, mostly
+            third = self.memory.files(asked)
+            same |= same_files(again, third)
+            again = third
+        state = again.column("state")
+        sure = same & (state & np.uint32(FILE_FAILED | FILE_NOT_OWN | FILE_CHANGED) == 0)
+        self.found.count("files that changed", np.count_nonzero(~sure))
+        self.found.count("files not looked at in time", len(distinct) - len(files))
+        labels = Namer(self._holders(again)).names(again)
+        codes = np.full(len(distinct), NOBODY, np.int32)
+        for place in np.flatnonzero(sure).tolist():
+            codes[largest[place]] = self.found.code(labels[place])
+        self.found.give(rows, codes[index])
+
+    def _holders(self, files: Files) -> Holders:
+        by_mm = {mm: f"{tgid} ({self.names[tgid]})" for mm, tgid in self.by_mm.items()}
+        by_file = {}
+        if (files.column("links") == 0).any():
+            opened = process_memory.open_files(self.names)
+            for file in opened.deleted:
+                (pid, comm), *others = file.holders
+                more = f" and {len(others)} more" if others else ""
+                by_file[file.device, file.inode] = f"{pid} ({comm}){more}"
+            if not opened.complete:
+                self.found.notes.append("not all open files could be looked at in time: who holds"
+                                        " some deleted files is not known")
+        return Holders(by_mm, by_file)
+
+    def _pools(self, columns: dict[str, NDArray[np.uint64]]) -> None:
+        rows = np.flatnonzero((self.pages.flags & _KERNELS == 0)
+                              & (columns["magic"] & _POOL_MASK == _POOL_MAGIC))
+        distinct, index = np.unique(columns["pool"][rows], return_inverse=True)
+        codes = np.full(len(distinct), self.found.code("page pool"), np.int32)
+        for place, pool in enumerate(self.memory.pools(distinct)):
+            device = bytes(pool["device"]).partition(b"\0")[0].decode("utf-8", "backslashreplace")
+            if device and not pool["failed"]:
+                codes[place] = self.found.code(f"page pool of {device}")
+        self.found.give(rows, codes[index])
+
+    def _types(self, columns: dict[str, NDArray[np.uint64]]) -> None:
+        highest = columns["type"] >> np.uint32(24)
+        for word, label in (("type_large_kmalloc", "large kmalloc"), ("type_zsmalloc", "zsmalloc")):
+            number = self.memory.layout[word]
+            if number != NOT_KNOWN:
+                self.found.give(np.flatnonzero(highest == number), self.found.code(label))
+
+    def _removed_cgroups(self, columns: dict[str, NDArray[np.uint64]]) -> None:
+        """/proc/kpagecgroup has the nearest cgroup above that still exists (page_cgroup_ino() in
+        mm/memcontrol.c)."""
+        rows = np.flatnonzero((self.pages.flags & _SLAB == 0) & (columns["memcg"] >= _KERNEL)
+                              & (columns["memcg"] & np.uint64(7) == 0))
+        distinct, index = np.unique(columns["memcg"][rows], return_inverse=True)
+        codes = np.full(len(distinct), NOBODY, np.int32)
+        for place, group in enumerate(self.memory.groups(distinct)):
+            if group["state"] == _REMOVED:
+                codes[place] = len(self.found.gone)
+                self.found.gone.append(gone(int(group["id"]), group_path(bytes(group["path"]))))
+        self.found.groups[rows] = codes[index]
+
+    def _check(self, before: dict[str, NDArray[np.uint64]]) -> None:
+        """Page structs once more: a page that is another's now has no user."""
+        after, good = read_columns(self.memory, self.pages.pfn, ("cache", "mapping", "memcg"))
+        flags = self.pages.flags
+        changed = ~good
+        for name, mine in (("cache", flags & _SLAB != 0), ("mapping", flags & _NO_FILE == 0)):
+            changed |= mine & (before[name] != after[name])
+        self.found.groups[before["memcg"] != after["memcg"]] = NOBODY
+        changed &= self.found.codes != NOBODY
+        self.found.codes[changed] = NOBODY
+        self.found.count("changed", np.count_nonzero(changed))
+
+    # -- what tells its pages itself ---------------------------------------------------------------
+
+    def _give_frames(self, pfn: NDArray[np.uint64], codes: NDArray[np.int32],
+                     among: NDArray[np.bool_]) -> None:
+        place, inside = self.pages.places_of(pfn)
+        inside &= among[place]
+        self.found.give(place[inside], codes[inside])
+
+    def _of_process(self, words: str) -> NDArray[np.int32]:
+        """The label of each task, with its process."""
+        codes = {tgid: self.found.code(f"{words} {tgid} ({name})")
+                 for tgid, name in self.names.items()}
+        return np.array([codes[int(tgid)] for tgid in self.tasks["tgid"]], np.int32)
+
+    def _stacks(self) -> None:
+        pfn, task, unread = vmalloc.stack_frames(self.memory, self.tasks)
+        self.found.count("unreadable stacks", unread)
+        self._give_frames(pfn, self._of_process("kernel stacks of")[task],
+                          self.pages.flags & _KERNELS == 0)
+
+    def _vmalloc(self, columns: dict[str, NDArray[np.uint64]]) -> None:
+        names = vmalloc.cache_names()
+        wanted = {code for name in names
+                  if (code := self.found.code(f"slab {name}")) is not None}
+        rows = np.flatnonzero(np.isin(self.found.codes, list(wanted)))
+        symbols = self.symbols or kallsyms.load()
+        areas = vmalloc.find_areas(self.memory, symbols, self.pages.pfn[rows],
+                                   self.pages.order[rows], self.cache_sizes[rows])
+        self.found.count("unreadable areas", areas.unread)
+        kernels = self.pages.flags & _KERNELS == 0
+        codes = np.array([self.found.code(vmalloc.label(caller, int(flags))) for caller, flags in
+                          zip(areas.callers, areas.areas["flags"], strict=True)], np.int32)
+        if len(codes):
+            self._give_frames(areas.pfn, codes[areas.area], kernels)
+        chunks = [area for area, caller in zip(areas.areas, areas.callers, strict=True)
+                  if caller == vmalloc.PERCPU]
+        if chunks and self.memory.anchors.direct_map is not None and page_tables.is_known():
+            self._percpu(chunks, kernels)
+
+    def _percpu(self, chunks: list[Any], kernels: NDArray[np.bool_]) -> None:
+        code = self.found.code("per-CPU memory")
+        for chunk in chunks:
+            pfn, _, unread = page_tables.mapped(self._table, self._kernel_tables(),
+                                                int(chunk["start"]), int(chunk["end"]))
+            self.found.count("unreadable page tables", unread)
+            self._give_frames(pfn, np.full(len(pfn), code, np.int32), kernels)
+
+    # -- page tables -------------------------------------------------------------------------------
+
+    def _table(self, pfn: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+        raw, good = self.memory.copy(self._address(pfn), 1 << self.memory.page_shift)
+        return raw.view(np.uint64), good
+
+    def _address(self, pfn: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        base = self.memory.anchors.direct_map
+        assert base is not None
+        address: NDArray[np.uint64] = np.uint64(base) + (pfn << np.uint64(self.memory.page_shift))
+        return address
+
+    def _frame(self, address: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        base = self.memory.anchors.direct_map
+        assert base is not None
+        return (address - np.uint64(base)) >> np.uint64(self.memory.page_shift)
+
+    def _kernel_tables(self) -> page_tables.Tables:
+        if not hasattr(self, "_tables"):
+            anchors = self.memory.anchors
+            assert anchors.direct_map is not None
+            top = int(self._frame(np.array([anchors.pgd], np.uint64))[0])
+            self._tables = page_tables.kernel_tables(self._table, top, self._levels())
+        return self._tables
+
+    def _levels(self) -> int:
+        return page_tables.levels_of(self.memory.anchors.direct_map or 0)
+
+    def _page_tables(self) -> None:
+        base = self.memory.anchors.direct_map
+        if base is None or not page_tables.is_known():
+            self.found.notes.append("whose the page tables are is known only on x86-64")
+            return
+        mine = np.flatnonzero((self.tasks["mm"] != 0) & (self.tasks["pgd"] >= np.uint64(base)))
+        _, first = np.unique(self.tasks["mm"][mine], return_index=True)
+        mine = mine[first]
+        top = self._frame(self.tasks["pgd"][mine])
+        tables = page_tables.user_tables(self._table, top, self._levels())
+        # Where a process ended meanwhile, its tables may be anything by now.
+        still = set(zip(*(self.memory.tasks()[name].tolist() for name in ("mm", "pgd")),
+                        strict=True))
+        alive = np.array([pair in still for pair in zip(
+            *(self.tasks[name][mine].tolist() for name in ("mm", "pgd")), strict=True)], bool)
+        flagged = self.pages.flags & _TABLE != 0
+        is_table = flagged | (self.pages.flags & _KERNELS == 0)
+        codes = self._of_process("page tables of")[mine]
+        kept = alive[tables.owner]
+        own = kept & (tables.level == self._levels())
+        self._give_frames(tables.pfn[own], codes[tables.owner[own]], is_table)
+        self._give_frames(tables.pfn[kept], codes[tables.owner[kept]], flagged)
+        top, codes = top[alive], codes[alive]
+        # The second half of a topmost table is what user space runs with (CONFIG_PAGE_TABLE_
+        # ISOLATION, arch/x86/mm/pgtable.c).
+        self._give_frames(top + np.uint64(1), codes, flagged)
+        kernel = self._kernel_tables()
+        self._give_frames(kernel.pfn, np.full(
+            len(kernel.pfn), self.found.code("page tables of the kernel"), np.int32), is_table)
+        unread = int(np.count_nonzero(alive[tables.unread]))
+        self.found.count("unreadable page tables", unread + len(kernel.unread))
+
+
+def _anonymous(found: PageUsers, pages: Pages, names: dict[int, str],
+               by_mm: dict[int, int]) -> None:
+    """Anonymous pages: the process that has them, or how many share them."""
+    # Of processes that are one address space (vfork, CLONE_VM), one.
+    pids = sorted(set(by_mm.values())) if by_mm else sorted(names)
+    owned = process_pages.anonymous_pages(pids, seconds=_PROCESS_SECONDS)
+    found.count("processes not looked at in time", owned.late)
+    found.count("unreadable processes", owned.unreadable)
+    if not len(owned.pfn):
+        return
+    place, inside = pages.places_of(owned.pfn)
+    inside &= pages.flags[place] & _ANON != 0
+    pairs = np.unique(place[inside] * len(pids) + owned.process[inside])
+    row, process = pairs // len(pids), pairs % len(pids)
+    rows, first, sharing = np.unique(row, return_index=True, return_counts=True)
+    if not len(rows):
+        return
+    comms = sorted({names[pid] for pid in pids})
+    comm = np.array([comms.index(names[pid]) for pid in pids], np.int64)[process]
+    least, most = np.minimum.reduceat(comm, first), np.maximum.reduceat(comm, first)
+    alone = sharing == 1
+    codes = np.zeros(len(rows), np.int32)
+    of_process = np.array([found.code(f"process {pid} ({names[pid]})") for pid in pids], np.int32)
+    codes[alone] = of_process[process[first[alone]]]
+    alike = np.where(least == most, least, -1)
+    kinds, kind = np.unique(np.stack([sharing[~alone], alike[~alone]], 1), axis=0,
+                            return_inverse=True)
+    labels = np.array([found.code(f"shared by {number} processes"
+                                  + (f" ({comms[name]})" if name >= 0 else ""))
+                       for number, name in kinds.tolist()], np.int32)
+    if len(labels):
+        codes[~alone] = labels[kind.ravel()]
+    found.give(rows, codes)
+
+

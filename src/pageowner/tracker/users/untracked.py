@@ -1,0 +1,134 @@
+"""What has each page now on a machine that is not tracked, as a snapshot: a row for each page or
+compound page that is in use, ``early``, since tracking has not begun."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from pageowner.errors import PageownerError
+from pageowner.kernel import cgroups, flag_bits, memory_ranges, pageflags, procpages, zones
+from pageowner.model.snapshot import Metadata, Snapshot
+from pageowner.model.source_kinds import USERS
+from pageowner.tracker.users.find import find_users, with_gone
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["blocks_in_use", "untracked"]
+
+_PIECE = 1 << 20
+"""Frames at a time: no compound page of the page allocator reaches from one to the next."""
+
+_NOT_IN_USE = np.uint64(flag_bits.mask("buddy", "nopage", "reserved", "offline", "hwpoison",
+                                       "compound_tail"))
+
+
+def untracked() -> Snapshot:
+    """All pages in use, with ``user``, ``memcg``, ``zone``, ``node``, ``order`` and
+    ``page_flags``; stacks and tasks are null. Raises PageownerError where /proc/kpageflags or
+    /proc/iomem is not this user's."""
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    zone_map = zones.running()
+    pfn, order, flags = blocks_in_use(memory_ranges.ram_ranges(), zone_map)
+    users = find_users(pfn, order, flags)
+    used = ~users.free
+    pfn, order, flags, codes = pfn[used], order[used], flags[used], users.codes[used]
+    columns: dict[str, Any] = {
+        "pfn": pfn, "order": order, "page_flags": flags,
+        "state": _text(np.zeros(len(pfn), np.int32), ["early"]),
+        "zone": zone_map.zone_column(pfn), "node": zone_map.node_column(pfn),
+        "user": _text(codes, users.labels)}
+    if (memcg := _cgroups(pfn)) is not None:
+        users.groups = users.groups[used]
+        columns["memcg"] = with_gone(memcg, users)
+    pages = int(np.left_shift(1, order.astype(np.int64)).sum())
+    boot_id = None
+    with suppress(OSError):
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return Snapshot.from_columns(columns, Metadata(
+        kind=USERS, host=socket.gethostname(), kernel=platform.release(), boot_id=boot_id,
+        taken_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), clock_ns=now,
+        page_size=os.sysconf("SC_PAGE_SIZE"),
+        zones=[{"node": zone.node, "name": zone.name, "start_pfn": zone.start_pfn,
+                "spanned": zone.spanned, "present": zone.present, "managed": zone.managed}
+               for zone in zone_map.zones],
+        frames={"early": pages},
+        extra={"users": {"counts": users.counts, "notes": users.notes}}))
+
+
+def blocks_in_use(ranges: list[tuple[int, int]], zone_map: zones.ZoneMap) -> tuple[
+        NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint64]]:
+    """Pages and compound pages that are not free or reserved, as far as flags tell: first frames,
+    orders, flags. Frames at the ends of zones that the page allocator was not given are left out,
+    as by `pageowner.kernel.pageflags.deferred`. Raises PageownerError if /proc/kpageflags cannot be
+    read."""
+    pfns, orders, words = ([np.zeros(0, kind)] for kind in (np.uint64, np.uint8, np.uint64))
+    file = procpages.opened(procpages.KPAGEFLAGS)
+    try:
+        for first, end in _given(ranges, zone_map, file):
+            for start in range(first // _PIECE * _PIECE, end, _PIECE):
+                low, high = max(start, first), min(start + _PIECE, end)
+                flags = pageflags.words(file, low, high - low)
+                heads = np.flatnonzero(flags & _NOT_IN_USE == 0)
+                order = pageflags.compound_order(flags)[heads]
+                pfns.append((heads + low).astype(np.uint64))
+                orders.append(order.astype(np.uint8))
+                words.append(flags[heads])
+    except OSError as error:
+        raise procpages.failed(procpages.KPAGEFLAGS, error) from error
+    finally:
+        os.close(file)
+    return np.concatenate(pfns), np.concatenate(orders), np.concatenate(words)
+
+
+def _given(ranges: list[tuple[int, int]], zone_map: zones.ZoneMap, file: int
+           ) -> list[tuple[int, int]]:
+    """The ranges without the ends of zones that have no flags at all."""
+    for zone in zone_map.zones:
+        missing = min(zone.present - zone.managed, zone.spanned)
+        start = max(zone.end_pfn - missing, zone.start_pfn)
+        used = np.flatnonzero(pageflags.words(file, start, max(zone.end_pfn - start, 0)))
+        low = start + int(used[-1]) + 1 if len(used) else start
+        ranges = [part for first, end in ranges
+                  for part in ((first, min(end, low)), (max(first, zone.end_pfn), end))
+                  if part[0] < part[1]]
+    return ranges
+
+
+def _cgroups(pfn: NDArray[np.uint64]) -> Any:
+    """The cgroup that each frame is charged to; None where the kernel does not tell."""
+    try:
+        file = procpages.opened(procpages.KPAGECGROUP)
+    except PageownerError:
+        return None
+    try:
+        numbers = np.zeros(len(pfn), np.uint64)
+        piece = pfn // np.uint64(_PIECE)
+        for number in np.unique(piece).tolist():
+            mine = np.flatnonzero(piece == number)
+            low, high = int(pfn[mine[0]]), int(pfn[mine[-1]]) + 1
+            words = pageflags.words(file, low, high - low)
+            places = (pfn[mine] - np.uint64(low)).astype(np.int64)
+            inside = places < len(words)
+            numbers[mine[inside]] = words[places[inside]]
+    except OSError as error:
+        raise procpages.failed(procpages.KPAGECGROUP, error) from error
+    finally:
+        os.close(file)
+    return _text(*cgroups.memory().column(numbers))
+
+
+def _text(codes: NDArray[np.int32], labels: list[str]) -> Any:
+    """A dictionary column; null for codes below 0."""
+    return pa.DictionaryArray.from_arrays(
+        pa.array(np.maximum(codes, 0), pa.int32(), mask=codes < 0),
+        pa.array(labels or [""], pa.string()))

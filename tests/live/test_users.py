@@ -1,0 +1,197 @@
+"""What was there before: memory that was taken without tracking is found, by name and to 2 %, with
+tracking off, and as early pages once it is on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pageowner.analysis.owners import owners
+from pageowner.kernel import cgroups, mounts, pageflags, slabs, vmalloc_areas
+from pageowner.kernel.pagemap import _words
+from pageowner.model.snapshot import Snapshot
+from pageowner.tracker import control
+from pageowner.tracker.load.libbpf import MMAPABLE, Libbpf
+from pageowner.tracker.read.capture import capture
+from pageowner.tracker.users.untracked import untracked
+
+PAGE, MIB = os.sysconf("SC_PAGE_SIZE"), 1 << 20
+NEAR = 0.02
+_FRAME = (1 << 55) - 1
+
+
+@pytest.fixture(scope="module")
+def planted(bpf: Libbpf, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A process that took memory in all ways, 64 MiB of BPF maps, and a cgroup that is gone."""
+    folder = Path(os.environ.get("PLANT_IN") or tmp_path_factory.mktemp("planted"))
+    device = f"{os.major(folder.stat().st_dev)}:{os.minor(folder.stat().st_dev)}"
+    kind = "tmpfs " if any(mount.device == device and mount.kind == "tmpfs"
+                           for mount in mounts.running()) else ""
+    with ExitStack() as stack:
+        process = stack.enter_context(subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("plant.py"), folder,
+             *(["links"] if kind else [])],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        assert process.stdout
+        facts = json.loads(process.stdout.readline())
+        facts["folder"], facts["kind"] = str(folder), kind
+        array = bpf.create_array("planted", 4096, 64 * MIB // 4096, MMAPABLE)
+        stack.callback(os.close, array)
+        facts["gone"] = charged_to_a_cgroup_that_is_gone(stack)
+        yield facts
+        assert process.stdin
+        process.stdin.close()
+
+
+def charged_to_a_cgroup_that_is_gone(stack: ExitStack) -> str | None:
+    """A file of 16 MiB in /dev/shm, of a cgroup that was removed; None where there are none."""
+    origin = cgroups.memory().origin
+    place, path = Path(origin) / f"planted-{os.getpid()}", Path(f"/dev/shm/gone-{os.getpid()}")
+    try:
+        if not origin:
+            raise OSError
+        place.mkdir()
+    except OSError:
+        return None
+    stack.callback(path.unlink, missing_ok=True)
+    try:
+        subprocess.run([sys.executable, "-c", "import os, sys\n"
+                        "open(sys.argv[1] + '/cgroup.procs', 'w').write(str(os.getpid()))\n"
+                        "open(sys.argv[2], 'wb').write(bytes(16 << 20))", place, path], check=True)
+    finally:
+        place.rmdir()
+    return str(path)
+
+
+@dataclass
+class Seen:
+    """What was found, and bytes by slab cache and by caller of vmalloc before and afterwards."""
+
+    snapshot: Snapshot
+    counted: list[dict[str, int]]
+
+
+def counted() -> dict[str, int]:
+    """Bytes, by the kernel's own lists."""
+    found = {f"slab {cache.name}": cache.pages * PAGE for cache in slabs.parse_slabinfo(
+        Path("/proc/slabinfo").read_text())}
+    return found | {f"vmalloc {caller}": pages * PAGE for caller, pages in (
+        vmalloc_areas.parse_vmallocinfo(Path("/proc/vmallocinfo").read_text()).items())
+        if not vmalloc_areas.is_stack_caller(caller)}
+
+
+@pytest.fixture(scope="module", params=["not tracked", "early"])
+def seen(request: pytest.FixtureRequest, planted: dict[str, Any]) -> Iterator[Seen]:
+    if control.is_on():
+        pytest.skip("tracking is on on this machine; a test would have to turn it off")
+    if request.param == "early":
+        control.on()
+    try:
+        before = counted()
+        snapshot = untracked() if request.param == "not tracked" else capture(users=True)
+        yield Seen(snapshot, [before, counted()])
+    finally:
+        control.off()
+
+
+@pytest.fixture
+def found(seen: Seen) -> Snapshot:
+    return seen.snapshot
+
+
+def sizes(snapshot: Snapshot) -> dict[str, int]:
+    table = owners(snapshot, "user").to_pydict()
+    return {name: pages * PAGE for name, pages in zip(table["user"], table["pages"], strict=True)}
+
+
+def labels_at(snapshot: Snapshot, pid: int, address: int, size: int) -> set[str | None]:
+    """What has the pages of a process from this address on."""
+    words = np.array(_words(f"/proc/{pid}/pagemap", address, size // PAGE), np.uint64)
+    wanted = words & np.uint64(_FRAME)
+    first = snapshot.table["pfn"].to_numpy()
+    rows = np.searchsorted(first, wanted, "right") - 1
+    return set(snapshot.table["user"].take(rows).to_pylist())
+
+
+def test_memory_of_a_process_is_its_own(found: Snapshot, planted: dict[str, Any]) -> None:
+    pid = planted["pid"]
+    assert labels_at(found, pid, planted["anonymous"], 200 * MIB) == {f"process {pid} (planted)"}
+    status = Path(f"/proc/{pid}/status").read_text()
+    anonymous = int(status.split("RssAnon:")[1].split()[0]) << 10
+    own = sizes(found)[f"process {pid} (planted)"]
+    assert 200 * MIB <= own <= anonymous
+
+
+def test_memory_that_two_processes_share_is_both_of_theirs(found: Snapshot,
+                                                           planted: dict[str, Any]) -> None:
+    address, child = planted["shared"]
+    for pid in (planted["pid"], child):
+        assert labels_at(found, pid, address, 100 * MIB) == {"shared by 2 processes (planted)"}
+
+
+@pytest.mark.parametrize(("label", "size"), [
+    ("{kind}file {folder}/planted.db", 300 * MIB),
+    ("tmpfs deleted file {deleted} of {pid} (planted)", 64 * MIB),
+    ("memfd planted buffer of {pid} (planted)", 48 * MIB),
+    ("System V segment {segment} of {pid} (planted)", 32 * MIB),
+    ("page tables of {pid} (planted)", 64 * MIB),
+    ("kernel stacks of {pid} (planted)", 501 * 4 * 4096)])
+def test_what_was_planted_is_found_by_name(found: Snapshot, planted: dict[str, Any], label: str,
+                                           size: int) -> None:
+    named = label.format(**planted)
+    have = sizes(found)
+    assert named in have, sorted(name for name in have if name and "planted" in name)
+    assert have[named] == pytest.approx(size, rel=NEAR), named
+
+
+@pytest.mark.parametrize(("kind", "least"), [("slab", 4 * MIB), ("vmalloc", 16 * MIB)])
+def test_slabs_and_areas_of_vmalloc_add_up_to_the_kernels_lists(seen: Seen, kind: str,
+                                                               least: int) -> None:
+    """The dentries and the BPF maps that were planted among them."""
+    have, (before, after) = sizes(seen.snapshot), seen.counted
+    assert before["slab dentry"] >= 100_000 * 192 * (1 - NEAR)
+    assert any("map" in name and size >= 64 * MIB for name, size in before.items()
+               if name.startswith("vmalloc "))
+    for name in before.keys() & after.keys():
+        if name.startswith(kind) and before[name] >= least:
+            low, high = sorted((before[name], after[name]))
+            assert low * (1 - NEAR) <= have.get(name, 0) <= high * (1 + NEAR), name
+
+
+def test_a_cgroup_that_is_gone_is_still_charged(found: Snapshot, planted: dict[str, Any]) -> None:
+    if planted["gone"] is None:
+        pytest.skip("this machine has no memory cgroups that we may make")
+    table = owners(found, ["memcg_state", "user"]).to_pydict()
+    of_file = {state: pages * PAGE for state, user, pages in zip(
+        table["memcg_state"], table["user"], table["pages"], strict=True)
+        if user == f"tmpfs file {planted['gone']}"}
+    assert of_file == {"offline": pytest.approx(16 * MIB, rel=NEAR)}
+
+
+def test_nearly_all_pages_have_a_user(found: Snapshot) -> None:
+    """What remains has its flags: memory that the kernel's own code took, and what changed."""
+    early = found.in_state("early")
+    pages = np.left_shift(1, early.table["order"].to_numpy().astype(np.int64))
+    known = ~early.table["user"].is_null().to_numpy()
+    share = pages[known].sum() / pages.sum()
+    rest = np.bincount(pageflags.kind(early.table["page_flags"].to_numpy()[~known]),
+                       pages[~known], len(pageflags.KINDS))
+    print(f"{share:.2%} of early pages have a user; the rest:", {
+        kind: int(number) for kind, number in zip(pageflags.KINDS, rest, strict=True) if number})
+    assert share >= 0.97
+
+
+def test_nothing_of_what_reads_stays_in_the_kernel(bpf: Libbpf) -> None:
+    before = sorted(bpf.loaded_names())
+    untracked()
+    assert sorted(bpf.loaded_names()) == before

@@ -1,0 +1,255 @@
+"""What tells who has a page now, on made-up kernels: page tables, page structs, names of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pageowner.analysis.owners import owners
+from pageowner.kernel import mounts, page_tables, process_pages
+from pageowner.kernel.cgroups import gone, path_state
+from pageowner.model.metadata import Metadata
+from pageowner.model.page_users import NOBODY, PageUsers
+from pageowner.model.snapshot import Snapshot
+from pageowner.model.user_names import is_user_name, user_name, user_of
+from pageowner.sources import live_users
+from pageowner.tracker.users import layout, memory
+from pageowner.tracker.users.areas import label
+from pageowner.tracker.users.files import Holders, Namer, group_path, same_files
+from pageowner.tracker.users.find import with_gone
+from pageowner.tracker.users.page_cache import file_pages
+from pageowner.tracker.users.pages import Pages, columns_of
+
+PRESENT, LARGE = 1, 1 << 7
+
+
+class Memory:
+    """Page tables by page frame."""
+
+    def __init__(self) -> None:
+        self.tables: dict[int, np.ndarray] = {}
+
+    def entry(self, table: int, place: int, pfn: int, bits: int = PRESENT) -> None:
+        self.tables.setdefault(table, np.zeros(512, np.uint64))[place] = pfn << 12 | bits | 1 << 63
+
+    def read(self, pfn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        good = np.array([number in self.tables for number in pfn.tolist()], bool)
+        return np.array([self.tables.get(number, np.zeros(512, np.uint64))
+                         for number in pfn.tolist()], np.uint64).reshape(-1, 512), good
+
+
+def test_page_tables_of_two_processes_are_told_apart() -> None:
+    made = Memory()
+    made.entry(100, 3, 101)          # the first process: one table on each level
+    made.entry(101, 0, 102)
+    made.entry(102, 5, 103)
+    made.entry(102, 6, 900, PRESENT | LARGE)  # a huge page is no table
+    made.entry(100, 300, 999)        # the kernel's half is nobody's
+    made.entry(200, 0, 201)
+    made.entry(201, 1, 202)
+    made.entry(202, 2, 203)
+    made.entry(202, 3, 204, 0)       # swapped out
+    found = page_tables.user_tables(made.read, np.array([100, 200], np.uint64), 4)
+    assert dict(zip(found.pfn.tolist(), found.owner.tolist(), strict=True)) == {
+        100: 0, 101: 0, 102: 0, 103: 0, 200: 1, 201: 1, 202: 1, 203: 1}
+    assert found.level[found.pfn == 103] == 1
+    assert found.base[found.pfn == 103] == (3 << 39) + (5 << 21)
+    assert not len(found.unread)
+
+
+def test_a_table_that_cannot_be_read_is_counted() -> None:
+    made = Memory()
+    made.entry(100, 3, 101)
+    found = page_tables.user_tables(made.read, np.array([100], np.uint64), 4)
+    assert found.pfn.tolist() == [100, 101]
+    assert found.unread.tolist() == [0]
+
+
+@pytest.mark.parametrize(("levels", "first"), [(4, 0xFFFF_C900_0000_0000),
+                                               (5, 0xFFA0_0000_0000_0000)])
+def test_the_frames_of_an_area_of_vmalloc_are_found_by_its_addresses(levels: int,
+                                                                     first: int) -> None:
+    made, table = Memory(), 1
+    for level in range(levels, 1, -1):
+        made.entry(table, first >> (12 + 9 * (level - 1)) & 511, table + 1)
+        table += 1
+    for page in range(4):
+        made.entry(table, page, 5000 + page)
+    tables = page_tables.kernel_tables(made.read, 1, levels)
+    pfn, address, unread = page_tables.mapped(made.read, tables, first + 4096, first + 3 * 4096)
+    assert pfn.tolist() == [5001, 5002]
+    assert address.tolist() == [first + 4096, first + 8192]
+    assert unread == 0
+    assert page_tables.levels_of(first) == (5 if levels == 5 else 4)
+
+
+def test_page_structs_are_read_where_this_kernel_has_their_fields() -> None:
+    raw = np.zeros((3, 64), np.uint8)
+    raw[:, 24:32] = np.array([7, 8, 9], np.uint64).view(np.uint8).reshape(3, 8)
+    where = dict.fromkeys(layout.LAYOUT.names or (), layout.NOT_KNOWN) | {"page_mapping": 24}
+    found = columns_of(raw, np.array([0, 2]), where)
+    assert found["mapping"].tolist() == [7, 9]
+    assert found["pool"].tolist() == [0, 0]
+
+
+def test_frames_within_a_block_are_its_own_and_those_between_are_nobodys() -> None:
+    pages = Pages(np.array([10, 16], np.uint64), np.array([1, 2], np.uint8), np.zeros(2, "u8"))
+    place, inside = pages.places_of(np.array([9, 10, 11, 12, 19, 20], np.uint64))
+    assert inside.tolist() == [False, True, True, False, True, False]
+    assert place[inside].tolist() == [0, 0, 1]
+
+
+def test_who_was_found_first_stays() -> None:
+    users = PageUsers.of(3)
+    users.give(np.array([0, 1]), users.code("slab dentry"))
+    users.give(np.array([1, 2]), users.code("vmalloc here"))
+    assert [users.labels[code] for code in users.codes] == [
+        "slab dentry", "slab dentry", "vmalloc here"]
+    assert PageUsers.of(1).codes.tolist() == [NOBODY]
+
+
+MOUNTS = mounts.parse("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
+                      "2 1 0:22 / /dev/shm rw - tmpfs tmpfs rw\n"
+                      "3 1 8:2 /inner/dir /srv rw - xfs /dev/sda2 rw\n"
+                      "4 1 8:1 /etc /chroot/etc rw - ext4 /dev/sda1 rw\n")
+
+
+def files(*found: tuple[bytes, dict[str, Any]]) -> memory.Files:
+    """Files by their paths, as the kernel has them: names backwards."""
+    numbers = np.zeros(len(found), [(name, "u8") for name in memory.FILE_NUMBERS])
+    kinds = []
+    for place, (_, words) in enumerate(found):
+        fields = {"links": 1, "device": 8 << 20 | 1, "kind": b"ext4"} | words
+        kinds.append(fields.pop("kind"))
+        for name, value in fields.items():
+            numbers[name][place] = value
+    return memory.Files([numbers], [path + b"/" if path else b"" for path, _ in found], kinds)
+
+
+TMPFS, ROOTLESS = b"tmpfs", layout.FILE_ROOTLESS
+
+
+@pytest.mark.parametrize(("backwards", "fields", "label", "place"), [
+    (b"base.db/lib/var", {}, "file /var/lib/base.db", "/"),
+    (b"a/dir/inner", {"device": 8 << 20 | 2}, "file /srv/a", "/srv"),
+    (b"a/elsewhere", {"device": 8 << 20 | 2}, "file 8:2:/elsewhere/a", "/srv"),
+    (b"a", {"device": 7}, "file 0:7:/a", "ext4 0:7"),
+    (b"x", {"device": 22, "kind": TMPFS}, "tmpfs file /dev/shm/x", "/dev/shm"),
+    (b"x", {"device": 22, "kind": TMPFS, "links": 0, "mapper": 5, "number": 9},
+     "tmpfs deleted file /dev/shm/x of 981 (java)", "/dev/shm"),
+    (b"memfd:buffer", {"kind": TMPFS, "state": ROOTLESS, "number": 4, "device": 1},
+     "memfd buffer of 7 (sh)", "tmpfs 0:1"),
+    (b"SYSV0000002a", {"kind": TMPFS, "state": ROOTLESS, "number": 3, "device": 1, "links": 0},
+     "System V segment 3", "tmpfs 0:1"),
+    (b"dev/zero", {"kind": TMPFS, "state": ROOTLESS, "mapper": 5, "device": 1},
+     "shared mapping of 981 (java)", "tmpfs 0:1"),
+    (b"log", {"state": layout.FILE_UNLINKED}, "deleted file /log", "/"),
+    (b"", {"state": layout.FILE_NAMELESS, "number": 12}, "file inode 12 on /", "/"),
+    (b"down/deep", {"state": layout.FILE_CUT}, "file /.../deep/down", "/"),
+    (b"a\nb\xff", {}, "file /a\nb\\xff", "/"),
+    (b"", {"kind": b"bdev", "own_device": 254 << 20}, "block device 254:0", "block devices"),
+])
+def test_what_a_file_is_called(backwards: bytes, fields: dict[str, Any], label: str, place: str,
+                               tmp_path: Path) -> None:
+    namer = Namer(Holders({5: "981 (java)"}, {("0:1", 4): "7 (sh)"}), MOUNTS, str(tmp_path))
+    found = files((backwards, fields))
+    assert namer.names(found) == [label]
+    assert namer.places(found) == [place]
+
+
+def test_a_file_that_was_renamed_between_two_readings_is_not_the_same() -> None:
+    before = files((b"a", {}), (b"b", {}), (b"c", {}))
+    after = files((b"a", {}), (b"x", {}), (b"c", {"links": 0}))
+    assert same_files(before, after).tolist() == [True, False, False]
+
+
+def test_areas_are_called_by_who_asked_for_them() -> None:
+    assert label("bpf_map_area_alloc", 2) == "vmalloc bpf_map_area_alloc"
+    assert label("kernel_clone", 2) == "kernel stacks kept for new tasks"
+    assert label("pcpu_get_vm_areas", 2) == "per-CPU memory"
+    assert label("irq_init_percpu_irqstack", 4) == "vmap irq_init_percpu_irqstack"
+
+
+def test_processes_that_ended_have_no_pages() -> None:
+    found = process_pages.anonymous_pages([(1 << 22) + 1])
+    assert len(found.pfn) == found.late == found.unreadable == 0
+
+
+def test_pages_of_files_are_told_from_all_others_by_their_page_structs() -> None:
+    where = dict.fromkeys(layout.LAYOUT.names or (), layout.NOT_KNOWN) | {
+        "page_mapping": 24, "page_type": 48, "flag_head": 6, "order_byte": 64, "flag_slab": 9}
+    mapping, untyped = 0xFFFF888000001000, 0xFFFFFFFF
+    raw = np.zeros((8, 64), np.uint8)
+    words, kinds = raw.view(np.uint64), raw.view(np.uint32)
+    words[:, 3], kinds[:, 12] = mapping, untyped
+    words[1, 0] = 1 << 6            # a block of four pages, of which one is a tail here
+    raw[2, 0] = 2                   # ... its order
+    words[2, 1] = 0xFFFFEA0000000041
+    words[3, 3] = mapping | 1       # anonymous
+    kinds[4, 12] = 0xF5000000       # a slab by its type
+    words[5, 0] = 1 << 9            # a slab by its flag
+    words[6, 3] = 0                 # the kernel's own
+    found, pages = file_pages(raw, where)
+    assert found.tolist() == [mapping] * 3
+    assert pages.tolist() == [1, 4, 1]
+
+
+@pytest.mark.parametrize("text", ["early: slab dentry", "untracked: file /a: b"])
+def test_who_has_a_page_without_a_stack_is_not_taken_for_a_stack(text: str) -> None:
+    assert is_user_name(text)
+    assert not is_user_name("f+0x1/0x2\ng: h")
+    assert not is_user_name(None)
+    assert user_name(*user_of(text)) == text
+
+
+def of_users(**columns: Any) -> Snapshot:
+    rows = len(columns["pfn"])
+    return Snapshot.from_columns(
+        {"order": [0] * rows, "page_flags": [0] * rows} | columns, Metadata(kind="tracker"))
+
+
+def test_early_pages_of_a_report_by_stack_are_told_apart_by_what_has_them() -> None:
+    snapshot = of_users(
+        pfn=[1, 2, 3, 4], state=["owned", "early", "early", "early"],
+        stack=["alloc_pages+0x1/0x2", None, None, None],
+        user=["slab dentry", "slab dentry", "file /a", None], page_flags=[0, 0, 0, 1 << 26])
+    table = owners(snapshot).to_pydict()
+    assert dict(zip(table["stack"], table["pages"], strict=True)) == {
+        "alloc_pages+0x1/0x2": 1, "early: slab dentry": 1, "early: file /a": 1,
+        "early: page tables": 1}
+    by_user = owners(snapshot, "user").to_pydict()
+    assert dict(zip(by_user["user"], by_user["pages"], strict=True)) == {
+        "slab dentry": 2, "file /a": 1, "page tables": 1}
+
+
+def test_without_users_early_pages_are_one_row_as_before() -> None:
+    snapshot = of_users(pfn=[1, 2], state=["early", "early"])
+    assert owners(snapshot).to_pydict()["stack"] == [None]
+
+
+def test_only_questions_that_need_no_stack_are_answered_without_tracking() -> None:
+    assert live_users.are_enough_for(["user"])
+    assert live_users.are_enough_for(["memcg", "user"])
+    assert not live_users.are_enough_for(["user", "comm"])
+    assert not live_users.are_enough_for(["zone"])
+    assert not live_users.alone()
+    with live_users.using(True, True), live_users.using(False):
+        assert live_users.wanted()
+        assert live_users.alone()
+
+
+def test_a_removed_cgroup_is_named_beside_those_that_exist() -> None:
+    users = PageUsers.of(3)
+    users.gone.append(gone(7, group_path(b"db/system.slice/")))
+    users.groups[1] = 0
+    column = pa.array(["/", "/", None]).dictionary_encode().cast(
+        pa.dictionary(pa.int32(), pa.string()))
+    merged = with_gone(column, users).to_pylist()
+    assert merged == ["/", "cgroup 7 (gone: /system.slice/db)", None]
+    assert [path_state(path) for path in merged[:2]] == ["online", "offline"]
+    assert path_state(gone(7)) == "offline"
+    assert path_state("/cgroup 7 (gone)") == "online"
