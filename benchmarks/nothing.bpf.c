@@ -1,33 +1,11 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /* Programs that do nothing where the tracker's run: what running them costs. */
 #define SEC(name) __attribute__((section(name), used))
+#define NOTHING(section, name) SEC(section) int name(void *context) { (void)context; return 0; }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-SEC("raw_tp/mm_page_alloc")
-int on_alloc(void *context)
-{
-	(void)context;
-	return 0;
-}
-
-SEC("raw_tp/mm_page_alloc")
-int on_nested_alloc(void *context)
-{
-	(void)context;
-	return 0;
-}
-
-SEC("raw_tp/mm_page_free")
-int on_free(void *context)
-{
-	(void)context;
-	return 0;
-}
-
-SEC("raw_tp/mm_page_free")
-int on_nested_free(void *context)
-{
-	(void)context;
-	return 0;
-}
+NOTHING("raw_tp/mm_page_alloc", on_alloc)
+NOTHING("raw_tp/mm_page_alloc", on_nested_alloc)
+NOTHING("raw_tp/mm_page_free", on_free)
+NOTHING("raw_tp/mm_page_free", on_nested_free)

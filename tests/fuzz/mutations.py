@@ -79,15 +79,12 @@ def _mutated_json(chance: random.Random, value: Any, depth: int = 0) -> Any:
         return changed
     if isinstance(value, list) and value and chance.random() < 0.7:
         place = chance.randrange(len(value))
-        changed_list = list(value)
         how = chance.random()
         if how < 0.1:
-            del changed_list[place]
-        elif how < 0.2:
-            changed_list *= chance.choice((2, 7, 40))
-        else:
-            changed_list[place] = _mutated_json(chance, value[place], depth + 1)
-        return changed_list
+            return [*value[:place], *value[place + 1:]]
+        if how < 0.2:
+            return value * chance.choice((2, 7, 40))
+        return [*value[:place], _mutated_json(chance, value[place], depth + 1), *value[place + 1:]]
     if isinstance(value, int) and not isinstance(value, bool) and chance.random() < 0.5:
         return chance.choice((*_EDGES[:20], *_EDGES[:20], *_EDGES, value + 1, value - 1, -value,
                               value << 20, 10**40))

@@ -16,6 +16,12 @@ def run(*words: object) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
+def python(code: str) -> str:
+    """What a Python of its own prints for this code."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          check=True).stdout
+
+
 def pages_by(source: Any, key: str = "stack") -> dict[Any, int]:
     """The pages (bytes, where the source tells these) of each owner."""
     table = pageowner.owners(source, key).table

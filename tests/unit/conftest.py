@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pageowner import Snapshot
 
 HERE = Path(__file__).parent
@@ -36,11 +38,20 @@ def few(some_records: Path) -> Snapshot:
 
 
 @pytest.fixture(scope="session")
-def few_saved(few: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Snapshot, str], Path]:
+    """Saves a snapshot under a name, and tells where."""
+    def in_folder(snapshot: Snapshot, name: str) -> Path:
+        path = tmp_path_factory.mktemp("saved") / f"{name}.parquet"
+        snapshot.save(path)
+        return path
+
+    return in_folder
+
+
+@pytest.fixture(scope="session")
+def few_saved(few: Snapshot, save: Callable[[Snapshot, str], Path]) -> Path:
     """The same as a saved snapshot."""
-    path = tmp_path_factory.mktemp("few") / "few.parquet"
-    few.save(path)
-    return path
+    return save(few, "few")
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from pageowner.sources.opening import Opened, open_source
 
 
 def damaged(whole: bytes, chance: random.Random, alphabet: bytes) -> bytes:
@@ -21,3 +25,13 @@ def damaged(whole: bytes, chance: random.Random, alphabet: bytes) -> bytes:
         elif (found := text.find(b"\n\n", at)) > 0:
             del text[found]
     return bytes(text)
+
+
+def opened_damaged(whole: bytes, chance: random.Random, alphabet: bytes, place: Path,
+                   ) -> Iterator[tuple[bytes, Opened]]:
+    """300 damaged texts, each written to ``place`` and open there."""
+    for _ in range(300):
+        text = damaged(whole, chance, alphabet)
+        place.write_bytes(text)
+        with open_source(place) as opened:
+            yield text, opened

@@ -150,7 +150,7 @@ def test_reading_side_by_side_gives_the_same_wherever_the_file_is_cut(
     # Every possible edge between two processes, through hostile names, junk and torn records.
     path = tmp_path / "hostile.txt"
     path.write_bytes(HOSTILE)
-    monkeypatch.setattr(page_owner_parser, "SHOWN_DAMAGE", 1 << 20)
+    monkeypatch.setattr("pageowner.sources.damage.SHOWN_DAMAGE", 1 << 20)
     monkeypatch.setattr(page_owner, "CHUNK", 97)
     expected = _sums(page_owner.parse(path))
     assert expected[1] == 6
@@ -223,7 +223,7 @@ def test_a_kernel_file_is_never_asked_for_less_than_a_record() -> None:
     records = made_up_records(5000)
     with sent(records) as receiver:
         file = io.FileIO(receiver.detach())
-        with io.BufferedReader(opening._ByRecord(file), 1 << 16) as stream:
+        with io.BufferedReader(opening.by_record(file), 1 << 16) as stream:
             read = b"".join(iter(lambda: stream.read(1 << 18), b""))
     assert read == b"".join(records)
     assert file.closed

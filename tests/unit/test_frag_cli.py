@@ -17,6 +17,7 @@ from rich.cells import cell_len
 from pageowner.report import fragmentation_view
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pageowner import Snapshot
@@ -34,10 +35,8 @@ def ok(*words: object) -> str:
 
 
 @pytest.fixture(scope="module")
-def saved(big: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("frag") / "big.parquet"
-    big.save(path)
-    return path
+def saved(big: Snapshot, save: Callable[[Snapshot, str], Path]) -> Path:
+    return save(big, "big")
 
 
 @pytest.fixture(scope="module")

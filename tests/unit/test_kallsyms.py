@@ -36,10 +36,6 @@ ffffffffc0020000 t bpf_prog_6deef7357e7b4530_count\t[bpf]
 """
 
 
-def one(symbols: kallsyms.Kallsyms, address: int) -> str:
-    return symbols.resolve([address])[0]
-
-
 def test_every_frame_of_a_real_dump_comes_back(data: Path) -> None:
     """Names, offsets and sizes that 6.12 printed, against its own symbols."""
     with lzma.open(data / "6.12-fragmented/kallsyms.txt.xz") as file:
@@ -57,30 +53,27 @@ def test_every_frame_of_a_real_dump_comes_back(data: Path) -> None:
         assert frame in found
 
 
-def test_of_aliases_the_first_is_named() -> None:
-    symbols = kallsyms.parse(SMALL)
-    assert one(symbols, 0xffffffff81000105) == "__do_sys_vfork+0x5/0x40"
-    assert one(symbols, 0xffffffff81000000) == "_stext+0x0/0x100"
-    assert one(symbols, 0xffffffffc0000001) == "f_open+0x1/0x40 [foo]"
-
-
-def test_code_ends_with_its_section() -> None:
-    symbols = kallsyms.parse(SMALL)
-    assert one(symbols, 0xffffffff8100017f) == "helper+0x3f/0x40"
-    assert one(symbols, 0xffffffff81000180) == "0xffffffff81000180"
-    assert one(symbols, 0xffffffff81800000) == "0xffffffff81800000"
-    assert one(symbols, 0xffffffff8200007f) == "start_kernel+0x6f/0x70"
-    assert one(symbols, 0xffffffff82000080) == "0xffffffff82000080"
-    assert one(symbols, 0xffffffff80ffffff) == "0xffffffff80ffffff"
-
-
-def test_modules_and_bpf_programs() -> None:
-    symbols = kallsyms.parse(SMALL)
-    assert one(symbols, 0xffffffffc0000050) == "f_close+0x10/0xfc0 [foo]"
-    assert one(symbols, 0xffffffffc0005000) == "0xffffffffc0005000"
-    assert one(symbols, 0xffffffffc0010010) == "b_open+0x10/0x1000 [bar]"
-    assert one(symbols, 0xffffffffc0011010) == "b_data+0x10/0x1000 [bar]"
-    assert one(symbols, 0xffffffffc0020004) == "bpf_prog_6deef7357e7b4530_count+0x4/0x1000"
+@pytest.mark.parametrize(("address", "frame"), [
+    # of aliases the first
+    (0xffffffff81000105, "__do_sys_vfork+0x5/0x40"),
+    (0xffffffff81000000, "_stext+0x0/0x100"),
+    (0xffffffffc0000001, "f_open+0x1/0x40 [foo]"),
+    # code ends with its section
+    (0xffffffff8100017f, "helper+0x3f/0x40"),
+    (0xffffffff81000180, "0xffffffff81000180"),
+    (0xffffffff81800000, "0xffffffff81800000"),
+    (0xffffffff8200007f, "start_kernel+0x6f/0x70"),
+    (0xffffffff82000080, "0xffffffff82000080"),
+    (0xffffffff80ffffff, "0xffffffff80ffffff"),
+    # modules and BPF programs
+    (0xffffffffc0000050, "f_close+0x10/0xfc0 [foo]"),
+    (0xffffffffc0005000, "0xffffffffc0005000"),
+    (0xffffffffc0010010, "b_open+0x10/0x1000 [bar]"),
+    (0xffffffffc0011010, "b_data+0x10/0x1000 [bar]"),
+    (0xffffffffc0020004, "bpf_prog_6deef7357e7b4530_count+0x4/0x1000"),
+])
+def test_an_address_is_named_as_the_kernel_does(address: int, frame: str) -> None:
+    assert kallsyms.parse(SMALL).resolve([address]) == [frame]
 
 
 def test_stacks_stop_at_their_zero() -> None:
@@ -136,7 +129,7 @@ def test_the_running_kernel_is_read_quickly_and_rightly() -> None:
     for number in rng.integers(0, len(text_symbols), 300).tolist():
         start = int(text_symbols[number][0], 16)
         if first[start] not in ("_etext", "_einittext"):
-            assert one(symbols, start).startswith(f"{first[start]}+0x0/0x")
+            assert symbols.resolve([start])[0].startswith(f"{first[start]}+0x0/0x")
 
 
 def test_a_few_symbols_are_found_without_taking_the_text_apart() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import python
 
 import pageowner
 from documents import DOCUMENTS, TREE, Example, examples, run
@@ -66,9 +67,8 @@ def test_examples_of_other_pages_run(document: Path, folder: Path,
 
 def test_every_call_has_an_example_beside_a_line_of_the_shell() -> None:
     text = API.read_text()
-    shown = "".join(example.text for example in EXAMPLES)
     for call in CALLS:
-        assert f"pageowner.{call}(" in shown, call
+        assert f"pageowner.{call}(" in text, call
         assert f"autofunction:: pageowner.{call}\n" in text, call
     lines = re.findall(r"^(?:sudo )?(?:pageowner )?(\w+)", "".join(
         re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)), re.MULTILINE)
@@ -89,9 +89,7 @@ def test_every_public_name_is_there_and_says_what_it_is() -> None:
 
 def test_the_package_itself_imports_nothing_heavy() -> None:
     def modules(code: str) -> set[str]:
-        done = subprocess.run([sys.executable, "-c", f"import sys{code}; print(*sys.modules)"],
-                              capture_output=True, text=True, check=True)
-        return set(done.stdout.split())
+        return set(python(f"import sys{code}; print(*sys.modules)").split())
 
     new = modules(", pageowner; pageowner.UsageError") - modules("")
     assert "pageowner.errors" in new
@@ -123,8 +121,7 @@ def test_modules_of_the_package_do_not_hide_its_calls() -> None:
             "    if one.name != '__main__': importlib.import_module(f'pageowner.{one.name}')\n"
             "print(*(name for name in pageowner.__all__ if hasattr(getattr(pageowner, name),"
             " '__path__')))")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    assert python(code).split() == []
 
 
 def _json(cli: Any, *words: object) -> Any:

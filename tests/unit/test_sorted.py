@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from damage import damaged
+from damage import opened_damaged
 
 import pageowner
 from pageowner.errors import PageownerError
@@ -153,17 +153,15 @@ def test_groups_and_damage_are_all_that_was_there(tmp_path: Path, words: Sequenc
     """However a text is cut, joined and overwritten, no group is lost without being counted."""
     whole = sorted_by(tmp_path, *words).read_bytes()
     whole = whole[:whole.rfind(b"\n", 0, 24_000) + 1]
-    made, chance = tmp_path / "damaged.txt", random.Random(7)
+    in_whole = len(parse_whole(whole, tmp_path / "whole.txt").line)
     seen = 0
-    for _ in range(300):
-        text = damaged(whole, chance, b"\n :0times,")
-        made.write_bytes(text)
-        with open_source(made) as opened:
-            groups = parse(opened)
+    for text, opened in opened_damaged(whole, random.Random(7), b"\n :0times,",
+                                       tmp_path / "damaged.txt"):
+        groups = parse(opened)
         found, there = len(groups.line), pieces_of(text)
         assert found + groups.damaged >= there, text
         unknown = sum(groups.bodies[place].unknown for place in groups.body)
-        if found != len(parse_whole(whole, made).line):
+        if found != in_whole:
             seen += 1
             assert groups.damaged or unknown or there < pieces_of(whole)
     assert seen > 50

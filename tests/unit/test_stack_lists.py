@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 from asking import pages_by, run
-from damage import damaged
+from damage import opened_damaged
 
 import pageowner
 from pageowner.errors import PageownerError
 from pageowner.sources.handles import using
-from pageowner.sources.opening import open_source
 from pageowner.sources.page_owner_stack_lists import read
 
 TEXTS = Path(__file__).parents[1] / "data" / "texts"
@@ -155,13 +154,10 @@ def test_through_handles_is_the_same_as_through_stacks(tmp_path: Path) -> None:
 def test_stacks_and_damage_are_all_that_was_there(tmp_path: Path) -> None:
     whole = lzma.decompress((DUMP / "show_stacks.txt.xz").read_bytes())
     whole = whole[:whole.index(b"\n\n", 20_000) + 2]
-    made, chance = tmp_path / "damaged", random.Random(5)
     lost = 0
-    for _ in range(300):
-        text = damaged(whole, chance, b"\n :0nr_base")
-        made.write_bytes(text)
-        with open_source(made) as opened:
-            snapshot = read(opened)
+    for text, opened in opened_damaged(whole, random.Random(5), b"\n :0nr_base",
+                                       tmp_path / "damaged"):
+        snapshot = read(opened)
         there = len(re.findall(rb"^nr_base_pages: \d{1,15}\s*$", text, re.MULTILINE))
         skipped = snapshot.meta.counters["damaged"]
         assert snapshot.table.num_rows + skipped >= there

@@ -6,13 +6,13 @@ The page asks no network (its own policy forbids it) and puts names nowhere but 
 from __future__ import annotations
 
 import json
-from importlib import resources
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from pageowner.report.flame_colours import FEWER, MORE, OTHERS, SAME, subsystem_colours
 from pageowner.report.flame_graph import FlameGraph
+from pageowner.report.html_page import template
 from pageowner.report.text import printable
 
 if TYPE_CHECKING:
@@ -59,11 +59,7 @@ def _write(file: BinaryIO, graph: FlameHtml) -> None:
                     "others": OTHERS, "more": MORE, "fewer": FEWER, "same": SAME}}
     # "<" is the only character that could end the element
     text = json.dumps(about, separators=(",", ":")).replace("<", "\\u003c")
-    here = resources.files("pageowner.report").joinpath("flame_page")
-    page, *scripts = (here.joinpath(name).read_text(encoding="utf-8")
-                      for name in ("page.html", "tree.js", "draw.js"))
-    page = page.replace("/*SCRIPT*/", "\n".join(scripts))
-    head, _, tail = page.partition("@ABOUT@")
+    head, _, tail = template("flame_page", "tree.js", "draw.js").partition("@ABOUT@")
     file.write((head + text + tail).encode())
 
 

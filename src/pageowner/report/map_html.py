@@ -10,7 +10,6 @@ import base64
 import json
 import zlib
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -22,6 +21,7 @@ from pageowner.analysis.owners import groups
 from pageowner.analysis.picture import AGE, AGES, disjoint
 from pageowner.analysis.select import newest_ns
 from pageowner.errors import PageownerError
+from pageowner.report.html_page import template
 from pageowner.report.palette import AGE_COLOURS, BACKGROUND, ROLE_COLOURS, VALUE_COLOURS
 from pageowner.report.text import printable, source_name
 
@@ -90,10 +90,7 @@ def _write(file: BinaryIO, snapshots: Sequence[tuple[Snapshot, Memory]], by: str
                          "background": BACKGROUND}}
     # "<" is the only character that could end the element
     text = json.dumps(about).replace("<", "\\u003c")
-    here = resources.files("pageowner.report").joinpath("map_page")
-    page, *scripts = (here.joinpath(name).read_text(encoding="utf-8") for name in
-                      ("page.html", "runs.js", "view.js", "hands.js"))
-    page = page.replace("/*SCRIPT*/", "\n".join(scripts))
+    page = template("map_page", "runs.js", "view.js", "hands.js")
     head, _, tail = page.partition("@ABOUT@")
     between, _, end = tail.partition("@DATA@")
     file.write((head + text + between).encode())

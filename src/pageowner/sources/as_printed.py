@@ -6,9 +6,13 @@ Of one that is not, alterations.py says what was done to it.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from pageowner.sources.page_owner_grammar import parse_header, parse_pfn_line
 from pageowner.sources.page_owner_parser import CUT, START
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["LINE_ENDS", "has_header", "has_other_line_ends", "is_as_printed", "is_header",
            "is_pfn_line", "without_cr"]
@@ -45,19 +49,19 @@ def is_header(line: bytes) -> bool:
 def has_header(record: bytes) -> bool:
     """Whether a record without its `START` begins with a first line, which goes on where a name has
     a line end in it."""
-    try:
-        parse_header(record)
-    except ValueError:
-        return False
-    return True
+    return _is_parsed(parse_header, record)
 
 
 def is_pfn_line(line: bytes) -> bool:
     """Whether a line is a whole PFN line."""
     if b"(" in line and not _FLAGS.search(line):
         return False
+    return _is_parsed(parse_pfn_line, line)
+
+
+def _is_parsed(parse: Callable[[bytes], object], text: bytes) -> bool:
     try:
-        parse_pfn_line(line)
+        parse(text)
     except ValueError:
         return False
     return True

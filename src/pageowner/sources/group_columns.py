@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
-from pageowner.sources.page_owner_parser import SHOWN_DAMAGE, Damage
+from pageowner.sources.damage import Damage, count_damage
 
 if TYPE_CHECKING:
     from pageowner.sources.page_owner_body import Body
@@ -61,6 +61,4 @@ class Groups:
 
     def lost(self, offset: int, reason: str) -> None:
         """Text at this byte that is no group."""
-        self.damaged += 1
-        if len(self.damage) < SHOWN_DAMAGE:
-            self.damage.append(Damage(offset, reason))
+        count_damage(self, offset, reason)

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from pageowner.errors import PageownerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["Opened", "from_file", "open_source", "pieces", "reading"]
+__all__ = ["Opened", "Pieces", "after", "by_record", "from_file", "open_source", "pieces",
+           "reading"]
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
-
 _HEAD = 64
+_RECORDS = 1 << 16
 
 
 @dataclass
@@ -100,7 +101,7 @@ def _looked_at(raw: io.FileIO, name: str, mode: os.stat_result) -> Opened:
     label = "standard input" if name == "-" else name
     regular = stat.S_ISREG(mode.st_mode)
     with reading(label):
-        whole = raw if regular and mode.st_size else _ByRecord(raw) if regular else _begun(raw)
+        whole = raw if regular and mode.st_size else by_record(raw) if regular else _begun(raw)
         buffered = io.BufferedReader(whole, 1 << 16)
         packed = buffered.peek(_HEAD)[:_HEAD]
     for magic, kind in _MAGIC.items():
@@ -114,70 +115,55 @@ def _looked_at(raw: io.FileIO, name: str, mode: os.stat_result) -> Opened:
     return Opened(label, buffered, size, packed, raw)
 
 
-class _ByRecord(io.RawIOBase):
-    """A file of the kernel, which has no size: each read has room for a whole record.
+class Pieces(io.RawIOBase):
+    """A stream of what ``more`` gives, called with the number of bytes that are wanted: any number
+    of bytes, none at the end. ``file`` is what they come from; it is closed with the stream."""
 
-    Page owner fails with ENOMEM where a read asks for less than the next record takes
-    (print_page_owner, mm/page_owner.c), and a buffered reader asks for what its buffer still holds.
-    """
-
-    _SIZE = 1 << 16
-
-    def __init__(self, file: io.FileIO) -> None:
-        self._file = file
+    def __init__(self, more: Callable[[int], bytes], file: io.FileIO | None = None) -> None:
+        self._more, self._file = more, file
         self._held = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def fileno(self) -> int:
-        return self._file.fileno()
+        return super().fileno() if self._file is None else self._file.fileno()
 
     def close(self) -> None:
         super().close()
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def readinto(self, buffer: Any) -> int:
         if not self._held:
-            self._held = memoryview(self._file.read(self._SIZE) or b"")
+            self._held = memoryview(self._more(len(buffer)))
         size = min(len(buffer), len(self._held))
         buffer[:size] = self._held[:size]
         self._held = self._held[size:]
         return size
 
 
-class _Begun(io.RawIOBase):
-    """A stream of which the first bytes were read already."""
-
-    def __init__(self, first: bytes, rest: io.FileIO) -> None:
-        self._first = first
-        self._rest = rest
-
-    def readable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._rest.fileno()
-
-    def close(self) -> None:
-        super().close()
-        self._rest.close()
-
-    def readinto(self, buffer: Any) -> int | None:
-        if not self._first:
-            return self._rest.readinto(buffer)
-        size = min(len(buffer), len(self._first))
-        buffer[:size] = self._first[:size]
-        self._first = self._first[size:]
-        return size
+def after(first: bytes, rest: BinaryIO | io.FileIO) -> Callable[[int], bytes]:
+    """For `Pieces`: bytes that were read already, and then ``rest``."""
+    begin = [first]
+    return lambda wanted: begin.pop() if begin else rest.read(wanted) or b""
 
 
-def _begun(raw: io.FileIO) -> _Begun:
+def by_record(file: io.FileIO) -> Pieces:
+    """A file of the kernel, which has no size: each read has room for a whole record.
+
+    Page owner fails with ENOMEM where a read asks for less than the next record takes
+    (print_page_owner, mm/page_owner.c), and a buffered reader asks for what its buffer still holds.
+    """
+    return Pieces(lambda _: file.read(_RECORDS) or b"", file)
+
+
+def _begun(raw: io.FileIO) -> Pieces:
     """A pipe may give its first bytes one by one: wait for enough to see what it holds."""
     first = b""
     while len(first) < _HEAD and (piece := raw.read(_HEAD - len(first))):
         first += piece
-    return _Begun(first, raw)
+    return Pieces(after(first, raw), raw)
 
 
 def _unpack(kind: str, stream: BinaryIO) -> BinaryIO:

@@ -23,10 +23,10 @@ from array import array
 from dataclasses import dataclass, field
 from itertools import repeat
 from operator import le
-from typing import NamedTuple
 
 from pageowner.kernel.limits import PFN_BITS
 from pageowner.sources import page_owner_grammar as grammar
+from pageowner.sources.damage import Damage, count_damage
 from pageowner.sources.page_owner_body import Body, parse_body
 
 __all__ = ["CHUNK", "CUT", "NONE", "START", "WAIT", "Damage", "Parser", "Raw"]
@@ -41,7 +41,6 @@ WAIT = 4 << 20
 """Bytes to hold while waiting for the next cut."""
 NONE = (1 << 64) - 1
 """Stands for "not said" in the columns of pfn, ts and free_ts."""
-SHOWN_DAMAGE = 10
 NUMBERS = 96
 """Bytes that hold the time, the PFN and the block with the words between, and more."""
 _BETWEEN = b" \0 "
@@ -49,13 +48,6 @@ _PFN_LINE = re.compile(rb"PFN (0x[0-9a-f]{1,12}|\d{1,14})( type \S+)?(?: Block (
 RECENT = 4
 """Kinds of record to compare with before looking one up: of real dumps, 97 in 100 are one of these
 four, 86 the last one."""
-
-
-class Damage(NamedTuple):
-    """One place that could not be read: its byte in the unpacked text, and what is wrong."""
-
-    offset: int
-    reason: str
 
 
 @dataclass
@@ -397,9 +389,7 @@ class Parser:
         raw.ts.append(ts)
 
     def _damaged(self, offset: int, reason: str) -> None:
-        self.raw.damaged += 1
-        if len(self.raw.damage) < SHOWN_DAMAGE:
-            self.raw.damage.append(Damage(offset, reason))
+        count_damage(self.raw, offset, reason)
 
     def _junk(self, text: bytes, offset: int) -> None:
         """Text that belongs to no record: each piece between empty lines is one damaged."""

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pageowner.sources.as_printed import is_as_printed
-from pageowner.sources.opening import Opened, reading
+from pageowner.sources.opening import Opened, Pieces, after, reading
 from pageowner.sources.page_owner_parser import LONGEST, WAIT
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def restored(opened: Opened) -> Opened:
     if not found and not undone:
         return opened
     undone += [alteration.name for alteration in found]
-    stream = io.BufferedReader(_Restored(opened, start, encoding, found), HEAD)
+    stream = io.BufferedReader(_restored(opened, start, encoding, found), HEAD)
     with reading(opened.name):
         first = stream.peek(len(opened.head))[:max(len(opened.head), 64)]
     sizes = {alteration.page_size for alteration in found} - {None}
@@ -76,7 +76,7 @@ def head_of(opened: Opened) -> tuple[bytes, Opened]:
         if opened.size is not None:
             return os.pread(opened.stream.fileno(), HEAD, 0), opened
         head = opened.stream.read(HEAD)
-    stream = io.BufferedReader(_Joined(head, opened.stream), HEAD)
+    stream = io.BufferedReader(Pieces(after(head, opened.stream)), HEAD)
     return head, Opened(opened.name, cast(BinaryIO, stream), None, opened.head, opened.file)
 
 
@@ -103,45 +103,10 @@ def _decoded(text: bytes, encoding: str) -> bytes:
         "utf-8", "surrogatepass")
 
 
-class _Joined(io.RawIOBase):
-    """A stream of which the beginning was read already."""
-
-    def __init__(self, first: bytes, rest: BinaryIO) -> None:
-        self._first, self._rest = memoryview(first), rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        if not self._first:
-            return cast(io.BufferedReader, self._rest).readinto(buffer)
-        size = min(len(buffer), len(self._first))
-        buffer[:size] = self._first[:size]
-        self._first = self._first[size:]
-        return size
-
-
-class _Restored(io.RawIOBase):
+def _restored(opened: Opened, start: int, encoding: str | None, undo: list[Alteration]) -> Pieces:
     """The text of a source without what was done to it."""
-
-    def __init__(self, opened: Opened, start: int, encoding: str | None,
-                 undo: list[Alteration]) -> None:
-        self._pieces = _undone(_plain(opened.stream, start, encoding), undo)
-        self._ready = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._ready = memoryview(piece)
-        size = min(len(buffer), len(self._ready))
-        buffer[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
+    parts = (part for part in _undone(_plain(opened.stream, start, encoding), undo) if part)
+    return Pieces(lambda _: next(parts, b""))
 
 
 def _plain(stream: BinaryIO, start: int, encoding: str | None) -> Iterator[bytes]:

@@ -377,28 +377,23 @@ class Object:
 
     def programs(self) -> list[str]:
         """Names of all programs."""
-        names, at = [], None
-        while at := self.bpf.lib.bpf_object__next_program(self.pointer, at):
-            names.append(self.bpf.lib.bpf_program__name(at).decode())
-        return names
+        return self._names("program")
 
     def maps(self) -> list[str]:
         """Names of all maps; those of global variables end in .rodata, .data or .bss."""
+        return self._names("map")
+
+    def _names(self, kind: str) -> list[str]:
+        following = getattr(self.bpf.lib, f"bpf_object__next_{kind}")
+        name_of = getattr(self.bpf.lib, f"bpf_{kind}__name")
         names, at = [], None
-        while at := self.bpf.lib.bpf_object__next_map(self.pointer, at):
-            names.append(self.bpf.lib.bpf_map__name(at).decode())
+        while at := following(self.pointer, at):
+            names.append(name_of(at).decode())
         return names
 
-    def _program(self, name: str) -> int:
-        pointer: int | None = self.bpf.lib.bpf_object__find_program_by_name(self.pointer,
-                                                                            name.encode())
-        if not pointer:
-            raise KeyError(name)
-        return pointer
-
-    def _map(self, name: str) -> int:
-        pointer: int | None = self.bpf.lib.bpf_object__find_map_by_name(self.pointer,
-                                                                        name.encode())
+    def _find(self, kind: str, name: str) -> int:
+        find = getattr(self.bpf.lib, f"bpf_object__find_{kind}_by_name")
+        pointer: int | None = find(self.pointer, name.encode())
         if not pointer:
             raise KeyError(name)
         return pointer
@@ -406,37 +401,37 @@ class Object:
     def choose(self, *names: str) -> None:
         """Load these programs and no others."""
         for name in self.programs():
-            self.bpf.lib.bpf_program__set_autoload(self._program(name), name in names)
+            self.bpf.lib.bpf_program__set_autoload(self._find("program", name), name in names)
 
     def target(self, program: str, function: str) -> None:
         """Which kernel function a fentry or fexit program traces; before `load`."""
         ctypes.set_errno(0)
-        code = self.bpf.lib.bpf_program__set_attach_target(self._program(program), 0,
+        code = self.bpf.lib.bpf_program__set_attach_target(self._find("program", program), 0,
                                                            function.encode())
         self.bpf.check(f"trace {function}", code)
 
     def resize(self, name: str, entries: int | None = None, value_size: int | None = None) -> None:
         """Set the size of a map before `load`."""
         if value_size is not None:
-            code = self.bpf.lib.bpf_map__set_value_size(self._map(name), value_size)
+            code = self.bpf.lib.bpf_map__set_value_size(self._find("map", name), value_size)
             self.bpf.check(f"size of {name}", code)
         if entries is not None:
-            code = self.bpf.lib.bpf_map__set_max_entries(self._map(name), entries)
+            code = self.bpf.lib.bpf_map__set_max_entries(self._find("map", name), entries)
             self.bpf.check(f"size of {name}", code)
 
     def inner(self, name: str, fd: int) -> None:
         """A map that is like those that a map of maps will hold; before `load`."""
         self.bpf.check(f"inner map of {name}",
-                       self.bpf.lib.bpf_map__set_inner_map_fd(self._map(name), fd))
+                       self.bpf.lib.bpf_map__set_inner_map_fd(self._find("map", name), fd))
 
     def reuse(self, name: str, fd: int) -> None:
         """Use a map that is there already instead of making one; before `load`."""
-        self.bpf.check(f"share {name}", self.bpf.lib.bpf_map__reuse_fd(self._map(name), fd))
+        self.bpf.check(f"share {name}", self.bpf.lib.bpf_map__reuse_fd(self._find("map", name), fd))
 
     def initial(self, name: str) -> memoryview:
         """The bytes of a map of global variables, to be set before `load`."""
         size = c_size_t()
-        address = self.bpf.lib.bpf_map__initial_value(self._map(name), byref(size))
+        address = self.bpf.lib.bpf_map__initial_value(self._find("map", name), byref(size))
         if not address:
             raise self.bpf.error(f"global variables {name}", -1)
         return memoryview((ctypes.c_ubyte * size.value).from_address(address)).cast("B")
@@ -451,11 +446,12 @@ class Object:
 
     def map_fd(self, name: str) -> int:
         """File descriptor of a map after `load`."""
-        return self.bpf.check(f"map {name}", self.bpf.lib.bpf_map__fd(self._map(name)))
+        return self.bpf.check(f"map {name}", self.bpf.lib.bpf_map__fd(self._find("map", name)))
 
     def program_fd(self, name: str) -> int:
         """File descriptor of a program after `load`."""
-        return self.bpf.check(f"program {name}", self.bpf.lib.bpf_program__fd(self._program(name)))
+        return self.bpf.check(f"program {name}",
+                              self.bpf.lib.bpf_program__fd(self._find("program", name)))
 
     def attach(self, name: str) -> Link:
         """Attach a program where its section says, until this object is closed."""
@@ -467,7 +463,7 @@ class Object:
         ctypes.set_errno(0)
         self.bpf.log.clear()
         with _interrupts_wait():
-            link = self.bpf.lib.bpf_program__attach(self._program(name))
+            link = self.bpf.lib.bpf_program__attach(self._find("program", name))
         if not link:
             raise self.bpf.error(f"attach {name}", -1)
         return Link(self.bpf, link,

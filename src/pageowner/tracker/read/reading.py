@@ -14,16 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageowner.tracker.read.maps import (
-    DIVIDED,
-    EARLY,
-    FILTERED,
-    FREED_WRITTEN,
-    OWNED,
-    RECORD,
-    TASK_SLOT,
-    WRITTEN,
-)
+from pageowner.tracker.read.layout import FREED_WRITTEN
+from pageowner.tracker.read.maps import RECORD
+from pageowner.tracker.read.records import DIVIDED, EARLY, FILTERED, OWNED, TASK_SLOT, WRITTEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
