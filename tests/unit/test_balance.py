@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -327,3 +328,28 @@ def test_hostile_names_are_made_visible(cli: Callable[..., Any], tmp_path: Path)
 def test_meminfo_is_in_units_of_1024_bytes() -> None:
     assert kilobytes("MemTotal:  2 kB\nHugePages_Total:  5\nbad line\nX: y kB\n") == {
         "MemTotal": 2048}
+
+
+def test_lines_of_code_stand_beside_slabs_and_areas_where_the_kernel_tells_them(
+        tmp_path: Path) -> None:
+    shutil.copytree(RECORDED, tmp_path, dirs_exist_ok=True)
+    flag = tmp_path / "sys/kernel/slab/dentry/reclaim_account"
+    flag.parent.mkdir(parents=True)
+    flag.write_text("1\n")
+    before = pageowner.balance(root=tmp_path)
+    slab = next(below for below in row(before, "slab_reclaimable").rows if below.name == "dentry")
+    caller = row(before, "vmalloc").rows[0].name
+    traces = tmp_path / "sys/kernel/debug/slab" / slab.name / "alloc_traces"
+    traces.parent.mkdir(parents=True)
+    traces.write_text("     12 other+0x1/0x20 age=1 pid=1\n   4000 make_it+0x8/0x60 waste=1/2"
+                      " age=1/2/3 pid=1-9\n        a_frame+0x1/0x2\n")
+    (tmp_path / "proc/allocinfo").write_text(
+        "allocinfo - version: 1.0\n#     <size>  <calls> <tag info>\n"
+        "        4096       1 mm/a.c:12 func:make_it\n"
+        "      409600     100 mm/a.c:70 func:make_it\n"
+        f"       8192       2 mm/b.c:5 [module] func:{caller}\n")
+    balance = pageowner.balance(root=tmp_path)
+    notes = {below.name: below.note for name in ("slab_reclaimable", "vmalloc")
+             for below in row(balance, name).rows}
+    assert notes[slab.name].endswith("; most by make_it (mm/a.c:70)")
+    assert notes[caller] == "mm/b.c:5"

@@ -18,7 +18,7 @@ from pageowner.model.snapshot import Snapshot
 from pageowner.model.user_names import is_user_name, user_name, user_of
 from pageowner.sources import live_users
 from pageowner.tracker.users import layout, memory
-from pageowner.tracker.users.areas import label
+from pageowner.tracker.users.areas import credible, label, same_areas
 from pageowner.tracker.users.files import Holders, Namer, group_path, same_files
 from pageowner.tracker.users.find import with_gone
 from pageowner.tracker.users.page_cache import file_pages
@@ -253,3 +253,17 @@ def test_a_removed_cgroup_is_named_beside_those_that_exist() -> None:
     assert [path_state(path) for path in merged[:2]] == ["online", "offline"]
     assert path_state(gone(7)) == "offline"
     assert path_state("/cgroup 7 (gone)") == "online"
+
+
+def test_what_was_an_area_of_vmalloc_is_not_believed() -> None:
+    areas = np.zeros(4, layout.AREA)
+    areas["state"], areas["start"] = 1, 0xFFFFC90000000000
+    areas["end"], areas["count"] = areas["start"] + np.uint64(5 * 4096), 4
+    areas["count"][1] = 1 << 30     # more pages than it has addresses
+    areas["end"][2] += 8            # no whole page
+    areas["state"][3] = 0
+    assert credible(areas, 12).tolist() == [True, False, False, False]
+    again = areas.copy()
+    again["pages"][0] = 1
+    assert same_areas(areas, areas).tolist() == [True, True, True, False]
+    assert not same_areas(areas, again)[0]

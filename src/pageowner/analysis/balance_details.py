@@ -122,7 +122,7 @@ def slab_rows(facts: MemoryFacts) -> list[Row]:
             ("slab_unreclaimable", "slabs that cannot be reclaimed", "SUnreclaim", False)):
         parts: tuple[Row, ...] = ()
         if facts.slabs is not None and facts.reclaimable_slabs is not None:
-            caches = [_cache(cache, facts.page_size) for cache in facts.slabs
+            caches = [_cache(cache, facts) for cache in facts.slabs
                       if cache.pages and (cache.name in facts.reclaimable_slabs) is reclaimable]
             # kmalloc of more than two pages is counted here, and in no cache (mm/slub.c)
             parts = with_rest(memory.get(counter, 0), caches,
@@ -131,10 +131,18 @@ def slab_rows(facts: MemoryFacts) -> list[Row]:
     return found
 
 
-def _cache(cache: SlabCache, page_size: int) -> Row:
+def _cache(cache: SlabCache, facts: MemoryFacts) -> Row:
     used = cache.active / cache.objects if cache.objects else 0
-    return Row("slab", cache.name, cache.pages * page_size, "slabinfo",
-               "slabtop -o -s c", f"{used:.0%} of objects in use")
+    caller = facts.slab_callers.get(cache.name)
+    by = "" if caller is None else f"; most by {_code(caller, facts)}"
+    return Row("slab", cache.name, cache.pages * facts.page_size, "slabinfo",
+               "slabtop -o -s c", f"{used:.0%} of objects in use{by}")
+
+
+def _code(function: str, facts: MemoryFacts) -> str:
+    """A function, with the line in it that allocates where that is known."""
+    place = facts.code_lines.get(function)
+    return function if place is None else f"{function} ({place})"
 
 
 def vmalloc_rows(facts: MemoryFacts, whole: int, stacks: int) -> tuple[Row, ...]:
@@ -142,7 +150,8 @@ def vmalloc_rows(facts: MemoryFacts, whole: int, stacks: int) -> tuple[Row, ...]
     if facts.vmalloc is None:
         return ()
     command = "cat /proc/vmallocinfo"
-    rows = [Row("vmalloc_caller", caller, pages * facts.page_size, "vmallocinfo", command)
+    rows = [Row("vmalloc_caller", caller, pages * facts.page_size, "vmallocinfo", command,
+                facts.code_lines.get(caller, ""))
             for caller, pages in facts.vmalloc.items() if caller not in facts.stack_callers]
     kept = sum(facts.vmalloc[name] for name in facts.stack_callers) * facts.page_size - stacks
     if facts.vmapped_stacks and kept > 0:

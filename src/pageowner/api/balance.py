@@ -93,6 +93,8 @@ def _slabs(found: MemoryFacts, proc: str, sys: str) -> None:
         return
     found.slabs = slabs.parse_slabinfo(text)
     found.reclaimable_slabs = slabs.reclaimable_names(found.slabs, sys)
+    found.slab_callers = slabs.allocating_functions(found.slabs, f"{sys}/kernel/debug")
+    found.code_lines = slabs.allocating_lines(_text(f"{proc}/allocinfo") or "")
 
 
 def _vmalloc(found: MemoryFacts, proc: str, top: str) -> None:

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["SlabCache", "names", "parse_slabinfo", "reclaimable_names"]
+__all__ = ["SlabCache", "allocating_functions", "allocating_lines", "names", "parse_slabinfo",
+           "reclaimable_names"]
 
 _LINE = re.compile(
     r"^(?P<name>\S+) +(?P<active>\d+) +(?P<objects>\d+) +(?P<size>\d+) +\d+ +(?P<pages>\d+) +:"
@@ -52,3 +53,35 @@ def reclaimable_names(caches: list[SlabCache], sys: str = "/sys") -> set[str] | 
         if flag == "1":
             found.add(cache.name)
     return found if told else None
+
+
+def allocating_functions(caches: list[SlabCache], debug: str = "/sys/kernel/debug"
+                         ) -> dict[str, str]:
+    """The function that allocated the most objects of each cache that tells it: alloc_traces, of
+    kernels booted with slub_debug=U (mm/slub.c, slab_debug_trace_open, 5.14)."""
+    found = {}
+    for cache in caches:
+        try:
+            text = Path(debug, "slab", cache.name, "alloc_traces").read_text()
+        except OSError:
+            continue
+        most = max(_TRACE.findall(text), key=lambda line: int(line[0]), default=None)
+        if most:
+            found[cache.name] = most[1]
+    return found
+
+
+_TRACE = re.compile(r"^ *(\d+) ([^\s+]+)\+0x\S+ ", re.MULTILINE)
+
+
+def allocating_lines(text: str) -> dict[str, str]:
+    """The line of the kernel's code in which each function allocates the most, of the text of
+    /proc/allocinfo (lib/alloc_tag.c, 6.10)."""
+    found: dict[str, tuple[int, str]] = {}
+    for size, place, function in _CODE.findall(text):
+        if int(size) > found.get(function, (0, ""))[0]:
+            found[function] = int(size), place
+    return {function: place for function, (_, place) in found.items()}
+
+
+_CODE = re.compile(r"^ *(\d+) +\d+ +(\S+:\d+)(?: \[\S+\])? func:(\S+)", re.MULTILINE)

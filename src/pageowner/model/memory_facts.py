@@ -66,6 +66,10 @@ class MemoryFacts:
     """Files in /dev/shm that no process maps or holds open; None if not known."""
     slabs: list[SlabCache] | None = None
     reclaimable_slabs: set[str] | None = None
+    slab_callers: dict[str, str] = field(default_factory=dict)
+    """The function that allocated the most objects of a cache, where the kernel tells."""
+    code_lines: dict[str, str] = field(default_factory=dict)
+    """``file:line`` in which a function allocates, where the kernel has /proc/allocinfo."""
     vmalloc: dict[str, int] | None = None
     """Pages by caller, of /proc/vmallocinfo."""
     stack_callers: set[str] = field(default_factory=set)

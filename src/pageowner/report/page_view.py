@@ -128,9 +128,8 @@ def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int,
         lines.append(f"charged to memcg {row['memcg']}")
     if row["migrate_reason"] is not None and row["notes"] is None:
         lines.append(f"migrated, last reason: {row['migrate_reason']}")
-    if row["handle"] is not None:
-        lines.append(f"stack depot handle {row['handle']}")
-    return lines
+    return lines + [f"{words} {row[name]}" for words, name in (
+        ("stack depot handle", "handle"), ("now", "user")) if row[name] is not None]
 
 
 def document(pfn: int, rows: list[dict[str, Any]], freed: LastFree | None = None) -> dict[str, Any]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pageowner.kernel.kallsyms import Kallsyms
     from pageowner.tracker.users.memory import KernelMemory
 
-__all__ = ["PERCPU", "Areas", "cache_names", "find_areas", "label", "stack_frames"]
+__all__ = ["PERCPU", "Areas", "cache_names", "credible", "find_areas", "label", "same_areas",
+           "stack_frames"]
 
 PERCPU = "pcpu_get_vm_areas"
 """The caller of the areas that hold percpu chunks (mm/percpu-vm.c), which list no pages."""
@@ -76,9 +77,32 @@ def find_areas(memory: KernelMemory, symbols: Kallsyms, slabs: NDArray[np.uint64
             slab, place = np.nonzero((begin >= _KERNEL) & (vm >= _KERNEL))
             addresses.append(start[slab] + place.astype(np.uint64) * np.uint64(size))
     areas = memory.areas(np.concatenate(addresses))
-    areas = areas[areas["state"] == 1]
+    areas = areas[credible(areas, memory.page_shift)]
+    pfn, area, unread = _frames(memory, areas)
+    # One that was freed while its list was read may have had another's.
+    same = same_areas(areas, memory.areas(areas["address"]))
     callers = [name.partition("+")[0] for name in symbols.resolve(areas["caller"])]
-    return Areas(areas, callers, *_frames(memory, areas))
+    return Areas(areas, callers, pfn[same[area]], area[same[area]],
+                 unread + int(np.count_nonzero(~same)))
+
+
+def credible(areas: NDArray[Any], page_shift: int) -> NDArray[np.bool_]:
+    """Which of these (`layout.AREA`) can be areas that are in use: whole pages of the kernel's
+    addresses, with room for the pages that they list."""
+    size = areas["end"] - areas["start"]
+    found: NDArray[np.bool_] = (
+        (areas["state"] == 1) & (areas["start"] >= _KERNEL) & (areas["end"] > areas["start"])
+        & ((areas["start"] | areas["end"]) & np.uint64((1 << page_shift) - 1) == 0)
+        & (areas["count"].astype(np.uint64) << np.uint64(page_shift) <= size))
+    return found
+
+
+def same_areas(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether two readings are of the same areas."""
+    same = after["state"] == 1
+    for name in ("start", "end", "vm", "caller", "pages", "count", "flags"):
+        same &= before[name] == after[name]
+    return same
 
 
 def stack_frames(memory: KernelMemory, tasks: NDArray[Any]) -> tuple[
@@ -89,9 +113,12 @@ def stack_frames(memory: KernelMemory, tasks: NDArray[Any]) -> tuple[
         mine = np.flatnonzero(tasks["area"])
         areas = memory.areas(tasks["area"][mine], of_vm_structs=True)
         # The task's stack begins where its area does, unless the task has gone.
-        good = (areas["state"] == 1) & (areas["start"] == tasks["stack"][mine])
-        pfn, area, unread = _frames(memory, areas[good])
-        return pfn, mine[good][area], unread + int(np.count_nonzero(~good))
+        good = credible(areas, memory.page_shift) & (areas["start"] == tasks["stack"][mine])
+        areas, owner = areas[good], mine[good]
+        pfn, area, unread = _frames(memory, areas)
+        same = same_areas(areas, memory.areas(areas["address"], of_vm_structs=True))
+        lost = int(np.count_nonzero(~good)) + int(np.count_nonzero(~same))
+        return pfn[same[area]], owner[area[same[area]]], unread + lost
     base = memory.anchors.direct_map
     if base is None:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64), len(tasks)
@@ -115,10 +142,11 @@ def _frames(memory: KernelMemory, areas: NDArray[Any]) -> tuple[
     for size in np.unique(length).tolist():
         these = length == size
         raw, good = memory.copy(start[these], size * 8)
-        pages = raw[good].view(np.uint64)
-        pfns.append(((pages - np.uint64(memory.anchors.vmemmap))
-                     // np.uint64(memory.layout["page_size_of"])).ravel())
-        places.append(np.repeat(owner[these][good], size))
+        offset = raw[good].view(np.uint64).ravel() - np.uint64(memory.anchors.vmemmap)
+        each = np.uint64(memory.layout["page_size_of"])
+        whole = offset % each == 0
+        pfns.append((offset // each)[whole])
+        places.append(np.repeat(owner[these][good], size)[whole])
         unread += int(np.count_nonzero(~good))
     return np.concatenate(pfns), np.concatenate(places), unread
 
