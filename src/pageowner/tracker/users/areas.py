@@ -99,7 +99,7 @@ def credible(areas: NDArray[Any], page_shift: int) -> NDArray[np.bool_]:
 
 def same_areas(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether two readings are of the same areas."""
-    same = after["state"] == 1
+    same: NDArray[np.bool_] = after["state"] == 1
     for name in ("start", "end", "vm", "caller", "pages", "count", "flags"):
         same &= before[name] == after[name]
     return same

@@ -46,6 +46,7 @@ _FILE_SECONDS = 1.0
 _PROCESS_SECONDS = 5.0
 _KERNEL = np.uint64(1 << 63)
 _SLAB, _ANON, _TABLE = (np.uint64(flag_bits.mask(name)) for name in ("slab", "anon", "pgtable"))
+_LISTED = np.uint64(flag_bits.mask("anon", "lru"))
 _NO_FILE = np.uint64(flag_bits.mask("slab", "anon", "pgtable", "buddy", "nopage", "offline",
                                     "reserved", "compound_tail"))
 _KERNELS = np.uint64(flag_bits.mask("slab", "anon", "pgtable", "buddy", "nopage", "offline",
@@ -123,13 +124,18 @@ class _Search:
 
     def run(self) -> None:
         memory, pages, found = self.memory, self.pages, self.found
+        # First what changes hands most often.
+        _anonymous(found, pages, self.names, self.by_mm)
         columns, good = read_columns(memory, pages.pfn)
         # Frames without a page struct, or one that nobody ever filled in, are in no zone.
         found.free = (pages.flags == 0) & (columns["references"].view(np.int32) <= 0)
         found.count("unreadable", np.count_nonzero(~good & (pages.flags != 0)))
+        freed = (pages.flags & _LISTED != 0) & (columns["references"] == 0) & good & (
+            found.codes == NOBODY)
+        found.count("pages freed meanwhile", np.left_shift(
+            1, pages.order[freed].astype(np.int64)).sum())
         self._slabs(columns, good)
         self._files(columns, good)
-        _anonymous(found, pages, self.names, self.by_mm)
         self._stacks()
         self._vmalloc(columns)
         self._page_tables()
