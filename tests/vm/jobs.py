@@ -159,6 +159,13 @@ JOBS = (
         timeout=1200,
     ),
     Job(
+        "objects",
+        "objects of slabs are those of the kernel's own account of them",
+        (PYTHON, str(HERE / "jobs" / "objects.py")),
+        page_owner=False,
+        rounds=("slub_debug=U",),
+    ),
+    Job(
         "agree",
         "the tracker agrees with the kernel's own page owner",
         (PYTHON, str(HERE / "jobs" / "agree.py")),
