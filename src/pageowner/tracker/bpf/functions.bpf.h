@@ -23,6 +23,14 @@ INLINE u64 argument(u64 *context, u32 n)
 	return value;
 }
 
+#define LARGEST_HEAD (1ULL << (MAX_BLOCK + 6)) /* bytes of the struct pages of the largest block */
+
+/*
+ * compound_head(). What a tail page has is the address of its head, or a mask, which is where struct
+ * page is a power of two large and hugetlb gives up those of tails (include/linux/page-flags.h,
+ * compound_info_has_mask()). A mask is no address of a struct page just below this one: it has all the
+ * high bits set.
+ */
 INLINE u64 head_of(u64 page)
 {
 	u64 head = 0;
@@ -30,7 +38,12 @@ INLINE u64 head_of(u64 page)
 	if (core_field_exists(((struct page___head *)0)->compound_head))
 		bpf_probe_read_kernel(&head, sizeof(head), (void *)(page +
 			core_field_offset(((struct page___head *)0)->compound_head)));
-	return head & 1 ? head - 1 : page;
+	else if (core_field_exists(((struct page___info *)0)->compound_info))
+		bpf_probe_read_kernel(&head, sizeof(head), (void *)(page +
+			core_field_offset(((struct page___info *)0)->compound_info)));
+	if (!(head & 1))
+		return page;
+	return head - 1 <= page && page - (head - 1) < LARGEST_HEAD ? head - 1 : page & (head - 1);
 }
 
 /* folio_order() of a head page. */

@@ -32,6 +32,9 @@ struct page___order {
 struct page___head {
 	unsigned long compound_head;  /* of a tail page: its head + 1 */
 } CORE;
+struct page___info {
+	unsigned long compound_info;  /* the same, or a mask + 1 for the tail's own address (7.1) */
+} CORE;
 enum pageflags { PG_head = 6 };
 
 struct kernfs_node {
