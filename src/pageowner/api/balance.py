@@ -92,7 +92,8 @@ def _slabs(found: MemoryFacts, proc: str, sys: str) -> None:
         found.missing.append("slabs by cache (/proc/slabinfo)")
         return
     found.slabs = slabs.parse_slabinfo(text)
-    found.reclaimable_slabs = slabs.reclaimable_names(found.slabs, sys)
+    found.reclaimable_slabs = slabs.reclaimable_names(
+        [cache.name for cache in found.slabs], sys)
     found.slab_callers = slabs.allocating_functions(found.slabs, f"{sys}/kernel/debug")
     found.code_lines = slabs.allocating_lines(_text(f"{proc}/allocinfo") or "")
 

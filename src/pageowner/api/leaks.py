@@ -19,9 +19,11 @@ from pageowner.analysis.leaks import (
     rows_of,
     settling_ns,
 )
+from pageowner.analysis.one_leak import joined
 from pageowner.analysis.shorten import shortened
 from pageowner.api.series_times import moments
 from pageowner.errors import PageownerError, UsageError
+from pageowner.model.source_kinds import OBJECTS
 from pageowner.report.text import age, count_of
 from pageowner.sources import of_objects
 from pageowner.sources.source import read as read_source
@@ -38,10 +40,12 @@ __all__ = ["leaks", "watch_for"]
 
 _COMMAND = 120  # bytes of a command line
 _EVERY = "5s"
+_LEAST, _LEAST_OF_OBJECTS = 1 << 20, 1 << 16
+"""Bytes by which an owner must grow, unless told otherwise."""
 
 
 def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", window: str = "60s",
-          every: str | None = None, least: str = "1MiB", where: Filter | None = None,
+          every: str | None = None, least: str | None = None, where: Filter | None = None,
           read: Callable[[str | None], Snapshot] = read_source,
           progress: Callable[[int, int], None] = lambda done_ns, looks: None) -> Leaks:
     """Who leaks: whose pages grow steadily and stay, while others' come and go.
@@ -50,15 +54,17 @@ def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", w
     that early. Otherwise ``sources`` are files of at least four snapshots or dumps of one boot,
     oldest first, or folders of captures. Owners by the keys ``by``, of the allocations that match
     ``where``. Sources that do not say when they were taken are ``every`` apart, or as their files'
-    times say; owners that grew by less than ``least`` are left out. ``read``: how sources are read.
-    ``progress`` is called with the ns since the start and the number of looks.
+    times say; owners that grew by less than ``least`` (1 MiB; of objects 64 KiB) are left out.
+    ``read``: how sources are read. ``progress`` is called with the ns since the start and the
+    number of looks.
 
     Raises UsageError for wrong words, and for snapshots that are too few, of several boots or out
     of order; PageownerError if a source cannot be read, tracking is off, or Ctrl-C came before
     there were enough looks.
     """
     names = key_names(by if isinstance(by, str) else list(by))
-    length, min_bytes = duration_ns(window), size_bytes(least)
+    length = duration_ns(window)
+    min_bytes = None if least is None else size_bytes(least)
     step = None if every is None else duration_ns(every)
     chosen = where or Filter()
     if sources:
@@ -67,11 +73,14 @@ def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", w
                  progress)
 
 
-def _judged(watch: Watch, min_bytes: int, page_size: int) -> pa.Table:
-    return watch.leaks(max(min_bytes // page_size, 1))
+def _judged(watch: Watch, min_bytes: int | None, page_size: int, objects: bool) -> pa.Table:
+    if min_bytes is None:
+        min_bytes = _LEAST_OF_OBJECTS if objects else _LEAST
+    found = watch.leaks(max(min_bytes // page_size, 1))
+    return joined(found) if objects else found
 
 
-def _saved(sources: list[str], chosen: Filter, names: list[str], min_bytes: int,
+def _saved(sources: list[str], chosen: Filter, names: list[str], min_bytes: int | None,
            read: Callable[[str | None], Snapshot], step: int | None) -> Leaks:
     from pageowner.storage import series
 
@@ -104,13 +113,14 @@ def _saved(sources: list[str], chosen: Filter, names: list[str], min_bytes: int,
     when = moments(parts, end(parts[0], 0), end(parts[-1], -1), step)
     watch: Watch = of_snapshots(each(), names, when.window_ns, when.times)
     meta = last[0].meta
-    return Leaks(_judged(watch, min_bytes, meta.page_size), Watched(
+    found = _judged(watch, min_bytes, meta.page_size, meta.kind == OBJECTS)
+    return Leaks(found, Watched(
         meta.host or sources[-1], (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
         watch.owners, names, meta.page_size, None if chosen else available_pages(last[0]),
         room="free or page cache", times_from=when.known_from))
 
 
-def _live(chosen: Filter, names: list[str], min_bytes: int, length: int, step: int,
+def _live(chosen: Filter, names: list[str], min_bytes: int | None, length: int, step: int,
           progress: Callable[[int, int], None]) -> Leaks:
     from pageowner.analysis.live_rows import rows_of_looks, told_by_records, untracked_by_kind
     from pageowner.kernel import zones
@@ -143,7 +153,7 @@ def _live(chosen: Filter, names: list[str], min_bytes: int, length: int, step: i
                                  f" takes at least {LEAST_SAMPLES}")
         store.check_on()
         page_size = 1 if objects else os.sysconf("SC_PAGE_SIZE")
-        found = _judged(watch, min_bytes, page_size)
+        found = _judged(watch, min_bytes, page_size, objects)
         notes = [note for note, kind in zip(found["note"].to_pylist(), found["kind"].to_pylist(),
                                             strict=True) if kind == "leak" and note]
         by_kind = untracked_by_kind(capture(store)) if notes and not objects else None

@@ -35,8 +35,9 @@ _TOP = 10
 @click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
               shell_complete=complete.keys,
               help="Group owners by any of report's keys.")
-@click.option("--min", "least", default="1MiB", show_default=True, metavar="SIZE",
-              help="Hide owners that grew by less than SIZE in the watched time.")
+@click.option("--min", "least", metavar="SIZE",
+              help="Hide owners that grew by less than SIZE in the watched time. Default: 1MiB, of"
+                   " objects 64KiB.")
 @click.option("--top", type=click.IntRange(min=1), default=_TOP, show_default=True, metavar="N",
               help="Show N owners of each kind.")
 @click.option("--full", is_flag=True, help="Show whole stacks of leaks.")
@@ -47,7 +48,7 @@ _TOP = 10
 @filters
 @as_json
 def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | None, by: str,
-            least: str, top: int, full: bool, fail: bool, fail_over: str | None,
+            least: str | None, top: int, full: bool, fail: bool, fail_over: str | None,
             as_json: bool) -> int:
     """Find leaks: owners whose pages keep growing and are never freed.
 
@@ -72,7 +73,8 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | 
     names, length = key_names(by), duration_ns(window)
     if every is not None:
         duration_ns(every)
-    size_bytes(least)
+    if least is not None:
+        size_bytes(least)
     over_rate = None if fail_over is None else rate_per_hour(fail_over)
     limit = 0.0 if fail else over_rate
     from pageowner.api.leaks import leaks

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["SlabCache", "allocating_functions", "allocating_lines", "names", "parse_slabinfo",
            "reclaimable_names"]
@@ -40,18 +43,18 @@ def names(proc: str = "/proc") -> frozenset[str]:
     return frozenset(cache.name for cache in parse_slabinfo(text))
 
 
-def reclaimable_names(caches: list[SlabCache], sys: str = "/sys") -> set[str] | None:
+def reclaimable_names(caches: Iterable[str], sys: str = "/sys") -> set[str] | None:
     """Names of the caches whose pages count as reclaimable (SLAB_RECLAIM_ACCOUNT); None where
     /sys/kernel/slab does not tell (mm/slub.c, SLAB_ATTR_RO(reclaim_account))."""
     top, found, told = Path(sys, "kernel/slab"), set(), False
     for cache in caches:
         try:
-            flag = (top / cache.name / "reclaim_account").read_text().strip()
+            flag = (top / cache / "reclaim_account").read_text().strip()
         except OSError:
             continue
         told = True
         if flag == "1":
-            found.add(cache.name)
+            found.add(cache)
     return found if told else None
 
 

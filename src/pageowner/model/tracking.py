@@ -123,6 +123,9 @@ class Status:
     - ``untracked``: such pages, and ``unexplained`` of them (`untracked.untracked`); None where
       nobody looked, since that reads the flags of all page frames
     - ``counters``: events so far and what was missed (`maps.COUNTERS`)
+    - ``objects``: of objects, empty where none are followed: one in ``share``, ``followed`` now,
+      their ``bytes``, ``slots``, the states of their ``hooks``, and ``objects_missed``, events that
+      found these busy
     - ``memory_bytes``: kernel memory of all maps; ``frames``: page frames covered
     """
 
@@ -143,6 +146,7 @@ class Status:
     memo_counters: dict[str, int] = field(default_factory=dict)
     untracked: int | None = None
     unexplained: list[dict[str, Any]] | None = None
+    objects: dict[str, Any] = field(default_factory=dict)
     memory_bytes: int = 0
     frames: int = 0
     facts: dict[str, Any] = field(default_factory=dict)

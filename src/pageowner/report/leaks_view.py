@@ -125,6 +125,17 @@ def _each(rows: list[dict[str, Any]], watched: Watched, paper: Paper, full: bool
                 paper.line(f"    {printable(frame)}")
         elif stack is not None:
             prose(paper, path, indent=4)
+        if row.get("with"):
+            prose(paper, _with(row, watched), "dim", indent=4)
+
+
+def _with(row: dict[str, Any], watched: Watched) -> str:
+    """What else is part of a leak (`pageowner.analysis.one_leak`)."""
+    from pageowner.analysis.subsystems import distinctive_frame, subsystem
+
+    parts = [f"{subsystem(part['stack'])} of {distinctive_frame(part['stack'])}"
+             f" ({size(part['gained'] * watched.page_size)})" for part in row["with"]]
+    return printable(f"with it: {', '.join(parts)}")
 
 
 def _by_whom(row: dict[str, Any], watched: Watched) -> str:

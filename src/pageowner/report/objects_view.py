@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pageowner.model.hook_states import is_whole
-from pageowner.report.text import count
+from pageowner.report.text import count, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pageowner.model.metadata import Metadata
+    from pageowner.model.tracking import Status
 
-__all__ = ["LOST", "about_objects", "missed"]
+__all__ = ["LOST", "about_followed", "about_objects", "missed"]
 
 LOST = {
     "kmem_cache_free_bulk": "objects freed in bulk (kfree_rcu, network buffers) stay until their"
@@ -49,6 +50,17 @@ def about_objects(meta: Metadata) -> list[str]:
     if lost := missed(meta.counters):
         lines.append(f"Missed: {'; '.join(lost)}.")
     return lines
+
+
+def about_followed(status: Status) -> str:
+    """How many objects are followed, and what they stand for."""
+    share, followed = status.objects["share"], status.objects["followed"]
+    which = "all are followed" if share == 1 else f"one in {count(share)} is followed"
+    stand = "" if share == 1 else (f", which stand for {count(followed * share)}"
+                                   f" ({size(status.objects['bytes'] * share)})")
+    return (f"{which}: {count(status.counters['objects'])} allocated,"
+            f" {count(status.counters['objects_freed'])} freed, {count(followed)}"
+            f" there now{stand}; room for {count(status.objects['slots'])}")
 
 
 def missed(counters: Mapping[str, int]) -> list[str]:

@@ -12,6 +12,8 @@ from pageowner.model.hook_states import ACTIVE, in_words, is_whole
 from pageowner.model.unexplained import gone_owners
 from pageowner.model.unexplained import in_words as unexplained_in_words
 from pageowner.report.json_text import Json
+from pageowner.report.objects_view import about_followed
+from pageowner.report.objects_view import missed as missed_objects
 from pageowner.report.text import age, count, count_of, printable, size
 from pageowner.report.wrapping import entry, prose
 
@@ -38,7 +40,7 @@ _MISSED = {
 
 
 def _hooks(status: Status) -> list[tuple[str, str]]:
-    return sorted(status.hooks.items(), key=lambda item: (
+    return sorted({**status.hooks, **status.objects.get("hooks", {})}.items(), key=lambda item: (
         item[1] != ACTIVE, not is_whole(item[1]), item[0]))
 
 
@@ -155,6 +157,8 @@ def draw_status(status: Status, paper: Paper) -> None:
     line("programs", *_preemption(status))
     for title, text, style in _memo(status):
         line(title, text, style)
+    if status.objects:
+        line("objects", about_followed(status))
     title = "hooks"
     for name, state in _hooks(status):
         entry(paper, f"{title:<10}{name:<24}", printable(in_words(state)),
@@ -177,6 +181,7 @@ def _missed(status: Status) -> list[str]:
     if status.unseen_frees:
         lines.append(f"{count_of(status.unseen_frees, 'page')} freed unseen, by the kernel's own"
                      " count; those that had an owner keep it until they are seen allocated again")
+    lines += missed_objects(status.counters | status.objects)
     return lines + [f"{count(status.counters[name])} {what}" for name, what in _MISSED.items()
                     if status.counters.get(name)]
 

@@ -23,6 +23,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pageowner.errors import PageownerError
 from pageowner.kernel import gfp, zones
 from pageowner.kernel.memory_ranges import ram_ranges
@@ -55,6 +57,7 @@ from pageowner.tracker.read.maps import (
     Store,
     open_store,
 )
+from pageowner.tracker.read.objects import objects
 from pageowner.tracker.read.reading import pages_by_state
 from pageowner.tracker.read.survey import not_given
 
@@ -146,10 +149,23 @@ def status() -> Status:
             memo_counters=memo_counters,
             memory_bytes=store.memory(),
             frames=sum(end - start for start, end in facts["ranges"]),
+            objects=_objects_now(store),
             facts=facts,
         )
         store.check_on()
         return found
+
+
+def _objects_now(store: Store) -> dict[str, Any]:
+    """`Status.objects`."""
+    states = store.facts.get("object_hooks")
+    if states is None:
+        return {}
+    live = objects(store)
+    return {"share": live.share, "followed": len(live.address),
+            "bytes": int(live.rows["bytes"].sum(dtype=np.uint64)),
+            "slots": live.slots, "hooks": states,
+            "objects_missed": sum(hook.missed for hook in store.hooks() if hook.name in states)}
 
 
 def attend() -> bool:

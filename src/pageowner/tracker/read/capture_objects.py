@@ -21,6 +21,8 @@ from pageowner.tracker.read.maps import Store, open_store
 from pageowner.tracker.read.objects import PERCPU, Objects, caches, objects
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 __all__ = ["capture_objects"]
@@ -67,11 +69,12 @@ def _columns(store: Store, found: Objects, symbols: kallsyms.Kallsyms) -> dict[s
     comms = [None if task is None else task.comm for task in tasks]
     numbers = [(None, None) if task is None else (task.pid, task.tgid) for task in tasks]
     share = np.uint64(found.share)
+    names = _cache_names(store, rows)
     return {
         "address": found.address,
-        "cache": _cache_names(store, rows),
+        "cache": names,
         "requested": rows["requested"],
-        "order": pa.nulls(len(rows), pa.uint8()),
+        "migratetype": _migratetypes(names),
         "gfp_mask": rows["gfp_mask"],
         "gfp_flags": _taken([flags.decode(int(mask)) for mask in masks], mask_of),
         "pid": pa.array([pid for pid, _ in numbers], pa.int32()).take(pa.array(task_of)),
@@ -84,7 +87,7 @@ def _columns(store: Store, found: Objects, symbols: kallsyms.Kallsyms) -> dict[s
     }
 
 
-def _taken(texts: list[str | None], codes: NDArray[np.intp]) -> pa.DictionaryArray:
+def _taken(texts: Sequence[str | None], codes: NDArray[np.intp]) -> pa.DictionaryArray:
     """A dictionary column of ``texts[codes]``, equal texts joined."""
     return pa.array(texts, pa.string()).dictionary_encode().take(pa.array(codes))
 
@@ -103,6 +106,15 @@ def _cache_names(store: Store, rows: NDArray[np.void]) -> pa.DictionaryArray:
     codes[unknown] = len(names) + size_of
     codes[rows["cache"] == PERCPU] = len(labels) - 1
     return _taken(list(labels), codes)
+
+
+def _migratetypes(names: pa.DictionaryArray) -> pa.DictionaryArray:
+    """Reclaimable where the kernel can take back what the cache holds, such as dentries."""
+    labels = names.dictionary.to_pylist()
+    taken_back = slabs.reclaimable_names(labels) or set()
+    kinds = [gfp.MIGRATETYPES[2] if label in taken_back else gfp.MIGRATETYPES[0]
+             for label in labels]
+    return _taken(kinds, names.indices.to_numpy())
 
 
 def _counters(store: Store, found: Objects, hooks: dict[str, str]) -> dict[str, int]:

@@ -36,12 +36,14 @@ _CHUNK = 1 << 16
 @dataclass(frozen=True)
 class Objects:
     """``rows`` (`OBJECT`) with the ``address`` of each; ``in_motion``: how many more there were
-    that did not stand still. ``share``: one object in so many is followed."""
+    that did not stand still. ``share``: one object in so many is followed; ``slots``: for how many
+    there is room."""
 
     address: NDArray[np.uint64]
     rows: NDArray[np.void]
     in_motion: int
     share: int
+    slots: int
 
 
 def check_objects(store: Store) -> int:
@@ -74,7 +76,7 @@ def objects(store: Store) -> Objects:
             places = places[~whole]
         moving += len(places)
     return Objects(np.concatenate([*addresses, np.zeros(0, np.uint64)]),
-                   np.concatenate([*rows, np.zeros(0, OBJECT)]), moving, share)
+                   np.concatenate([*rows, np.zeros(0, OBJECT)]), moving, share, entries)
 
 
 def caches(store: Store) -> NDArray[np.void]:
