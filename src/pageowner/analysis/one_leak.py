@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["joined"]
 
+_OWN_WAY = 2
+"""Frames that are the same, where nothing else tells that a leak and a cache belong together."""
+
 _SUMS = ("pages", "gained", "rate", "rate_low", "rate_high", "settled")
 
 
@@ -51,10 +54,14 @@ def joined(found: pa.Table) -> pa.Table:
 
 
 def _are_kin(row: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether both leak, through the same process and the same call."""
-    return (row["kind"] == other["kind"] == "leak" and row["stack"] is not None
-            and other["stack"] is not None and _whose(row) == _whose(other)
-            and _shared(row["stack"], other["stack"]) > 0)
+    """Whether both leak, through the same process and the same call; or the other one is cache that
+    comes with the leak."""
+    if row["kind"] != "leak" or row["stack"] is None or other["stack"] is None:
+        return False
+    shared = _shared(row["stack"], other["stack"])
+    if other["kind"] == "reclaimable":  # the leak keeps the kernel from taking it back
+        return shared >= _OWN_WAY
+    return other["kind"] == "leak" and _whose(row) == _whose(other) and shared > 0
 
 
 def _whose(row: dict[str, Any]) -> int | None:
@@ -82,6 +89,12 @@ def _one(group: list[dict[str, Any]]) -> dict[str, Any]:
     sums = {name: sum(row[name] for row in group) for name in _SUMS}
     stayed = None if first["stayed"] is None else sum(row["stayed"] or 0 for row in group)
     series = [sum(numbers) for numbers in zip(*(row["series"] for row in group), strict=True)]
+    tasks: dict[tuple[str | None, int | None], int] = {}
+    for task in (task for row in group for task in row["tasks"]):
+        name = task["comm"], task["tgid"]
+        tasks[name] = tasks.get(name, 0) + task["pages"]
+    whose = [{"comm": comm, "tgid": tgid, "pages": pages} for (comm, tgid), pages
+             in sorted(tasks.items(), key=lambda task: -task[1])]
     told = [{"stack": row["stack"], "gained": row["gained"]}
             for row in sorted(others, key=lambda row: -row["gained"])]
-    return first | sums | {"stayed": stayed, "series": series, "with": told}
+    return first | sums | {"stayed": stayed, "series": series, "tasks": whose, "with": told}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pageowner.model.hook_states import is_whole
+from pageowner.model.object_hooks import ALLOCATED_BY, FREED_BY, OBJECT_HOOKS
 from pageowner.report.text import count, size
 
 if TYPE_CHECKING:
@@ -13,19 +14,9 @@ if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
     from pageowner.model.tracking import Status
 
-__all__ = ["LOST", "about_followed", "about_objects", "missed"]
+__all__ = ["about_followed", "about_objects", "missed"]
 
-LOST = {
-    "kmem_cache_free_bulk": "objects freed in bulk (kfree_rcu, network buffers) stay until their"
-                            " place is allocated again",
-    "kfree_rcu_sheaf": "objects freed by kfree_rcu stay until their place is allocated again",
-    "rcu_invoke_kfree_bulk_callback": "objects freed by kfree_rcu stay until their place is"
-                                      " allocated again",
-    "kmem_cache_alloc_bulk": "objects allocated in bulk (network buffers) are not seen",
-    "percpu_alloc_percpu": "percpu memory is not seen",
-    "percpu_free_percpu": "percpu memory stays when it is freed",
-}
-"""What is not seen without a hook on objects."""
+_LOST = {hook.name: hook.lost for hook in OBJECT_HOOKS}
 
 _MISSED = {
     "objects_missed": "events that found the programs at work on their CPU",
@@ -45,8 +36,8 @@ def about_objects(meta: Metadata) -> list[str]:
                      " confidence each lies between the two given.")
     lines.append("Objects that were there before tracking began are not among them.")
     for name, state in meta.hooks.items():
-        if not is_whole(state) and name in LOST:
-            lines.append(f"{name}: {state}; so {LOST[name]}.")
+        if not is_whole(state) and _LOST.get(name):
+            lines.append(f"{name}: {state}; so {_LOST[name]}.")
     if lost := missed(meta.counters):
         lines.append(f"Missed: {'; '.join(lost)}.")
     return lines
@@ -58,8 +49,9 @@ def about_followed(status: Status) -> str:
     which = "all are followed" if share == 1 else f"one in {count(share)} is followed"
     stand = "" if share == 1 else (f", which stand for {count(followed * share)}"
                                    f" ({size(status.objects['bytes'] * share)})")
-    return (f"{which}: {count(status.counters['objects'])} allocated,"
-            f" {count(status.counters['objects_freed'])} freed, {count(followed)}"
+    born, gone = (sum(status.counters[name] for name in names)
+                  for names in (ALLOCATED_BY, FREED_BY))
+    return (f"{which}: {count(born)} allocated, {count(gone)} freed, {count(followed)}"
             f" there now{stand}; room for {count(status.objects['slots'])}")
 
 

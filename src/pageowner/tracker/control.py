@@ -59,6 +59,7 @@ from pageowner.tracker.read.maps import (
 )
 from pageowner.tracker.read.objects import objects
 from pageowner.tracker.read.reading import pages_by_state
+from pageowner.tracker.read.seen import objects_seen
 from pageowner.tracker.read.survey import not_given
 
 if TYPE_CHECKING:
@@ -158,9 +159,9 @@ def status() -> Status:
 
 def _objects_now(store: Store) -> dict[str, Any]:
     """`Status.objects`."""
-    states = store.facts.get("object_hooks")
-    if states is None:
+    if not store.facts.get("object_hooks"):
         return {}
+    states = objects_seen(store.facts["object_hooks"], store.counters())
     live = objects(store)
     return {"share": live.share, "followed": len(live.address),
             "bytes": int(live.rows["bytes"].sum(dtype=np.uint64)),

@@ -1,8 +1,8 @@
 """objects.py: all objects of slabs that the tracker follows, beside the kernel's own account.
 
 With slub_debug=U the kernel keeps who allocated each object, and lists them by stack in
-/sys/kernel/debug/slab/CACHE/alloc_traces (mm/slub.c, slab_debugfs_show; stacks since 5.19). Compared
-are the groups whose objects were all allocated after `on`, at rest.
+/sys/kernel/debug/slab/CACHE/alloc_traces (mm/slub.c, slab_debugfs_show; stacks since 5.19).
+Compared are the groups whose objects were all allocated after `on`, at rest.
 
 Exit status 0 if at least 99.9 % of the objects are the same by cache and caller, and by cache and
 stack.
@@ -32,7 +32,7 @@ INNER = re.compile(r"bpf_trampoline_|kmem_cache_alloc_bulk")
 """What a program of ours puts between the caller and the allocator."""
 PREPARED = "kmem_cache_prefill_sheaf"
 """Takes objects that nobody has yet (6.18): they count when they are taken out (mm/slub.c)."""
-MARGIN = 6
+MARGIN = 3
 REST = 20
 """Seconds for what is freed later (RCU, work queues) to be freed."""
 WANTED = 0.999
@@ -77,8 +77,8 @@ def jiffies() -> int:
     return int(re.search(r"^jiffies: (\d+)", Path("/proc/timer_list").read_text(), re.M)[1])
 
 
-def truth(young: int, rested: int) -> tuple[Counter[tuple[str, ...]], Counter[tuple[str, ...]]]:
-    """Objects by cache and frames, of groups that are all younger than so many ticks and older
+def truth(began: int, rested: int) -> tuple[Counter[tuple[str, ...]], Counter[tuple[str, ...]]]:
+    """Objects by cache and frames, of groups that are all younger than this moment and older
     than what this itself needs, and of the others."""
     found: tuple[Counter[tuple[str, ...]], Counter[tuple[str, ...]]] = Counter(), Counter()
     for cache in SLAB.iterdir():
@@ -86,6 +86,7 @@ def truth(young: int, rested: int) -> tuple[Counter[tuple[str, ...]], Counter[tu
             text = (cache / "alloc_traces").read_text(errors="replace")
         except OSError:
             continue
+        young = jiffies() - began
         for group in re.split(r"\n\n+|\n(?=\s*\d+ \S+ )", text):
             lines = group.strip("\n").split("\n")
             match = GROUP.match(lines[0])
@@ -93,10 +94,7 @@ def truth(young: int, rested: int) -> tuple[Counter[tuple[str, ...]], Counter[tu
                 continue
             caller = " ".join(part for part in (match[2], match[3]) if part)
             frames = [line.strip() for line in lines[1:] if line.strip()]
-            if caller in frames:
-                frames = frames[frames.index(caller):]
-            else:
-                frames = [caller]
+            frames = frames[frames.index(caller):] if caller in frames else [caller]
             while len(frames) > 1 and INNER.match(frames[0]):
                 del frames[0]
             newest, oldest = int(match[4]), int(match[5] or match[4])
@@ -160,7 +158,7 @@ def sampled() -> str:
 def main() -> int:
     status = control.on(Options(objects=1))
     began = jiffies()
-    time.sleep(MARGIN)  # ages are as of the moment when a list is read, some time after the last
+    time.sleep(MARGIN)
     print("hooks:", ", ".join(f"{name} {state}" for name, state
                               in status.facts["object_hooks"].items()))
     kept = keep_some()
@@ -168,10 +166,10 @@ def main() -> int:
     mine, start = ours(), time.monotonic()
     ticks = jiffies() - began
     second = ticks // REST
-    theirs, older = truth(ticks, second)
+    theirs, older = truth(began + second, second)
     print(f"read in {time.monotonic() - start:.1f} s; {second} ticks a second")
     mine &= ours()
-    still = truth(ticks + second * 3, second)[0]
+    still = truth(began + second, second)[0]
     waiting = sum(number for key, number in theirs.items() if key[1].startswith(PREPARED))
     theirs = Counter({key: number for key, number in theirs.items()
                       if still[key] == number and not key[1].startswith(PREPARED)})

@@ -198,7 +198,6 @@ GLOBAL int put_object(u64 address, u64 sizes, u32 gfp_mask, u64 cache, u64 stack
 	struct object_cache *known;
 	u32 of;
 
-	count(COUNT_OBJECTS, 1);
 	if (slot > object_mask || !object || !word) {
 		count(COUNT_OBJECTS_FULL, 1);
 		drop_task(task, 1);
@@ -223,7 +222,7 @@ GLOBAL int put_object(u64 address, u64 sizes, u32 gfp_mask, u64 cache, u64 stack
 	return 0;
 }
 
-GLOBAL int object_freed(u64 address, u64 hash)
+GLOBAL int object_freed(u64 address, u64 hash, u32 which)
 {
 	struct object *object;
 	u32 way, slot, task;
@@ -238,19 +237,20 @@ GLOBAL int object_freed(u64 address, u64 hash)
 		task = object ? *(volatile u32 *)&object->task_id : 0;
 		if (__sync_val_compare_and_swap(word, address, 0) != address)
 			continue;
-		count(COUNT_OBJECTS_FREED, 1);
+		if (which < COUNTERS)
+			count(which, 1);
 		drop_task(task, 1);
 		break;
 	}
 	return 0;
 }
 
-INLINE void freed_at(u64 address)
+INLINE void freed_at(u64 address, u32 which)
 {
 	u64 hash = object_hash(address);
 
 	if (address && hash <= object_share)
-		object_freed(address, hash);
+		object_freed(address, hash, which);
 }
 
 /* An argument of a tracepoint that is known by its place; 0 if it is not there. */
@@ -266,7 +266,7 @@ INLINE int object_passes(void)
 	return !only_cgroup || bpf_get_current_ancestor_cgroup_id(cgroup_level) == only_cgroup;
 }
 
-/* sizes: the bytes taken in the upper half, those asked for in the lower; 0: as the cache has it. */
+/* The hooks that call this are in the order of their counters. sizes: the bytes taken in the upper half, those asked for in the lower; 0: as the cache has it. */
 INLINE void object_allocated(u64 *context, u64 address, u64 sizes, u64 cache, u64 salt, u32 hook)
 {
 	struct task_struct *current;
@@ -281,6 +281,7 @@ INLINE void object_allocated(u64 *context, u64 address, u64 sizes, u64 cache, u6
 		current = bpf_get_current_task_btf();
 		who = stack_id_of(context, cpu, current, hook, salt);
 		who |= (u64)task_id_of(&cpu->hot[hook], current, hook) << 32;
+		count(hook - HOOK_KMALLOC + COUNT_OBJECTS_KMALLOC, 1);
 		put_object(address, sizes, argument_at(context, object_gfp), cache, who);
 		end(cpu, hook, 0);
 	}
@@ -323,7 +324,7 @@ int on_cache_alloc(u64 *context)
 SEC("raw_tp/kfree")
 int on_kfree(u64 *context)
 {
-	freed_at(context[1]);
+	freed_at(context[1], COUNT_OBJECTS_KFREE);
 	return 0;
 }
 
@@ -331,29 +332,29 @@ int on_kfree(u64 *context)
 SEC("raw_tp/kmem_cache_free")
 int on_cache_free(u64 *context)
 {
-	freed_at(context[1]);
+	freed_at(context[1], COUNT_OBJECTS_CACHE_FREE);
 	return 0;
 }
 
 #define BULK_OBJECTS 512 /* more than fit into a page of pointers with its head */
 
-GLOBAL int freed_from(u64 place)
+GLOBAL int freed_from(u64 place, u32 which)
 {
 	u64 address = 0;
 
 	if (!bpf_probe_read_kernel(&address, sizeof(address), (void *)place))
-		freed_at(address);
+		freed_at(address, which);
 	return 0;
 }
 
-INLINE void freed_in_bulk(u64 places, u64 n)
+INLINE void freed_in_bulk(u64 places, u64 n, u32 which)
 {
 	u32 i;
 
 	for (i = 0; i < BULK_OBJECTS; i++) {
 		if (i >= n)
 			break;
-		freed_from(places + i * sizeof(u64));
+		freed_from(places + i * sizeof(u64), which);
 	}
 }
 
@@ -362,7 +363,7 @@ INLINE void freed_in_bulk(u64 places, u64 n)
 SEC("raw_tp/rcu_invoke_kfree_bulk_callback")
 int on_rcu_free(u64 *context)
 {
-	freed_in_bulk(context[2], context[1]);
+	freed_in_bulk(context[2], context[1], COUNT_OBJECTS_RCU_FREE);
 	return 0;
 }
 
@@ -370,7 +371,7 @@ int on_rcu_free(u64 *context)
 SEC("fentry")
 int on_free_bulk(u64 *context)
 {
-	freed_in_bulk(argument(context, 2), argument(context, 1));
+	freed_in_bulk(argument(context, 2), argument(context, 1), COUNT_OBJECTS_BULK_FREE);
 	return 0;
 }
 
@@ -380,7 +381,7 @@ SEC("fexit")
 int on_rcu_sheaf(u64 *context)
 {
 	if ((u8)argument(context, 2))
-		freed_at(argument(context, 1));
+		freed_at(argument(context, 1), COUNT_OBJECTS_SHEAF_FREE);
 	return 0;
 }
 
@@ -392,7 +393,7 @@ GLOBAL int put_one_more(u64 place, u32 gfp_mask, u64 cache, u64 stack_and_task)
 	    object_hash(address) > object_share)
 		return 0;
 	hold_more(stack_and_task >> 32, 1);
-	count(COUNT_OBJECTS_IN_BULK, 1);
+	count(COUNT_OBJECTS_BULK, 1);
 	return put_object(address, 0, gfp_mask, cache, stack_and_task);
 }
 
@@ -445,7 +446,7 @@ int on_percpu_alloc(u64 *context)
 SEC("raw_tp/percpu_free_percpu")
 int on_percpu_free(u64 *context)
 {
-	freed_at(context[2]);
+	freed_at(context[2], COUNT_OBJECTS_PERCPU_FREE);
 	return 0;
 }
 

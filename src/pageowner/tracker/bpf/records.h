@@ -158,11 +158,18 @@ enum counter {
 	COUNT_RAN_MIGRATE_START,
 	COUNT_RAN_MIGRATE_END,
 	/* Of the objects that are followed (objects.bpf.h). */
-	COUNT_OBJECTS,             /* seen allocated */
-	COUNT_OBJECTS_FREED,       /* seen freed */
+	COUNT_OBJECTS_KMALLOC,     /* seen allocated, by kmalloc() */
+	COUNT_OBJECTS_CACHE,       /* ... by kmem_cache_alloc() */
+	COUNT_OBJECTS_PERCPU,      /* ... by the percpu allocator */
+	COUNT_OBJECTS_BULK,        /* ... many at once, by kmem_cache_alloc_bulk() */
+	COUNT_OBJECTS_KFREE,       /* seen freed, by kfree() */
+	COUNT_OBJECTS_CACHE_FREE,  /* ... by kmem_cache_free() */
+	COUNT_OBJECTS_PERCPU_FREE, /* ... by free_percpu() */
+	COUNT_OBJECTS_BULK_FREE,   /* ... many at once, by kmem_cache_free_bulk() */
+	COUNT_OBJECTS_SHEAF_FREE,  /* ... by kfree_rcu(), into a sheaf */
+	COUNT_OBJECTS_RCU_FREE,    /* ... by kfree_rcu(), as its tracepoint has it */
 	COUNT_OBJECTS_FULL,        /* seen allocated, with no place left */
 	COUNT_OBJECTS_OVERWRITTEN, /* allocated over a live one: its free was missed */
-	COUNT_OBJECTS_IN_BULK,     /* of those seen allocated: many at once, by kmem_cache_alloc_bulk() */
 	COUNT_OBJECT_CACHES_FULL,  /* objects of a cache that found no place among the names */
 	COUNTERS
 };

@@ -19,6 +19,7 @@ from pageowner.tracker.read import decoding
 from pageowner.tracker.read.capture import moment
 from pageowner.tracker.read.maps import Store, open_store
 from pageowner.tracker.read.objects import PERCPU, Objects, caches, objects
+from pageowner.tracker.read.seen import objects_seen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,7 @@ def capture_objects(store: Store | None = None) -> Snapshot:
     found = objects(store)
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     columns = _columns(store, found, symbols)
-    hooks = dict(store.facts.get("object_hooks", {}))
+    hooks = objects_seen(store.facts.get("object_hooks", {}), store.counters())
     metadata = replace(
         moment(store, now), kind=OBJECTS, page_size=1, hooks=hooks,
         counters=_counters(store, found, hooks),

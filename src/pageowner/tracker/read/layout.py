@@ -38,8 +38,10 @@ COUNTERS = (
     "stacks_failed", "stack_collisions", "tasks_full", "tasks_taken", "bulk_missed",
     "extfrag_full", "contended", "nested_allocs", "nested_frees", "reentered", "freed_pages",
     "ran_migrate", "ran_split_page", "ran_split_folio", "ran_exact", "ran_contig_around",
-    "ran_isolated", "ran_migrate_start", "ran_migrate_end", "objects", "objects_freed",
-    "objects_full", "objects_overwritten", "objects_in_bulk", "object_caches_full",
+    "ran_isolated", "ran_migrate_start", "ran_migrate_end", "objects_kmalloc", "objects_cache",
+    "objects_percpu", "objects_bulk", "objects_kfree", "objects_cache_free", "objects_percpu_free",
+    "objects_bulk_free", "objects_sheaf_free", "objects_rcu_free", "objects_full",
+    "objects_overwritten", "object_caches_full",
 )
 HOOKS = (
     "alloc", "free", "extfrag", "bulk", "contig", "migrate", "split", "contig_around", "kmalloc",

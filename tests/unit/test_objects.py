@@ -1,0 +1,169 @@
+"""Objects of slabs: what a sample leaves uncertain, leaks that are one thing, and what is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import pageowner
+from pageowner.analysis.one_leak import joined
+from pageowner.analysis.sampled import bounds, share
+from pageowner.errors import PageownerError
+from pageowner.model.metadata import Metadata
+from pageowner.model.object_hooks import ALLOCATED_BY, FREED_BY, OBJECT_HOOKS
+from pageowner.model.snapshot import Snapshot
+from pageowner.model.source_kinds import OBJECTS, check_pages
+from pageowner.report.objects_view import about_objects
+from pageowner.tracker.read.layout import COUNTERS
+from pageowner.tracker.read.seen import objects_seen
+
+ONE_IN = 64
+
+
+def drawn(sizes: np.ndarray, random: np.random.Generator) -> bool:
+    """Whether the bounds of a sample of these sizes hold their sum; of an empty one nothing is
+    shown."""
+    chosen = np.zeros(0, np.int64)
+    while not len(chosen):
+        chosen = sizes[random.random(len(sizes)) < 1 / ONE_IN] * ONE_IN
+    low, high = bounds(np.array([chosen.sum()]), np.array([(chosen.astype(float) ** 2).sum()]),
+                       ONE_IN)
+    return bool(low[0] <= sizes.sum() <= high[0])
+
+
+@pytest.mark.parametrize(("number", "sizes"), [
+    (200, (192,)), (1_000, (192,)), (20_000, (192,)), (1_000, (64, 96, 128)),
+    (20_000, (64, 96, 128)), (20_000, (32, 32, 32, 4096))])
+def test_bounds_hold_the_truth_in_95_of_100_samples(number: int, sizes: tuple[int, ...]) -> None:
+    random = np.random.default_rng(7)
+    objects = random.choice(np.array(sizes, np.int64), number)
+    held = sum(drawn(objects, random) for _ in range(1000))
+    assert 930 <= held <= 995
+
+
+def test_without_a_sample_the_bounds_are_the_sum() -> None:
+    low, high = bounds(np.array([4711, 0]), np.array([4711.0, 0]), 1)
+    assert low.tolist() == high.tolist() == [4711, 0]
+
+
+def test_bounds_grow_with_what_is_left_out() -> None:
+    total, squares = np.array([64_000]), np.array([64_000.0 * 640])
+    widths = [int(high[0] - low[0]) for low, high in
+              (bounds(total, squares, one_in) for one_in in (1, 2, 8, 64))]
+    assert widths == sorted(widths)
+    assert widths[0] == 0
+
+
+@pytest.fixture
+def objects() -> Snapshot:
+    """Three owners of objects, one in 64 of which is in it."""
+    rows = 300
+    caches = ["dentry", "filp", "kmalloc-64"]
+    return Snapshot.from_columns({
+        "address": np.arange(rows, dtype=np.uint64) * 192 + 0xFFFF888000000000,
+        "cache": pa.array([caches[row % 3] for row in range(rows)]).dictionary_encode(),
+        "requested": np.full(rows, 100, np.uint32),
+        "comm": pa.array(["leaker"] * rows).dictionary_encode(),
+        "tgid": np.full(rows, 4711, np.int32),
+        "ts_ns": np.arange(rows, dtype=np.uint64) * 1000,
+        "stack": pa.array([f"kmem_cache_alloc_noprof+0x1/0x2\nopen_{row % 3}+0x1/0x2"
+                           for row in range(rows)]).dictionary_encode(),
+        "blocks": np.full(rows, ONE_IN, np.uint64),
+        "amount": np.full(rows, 192 * ONE_IN, np.uint64),
+    }, Metadata(source="", kind=OBJECTS, page_size=1, clock_ns=10**9, host="here",
+                hooks={"kfree": "active", "kmem_cache_free_bulk": "refused: locked down"},
+                counters={"objects_missed": 3, "objects_overwritten": 0},
+                extra={"objects": {"share": ONE_IN, "there": {"dentry": 7000}}}))
+
+
+def test_a_saved_snapshot_of_objects_is_what_it_was(objects: Snapshot, tmp_path: Path) -> None:
+    objects.save(tmp_path / "objects.parquet")
+    again = pageowner.read(tmp_path / "objects.parquet")
+    assert again.table.equals(objects.table)
+    assert again.meta.extra["objects"] == {"share": ONE_IN, "there": {"dentry": 7000}}
+    assert share(again.meta) == ONE_IN
+    assert again.report("cache").to_pylist() == objects.report("cache").to_pylist()
+
+
+def test_objects_are_reported_with_their_bounds(objects: Snapshot) -> None:
+    rows = objects.report("cache").to_pylist()
+    assert [(row["cache"], row["blocks"], row["pages"]) for row in rows] == [
+        (cache, 6400, 6400 * 192) for cache in ("dentry", "filp", "kmalloc-64")]
+    assert all(row["low"] < row["pages"] < row["high"] for row in rows)
+    assert objects.select(cache="filp").blocks == 6400
+
+
+def test_what_needs_pages_says_so(objects: Snapshot) -> None:
+    with pytest.raises(PageownerError, match="leave out --objects"):
+        check_pages(objects.meta)
+
+
+def test_it_is_said_what_objects_do_not_tell(objects: Snapshot) -> None:
+    text = "\n".join(about_objects(objects.meta))
+    assert "One object in 64 is followed" in text
+    assert "locked down; so objects freed in bulk" in text
+    assert "3 events that found the programs at work" in text
+    assert "overwritten" not in text
+
+
+def test_every_hook_on_objects_has_a_counter_of_its_own() -> None:
+    counters = [hook.seen_by for hook in OBJECT_HOOKS]
+    assert len(set(counters)) == len(counters)
+    assert set(counters) <= set(COUNTERS)
+    assert {*ALLOCATED_BY, *FREED_BY} == set(counters)
+
+
+def test_a_hook_on_objects_is_active_once_it_has_seen_one() -> None:
+    states = objects_seen({"kfree": "attached", "kmalloc": "attached", "percpu_free_percpu": "x"},
+                          {"objects_kfree": 2, "objects_kmalloc": 0})
+    assert states == {"kfree": "active", "kmalloc": "attached", "percpu_free_percpu": "x"}
+
+
+ENTRY = "__x64_sys_eventfd2+0x1/0x2\ndo_syscall_64+0x1/0x2\nentry_SYSCALL_64_after_hwframe+0x1/0x2"
+
+
+def leak(stack: str | None, gained: int, kind: str = "leak", tgid: int = 4711) -> dict[str, object]:
+    return {"stack": stack, "kind": kind, "pages": gained, "gained": gained, "rate": float(gained),
+            "rate_low": float(gained), "rate_high": float(gained), "settled": gained,
+            "stayed": gained, "series": [0, gained // 2, gained],
+            "tasks": [] if kind == "reclaimable" else [
+                {"comm": "leaker", "tgid": tgid, "pages": gained}]}
+
+
+def table(*rows: dict[str, object]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows))
+
+
+def test_caches_of_one_call_are_one_leak_by_the_objects_own_stack() -> None:
+    found = joined(table(
+        leak(f"kmem_cache_alloc+0x1/0x2\nalloc_empty_file+0x1/0x2\ndo_eventfd+0x1/0x2\n{ENTRY}",
+             900),
+        leak(f"__kmalloc+0x1/0x2\ndo_eventfd+0x9/0x2\n{ENTRY}", 300),
+        leak(f"kmem_cache_alloc_lru+0x1/0x2\n__d_alloc+0x1/0x2\ndo_eventfd+0x1/0x2\n{ENTRY}", 800,
+             "reclaimable"))).to_pylist()
+    assert len(found) == 1
+    assert found[0]["stack"].startswith("__kmalloc")
+    assert found[0]["gained"] == found[0]["tasks"][0]["pages"] + 800 == 2000
+    assert found[0]["series"] == [0, 1000, 2000]
+    assert [part["gained"] for part in found[0]["with"]] == [900, 800]
+
+
+@pytest.mark.parametrize("other", [
+    leak(f"kmem_cache_alloc+0x1/0x2\nalloc_file+0x1/0x2\ndo_eventfd+0x1/0x2\n{ENTRY}", 9, tgid=1),
+    leak(f"kmem_cache_alloc+0x1/0x2\nother+0x1/0x2\n{ENTRY.replace('eventfd2', 'pipe2')}", 9),
+    leak(f"kmem_cache_alloc+0x1/0x2\nalloc_file+0x1/0x2\ndo_eventfd+0x1/0x2\n{ENTRY}", 9, "grows"),
+    leak(None, 9),
+], ids=["another process", "another call", "no leak", "no stack"])
+def test_other_leaks_stay_apart(other: dict[str, object]) -> None:
+    mine = leak(f"__kmalloc+0x1/0x2\ndo_eventfd+0x9/0x2\n{ENTRY}", 300)
+    found = joined(table(mine, other)).to_pylist()
+    assert [row["gained"] for row in found] == [300, 9]
+    assert [row["with"] for row in found] == [[], []]
+
+
+def test_a_table_without_stacks_stays_as_it_is() -> None:
+    given = pa.table({"comm": ["a"]})
+    assert joined(given) is given
