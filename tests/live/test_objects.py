@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_sockets_are_theirs_who_made_them(store: Store) -> None:
     # not by the name of their cache, which the kernel may have merged with another
     assert direct(store, "sk_prot_alloc") == before + 2 * number
     snapshot = capture_objects(store).select(pid=os.getpid(), stack="sk_prot_alloc")
-    assert set(snapshot.table["comm"].to_pylist()) == {open("/proc/self/comm").read().strip()}
+    assert set(snapshot.table["comm"].to_pylist()) == {Path("/proc/self/comm").read_text().strip()}
     for pair in pairs:
         for one in pair:
             one.close()
@@ -75,7 +76,7 @@ def test_each_object_has_the_size_of_its_cache(store: Store) -> None:
     for cache, amount in zip(snapshot.table["cache"].to_pylist(),
                              snapshot.table["amount"].to_pylist(), strict=True):
         sizes.setdefault(cache, set()).add(amount)
-    del sizes["percpu"]
+    sizes.pop("percpu", None)
     assert sizes
     assert {cache: found for cache, found in sizes.items() if len(found) > 1} == {}
 
