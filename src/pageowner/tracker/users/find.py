@@ -130,8 +130,9 @@ class _Search:
         # Frames without a page struct, or one that nobody ever filled in, are in no zone.
         found.free = (pages.flags == 0) & (columns["references"].view(np.int32) <= 0)
         found.count("unreadable", np.count_nonzero(~good & (pages.flags != 0)))
-        freed = (pages.flags & _LISTED != 0) & (columns["references"] == 0) & good & (
-            found.codes == NOBODY)
+        # 6.18 takes some words of slabs for those of anonymous pages; slabs have no references.
+        listed = (pages.flags & _LISTED != 0) & (pages.flags & _SLAB == 0)
+        freed = listed & (columns["references"] == 0) & good & (found.codes == NOBODY)
         found.count("pages freed meanwhile", np.left_shift(
             1, pages.order[freed].astype(np.int64)).sum())
         self._slabs(columns, good)
