@@ -40,8 +40,8 @@ def _about(name: str, command: click.Command, context: click.Context) -> list[st
     """How it is called, what it does, its options and examples."""
     words = command.collect_usage_pieces(context)
     parts = [_code(" ".join(["pageowner", name, *words])), _paragraphs(command.help or "")]
-    options = (one for one in command.params if isinstance(one, click.Option))
-    records = [found for one in options if (found := one.get_help_record(context))]
+    options = (parameter for parameter in command.params if isinstance(parameter, click.Option))
+    records = [found for option in options if (found := option.get_help_record(context))]
     if records:
         parts.append("\n".join(["| option | |", "| --- | --- |", *(
             f"| `{_cell(option)}` | {_cell(told)} |" for option, told in records)]))

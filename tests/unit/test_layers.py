@@ -129,3 +129,12 @@ def test_page_owner_sort_starts_with_the_standard_library_alone(module):
         left += [other for other in ours(one, at_start=True) if other not in reached]
     foreign = {name.partition(".")[0] for one in reached for name in imports(one, at_start=True)}
     assert foreign - {"pageowner"} <= sys.stdlib_module_names
+
+
+def test_a_loop_variable_tells_what_it_is() -> None:
+    """``one`` in ``for one in stacks`` says less than ``stack``."""
+    unnamed = {module for module, path in MODULES.items() if part(module) not in ("fleet", "server")
+               for node in ast.walk(ast.parse(path.read_text()))
+               if isinstance(node, ast.Name | ast.arg)
+               and getattr(node, "id", getattr(node, "arg", "")) == "one"}
+    assert unnamed == set()

@@ -62,8 +62,8 @@ class Explanation:
 def explained(log: KernelLog) -> Explanation:
     """What the log's reports say."""
     events = [_explained(event, log.page_size) for event in log.events]
-    memories = [one.memory for one in events if one.memory is not None
-                and isinstance(one.event, MemoryReport) and one.event.memory.kinds]
+    memories = [report.memory for report in events if report.memory is not None
+                and isinstance(report.event, MemoryReport) and report.event.memory.kinds]
     return Explanation(log, events, growth(memories))
 
 

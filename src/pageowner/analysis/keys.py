@@ -110,9 +110,9 @@ def _by_flags(snapshot: Snapshot, found: Key, states: bool = True) -> Key:
     codes = np.where(missing, base + kinds * len(names) + state.codes, found.codes)
     for kind in pageflags.KINDS:
         named = _KIND_NAMES.get(kind, kind)
-        labels += [named if one == "owned" or not states
-                   else f"{_BULK if kind == 'kernel' and one == 'untracked' and no_bulk else named}"
-                        f" ({one})" for one in names]
+        bulk = _BULK if kind == "kernel" and no_bulk else named
+        labels += [named if state == "owned" or not states
+                   else f"{bulk if state == 'untracked' else named} ({state})" for state in names]
     present, index = np.unique(codes, return_inverse=True)
     return _relabelled(Key(found.name, index.astype(np.int64), found.labels),
                        pa.array([labels[code] for code in present], pa.string()))

@@ -64,7 +64,7 @@ def blocks_of(report: MemoryReport, page_size: int) -> Blocks | None:
 def _reserve(zone: Zone, zones: list[Zone], highest: int) -> int:
     """Pages of a zone that are kept for allocations which cannot use a higher one. The list has a
     place for each zone that the kernel was built with, populated or not."""
-    present = {one.name for one in zones}
+    present = {other.name for other in zones}
     built = [name for name in _ZONES if name in present or name in ("Normal", "Movable", "Device")]
     for name in ("DMA32", "DMA"):
         if len(built) < len(zone.reserve) and name not in built and "HighMem" not in present:

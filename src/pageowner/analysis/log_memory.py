@@ -133,7 +133,7 @@ def growth(memories: Sequence[Memory]) -> list[Growth]:
         pairs.append(("not accounted for", first.unaccounted, last.unaccounted))
     return sorted((Growth(name, before, after) for name, before, after in pairs
                    if name != FREE and after - before >= max(least, 1)),
-                  key=lambda one: one.before - one.after)
+                  key=lambda grown: grown.before - grown.after)
 
 
 @dataclass(frozen=True)

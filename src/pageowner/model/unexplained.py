@@ -71,7 +71,7 @@ def in_words(groups: Any, kernel: str | None, counters: Mapping[str, int]) -> st
     are none, or a file has something else in their place."""
     try:
         total = sum(int(group["pages"]) for group in groups or ())
-        most = ", ".join(_one(group) for group in (groups or ())[:3])
+        most = ", ".join(_group_in_words(group) for group in (groups or ())[:3])
     except (TypeError, KeyError, ValueError):
         return ""
     if not total:
@@ -99,7 +99,7 @@ def gone_owners(missed_frees: int) -> str:
             f" {blocks} may show an owner that is gone")
 
 
-def _one(group: Mapping[str, Any]) -> str:
+def _group_in_words(group: Mapping[str, Any]) -> str:
     where = " ".join(str(group[name]) for name in ("zone", "block") if group.get(name))
     return (f"{int(group['pages']):,} {group['kind']}"
             + (f" of order {group['order']}" if group.get("order") else "")

@@ -131,7 +131,7 @@ def _distinct(tally: Tally, fields: list[Fields]) -> list[Group]:
     for number in order:
         this = each_kind[number], each_free[number]
         if this != before:
-            groups.append(_one(tally, fields, number))
+            groups.append(_group(tally, fields, number))
             before = this
         else:
             groups[-1].count(1, groups[-1].fields)
@@ -176,7 +176,7 @@ def _by_time(tally: Tally, fields: list[Fields], options: Options) -> Iterator[G
             if same == len(order):
                 break
             here = as_before.index(False, same) + 1
-            groups = _merged([_one(tally, fields, number) for number in order[same:here]])
+            groups = _merged([_group(tally, fields, number) for number in order[same:here]])
             _sort(groups, options.sort[1:], options)
             yield from groups
 
@@ -218,7 +218,7 @@ def _buckets(times: array[int], *, descending: bool) -> Iterator[array[int]]:
     yield from reversed(buckets) if descending else buckets
 
 
-def _one(tally: Tally, fields: list[Fields], number: int) -> Group:
+def _group(tally: Tally, fields: list[Fields], number: int) -> Group:
     return Group(fields[tally.each_kind[number]], tally.each_time[number],
                  tally.each_free[number] - 1, tally.each_bits[number], 1)
 

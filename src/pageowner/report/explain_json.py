@@ -22,11 +22,11 @@ def to_json(found: Explanation, warnings: list[str]) -> dict[str, Any]:
         "reports_in_all": len(log.events), "suppressed": log.suppressed, "unread": log.unread,
         "cut": log.cut, "notes": warnings,
         "reports": [{
-            "type": type(one.event).__name__, **asdict(one.event),
+            "type": type(report.event).__name__, **asdict(report.event),
             "answers": {
-                "memory": None if one.memory is None else asdict(one.memory),
-                "blocks": None if one.blocks is None else asdict(one.blocks),
-                "asked": None if one.asked is None else asdict(one.asked),
-                "freed": None if one.freed is None else asdict(one.freed),
-                "next": [command for command, _ in one.next]}} for one in found.events],
-        "grown": [asdict(one) for one in found.grown]}
+                "memory": None if report.memory is None else asdict(report.memory),
+                "blocks": None if report.blocks is None else asdict(report.blocks),
+                "asked": None if report.asked is None else asdict(report.asked),
+                "freed": None if report.freed is None else asdict(report.freed),
+                "next": [command for command, _ in report.next]}} for report in found.events],
+        "grown": [asdict(kind) for kind in found.grown]}

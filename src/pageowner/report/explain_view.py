@@ -30,9 +30,9 @@ def draw(found: Explanation, paper: Paper) -> None:
     if len(found.events) < len(log.events):
         title += f"; the last {len(found.events)}:"
     prose(paper, title, "title")
-    for one in found.events:
+    for report in found.events:
         paper.line()
-        _one(one, paper, log.page_size)
+        _draw_report(report, paper, log.page_size)
     if found.grown:
         paper.line()
         _grown(found.grown, paper)
@@ -59,8 +59,8 @@ def warnings(found: Explanation) -> list[str]:
         number, text = log.unread[0]
         lines.append(f"{log.source}: {count_of(len(log.unread), 'line')} about ranges of pages"
                      f" could not be read; the first is line {number}: {text.strip()[:60]}")
-    for one in found.events:
-        event = one.event
+    for report in found.events:
+        event = report.event
         if event.damaged:
             number, text = event.damaged[0]
             lines.append(
@@ -77,28 +77,28 @@ def warnings(found: Explanation) -> list[str]:
             lines.append(f"{log.source}: {count_of(event.foreign, 'line')} within the report in"
                          f" line {event.line} {'is' if event.foreign == 1 else 'are'} not known"
                          " to belong to it")
-    if not log.page_size_known and any(isinstance(one.event, MemoryReport | OfflineFailure)
-                                       for one in found.events):
+    if not log.page_size_known and any(isinstance(report.event, MemoryReport | OfflineFailure)
+                                       for report in found.events):
         lines.append(f"{log.source}: does not show the page size; assuming"
                      f" {size(log.page_size)}; --page-size overrides this")
     return lines
 
 
-def _one(one: Explained, paper: Paper, page_size: int) -> None:
-    event = one.event
+def _draw_report(explained: Explained, paper: Paper, page_size: int) -> None:
+    event = explained.event
     where = f"line {event.line}" + (f", {printable(event.time)}" if event.time else "")
     what = (_report_title(event, page_size) if isinstance(event, MemoryReport) else
             _page_title(event) if isinstance(event, PageDump) else
             _range_title(event))
     prose(paper, f"{where}: {what}", "title")
     if isinstance(event, MemoryReport):
-        _report(event, one, paper, page_size)
+        _report(event, explained, paper, page_size)
     elif isinstance(event, PageDump):
-        _page(event, one, paper)
-    if one.next:
+        _page(event, explained, paper)
+    if explained.next:
         paper.line("Next:", "columns")
-        widest = max(len(command) for command, _ in one.next)
-        for command, why in one.next:
+        widest = max(len(command) for command, _ in explained.next)
+        for command, why in explained.next:
             entry(paper, f"  {command:<{widest}}  ", why)
 
 
@@ -122,9 +122,10 @@ def _report_title(report: MemoryReport, page_size: int) -> str:
     return f"{what}; {comm} asked for {block}{piece} (order {report.order}, {flags})"
 
 
-def _report(report: MemoryReport, one: Explained, paper: Paper, page_size: int) -> None:
-    if one.asked is not None and one.asked.stack:
-        entry(paper, "  asked for: ", printable(f"{one.asked.what_for}; {one.asked.stack}"))
+def _report(report: MemoryReport, explained: Explained, paper: Paper, page_size: int) -> None:
+    if explained.asked is not None and explained.asked.stack:
+        entry(paper, "  asked for: ",
+              printable(f"{explained.asked.what_for}; {explained.asked.stack}"))
     for task in report.killed:
         sizes = ", ".join(f"{name} {size(kb << 10)}" for name, kb in task.pages.items()
                           if name.endswith("-rss") and kb)
@@ -132,10 +133,10 @@ def _report(report: MemoryReport, one: Explained, paper: Paper, page_size: int) 
               + (f": {sizes}" if sizes else ""))
     if report.no_victim:
         paper.line("  no task was left to kill")
-    if one.memory is not None:
-        _memory(report, one.memory, paper, page_size)
-    if one.blocks is not None:
-        _blocks(one.blocks, paper, page_size)
+    if explained.memory is not None:
+        _memory(report, explained.memory, paper, page_size)
+    if explained.blocks is not None:
+        _blocks(explained.blocks, paper, page_size)
 
 
 def _memory(report: MemoryReport, memory: Memory, paper: Paper, page_size: int) -> None:
@@ -213,13 +214,14 @@ def _page_title(page: PageDump) -> str:
     return what + (f": {printable(page.reason)}" if page.reason and page.kind != "KASAN" else "")
 
 
-def _page(page: PageDump, one: Explained, paper: Paper) -> None:
+def _page(page: PageDump, explained: Explained, paper: Paper) -> None:
     if page.flags:
         entry(paper, "  flags: ", printable(page.flags))
     if page.tracked is not None:
         paper.line("  page owner has it as " + page.tracked)
     if page.allocated is not None:
-        _owner("allocated", page.allocated, one.asked.what_for if one.asked else "", paper)
+        _owner("allocated", page.allocated,
+               explained.asked.what_for if explained.asked else "", paper)
     if page.freed is not None:
         when = None if page.freed.ts_ns is not None else page.free_ts_ns
         _owner("freed", page.freed, "", paper, when)
@@ -266,7 +268,7 @@ def _times(number: int) -> str:
 def _grown(grown: list[Growth], paper: Paper) -> None:
     paper.line("What leaks? From the first of these reports to the last grew:", "columns")
     draw_table(paper, [
-        Column("CHANGE", [f"+{size(one.after - one.before)}" for one in grown]),
-        Column("BEFORE", [size(one.before) for one in grown]),
-        Column("AFTER", [size(one.after) for one in grown]),
-        Column("WHAT", [one.kind for one in grown], text=True)], indent=2)
+        Column("CHANGE", [f"+{size(kind.after - kind.before)}" for kind in grown]),
+        Column("BEFORE", [size(kind.before) for kind in grown]),
+        Column("AFTER", [size(kind.after) for kind in grown]),
+        Column("WHAT", [kind.kind for kind in grown], text=True)], indent=2)

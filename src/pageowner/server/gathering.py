@@ -95,14 +95,14 @@ def _named(uses: Mapping[Any, int], cgroups: Mapping[Any, int],
     largest, other = _largest(named)
     by_id: dict[str, tuple[str | None, int]] = {}
     for stack, number in stacks:
-        one = stack_id(stack)
-        by_id[one] = stack, by_id.get(one, (None, 0))[1] + number
-    sizes, rest = _largest({one: number for one, (_, number) in by_id.items()})
+        identity = stack_id(stack)
+        by_id[identity] = stack, by_id.get(identity, (None, 0))[1] + number
+    sizes, rest = _largest({identity: number for identity, (_, number) in by_id.items()})
     return {"subsystems": {"unknown" if use is None else name_of(str(use)): number
                            for use, number in uses.items()},
             "cgroups": largest if set(largest) != {NO_CGROUP} else {}, "other_cgroups": other,
-            "stacks": [StackOwner(one, *words_of(by_id[one][0]), number)
-                       for one, number in sizes.items()], "other_stacks": rest}
+            "stacks": [StackOwner(identity, *words_of(by_id[identity][0]), number)
+                       for identity, number in sizes.items()], "other_stacks": rest}
 
 
 def words_of(stack: str | None) -> tuple[str, str, str]:

@@ -98,7 +98,7 @@ class MemoryParts:
             found = _RESERVE.match(plain)
             if found is None or not self.memory.zones:
                 return _BROKEN
-            self.memory.zones[-1].reserve = [int(one) for one in found[1].split()]
+            self.memory.zones[-1].reserve = [int(pages) for pages in found[1].split()]
             return _WHOLE
         if found := _TOTAL.match(plain):
             self.memory.totals[found[2].removeprefix("pages ").removesuffix(" pages")] = int(

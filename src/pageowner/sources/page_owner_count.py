@@ -130,7 +130,7 @@ def _add(part: Tally, before: Tally) -> None:
 def tally(raw: Raw, order: int | None = None) -> Tally:
     """Sum up one part; by the ``order`` of its own pageblocks, unless it is given."""
     kind, ts = raw.kind, raw.ts
-    free_ts = any(one != NONE for one in raw.free_ts)
+    free_ts = any(ns != NONE for ns in raw.free_ts)
     if order is None:
         order = _pageblock_order(_sample(raw))
     damaged = raw.damaged
@@ -145,11 +145,11 @@ def tally(raw: Raw, order: int | None = None) -> Tally:
         free_ts = any(raw.free_ts[row] != NONE for row in kept) if raw.free_ts else False
     blocks = Counter(kind)
     oldest, newest = [NONE] * len(raw.kinds), [0] * len(raw.kinds)
-    for one, ns in zip(kind, ts, strict=True):
-        if ns < oldest[one]:  # noqa: PLR1730 - min() takes twice as long
-            oldest[one] = ns
-        if ns > newest[one] and ns != NONE:
-            newest[one] = ns
+    for place, ns in zip(kind, ts, strict=True):
+        if ns < oldest[place]:  # noqa: PLR1730 - min() takes twice as long
+            oldest[place] = ns
+        if ns > newest[place] and ns != NONE:
+            newest[place] = ns
     return Tally(
         [(raw.headers[header], raw.lines[line], raw.bodies[body])
          for header, line, body in raw.kinds],
@@ -169,10 +169,10 @@ def counted(parts: Sequence[Tally], name: str) -> Counted | None:
                 part.kinds, part.blocks, part.oldest, part.newest, strict=True):
             if not blocks:
                 continue
-            one = sums.setdefault(kind, [0, NONE, 0])
-            one[0] += blocks
-            one[1] = min(one[1], oldest)
-            one[2] = max(one[2], newest)
+            total = sums.setdefault(kind, [0, NONE, 0])
+            total[0] += blocks
+            total[1] = min(total[1], oldest)
+            total[2] = max(total[2], newest)
     kinds = list(sums)
     times = [(oldest, newest) if oldest != NONE else (None, None)
              for _, oldest, newest in sums.values()]

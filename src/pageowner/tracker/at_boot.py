@@ -91,7 +91,7 @@ def unit(options: Options, program: Sequence[str] | None = None) -> str:
     more = [part for word in options.words() for part in word.split(" ", 1)]
     body = _BODY.format(word=WORD, folders=" ".join(map(_quoted, _folders(words))),
                         program=" ".join(map(_quoted, words)),
-                        options="".join(f" {_quoted(one)}" for one in more))
+                        options="".join(f" {_quoted(word)}" for word in more))
     return f"{_HEAD}{_MARK}{_fingerprint(body)}\n{body}"
 
 
@@ -202,12 +202,12 @@ def _check_roots(program: Sequence[str]) -> None:
         _check_way(path)
     for path in sorted(searched):
         for folder, _, names in os.walk(path):
-            for one in (folder, *(os.path.join(folder, name) for name in names)):
-                status = os.stat(one, follow_symlinks=False)
+            for entry in (folder, *(os.path.join(folder, name) for name in names)):
+                status = os.stat(entry, follow_symlinks=False)
                 if stat.S_ISLNK(status.st_mode):
-                    _check_way(one)
+                    _check_way(entry)
                 elif status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                    raise _not_roots(one, one, f"belongs to {owner(status.st_uid)}"
+                    raise _not_roots(entry, entry, f"belongs to {owner(status.st_uid)}"
                                      if status.st_uid else "is writable by others")
 
 
@@ -263,7 +263,7 @@ def _check_local(folders: Sequence[str]) -> None:
     kinds = {mount.place: mount.kind for mount in mounts.running()}
     for folder in folders:
         real = Path(os.path.realpath(folder))
-        place = next((str(one) for one in (real, *real.parents) if str(one) in kinds), "/")
+        place = next((str(path) for path in (real, *real.parents) if str(path) in kinds), "/")
         kind = kinds.get(place, "")
         # the root is there before systemd is, whatever it is
         if place != "/" and kind.removeprefix("fuse.").startswith(_NETWORK):

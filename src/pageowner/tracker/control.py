@@ -237,8 +237,8 @@ def _added(covered: Sequence[Sequence[int]], ranges: Sequence[tuple[int, int]]) 
 def _already(options: Options) -> Status:
     now = status()
     if now.options != options:
-        theirs, ours = (" ".join(["with", *one.words()]) if one.words() else "without options"
-                        for one in (now.options, options))
+        theirs, ours = (" ".join(["with", *chosen.words()]) if chosen.words() else "without options"
+                        for chosen in (now.options, options))
         raise PageownerError(f"tracking is already on {theirs}, not {ours}; to change that:"
                              " pageowner off, then on")
     return Status(**{**vars(now), "already_on": True})

@@ -28,16 +28,16 @@ def process(tgid: int) -> int:
 
 def cgroup(path: str) -> tuple[int, int]:
     """Id and depth of a cgroup v2: its directory's inode number is its id (kernfs, 64 bit)."""
-    mount = next((one.place for one in mounts.running() if one.kind == "cgroup2"), None)
-    if mount is None:
+    root = next((mount.place for mount in mounts.running() if mount.kind == "cgroup2"), None)
+    if root is None:
         raise PageownerError("cgroup v2 is not mounted, so tracking cannot be limited to a cgroup")
-    if os.stat(mount).st_ino != 1:
+    if os.stat(root).st_ino != 1:
         raise PageownerError(
-            f"{mount} is the root of a cgroup namespace (a container), not of cgroup v2, so the"
+            f"{root} is the root of a cgroup namespace (a container), not of cgroup v2, so the"
             " depth that BPF needs is unknown here; use --cgroup outside the container")
     # resolved, since the depth is counted in the parts of the path
-    place = Path(path if Path(path).is_relative_to(mount) else f"{mount}/{path.lstrip('/')}")
+    place = Path(path if Path(path).is_relative_to(root) else f"{root}/{path.lstrip('/')}")
     place = place.resolve()
-    if not place.is_relative_to(mount) or not place.is_dir():
-        raise UsageError(f"no cgroup {path} below {mount}")
-    return place.stat().st_ino, len(place.relative_to(mount).parts)
+    if not place.is_relative_to(root) or not place.is_dir():
+        raise UsageError(f"no cgroup {path} below {root}")
+    return place.stat().st_ino, len(place.relative_to(root).parts)

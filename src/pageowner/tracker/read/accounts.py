@@ -175,14 +175,14 @@ def _take_apart(result: Account, records: NDArray[np.void], before: NDArray[np.u
     shape = pageflags.compound_order(after)
     keep = np.delete(np.arange(len(place)), wrong)
     places, orders, sources = [place[keep]], [result.blocks.order[keep]], [place[keep]]
-    for one in wrong:
-        inside = np.arange(place[one], ends[one])
+    for number in wrong:
+        inside = np.arange(place[number], ends[number])
         inside = inside[(shape[inside] >= 0) & ~free_twice[inside]]
-        room = np.frexp((ends[one] - inside).astype(np.float64))[1] - 1  # log2, rounded down
+        room = np.frexp((ends[number] - inside).astype(np.float64))[1] - 1  # log2, rounded down
         fitting = np.minimum(shape[inside].astype(np.int64), room)
         places.append(inside)
         orders.append(fitting.astype(np.uint8))
-        sources.append(np.full(len(inside), place[one]))
+        sources.append(np.full(len(inside), place[number]))
     all_places = np.concatenate(places)
     by_place = np.argsort(all_places, kind="stable")
     result.blocks = Blocks(all_places[by_place], np.concatenate(orders)[by_place],
@@ -245,16 +245,16 @@ def _cover(result: Account, state: NDArray[np.uint8], size: int,
     kinds = state[result.blocks.record]
     covered = np.zeros(size, np.uint8)
     covered[place] = kinds
-    for one in np.flatnonzero(np.bincount(order, minlength=1)[1:]) + 1:
-        mine = order == one
+    for larger in np.flatnonzero(np.bincount(order, minlength=1)[1:]) + 1:
+        mine = order == larger
         begin, kind = place[mine], kinds[mine]
-        inside = begin + (1 << int(one)) <= size
-        if one <= _SPREAD:
-            covered[begin[inside, None] + np.arange(1 << int(one))] = kind[inside, None]
+        inside = begin + (1 << int(larger)) <= size
+        if larger <= _SPREAD:
+            covered[begin[inside, None] + np.arange(1 << int(larger))] = kind[inside, None]
         else:
             inside[:] = False
         for first, what in zip(begin[~inside].tolist(), kind[~inside].tolist(), strict=True):
-            end = first + (1 << int(one))
+            end = first + (1 << int(larger))
             covered[first:end] = what
             if end > size:
                 result.beyond.append((what, end - size))

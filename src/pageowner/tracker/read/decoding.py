@@ -52,12 +52,12 @@ class StackTexts:
     def of(self, ids: Iterable[int]) -> list[str | None]:
         """The text of each, as `stacks` has it; one that is being written is asked for again."""
         ids = list(ids)
-        new = [one for one in dict.fromkeys(ids) if one not in self._known]
+        new = [stack_id for stack_id in dict.fromkeys(ids) if stack_id not in self._known]
         if new:
             texts = stacks(self._store, self._symbols, np.array(new, np.uint32))
-            self._known.update((one, text) for one, text in zip(new, texts, strict=True)
+            self._known.update((stack_id, text) for stack_id, text in zip(new, texts, strict=True)
                                if text is not None)
-        return [self._known.get(one) for one in ids]
+        return [self._known.get(stack_id) for stack_id in ids]
 
 
 def tasks(store: Store, ids: NDArray[np.uint32]) -> list[Task | None]:

@@ -142,8 +142,8 @@ def _flags(first: int, stop: int) -> list[tuple[int, NDArray[np.uint64]]]:
 
 
 def _arrived(
-        one: tuple[Span, int, Future[list[tuple[int, NDArray[np.uint64]]]]],
+        reading: tuple[Span, int, Future[list[tuple[int, NDArray[np.uint64]]]]],
 ) -> Iterator[tuple[Span, int, NDArray[np.uint64]]]:
-    span, _, flags = one
+    span, _, flags = reading
     for first, part in flags.result():
         yield span, first, part

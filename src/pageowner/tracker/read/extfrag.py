@@ -57,7 +57,7 @@ def events(store: Store, symbols: Kallsyms, pagetypeinfo: str | None) -> list[di
          "fallback_migratetype": _named(names, int(key["fallback_migratetype"])),
          "count": int(value["count"]), "last_ns": int(value["last_ts"])}
         for key, value in zip(keys, values, strict=True)]
-    return sorted(listed, key=lambda one: -int(one["count"]))
+    return sorted(listed, key=lambda event: -int(event["count"]))
 
 
 def _names(pagetypeinfo: str | None) -> tuple[str, ...]:

@@ -73,13 +73,13 @@ def look(pfns: Sequence[int], columns: Iterable[str]) -> list[Answer] | None:
         # Frames first: what symbols say does not change so soon.
         found = [frames.judge(pfn) for pfn in pfns]
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        judged = [one for one in found if one is not None]
+        judged = [frame for frame in found if frame is not None]
         if len(judged) < len(found) or (symbols := few_symbols.read()) is None:
             return None
         # The types of pageblocks can be read there, and are believed if all of them add up.
         if symbols.address_of("mem_section") is not None:
             return None
-        answers = [frames.answer(one, symbols, columns, now) for one in judged]
+        answers = [frames.answer(frame, symbols, columns, now) for frame in judged]
         frames.check_on()
         return answers
 
@@ -122,7 +122,7 @@ class _Frames(Pinned):
             return None
         if not covering and record["state"] == NONE:
             return _Judged(first, None, {}, after[0], 0) if before[0] & after[0] & _BUDDY else None
-        if any(one & _NOT_IN_USE for one in (*before, *after)):
+        if any(flags & _NOT_IN_USE for flags in (*before, *after)):
             return None
         if covering:
             plain = self._is_whole(first, record, before, after)

@@ -170,7 +170,7 @@ class _Walk:
                 carried = []
             behind = stop
             self.result.spans.append((first, stop))
-            if not carried and any(one[0] <= first and stop <= one[1] for one in deferred):
+            if not carried and any(start <= first and stop <= end for start, end in deferred):
                 # Nothing here was ever the page allocator's; deferred frames were just read.
                 self.totals[RESERVED] += self.size
                 self.result.held.append((first, stop))
@@ -421,7 +421,7 @@ class _Walk:
 
 def _outside(ranges: list[list[int]]) -> list[tuple[int, int]]:
     """Frames between the ranges of memory: kernels with a flat memory map know them too."""
-    edges = [0, *(edge for one in sorted(ranges) for edge in one), 1 << 62]
+    edges = [0, *(edge for memory in sorted(ranges) for edge in memory), 1 << 62]
     return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)
             if stop > start]
 

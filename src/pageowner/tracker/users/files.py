@@ -65,7 +65,7 @@ def read_files(memory: KernelMemory, mappings: NDArray[np.uint64], seconds: floa
 
 def same_files(before: Files, after: Files) -> NDArray[np.bool_]:
     """Whether two readings of the same mappings are of the same files, under the same names."""
-    same = np.array([one == other for one, other in zip(before.paths, after.paths, strict=True)],
+    same = np.array([path == again for path, again in zip(before.paths, after.paths, strict=True)],
                     bool)
     for name in ("inode", "number", "device", "links", "state"):
         same &= before.column(name) == after.column(name)
