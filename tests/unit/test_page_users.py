@@ -16,6 +16,7 @@ from pageowner.model.metadata import Metadata
 from pageowner.model.page_users import NOBODY, PageUsers
 from pageowner.model.snapshot import Snapshot
 from pageowner.model.user_names import is_user_name, user_name, user_of
+from pageowner.report.key_columns import key_columns
 from pageowner.sources import live_users
 from pageowner.tracker.users import layout, memory
 from pageowner.tracker.users.areas import credible, label, same_areas
@@ -267,3 +268,16 @@ def test_what_was_an_area_of_vmalloc_is_not_believed() -> None:
     again["pages"][0] = 1
     assert same_areas(areas, areas).tolist() == [True, True, True, False]
     assert not same_areas(areas, again)[0]
+
+
+@pytest.mark.parametrize("width", [30, 12, 4])
+def test_of_a_long_path_the_end_is_shown(width: int) -> None:
+    (column,) = key_columns({"user": ["file /usr/lib/x86_64-linux-gnu/libLLVM.so", "slab dentry",
+                                      None]}, ["user"], "tracker")
+    assert column.refit
+    path, slab, unknown = column.refit(width)
+    assert all(len(cell) <= width for cell in (path, slab, unknown))
+    if width == 30:
+        assert slab == "slab dentry"
+        assert path.startswith("file …")
+        assert path.endswith("gnu/libLLVM.so")

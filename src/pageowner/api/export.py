@@ -42,7 +42,7 @@ def export(source: Counted | Source, output: str | os.PathLike[str] | BinaryIO, 
     if unit not in UNITS:
         raise UsageError(f"there is no unit {unit!r}; {near(unit, UNITS)}")
     names = None if by is None else key_names(by if isinstance(by, str) else list(by))
-    with live_users.using("user" in (names or ()), live_users.are_enough_for(names or ())):
+    with live_users.using_for(names or ()):
         found = sources.counted(source)
     from pageowner.analysis.profile import check_measure
 

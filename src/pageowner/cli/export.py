@@ -58,7 +58,10 @@ def command(source: str | None, kind: str, output: str | None, by: str | None, u
 
     # before the source is read, which may take a while
     names = None if by is None else key_names(by)
-    found = reading(chosen)(source)
+    from pageowner.sources import live_users
+
+    with live_users.using_for(names or ()):
+        found = reading(chosen)(source)
     if output is not None:
         export(found, output, kind, by=names, unit=unit or "bytes")
         written(output)

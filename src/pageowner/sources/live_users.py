@@ -4,14 +4,14 @@ asked, so that tracking need not be on."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["alone", "are_enough_for", "using", "wanted"]
+__all__ = ["alone", "are_enough_for", "using", "using_for", "wanted"]
 
 _wanted: ContextVar[bool] = ContextVar("users", default=False)
 _alone: ContextVar[bool] = ContextVar("users_alone", default=False)
@@ -35,6 +35,11 @@ def using(users: bool = True, alone: bool = False) -> Iterator[None]:
     finally:
         _wanted.reset(before[0])
         _alone.reset(before[1])
+
+
+def using_for(by: Sequence[str]) -> AbstractContextManager[None]:
+    """`using` for a question about owners by these keys."""
+    return using("user" in by, are_enough_for(by))
 
 
 def wanted() -> bool:
