@@ -10,6 +10,8 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -129,3 +131,22 @@ def may_track() -> bool:
     else:
         return True
     return False
+
+
+def image_of_nothing(place: str) -> bytes:
+    """Programs that do nothing (nothing.bpf.c), compiled in a folder."""
+    subprocess.run([ROOT / "scripts/build-bpf", Path(place, "nothing.o"),
+                    ROOT / "benchmarks/nothing.bpf.c"], check=True)
+    return Path(place, "nothing.o").read_bytes()
+
+
+@contextmanager
+def programs_of_nothing(image: bytes, names: tuple[str, ...]) -> Iterator[None]:
+    """Those of these names, where the tracker's are."""
+    from pageowner.tracker.load.libbpf import libbpf
+
+    with libbpf().open(image, "nothing") as empty:
+        empty.load()
+        for name in names:
+            empty.attach(name)
+        yield

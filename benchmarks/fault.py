@@ -28,10 +28,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from common import ROOT, folder, may_track
+from common import ROOT, folder, image_of_nothing, may_track, programs_of_nothing
 from pageowner.tracker import control
 from pageowner.tracker.control import Options
-from pageowner.tracker.load.libbpf import libbpf
 from pageowner.tracker.read.maps import RECORD
 
 ROUNDS = 9
@@ -86,16 +85,6 @@ def bpftrace() -> Iterator[None]:
         tracer.communicate()
 
 
-@contextmanager
-def programs_of_nothing(image: bytes, names: tuple[str, ...]) -> Iterator[None]:
-    """Programs that do nothing, where the tracker's are."""
-    with libbpf().open(image, "nothing") as empty:
-        empty.load()
-        for name in names:
-            empty.attach(name)
-        yield
-
-
 def ways_to_measure(place: str) -> dict[str, Way]:
     ways: dict[str, Way] = {
         MEMO: partial(control.tracking, Options()),
@@ -106,9 +95,7 @@ def ways_to_measure(place: str) -> dict[str, Way]:
     }
     if shutil.which("bpftrace"):
         ways["bpftrace, kstack by pfn"] = bpftrace
-    subprocess.run([ROOT / "scripts/build-bpf", Path(place, "nothing.o"),
-                    ROOT / "benchmarks/nothing.bpf.c"], check=True)
-    image = Path(place, "nothing.o").read_bytes()
+    image = image_of_nothing(place)
     alloc_and_free = ("on_alloc", "on_free")
     return ways | {
         "two programs that do nothing": partial(programs_of_nothing, image, alloc_and_free),
