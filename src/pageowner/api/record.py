@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +14,11 @@ from pageowner.errors import PageownerError, UsageError
 from pageowner.sources import source as sources
 from pageowner.storage.recording import Recorder, owned_folder
 from pageowner.system.this_machine import here_and_now
+from pageowner.witness import conditions
+from pageowner.witness.starting import Watching
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pageowner.model.snapshot import Snapshot
 
@@ -34,22 +37,28 @@ class Recorded:
 
 def record(folder: str | os.PathLike[str], *, every: str = "10m", keep: str = "7d",
            count: int | None = None,
-           source: str | os.PathLike[str] | None = None) -> Iterator[Recorded]:
+           source: str | os.PathLike[str] | None = None, on: str = "",
+           told: Callable[[str], None] = lambda text: None) -> Iterator[Recorded]:
     """Capture this machine into a folder once per ``every``, and remove captures older than
     ``keep``. ``source``: a file of this machine's kernel to capture instead, such as
-    /proc/allocinfo or the folder /sys/kernel/debug/page_owner_stacks.
+    /proc/allocinfo or the folder /sys/kernel/debug/page_owner_stacks. ``on``: events to capture
+    when they happen, such as ``oom,psi,low=5%`` (`pageowner.witness.conditions`), by a process of
+    its own; ``told`` is called with a sentence on each, from a thread.
 
     A generator: each step waits for the next capture and yields it; it ends after
     ``count`` captures, or never if None.
 
-    Raises UsageError for times out of range. The first step raises PageownerError if somebody
-    records into this folder already, another user could change what is in it, or the capture fails.
+    Raises UsageError for times out of range and unknown events. The first step raises
+    PageownerError if somebody records into this folder already, another user could change what is
+    in it, the capture fails, or events cannot be watched for.
     A later capture that fails is yielded with the reason.
     """
     step, kept = duration_ns(every) / 1e9, duration_ns(keep) / 1e9
     if step < 1 or kept < step:
         raise UsageError("--every must be a second at least, and --keep no shorter than --every")
-    return _captures(Path(folder), step, kept, count, source)
+    if on:
+        conditions.parse(on)
+    return _captures(Path(folder), step, kept, count, source, on, told)
 
 
 def _captured(source: str | os.PathLike[str] | None) -> Snapshot:
@@ -62,8 +71,10 @@ def _captured(source: str | os.PathLike[str] | None) -> Snapshot:
 
 
 def _captures(folder: Path, step: float, kept: float, count: int | None,
-              source: str | os.PathLike[str] | None) -> Iterator[Recorded]:
-    with owned_folder(folder) as handle:
+              source: str | os.PathLike[str] | None, on: str,
+              told: Callable[[str], None]) -> Iterator[Recorded]:
+    with ExitStack() as stack:
+        handle = stack.enter_context(owned_folder(folder))
         recorder = Recorder(folder, step, kept, handle)
         number, due = 0, time.monotonic()
         while True:
@@ -75,6 +86,9 @@ def _captures(folder: Path, step: float, kept: float, count: int | None,
                 if number == 0:
                     raise  # wrong from the beginning: tracking is off, or the folder is not ours
                 lost = str(error) or "out of memory"
+            if on and number == 0:
+                stack.enter_context(Watching(on, handle, kept, None if source is None else
+                                             os.path.abspath(source), told))
             try:
                 recorder.forget()
             except (PageownerError, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -111,16 +112,14 @@ def at_time(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(at: str | None, **words: Any) -> Any:
         if at is not None:
-            from pageowner.model.times import moment
-            from pageowner.sources.source import Moment
-
             if words["source"] is None:
                 raise click.UsageError("--at needs a directory of 'pageowner record'")
-            words["source"] = Moment(words["source"], moment(at))
+            words["source"] = _at(words["source"], at)
         return command(**words)
 
     return click.option("--at", metavar="TIME", help="Which capture to read from a directory:"
-                        " 14:30, 2026-11-23T14:30, or 2h (ago). Default: the newest.")(
+                        " 14:30, 2026-11-23T14:30, 2h (ago), or an event: oom, low, ..."
+                        " Default: the newest.")(
                             about_dumps(wrapped))
 
 
@@ -139,28 +138,42 @@ def at_times(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             return command(**words)
 
         return click.option("--at", metavar="TIME", multiple=True, help="Which capture to read"
-                            " from a directory: 14:30, 2026-11-23T14:30, or 2h (ago). Default: the"
-                            " newest. The first --at is for the first directory.")(
+                            " from a directory: 14:30, 2026-11-23T14:30, 2h (ago), or an event:"
+                            " oom, low, ... Default: the newest. The first --at is for the first"
+                            " directory.")(
                                 about_dumps(wrapped))
 
     return decorate
 
 
 def _placed(sources: tuple[str | None, ...], at: tuple[str, ...]) -> tuple[str | None, ...]:
+    folders = [place for place, source in enumerate(sources)
+               if source is not None and os.path.isdir(source)]
+    if len(at) > len(folders):
+        raise click.UsageError("--at needs a directory of 'pageowner record'" + (
+            f"; {len(at)} are given for {len(folders)}"
+            if folders else ""))
+    placed = list(sources)
+    for place, when in zip(folders, at, strict=False):
+        placed[place] = _at(str(sources[place]), when)
+    return tuple(placed)
+
+
+def _at(folder: str, when: str) -> str:
+    """A folder at a time, or the capture of an event in it."""
+    from pageowner.model.events import EVENTS
+
+    if when in EVENTS and os.path.isdir(folder):
+        from pageowner.storage.witnessed import capture_of
+
+        path, text = capture_of(Path(folder), when)
+        if text:
+            say(f"{path.name}: {text}")
+        return str(path)
     from pageowner.model.times import moment
     from pageowner.sources.source import Moment
 
-    times = [moment(text) for text in at]
-    folders = [place for place, source in enumerate(sources)
-               if source is not None and os.path.isdir(source)]
-    if len(times) > len(folders):
-        raise click.UsageError("--at needs a directory of 'pageowner record'" + (
-            f"; {len(times)} are given for {len(folders)}"
-            if folders else ""))
-    placed = list(sources)
-    for place, when in zip(folders, times, strict=False):
-        placed[place] = Moment(str(sources[place]), when)
-    return tuple(placed)
+    return Moment(folder, moment(when))
 
 
 def source(command: Callable[..., Any]) -> Callable[..., Any]:

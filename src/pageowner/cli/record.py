@@ -24,13 +24,17 @@ __all__ = ["command"]
 @click.option("--source", metavar="FILE", shell_complete=complete.files,
               help="Capture a file of the kernel instead: /proc/allocinfo, or the directory"
               " /sys/kernel/debug/page_owner_stacks.")
+@click.option("--on", default="", metavar="EVENT[,EVENT...]",
+              help="Also capture when it happens: oom, psi, low=5%, order=4, growth=200MiB/10m.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N captures.")
-def command(folder: Path, every: str, keep: str, source: str | None,
+def command(folder: Path, every: str, keep: str, source: str | None, on: str,
             count: int | None) -> None:
     """Capture this machine periodically into DIR, until Ctrl-C.
 
     Most files contain only the changes since the last capture. A full disk or a kill loses only the
-    capture being written.
+    capture being written. --on oom captures before the kernel kills for memory; psi when tasks wait
+    for it; low=SIZE when less is available; order=N when an allocation of that order fails;
+    growth=SIZE/TIME when an owner grew so much. Read them with --at oom, --at low, ...
 
     Examples:
         pageowner record /var/lib/pageowner        every 10 minutes, for 7 days
@@ -38,14 +42,22 @@ def command(folder: Path, every: str, keep: str, source: str | None,
         pageowner report DIR --at 14:30            the state at that time
         pageowner record DIR --source /proc/allocinfo
             bytes by line of code, which are small and quick to read
+        pageowner record DIR --on oom,psi,low=5%   also when memory is short
+        pageowner report DIR --at oom --by comm    who had the memory before the last kill
         pageowner leaks DIR                        owners that kept growing
     """
     from pageowner.api.record import record
 
-    for capture in record(folder, every=every, keep=keep, count=count, source=source):
+    for capture in record(folder, every=every, keep=keep, count=count, source=source, on=on,
+                          told=_told):
         if capture.path is None:
             say(f"this capture is lost: {capture.lost}")
         elif sys.stderr.isatty():
             written(str(capture.path))
         if capture.stays:
             say(f"old captures stay: {capture.stays}")
+
+
+def _told(text: str) -> None:
+    """On stderr, and so in the journal of a service."""
+    say(text)

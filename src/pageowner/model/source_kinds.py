@@ -15,17 +15,21 @@ from pageowner.errors import PageownerError
 if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
 
-__all__ = ["KINDS", "OBJECTS", "PARQUET", "READERS", "USERS", "SourceKind", "check_pages",
-           "has_pages", "kind_named", "kind_of"]
+__all__ = ["KINDS", "OBJECTS", "PARQUET", "READERS", "TRACKER_SUMS", "USERS", "SourceKind",
+           "check_pages", "has_pages", "kind_named", "kind_of"]
 
 OBJECTS = "objects"
 """Objects of slabs and of the percpu allocator, of ``on --objects``."""
+
+TRACKER_SUMS = "tracker_sums"
+"""This machine's tracked pages by stack and task, summed while memory was short."""
 
 USERS = "users"
 """Pages in use by what has them now, on a machine that is not tracked."""
 
 PARQUET = b"PAR1"
 """How a saved snapshot begins: a Parquet file."""
+
 
 class SourceKind(NamedTuple):
     """A kind of source.
@@ -72,6 +76,8 @@ KINDS = {
              " pages (mm/slub.c)."),
     OBJECTS: SourceKind("live objects", False, "the pages: leave out --objects", "object", False,
                         live=True),
+    TRACKER_SUMS: SourceKind("live, by stack and task", False, "a capture of 'pageowner record'",
+                             live=True),
 }
 """Every kind; texts are tried in this order."""
 

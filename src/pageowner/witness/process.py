@@ -1,0 +1,266 @@
+"""The process that waits for memory to be short, and captures it: ``python -m
+pageowner.witness.process``, started by `record` with the folder open.
+
+All that a capture takes is there before: modules are imported and buffers filled by a first look,
+then this process's memory is locked, the OOM killer told to take others, and its own use bounded. A
+capture is a look by stack and task, which takes tenths of a second and a few MiB.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import select
+import sys
+import time
+from collections import deque
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+from pageowner.analysis.look_sums import FIELDS, grown, sums_by_stack, sums_of_look
+from pageowner.analysis.subsystems import short_stack
+from pageowner.errors import PageownerError
+from pageowner.report.text import age, printable, size
+from pageowner.sources.source import read as read_source
+from pageowner.storage import witnessed
+from pageowner.storage.witnessed import Event
+from pageowner.system.child_process import end_with
+from pageowner.system.this_machine import here_and_now
+from pageowner.witness.conditions import Conditions, parse
+from pageowner.witness.limits import Limits
+from pageowner.witness.signs import KernelLog, Memory, Pressure, Sign, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pageowner.model.snapshot import Snapshot
+
+__all__ = ["Witness", "main"]
+
+# include/uapi/asm-generic/mman.h; of what is mapped, what is in use is locked: the libraries' code
+# alone would be a hundred MiB
+_MCL_CURRENT, _MCL_ONFAULT = 1, 4
+_BOUND = 512 << 20
+_BEFORE_S = 60.0
+"""A capture from so long before a kill shows what led to it."""
+_LOOKS = 6
+_TIDY_S = 3600.0
+
+
+class Witness:
+    """Waits for the events that ``conditions`` names. ``look`` gives a snapshot, and pages by stack
+    where there are stacks; ``folder``: an open directory; ``say`` is called with each event."""
+
+    def __init__(self, conditions: Conditions, folder: int, keep_s: float,
+                 look: Callable[[], tuple[Snapshot, dict[str | None, int]]],
+                 say: Callable[[str], None]) -> None:
+        """Raises PageownerError if the kernel does not tell what is asked for."""
+        self.conditions, self.folder, self.keep_s = conditions, folder, keep_s
+        self.look, self.say = look, say
+        self.limits = Limits()
+        self.memory = Memory()
+        self.log = KernelLog()
+        if self.log.fd is None and (conditions.oom or conditions.order is not None):
+            raise PageownerError("/dev/kmsg cannot be read, which tells of kills and failed"
+                                 " allocations: run as root, or without oom and order")
+        self.pressure = Pressure(*conditions.psi) if conditions.psi else None
+        self._poll = select.poll()
+        if self.log.fd is not None:
+            self._poll.register(self.log.fd, select.POLLIN)
+        if self.pressure:
+            self._poll.register(self.pressure.fd, select.POLLPRI)
+        self._last: tuple[float, str] | None = None
+        self._looks: deque[tuple[float, dict[str | None, int]]] = deque(maxlen=_LOOKS + 1)
+        self._tidied = time.monotonic()
+
+    def run(self) -> None:
+        """For ever."""
+        while True:
+            self.step(1.0)
+
+    def step(self, longest_s: float) -> None:
+        """Wait for what comes next, ``longest_s`` at most, and deal with it."""
+        now = time.monotonic()
+        standing = self.memory.standing(now)
+        self._heed(standing, now)
+        wait = min(standing.next_s(self._bound(standing)), longest_s)
+        pressed = False
+        for fd, event in self._poll.poll(wait * 1000):
+            if self.pressure is not None and fd == self.pressure.fd:
+                pressed = bool(event & select.POLLPRI)
+                if event & select.POLLERR:
+                    self._poll.unregister(fd)
+        for sign in self.log.signs():
+            self._signalled(sign)
+        if pressed:
+            assert self.conditions.psi
+            stall, window = (age(part * 1000) for part in self.conditions.psi)
+            self._happened("psi", f"tasks waited for memory for {stall} of {window}")
+        if now - self._tidied > _TIDY_S:
+            self._tidied = now
+            with suppress(OSError):
+                witnessed.forget(self.folder, time.time() - self.keep_s)
+
+    def _bound(self, standing: Standing) -> float:
+        low = self.conditions.low
+        return max(standing.total * 0.05 if self.conditions.oom else 0.0,
+                   0.0 if low is None else low if low > 1 else low * standing.total)
+
+    def _heed(self, standing: Standing, now: float) -> None:
+        """What the amount of memory says, and growth."""
+        told = (f"{size(standing.available)} of {size(standing.total)} available"
+                f" ({100 * standing.available / standing.total:.1f} %)")
+        low = self.conditions.low
+        if low is not None and standing.available < (low if low > 1 else low * standing.total):
+            self._happened("low", told)
+        if self.conditions.oom and standing.is_near:
+            left = "" if standing.left_s is None else f", {standing.left_s:.1f} s at this rate"
+            self._happened("near", f"memory is about to be gone: {told}{left}")
+        if self.conditions.growth:
+            self._grown(*self.conditions.growth, now)
+
+    def _grown(self, least: int, seconds: float, now: float) -> None:
+        if self._looks and now - self._looks[-1][0] < seconds / _LOOKS:
+            return
+        try:
+            snapshot, sums = self.look()
+        except (PageownerError, OSError, MemoryError):
+            return  # tracking is off for now
+        self._looks.append((now, sums))
+        pages = -(-least // snapshot.meta.page_size)
+        for _, before in self._looks:  # the longest ago first
+            if found := grown(before, sums, pages):
+                stack, more = found[0]
+                name = "no stack" if stack is None else printable(short_stack(stack))
+                self._happened("growth", f"{name}: {size(more * snapshot.meta.page_size)} more"
+                                         f" within {age(seconds * 1e9)}")
+                return
+
+    def _signalled(self, sign: Sign) -> None:
+        """What the kernel's log says: of a kill the capture from before it is kept as its own."""
+        if sign.event == "order":
+            if self.conditions.order is not None and sign.order >= self.conditions.order:
+                self._happened("order", sign.text)
+            return
+        if not self.conditions.oom or not self.limits.may("oom", time.monotonic()):
+            return
+        now = time.monotonic()
+        if self._last is None or now - self._last[0] > _BEFORE_S:
+            self._capture("oom", f"{sign.text}; captured after it: nothing was short before")
+            return
+        text = f"{sign.text}; captured {age((now - self._last[0]) * 1e9)} before"
+        try:
+            capture = witnessed.same_again(self.folder, self._last[1], "oom", time.time())
+        except OSError as error:
+            capture, text = "", f"{text}, and not kept: {error.strerror}"
+        self._tell(Event(time.time(), "oom", text, capture))
+
+    def _happened(self, event: str, text: str) -> None:
+        if self.limits.may(event, time.monotonic()):
+            self._capture(event, text)
+
+    def _capture(self, event: str, text: str) -> None:
+        began = time.monotonic()
+        capture = ""
+        try:
+            snapshot, _ = self.look()
+            snapshot.meta.extra["event"] = {"event": event, "text": text}
+            capture = witnessed.add(self.folder, snapshot, event, time.time())
+            self._last = began, capture
+        except (PageownerError, OSError, MemoryError) as error:
+            text += f"; this capture is lost: {error or 'out of memory'}"
+        self._tell(Event(time.time(), event, text, capture))
+
+    def _tell(self, event: Event) -> None:
+        try:
+            witnessed.log(self.folder, event)
+        except OSError as error:
+            self.say(f"{witnessed.LOG}: {error.strerror}")
+        self.say(f"{event.event}: {event.text}" + (f"; {event.capture}" if event.capture else ""))
+
+
+def live_look(stack: ExitStack) -> Callable[[], tuple[Snapshot, dict[str | None, int]]]:
+    """Looks at this machine's tracker, opened anew if it was turned off and on."""
+    from pageowner.api.watch import live_reader
+
+    readers: list[Any] = []
+
+    def look() -> tuple[Snapshot, dict[str | None, int]]:
+        if not readers:
+            readers.append(stack.enter_context(live_reader()))
+        try:
+            found = readers[0].counts(FIELDS)
+        except PageownerError:
+            stack.close()
+            readers.clear()
+            raise
+        about = {**here_and_now(), "page_size": os.sysconf("SC_PAGE_SIZE")}
+        del about["clock_ns"]  # the look has its own
+        return sums_of_look(found, readers[0].health.pages, about), sums_by_stack(found)
+
+    return look
+
+
+def file_look(source: str) -> Callable[[], tuple[Snapshot, dict[str | None, int]]]:
+    """Reads a file of the kernel."""
+    def look() -> tuple[Snapshot, dict[str | None, int]]:
+        from pageowner.analysis.owners import owners
+
+        found = read_source(source)
+        for name, value in here_and_now().items():
+            if getattr(found.meta, name) is None:
+                setattr(found.meta, name, value)
+        table = owners(found, "stack")
+        return found, dict(zip(table["stack"].to_pylist(), table["pages"].to_pylist(),
+                               strict=True))
+
+    return look
+
+
+def prepare() -> str:
+    """Lock this process's memory, have the OOM killer take others, and bound what it takes; what of
+    it was refused, in words, else empty."""
+    refused = []
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mlockall(_MCL_CURRENT | _MCL_ONFAULT):
+        refused.append(f"its memory is not locked ({os.strerror(ctypes.get_errno())})")
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("-999")
+    except OSError as error:
+        refused.append(f"the OOM killer may take it ({error.strerror})")
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as file:
+        data = next(int(line.split()[1]) << 10 for line in file if line.startswith("VmData:"))
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_DATA, (data + _BOUND, data + _BOUND))
+    return "; ".join(refused)
+
+
+def main() -> None:
+    """The words: the parent's process id, then JSON with ``folder`` (a descriptor), ``on``,
+    ``keep_s`` and ``source``. Writes an empty line once it watches, or a line why it does not."""
+    end_with(int(sys.argv[1]))
+    words = json.loads(sys.argv[2])
+
+    def say(text: str) -> None:
+        print(printable(text), flush=True)
+
+    with ExitStack() as stack:
+        look = live_look(stack) if words["source"] is None else file_look(words["source"])
+        try:
+            look()  # what it imports and fills is there from now on
+            witness = Witness(parse(words["on"]), words["folder"], words["keep_s"], look, say)
+        except (PageownerError, OSError) as error:
+            say(f"cannot watch: {error}")
+            sys.exit(1)
+        refused = prepare()
+        print(flush=True)
+        if refused:
+            say(f"while memory is short, {refused}")
+        witness.run()
+
+
+if __name__ == "__main__":
+    main()
