@@ -98,7 +98,7 @@ def typescript(text: bytes) -> bytes:
 LINE_ENDS, LOG, QUOTE, NUMBERS, BLANKS = (
     "other line ends", "times of a log in front of lines",
     "marks of a quotation in front of lines", "line numbers in front of lines",
-    "blanks in front of lines")
+    "spaces in front of lines")
 
 ALTERED: dict[str, tuple[Alter, list[str]]] = {
     "crlf": (replaced(b"\n", b"\r\n"), [LINE_ENDS]),
@@ -133,15 +133,15 @@ ALTERED: dict[str, tuple[Alter, list[str]]] = {
     "patch": (in_front("+"), ["'+' in front of lines"]),
     "grep -n": (in_front("{n}:"), [NUMBERS]),
     "cat -n": (in_front("{n:6}\t"), [NUMBERS]),
-    "trailing blanks": (replaced(b"\n", b"  \n"), ["blanks at the end of lines"]),
-    "blank line": (replaced(b"\n\n", b"\n \n"), ["blanks at the end of lines"]),
+    "trailing blanks": (replaced(b"\n", b"  \n"), ["spaces at the end of lines"]),
+    "blank line": (replaced(b"\n\n", b"\n \n"), ["spaces at the end of lines"]),
     "double spaced": (replaced(b"\n", b"\n\n"), ["empty lines between all lines"]),
     "no empty lines": (both(replaced(b"\n\n", b"\n"), lambda text: text + b"\n"),
                        ["missing empty lines between records"]),
     "wrapped": (wrapped(72), ["lines wrapped"]),
     "wrapped at 100": (wrapped(100), ["lines wrapped"]),
     "continued": (replaced(b"), pid", b"),\\\n pid"), ["lines wrapped"]),
-    "cut at 80": (cut_at(80), ["blanks at the end of lines", "lines wrapped"]),
+    "cut at 80": (cut_at(80), ["spaces at the end of lines", "lines wrapped"]),
     "\\n": (lambda text: text.replace(b"\n", b"\\n") + b"\n", ["line ends as \\n"]),
     "no-break": (replaced(b"\n ", b"\n\xc2\xa0"), ["no-break spaces"]),
     "html": (both(replaced(b"&", b"&amp;"), replaced(b"<", b"&lt;"), replaced(b">", b"&gt;"),

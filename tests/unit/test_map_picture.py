@@ -98,7 +98,7 @@ def test_an_unknown_key_and_a_source_without_places_are_said() -> None:
         picture(blind)
     empty = Snapshot.from_columns({"pfn": np.zeros(0, np.uint64), "order": np.zeros(0, np.uint8)},
                                   Metadata(kind="page_owner", source="e.txt"))
-    with pytest.raises(PageownerError, match=r"e\.txt: no memory to draw"):
+    with pytest.raises(PageownerError, match=r"e\.txt: contains no allocation"):
         picture(empty)
 
 

@@ -118,8 +118,8 @@ def test_a_capture_knows_its_page_size() -> None:
     meta = pageowner.Metadata(kind="tracker", source="x", page_size=4096)
     with page_size.using(4096):
         page_size.apply(meta)
-    with page_size.using(65536), pytest.raises(PageownerError, match="as its kernel said"):
+    with page_size.using(65536), pytest.raises(PageownerError, match="as its kernel reported"):
         page_size.apply(meta)
     page_size.apply(meta)
-    with pytest.raises(UsageError, match="not the size of a page"):
+    with pytest.raises(UsageError, match="a power of two from 4 KiB"):
         page_size.check(4095)

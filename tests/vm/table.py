@@ -13,8 +13,8 @@ from pageowner.model.hook_states import in_words
 
 HEAD = """# Kernels
 
-Written by `scripts/vmtest --table docs/kernels.md` on {day}, from guests under software emulation
-(QEMU); the meaning of each row is below the tables.
+Written by `scripts/vmtest --table docs/kernels.md` on {day}, from guests in software emulation
+(QEMU). The text below each table explains its columns.
 
 """
 
@@ -74,22 +74,23 @@ def _tracked(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
             *_price(jobs), "no" if said.get("no_block_types") else "yes"])
     if not rows:
         return ""
-    return ("## Tracked, under loads\n\n" + _grid(
-        ["kernel", "release", "day", "hooks seen", "accounts close", "events lost", "untracked",
-         "stacks checked", "different", "price", "the kernel's own", "types of pageblocks"], rows)
-        + ("Hooks that saw no event there, and why:\n\n" + "".join(lacking) + "\n" if lacking
+    return ("## Tracking under load\n\n" + _grid(
+        ["kernel", "release", "tested on", "active hooks", "sums add up", "events lost",
+         "untracked pages", "stacks checked", "different", "instructions per fault",
+         "kernel's page owner", "pageblock types"], rows)
+        + ("Hooks that saw no event:\n\n" + "".join(lacking) + "\n" if lacking
            else "")
-        + "Built kernels are Debian's source with page owner configured but not switched on"
-        " here; stock kernels are Debian's packages; the running one is that of the machine on"
-        " which the guests ran. The loads also allocate contiguous memory: a huge page of 1"
-        " GiB, and CMA on built kernels. The accounts close if the frames of all states add up"
-        " to those that /proc/kpageflags knows. Events are lost if none of the programs was"
-        " free to handle them: second programs that wait are attached at the first look that"
-        " finds them needed, and this job looks once, at its end; what was lost until then is"
-        " untracked, or a record that outlived its page. Every recognised stack was also"
-        " unwound and compared (on arm64 none is recognised: each is unwound anyway). Prices"
-        " are instructions per page fault, see below. Pageblock types are used if they add up"
-        " to /proc/pagetypeinfo.\n\n")
+        + "Built kernels are Debian's source with page owner compiled in, but not switched on here;"
+        " stock kernels are Debian's packages; the running kernel is that of the host. The loads"
+        " also allocate contiguous memory: a huge page of 1 GiB and, on built kernels, CMA. The"
+        " sums add up if the frames of all states are as many as /proc/kpageflags has. An event is"
+        " lost if every program that could record it was busy. Second programs are attached when"
+        " pageowner is next called and finds them needed; this job calls it once, at its end. Until"
+        " then, lost allocations leave untracked pages, and lost frees leave records of owners that"
+        " are gone. Every recognised stack was also unwound and compared; on arm64 stacks are not"
+        " recognised, so each is unwound. The instructions are those that the tracker and the"
+        " kernel's own page owner add to a page fault, see below. Pageblock types are shown if they"
+        " add up to /proc/pagetypeinfo.\n\n")
 
 
 def _checked(memo: dict[str, int]) -> list[str]:
@@ -116,9 +117,9 @@ def _many(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
         return ""
     return ("## Where many CPUs are possible\n\n" + _grid(
         ["kernel", "possible CPUs", "events lost", "untracked", "stacks checked", "different",
-         "memory of the tracker, MiB", "bytes a page frame", "with 2 CPUs"], rows)
-        + "Two CPUs run, on two nodes; the others could be plugged in, and the tracker's maps have"
-        " room for each.\n\n")
+         "tracker's memory, MiB", "bytes per page frame", "with 2 CPUs"], rows)
+        + "Two CPUs run, on two nodes. The others could be plugged in, and the tracker's maps have"
+        " space for each of them.\n\n")
 
 
 def _price(jobs: dict[str, dict[str, Any]]) -> list[str]:
@@ -150,15 +151,16 @@ def _prices(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
         rows.append(row)
     if not rows:
         return ""
-    return ("## Price of a page fault, instructions a page\n\n" + _grid(
-        ["kernel", "with nothing", "tracker", "tracker, `--plain`", "bytes a page frame",
-         "the kernel's own", "the kernel's own : tracker", "tracker beside the kernel's own"], rows)
-        + "Faults of small pages and their unmapping: medians of the instructions for one"
-        " (QEMU's `-icount`), the same in every run on any machine, but without the effect of"
-        " caches. The kernel's own page owner cannot be switched at run time, so its price is"
-        " the difference between two boots of the same guest; what the tracker adds beside it"
-        " shows how comparable two boots are. It takes 72 bytes per page frame (64 of page_ext,"
-        " 8 of its flags) and its stacks.\n\n")
+    return ("## Instructions per page fault\n\n" + _grid(
+        ["kernel", "no page owner", "tracker", "tracker, `--plain`", "tracker's bytes per frame",
+         "kernel's page owner", "kernel's : tracker", "tracker with kernel's page owner on"], rows)
+        + "Each figure is the median number of instructions for faulting in one small page"
+        " and unmapping it, counted by QEMU's `-icount`: the same in every run on any"
+        " machine, but without the effect of caches. The kernel's own page owner cannot be"
+        " switched on or off at run time, so its figure is the difference between two"
+        " boots of the same guest. What the tracker adds in the boot with page owner on"
+        " shows how comparable the two boots are. The kernel's page owner takes 72 bytes"
+        " per page frame (64 of page_ext, 8 of its flags) and its stacks.\n\n")
 
 
 def _rest(said: dict[str, Any]) -> str:
@@ -207,12 +209,13 @@ def _agreement(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
     if not text:
         return ""
     return ("## Against the kernel's own page owner, record by record\n\n"
-            "All loads of tests/vm/loads ran at once, and both page owners were read while"
-            " quiet. Equal means the same order, gfp mask, pid, tgid, comm and stack, and times"
-            " within a millisecond. Raced means changed between our two readings, one before"
-            " and one after the kernel's. Our time is never earlier: the kernel's page owner"
-            " takes the time first, and the tracepoint follows. The guest's clock counts"
-            " instructions; otherwise an emulated CPU may pause for milliseconds in between"
-            " when the host is busy (by the host's clock 99.99 % equal on a quiet host, 99.96 %"
-            " on a busy one).\n\n"
+            "All loads of tests/vm/loads ran at once; then both page owners were read"
+            " while nothing ran. Equal: order, gfp mask, pid, tgid, comm and stack are the"
+            " same, and the times differ by less than a millisecond. Raced: the record"
+            " changed between our two readings, one before and one after the kernel's. Our"
+            " time is never earlier, because the kernel's page owner takes its time before"
+            " it runs the tracepoint. The guest's clock counts instructions, since an"
+            " emulated CPU can pause for milliseconds in between while the host is busy"
+            " (with the host's clock, 99.99 % were equal on a quiet host, 99.96 % on a"
+            " busy one).\n\n"
             + text)

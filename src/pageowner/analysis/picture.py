@@ -91,8 +91,8 @@ def picture(snapshot: Snapshot, by: str = "subsystem", *,
     """
     seen = memory(snapshot, flags) if seen is None else seen
     if seen.end <= seen.start:
-        raise PageownerError(f"{snapshot.meta.source or 'the source'}: no memory to draw: there is"
-                             " no allocation in it")
+        raise PageownerError(f"{snapshot.meta.source or 'the source'}: contains no allocation, so"
+                             " there is nothing to draw")
     rows, labels = aspect(snapshot, by)
     pages = np.zeros(len(labels), np.int64)
     known = seen.row != NO_ROW

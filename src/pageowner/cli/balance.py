@@ -21,10 +21,10 @@ __all__ = ["command"]
 def command(top: int, everything: bool, root: str | None, as_json: bool) -> None:
     """Where all of this machine's memory is, in lines that add up.
 
-    Works on any machine, whether or not pages are tracked: by the kernel's own counters, down to
-    processes, slab caches, callers of vmalloc and mounts of tmpfs, and what no counter accounts
-    for. Warns of what often holds memory unseen. An ordinary user sees most of it; what root would
-    add is said.
+    Tracking is not needed: the figures are the kernel's own counters, down to processes, slab
+    caches, callers of vmalloc and mounts of tmpfs. What no counter accounts for has a line of its
+    own. Warnings name what often holds memory unnoticed. An ordinary user sees most of this; a
+    message says what needs root.
 
     Examples:
         sudo pageowner balance          where the memory is, and what looks wrong

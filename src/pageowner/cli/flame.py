@@ -26,8 +26,8 @@ __all__ = ["command"]
 @click.option("-o", "--output", metavar="FILE", shell_complete=complete.files,
               help="Write an image if FILE ends in .svg, else a page.")
 @click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
-              help="Add values of these keys of report below each stack: comm gives a tower for"
-                   " each task.")
+              help="Add the values of these keys (as in report) below each stack; comm draws a"
+                   " tower for each task.")
 @click.option("--icicle", is_flag=True, help="Draw as an icicle: root at the top.")
 @click.option("--reverse", is_flag=True,
               help="Start with the innermost function, then its callers.")

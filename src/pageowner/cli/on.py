@@ -22,9 +22,9 @@ __all__ = ["command"]
 @click.option("--min-order", type=click.IntRange(0, 18), default=0, metavar="N",
               help="Only blocks of at least 2**N pages.")
 @click.option("--pid", "tgid", type=click.IntRange(min=0), default=0, metavar="PID",
-              help="Only what this process allocates.")
+              help="Track only what this process allocates.")
 @click.option("--cgroup", default="", metavar="PATH",
-              help="Only what tasks in this cgroup (v2) and those below it allocate.")
+              help="Track only what tasks in this cgroup (v2), or below it, allocate.")
 @click.option("--sample", type=click.IntRange(1, 1 << 20), default=1, metavar="N",
               help="Track only one page in N, chosen by pfn.")
 @click.option("--objects", type=click.IntRange(0, MOST_OBJECTS), is_flag=False, flag_value=64,
@@ -42,12 +42,12 @@ __all__ = ["command"]
                    " 1/1024.")
 @click.option("--second-programs", type=click.Choice(["auto", "always"]), default="auto",
               show_default=True,
-              help="When to attach the programs for allocations and frees in interrupts that hit"
-                   " the running tracker: after the first was missed (auto), or from the start,"
-                   " which misses none and costs more (always).")
+              help="An interrupt can allocate while the tracker is at work on its CPU; second"
+                   " programs record what it does. auto: attach them after the first missed event;"
+                   " always: from the start, which misses none and costs more.")
 @click.option("--at-boot", is_flag=True,
-              help="Start not now but early in each boot that has page_owner=on on the kernel's"
-                   " command line: writes and enables a systemd unit.")
+              help="Do not start now: write and enable a systemd unit that starts tracking early in"
+                   " each boot with page_owner=on on the kernel's command line.")
 @click.option("--debug", is_flag=True, help="Show the verifier's log if the kernel refuses.")
 def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: int,
             free_side: bool, depth: int, plain: bool, check: float, second_programs: str,

@@ -44,8 +44,8 @@ Select:
   --module <modlist> blocks of these modules; vmlinux is the kernel itself
   -f                 leave out blocks whose memory has been released
 Others:
-  -d                 say on standard error what was read
-  -h, --help         this text
+  -d                 print on standard error what was read
+  -h, --help         show this text
 """
 
 _FLAGS = {

@@ -249,7 +249,7 @@ def _owner(what: str, owner: OwnerOfPage, what_for: str, paper: Paper,
 
 def _range_title(event: Event) -> str:
     if isinstance(event, BusyRange):
-        return (f"pages {event.first:#x} to {event.end - 1:#x} could not be had in one piece, for"
+        return (f"pages {event.first:#x} to {event.end - 1:#x} could not be allocated in one piece:"
                 f" some of them are in use{_times(event.times)}")
     if isinstance(event, OfflineFailure):
         if event.last < event.start:

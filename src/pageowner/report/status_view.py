@@ -34,7 +34,7 @@ _MISSED = {
     "bulk_missed": "pages of very large bulk allocations",
     "extfrag_full": "fragmentation events that did not fit into the table",
     "contended": "frees of parts of a block that two CPUs divided at once",
-    "overwritten": "allocations over a record whose free was not seen",
+    "overwritten": "allocations of pages whose last free was missed",
 }
 """Counters of what could not be tracked, in the order shown."""
 

@@ -98,7 +98,7 @@ class _Lines(Groups):
                 if version[1] not in _KNOWN:
                     self.lost(offset, f"version {self.version} of the format, which is not known")
             elif line.strip() != _HEADING.strip():
-                self.lost(offset, "a line that is not as in /proc/allocinfo")
+                self.lost(offset, "a line that /proc/allocinfo does not have")
             return
         number, fraction, unit, calls, place, module, function, inaccurate = found.groups()
         size = (int(number) << _UNITS[unit]) + int(

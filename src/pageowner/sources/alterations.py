@@ -1,7 +1,7 @@
 """What happens to page owner's text after the kernel printed it, and how each is undone.
 
 Mail quotes and wraps it, a log puts times in front, terminals and other systems change its line
-ends and its encoding, pastes lose or gain blanks and empty lines. `alterations` looks at the
+ends and its encoding, pastes lose or gain spaces and empty lines. `alterations` looks at the
 beginning of a text and says what was done; each undoes it in any part of the text that ends with a
 line, or with a record (`Alteration.by_record`).
 
@@ -133,7 +133,7 @@ _PREFIXES = (*(("times of a log", pattern) for pattern in _LOG),
              ("marks of a quotation", rb"(?:[>|] ?)+"),
              ("line numbers", rb" *\d{1,9}[:|\t-] ?"))
 # In front of other prefixes.
-_OUTER = (("marks of a quotation", rb"(?:[>|] ?)+"), ("blanks", rb"[ \t]+(?=[<\[\d>|])"))
+_OUTER = (("marks of a quotation", rb"(?:[>|] ?)+"), ("spaces", rb"[ \t]+(?=[<\[\d>|])"))
 # Anything else that is the same in front of all, but no words or numbers, which may mean something.
 _SAME = re.compile(rb"[^0-9A-Za-z\n]{1,40}\Z")
 
@@ -159,7 +159,7 @@ def _prefix(head: bytes) -> Alteration | None:
     same = given[0]
     if given.count(same) != len(given) or not _SAME.match(same):
         return None
-    what = "blanks" if not same.strip() else f"'{same.decode('ascii', 'backslashreplace')}'"
+    what = "spaces" if not same.strip() else f"'{same.decode('ascii', 'backslashreplace')}'"
     begun = same.rstrip()
 
     def undo(text: bytes) -> bytes:
@@ -180,7 +180,7 @@ def _blanks_behind(head: bytes) -> Alteration | None:
             text = text.replace(b" \n", b"\n")
         return text
 
-    return Alteration("blanks at the end of lines", undo)
+    return Alteration("spaces at the end of lines", undo)
 
 
 # -- between lines -----------------------------------------------------------------------------

@@ -57,8 +57,8 @@ def using(size: int | None) -> Iterator[None]:
 def check(size: int) -> int:
     """Raises UsageError for a size that no page has."""
     if not _SMALLEST <= size <= _LARGEST or size & (size - 1):
-        raise UsageError(f"{size:,} bytes is not the size of a page: a power of two from 4 KiB to"
-                         " 1 MiB")
+        raise UsageError(f"a page cannot have {size:,} bytes; its size is a power of two from"
+                         " 4 KiB to 1 MiB")
     return size
 
 
@@ -71,12 +71,12 @@ def apply(meta: Metadata, size: int | None = None) -> None:
     if size is None or (size == meta.page_size and meta.kind == "tracker"):
         return
     if not kind_of(meta).in_pages:
-        raise PageownerError(f"{meta.source or 'the source'}: counts bytes, not pages; a page size"
-                             " cannot be given for it")
+        raise PageownerError(f"{meta.source or 'the source'}: counts bytes, not pages: it takes no"
+                             " page size")
     if meta.kind == "tracker":
         raise PageownerError(f"{meta.source or 'a capture'}: its pages have"
-                             f" {meta.page_size >> 10} KiB, as its kernel said; a page size can be"
-                             " given only for a dump")
+                             f" {meta.page_size >> 10} KiB, as its kernel reported; only a dump"
+                             " takes another page size")
     meta.page_size = size
     meta.extra["page_size_from"] = "given"
 
