@@ -202,7 +202,7 @@ def test_nearly_all_pages_have_a_user(found: Snapshot) -> None:
     early = found.in_state("early")
     pages = np.left_shift(1, early.table["order"].to_numpy().astype(np.int64))
     known = ~early.table["user"].is_null().to_numpy()
-    freed = found.meta.extra["users"]["counts"].get("pages freed meanwhile", 0)
+    freed = found.meta.extra["users"]["counts"].get("freed_pages", 0)
     share = pages[known].sum() / (pages.sum() - freed)
     rest = np.bincount(pageflags.kind(early.table["page_flags"].to_numpy()[~known]),
                        pages[~known], len(pageflags.KINDS))

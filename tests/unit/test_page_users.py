@@ -19,6 +19,7 @@ from pageowner.model.user_names import is_user_name, user_name, user_of
 from pageowner.report.key_columns import key_columns
 from pageowner.sources import live_users
 from pageowner.tracker.users import layout, memory
+from pageowner.tracker.users.anonymous import _give
 from pageowner.tracker.users.areas import credible, label, same_areas
 from pageowner.tracker.users.files import Holders, Namer, group_path, same_files
 from pageowner.tracker.users.find import with_gone
@@ -177,7 +178,29 @@ def test_areas_are_called_by_who_asked_for_them() -> None:
 
 def test_processes_that_ended_have_no_pages() -> None:
     found = process_pages.anonymous_pages([(1 << 22) + 1])
-    assert len(found.pfn) == found.late == found.unreadable == 0
+    assert len(found.pfn) == found.late == len(found.unreadable) == 0
+
+
+def test_pages_that_several_processes_map_are_shared_and_others_one_processs() -> None:
+    users = PageUsers.of(4)
+    pages = Pages(np.array([1, 2, 4, 8], np.uint64), np.array([0, 1, 0, 0], np.uint8),
+                  np.array([1 << 12, 1 << 12, 1 << 12, 0], np.uint64))
+    _give(users, pages, ["sh", "db", "db"], [7, 8, 9], np.array([1, 3, 2, 4, 4, 8], np.uint64),
+          np.array([0, 1, 1, 1, 2, 0], np.int32))
+    assert [users.labels[code] if code >= 0 else None for code in users.codes] == [
+        "process 7 (sh)", "process 8 (db)", "shared by 2 processes (db)", None]
+
+
+def test_what_a_process_maps_is_in_its_page_tables() -> None:
+    made = Memory()
+    made.entry(1, 0, 2)
+    made.entry(2, 0, 3)
+    made.entry(3, 0, 4)
+    made.entry(3, 1, 512, PRESENT | LARGE)
+    made.entry(4, 5, 77)
+    made.entry(4, 6, 78, 0)
+    found = page_tables.user_pages(made.read, np.array([1], np.uint64), 4)
+    assert found.tolist() == [77, *range(512, 1024)]
 
 
 def test_pages_of_files_are_told_from_all_others_by_their_page_structs() -> None:

@@ -322,7 +322,7 @@ def _about_users(meta: Metadata) -> list[str]:
     lines = [f"users of pages: {note}" for note in about.get("notes") or []]
     if counts:
         lines.append("users of pages: " + ", ".join(
-            f"{number:,} {name}" for name, number in counts.items())
+            f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items())
             + "; these are called by their flags")
     return lines
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     Read = Callable[[NDArray[np.uint64]], tuple[NDArray[np.uint64], NDArray[np.bool_]]]
     """The 512 entries of tables by page frame, and which of them were readable."""
 
-__all__ = ["Tables", "is_known", "kernel_tables", "levels_of", "mapped", "user_tables"]
+__all__ = ["Tables", "is_known", "kernel_tables", "levels_of", "mapped", "user_pages",
+           "user_tables"]
 
 ENTRIES = 512
 _PRESENT, _LARGE = np.uint64(1), np.uint64(1 << 7)
@@ -85,6 +86,18 @@ def _walk(read: Read, top: NDArray[np.uint64], levels: int, first: int, stop: in
                   np.concatenate([part[1] for part in parts]),
                   np.concatenate([np.full(len(part[0]), part[2], np.int8) for part in parts]),
                   np.concatenate([part[3] for part in parts]), np.concatenate(unread))
+
+
+def user_pages(read: Read, top: NDArray[np.uint64], levels: int) -> NDArray[np.uint64]:
+    """The page frames that a process maps, huge pages of 2 MiB each as its 512; larger ones, which
+    are never anonymous, are left out."""
+    tables = user_tables(read, top, levels)
+    middle, _ = read(tables.pfn[tables.level == 2])
+    large = middle[(middle & _PRESENT != 0) & (middle & _LARGE != 0)]
+    first = (large & _FRAME) >> np.uint64(_SHIFT) & ~np.uint64(ENTRIES - 1)
+    entries, _ = read(tables.pfn[tables.level == 1])
+    small = (entries[entries & _PRESENT != 0] & _FRAME) >> np.uint64(_SHIFT)
+    return np.concatenate([small, (first[:, None] + np.arange(ENTRIES, dtype=np.uint64)).ravel()])
 
 
 def mapped(read: Read, tables: Tables, first: int, stop: int) -> tuple[

@@ -47,13 +47,14 @@ class _Scan(ctypes.Structure):
 @dataclass
 class ProcessPages:
     """``pfn`` and ``process``, a place in the processes that were asked about, of each page that
-    one of them has mapped: a page that several share is there several times. ``late``: processes
-    that there was no time for; ``unreadable``: that could not be read, but had not ended."""
+    one of them has mapped: a page that several share is there several times. ``late``: how many
+    processes there was no time for; ``unreadable``: the places of those that could not be read, but
+    had not ended."""
 
     pfn: NDArray[np.uint64]
     process: NDArray[np.int32]
     late: int = 0
-    unreadable: int = 0
+    unreadable: list[int] = field(default_factory=list)
     skipped: list[int] = field(default_factory=list)
 
 
@@ -73,7 +74,7 @@ def anonymous_pages(pids: Iterable[int], proc: str = "/proc", seconds: float = 5
         except (FileNotFoundError, ProcessLookupError):
             continue
         except OSError:
-            found.unreadable += 1
+            found.unreadable.append(place)
             continue
         try:
             here = [_anonymous(file, start, end)
@@ -81,7 +82,7 @@ def anonymous_pages(pids: Iterable[int], proc: str = "/proc", seconds: float = 5
         except ProcessLookupError:
             here = []
         except OSError:
-            found.unreadable += 1
+            found.unreadable.append(place)
             here = []
         finally:
             os.close(file)

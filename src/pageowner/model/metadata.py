@@ -60,12 +60,14 @@ class Metadata:
     def as_read(self) -> dict[str, Any]:
         """For programs: what was counted while the source was read, what was done to its text after
         the kernel printed it, and undone, and from what the page size is known (None: the kernel).
-        ``symbols``: of addresses in stacks that were given names, if they were.
+        ``users``: what was noticed while users of pages were found, if they were. ``symbols``: of
+        addresses in stacks that were given names, if they were.
         """
         symbols = self.extra.get("symbols")
         return {"counters": self.counters, "undone": self.extra.get("undone") or [],
                 "page_size_from": self.extra.get("page_size_from"),
-                **({"symbols": symbols} if symbols else {})}
+                **({"symbols": symbols} if symbols else {}),
+                **({"users": self.extra["users"]} if self.extra.get("users") else {})}
 
     def to_json(self) -> bytes:
         """These fields and the schema's version as one JSON object."""

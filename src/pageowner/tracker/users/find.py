@@ -20,12 +20,12 @@ from pageowner.kernel import (
     kallsyms,
     page_tables,
     process_memory,
-    process_pages,
     slabs,
 )
 from pageowner.kernel.cgroups import gone
 from pageowner.model.page_users import NOBODY, PageUsers
 from pageowner.tracker.users import areas as vmalloc
+from pageowner.tracker.users.anonymous import give_anonymous
 from pageowner.tracker.users.files import Holders, Namer, group_path, read_files, same_files
 from pageowner.tracker.users.layout import (
     FILE_CHANGED,
@@ -43,7 +43,6 @@ __all__ = ["find_users", "with_gone"]
 
 _REMOVED = 2
 _FILE_SECONDS = 1.0
-_PROCESS_SECONDS = 5.0
 _KERNEL = np.uint64(1 << 63)
 _SLAB, _ANON, _TABLE = (np.uint64(flag_bits.mask(name)) for name in ("slab", "anon", "pgtable"))
 _LISTED = np.uint64(flag_bits.mask("anon", "lru"))
@@ -71,7 +70,7 @@ def find_users(pfn: NDArray[np.uint64], order: NDArray[np.uint8], flags: NDArray
         memory = KernelMemory()
     except PageownerError as error:
         found.notes.append(f"{error}; processes' own pages are known from /proc alone")
-        _anonymous(found, pages, _names_of_processes(), {})
+        give_anonymous(found, pages, _names_of_processes())
         return found
     with memory:
         _Search(memory, found, pages, symbols).run()
@@ -125,15 +124,18 @@ class _Search:
     def run(self) -> None:
         memory, pages, found = self.memory, self.pages, self.found
         # First what changes hands most often.
-        _anonymous(found, pages, self.names, self.by_mm)
+        # Of processes that are one address space (vfork, CLONE_VM), one.
+        own = set(self.by_mm.values())
+        give_anonymous(found, pages, {tgid: name for tgid, name in self.names.items()
+                                      if tgid in own}, self._mapped)
         columns, good = read_columns(memory, pages.pfn)
         # Frames without a page struct, or one that nobody ever filled in, are in no zone.
         found.free = (pages.flags == 0) & (columns["references"].view(np.int32) <= 0)
-        found.count("unreadable", np.count_nonzero(~good & (pages.flags != 0)))
+        found.count("unreadable_pages", np.count_nonzero(~good & (pages.flags != 0)))
         # 6.18 takes some words of slabs for those of anonymous pages; slabs have no references.
         listed = (pages.flags & _LISTED != 0) & (pages.flags & _SLAB == 0)
         freed = listed & (columns["references"] == 0) & good & (found.codes == NOBODY)
-        found.count("pages freed meanwhile", np.left_shift(
+        found.count("freed_pages", np.left_shift(
             1, pages.order[freed].astype(np.int64)).sum())
         self._slabs(columns, good)
         self._files(columns, good)
@@ -161,7 +163,7 @@ class _Search:
             name = bytes(cache["name"]).partition(b"\0")[0].decode("utf-8", "backslashreplace")
             # A page that is no slab any more may point to anything.
             if cache["failed"] or not name.isprintable() or name not in (known or {name} - {""}):
-                self.found.count("unnamed slabs", np.count_nonzero(index == place))
+                self.found.count("unnamed_slabs", np.count_nonzero(index == place))
             else:
                 codes[place] = self.found.code(f"slab {name}")
         self.found.give(rows, codes[index])
@@ -185,8 +187,8 @@ class _Search:
             again = third
         state = again.column("state")
         sure = same & (state & np.uint32(FILE_FAILED | FILE_NOT_OWN | FILE_CHANGED) == 0)
-        self.found.count("files that changed", np.count_nonzero(~sure))
-        self.found.count("files not looked at in time", len(distinct) - len(files))
+        self.found.count("changed_files", np.count_nonzero(~sure))
+        self.found.count("late_files", len(distinct) - len(files))
         labels = Namer(self._holders(again)).names(again)
         codes = np.full(len(distinct), NOBODY, np.int32)
         for place in np.flatnonzero(sure).tolist():
@@ -248,7 +250,7 @@ class _Search:
         self.found.groups[before["memcg"] != after["memcg"]] = NOBODY
         changed &= self.found.codes != NOBODY
         self.found.codes[changed] = NOBODY
-        self.found.count("changed", np.count_nonzero(changed))
+        self.found.count("changed_pages", np.count_nonzero(changed))
 
     # -- what tells its pages itself ---------------------------------------------------------------
 
@@ -266,7 +268,7 @@ class _Search:
 
     def _stacks(self) -> None:
         pfn, task, unread = vmalloc.stack_frames(self.memory, self.tasks)
-        self.found.count("unreadable stacks", unread)
+        self.found.count("unreadable_stacks", unread)
         self._give_frames(pfn, self._of_process("kernel stacks of")[task],
                           self.pages.flags & _KERNELS == 0)
 
@@ -278,7 +280,7 @@ class _Search:
         symbols = self.symbols or kallsyms.load()
         areas = vmalloc.find_areas(self.memory, symbols, self.pages.pfn[rows],
                                    self.pages.order[rows], self.cache_sizes[rows])
-        self.found.count("unreadable areas", areas.unread)
+        self.found.count("unreadable_areas", areas.unread)
         kernels = self.pages.flags & _KERNELS == 0
         codes = np.array([self.found.code(vmalloc.label(caller, int(flags))) for caller, flags in
                           zip(areas.callers, areas.areas["flags"], strict=True)], np.int32)
@@ -294,8 +296,17 @@ class _Search:
         for chunk in chunks:
             pfn, _, unread = page_tables.mapped(self._table, self._kernel_tables(),
                                                 int(chunk["start"]), int(chunk["end"]))
-            self.found.count("unreadable page tables", unread)
+            self.found.count("unreadable_page_tables", unread)
             self._give_frames(pfn, np.full(len(pfn), code, np.int32), kernels)
+
+    def _mapped(self, pid: int) -> NDArray[np.uint64] | None:
+        """What a process maps, by its page tables; None where these are not known."""
+        base = self.memory.anchors.direct_map
+        mine = np.flatnonzero((self.tasks["tgid"] == pid) & (self.tasks["mm"] != 0))
+        if base is None or not page_tables.is_known() or not len(mine):
+            return None
+        top = self._frame(self.tasks["pgd"][mine[:1]])
+        return page_tables.user_pages(self._table, top, self._levels())
 
     # -- page tables -------------------------------------------------------------------------------
 
@@ -355,41 +366,4 @@ class _Search:
         self._give_frames(kernel.pfn, np.full(
             len(kernel.pfn), self.found.code("page tables of the kernel"), np.int32), is_table)
         unread = int(np.count_nonzero(alive[tables.unread]))
-        self.found.count("unreadable page tables", unread + len(kernel.unread))
-
-
-def _anonymous(found: PageUsers, pages: Pages, names: dict[int, str],
-               by_mm: dict[int, int]) -> None:
-    """Anonymous pages: the process that has them, or how many share them."""
-    # Of processes that are one address space (vfork, CLONE_VM), one.
-    pids = sorted(set(by_mm.values())) if by_mm else sorted(names)
-    owned = process_pages.anonymous_pages(pids, seconds=_PROCESS_SECONDS)
-    found.count("processes not looked at in time", owned.late)
-    found.count("unreadable processes", owned.unreadable)
-    if not len(owned.pfn):
-        return
-    place, inside = pages.places_of(owned.pfn)
-    inside &= pages.flags[place] & _ANON != 0
-    pairs = np.unique(place[inside] * len(pids) + owned.process[inside])
-    row, process = pairs // len(pids), pairs % len(pids)
-    rows, first, sharing = np.unique(row, return_index=True, return_counts=True)
-    if not len(rows):
-        return
-    comms = sorted({names[pid] for pid in pids})
-    comm = np.array([comms.index(names[pid]) for pid in pids], np.int64)[process]
-    least, most = np.minimum.reduceat(comm, first), np.maximum.reduceat(comm, first)
-    alone = sharing == 1
-    codes = np.zeros(len(rows), np.int32)
-    of_process = np.array([found.code(f"process {pid} ({names[pid]})") for pid in pids], np.int32)
-    codes[alone] = of_process[process[first[alone]]]
-    alike = np.where(least == most, least, -1)
-    kinds, kind = np.unique(np.stack([sharing[~alone], alike[~alone]], 1), axis=0,
-                            return_inverse=True)
-    labels = np.array([found.code(f"shared by {number} processes"
-                                  + (f" ({comms[name]})" if name >= 0 else ""))
-                       for number, name in kinds.tolist()], np.int32)
-    if len(labels):
-        codes[~alone] = labels[kind.ravel()]
-    found.give(rows, codes)
-
-
+        self.found.count("unreadable_page_tables", unread + len(kernel.unread))

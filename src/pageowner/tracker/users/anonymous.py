@@ -1,0 +1,73 @@
+"""Anonymous pages: the process that has each, or how many share it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageowner.kernel import flag_bits, process_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from pageowner.model.page_users import PageUsers
+    from pageowner.tracker.users.pages import Pages
+
+    Mapped = Callable[[int], NDArray[np.uint64] | None]
+    """The page frames that a process maps; None where that is not known either."""
+
+__all__ = ["give_anonymous"]
+
+_SECONDS = 5.0
+_ANON = np.uint64(flag_bits.mask("anon"))
+
+
+def give_anonymous(found: PageUsers, pages: Pages, names: Mapping[int, str],
+                   mapped: Mapped | None = None) -> None:
+    """Give the anonymous pages to the processes ``names`` (comm by pid), each an address space of
+    its own. ``mapped``: asked of those whose /proc/PID/pagemap is closed even to root."""
+    pids = sorted(names)
+    owned = process_pages.anonymous_pages(pids, seconds=_SECONDS)
+    found.count("late_processes", owned.late)
+    pfn, process = [owned.pfn], [owned.process]
+    for place in owned.unreadable:
+        frames = None if mapped is None else mapped(pids[place])
+        if frames is None:
+            found.count("unreadable_processes", 1)
+        else:
+            pfn.append(frames)
+            process.append(np.full(len(frames), place, np.int32))
+    _give(found, pages, [names[pid] for pid in pids], pids, np.concatenate(pfn),
+          np.concatenate(process))
+
+
+def _give(found: PageUsers, pages: Pages, comms: list[str], pids: list[int],
+          pfn: NDArray[np.uint64], owner: NDArray[np.int32]) -> None:
+    """``owner``: of each page a place among ``pids`` and their ``comms``."""
+    place, inside = pages.places_of(pfn)
+    inside &= pages.flags[place] & _ANON != 0 if len(pages.flags) else inside
+    pairs = np.unique(place[inside] * len(pids) + owner[inside])
+    row, process = pairs // max(len(pids), 1), pairs % max(len(pids), 1)
+    rows, first, sharing = np.unique(row, return_index=True, return_counts=True)
+    if not len(rows):
+        return
+    distinct = sorted(set(comms))
+    comm = np.array([distinct.index(name) for name in comms], np.int64)[process]
+    least, most = np.minimum.reduceat(comm, first), np.maximum.reduceat(comm, first)
+    alone = sharing == 1
+    codes = np.zeros(len(rows), np.int32)
+    of_process = np.array([found.code(f"process {pid} ({name})")
+                           for pid, name in zip(pids, comms, strict=True)], np.int32)
+    codes[alone] = of_process[process[first[alone]]]
+    alike = np.where(least == most, least, -1)
+    kinds, kind = np.unique(np.stack([sharing[~alone], alike[~alone]], 1), axis=0,
+                            return_inverse=True)
+    labels = np.array([found.code(f"shared by {number} processes"
+                                  + (f" ({distinct[name]})" if name >= 0 else ""))
+                       for number, name in kinds.tolist()], np.int32)
+    if len(labels):
+        codes[~alone] = labels[kind.ravel()]
+    found.give(rows, codes)
