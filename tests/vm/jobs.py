@@ -87,6 +87,15 @@ JOBS = (
         memory=GIGANTIC,
     ),
     Job(
+        "users",
+        "memory that was taken before tracking is found by name, and to 2 %",
+        (str(HERE / "jobs" / "users"), PYTHON),
+        kernels=("stock-6.1", "stock-6.12", "stock-6.18", "stock-7.3"),
+        page_owner=False,
+        memcg=True,
+        timeout=900,
+    ),
+    Job(
         "many-cpus",
         "the same where hundreds of CPUs are possible, on two nodes",
         (PYTHON, str(HERE / "jobs" / "track.py")),
