@@ -25,6 +25,7 @@ from pageowner.tracker.users.files import Holders, Namer, group_path, same_files
 from pageowner.tracker.users.find import with_gone
 from pageowner.tracker.users.page_cache import file_pages
 from pageowner.tracker.users.pages import Pages, columns_of
+from pageowner.tracker.users.tables import deposited
 
 PRESENT, LARGE = 1, 1 << 7
 
@@ -304,3 +305,17 @@ def test_of_a_long_path_the_end_is_shown(width: int) -> None:
         assert slab == "slab dentry"
         assert path.startswith("file …")
         assert path.endswith("gnu/libLLVM.so")
+
+
+def test_tables_kept_for_huge_pages_are_found_around_their_ring() -> None:
+    base, where = 0xFFFFEA0000000000, {"page_size_of": 64, "page_list": 8, "table_deposit": 16}
+    words = {(10, 16): base + 64 * 20, (20, 8): base + 64 * 21 + 8, (21, 8): base + 64 * 20 + 8,
+             (11, 16): 0,                                # no huge page there
+             (12, 16): base + 64 * 30, (30, 8): 0x1234}  # changed just now
+
+    def word(pfn: np.ndarray, at: int) -> np.ndarray:
+        return np.array([words.get((number, at), 0) for number in pfn.tolist()], np.uint64)
+
+    parts = list(deposited(np.array([10, 11, 12], np.uint64), word, where, base))
+    assert [(pfn.tolist(), place.tolist()) for pfn, place in parts] == [
+        ([20, 30], [0, 2]), ([21], [0])]

@@ -436,6 +436,10 @@ int find_layout(u64 *context)
 	layout->area_start = OFFSET(struct vmap_area, va_start);
 	layout->area_vm = OFFSET(struct vmap_area, vm);
 	layout->area_list = OFFSET(struct vmap_area, list);
+	layout->page_list = OFFSET(struct page___list, lru);
+	layout->table_deposit = core_field_exists(((struct ptdesc *)0)->pmd_huge_pte)
+		? core_field_offset(((struct ptdesc *)0)->pmd_huge_pte)
+		: OFFSET(struct page___deposit, pmd_huge_pte);
 	layout->page_memcg = OFFSET(struct page___memcg, memcg_data);
 	layout->has_stack_areas =
 		core_field_exists(((struct task_struct___area *)0)->stack_vm_area);

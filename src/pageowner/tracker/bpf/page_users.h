@@ -50,6 +50,8 @@ struct layout {
 	u32 area_list;
 	u32 has_stack_areas; /* CONFIG_VMAP_STACK */
 	u32 page_memcg;      /* who is charged */
+	u32 page_list;       /* lru, as a struct list_head */
+	u32 table_deposit;   /* of a page table: those kept for its huge pages */
 };
 
 /* A file of this process, of which userspace knows the page frame: see anchors.py. */

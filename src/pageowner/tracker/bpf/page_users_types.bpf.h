@@ -35,6 +35,9 @@ struct page {
 	struct { int counter; } _mapcount;
 } CORE;
 struct page___memcg { unsigned long memcg_data; } CORE; /* CONFIG_MEMCG */
+struct page___list { struct list_head lru; } CORE;
+struct page___deposit { void *pmd_huge_pte; } CORE; /* before 6.6 */
+struct ptdesc { void *pmd_huge_pte; } CORE;
 struct page___slab { void *slab_cache; } CORE; /* before 5.17 */
 struct slab { void *slab_cache; } CORE;
 struct folio___flags { unsigned long _flags_1; } CORE;

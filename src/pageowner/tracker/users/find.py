@@ -18,7 +18,6 @@ from pageowner.errors import PageownerError
 from pageowner.kernel import (
     flag_bits,
     kallsyms,
-    page_tables,
     process_memory,
     slabs,
 )
@@ -35,6 +34,7 @@ from pageowner.tracker.users.layout import (
 )
 from pageowner.tracker.users.memory import Files, KernelMemory
 from pageowner.tracker.users.pages import Pages, read_columns
+from pageowner.tracker.users.tables import PageTables
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,6 +110,7 @@ class _Search:
                  symbols: kallsyms.Kallsyms | None) -> None:
         self.memory, self.found, self.pages, self.symbols = memory, found, pages, symbols
         self.tasks = memory.tasks()
+        self.tables = PageTables(memory, self.tasks)
         self.names: dict[int, str] = {}
         """Of processes by tgid."""
         self.by_mm: dict[int, int] = {}
@@ -127,7 +128,8 @@ class _Search:
         # Of processes that are one address space (vfork, CLONE_VM), one.
         own = set(self.by_mm.values())
         give_anonymous(found, pages, {tgid: name for tgid, name in self.names.items()
-                                      if tgid in own}, self._mapped)
+                                      if tgid in own},
+                       self.tables.of_process if self.tables.known else None)
         columns, good = read_columns(memory, pages.pfn)
         # Frames without a page struct, or one that nobody ever filled in, are in no zone.
         found.free = (pages.flags == 0) & (columns["references"].view(np.int32) <= 0)
@@ -288,82 +290,27 @@ class _Search:
             self._give_frames(areas.pfn, codes[areas.area], kernels)
         chunks = [area for area, caller in zip(areas.areas, areas.callers, strict=True)
                   if caller == vmalloc.PERCPU]
-        if chunks and self.memory.anchors.direct_map is not None and page_tables.is_known():
+        if chunks and self.tables.known:
             self._percpu(chunks, kernels)
 
     def _percpu(self, chunks: list[Any], kernels: NDArray[np.bool_]) -> None:
         code = self.found.code("per-CPU memory")
         for chunk in chunks:
-            pfn, _, unread = page_tables.mapped(self._table, self._kernel_tables(),
-                                                int(chunk["start"]), int(chunk["end"]))
+            pfn, unread = self.tables.mapped(int(chunk["start"]), int(chunk["end"]))
             self.found.count("unreadable_page_tables", unread)
             self._give_frames(pfn, np.full(len(pfn), code, np.int32), kernels)
 
-    def _mapped(self, pid: int) -> NDArray[np.uint64] | None:
-        """What a process maps, by its page tables; None where these are not known."""
-        base = self.memory.anchors.direct_map
-        mine = np.flatnonzero((self.tasks["tgid"] == pid) & (self.tasks["mm"] != 0))
-        if base is None or not page_tables.is_known() or not len(mine):
-            return None
-        top = self._frame(self.tasks["pgd"][mine[:1]])
-        return page_tables.user_pages(self._table, top, self._levels())
-
-    # -- page tables -------------------------------------------------------------------------------
-
-    def _table(self, pfn: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        raw, good = self.memory.copy(self._address(pfn), 1 << self.memory.page_shift)
-        return raw.view(np.uint64), good
-
-    def _address(self, pfn: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        base = self.memory.anchors.direct_map
-        assert base is not None
-        address: NDArray[np.uint64] = np.uint64(base) + (pfn << np.uint64(self.memory.page_shift))
-        return address
-
-    def _frame(self, address: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        base = self.memory.anchors.direct_map
-        assert base is not None
-        return (address - np.uint64(base)) >> np.uint64(self.memory.page_shift)
-
-    def _kernel_tables(self) -> page_tables.Tables:
-        if not hasattr(self, "_tables"):
-            anchors = self.memory.anchors
-            assert anchors.direct_map is not None
-            top = int(self._frame(np.array([anchors.pgd], np.uint64))[0])
-            self._tables = page_tables.kernel_tables(self._table, top, self._levels())
-        return self._tables
-
-    def _levels(self) -> int:
-        return page_tables.levels_of(self.memory.anchors.direct_map or 0)
-
     def _page_tables(self) -> None:
-        base = self.memory.anchors.direct_map
-        if base is None or not page_tables.is_known():
+        if not self.tables.known:
             self.found.notes.append("whose the page tables are is known only on x86-64")
             return
-        mine = np.flatnonzero((self.tasks["mm"] != 0) & (self.tasks["pgd"] >= np.uint64(base)))
-        _, first = np.unique(self.tasks["mm"][mine], return_index=True)
-        mine = mine[first]
-        top = self._frame(self.tasks["pgd"][mine])
-        tables = page_tables.user_tables(self._table, top, self._levels())
-        # Where a process ended meanwhile, its tables may be anything by now.
-        still = set(zip(*(self.memory.tasks()[name].tolist() for name in ("mm", "pgd")),
-                        strict=True))
-        alive = np.array([pair in still for pair in zip(
-            *(self.tasks[name][mine].tolist() for name in ("mm", "pgd")), strict=True)], bool)
         flagged = self.pages.flags & _TABLE != 0
         is_table = flagged | (self.pages.flags & _KERNELS == 0)
-        codes = self._of_process("page tables of")[mine]
-        kept = alive[tables.owner]
-        own = kept & (tables.level == self._levels())
-        self._give_frames(tables.pfn[own], codes[tables.owner[own]], is_table)
-        self._give_frames(tables.pfn[kept], codes[tables.owner[kept]], flagged)
-        top, codes = top[alive], codes[alive]
-        # The second half of a topmost table is what user space runs with (CONFIG_PAGE_TABLE_
-        # ISOLATION, arch/x86/mm/pgtable.c).
-        self._give_frames(top + np.uint64(1), codes, flagged)
-        kernel = self._kernel_tables()
+        codes = self._of_process("page tables of")
+        found, kernel = self.tables.of_processes(), self.tables.of_kernel
+        # Topmost ones have no flag of their own in older kernels.
+        self._give_frames(found.pfn[found.top], codes[found.task[found.top]], is_table)
+        self._give_frames(found.pfn, codes[found.task], flagged)
         self._give_frames(kernel.pfn, np.full(
             len(kernel.pfn), self.found.code("page tables of the kernel"), np.int32), is_table)
-        unread = int(np.count_nonzero(alive[tables.unread]))
-        self.found.count("unreadable_page_tables", unread + len(kernel.unread))
+        self.found.count("unreadable_page_tables", found.unread + len(kernel.unread))

@@ -23,7 +23,7 @@ LAYOUT = np.dtype([(name, "u4") for name in (
     "page_size_of", "page_mapping", "page_type", "page_refcount", "page_pool_magic", "page_pool",
     "slab_cache", "order_byte", "flag_head", "flag_slab", "type_table", "type_large_kmalloc",
     "type_zsmalloc", "area_size", "area_start", "area_vm", "area_list", "has_stack_areas",
-    "page_memcg")])
+    "page_memcg", "page_list", "table_deposit")])
 ANCHOR = np.dtype([(name, "u8") for name in ("page", "mapping", "inode", "task", "pgd")])
 FILE = np.dtype([("mapping", "u8"), ("inode", "u8"), ("number", "u8"), ("mapper", "u8"),
                  ("device", "u4"), ("own_device", "u4"), ("links", "u4"), ("state", "u4"),
