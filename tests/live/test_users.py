@@ -194,6 +194,9 @@ def test_a_cgroup_that_is_gone_is_still_charged(found: Snapshot, planted: dict[s
     of_file = {state: pages * PAGE for state, user, pages in zip(
         table["memcg_state"], table["user"], table["pages"], strict=True)
         if user == f"tmpfs file {planted['gone']}"}
+    stat = Path(cgroups.memory().origin, "cgroup.stat")
+    if "online" in of_file and stat.exists() and "nr_dying_descendants 0\n" in stat.read_text():
+        pytest.skip("this kernel gives the memory to the cgroup above, and forgets the removed one")
     assert of_file == {"offline": pytest.approx(16 * MIB, rel=NEAR)}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pageowner.report.cells import cut_path
 from pageowner.report.table import Column, draw_table
 from pageowner.report.text import count_of, printable, size
 from pageowner.report.wrapping import prose
@@ -30,8 +31,10 @@ def draw(balance: Balance, paper: Paper, top: int | None) -> None:
     """The table, how free(1) shows the same, and the warnings. ``top``: at most so many lines below
     each line; None for all."""
     lines = list(_lines(balance, top))
+    names = ["  " * line[0] + printable(line[1]) for line in lines]
     columns = [
-        Column("WHAT", ["  " * line[0] + printable(line[1]) for line in lines], text=True),
+        Column("WHAT", names, text=True,
+               refit=lambda width: [cut_path(name, width) for name in names]),
         Column("SIZE", [size(line[2]) for line in lines]),
         Column("SHARE", [line[3] for line in lines]),
         Column("TELLS MORE", [printable(line[4]) for line in lines], text=True, flexible=False)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.cells import cell_len, set_cell_size
 
-__all__ = ["cell_len", "cut", "cut_front", "fitted"]
+__all__ = ["cell_len", "cut", "cut_front", "cut_path", "fitted"]
 
 
 def cut(text: str, width: int) -> str:
@@ -21,6 +21,15 @@ def cut_front(text: str, width: int) -> str:
     while text and cell_len(text) > width - 1:
         text = text[1:]
     return "…" + text if width > 0 else ""
+
+
+def cut_path(text: str, width: int) -> str:
+    """``text`` in at most ``width`` cells: words as they are, and of a path behind them the end,
+    which tells more than its beginning."""
+    words, slash, path = text.partition("/")
+    if not slash or cell_len(words) > width // 2:
+        return cut(text, width)
+    return words + cut_front(f"/{path}", width - cell_len(words))
 
 
 def fitted(text: str, width: int, right: bool = False) -> str:

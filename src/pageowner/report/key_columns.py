@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pageowner.model.handle_names import is_handle_name
 from pageowner.model.schema import NARROW, NUMERIC
 from pageowner.model.user_names import is_user_name, user_of
-from pageowner.report.cells import cell_len, cut, cut_front
+from pageowner.report.cells import cut_path
 from pageowner.report.stack_lines import one_line_each
 from pageowner.report.table import Column
 from pageowner.report.terminal import PIPE_WIDTH
@@ -53,14 +53,7 @@ def _users(values: Sequence[str | None]) -> Column:
     """What has pages; of files the end of the path tells more than its beginning."""
     cells = [UNKNOWN if value is None else printable(value) for value in values]
     return Column("USER", cells, text=True,
-                  refit=lambda width: [_cut_user(cell, width) for cell in cells])
-
-
-def _cut_user(text: str, width: int) -> str:
-    words, slash, path = text.partition("/")
-    if not slash or not words or cell_len(words) > width // 2:
-        return cut(text, width)
-    return words + cut_front(f"/{path}", width - cell_len(words))
+                  refit=lambda width: [cut_path(cell, width) for cell in cells])
 
 
 def _stacks(stacks: Sequence[str | None], missing: str) -> Column:
@@ -69,7 +62,7 @@ def _stacks(stacks: Sequence[str | None], missing: str) -> Column:
 
     def refit(width: int) -> list[str]:
         lines = one_line_each(without, missing, width)
-        return [_cut_user(f"now {printable(user_of(stack)[1])}", width)
+        return [cut_path(f"now {printable(user_of(stack)[1])}", width)
                 if stack is not None and is_user_name(stack) else line
                 for stack, line in zip(stacks, lines, strict=True)]
 
