@@ -13,6 +13,7 @@ from typing import Any
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.server.figures import Figures
+from pageowner.server.notices import Notices
 
 __all__ = ["Answered", "Busy", "Settings", "Worker"]
 
@@ -70,6 +71,7 @@ class Worker:
         self._waiting = 0
         self._used = time.monotonic()
         self._wanted = asyncio.Event()
+        self._notices = Notices()
 
     async def ask(self, question: str, words: dict[str, str]) -> Answered:
         """Raises PageownerError, in a line, where there is no answer; Busy where too many wait."""
@@ -107,6 +109,7 @@ class Worker:
             self.figures = Figures.of(json.loads(found.body))
             self.cpu_s += self.figures.took
             self.renewals += 1
+            self._notices.of(self.figures)
             self.error = ""
         except PageownerError as error:
             self.failed += 1
