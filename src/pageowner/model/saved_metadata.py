@@ -106,6 +106,7 @@ class Objects(Struct):
 
     share: Annotated[int, Meta(ge=1, le=1 << 20)]
     there: Annotated[dict[Short, Count], Meta(max_length=1 << 14)] = {}
+    early: Annotated[dict[Short, Count], Meta(max_length=1 << 14)] = {}
 
 
 class Users(Struct):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pageowner.model.hook_states import is_whole
 from pageowner.model.object_hooks import ALLOCATED_BY, FREED_BY, OBJECT_HOOKS
-from pageowner.report.text import count, size
+from pageowner.report.text import count, printable, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["about_followed", "about_objects", "missed"]
 
 _LOST = {hook.name: hook.lost for hook in OBJECT_HOOKS}
+
+_CACHES = 3
 
 _MISSED = {
     "objects_missed": "events that found the programs at work on their CPU",
@@ -34,13 +36,23 @@ def about_objects(meta: Metadata) -> list[str]:
     if share > 1:
         lines.append(f"One object in {count(share)} is followed, so sizes are estimates: with 95 %"
                      " confidence each lies between the two given.")
-    lines.append("Objects that were there before tracking began are not among them.")
+    lines.append(f"Objects that were there before tracking began are not among them{_early(meta)}.")
     for name, state in meta.hooks.items():
         if not is_whole(state) and _LOST.get(name):
             lines.append(f"{name}: {state}; so {_LOST[name]}.")
     if lost := missed(meta.counters):
         lines.append(f"Missed: {'; '.join(lost)}.")
     return lines
+
+
+def _early(meta: Metadata) -> str:
+    """How many these are, by the kernel's own count, and in which caches."""
+    early = (meta.extra.get("objects") or {}).get("early") or {}
+    if not early:
+        return ""
+    most = sorted(early.items(), key=lambda cache: -cache[1])[:_CACHES]
+    return (f": at most {count(sum(early.values()))} by /proc/slabinfo, most of them"
+            f" {', '.join(f'{printable(name)} ({count(number)})' for name, number in most)}")
 
 
 def about_followed(status: Status) -> str:

@@ -3,6 +3,7 @@ chosen out of."""
 
 from __future__ import annotations
 
+import mmap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -36,9 +37,10 @@ def capture_objects(store: Store | None = None) -> Snapshot:
 
     A row is one object: ``address``, ``cache``, ``requested`` bytes, and as in a capture of pages
     its stack, task and time. It stands for ``blocks`` objects of ``amount`` bytes in all, since one
-    in so many is followed: ``meta.extra["objects"]`` has the number (``share``) and how many
-    objects of each cache are in use by /proc/slabinfo (``there``); ``meta.counters`` what was lost,
-    and ``meta.hooks`` through which hooks objects are seen.
+    in so many is followed: ``meta.extra["objects"]`` has the number (``share``), how many objects
+    of each cache are in use by /proc/slabinfo (``there``), and how many of these at most are older
+    than tracking (``early``); ``meta.counters`` what was lost, and ``meta.hooks`` through which
+    hooks objects are seen.
 
     Raises PageownerError if tracking is off or without objects, or this process may not read the
     maps or the symbols.
@@ -56,6 +58,7 @@ def capture_objects(store: Store | None = None) -> Snapshot:
         counters=_counters(store, found, hooks),
         extra={"since_ns": store.facts.get("since_ns"), "options": store.facts.get("options", {}),
                "objects": {"share": found.share, "there": _there()}})
+    metadata.extra["objects"]["early"] = _early(metadata.extra["objects"]["there"], columns)
     store.check_on()
     return Snapshot.from_columns(columns, metadata)
 
@@ -72,6 +75,7 @@ def _columns(store: Store, found: Objects, symbols: kallsyms.Kallsyms) -> dict[s
     share = np.uint64(found.share)
     names = _cache_names(store, rows)
     return {
+        "pfn": _frames(store, found),
         "address": found.address,
         "cache": names,
         "requested": rows["requested"],
@@ -86,6 +90,15 @@ def _columns(store: Store, found: Objects, symbols: kallsyms.Kallsyms) -> dict[s
         "blocks": np.full(len(rows), share),
         "amount": rows["bytes"].astype(np.uint64) * share,
     }
+
+
+def _frames(store: Store, found: Objects) -> pa.Array:
+    """The page frame of each object; null for percpu memory, and where the direct map is unknown.
+    """
+    base = int(store.facts.get("direct_map") or 0)
+    inside = (found.rows["cache"] != PERCPU) & (found.address >= base) & bool(base)
+    shift = np.uint64(mmap.PAGESIZE.bit_length() - 1)
+    return pa.array((found.address - np.uint64(base)) >> shift, mask=~inside)
 
 
 def _taken(texts: Sequence[str | None], codes: NDArray[np.intp]) -> pa.DictionaryArray:
@@ -123,6 +136,17 @@ def _counters(store: Store, found: Objects, hooks: dict[str, str]) -> dict[str, 
                 if name.startswith(("object", "stacks_"))}
     missed = sum(hook.missed for hook in store.hooks() if hook.name in hooks)
     return counters | {"objects_missed": missed, "objects_in_motion": found.in_motion}
+
+
+def _early(there: dict[str, int], columns: dict[str, Any]) -> dict[str, int]:
+    """Of each cache how many objects are in use and not among these. At most, since the kernel
+    counts as in use all of a slab that a CPU allocates from (mm/slub.c, get_slabinfo)."""
+    names = columns["cache"]
+    counted = np.bincount(names.indices.to_numpy(), columns["blocks"].astype(float),
+                          len(names.dictionary))
+    known = dict(zip(names.dictionary.to_pylist(), counted.astype(np.int64).tolist(), strict=True))
+    return {name: left for name, number in there.items()
+            if (left := number - known.get(name, 0)) > 0}
 
 
 def _there() -> dict[str, int]:
