@@ -25,6 +25,8 @@ from pageowner.api.query import query as query
 from pageowner.api.record import Recorded as Recorded
 from pageowner.api.record import record as record
 from pageowner.api.serve import serve as serve
+from pageowner.api.slabs import Slabs as Slabs
+from pageowner.api.slabs import slabs as slabs
 from pageowner.api.status import status as status
 from pageowner.api.watch import LiveOwners as LiveOwners
 from pageowner.api.watch import watch as watch

@@ -11,6 +11,7 @@ import pytest
 import pageowner
 from pageowner.analysis.one_leak import joined
 from pageowner.analysis.sampled import bounds, share
+from pageowner.analysis.sparse_slabs import sparse
 from pageowner.errors import PageownerError
 from pageowner.model.metadata import Metadata
 from pageowner.model.object_hooks import ALLOCATED_BY, FREED_BY, OBJECT_HOOKS
@@ -76,14 +77,16 @@ def objects() -> Snapshot:
     }, Metadata(source="", kind=OBJECTS, page_size=1, clock_ns=10**9, host="here",
                 hooks={"kfree": "active", "kmem_cache_free_bulk": "refused: locked down"},
                 counters={"objects_missed": 3, "objects_overwritten": 0},
-                extra={"objects": {"share": ONE_IN, "there": {"dentry": 7000}}}))
+                extra={"objects": {"share": ONE_IN, "there": {"dentry": 7000},
+                           "early": {"dentry": 600}}}))
 
 
 def test_a_saved_snapshot_of_objects_is_what_it_was(objects: Snapshot, tmp_path: Path) -> None:
     objects.save(tmp_path / "objects.parquet")
     again = pageowner.read(tmp_path / "objects.parquet")
     assert again.table.equals(objects.table)
-    assert again.meta.extra["objects"] == {"share": ONE_IN, "there": {"dentry": 7000}}
+    assert again.meta.extra["objects"] == {"share": ONE_IN, "there": {"dentry": 7000},
+                                           "early": {"dentry": 600}}
     assert share(again.meta) == ONE_IN
     assert again.report("cache").to_pylist() == objects.report("cache").to_pylist()
 
@@ -105,6 +108,7 @@ def test_it_is_said_what_objects_do_not_tell(objects: Snapshot) -> None:
     text = "\n".join(about_objects(objects.meta))
     assert "One object in 64 is followed" in text
     assert "locked down; so objects freed in bulk" in text
+    assert "at most 600 by /proc/slabinfo, most of them dentry (600)" in text
     assert "3 events that found the programs at work" in text
     assert "overwritten" not in text
 
@@ -167,3 +171,43 @@ def test_other_leaks_stay_apart(other: dict[str, object]) -> None:
 def test_a_table_without_stacks_stays_as_it_is() -> None:
     given = pa.table({"comm": ["a"]})
     assert joined(given) is given
+
+
+def slabs_and_objects(*held: tuple[int, str, str]) -> tuple[Snapshot, Snapshot]:
+    """Slabs of order 1 at frames 8, 10, …, the last of which is early, and objects: the slab's
+    number, the cache and the function of each."""
+    pages = Snapshot.from_columns({
+        "pfn": np.array([8, 10, 12, 14], np.uint64), "order": np.array([1, 1, 1, 1], np.uint8),
+        "state": pa.array(["owned", "owned", "owned", "early"]).dictionary_encode(),
+    }, Metadata(source="", kind="tracker"))
+    objects = Snapshot.from_columns({
+        "pfn": pa.array([None if slab < 0 else 8 + 2 * slab + place % 2
+                         for place, (slab, _, _) in enumerate(held)], pa.uint64()),
+        "cache": pa.array([cache for _, cache, _ in held]).dictionary_encode(),
+        "stack": pa.array([f"kmem_cache_alloc+0x1/0x2\n{name}+0x1/0x2"
+                           for _, _, name in held]).dictionary_encode(),
+        "blocks": np.ones(len(held), np.uint64), "amount": np.full(len(held), 64, np.uint64),
+    }, Metadata(source="", kind=OBJECTS, page_size=1))
+    return objects, pages
+
+
+def test_slabs_are_his_whose_objects_alone_are_in_them() -> None:
+    found = sparse(*slabs_and_objects(
+        (0, "filp", "a"), (0, "filp", "a"), (1, "filp", "a"), (1, "filp", "b"),
+        (2, "filp", "b"), (2, "filp", "b"), (2, "filp", "b"), (3, "filp", "a"),
+        (-1, "percpu", "a")), {"filp": 4})
+    assert found.owners.to_pylist() == [{
+        "cache": "filp", "stack": "kmem_cache_alloc+0x1/0x2\na+0x1/0x2", "slabs": 1, "pages": 2,
+        "objects": 2, "room": 4}]
+    assert (found.shared, found.full, found.early) == (2, 2, 2)
+
+
+def test_slabs_of_a_cache_without_a_known_room_are_not_called_empty() -> None:
+    found = sparse(*slabs_and_objects((0, "unknown", "a")), {"filp": 4})
+    assert found.owners.num_rows == 0
+    assert (found.shared, found.full, found.early) == (0, 2, 0)
+
+
+def test_without_objects_no_slab_is_named() -> None:
+    found = sparse(*slabs_and_objects((-1, "percpu", "a")), {})
+    assert found.owners.num_rows == found.shared == found.full == found.early == 0

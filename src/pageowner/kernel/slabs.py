@@ -13,25 +13,28 @@ __all__ = ["SlabCache", "allocating_functions", "allocating_lines", "names", "pa
            "reclaimable_names"]
 
 _LINE = re.compile(
-    r"^(?P<name>\S+) +(?P<active>\d+) +(?P<objects>\d+) +(?P<size>\d+) +\d+ +(?P<pages>\d+) +:"
+    r"^(?P<name>\S+) +(?P<active>\d+) +(?P<objects>\d+) +(?P<size>\d+) +(?P<each>\d+)"
+    r" +(?P<pages>\d+) +:"
     r" tunables.*: slabdata +\d+ +(?P<slabs>\d+)", re.MULTILINE)
 
 
 class SlabCache(NamedTuple):
     """A cache: ``active`` of its ``objects`` of ``object_size`` bytes are in use; ``pages`` in all
-    its slabs."""
+    its slabs, of which one has room for ``per_slab`` objects."""
 
     name: str
     active: int
     objects: int
     object_size: int
     pages: int
+    per_slab: int = 0
 
 
 def parse_slabinfo(text: str) -> list[SlabCache]:
     """The caches of the text of /proc/slabinfo, version 2.1 (mm/slab_common.c, cache_show)."""
     return [SlabCache(m["name"], int(m["active"]), int(m["objects"]), int(m["size"]),
-                      int(m["slabs"]) * int(m["pages"])) for m in _LINE.finditer(text)]
+                      int(m["slabs"]) * int(m["pages"]), int(m["each"]))
+            for m in _LINE.finditer(text)]
 
 
 def names(proc: str = "/proc") -> frozenset[str]:

@@ -1,0 +1,39 @@
+"""``pageowner slabs``: Which objects keep slabs that are nearly empty."""
+
+from __future__ import annotations
+
+import click
+
+from pageowner.cli.options import as_json
+from pageowner.cli.output import write_out
+from pageowner.cli.verb import verb
+
+__all__ = ["command"]
+
+
+@verb("slabs")
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N",
+              help="Show N owners.")
+@as_json
+def command(top: int, as_json: bool) -> None:
+    """Which objects keep slabs that are nearly empty.
+
+    A slab's pages are freed with its last object, so one object can keep as many pages as thirty.
+    Of slabs that were made since tracking began and are at most half full, it names whose objects
+    are the only ones in them. Needs all objects: 'pageowner on --objects 1'.
+
+    Examples:
+        sudo pageowner on --objects 1   follow all objects
+        sudo pageowner slabs            who keeps slabs that are at most half full
+    """
+    from pageowner.api.slabs import slabs
+
+    found = slabs()
+    from pageowner.report import slabs_view
+
+    if as_json:
+        write_out(slabs_view.to_json(found.found, found.meta, found.page_size))
+    else:
+        from pageowner.report.terminal import paper
+
+        slabs_view.draw(found.found, found.meta, found.page_size, top, paper())
