@@ -14,7 +14,7 @@ from pageowner.analysis.leaks import LEAST_SAMPLES, Watch, Watched, rows_of, set
 from pageowner.analysis.shorten import shortened
 from pageowner.errors import PageownerError
 from pageowner.server import gathering
-from pageowner.sources.source import KERNEL_PAGE_OWNER, is_tracking
+from pageowner.sources.source import is_tracking
 from pageowner.sources.source import read as read_source
 from pageowner.storage import series
 
@@ -179,8 +179,6 @@ class Machine:
         return is_tracking()
 
     def snapshot(self) -> Snapshot:
-        if not self.tracking and not os.path.exists(KERNEL_PAGE_OWNER):
-            return read_source(None)  # which says what to do
         if self._capture is None or time.monotonic() - self._capture[0] > _FRESH_S:
             self._capture = None  # not two at once
             self._capture = time.monotonic(), shortened(read_source(None))
