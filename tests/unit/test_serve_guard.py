@@ -164,20 +164,27 @@ def test_many_clients_that_say_nothing_do_not_shut_others_out(server: Server) ->
             client.close()
 
 
-def test_a_hundred_clients_at_once_are_answered_or_told_to_wait(server: Server) -> None:
-    before, found = memory(server), []
+def statuses(server: Server, path: str, number: int) -> list[int]:
+    """What so many clients are answered who ask at once; 503 for those who are not."""
+    found = []
 
     def ask() -> None:
         try:
-            found.append(server.get("/metrics").status)
+            found.append(server.get(path).status)
         except (OSError, http.client.HTTPException):
             found.append(503)
 
-    threads = [threading.Thread(target=ask) for _ in range(100)]
+    threads = [threading.Thread(target=ask) for _ in range(number)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    return found
+
+
+def test_a_hundred_clients_at_once_are_answered_or_told_to_wait(server: Server) -> None:
+    before = memory(server)
+    found = statuses(server, "/metrics", 100)
     assert len(found) == 100
     assert set(found) <= {200, 503}
     assert found.count(200) >= 50
@@ -185,19 +192,7 @@ def test_a_hundred_clients_at_once_are_answered_or_told_to_wait(server: Server) 
 
 
 def test_questions_that_take_long_do_not_pile_up(server: Server) -> None:
-    found = []
-
-    def ask() -> None:
-        try:
-            found.append(server.get("/api/frag").status)
-        except (OSError, http.client.HTTPException):
-            found.append(503)
-
-    threads = [threading.Thread(target=ask) for _ in range(40)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    found = statuses(server, "/api/frag", 40)
     assert set(found) <= {200, 503}
     assert found.count(200) >= 1
     assert found.count(503) >= 10

@@ -8,7 +8,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say
-from pageowner.cli.options import as_json, at_times, filters, most_owners, ordered, reading
+from pageowner.cli.options import as_json, at_times, filters, grouped, most_owners, ordered, reading
 from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError
@@ -27,9 +27,7 @@ GREW = 3
 @verb("diff")
 @click.argument("before", metavar="A", shell_complete=complete.files)
 @click.argument("after", required=False, metavar="[B]", shell_complete=complete.files)
-@click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
-              shell_complete=complete.keys,
-              help="Compare by any of report's keys: stack, comm, module, subsystem, memcg, ...")
+@grouped("Compare by any of report's keys: stack, comm, module, subsystem, memcg, ...", "stack")
 @ordered("change", "change (gained or lost), gained, lost, before, after, name, or a key.",
          complete.changes)
 @most_owners(20, "; the last line sums up the others")

@@ -11,7 +11,7 @@ import click
 from pageowner.api.export import FORMATS, UNITS, export
 from pageowner.cli import complete
 from pageowner.cli.messages import written
-from pageowner.cli.options import filters, reading, source
+from pageowner.cli.options import filters, grouped, reading, source
 from pageowner.cli.output import standard_output
 from pageowner.cli.verb import verb
 
@@ -30,9 +30,8 @@ _BINARY = ("pprof", "parquet")
                    " of owners as json, csv or parquet.")
 @click.option("-o", "--output", metavar="FILE", shell_complete=complete.files,
               help="Write to FILE. Default: -, standard output.")
-@click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
-              help="Separate owners by these keys of report: labels in pprof, frames below the"
-                   " stack in folded and speedscope, columns in the others.")
+@grouped("Separate owners by these keys of report: labels in pprof, frames below the"
+         " stack in folded and speedscope, columns in the others.")
 @click.option("--unit", type=click.Choice(UNITS),
               help="The unit of folded; bytes by default. Other formats contain all three.")
 @filters

@@ -8,7 +8,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import written
-from pageowner.cli.options import at_times, check_two_files, filters, reading
+from pageowner.cli.options import at_times, check_two_files, filters, grouped, reading
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -25,9 +25,8 @@ __all__ = ["command"]
 @click.option("--svg", metavar="FILE", shell_complete=complete.files, help="Write an image.")
 @click.option("-o", "--output", metavar="FILE", shell_complete=complete.files,
               help="Write an image if FILE ends in .svg, else a page.")
-@click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
-              help="Add the values of these keys (as in report) below each stack; comm draws a"
-                   " tower for each task.")
+@grouped("Add the values of these keys (as in report) below each stack; comm draws a"
+         " tower for each task.")
 @click.option("--icicle", is_flag=True, help="Draw as an icicle: root at the top.")
 @click.option("--reverse", is_flag=True,
               help="Start with the innermost function, then its callers.")

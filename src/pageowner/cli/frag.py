@@ -7,7 +7,7 @@ import os
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.options import as_json, check_page_flags, load, most_owners, source
+from pageowner.cli.options import as_json, check_page_flags, grouped, load, most_owners, source
 from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 
@@ -18,9 +18,8 @@ _LARGEST = 30
 
 @verb("frag")
 @source
-@click.option("--by", metavar="KEY[,KEY...]", shell_complete=complete.keys,
-              help="Group owners by any of report's keys: stack, subsystem, comm, memcg, ..."
-                   " Default: stack; with --order comm,pid.")
+@grouped("Group owners by any of report's keys: stack, subsystem, comm, memcg, ..."
+         " Default: stack; with --order comm,pid.")
 @click.option("--order", type=click.IntRange(1, _LARGEST), metavar="N",
               help="Show what prevents free blocks of 2^N pages: 9 is a huge page, 18 a gigantic"
                    " one.")

@@ -8,7 +8,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say
-from pageowner.cli.options import about_dumps, as_json, filters, load
+from pageowner.cli.options import about_dumps, as_json, filters, grouped, load
 from pageowner.cli.output import write_out
 from pageowner.cli.progress import Progress
 from pageowner.cli.verb import verb
@@ -32,9 +32,7 @@ _TOP = 10
 @click.option("--every", metavar="TIME",
               help="How often to look (5s by default). For dumps without times: how far apart they"
                    " are; without --every, the times of the files are used.")
-@click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
-              shell_complete=complete.keys,
-              help="Group owners by any of report's keys.")
+@grouped("Group owners by any of report's keys.", "stack")
 @click.option("--min", "least", metavar="SIZE",
               help="Hide owners that grew by less than SIZE in the watched time. Default: 1MiB, of"
                    " objects 64KiB.")

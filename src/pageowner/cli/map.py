@@ -11,7 +11,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say, written
-from pageowner.cli.options import as_json, check_page_flags, check_two_files, load, source
+from pageowner.cli.options import as_json, check_page_flags, check_two_files, grouped, load, source
 from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 
@@ -23,10 +23,8 @@ __all__ = ["command"]
 
 @verb("map")
 @source
-@click.option("--by", default="subsystem", show_default=True, metavar="KEY",
-              shell_complete=complete.colourings,
-              help="Colour by age, or by any of report's keys: state, subsystem, migratetype, task,"
-                   " memcg, ...")
+@grouped("Colour by age, or by any of report's keys: state, subsystem, migratetype, task,"
+         " memcg, ...", "subsystem", single=True, complete_by=complete.colourings)
 @click.option("--order", type=click.Choice(["row", "hilbert"]), default="row", show_default=True,
               help="Line by line, or along a Hilbert curve, which draws neighbouring pages near"
                    " each other.")

@@ -214,6 +214,15 @@ def ordered(default: str, values: str, complete_by: Callable[..., Any],
     return decorate
 
 
+def grouped(help: str, default: str | None = None, *, single: bool = False,
+            complete_by: Callable[..., Any] = complete.keys,
+            ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds ``--by``, which takes keys, or a single one; ``default``: None if the help tells it."""
+    return click.option("--by", default=default, show_default=default is not None,
+                        metavar="KEY" if single else "KEY[,KEY...]", shell_complete=complete_by,
+                        help=help)
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

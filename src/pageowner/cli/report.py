@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.options import as_json, filters, most_owners, ordered, reading, source
+from pageowner.cli.options import as_json, filters, grouped, most_owners, ordered, reading, source
 from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 from pageowner.model.schema import KEYS
@@ -20,9 +20,7 @@ __all__ = ["command"]
 
 @verb("report")
 @source
-@click.option("--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
-              shell_complete=complete.keys,
-              help=f"Group by any of: {', '.join(KEYS)}.")
+@grouped(f"Group by any of: {', '.join(KEYS)}.", "stack")
 @ordered("pages", "pages, blocks, name, age (oldest first), or a key.", complete.sorts)
 @most_owners(20, "; the last line sums up the others")
 @click.option("--full", is_flag=True, help="Show whole stacks; each distinct stack is an owner.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.options import filters
+from pageowner.cli.options import filters, grouped
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError
 from pageowner.model.schema import LOOKS
@@ -25,9 +25,8 @@ __all__ = ["command"]
 @verb("top")
 @click.option("--every", default="2s", show_default=True, metavar="SECONDS",
               help="How often to update.")
-@click.option("--by", default="stack", show_default=True, metavar="KEY",
-              shell_complete=complete.live_keys,
-              help=f"Group owners at the start by {', '.join(_KEYS)} or {_LAST}.")
+@grouped(f"Group owners at the start by {', '.join(_KEYS)} or {_LAST}.",
+         "stack", single=True, complete_by=complete.live_keys)
 @filters
 def command(chosen: Filter, every: str, by: str) -> None:
     """Who owns memory now, and how it changes: the live view.

@@ -27,10 +27,21 @@ button:hover, button:focus-visible { border-color: #999; }
 .entry b { font-weight: normal; font-variant-numeric: tabular-nums; color: #aaa; }"""
 """Buttons, and entries of a legend."""
 
+_NARROW = """\
+@media (max-width: 640px) {
+  header { flex-wrap: wrap; }
+  main { flex-direction: column; }
+  aside { width: auto; max-height: 45%; border-left: none; border-top: 1px solid #333; }
+}"""
+"""How a page is laid out on a phone."""
+
 
 def template(folder: str, *scripts: str) -> str:
     """``page.html`` of a folder of report/, behind the head of all pages and with these scripts."""
     here = resources.files("pageowner.report").joinpath(folder)
     page, *texts = (here.joinpath(name).read_text(encoding="utf-8")
                     for name in ("page.html", *scripts))
-    return _HEAD + page.replace("/*SHARED*/", _BUTTONS).replace("/*SCRIPT*/", "\n".join(texts))
+    for place, text in (("/*SHARED*/", _BUTTONS), ("/*NARROW*/", _NARROW),
+                        ("/*SCRIPT*/", "\n".join(texts))):
+        page = page.replace(place, text)
+    return _HEAD + page

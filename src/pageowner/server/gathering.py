@@ -8,12 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.owners import owners
-from pageowner.analysis.subsystems import (
-    distinctive_frame,
-    module_of,
-    stack_identity,
-    subsystem,
-)
+from pageowner.analysis.subsystems import distinctive_frame, module_of, stack_identity, subsystem
 from pageowner.report.text import printable
 from pageowner.server.figures import MOST_LEAKS, MOST_OWNERS, Growth, StackOwner
 

@@ -44,6 +44,10 @@ class Groups:
         self._places: dict[Line, int] = {}
         self._seen: dict[int, int] = {}
 
+    def lost(self, offset: int, reason: str) -> None:
+        """Text at this byte that is no group."""
+        count_damage(self, offset, reason)
+
     def put(self, line: Line, body: int, blocks: int, pages: int, order: int, ts: int) -> None:
         """A group; ``body`` is a place in ``bodies``."""
         place = self._seen.get(id(line))
@@ -58,7 +62,3 @@ class Groups:
         self.pages.append(pages)
         self.order.append(order)
         self.ts.append(ts)
-
-    def lost(self, offset: int, reason: str) -> None:
-        """Text at this byte that is no group."""
-        count_damage(self, offset, reason)

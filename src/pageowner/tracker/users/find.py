@@ -26,12 +26,7 @@ from pageowner.model.page_users import NOBODY, PageUsers
 from pageowner.tracker.users import areas as vmalloc
 from pageowner.tracker.users.anonymous import give_anonymous
 from pageowner.tracker.users.files import Holders, Namer, group_path, read_files, same_files
-from pageowner.tracker.users.layout import (
-    FILE_CHANGED,
-    FILE_FAILED,
-    FILE_NOT_OWN,
-    NOT_KNOWN,
-)
+from pageowner.tracker.users.layout import FILE_CHANGED, FILE_FAILED, FILE_NOT_OWN, NOT_KNOWN
 from pageowner.tracker.users.memory import Files, KernelMemory
 from pageowner.tracker.users.pages import Pages, read_columns
 from pageowner.tracker.users.tables import PageTables
