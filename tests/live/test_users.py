@@ -9,6 +9,7 @@ import mmap
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -218,3 +219,29 @@ def test_nothing_of_what_reads_stays_in_the_kernel(bpf: Libbpf) -> None:
     before = sorted(bpf.loaded_names())
     untracked()
     assert sorted(bpf.loaded_names()) == before
+
+
+def test_a_file_that_is_renamed_all_the_time_never_has_a_path_that_it_never_had(
+        bpf: Libbpf, tmp_path: Path) -> None:
+    """Names of one moment and directories of another would make up a path."""
+    for folder in ("one/inner", "two"):
+        (tmp_path / folder).mkdir(parents=True)
+    places = [tmp_path / "one/inner/first", tmp_path / "two/second"]
+    places[0].write_bytes(bytes(8 * MIB))
+    stop = threading.Event()
+
+    def rename() -> None:
+        while not stop.is_set():
+            places[0].rename(places[1])
+            places[1].rename(places[0])
+
+    thread = threading.Thread(target=rename)
+    thread.start()
+    try:
+        names = {name for _ in range(5) for name in sizes(untracked())
+                 if name and str(tmp_path) in name}
+    finally:
+        stop.set()
+        thread.join()
+    assert names <= {f"file {place}" for place in places}
+    assert sizes(untracked())[f"file {places[0]}"] == 8 * MIB

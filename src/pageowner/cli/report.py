@@ -35,6 +35,7 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
         pageowner report dump.txt --by subsystem     what the memory is used for
         pageowner report --by comm,order --gfp ZERO  tasks and block sizes, zeroed pages only
         pageowner report --older 1h --full           whole stacks of old pages
+        sudo pageowner report --by user              what uses each page now; needs no tracking
     """
     from pageowner.analysis.filters import check_sort, key_names
 
