@@ -25,6 +25,8 @@ DEFAULT = "127.0.0.1:9463"
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _LEAST_TOKEN, _MOST_TOKEN = 16, 1024
 _BACKLOG = 64
+_TICKS = 10
+"""Of uvicorn's, in a second."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,17 @@ def run(app: ASGIApp, listener: socket.socket) -> None:
 
     from pageowner.server.protocol import MOST_HEADER_BYTES, MOST_IDLE_S, Bounded
 
-    server = uvicorn.Server(uvicorn.Config(
+    class Quiet(uvicorn.Server):
+        """Looks once a second whether it is to end, where uvicorn looks ten times: that alone takes
+        0.2 % of a CPU."""
+
+        async def main_loop(self) -> None:
+            ticks = 0
+            while not await self.on_tick(ticks):
+                ticks = (ticks + _TICKS) % 864000
+                await asyncio.sleep(1)
+
+    server = Quiet(uvicorn.Config(
         app, http=Bounded, ws="none", lifespan="on", loop="asyncio", log_config=None,
         access_log=False, server_header=False, proxy_headers=False, backlog=_BACKLOG,
         timeout_keep_alive=MOST_IDLE_S, timeout_graceful_shutdown=2,
