@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pageowner.analysis.owners import owners
+from pageowner.errors import PageownerError
 from pageowner.kernel import mounts, page_tables, process_pages
 from pageowner.kernel.cgroups import gone, path_state
 from pageowner.model.metadata import Metadata
@@ -319,3 +320,11 @@ def test_tables_kept_for_huge_pages_are_found_around_their_ring() -> None:
     parts = list(deposited(np.array([10, 11, 12], np.uint64), word, where, base))
     assert [(pfn.tolist(), place.tolist()) for pfn, place in parts] == [
         ([20, 30], [0, 2]), ([21], [0])]
+
+
+def test_pages_are_chosen_by_what_uses_them() -> None:
+    snapshot = of_users(pfn=[1, 2, 3], state=["early"] * 3,
+                        user=["slab dentry", "slab inode_cache", "file /a"])
+    assert snapshot.select(user="slab *").table["pfn"].to_pylist() == [1, 2]
+    with pytest.raises(PageownerError, match="does not know what uses each page now"):
+        of_users(pfn=[1], state=["early"]).select(user="slab *")

@@ -236,15 +236,17 @@ def load(name: str | None, chosen: Any = None, whole: bool = False) -> Snapshot:
     """The snapshot that SOURCE names, filtered; what could not be read is said on stderr. Its texts
     are as long as can be shown, or as they are stored (``whole``)."""
     from pageowner.analysis.shorten import shortened
+    from pageowner.sources import live_users
     from pageowner.sources.source import read
 
-    if chosen and chosen.node:
-        from pageowner.sources.kernel_page_owner import on_nodes
+    with live_users.using(bool(chosen and chosen.user)):
+        if chosen and chosen.node:
+            from pageowner.sources.kernel_page_owner import on_nodes
 
-        with on_nodes(chosen.node):
+            with on_nodes(chosen.node):
+                snapshot = read(name)
+        else:
             snapshot = read(name)
-    else:
-        snapshot = read(name)
     _name(snapshot.meta, name)
     _warn(snapshot.meta)
     if not chosen:

@@ -270,6 +270,8 @@ class Filter:
         "stacks")
     cache: tuple[str, ...] | None = _word(
         "Only objects of slab caches of this name.", GLOB, "slab caches of objects")
+    user: tuple[str, ...] | None = _word(
+        "Only pages that this uses now, such as 'slab dentry'.", GLOB, "what uses each page now")
     state: tuple[str, ...] | None = _word(
         "Only pages that are owned, early or untracked.", "STATE")
     older: str | None = _word(

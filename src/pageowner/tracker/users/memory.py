@@ -79,8 +79,9 @@ class KernelMemory:
         except LibbpfMissing as error:
             raise PageownerError(str(error)) from error
         except BpfError as error:
-            raise PageownerError(f"this kernel does not run the programs that read its structures"
-                                 f" ({error.strerror})") from error
+            raise PageownerError(
+                "this kernel does not run the programs that read its structures, as Linux 5.17 and"
+                f" newer do ({os.strerror(error.errno or 0)})") from error
         self.failed: dict[str, int] = {}
         try:
             self._maps = {name: map_array(self._object.map_fd(name), kind, entries, write=True)
