@@ -90,9 +90,9 @@ def test_a_capture_sent_twice_is_there_once(few: Snapshot, tmp_path: Path) -> No
         push(capture, store, Spool(tmp_path / spool, store.place, 1 << 20))
     there = files(tmp_path / "store")
     assert len(there) == 2
-    owners, = (name for name in there if name.startswith("incoming/owners/"))
+    owners, = (name for name in there if name.startswith("v1/incoming/owners/"))
     assert partition_of(owners) == (hour_of(TAKEN), digits(capture.number))
-    assert re.match("incoming/owners/day=2026-11-18/hour=", owners)
+    assert re.match("v1/incoming/owners/day=2026-11-18/hour=", owners)
     assert "db1" not in "".join(there)
 
 
@@ -125,7 +125,7 @@ def test_stacks_are_sent_once_and_new_ones_with_the_capture_that_has_them(
         sent.append(capture)
     stacks = {name: {row["stack_id"] for row in rows(content)}
               for name, content in files(tmp_path / "store").items() if "stacks" in name}
-    first, second = (stacks[f"incoming/stacks/{digits(capture.number)}.parquet"]
+    first, second = (stacks[f"v1/incoming/stacks/{digits(capture.number)}.parquet"]
                      for capture in sent[:2])
     assert len(stacks) == 2
     assert second
@@ -146,7 +146,7 @@ def test_what_cannot_be_sent_waits_and_goes_first_when_the_store_is_back(
     pushed = push(capture_of(few, replace(DUMP, taken=TAKEN + 3 * 3600), 0), store, spool)
     assert (pushed.away, pushed.sent, pushed.waiting) == ("", 8, 0)
     there = files(tmp_path / "store")
-    assert len([name for name in there if name.startswith("incoming/owners/")]) == 4
+    assert len([name for name in there if name.startswith("v1/incoming/owners/")]) == 4
     assert not [name for name in files(tmp_path / "spool") if not name.endswith("memory.json")]
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["TABLE", "Answer", "check", "query", "rows_of"]
+__all__ = ["TABLE", "Answer", "check", "memory_config", "open_duckdb", "query", "rows_of"]
 
 TABLE = "pages"
 """The table of all rows."""
@@ -46,7 +46,7 @@ _CONFIG = {
 _LEAST_MEMORY = 256  # MiB
 
 
-def _memory() -> dict[str, str]:
+def memory_config() -> dict[str, str]:
     """Half of the memory that is available: by itself DuckDB takes four fifths of all there is,
     whoever has it."""
     mib = memory_limit.available(swap=False) >> 20
@@ -132,7 +132,8 @@ class _errors:
         raise (UsageError if wrong else PageownerError)(f"SQL: {message}") from error
 
 
-def _duckdb() -> Any:
+def open_duckdb() -> Any:
+    """The module. Raises PageownerError if it is not installed."""
     try:
         import duckdb
     except ImportError as error:
@@ -143,7 +144,7 @@ def _duckdb() -> Any:
 
 def check(sql: str) -> None:
     """Raises UsageError for what is not one SELECT or EXPLAIN, before anything is read."""
-    duckdb = _duckdb()
+    duckdb = open_duckdb()
     try:
         sql.encode()
     except UnicodeEncodeError as error:
@@ -171,7 +172,7 @@ def query(sql: str, snapshots: Mapping[str, Snapshot]) -> Answer:
     several = len(names) > 1
     if several and TABLE in map(str.lower, names):
         raise UsageError(f"of several snapshots none can be named {TABLE!r}, which is all of them")
-    connection = _duckdb().connect(":memory:", config=_CONFIG | _memory())
+    connection = open_duckdb().connect(":memory:", config=_CONFIG | memory_config())
     for name, snapshot in snapshots.items():
         connection.register(name, rows_of(snapshot))
     if names != [TABLE]:

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pageowner.analysis.filters import duration_ns, size_bytes
+from pageowner.errors import UsageError
+from pageowner.model.times import moment
 from pageowner.sources.source import read as read_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    import pyarrow as pa
+
+    from pageowner.analysis.filters import Filter
     from pageowner.errors import PageownerError
+    from pageowner.fleet.answers import Answer
+    from pageowner.fleet.asking import Asked
+    from pageowner.fleet.choosing import Chosen
+    from pageowner.fleet.compaction import Compacted
+    from pageowner.fleet.engines import Engine
     from pageowner.fleet.pushing import Pushed
     from pageowner.model.snapshot import Snapshot
 
@@ -18,10 +31,20 @@ __all__ = ["Fleet"]
 
 
 class Fleet:
-    """A store of many machines' captures: a folder, or a URL such as ``s3://bucket/prefix``."""
+    """A store of many machines' captures: a folder, or a URL such as ``s3://bucket/prefix``.
 
-    def __init__(self, store: str | os.PathLike[str]) -> None:
-        self.store = os.fspath(store)
+    ``engine`` answers: ``"duckdb"`` in this process with up to ``memory`` (half of what is
+    available), or a Spark cluster (``"spark://host:7077"``, ``"sc://host:15002"``).
+
+    Questions are about captures from ``since`` to ``until`` (a time, or how long ago; now) of the
+    machines that match all of ``machines``: ``"host=db*"``, ``"kernel=6.12.95"``, ``"rack=7"``.
+    They raise UsageError for wrong words, PageownerError if the store cannot be read or has nothing
+    in that time.
+    """
+
+    def __init__(self, store: str | os.PathLike[str], *, engine: str = "duckdb",
+                 memory: str | None = None) -> None:
+        self.store, self.engine, self.memory = os.fspath(store), engine, memory
 
     def push(self, source: str | os.PathLike[str] | None = None, *,
              labels: Mapping[str, str] | None = None, every: str | None = None,
@@ -48,3 +71,111 @@ class Fleet:
         return push(self.store, source, labels=labels, every=every, count=count, least=least,
                     whole=whole, all_captures=all_captures, host=host, kernel=kernel, taken=taken,
                     spool=spool, spool_limit=spool_limit, read=read)
+
+    def report(self, by: str | Sequence[str] = "stack", *, since: str = "1d",
+               until: str | None = None, machines: Sequence[str] = (),
+               where: Filter | None = None, least: str = "1MiB") -> Answer:
+        """Owners across machines, each as it was captured last: median and 99th percentile among
+        all machines, and the machines that stand out by ``least`` or more. Columns: see
+        `pageowner.fleet.answers.report`.
+        """
+        from pageowner.fleet import answers
+        from pageowner.fleet.choosing import key_names
+
+        names, least_bytes = key_names(by), size_bytes(least)
+        asked = self._asked(since, until)
+        return self._answer(asked, machines, where, lambda engine, chosen: answers.report(
+            engine, chosen, names, *asked.window, least_bytes))
+
+    def leaks(self, by: str | Sequence[str] = "stack", *, since: str = "7d",
+              until: str | None = None, machines: Sequence[str] = (),
+              where: Filter | None = None, least: str = "1MiB", watched: str = "1d") -> Answer:
+        """Which machines leak: every owner of every boot that was captured over ``watched`` or
+        longer, and grew by ``least`` or more, by the rules of `pageowner.leaks`. Columns: see
+        `pageowner.fleet.leaks.leaks`.
+        """
+        from pageowner.fleet import leaks
+        from pageowner.fleet.choosing import key_names
+
+        names, least_bytes, watched_s = key_names(by), size_bytes(least), duration_ns(watched) / 1e9
+        asked = self._asked(since, until)
+        return self._answer(asked, machines, where, lambda engine, chosen: leaks.leaks(
+            engine, chosen, names, *asked.window, least_bytes, watched_s))
+
+    def diff(self, before: Sequence[str], after: Sequence[str],
+             by: str | Sequence[str] = "stack", *, since: str = "7d", until: str | None = None,
+             machines: Sequence[str] = (), where: Filter | None = None) -> Answer:
+        """Owners of machines ``before`` against those ``after``: ``["kernel=6.12.95"]`` and
+        ``["kernel=6.12.107"]``. Columns: see `pageowner.fleet.answers.diff`."""
+        from pageowner.fleet import answers
+        from pageowner.fleet.choosing import key_names, parsed
+
+        names = key_names(by)
+        if not parsed(before) or not parsed(after):
+            raise UsageError("say which machines are before and which after: --before"
+                             " kernel=6.12.95 --after kernel=6.12.107")
+        asked = self._asked(since, until)
+        return self._answer(asked, machines, where, lambda engine, chosen: answers.diff(
+            engine, chosen, names, *asked.window, before, after))
+
+    def who_else(self, *, since: str = "7d", until: str | None = None,
+                 machines: Sequence[str] = (), where: Filter) -> Answer:
+        """The machines that have what ``where`` chooses: ``Filter(stack="nicdrv_*")``. Columns: see
+        `pageowner.fleet.answers.who_else`."""
+        from pageowner.fleet import answers
+
+        if not where:
+            raise UsageError("say what to look for: a function, or a filter such as --comm")
+        asked = self._asked(since, until)
+        return self._answer(asked, machines, where, lambda engine, chosen: answers.who_else(
+            engine, chosen, *asked.window))
+
+    def query(self, sql: str, *, since: str = "1d", until: str | None = None,
+              notes: Callable[[str], None] = lambda text: None) -> pa.Table:
+        """One SELECT over the tables ``owners``, ``stacks`` and ``captures``
+        (docs/reference/fleet.md). In DuckDB it can reach nothing else. ``notes`` is called with
+        what is odd about the store's files."""
+        from pageowner.fleet.asking import ask
+
+        if self.engine == "duckdb":
+            from pageowner.analysis.query import check
+
+            check(sql)
+        found, said = ask(self._asked(since, until)._replace(locked=True),
+                          lambda engine: engine.sql(sql))
+        for note in said:
+            notes(note)
+        return found
+
+    def compact(self, grace: str = "10m") -> Compacted:
+        """Write the captures of hours that ended ``grace`` ago into one file an hour, and remove
+        what was written so that long ago. May run as often, and on as many machines, as wanted."""
+        from pageowner.fleet.compaction import compact
+        from pageowner.fleet.store import Store
+
+        return compact(Store(self.store), grace_s=duration_ns(grace) / 1e9)
+
+    def expire(self, keep: str) -> int:
+        """Remove the captures of days that ended ``keep`` ago; how many files that were."""
+        from pageowner.fleet.compaction import expire
+        from pageowner.fleet.store import Store
+
+        return expire(Store(self.store), duration_ns(keep) / 1e9)
+
+    def _asked(self, since: str, until: str | None) -> Asked:
+        from pageowner.fleet.asking import Asked, window
+
+        between = window(moment(since), None if until is None else moment(until))
+        if between.since >= between.until:
+            raise UsageError(f"--since {since} is not before --until {until}")
+        return Asked(self.store, between, self.engine, self.memory)
+
+    def _answer(self, asked: Asked, machines: Sequence[str], where: Filter | None,
+                work: Callable[[Engine, Chosen], Answer]) -> Answer:
+        from pageowner.fleet.asking import ask
+        from pageowner.fleet.choosing import choose, parsed
+
+        parsed(machines)  # before files are looked for
+        answer, notes = ask(asked, lambda engine: work(engine, choose(
+            engine, *asked.window, machines, where, time.time())))
+        return replace(answer, notes=[*notes, *answer.notes])

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VERBS", "command"]
 
-VERBS = lines(("push",), "fleet")
+VERBS = lines(("push", "report", "leaks", "diff", "who-else", "query", "compact", "expire"),
+              "fleet")
 """Every verb of the group and its line in the help."""
 
 
@@ -49,5 +50,7 @@ read all of them."""
 command = _Fleet("fleet", subcommand_metavar="VERB [STORE] [OPTIONS]", options_metavar="",
                  help=_HELP, examples=(
     ("pageowner fleet push s3://memory/fleet --every 1h --label rack=7", "on every machine"),
-    ("pageowner fleet push STORE dump.txt --host db1 --taken 14:30", "a dump from elsewhere"),
+    ("pageowner fleet leaks s3://memory/fleet", "which machines leak, over the last 7 days"),
+    ("pageowner fleet diff STORE --before kernel=6.12.95 --after kernel=6.12.107",
+     "what a kernel changed"),
 ))

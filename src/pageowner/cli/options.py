@@ -11,12 +11,12 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say
-from pageowner.model.schema import AGE, FILTERS, GLOB, NUMBERS, Filter
+from pageowner.model.schema import AGE, FILTERS, GLOB, NUMBERS, Filter, Word
 from pageowner.model.source_kinds import has_pages, kind_of
 from pageowner.report.text import count_of, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pageowner.api.sources import Read
     from pageowner.model.counts import Counted
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["about_dumps", "as_json", "at_time", "at_times", "check_page_flags", "check_two_files",
-           "filters", "load", "load_counted", "most_owners", "ordered", "reading", "source"]
+           "filters", "load", "load_counted", "most_owners", "ordered", "reading", "some_filters",
+           "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -43,11 +44,20 @@ class _Numbers(click.ParamType[Any]):
 
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the filters; the command gets them as one `Filter`, ``chosen``."""
+    return some_filters(FILTERS)(command)
 
+
+def some_filters(names: Iterable[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The same with these filters only."""
+    words = {name: word for name, word in FILTERS.items() if name in set(names)}
+    return lambda command: _filters(command, words)
+
+
+def _filters(command: Callable[..., Any], about: dict[str, Word]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(**words: Any) -> Any:
         given: dict[str, Any] = {}
-        for name, word in FILTERS.items():
+        for name, word in about.items():
             value = words.pop(name)
             if value is None or value == ():
                 continue
@@ -57,7 +67,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
             given[name] = value
         return command(chosen=Filter(**given), **words)
 
-    for name, word in reversed(FILTERS.items()):
+    for name, word in reversed(about.items()):
         wrapped = click.option(
             f"--{name.replace('_', '-')}", multiple=word.takes != AGE, metavar=word.takes,
             help=word.help, type=_Numbers() if word.takes == NUMBERS else None,

@@ -25,7 +25,7 @@ CONTAINS_KEY = b"pageowner.fleet.contains"
 """The key in a compacted file's metadata of the captures that it has: 16 digits each."""
 
 _TYPES = {"text": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "double": pa.float64(),
-          "timestamp": pa.timestamp("us", "UTC"), "map": pa.map_(pa.string(), pa.string())}
+          "timestamp": pa.timestamp("us", "UTC")}
 
 _ROWS = 1 << 19
 

@@ -7,6 +7,7 @@ kilobytes; the sum of all rows is that of the snapshot.
 from __future__ import annotations
 
 import calendar
+import json
 import time
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -100,10 +101,12 @@ def capture_of(snapshot: Snapshot, machine: Machine, least_bytes: int) -> Captur
     number = _number(host, meta.boot_id, taken, meta.clock_ns)
     owners, stacks = _rows(snapshot, least_bytes)
     rows = owners.num_rows
+    series = {
+        "host": _text(host), "machine": machine.machine, "boot_id": _text(meta.boot_id),
+        "kernel": _text(machine.kernel or meta.kernel),
+        "labels": json.dumps(dict(sorted(machine.labels.items())))}
     about: dict[str, Any] = {
-        "capture": number, "host": _text(host), "machine": machine.machine,
-        "boot_id": meta.boot_id, "kernel": _text(machine.kernel or meta.kernel),
-        "labels": sorted(machine.labels.items()),
+        "capture": number, "series": _number(*series.values()), **series,
         "taken": round(taken * 1e6), "clock_s": None if meta.clock_ns is None else
         meta.clock_ns / 1e9, "clock_ahead_s": machine.clock_ahead_s, "page_size": meta.page_size}
     columns = {name: pa.array([about[name]] * rows, OWNERS_SCHEMA.field(name).type)

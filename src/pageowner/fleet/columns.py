@@ -10,19 +10,23 @@ from typing import NamedTuple
 
 from pageowner.model.times import duration_ns
 
-__all__ = ["AGES", "CAPTURES", "KEYS", "OWNERS", "PARTITIONS", "SCHEMA_VERSION", "STACKS",
+__all__ = ["AGES", "CAPTURES", "KEYS", "OWNERS", "PARTITIONS", "SCHEMA_VERSION", "SMALL", "STACKS",
            "Column", "age_column", "age_ns"]
 
 SCHEMA_VERSION = 1
-"""Raised when an older reader could misread a newer file; columns may be added without."""
+"""Raised when an older reader could misread a newer file, whose path then differs too; columns may
+be added without."""
+
+SMALL = "(small owners)"
+"""What answers call the row of owners too small for rows of their own."""
 
 AGES = ("10m", "1h", "3h", "6h", "12h", "1d", "2d", "3d", "4d", "5d", "6d", "7d", "14d", "28d")
 """The ages of pages that are told apart, rising; no other can be asked for."""
 
 
 class Column(NamedTuple):
-    """``type`` is one of text, int32, int64, double, timestamp (UTC, microseconds) and map (of text
-    to text); ``key``: the word for ``--by`` where rows can be grouped by it."""
+    """``type`` is one of text, int32, int64, double and timestamp (UTC, microseconds); ``key``: the
+    word for ``--by`` where rows can be grouped by it."""
 
     type: str
     meaning: str
@@ -36,11 +40,13 @@ def age_column(age: str) -> str:
 
 _CAPTURE = {
     "capture": Column("int64", "which capture: a hash of host, boot, time and clock"),
+    "series": Column("int64", "which series of captures: a hash of host, machine, boot, kernel and"
+                     " labels"),
     "host": Column("text", "name of the machine", "host"),
     "machine": Column("text", "hash of the machine's /etc/machine-id; null for dumps", "machine"),
     "boot_id": Column("text", "the kernel's random id of the boot; null for dumps", "boot"),
     "kernel": Column("text", "kernel release, as uname -r prints it", "kernel"),
-    "labels": Column("map", "what --label gave: key to value"),
+    "labels": Column("text", "what --label gave: a JSON object, its keys sorted"),
     "taken": Column("timestamp", "when the capture was taken; by the store's clock where the"
                     " machine's is more than a minute from it"),
     "clock_s": Column("double", "the same moment in seconds since boot, which nobody sets"),

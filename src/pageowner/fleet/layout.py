@@ -2,11 +2,13 @@
 
 ::
 
-    owners/day=2026-11-26/hour=14/owners.parquet     an hour, compacted
-    stacks/stacks.parquet                            all stacks, compacted
-    incoming/owners/day=2026-11-26/hour=14/N.parquet one capture each, N its number in 16 digits
-    incoming/stacks/N.parquet                        stacks that were new with that capture
-    snapshots/day=2026-11-26/hour=14/N.parquet       whole snapshots, where asked for
+    v1/owners/day=2026-11-26/hour=14/owners.parquet      an hour, compacted
+    v1/stacks/stacks.parquet                             all stacks, compacted
+    v1/incoming/owners/day=2026-11-26/hour=14/N.parquet  one capture each, N its number in 16 digits
+    v1/incoming/stacks/N.parquet                         stacks that were new with that capture
+    v1/snapshots/day=2026-11-26/hour=14/N.parquet        whole snapshots, where asked for
+
+``v1`` is `SCHEMA_VERSION`: what a newer version writes that this one could misread lies elsewhere.
 
 Names of hosts, tasks and labels are nowhere in a path. A capture has the same path whoever pushes
 it and however often, so that what is sent twice is there once.
@@ -18,12 +20,16 @@ import re
 import time
 from typing import NamedTuple
 
-__all__ = ["INCOMING", "INCOMING_STACKS", "OWNERS", "SNAPSHOTS", "STACKS", "Hour", "digits",
-           "hour_of", "incoming", "incoming_stacks", "number_of", "partition_of", "snapshot"]
+from pageowner.fleet.columns import SCHEMA_VERSION
 
-OWNERS, STACKS = "owners", "stacks"
-INCOMING, INCOMING_STACKS = "incoming/owners", "incoming/stacks"
-SNAPSHOTS = "snapshots"
+__all__ = ["INCOMING", "INCOMING_STACKS", "OWNERS", "SNAPSHOTS", "STACKS", "STACKS_FILE", "Hour",
+           "digits", "hour_of", "incoming", "incoming_stacks", "number_of", "partition_of",
+           "snapshot"]
+
+_VERSION = f"v{SCHEMA_VERSION}"
+OWNERS, STACKS = f"{_VERSION}/owners", f"{_VERSION}/stacks"
+INCOMING, INCOMING_STACKS = f"{_VERSION}/incoming/owners", f"{_VERSION}/incoming/stacks"
+SNAPSHOTS = f"{_VERSION}/snapshots"
 
 STACKS_FILE = f"{STACKS}/stacks.parquet"
 

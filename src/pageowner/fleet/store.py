@@ -106,6 +106,13 @@ class Store:
 
         self._try(remove, "remove")
 
+    def remove_folder(self, prefix: str) -> None:
+        """Remove a folder without files; buckets have none."""
+        if self.is_local:
+            for folder, _, _ in os.walk(self.name(prefix), topdown=False):
+                with suppress(OSError):
+                    os.rmdir(folder)
+
     def changed(self, path: str) -> float | None:
         """When an object was written, by the store's clock; None if it is not there or the store
         does not say."""
@@ -124,14 +131,18 @@ class Store:
                 yield StoredObject(info.path[cut:], info.size,
                                    0.0 if info.mtime is None else info.mtime.timestamp())
 
-    def days(self, prefix: str) -> list[str]:
-        """The days, as 2026-11-26, that have a folder below a prefix. Raises StoreAway."""
-        from pyarrow.fs import FileSelector
+    def folders(self, prefix: str) -> list[str]:
+        """The names of folders right below a prefix, in order. Raises StoreAway."""
+        from pyarrow.fs import FileSelector, FileType
 
         found = self._try(lambda: self.files.get_file_info(FileSelector(
-            self.name(prefix), allow_not_found=True)), "list")
-        names = (info.base_name for info in found)
-        return sorted(name[4:] for name in names if re.fullmatch(r"day=\d{4}-\d\d-\d\d", name))
+            self.name(prefix).rstrip("/"), allow_not_found=True)), "list")
+        return sorted(info.base_name for info in found if info.type == FileType.Directory)
+
+    def days(self, prefix: str) -> list[str]:
+        """The days, as 2026-11-26, that have a folder below a prefix. Raises StoreAway."""
+        return [name[4:] for name in self.folders(prefix)
+                if re.fullmatch(r"day=\d{4}-\d\d-\d\d", name)]
 
     def _try(self, work: Callable[[], Any], what: str) -> Any:
         for attempt in range(_ATTEMPTS):
@@ -163,7 +174,7 @@ def _opened(place: str) -> tuple[Any, str]:
             return arrow_fs.S3FileSystem(
                 retry_strategy=arrow_fs.AwsStandardS3RetryStrategy(max_attempts=2),
                 connect_timeout=_CONNECT_S, request_timeout=_REQUEST_S, background_writes=False,
-                allow_delayed_open=True, **_region(bucket)), rest
+                allow_delayed_open=True, **_where(bucket)), rest
         opened: tuple[Any, str] = arrow_fs.FileSystem.from_uri(place)
         return opened
     except (ArrowException, OSError, ValueError) as error:
@@ -171,12 +182,17 @@ def _opened(place: str) -> tuple[Any, str]:
         raise StoreAway(f"{place}: cannot open: {text[:_LONGEST_REASON]}") from error
 
 
-def _region(bucket: str) -> dict[str, str]:
-    """The region of a bucket of AWS, asked where the environment does not say it."""
-    known = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
-    if any(os.environ.get(name) for name in known):
-        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        return {"region": region} if region else {}
+def _where(bucket: str) -> dict[str, str]:
+    """The server and region of a bucket: as the environment says, which Arrow itself heeds for
+    some calls only; the region of one of AWS is asked where nothing says it."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if endpoint:
+        scheme, _, server = endpoint.rpartition("://")
+        return {"scheme": scheme or "https", "endpoint_override": server.rstrip("/"),
+                "region": region or "us-east-1"}
+    if region:
+        return {"region": region}
     from pyarrow.fs import resolve_s3_region
 
     with suppress(OSError):

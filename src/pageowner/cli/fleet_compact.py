@@ -1,0 +1,36 @@
+"""``pageowner fleet compact``: Join small files into large ones; for a timer."""
+
+from __future__ import annotations
+
+import click
+
+from pageowner.cli.fleet_options import store
+from pageowner.cli.messages import say
+from pageowner.cli.verb import verb
+
+__all__ = ["command"]
+
+
+@verb("compact")
+@store
+@click.option("--grace", default="10m", show_default=True, metavar="TIME",
+              help="Leave hours that ended less than TIME ago, and remove what was compacted only"
+                   " that long afterwards.")
+def command(store: str, grace: str) -> None:
+    """Join the small files of each hour that is over into one large file.
+
+    Run it by a timer, once an hour or more often. It loses nothing if it is killed, or if it runs
+    twice at the same time. Questions count each capture once meanwhile.
+
+    Examples:
+        pageowner fleet compact s3://memory/fleet
+        pageowner fleet compact STORE --grace 1h    where captures come late
+    """
+    from pageowner.api.fleet import Fleet
+    from pageowner.report.text import count, count_of
+
+    done = Fleet(store).compact(grace)
+    for text in done.damaged:
+        say(f"damaged, left where it is: {text}")
+    say(f"{count_of(done.captures, 'capture')} in {count_of(done.hours, 'hour')} compacted,"
+        f" {count(done.removed)} small files removed", "")

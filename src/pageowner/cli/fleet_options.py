@@ -1,0 +1,74 @@
+"""What the questions to a fleet have in common: the store, the time, the machines, the engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pageowner.cli import complete
+from pageowner.cli.messages import say
+from pageowner.cli.options import some_filters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pageowner.fleet.answers import Answer
+
+__all__ = ["FILTERS", "about", "fleet_filters", "grouped", "rows_of", "store", "top"]
+
+FILTERS = ("comm", "memcg", "subsystem", "order", "migratetype", "state", "module", "allocator",
+           "stack", "older", "newer")
+"""The filters that a fleet's tables can answer."""
+
+fleet_filters = some_filters(FILTERS)
+
+store = click.argument("store", metavar="STORE", shell_complete=complete.folders)
+
+top = click.option("--top", type=click.IntRange(min=1), metavar="N",
+                   help="Show N rows (20 by default; in JSON all).")
+
+
+def about(since: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds ``--since``, ``--until``, ``--machines``, ``--engine`` and ``--memory``."""
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+                click.option("--memory", metavar="SIZE", help="Memory that DuckDB, or each executor"
+                             " of Spark, may use, such as 4GB."),
+                click.option("--engine", default="duckdb", show_default=True, metavar="NAME",
+                             help="duckdb, in this process; or a cluster of Spark:"
+                             " spark://HOST:PORT, sc://HOST:PORT (Spark Connect)."),
+                click.option("--machines", multiple=True, metavar="KEY=PATTERN",
+                             help="Only machines that match: host=db*, kernel=6.12.95, or a label"
+                             " such as rack=7; may be given several times."),
+                click.option("--until", metavar="TIME", help="Only captures up to then."),
+                click.option("--since", default=since, show_default=True, metavar="TIME",
+                             help="Only captures since then: 2h (ago), 14:30 or"
+                             " 2026-11-23T14:30.")):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--by``."""
+    return click.option(
+        "--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
+        shell_complete=complete.one_of(_keys, several=True),
+        help="Group owners by any of stack, comm, subsystem, module, frame, allocator, memcg,"
+        " container, order, migratetype, state.")(command)
+
+
+def _keys() -> tuple[str, ...]:
+    from pageowner.fleet.choosing import OWNER_KEYS
+
+    return OWNER_KEYS
+
+
+def rows_of(answer: Answer) -> list[dict[str, Any]]:
+    """The rows of an answer; what is odd about it is said on stderr."""
+    for note in answer.notes:
+        say(note)
+    rows: list[dict[str, Any]] = answer.owners.to_pylist()
+    return rows

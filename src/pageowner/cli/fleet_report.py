@@ -1,0 +1,55 @@
+"""``pageowner fleet report``: Owners across machines, and the machines that stand out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pageowner.cli.fleet_options import about, fleet_filters, grouped, rows_of, store, top
+from pageowner.cli.options import as_json
+from pageowner.cli.output import write_out
+from pageowner.cli.verb import verb
+
+if TYPE_CHECKING:
+    from pageowner.analysis.filters import Filter
+
+__all__ = ["command"]
+
+
+@verb("report")
+@store
+@grouped
+@click.option("--min", "least", default="1MiB", show_default=True, metavar="SIZE",
+              help="A machine stands out only if it has SIZE more than the median.")
+@top
+@about("1d")
+@fleet_filters
+@as_json
+def command(store: str, chosen: Filter, by: str, least: str, top: int | None, since: str,
+            until: str | None, machines: tuple[str, ...], engine: str, memory: str | None,
+            as_json: bool) -> None:
+    """Owners across machines, each as captured last, and the machines that stand out.
+
+    MEDIAN and P99 are among all machines, those without the owner included. OUT counts the machines
+    that have more than the median and six times the spread.
+
+    Examples:
+        pageowner fleet report STORE                            by stack
+        pageowner fleet report STORE --by subsystem,module      what for, through which module
+        pageowner fleet report STORE --machines 'kernel=6.12.*' --older 1d
+            pages at least a day old, on these kernels
+    """
+    from pageowner.api.fleet import Fleet
+
+    answer = Fleet(store, engine=engine, memory=memory).report(
+        by, since=since, until=until, machines=machines, where=chosen, least=least)
+    rows = rows_of(answer)
+    from pageowner.report import fleet_view
+    from pageowner.report.terminal import paper
+
+    if as_json:
+        write_out(fleet_view.to_json(rows, top, fleet_view.facts(answer)))
+    else:
+        fleet_view.draw_report(rows, answer.by, answer.machines, answer.page_size, top or 20,
+                               paper())

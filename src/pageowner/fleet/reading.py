@@ -1,0 +1,123 @@
+"""Which files of a store hold the captures of a time, each once; and which of them are damaged."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pageowner.errors import PageownerError
+from pageowner.fleet import layout
+from pageowner.fleet.arrow import CONTAINS_KEY
+from pageowner.fleet.columns import SCHEMA_VERSION
+from pageowner.fleet.store import StoreAway
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pageowner.fleet.layout import Hour
+    from pageowner.fleet.store import Store
+
+__all__ = ["Files", "check_versions", "contained", "find", "unreadable"]
+
+_THREADS = 16
+
+
+@dataclass
+class Files:
+    """The paths of the tables' files; ``compacted``: how many of ``owners`` hold a whole hour;
+    ``notes`` on files that had to be left out."""
+
+    owners: list[str] = field(default_factory=list)
+    stacks: list[str] = field(default_factory=list)
+    compacted: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def without(self, paths: Iterable[str]) -> Files:
+        """All but these."""
+        left_out = set(paths)
+        return Files([path for path in self.owners if path not in left_out],
+                     [path for path in self.stacks if path not in left_out],
+                     self.compacted, self.notes)
+
+
+def find(store: Store, since: float, until: float) -> Files:
+    """The files with what was captured from ``since`` to ``until`` (seconds since 1970), whole
+    hours of it. A capture that is in its hour's compacted file is not taken from another.
+
+    Raises StoreAway; PageownerError where there is nothing, ever.
+    """
+    first, last = layout.hour_of(since), layout.hour_of(until)
+    hours: dict[Hour, list[str]] = {}
+    for table in (layout.OWNERS, layout.INCOMING):
+        for day in store.days(table):
+            if not first.day <= day <= last.day:
+                continue
+            for stored in store.objects(f"{table}/day={day}"):
+                place = layout.partition_of(stored.path)
+                if place is not None and first <= place[0] <= last:
+                    hours.setdefault(place[0], []).append(stored.path)
+    found = Files()
+    for hour in sorted(hours):
+        paths = hours[hour]
+        if hour.compacted in paths:
+            try:
+                held = contained(store, hour.compacted) if len(paths) > 1 else set()
+                found.compacted += 1
+                paths = [path for path in paths if _name(path) not in held]
+            except PageownerError as error:
+                found.notes.append(str(error))
+                paths.remove(hour.compacted)
+        found.owners += sorted(paths)
+    for table in (layout.STACKS, layout.INCOMING_STACKS):
+        found.stacks += [stored.path for stored in store.objects(table)
+                         if stored.path.endswith(".parquet")]
+    return found
+
+
+def _name(path: str) -> str:
+    return path.rpartition("/")[2].removesuffix(".parquet")
+
+
+def contained(store: Store, path: str) -> set[str]:
+    """The captures in a compacted file, as the names of the files that they came in. Raises
+    StoreAway, and PageownerError if the file is damaged."""
+    try:
+        with store.open(path) as file:
+            about = pq.read_metadata(file).metadata or {}
+        return set(re.findall("[0-9a-f]{16}", about.get(CONTAINS_KEY, b"").decode("ascii")))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise PageownerError(f"{store.name(path)}: damaged, left out: {_line(error)}") from error
+
+
+def check_versions(store: Store) -> str:
+    """What to say of a store that has captures of a newer version; empty if there are none."""
+    newer = [int(found[1]) for name in store.folders("")
+             if (found := re.fullmatch(r"v(\d{1,9})", name)) and int(found[1]) > SCHEMA_VERSION]
+    return (f"{store.place}: captures of a newer version (v{max(newer)}) are left out; update"
+            " pageowner to see them" if newer else "")
+
+
+def unreadable(store: Store, paths: list[str]) -> dict[str, str]:
+    """Of these files those that are not whole, each with the reason. Every byte is read."""
+    def check(path: str) -> str:
+        try:
+            with store.open(path) as file, pq.ParquetFile(
+                    file, page_checksum_verification=True) as whole:
+                for _ in whole.iter_batches():
+                    pass
+        except (pa.ArrowException, OSError, StoreAway) as error:
+            return _line(error)
+        return ""
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        reasons = pool.map(check, paths)
+        return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
