@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pageowner.fleet.asking import Asked
     from pageowner.fleet.choosing import Chosen
     from pageowner.fleet.compaction import Compacted
-    from pageowner.fleet.engines import Engine
+    from pageowner.fleet.engine import Engine
     from pageowner.fleet.pushing import Pushed
     from pageowner.model.snapshot import Snapshot
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pageowner.fleet.choosing import Chosen
-    from pageowner.fleet.engines import Engine
+    from pageowner.fleet.engine import Engine
 
 __all__ = ["Answer", "diff", "named", "report", "who_else"]
 
@@ -126,14 +126,14 @@ def diff(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, until:
         row = next(row for row in sides[0] if row["series"] in both)
         raise UsageError(f"{row['host']} is on both sides; say what differs between them")
     machines = [machines_of(side) for side in sides]
-    numbers = [len(one.names) for one in machines]
+    numbers = [len(side.names) for side in machines]
     side_of = {row["series"]: (place, machines[place].number[row["series"]])
                for place, side in enumerate(sides) for row in side}
     captures = engine.sql(f"SELECT capture, series FROM captures WHERE taken_s >= {since!r}"
                           f" AND taken_s <= {until!r}")
     series = captures["series"].to_pylist()
-    rows = [(number, *side_of[one]) for number, one in zip(
-        captures["capture"].to_pylist(), series, strict=True) if one in side_of]
+    rows = [(number, *side_of[taken_by]) for number, taken_by in zip(
+        captures["capture"].to_pylist(), series, strict=True) if taken_by in side_of]
     counted: dict[tuple[int, int], int] = {}
     for _, place, machine in rows:
         counted[place, machine] = counted.get((place, machine), 0) + 1

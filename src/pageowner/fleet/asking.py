@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pageowner.errors import PageownerError
 from pageowner.fleet import reading
-from pageowner.fleet.engines import EngineFailed, open_engine
+from pageowner.fleet.engine import EngineFailed
+from pageowner.fleet.engines import open_engine
 from pageowner.fleet.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pageowner.fleet.engines import Engine
+    from pageowner.fleet.engine import Engine
 
 __all__ = ["Asked", "Window", "ask", "window"]
 

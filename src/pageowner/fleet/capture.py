@@ -149,7 +149,8 @@ def _rows(snapshot: Snapshot, least_bytes: int) -> tuple[pa.Table, pa.Table]:
     summed |= ages
     large = summed["pages"] * snapshot.meta.page_size >= least_bytes
     order = np.flatnonzero(large)
-    labels = {one.name: _taken(one, code[order]) for one, code in zip(keys, codes, strict=True)}
+    labels = {column.name: _taken(column, code[order])
+              for column, code in zip(keys, codes, strict=True)}
     small = {name: int(values[~large].sum()) for name, values in summed.items()}
     ids = [*labels["stack"], 0]
     order_of = sorted(range(len(ids)), key=lambda place: (ids[place] is None, ids[place] or 0))
@@ -188,10 +189,11 @@ def _with_stack_ids(snapshot: Snapshot) -> tuple[Key, pa.Table]:
                       for text in stack.labels.to_pylist()], pa.string())
     functions = matched(texts)
     ids = stack_identities(functions).to_pylist()
-    signed = [None if one is None else one - (1 << 64) if one >> 63 else one for one in ids]
+    signed = [None if number is None else number - (1 << 64) if number >> 63 else number
+              for number in ids]
     told = {name: _of_stack(snapshot, name, stack) for name in ("module", "frame", "allocator")}
     first: dict[int | None, int] = {}
-    place = np.array([first.setdefault(one, len(first)) for one in signed] or [0], np.int64)
+    place = np.array([first.setdefault(number, len(first)) for number in signed] or [0], np.int64)
     rows: dict[int, dict[str, Any]] = {}
     for at, (number, text) in enumerate(zip(signed, functions.to_pylist(), strict=True)):
         if number is not None and number not in rows:

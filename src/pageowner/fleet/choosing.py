@@ -25,7 +25,7 @@ from pageowner.model.times import duration_ns
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pageowner.fleet.engines import Engine
+    from pageowner.fleet.engine import Engine
 
 __all__ = [
     "OWNER_KEYS",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pageowner.fleet.choosing import Chosen
-    from pageowner.fleet.engines import Engine
+    from pageowner.fleet.engine import Engine
 
 __all__ = ["leaks"]
 

@@ -65,7 +65,7 @@ def push(capture: Capture, store: Store, spool: Spool, snapshot: bytes | None = 
             spool.remember(memory)
         except StoreAway as error:
             away = str(error)
-        dropped = sum(spool.add(*one) for one in objects)
+        dropped = sum(spool.add(name, content) for name, content in objects)
         return Pushed(path, size, sent, len(spool.waiting()), away, dropped, memory.clock_ahead_s)
 
 

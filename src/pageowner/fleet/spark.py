@@ -9,7 +9,7 @@ import pyarrow as pa
 from pageowner.errors import PageownerError
 from pageowner.fleet import layout
 from pageowner.fleet.columns import OWNERS, PARTITIONS, STACKS
-from pageowner.fleet.engines import CAPTURES_VIEW, EngineFailed
+from pageowner.fleet.engine import CAPTURES_VIEW, EngineFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -84,14 +84,14 @@ class Spool:
         with whole_file(self.folder / name) as file:
             file.write(content)
         waiting = self.waiting()
-        sizes = {one: (self.folder / one).stat().st_size for one in waiting}
+        sizes = {waits: (self.folder / waits).stat().st_size for waits in waiting}
         dropped, left = 0, sum(sizes.values())
-        for one in waiting[:-1]:
+        for waits in waiting[:-1]:
             if left <= self._limit:
                 break
-            (self.folder / one).unlink(missing_ok=True)
-            left -= sizes[one]
-            dropped += self.path(one).startswith(layout.INCOMING + "/")
+            (self.folder / waits).unlink(missing_ok=True)
+            left -= sizes[waits]
+            dropped += self.path(waits).startswith(layout.INCOMING + "/")
         return dropped
 
     def waiting(self) -> list[str]:

@@ -75,8 +75,8 @@ def _outliers(rows: list[dict[str, Any]], by: Sequence[str], page_size: int,
               paper: Paper) -> None:
     names = _keys(rows, by)[-1].cells
     for row, name in zip(rows, names, strict=True):
-        hosts = ", ".join(f"{printable(one['host'])} {size(one['pages'] * page_size)}"
-                          for one in row["outliers"])
+        hosts = ", ".join(f"{printable(out['host'])} {size(out['pages'] * page_size)}"
+                          for out in row["outliers"])
         more = f", and {row['out'] - len(row['outliers']):,} more" if (
             row["out"] > len(row["outliers"])) else ""
         paper.line(f"  {hosts}{more}")
