@@ -220,7 +220,7 @@ class Watch:
         (null where ages are unknown); ``failed``, which rules it fails (`leak_rules.FAILED`);
         ``confidence``: (1 - p) x survival x steady; ``series``, the pages by sample, and
         ``settled_series``, those settled; ``tasks``, who allocated most of what came since the
-        first sample and lives at last, of all but reclaimable cache: comm, tgid and pages.
+        first sample and lives at last: comm, tgid and pages.
 
         Raises UsageError if there were fewer than `LEAST_SAMPLES` samples.
         """
@@ -235,7 +235,7 @@ class Watch:
                   if row["kind"] != "grows" else
                   (KINDS.index("grows"), -(row["stayed"] or 0), -row["gained"]))
         for row in rows:
-            row["tasks"] = self._tasks(row.pop("owner")) if row["kind"] != "reclaimable" else []
+            row["tasks"] = self._tasks(row.pop("owner"))
         names = [*self.names, *_COLUMNS]
         return pa.table({name: pa.array([row[name] for row in rows], _COLUMNS.get(name))
                          for name in names})

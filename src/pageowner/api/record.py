@@ -7,10 +7,11 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pageowner.analysis.filters import duration_ns
 from pageowner.errors import PageownerError, UsageError
+from pageowner.sources import of_objects
 from pageowner.sources import source as sources
 from pageowner.storage.recording import Recorder, owned_folder
 from pageowner.system.this_machine import here_and_now
@@ -37,11 +38,12 @@ class Recorded:
 
 def record(folder: str | os.PathLike[str], *, every: str = "10m", keep: str = "7d",
            count: int | None = None,
-           source: str | os.PathLike[str] | None = None, on: str = "",
+           source: str | os.PathLike[str] | None = None, on: str = "", objects: bool = False,
            told: Callable[[str], None] = lambda text: None) -> Iterator[Recorded]:
     """Capture this machine into a folder once per ``every``, and remove captures older than
     ``keep``. ``source``: a file of this machine's kernel to capture instead, such as
-    /proc/allocinfo or the folder /sys/kernel/debug/page_owner_stacks. ``on``: events to capture
+    /proc/allocinfo or the folder /sys/kernel/debug/page_owner_stacks. ``objects``: the objects of
+    slabs that the tracker follows instead of pages. ``on``: events to capture
     when they happen, such as ``oom,psi,low=5%`` (`pageowner.witness.conditions`), by a process of
     its own; ``told`` is called with a sentence on each, from a thread.
 
@@ -58,12 +60,20 @@ def record(folder: str | os.PathLike[str], *, every: str = "10m", keep: str = "7
         raise UsageError("--every must be a second at least, and --keep no shorter than --every")
     if on:
         conditions.parse(on)
-    return _captures(Path(folder), step, kept, count, source, on, told)
+    return _captures(Path(folder), step, kept, count, _Source(source, objects), on, told)
 
 
-def _captured(source: str | os.PathLike[str] | None) -> Snapshot:
-    found = sources.read() if source is None else sources.read(source)
-    if source is not None:
+class _Source(NamedTuple):
+    """What is captured: a file, else this machine's pages or objects."""
+
+    file: str | os.PathLike[str] | None
+    objects: bool
+
+
+def _captured(source: _Source) -> Snapshot:
+    with of_objects.asking(source.objects):
+        found = sources.read(source.file)
+    if source.file is not None:
         for name, value in here_and_now().items():
             if getattr(found.meta, name) is None:
                 setattr(found.meta, name, value)
@@ -71,8 +81,7 @@ def _captured(source: str | os.PathLike[str] | None) -> Snapshot:
 
 
 def _captures(folder: Path, step: float, kept: float, count: int | None,
-              source: str | os.PathLike[str] | None, on: str,
-              told: Callable[[str], None]) -> Iterator[Recorded]:
+              source: _Source, on: str, told: Callable[[str], None]) -> Iterator[Recorded]:
     with ExitStack() as stack:
         handle = stack.enter_context(owned_folder(folder))
         recorder = Recorder(folder, step, kept, handle)
@@ -87,8 +96,8 @@ def _captures(folder: Path, step: float, kept: float, count: int | None,
                     raise  # wrong from the beginning: tracking is off, or the folder is not ours
                 lost = str(error) or "out of memory"
             if on and number == 0:
-                stack.enter_context(Watching(on, handle, kept, None if source is None else
-                                             os.path.abspath(source), told))
+                stack.enter_context(Watching(on, handle, kept, None if source.file is None else
+                                             os.path.abspath(source.file), told))
             try:
                 recorder.forget()
             except (PageownerError, OSError) as error:

@@ -24,11 +24,13 @@ __all__ = ["command"]
 @click.option("--source", metavar="FILE", shell_complete=complete.files,
               help="Capture a file of the kernel instead: /proc/allocinfo, or the directory"
               " /sys/kernel/debug/page_owner_stacks.")
+@click.option("--objects", is_flag=True,
+              help="Capture objects of slabs instead of pages; needs 'pageowner on --objects'.")
 @click.option("--on", default="", metavar="EVENT[,EVENT...]",
               help="Also capture when it happens: oom, psi, low=5%, order=4, growth=200MiB/10m.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N captures.")
-def command(folder: Path, every: str, keep: str, source: str | None, on: str,
-            count: int | None) -> None:
+def command(folder: Path, every: str, keep: str, source: str | None, objects: bool,
+            on: str, count: int | None) -> None:
     """Capture this machine periodically into DIR, until Ctrl-C.
 
     Most files contain only the changes since the last capture. A full disk or a kill loses only the
@@ -46,10 +48,12 @@ def command(folder: Path, every: str, keep: str, source: str | None, on: str,
         pageowner report DIR --at oom --by comm    who had the memory before the last kill
         pageowner leaks DIR                        owners that kept growing
     """
+    if objects and (source is not None or on):
+        raise click.UsageError("--objects goes with neither --source nor --on")
     from pageowner.api.record import record
 
     for capture in record(folder, every=every, keep=keep, count=count, source=source, on=on,
-                          told=_told):
+                          objects=objects, told=_told):
         if capture.path is None:
             say(f"this capture is lost: {capture.lost}")
         elif sys.stderr.isatty():
