@@ -72,7 +72,7 @@ class _Source(NamedTuple):
 
 def _captured(source: _Source) -> Snapshot:
     with of_objects.asking(source.objects):
-        found = sources.read(source.file)
+        found = sources.read() if source.file is None else sources.read(source.file)
     if source.file is not None:
         for name, value in here_and_now().items():
             if getattr(found.meta, name) is None:
