@@ -89,7 +89,7 @@ class Spark:
         return found.combine_chunks()
 
     def close(self) -> None:
-        self._session.stop()
+        """The session stays: it may be the caller's own, and the next question takes it again."""
 
 
 def _spelled(store: Store, name: str) -> str:
