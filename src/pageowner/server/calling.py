@@ -111,7 +111,8 @@ class Worker:
             self.renewals += 1
             self._notices.of(self.figures)
             self.error = ""
-        except PageownerError as error:
+        except (PageownerError, ValueError, TypeError, KeyError) as error:
+            # the others: a worker of another version, after an upgrade; it must not end this task
             self.failed += 1
             self.error = str(error)
 
