@@ -19,8 +19,8 @@ __all__ = ["command"]
 def command(store: str, grace: str) -> None:
     """Join the small files of each hour that is over into one large file.
 
-    Run it by a timer, once an hour or more often. It loses nothing if it is killed, or if it runs
-    twice at the same time. Questions count each capture once meanwhile.
+    Run it from a timer, at least once an hour. Nothing is lost if it is killed, or runs twice at
+    the same time, and queries meanwhile count each capture once.
 
     Examples:
         pageowner fleet compact s3://memory/fleet

@@ -33,8 +33,8 @@ def command(store: str, before: tuple[str, ...], after: tuple[str, ...], chosen:
             engine: str, memory: str | None, as_json: bool) -> None:
     """Compare machines: before and after a kernel, with one driver and with another.
 
-    Sizes are of a machine in the mean, over its captures. An owner is listed if the difference is
-    hardly chance (Mann-Whitney, three standard deviations).
+    A size is the mean over machines, and for each machine over its captures. Owners are listed if
+    the difference is significant (Mann-Whitney, three standard deviations).
 
     Examples:
         pageowner fleet diff STORE --before kernel=6.12.95 --after kernel=6.12.107

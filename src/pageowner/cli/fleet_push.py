@@ -20,8 +20,8 @@ __all__ = ["command"]
 @click.argument("store", metavar="STORE", shell_complete=complete.folders)
 @click.argument("source", required=False, metavar="[SOURCE]", shell_complete=complete.files)
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE",
-              help="Something to know the machine by, such as rack=7; may be given several times.")
-@click.option("--every", metavar="TIME", help="Go on, and push once per TIME, until Ctrl-C.")
+              help="A label of the machine, such as rack=7; may be given several times.")
+@click.option("--every", metavar="TIME", help="Push once per TIME, until Ctrl-C.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N",
               help="With --every: stop after N captures.")
 @click.option("--all", "all_captures", is_flag=True,
@@ -29,22 +29,23 @@ __all__ = ["command"]
 @click.option("--least", default="64KiB", show_default=True, metavar="SIZE",
               help="Sum up owners of less than SIZE in one row.")
 @click.option("--whole", is_flag=True, help="Send the whole snapshot too.")
-@click.option("--host", metavar="NAME", help="The machine of a dump, which does not say it.")
-@click.option("--kernel", metavar="RELEASE", help="The kernel of a dump.")
+@click.option("--host", metavar="NAME", help="The machine's name, for a dump.")
+@click.option("--kernel", metavar="RELEASE", help="The kernel's release, for a dump.")
 @click.option("--taken", metavar="TIME",
               help="When a dump was taken: 14:30, 2026-11-23T14:30, or 2h (ago).")
 @click.option("--spool", metavar="DIR", shell_complete=complete.folders,
-              help="Where captures wait while STORE is away. Default: below /var/lib/pageowner for"
+              help="Where captures wait while STORE cannot be reached. Default: below"
+                   " /var/lib/pageowner for"
               " root, ~/.local/state for others.")
 @click.option("--spool-limit", default="256MiB", show_default=True, metavar="SIZE",
-              help="Drop the oldest captures that wait when they take more than SIZE.")
+              help="Drop the oldest waiting captures when all of them take more than SIZE.")
 @about_dumps
 def command(store: str, labels: tuple[str, ...], taken: str | None, **words: Any) -> None:
     """Send the owners of this machine's memory, or of SOURCE, to a STORE of many machines.
 
     STORE is a directory or s3://BUCKET/PREFIX; credentials are those of the environment. A capture
-    takes some 10 KB and is written completely or not at all. If STORE is away, it waits on disk and
-    is sent with the next one.
+    takes some 10 KB and is written completely or not at all. If STORE cannot be reached, the
+    capture waits on disk and is sent with the next one.
 
     Examples:
         pageowner fleet push /mnt/fleet                              once

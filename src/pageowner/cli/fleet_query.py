@@ -31,7 +31,7 @@ def command(store: str, sql: str, since: str, until: str | None, engine: str,
             memory: str | None, top: int, as_json: bool) -> None:
     """Query a fleet in SQL: the tables owners, stacks and captures.
 
-    Whole hours from --since to --until are read. In DuckDB the SQL can read nothing else.
+    Whole hours from --since to --until are read. With DuckDB, the SQL cannot read anything else.
 
     Examples:
         pageowner fleet query STORE "SELECT host, sum(pages) FROM owners GROUP BY host"

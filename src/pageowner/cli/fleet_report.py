@@ -29,10 +29,10 @@ __all__ = ["command"]
 def command(store: str, chosen: Filter, by: str, least: str, top: int | None, since: str,
             until: str | None, machines: tuple[str, ...], engine: str, memory: str | None,
             as_json: bool) -> None:
-    """Owners across machines, each as captured last, and the machines that stand out.
+    """Owners across machines, by each machine's last capture, and the machines that stand out.
 
-    MEDIAN and P99 are among all machines, those without the owner included. OUT counts the machines
-    that have more than the median and six times the spread.
+    MEDIAN and P99 are over all machines, including those without the owner. OUT counts the machines
+    that exceed the median by more than six times the spread.
 
     Examples:
         pageowner fleet report STORE                            by stack

@@ -15,32 +15,33 @@ __all__ = ["command"]
 @verb("serve")
 @click.argument("source", required=False, metavar="[SOURCE]", shell_complete=complete.files)
 @click.option("--listen", default="127.0.0.1:9463", show_default=True, metavar="ADDRESS",
-              help="Where: HOST:PORT, or unix:PATH. Beyond loopback it takes --token-file.")
+              help="Where: HOST:PORT, or unix:PATH. Any address beyond loopback requires"
+                   " --token-file.")
 @click.option("--history", metavar="DIR", shell_complete=complete.folders,
-              help="A directory of 'pageowner record', to compare moments.")
+              help="A directory of 'pageowner record', to compare two times.")
 @click.option("--every", default="60s", show_default=True, metavar="TIME",
-              help="How often to renew the figures, while somebody reads them.")
+              help="How often to update the figures while clients read them.")
 @click.option("--window", default="1h", show_default=True, metavar="TIME",
               help="How long to watch this machine for leaks.")
 @click.option("--top", type=click.IntRange(1, 1000), default=50, show_default=True, metavar="N",
-              help="Have N stacks and N cgroups as metrics; the others are summed.")
+              help="Export metrics of the N largest stacks and cgroups; sum up the others.")
 @click.option("--token-file", metavar="FILE", shell_complete=complete.files,
-              help="Ask for the token in this file: as a bearer token, or as a password.")
+              help="Require the token in this file, as a bearer token or a password.")
 @click.option("--allow-host", "allow_hosts", multiple=True, metavar="NAME",
-              help="Answer to this host name too.")
+              help="Also answer requests to this host name.")
 def command(source: str | None, listen: str, history: str | None, every: str, window: str,
             top: int, token_file: str | None, allow_hosts: tuple[str, ...]) -> None:
     """Serve a web page, metrics for Prometheus and an API, until Ctrl-C.
 
-    Of this machine, or of SOURCE: a directory of 'pageowner record', a dump or a snapshot. It only
-    reads. Needs the packages of 'pageowner[serve]'. 'go tool pprof ADDRESS/pages.pprof' opens a
-    profile of what is served.
+    It shows this machine, or SOURCE: a directory of 'pageowner record', a dump or a snapshot. It
+    changes nothing. It needs the packages of 'pageowner[serve]'. 'go tool pprof
+    ADDRESS/pages.pprof' opens the profile.
 
     Examples:
         pageowner serve                              this machine, on http://127.0.0.1:9463
         pageowner serve --history /var/lib/pageowner
             with the captures of 'pageowner record' to compare
-        pageowner serve dump.parquet                 look around in a snapshot
+        pageowner serve dump.parquet                 explore a snapshot
         pageowner serve --listen unix:/run/pageowner.sock
             for a proxy on this machine
     """
