@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import notebooks
 import pytest
 from fleets import START, WHEN, capture, pushed
 
@@ -301,8 +302,8 @@ def test_clocks_that_are_ahead_are_told_and_their_captures_found(few: Snapshot, 
     store = pushed(tmp_path, [capture(few, "fast", hour=hours, share=0.5)])
     found = Fleet(store).report(since="1d")
     assert found.machines == 1
-    assert any("clocks of 1 machines are ahead" in note or "clock of fast is ahead" in note
-               for note in found.notes)
+    assert found.notes == [
+        "clocks that are ahead: 1 machine, such as fast, with captures from the future"]
 
 
 def test_sql_reaches_the_tables_and_nothing_else(hosts: tuple[Path, list[Any]], tmp_path: Path,
@@ -387,3 +388,16 @@ def test_a_restart_begins_a_leak_anew_and_ages_choose_what_is_settled() -> None:
     assert day is not None
     assert day.settled == "older_3h"
     assert ages_for(600) is None
+
+
+def test_the_notebook_reads_the_files_without_us(few: Snapshot, tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    captures = [capture(few, f"db{number}", hour=hour, share=0.5, kernel=f"6.12.{number % 2}")
+                for number in range(3) for hour in range(2)]
+    store = pushed(tmp_path, captures)
+    compact(Store(str(store)), NOW)
+    monkeypatch.setenv("STORE", str(store))
+    found = notebooks.run("fleet-duckdb.ipynb")
+    assert found["kernels"] == [("6.12.0", 2, 4), ("6.12.1", 1, 2)]
+    assert found["uses"]
+    assert found["old"]

@@ -21,6 +21,7 @@ from pageowner.fleet import questions
 from pageowner.fleet.columns import AGES, KEYS, OWNERS, age_column, age_ns
 from pageowner.model.schema import ALIASES, Filter
 from pageowner.model.times import duration_ns
+from pageowner.report.text import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,8 +166,8 @@ def machines_of(series: list[dict[str, Any]], until: float | None = None) -> Mac
     if until is not None:
         ahead = {row["host"] for row in series if row["last_s"] > until + 60}
         if ahead:
-            notes.append(f"the clocks of {len(ahead)} machines are ahead, such as {min(ahead)}:"
-                         " they have captures from the future")
+            notes.append(f"clocks that are ahead: {count_of(len(ahead), 'machine')}, such as"
+                         f" {min(ahead)}, with captures from the future")
     return Machines(number, names, notes)
 
 

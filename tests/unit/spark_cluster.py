@@ -1,0 +1,77 @@
+"""A Spark cluster of this test's own: a master and two workers on loopback, in 2 GB."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+WORKERS = 2
+_SUBMIT = ("--driver-memory 512m --conf spark.executor.memory=450m --conf spark.executor.cores=1"
+           " --conf spark.sql.shuffle.partitions=2 --conf spark.default.parallelism=2"
+           " --conf spark.driver.host=127.0.0.1 --conf spark.driver.bindAddress=127.0.0.1"
+           " --conf spark.ui.showConsoleProgress=false pyspark-shell")
+
+
+def missing() -> str:
+    """Why there can be none; empty if there can."""
+    if find_spec("pyspark") is None:
+        return "PySpark is not installed (scripts/fleet-tests)"
+    return "" if shutil.which("java") else "Java is not installed (scripts/fleet-tests)"
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[str]:
+    """The address of the master, while it runs; sessions of this process fit into it."""
+    found = find_spec("pyspark")
+    assert found is not None
+    assert found.origin is not None
+    run = Path(found.origin).parent / "bin/spark-class"
+    env = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "192m",
+           "SPARK_LOG_DIR": str(folder), "SPARK_WORKER_DIR": str(folder / "work")}
+    package = "org.apache.spark.deploy"
+    log = folder / "master.log"
+    processes = []
+    kept = {name: os.environ.get(name) for name in ("PYSPARK_SUBMIT_ARGS", "SPARK_LOCAL_IP")}
+
+    def start(name: str, *words: str) -> None:
+        with (folder / f"{name}.log").open("wb") as out:
+            processes.append(subprocess.Popen([run, *words], env=env, stdout=out, stderr=out))
+
+    try:
+        start("master", f"{package}.master.Master", "--host", "127.0.0.1", "--port", "0",
+              "--webui-port", "0")
+        address = _wait(log, r"Starting Spark master at (spark://127\.0\.0\.1:\d+)", processes)
+        for number in range(WORKERS):
+            start(f"worker{number}", f"{package}.worker.Worker", "--host", "127.0.0.1", "-c", "1",
+                  "-m", "500m", "--webui-port", "0", address)
+        for number in range(WORKERS):
+            _wait(folder / f"worker{number}.log", r"(Successfully registered with master)",
+                  processes)
+        os.environ |= {"PYSPARK_SUBMIT_ARGS": _SUBMIT, "SPARK_LOCAL_IP": "127.0.0.1"}
+        yield address
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(30)
+        for name, value in kept.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _wait(log: Path, pattern: str, processes: list[subprocess.Popen[bytes]]) -> str:
+    for _ in range(1200):
+        if found := re.search(pattern, log.read_text(errors="replace")):
+            return found[1]
+        assert all(process.poll() is None for process in processes), log.read_text()
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
