@@ -260,6 +260,23 @@ def test_files_of_an_older_version_lack_columns_and_count(few: Snapshot, tmp_pat
         compact(Store(str(store)), NOW * 2)
 
 
+def test_a_file_with_columns_of_other_types_is_left_out(few: Snapshot, tmp_path: Path) -> None:
+    """A machine that sends nonsense keeps nobody from asking about the others."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    good, bad = (capture(few, host, share=0.5) for host in ("good", "bad"))
+    store = pushed(tmp_path, [good, bad])
+    path, = store.rglob(f"owners/**/{digits(bad.number)}.parquet")
+    table = pq.read_table(path)
+    place = table.column_names.index("pages")
+    pq.write_table(table.set_column(place, "pages", pa.array(["many"] * table.num_rows)), path)
+    found = Fleet(store).report(**WHEN)
+    assert found.machines == 1
+    assert found.notes == [f"{path}: damaged, left out: column pages has type string"]
+    assert compact(Store(str(store)), NOW).captures == 1
+
+
 def test_captures_of_a_newer_version_are_told(few: Snapshot, tmp_path: Path) -> None:
     store = pushed(tmp_path, [capture(few, "a", share=0.5)])
     (store / "v2/owners").mkdir(parents=True)

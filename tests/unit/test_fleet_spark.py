@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pageowner.fleet.answers import Answer
+    from pageowner.fleet.answers import FleetAnswer
 
 pytestmark = pytest.mark.skipif(bool(spark_cluster.missing()), reason=spark_cluster.missing())
 
@@ -52,7 +52,7 @@ def rounded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
              for name, value in row.items()} for row in rows]
 
 
-def same(name: str, ours: Answer, theirs: Answer) -> None:
+def same(name: str, ours: FleetAnswer, theirs: FleetAnswer) -> None:
     assert ours.owners.num_rows, name
     assert ours.owners.schema == theirs.owners.schema, name
     assert rounded(ours.owners.to_pylist()) == rounded(theirs.owners.to_pylist()), name

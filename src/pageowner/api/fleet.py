@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pageowner.analysis.filters import Filter
     from pageowner.errors import PageownerError
-    from pageowner.fleet.answers import Answer
+    from pageowner.fleet.answers import FleetAnswer
     from pageowner.fleet.asking import Asked
     from pageowner.fleet.choosing import Chosen
     from pageowner.fleet.compaction import Compacted
@@ -74,7 +74,7 @@ class Fleet:
 
     def report(self, by: str | Sequence[str] = "stack", *, since: str = "1d",
                until: str | None = None, machines: Sequence[str] = (),
-               where: Filter | None = None, least: str = "1MiB") -> Answer:
+               where: Filter | None = None, least: str = "1MiB") -> FleetAnswer:
         """Owners across machines, each as it was captured last: median and 99th percentile among
         all machines, and the machines that stand out by ``least`` or more. Columns: see
         `pageowner.fleet.answers.report`.
@@ -89,7 +89,7 @@ class Fleet:
 
     def leaks(self, by: str | Sequence[str] = "stack", *, since: str = "7d",
               until: str | None = None, machines: Sequence[str] = (),
-              where: Filter | None = None, least: str = "1MiB", watched: str = "1d") -> Answer:
+              where: Filter | None = None, least: str = "1MiB", watched: str = "1d") -> FleetAnswer:
         """Which machines leak: every owner of every boot that was captured over ``watched`` or
         longer, and grew by ``least`` or more, by the rules of `pageowner.leaks`. Columns: see
         `pageowner.fleet.leaks.leaks`.
@@ -104,7 +104,7 @@ class Fleet:
 
     def diff(self, before: Sequence[str], after: Sequence[str],
              by: str | Sequence[str] = "stack", *, since: str = "7d", until: str | None = None,
-             machines: Sequence[str] = (), where: Filter | None = None) -> Answer:
+             machines: Sequence[str] = (), where: Filter | None = None) -> FleetAnswer:
         """Owners of machines ``before`` against those ``after``: ``["kernel=6.12.95"]`` and
         ``["kernel=6.12.107"]``. Columns: see `pageowner.fleet.answers.diff`."""
         from pageowner.fleet import answers
@@ -119,7 +119,7 @@ class Fleet:
             engine, chosen, names, *asked.window, before, after))
 
     def who_else(self, *, since: str = "7d", until: str | None = None,
-                 machines: Sequence[str] = (), where: Filter) -> Answer:
+                 machines: Sequence[str] = (), where: Filter) -> FleetAnswer:
         """The machines that have what ``where`` chooses: ``Filter(stack="nicdrv_*")``. Columns: see
         `pageowner.fleet.answers.who_else`."""
         from pageowner.fleet import answers
@@ -171,7 +171,7 @@ class Fleet:
         return Asked(self.store, between, self.engine, self.memory)
 
     def _answer(self, asked: Asked, machines: Sequence[str], where: Filter | None,
-                work: Callable[[Engine, Chosen], Answer]) -> Answer:
+                work: Callable[[Engine, Chosen], FleetAnswer]) -> FleetAnswer:
         from pageowner.fleet.asking import ask
         from pageowner.fleet.choosing import choose, parsed
 

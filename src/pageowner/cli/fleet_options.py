@@ -13,7 +13,7 @@ from pageowner.cli.options import some_filters
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pageowner.fleet.answers import Answer
+    from pageowner.fleet.answers import FleetAnswer
 
 __all__ = ["FILTERS", "about", "fleet_filters", "grouped", "rows_of", "store", "top"]
 
@@ -66,7 +66,7 @@ def _keys() -> tuple[str, ...]:
     return OWNER_KEYS
 
 
-def rows_of(answer: Answer) -> list[dict[str, Any]]:
+def rows_of(answer: FleetAnswer) -> list[dict[str, Any]]:
     """The rows of an answer; what is odd about it is said on stderr."""
     for note in answer.notes:
         say(note)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pageowner.fleet.choosing import Chosen
     from pageowner.fleet.engine import Engine
 
-__all__ = ["Answer", "diff", "named", "report", "who_else"]
+__all__ = ["FleetAnswer", "diff", "named", "report", "who_else"]
 
 _MOST_OUT = 5
 _SURE = 3.0  # standard deviations of the rank sum
@@ -33,7 +33,7 @@ _UNKNOWN_STACK = "(unknown stack {})"
 
 
 @dataclass(frozen=True)
-class Answer:
+class FleetAnswer:
     """``owners``: a table; ``by``, the keys in it; ``machines`` and ``captures`` that it is about;
     ``notes`` on what is odd, a line each; ``page_size`` in bytes."""
 
@@ -77,7 +77,7 @@ def _captures(engine: Engine, chosen: Chosen, since: float, until: float) -> pa.
 
 
 def report(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, until: float,
-           least_bytes: int) -> Answer:
+           least_bytes: int) -> FleetAnswer:
     """Owners across machines, each machine as it was captured last.
 
     Columns: the keys, ``machines`` that have it, ``pages`` and ``blocks`` of all together, ``p50``,
@@ -102,12 +102,12 @@ def report(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, unti
     owners = owners.append_column("outliers", pa.array(
         [out.get(row, [])[:_MOST_OUT] for row in rows],
         pa.list_(pa.struct({"host": pa.string(), "pages": pa.int64()}))))
-    return Answer(named(engine, owners, by), tuple(by), captures.num_rows, captures.num_rows,
-                  chosen.page_size, chosen.machines.notes)
+    return FleetAnswer(named(engine, owners, by), tuple(by), captures.num_rows, captures.num_rows,
+                       chosen.page_size, chosen.machines.notes)
 
 
 def diff(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, until: float,
-         before: Sequence[str], after: Sequence[str]) -> Answer:
+         before: Sequence[str], after: Sequence[str]) -> FleetAnswer:
     """Owners on machines before and after: of other kernels, labels, hosts.
 
     Columns: the keys, ``before`` and ``after``, pages of a machine in the mean; ``change``;
@@ -145,8 +145,9 @@ def diff(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, until:
     keys = [column_of(key) for key in by]
     found = engine.sql(questions.diff(keys, chosen.owners.conditions, chosen.owners.pages))
     found = _compared(found, len(keys), *numbers)
-    return Answer(named(engine, found, by), tuple(by), sum(numbers), len(rows), chosen.page_size,
-                  [*machines[0].notes, *machines[1].notes])
+    notes = [*machines[0].notes, *machines[1].notes]
+    return FleetAnswer(named(engine, found, by), tuple(by), sum(numbers), len(rows),
+                       chosen.page_size, notes)
 
 
 def _compared(found: pa.Table, keys: int, before: int, after: int) -> pa.Table:
@@ -173,7 +174,7 @@ def _compared(found: pa.Table, keys: int, before: int, after: int) -> pa.Table:
                      "had": had, "have": have, "more": share, "sure": sure}).take(order)
 
 
-def who_else(engine: Engine, chosen: Chosen, since: float, until: float) -> Answer:
+def who_else(engine: Engine, chosen: Chosen, since: float, until: float) -> FleetAnswer:
     """The machines that have what the filters choose: a row a series, most pages first.
 
     Columns: ``host``, ``kernel``, ``boot_id``, ``labels``, ``pages`` at last, ``most``,
@@ -196,5 +197,5 @@ def who_else(engine: Engine, chosen: Chosen, since: float, until: float) -> Answ
              "first_s": pa.float64(), "last_s": pa.float64()}
     table = pa.table({name: pa.array([row[name] for row in rows], types.get(name, pa.string()))
                       for name in names})
-    return Answer(table, (), len(chosen.machines.names), sum(row["captures"] for row in rows),
-                  chosen.page_size, chosen.machines.notes)
+    return FleetAnswer(table, (), len(chosen.machines.names), sum(row["captures"] for row in rows),
+                       chosen.page_size, chosen.machines.notes)

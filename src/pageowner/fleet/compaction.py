@@ -155,7 +155,10 @@ def _tables(store: Store, paths: Iterable[str], schema: pa.Schema,
 def _read(content: bytes, schema: pa.Schema) -> pa.Table:
     """A file with today's columns: those that an older one lacks are null."""
     table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
-    columns = [table[field.name].cast(field.type) if field.name in table.column_names else
+    for field in schema:
+        if field.name in table.column_names and table[field.name].type != field.type:
+            raise ValueError(f"column {field.name} has type {table[field.name].type}")
+    columns = [table[field.name] if field.name in table.column_names else
                pa.nulls(table.num_rows, field.type) for field in schema]
     return pa.table(columns, schema=schema)
 

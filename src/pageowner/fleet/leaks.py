@@ -10,7 +10,7 @@ import pyarrow as pa
 from pageowner.analysis.leaks import LEAST_SAMPLES, RECLAIMABLE
 from pageowner.analysis.subsystems import PRIVATE
 from pageowner.fleet import questions
-from pageowner.fleet.answers import Answer, named
+from pageowner.fleet.answers import FleetAnswer, named
 from pageowner.fleet.choosing import column_of
 from pageowner.fleet.columns import AGES, age_column
 from pageowner.fleet.leaking import Ages, Series, ages_for, judge
@@ -44,7 +44,7 @@ class _Run(NamedTuple):
 
 
 def leaks(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, until: float,
-          least_bytes: int, watched_s: float = 86400.0) -> Answer:
+          least_bytes: int, watched_s: float = 86400.0) -> FleetAnswer:
     """Owners of single boots that leak; a restart begins anew. Boots that were watched for less
     than ``watched_s`` are not judged: what breathes by the day grows for half of it.
 
@@ -74,7 +74,7 @@ def leaks(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, until
     if short:
         notes.append(f"{count_of(short, 'boot')} not judged: fewer than {LEAST_SAMPLES} captures,"
                      f" or watched for less than {age(watched_s * 1e9)} (--watched)")
-    return Answer(table.select([*_HEAD, *(name for key in by for name in (
+    return FleetAnswer(table.select([*_HEAD, *(name for key in by for name in (
         (key, "stack_id") if key == "stack" else (key,))), *_TAIL]), tuple(by), len(machines),
         sum(len(run.captures) for run in runs), chosen.page_size, notes)
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pageowner.errors import PageownerError
 from pageowner.fleet import layout
-from pageowner.fleet.arrow import CONTAINS_KEY
+from pageowner.fleet.arrow import CONTAINS_KEY, OWNERS_SCHEMA, STACKS_SCHEMA
 from pageowner.fleet.columns import SCHEMA_VERSION
 from pageowner.fleet.store import StoreAway
 
@@ -103,11 +103,14 @@ def check_versions(store: Store) -> str:
 
 
 def unreadable(store: Store, paths: list[str]) -> dict[str, str]:
-    """Of these files those that are not whole, each with the reason. Every byte is read."""
+    """Of these files those that are not whole, or have columns of other types, each with the
+    reason. Every byte is read."""
     def check(path: str) -> str:
         try:
             with store.open(path) as file, pq.ParquetFile(
                     file, page_checksum_verification=True) as whole:
+                if wrong := _wrong_type(path, whole.schema_arrow):
+                    return wrong
                 for _ in whole.iter_batches():
                     pass
         except (pa.ArrowException, OSError, StoreAway) as error:
@@ -117,6 +120,15 @@ def unreadable(store: Store, paths: list[str]) -> dict[str, str]:
     with ThreadPoolExecutor(_THREADS) as pool:
         reasons = pool.map(check, paths)
         return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
+
+
+def _wrong_type(path: str, schema: pa.Schema) -> str:
+    """Which column has not the type that it is declared with; empty if all have."""
+    in_stacks = path.startswith((f"{layout.STACKS}/", f"{layout.INCOMING_STACKS}/"))
+    for column in STACKS_SCHEMA if in_stacks else OWNERS_SCHEMA:
+        if column.name in schema.names and schema.field(column.name).type != column.type:
+            return f"column {column.name} has type {schema.field(column.name).type}"
+    return ""
 
 
 def _line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from pageowner.report.wrapping import prose
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pageowner.fleet.answers import Answer
+    from pageowner.fleet.answers import FleetAnswer
     from pageowner.report.terminal import Paper
 
 __all__ = ["draw_diff", "draw_leaks", "draw_machines", "draw_report", "facts", "to_json"]
@@ -196,7 +196,7 @@ def _labels(text: str | None) -> str:
                      if isinstance(found, dict) else str(text))
 
 
-def facts(answer: Answer) -> dict[str, Any]:
+def facts(answer: FleetAnswer) -> dict[str, Any]:
     """What an answer is about, for `to_json`."""
     return {"by": list(answer.by), "machines": answer.machines, "captures": answer.captures,
             "page_size": answer.page_size, "notes": answer.notes}
