@@ -50,7 +50,7 @@ def test_metrics_of_the_tracker_are_there_and_add_up(server: Server) -> None:
     for name in ("stack", "subsystem", "cgroup"):
         total = sum(value for key, value in found.items()
                     if key.startswith(f"pageowner_{name}_bytes"))
-        assert total == pytest.approx(owned, rel=0.02), name
+        assert total == owned, name
     assert sum(value for key, value in found.items() if key.startswith("pageowner_balance_bytes")
                ) == found["pageowner_total_bytes"]
 

@@ -94,9 +94,10 @@ class Answer:
                 failed.append(error)
             ended.set()
 
-        # an event, for a join() that a signal cuts short takes the thread for ended
+        # An event, for a join() that a signal cuts short takes the thread for ended. No daemon: the
+        # interpreter would end such a thread inside DuckDB's own code, which aborts the process.
         ended = threading.Event()
-        threading.Thread(target=run, daemon=True).start()
+        threading.Thread(target=run).start()
         try:
             while not ended.wait(_LOOK):
                 pass

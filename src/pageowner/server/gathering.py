@@ -77,7 +77,9 @@ def of_look(look: Look, health: Health, page_size: int) -> dict[str, Any]:
     for stack, number in stacks.items():
         use = "unknown" if stack is None else subsystem(stack)
         uses[use] = uses.get(use, 0) + number
-    return {"states": {name: pages * page_size for name, pages in health.pages.items()},
+    # The health is of some moments later; what owners have is the sum of the look's own.
+    states = {name: pages * page_size for name, pages in health.pages.items()}
+    return {"states": states | {"owned": sum(stacks.values())},
             **_named(uses, sums("memcg"), stacks.items())}
 
 
