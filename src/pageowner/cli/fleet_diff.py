@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli.fleet_options import about, fleet_filters, grouped, rows_of, store, top
+from pageowner.cli.fleet_options import about, fleet_filters, grouped, show, store, top
 from pageowner.cli.options import as_json
-from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -44,12 +43,4 @@ def command(store: str, before: tuple[str, ...], after: tuple[str, ...], chosen:
 
     answer = Fleet(store, engine=engine, memory=memory).diff(
         before, after, by, since=since, until=until, machines=machines, where=chosen)
-    rows = rows_of(answer)
-    from pageowner.report import fleet_view
-    from pageowner.report.terminal import paper
-
-    if as_json:
-        write_out(fleet_view.to_json(rows, top, fleet_view.facts(answer)))
-    else:
-        fleet_view.draw_diff(rows, answer.by, (" ".join(before), " ".join(after)),
-                             answer.page_size, top or 20, paper())
+    show(answer, "draw_diff", top, as_json, answer.by, (" ".join(before), " ".join(after)))

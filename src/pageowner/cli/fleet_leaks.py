@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli.fleet_options import about, fleet_filters, grouped, rows_of, store, top
+from pageowner.cli.fleet_options import about, fleet_filters, grouped, show, store, top
 from pageowner.cli.options import as_json
-from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -48,13 +47,5 @@ def command(store: str, chosen: Filter, by: str, least: str, watched: str, fail:
     answer = Fleet(store, engine=engine, memory=memory).leaks(
         by, since=since, until=until, machines=machines, where=chosen, least=least,
         watched=watched)
-    rows = rows_of(answer)
-    from pageowner.report import fleet_view
-    from pageowner.report.terminal import paper
-
-    if as_json:
-        write_out(fleet_view.to_json(rows, top, fleet_view.facts(answer)))
-    else:
-        fleet_view.draw_leaks(rows, answer.by, answer.machines, answer.page_size, top or 20,
-                              paper())
+    rows = show(answer, "draw_leaks", top, as_json, answer.by, answer.machines)
     return LEAKS if fail and any(row["kind"] == "leak" for row in rows) else 0

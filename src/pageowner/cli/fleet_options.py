@@ -9,13 +9,14 @@ import click
 from pageowner.cli import complete
 from pageowner.cli.messages import say
 from pageowner.cli.options import some_filters
+from pageowner.cli.output import write_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pageowner.fleet.answers import FleetAnswer
 
-__all__ = ["FILTERS", "about", "fleet_filters", "grouped", "rows_of", "store", "top"]
+__all__ = ["FILTERS", "about", "fleet_filters", "grouped", "show", "store", "top"]
 
 FILTERS = ("comm", "memcg", "subsystem", "order", "migratetype", "state", "module", "allocator",
            "stack", "older", "newer")
@@ -66,9 +67,18 @@ def _keys() -> tuple[str, ...]:
     return OWNER_KEYS
 
 
-def rows_of(answer: FleetAnswer) -> list[dict[str, Any]]:
-    """The rows of an answer; what is odd about it is said on stderr."""
+def show(answer: FleetAnswer, draw: str, top: int | None, as_json: bool, *about: Any,
+         ) -> list[dict[str, Any]]:
+    """Prints an answer, and what is odd about it on stderr; its rows. ``draw``: the function of
+    `pageowner.report.fleet_view` for a table, which is also told ``about`` what it is."""
+    from pageowner.report import fleet_view
+    from pageowner.report.terminal import paper
+
     for note in answer.notes:
         say(note)
     rows: list[dict[str, Any]] = answer.owners.to_pylist()
+    if as_json:
+        write_out(fleet_view.to_json(rows, top, fleet_view.facts(answer)))
+    else:
+        getattr(fleet_view, draw)(rows, *about, answer.page_size, top or 20, paper())
     return rows

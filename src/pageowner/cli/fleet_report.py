@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli.fleet_options import about, fleet_filters, grouped, rows_of, store, top
+from pageowner.cli.fleet_options import about, fleet_filters, grouped, show, store, top
 from pageowner.cli.options import as_json
-from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -44,12 +43,4 @@ def command(store: str, chosen: Filter, by: str, least: str, top: int | None, si
 
     answer = Fleet(store, engine=engine, memory=memory).report(
         by, since=since, until=until, machines=machines, where=chosen, least=least)
-    rows = rows_of(answer)
-    from pageowner.report import fleet_view
-    from pageowner.report.terminal import paper
-
-    if as_json:
-        write_out(fleet_view.to_json(rows, top, fleet_view.facts(answer)))
-    else:
-        fleet_view.draw_report(rows, answer.by, answer.machines, answer.page_size, top or 20,
-                               paper())
+    show(answer, "draw_report", top, as_json, answer.by, answer.machines)

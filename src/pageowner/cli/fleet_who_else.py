@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli.fleet_options import about, fleet_filters, rows_of, store, top
+from pageowner.cli.fleet_options import about, fleet_filters, show, store, top
 from pageowner.cli.options import as_json
-from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -41,11 +40,4 @@ def command(store: str, functions: tuple[str, ...], chosen: Filter, top: int | N
         chosen = replace(chosen, stack=(*(chosen.stack or ()), *functions))
     answer = Fleet(store, engine=engine, memory=memory).who_else(
         since=since, until=until, machines=machines, where=chosen)
-    rows = rows_of(answer)
-    from pageowner.report import fleet_view
-    from pageowner.report.terminal import paper
-
-    if as_json:
-        write_out(fleet_view.to_json(rows, top, fleet_view.facts(answer)))
-    else:
-        fleet_view.draw_machines(rows, answer.machines, answer.page_size, top or 20, paper())
+    show(answer, "draw_machines", top, as_json, answer.machines)
