@@ -27,8 +27,9 @@ def missing() -> str:
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[str]:
-    """The address of the master, while it runs; sessions of this process fit into it."""
+def cluster(folder: Path, workers: int = WORKERS) -> Iterator[str]:
+    """The address of the master, while it and its workers run; sessions of this process fit into
+    it."""
     found = find_spec("pyspark")
     assert found is not None
     assert found.origin is not None
@@ -48,10 +49,10 @@ def cluster(folder: Path) -> Iterator[str]:
         start("master", f"{package}.master.Master", "--host", "127.0.0.1", "--port", "0",
               "--webui-port", "0")
         address = _wait(log, r"Starting Spark master at (spark://127\.0\.0\.1:\d+)", processes)
-        for number in range(WORKERS):
+        for number in range(workers):
             start(f"worker{number}", f"{package}.worker.Worker", "--host", "127.0.0.1", "-c", "1",
                   "-m", "500m", "--webui-port", "0", address)
-        for number in range(WORKERS):
+        for number in range(workers):
             _wait(folder / f"worker{number}.log", r"(Successfully registered with master)",
                   processes)
         os.environ |= {"PYSPARK_SUBMIT_ARGS": _SUBMIT, "SPARK_LOCAL_IP": "127.0.0.1"}
