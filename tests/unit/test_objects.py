@@ -12,6 +12,7 @@ import pageowner
 from pageowner.analysis.one_leak import joined
 from pageowner.analysis.sampled import bounds, share
 from pageowner.analysis.sparse_slabs import sparse
+from pageowner.cli import main
 from pageowner.errors import PageownerError
 from pageowner.model.metadata import Metadata
 from pageowner.model.object_hooks import ALLOCATED_BY, FREED_BY, OBJECT_HOOKS
@@ -211,3 +212,18 @@ def test_slabs_of_a_cache_without_a_known_room_are_not_called_empty() -> None:
 def test_without_objects_no_slab_is_named() -> None:
     found = sparse(*slabs_and_objects((-1, "percpu", "a")), {})
     assert found.owners.num_rows == found.shared == found.full == found.early == 0
+
+
+@pytest.mark.parametrize("words", [["report", "x.parquet"], ["leaks", "a", "b"],
+                                   ["diff", "a", "b"], ["save", "out.parquet", "x.parquet"]])
+def test_objects_are_asked_of_this_machine_alone(words: list[str],
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--objects"]) == 2
+    assert "--objects asks this machine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["frag", "map", "dump", "who"])
+def test_what_needs_pages_does_not_offer_objects(verb: str,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--objects"]) == 2
+    assert "no option --objects" in capsys.readouterr().err

@@ -8,7 +8,16 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say
-from pageowner.cli.options import as_json, at_times, filters, grouped, most_owners, ordered, reading
+from pageowner.cli.options import (
+    as_json,
+    at_times,
+    filters,
+    grouped,
+    most_owners,
+    or_objects,
+    ordered,
+    reading,
+)
 from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError
@@ -35,6 +44,7 @@ GREW = 3
 @click.option("--fail-over", metavar="SIZE",
               help=f"Exit with status {GREW} if any owner gained more than SIZE, such as 10MiB.")
 @at_times("before", "after")
+@or_objects("before", "after")
 @filters
 @as_json
 def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, reverse: bool,

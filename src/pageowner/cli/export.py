@@ -11,7 +11,7 @@ import click
 from pageowner.api.export import FORMATS, UNITS, export
 from pageowner.cli import complete
 from pageowner.cli.messages import written
-from pageowner.cli.options import filters, grouped, reading, source
+from pageowner.cli.options import filters, grouped, or_objects, reading, source
 from pageowner.cli.output import standard_output
 from pageowner.cli.verb import verb
 
@@ -25,6 +25,7 @@ _BINARY = ("pprof", "parquet")
 
 @verb("export")
 @source
+@or_objects("source")
 @click.option("--format", "kind", type=click.Choice(FORMATS), required=True,
               help="pprof or speedscope for these viewers, folded for flame graph tools; or a table"
                    " of owners as json, csv or parquet.")

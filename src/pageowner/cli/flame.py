@@ -8,7 +8,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import written
-from pageowner.cli.options import at_times, check_two_files, filters, grouped, reading
+from pageowner.cli.options import at_times, check_two_files, filters, grouped, or_objects, reading
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = ["command"]
 @click.option("--reverse", is_flag=True,
               help="Start with the innermost function, then its callers.")
 @at_times("first", "second")
+@or_objects("first", "second")
 @filters
 def command(first: str | None, second: str | None, html: str | None, svg: str | None,
             output: str | None, by: str | None, icicle: bool, reverse: bool,

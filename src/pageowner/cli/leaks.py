@@ -8,7 +8,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say
-from pageowner.cli.options import about_dumps, as_json, filters, grouped, load
+from pageowner.cli.options import about_dumps, as_json, filters, grouped, load, or_objects
 from pageowner.cli.output import write_out
 from pageowner.cli.progress import Progress
 from pageowner.cli.verb import verb
@@ -43,6 +43,7 @@ _TOP = 10
 @click.option("--fail-over", metavar="RATE",
               help=f"Exit with status {LEAKS} if an owner leaks more than RATE, such as 10MiB/h.")
 @about_dumps
+@or_objects("sources")
 @filters
 @as_json
 def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | None, by: str,

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["about_dumps", "as_json", "at_time", "at_times", "check_page_flags", "check_two_files",
-           "filters", "load", "load_counted", "most_owners", "ordered", "reading", "some_filters",
-           "source"]
+           "filters", "load", "load_counted", "most_owners", "or_objects", "ordered", "reading",
+           "some_filters", "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -76,17 +76,11 @@ def _filters(command: Callable[..., Any], about: dict[str, Word]) -> Callable[..
 
 
 def about_dumps(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--page-size``, ``--handles`` and ``--system-map``, by which it reads dumps, and
-    ``--objects``."""
+    """Adds ``--page-size``, ``--handles`` and ``--system-map``, by which it reads dumps."""
 
     @functools.wraps(command)
     def wrapped(page_size: str | None, handles: str | None, system_map: str | None,
-                objects: bool, **words: Any) -> Any:
-        if objects:
-            from pageowner.sources import of_objects
-
-            with of_objects.asking():
-                return command(**words)
+                **words: Any) -> Any:
         if page_size is None and handles is None and system_map is None:
             return command(**words)
         from pageowner.analysis.filters import size_bytes
@@ -99,9 +93,6 @@ def about_dumps(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(**words)
 
     for option in (
-            click.option("--objects", is_flag=True,
-                         help="Of this machine: objects of slabs instead of pages; needs 'pageowner"
-                              " on --objects'."),
             click.option("--system-map", metavar="FILE", shell_complete=complete.files,
                          help="Replace addresses in a dump's stacks by names from a System.map"
                               " or a copy of /proc/kallsyms."),
@@ -113,6 +104,30 @@ def about_dumps(command: Callable[..., Any]) -> Callable[..., Any]:
                               " its text, else 4KiB.")):
         wrapped = option(wrapped)
     return wrapped
+
+
+def or_objects(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds ``--objects``, which asks this machine for objects of slabs. ``names``: the command's
+    arguments that are sources, one of which this machine must be."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def wrapped(objects: bool, **words: Any) -> Any:
+            if not objects:
+                return command(**words)
+            if all(words[name] for name in names):
+                raise click.UsageError("--objects asks this machine; what was saved with it needs"
+                                       " no --objects")
+            from pageowner.sources import of_objects
+
+            with of_objects.asking():
+                return command(**words)
+
+        return click.option("--objects", is_flag=True,
+                            help="Of this machine: objects of slabs instead of pages; needs"
+                                 " 'pageowner on --objects'.")(wrapped)
+
+    return decorate
 
 
 def at_time(command: Callable[..., Any]) -> Callable[..., Any]:

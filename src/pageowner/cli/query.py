@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.options import as_json, at_times, load
+from pageowner.cli.options import as_json, at_times, load, or_objects
 from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 from pageowner.report.text import printable
@@ -24,6 +24,7 @@ _ROWS = 100
 @click.option("--all", "everything", is_flag=True, help="Show all rows.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print all rows as CSV.")
 @at_times("sources")
+@or_objects("sources")
 @as_json
 def command(sql: str | None, sources: tuple[str, ...], columns: bool, top: int | None,
             everything: bool, as_csv: bool, as_json: bool) -> None:

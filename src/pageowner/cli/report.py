@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.options import as_json, filters, grouped, most_owners, ordered, reading, source
+from pageowner.cli.options import (
+    as_json,
+    filters,
+    grouped,
+    most_owners,
+    or_objects,
+    ordered,
+    reading,
+    source,
+)
 from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 from pageowner.model.schema import KEYS
@@ -20,6 +29,7 @@ __all__ = ["command"]
 
 @verb("report")
 @source
+@or_objects("source")
 @grouped(f"Group by any of: {', '.join(KEYS)}.", "stack")
 @ordered("pages", "pages, blocks, name, age (oldest first), or a key.", complete.sorts)
 @most_owners(20, "; the last line sums up the others")

@@ -9,7 +9,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import written
-from pageowner.cli.options import at_time, filters, load
+from pageowner.cli.options import at_time, filters, load, or_objects
 from pageowner.cli.verb import verb
 from pageowner.errors import UsageError
 from pageowner.model.source_kinds import PARQUET, kind_of
@@ -25,6 +25,7 @@ __all__ = ["command"]
 @click.argument("file", shell_complete=complete.files)
 @click.argument("source", required=False, shell_complete=complete.files)
 @at_time
+@or_objects("source")
 @filters
 def command(file: str, source: str | None, chosen: Filter) -> None:
     """Save the current state, or SOURCE, as a snapshot: one small Parquet FILE.
