@@ -22,10 +22,13 @@ import pytest
 from pageowner.analysis.owners import owners
 from pageowner.kernel import cgroups, mounts, pageflags, slabs, vmalloc_areas
 from pageowner.kernel.pagemap import _words
+from pageowner.model.page_users import PageUsers
 from pageowner.model.snapshot import Snapshot
 from pageowner.tracker import control
 from pageowner.tracker.load.libbpf import MMAPABLE, Libbpf
 from pageowner.tracker.read.capture import capture
+from pageowner.tracker.users.mapped_files import give_mapped_files
+from pageowner.tracker.users.pages import Pages
 from pageowner.tracker.users.untracked import untracked
 
 PAGE, MIB = os.sysconf("SC_PAGE_SIZE"), 1 << 20
@@ -245,3 +248,19 @@ def test_a_file_that_is_renamed_all_the_time_never_has_a_path_that_it_never_had(
         thread.join()
     assert names <= {f"file {place}" for place in places}
     assert sizes(untracked())[f"file {places[0]}"] == 8 * MIB
+
+
+def test_where_the_kernels_structures_are_closed_proc_alone_names_what_processes_map(
+        bpf: Libbpf, planted: dict[str, Any], found: Snapshot) -> None:
+    table, pid = found.table, planted["pid"]
+    pages = Pages(table["pfn"].to_numpy(), table["order"].to_numpy(),
+                  table["page_flags"].to_numpy())
+    users = PageUsers.of(len(pages.pfn))
+    give_mapped_files(users, pages, {pid: "planted"})
+    have = np.bincount(users.codes[users.codes >= 0],
+                       np.left_shift(1, pages.order[users.codes >= 0].astype(np.int64)))
+    by_name = dict(zip(users.labels, (have * PAGE).tolist(), strict=False))
+    segment = f"System V segment {planted['segment']} of {pid} (planted)"
+    assert by_name[segment] == pytest.approx(32 * MIB, rel=NEAR)
+    assert all(by_name[name] <= size * (1 + NEAR) for name, size in sizes(found).items()
+               if name in by_name)

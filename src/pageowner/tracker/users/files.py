@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
     from pageowner.tracker.users.memory import Files, KernelMemory
 
-__all__ = ["Holders", "Namer", "group_path", "read_files", "same_files"]
+__all__ = ["MEMORY", "Holders", "Namer", "group_path", "read_files", "rootless",
+           "same_files"]
 
-_MEMORY = frozenset((b"tmpfs", b"ramfs", b"hugetlbfs", b"devtmpfs"))
+MEMORY = frozenset((b"tmpfs", b"ramfs", b"hugetlbfs", b"devtmpfs"))
+"""File systems whose files are memory and nothing else."""
 _AT_ONCE = 4096
 
 
@@ -110,16 +112,16 @@ class Namer:
 
     def _name(self, path: bytes, kind: bytes, device: int, number: int, state: int, links: int,
               mapper: int, own_device: int) -> str:
-        if not state and links and kind not in _MEMORY:  # nearly all
+        if not state and links and kind not in MEMORY:  # nearly all
             if kind == b"bdev":
                 return f"block device {self._block(own_device)}"
             return f"file {self._path(path, device)}"
         if kind == b"bdev":
             return f"block device {self._block(own_device)}"
-        what = f"{_text(kind)} " if kind in _MEMORY else ""
+        what = f"{_text(kind)} " if kind in MEMORY else ""
         if state & FILE_ROOTLESS:
             holder = self.holders.of(device, number, mapper)
-            return _rootless(_text(path.rstrip(b"/")), what or "file ", number) + holder
+            return rootless(_text(path.rstrip(b"/")), what or "file ", number) + holder
         if state & FILE_NAMELESS or not path:
             return f"{what}file inode {number} on {self._place(device, kind)}"
         shown = self._path(path, device, bool(state & FILE_CUT))
@@ -156,7 +158,7 @@ class Namer:
             return device
 
 
-def _rootless(name: str, what: str, number: int) -> str:
+def rootless(name: str, what: str, number: int) -> str:
     """Of files in no directory: mm/memfd.c, ipc/shm.c (whose inode is the segment's number) and
     shmem_zero_setup() in mm/shmem.c name them so."""
     if name.startswith("memfd:"):

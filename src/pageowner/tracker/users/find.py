@@ -27,6 +27,7 @@ from pageowner.tracker.users import areas as vmalloc
 from pageowner.tracker.users.anonymous import give_anonymous
 from pageowner.tracker.users.files import Holders, Namer, group_path, read_files, same_files
 from pageowner.tracker.users.layout import FILE_CHANGED, FILE_FAILED, FILE_NOT_OWN, NOT_KNOWN
+from pageowner.tracker.users.mapped_files import give_mapped_files
 from pageowner.tracker.users.memory import Files, KernelMemory
 from pageowner.tracker.users.pages import Pages, read_columns
 from pageowner.tracker.users.tables import PageTables
@@ -64,8 +65,10 @@ def find_users(pfn: NDArray[np.uint64], order: NDArray[np.uint8], flags: NDArray
     try:
         memory = KernelMemory()
     except PageownerError as error:
-        found.notes.append(f"{error}; processes' own pages are known from /proc alone")
-        give_anonymous(found, pages, _names_of_processes())
+        found.notes.append(f"{error}; what processes have and map is known from /proc alone")
+        names = _names_of_processes()
+        give_anonymous(found, pages, names)
+        give_mapped_files(found, pages, names)
         return found
     with memory:
         _Search(memory, found, pages, symbols).run()
