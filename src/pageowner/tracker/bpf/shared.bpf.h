@@ -351,7 +351,7 @@ INLINE struct cpu *begin(u32 hook)
 	if (!hot || (skip_frames[hook] & 0xff) == NOT_BEGUN)
 		return NULL;
 	if (hot->busy) {
-		if (hook < MEMO_HOOKS)
+		if (hook < HOOK_KMALLOC) /* of pages, and not the second program */
 			count(COUNT_REENTERED, 1);
 		return NULL;
 	}

@@ -331,8 +331,9 @@ class Store(Pinned):
 
     def missed(self) -> int:
         """Events that no program dealt with: those for which a program was too busy, but for
-        those that its second program took."""
-        hooks = {hook.name: hook.missed for hook in self.hooks()}
+        those that its second program took; those of objects are counted apart."""
+        of_objects = self.facts.get("object_hooks", {})
+        hooks = {hook.name: hook.missed for hook in self.hooks() if hook.name not in of_objects}
         counters = self.counters()
         # What the second program was too busy for came between two of the first one's, or was
         # missed by the first one too.
