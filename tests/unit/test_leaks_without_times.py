@@ -24,7 +24,7 @@ PFN {pfn} Block {block} type 2          Flags   RU LA
 """
 
 
-def dumps(folder: Path, *, spacing: int = HOUR) -> list[Path]:
+def dumps(folder: Path, *, spacing: float = HOUR) -> list[Path]:
     """Of a driver that leaks 100 pages from each to the next, and of a cache that varies."""
     made = []
     for number in range(6):
@@ -59,9 +59,11 @@ def test_the_caller_says_how_far_apart_they_are(tmp_path: Path) -> None:
             if row["kind"] == "leak"] == [200]
 
 
-def test_files_of_one_time_are_refused_with_what_to_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spacing", [0, 0.002, 0.9])
+def test_files_of_one_time_are_refused_with_what_to_do(tmp_path: Path, spacing: float) -> None:
+    """So are those that a copy has made within a second."""
     with pytest.raises(UsageError, match=r"old-1.txt: .* give the time between two: --every"):
-        pageowner.leaks(*dumps(tmp_path, spacing=0))
+        pageowner.leaks(*dumps(tmp_path, spacing=spacing))
 
 
 def test_lists_of_stacks_are_a_series(tmp_path: Path) -> None:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["Moments", "moments"]
 
 
+_APART_NS = 10**9
+"""Files that are closer were copied: a kernel that prints no times takes seconds for a dump."""
+
+
 class Moments(NamedTuple):
     """``times`` of the sources in ns, increasing; None where they say theirs. ``window_ns``: from
     the first to the last. ``known_from``: where the times are from, empty where they say them."""
@@ -45,8 +49,9 @@ def moments(parts: Sequence[str | list[Path]], first: Snapshot, last: Snapshot,
     except OSError as error:
         raise PageownerError(f"{error.filename}: cannot read: {error.strerror}") from error
     for name, before, time in zip(files[1:], times, times[1:], strict=False):
-        if time <= before:
+        if time < before + _APART_NS:
             raise UsageError(f"{name}: the series does not say when it was taken (kernels before"
-                             " 5.11 print no times), and this file is not newer than the one"
-                             " before it; give the time between two: --every 10m")
+                             " 5.11 print no times), and this file is not a second newer than the"
+                             " one before it, as after a copy; give the time between two:"
+                             " --every 10m")
     return Moments(times, times[-1] - times[0], "the files")
