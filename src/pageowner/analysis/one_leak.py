@@ -54,19 +54,24 @@ def joined(found: pa.Table) -> pa.Table:
 
 
 def _are_kin(row: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether both leak, through the same process and the same call; or the other one is cache that
-    comes with the leak."""
+    """Whether both leak, through the same process and the same call; or the other one is cache of
+    that process which comes with the leak."""
     if row["kind"] != "leak" or row["stack"] is None or other["stack"] is None:
+        return False
+    whose = _whose(row)
+    if whose is None or whose != _whose(other):
         return False
     shared = _shared(row["stack"], other["stack"])
     if other["kind"] == "reclaimable":  # the leak keeps the kernel from taking it back
         return shared >= _OWN_WAY
-    return other["kind"] == "leak" and _whose(row) == _whose(other) and shared > 0
+    return other["kind"] == "leak" and shared > 0
 
 
 def _whose(row: dict[str, Any]) -> int | None:
+    """The process that allocated more than half of what is known of a row; None if none did."""
     tasks: Sequence[dict[str, Any]] = row["tasks"]
-    return tasks[0]["tgid"] if tasks else None
+    known = sum(task["pages"] for task in tasks)
+    return tasks[0]["tgid"] if tasks and 2 * tasks[0]["pages"] > known else None
 
 
 def _shared(stack: str, other: str) -> int:
@@ -84,7 +89,8 @@ def _one(group: list[dict[str, Any]]) -> dict[str, Any]:
     if len(group) == 1:
         return group[0] | {"with": []}
     shared = min(_shared(group[0]["stack"], row["stack"]) for row in group[1:])
-    group = sorted(group, key=lambda row: (len(functions(row["stack"])) - shared, -row["gained"]))
+    group = sorted(group, key=lambda row: (row["kind"] != "leak",
+                                           len(functions(row["stack"])) - shared, -row["gained"]))
     first, others = group[0], group[1:]
     sums = {name: sum(row[name] for row in group) for name in _SUMS}
     stayed = None if first["stayed"] is None else sum(row["stayed"] or 0 for row in group)

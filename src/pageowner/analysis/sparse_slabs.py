@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pageowner.analysis.keys import blocks_pages, key
+from pageowner.analysis.keys import blocks_pages, key, times
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,19 +38,23 @@ class Sparse(NamedTuple):
     early: int
 
 
-def sparse(objects: Snapshot, pages: Snapshot, per_slab: Mapping[str, int]) -> Sparse:
+def sparse(objects: Snapshot, pages: Snapshot,
+           per_slab: Mapping[str, tuple[int, int]]) -> Sparse:
     """Which objects keep slabs that are at most half full.
 
     ``objects``: all of them (one in one), with their page frames; ``pages``: a capture of the same
     moment, whose rows tell which pages are one slab; ``per_slab``: for how many objects a slab of
-    each cache has room. Slabs whose room is not known are left out.
+    each cache has room, and its pages: where memory is in pieces the kernel takes smaller ones.
+    Left out are slabs whose room is not known, and blocks that are no slab any more: larger than
+    one of that cache, or allocated after an object in them.
     """
     frames = objects.table["pfn"].fill_null(0).to_numpy()
     cache, stack = key(objects, "cache"), key(objects, "stack")
     place = _block_of(frames, pages)
     inside = place >= 0
     names = cache.labels.to_pylist()
-    room_of = np.array([per_slab.get(name, 0) for name in names], np.int64)
+    room_of, pages_of = (np.array([per_slab.get(name, (0, 1))[place] for name in names], np.int64)
+                         for place in (0, 1))
     slab, at = np.unique(place[inside], return_inverse=True)
     if not len(slab):
         return Sparse(_table([], [], {}), 0, 0, 0)
@@ -58,15 +62,20 @@ def sparse(objects: Snapshot, pages: Snapshot, per_slab: Mapping[str, int]) -> S
     caches, stacks = cache.codes[inside], stack.codes[inside]
     first = np.full(len(slab), -1, np.int64)
     first[at[::-1]] = np.arange(len(at))[::-1]
-    room = room_of[caches[first]]
+    sizes = blocks_pages(pages)[slab]
+    room = room_of[caches[first]] * sizes // pages_of[caches[first]]
+    born, _ = times(pages)
+    eldest = np.full(len(slab), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(eldest, at, times(objects)[0][inside])
+    known = (room > 0) & (sizes <= pages_of[caches[first]]) & (born[slab] <= eldest)
     owner = caches * max(len(stack.labels), 1) + stacks
     alone = np.ones(len(slab), bool)
     np.logical_and.at(alone, at, owner == owner[first][at])
-    sizes = blocks_pages(pages)[slab]
     state = key(pages, "state")
     states = np.array([label or "owned" for label in state.labels.to_pylist()])
-    owned = states[state.codes[slab]] == "owned"
-    half = (number * _HALF <= room) & (room > 0)
+    owned = (states[state.codes[slab]] == "owned") & known
+    early = states[state.codes[slab]] == "early"
+    half = number * _HALF <= room
     chosen = owned & half & alone
     owners, group = np.unique(owner[first][chosen], return_inverse=True)
     sums = {name: np.bincount(group, weights[chosen], len(owners)).astype(np.int64)
@@ -80,7 +89,7 @@ def sparse(objects: Snapshot, pages: Snapshot, per_slab: Mapping[str, int]) -> S
                [labels[code] for code in (owners[order] % width).tolist()],
                {name: values[order] for name, values in sums.items()}),
         int(sizes[owned & half & ~alone].sum()), int(sizes[owned & ~half].sum()),
-        int(sizes[~owned].sum()))
+        int(sizes[early].sum()))
 
 
 def _table(caches: list[str | None], stacks: list[str | None],

@@ -44,10 +44,13 @@ def slabs() -> Slabs:
             raise UsageError(f"one object in {share} is followed, and what else a slab has is not"
                              " known; for that all must be: sudo pageowner off, then: sudo"
                              " pageowner on --objects 1")
+        if store.facts["options"].get("tgid") or store.facts["options"].get("cgroup"):
+            raise UsageError("what others have in a slab is not known where tracking is limited to"
+                             " a process or a cgroup")
         objects, pages = capture_objects(store), capture(store)
     try:
         text = Path("/proc/slabinfo").read_text(errors="backslashreplace")
     except OSError as error:
         raise PageownerError(f"/proc/slabinfo: cannot read: {error.strerror}") from error
-    room = {cache.name: cache.per_slab for cache in parse_slabinfo(text)}
+    room = {cache.name: (cache.per_slab, cache.slab_pages) for cache in parse_slabinfo(text)}
     return Slabs(sparse(objects, pages, room), objects.meta, pages.meta.page_size)

@@ -20,7 +20,7 @@ _LINE = re.compile(
 
 class SlabCache(NamedTuple):
     """A cache: ``active`` of its ``objects`` of ``object_size`` bytes are in use; ``pages`` in all
-    its slabs, of which one has room for ``per_slab`` objects."""
+    its slabs, of which one has room for ``per_slab`` objects in ``slab_pages``."""
 
     name: str
     active: int
@@ -28,12 +28,13 @@ class SlabCache(NamedTuple):
     object_size: int
     pages: int
     per_slab: int = 0
+    slab_pages: int = 1
 
 
 def parse_slabinfo(text: str) -> list[SlabCache]:
     """The caches of the text of /proc/slabinfo, version 2.1 (mm/slab_common.c, cache_show)."""
     return [SlabCache(m["name"], int(m["active"]), int(m["objects"]), int(m["size"]),
-                      int(m["slabs"]) * int(m["pages"]), int(m["each"]))
+                      int(m["slabs"]) * int(m["pages"]), int(m["each"]), int(m["pages"]))
             for m in _LINE.finditer(text)]
 
 

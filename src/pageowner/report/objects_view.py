@@ -51,7 +51,9 @@ def _early(meta: Metadata) -> str:
     if not early:
         return ""
     most = sorted(early.items(), key=lambda cache: -cache[1])[:_CACHES]
-    return (f": at most {count(sum(early.values()))} by /proc/slabinfo, most of them"
+    share = int((meta.extra.get("objects") or {}).get("share", 1))
+    number = f"{'at most' if share == 1 else 'about'} {count(sum(early.values()))}"
+    return (f": {number} by /proc/slabinfo, most of them"
             f" {', '.join(f'{printable(name)} ({count(number)})' for name, number in most)}")
 
 

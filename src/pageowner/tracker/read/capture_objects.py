@@ -116,10 +116,10 @@ def _cache_names(store: Store, rows: NDArray[np.void]) -> pa.DictionaryArray:
     codes = np.where(rows["cache"] < len(names), rows["cache"], 0).astype(np.int64)
     unknown = np.array([not name for name in names])[codes]
     sizes, size_of = np.unique(rows["bytes"][unknown], return_inverse=True)
-    labels = [*names, *(f"kmalloc-{size}" for size in sizes.tolist()), _PERCPU]
+    labels = [*names, *(f"kmalloc-{size}" if size else None for size in sizes.tolist()), _PERCPU]
     codes[unknown] = len(names) + size_of
     codes[rows["cache"] == PERCPU] = len(labels) - 1
-    return _taken(list(labels), codes)
+    return _taken(labels, codes)
 
 
 def _migratetypes(names: pa.DictionaryArray) -> pa.DictionaryArray:
@@ -152,7 +152,7 @@ def _early(there: dict[str, int], columns: dict[str, Any]) -> dict[str, int]:
 def _there() -> dict[str, int]:
     """Objects in use of each slab cache, by the kernel's own count; empty where it has none."""
     try:
-        text = Path("/proc/slabinfo").read_text()
+        text = Path("/proc/slabinfo").read_text(errors="backslashreplace")
     except OSError:
         return {}
     return {cache.name: cache.active for cache in slabs.parse_slabinfo(text)}

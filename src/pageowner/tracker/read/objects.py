@@ -75,8 +75,13 @@ def objects(store: Store) -> Objects:
             rows.append(row[live])
             places = places[~whole]
         moving += len(places)
-    return Objects(np.concatenate([*addresses, np.zeros(0, np.uint64)]),
-                   np.concatenate([*rows, np.zeros(0, OBJECT)]), moving, share, entries)
+    address = np.concatenate([*addresses, np.zeros(0, np.uint64)])
+    found = np.concatenate([*rows, np.zeros(0, OBJECT)])
+    # One that was freed and allocated again meanwhile may have been met in both its places.
+    order = np.lexsort((found["ts"], address))
+    last = np.append(address[order][1:] != address[order][:-1], True)[: len(order)]
+    newest = np.sort(order[last])
+    return Objects(address[newest], found[newest], moving, share, entries)
 
 
 def caches(store: Store) -> NDArray[np.void]:
