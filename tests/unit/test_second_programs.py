@@ -89,12 +89,14 @@ def test_one_that_waits_alone_does_not_ask_for_what_is_not_pinned() -> None:
      {"nested_frees": 7, "nested_allocs": 9}, 3, 3),
     ({"mm_page_free": 0}, {"reentered": 5, "nested_frees": 2, "nested_allocs": 2}, 1, 1),
     ({"mm_page_free": 2, "alloc_pages_bulk": 3}, {"nested_frees": 3}, 3, 0),
+    ({"mm_page_alloc": 2, "kfree": 7, "kmalloc": 1}, {}, 2, 0),
 ], ids=["not pinned", "none took them", "all taken", "some taken", "some of both", "before 6.1",
-        "of other hooks"])
+        "of other hooks", "of objects"])
 def test_missed_is_what_no_program_took(
         refused: dict[str, int], counters: dict[str, int], missed: int, missed_frees: int,
         monkeypatch: pytest.MonkeyPatch) -> None:
     store = maps.Store.__new__(maps.Store)
+    store.facts = {"object_hooks": {"kfree": ATTACHED, "kmalloc": ATTACHED}}
     monkeypatch.setattr(store, "hooks", lambda: [
         maps.Hook(name, 1, 1, count) for name, count in refused.items()])
     monkeypatch.setattr(store, "counters", lambda: dict.fromkeys(maps.COUNTERS, 0) | counters)
