@@ -33,7 +33,8 @@ class ObjectHook:
     - ``lost``: what is not seen without it; empty where nothing is known of slabs then
     - ``needs``: arguments of the tracepoint without which it cannot do its work
     - ``functions``: it traces the first of these that BTF knows; none: it is on the tracepoint
-    - ``newer``: other kernels have no such thing and miss nothing
+    - ``newer``: other kernels have no such thing and miss nothing, unless they have a struct of the
+      name ``with_type``
     - ``only_without``: a hook that sees the same and more
     """
 
@@ -44,10 +45,11 @@ class ObjectHook:
     needs: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
     newer: bool = False
+    with_type: str = ""
     only_without: str = ""
 
 
-_STAY = "stay until their place is allocated again"
+_STAY = "stay until their place is allocated again or their slab is freed"
 
 # Those on frees first: a free of what was not seen allocated does no harm.
 OBJECT_HOOKS = (
@@ -58,7 +60,7 @@ OBJECT_HOOKS = (
                functions=("kmem_cache_free_bulk",)),
     ObjectHook("kfree_rcu_sheaf", "on_rcu_sheaf", "objects_sheaf_free",
                f"objects freed by kfree_rcu {_STAY}", functions=("__kfree_rcu_sheaf",),
-               newer=True),
+               newer=True, with_type="slab_sheaf"),
     ObjectHook("rcu_invoke_kfree_bulk_callback", "on_rcu_free", "objects_rcu_free",
                f"objects freed by kfree_rcu {_STAY}", needs=("nr_records", "p"), newer=True,
                only_without="kmem_cache_free_bulk"),

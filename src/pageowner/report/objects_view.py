@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pageowner.model.hook_states import is_whole
 from pageowner.model.object_hooks import ALLOCATED_BY, FREED_BY, OBJECT_HOOKS
-from pageowner.report.text import count, printable, size
+from pageowner.report.text import count, count_of, printable, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,11 +21,14 @@ _LOST = {hook.name: hook.lost for hook in OBJECT_HOOKS}
 _CACHES = 3
 
 _MISSED = {
-    "objects_missed": "events that found the programs at work on their CPU",
-    "objects_full": "objects that did not fit into the table",
-    "objects_overwritten": "objects whose free was not seen, until their place was allocated again",
-    "objects_in_motion": "objects that were being written while they were read",
-    "object_caches_full": "objects whose cache did not fit into the table",
+    "objects_missed": ("event", "that found the programs at work on their CPU"),
+    "objects_busy": ("allocation", "while the program was at work on its CPU"),
+    "objects_bulk_missed": ("object", "of very large bulks"),
+    "objects_full": ("object", "that did not fit into the table"),
+    "objects_stale": ("object", "left out: the slab is gone, and the free was not seen"),
+    "objects_overwritten": ("free", "not seen until the place was allocated again"),
+    "objects_in_motion": ("object", "being written while they were read"),
+    "object_caches_full": ("object", "of caches that did not fit into the table of names"),
 }
 
 
@@ -71,5 +74,5 @@ def about_followed(status: Status) -> str:
 
 def missed(counters: Mapping[str, int]) -> list[str]:
     """What could not be followed, an item for each kind."""
-    return [f"{count(counters[name])} {what}" for name, what in _MISSED.items()
+    return [f"{count_of(counters[name], noun)} {what}" for name, (noun, what) in _MISSED.items()
             if counters.get(name)]

@@ -157,7 +157,7 @@ enum counter {
 	COUNT_RAN_ISOLATED,
 	COUNT_RAN_MIGRATE_START,
 	COUNT_RAN_MIGRATE_END,
-	/* Of the objects that are followed (objects.bpf.h). */
+	/* Of the objects that are followed (object_table.bpf.h). */
 	COUNT_OBJECTS_KMALLOC,     /* seen allocated, by kmalloc() */
 	COUNT_OBJECTS_CACHE,       /* ... by kmem_cache_alloc() */
 	COUNT_OBJECTS_PERCPU,      /* ... by the percpu allocator */
@@ -170,6 +170,8 @@ enum counter {
 	COUNT_OBJECTS_RCU_FREE,    /* ... by kfree_rcu(), as its tracepoint has it */
 	COUNT_OBJECTS_FULL,        /* seen allocated, with no place left */
 	COUNT_OBJECTS_OVERWRITTEN, /* allocated over a live one: its free was missed */
+	COUNT_OBJECTS_BUSY,        /* allocated while the program was at work on its CPU */
+	COUNT_OBJECTS_BULK_MISSED, /* of a bulk, followed or not, past the end of what one event handles */
 	COUNT_OBJECT_CACHES_FULL,  /* objects of a cache that found no place among the names */
 	COUNTERS
 };

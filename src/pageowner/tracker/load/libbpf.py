@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from pageowner.tracker.load import libbpf_abi as abi
+from pageowner.tracker.load.btf import KernelTypes
 from pageowner.tracker.load.libbpf_abi import (
     ARRAY,
     MMAPABLE,
@@ -87,7 +88,7 @@ def _interrupts_wait() -> Iterator[None]:
             handlers[signal.Signals(arrived)](arrived, frame)
 
 
-class Libbpf:
+class Libbpf(KernelTypes):
     """The library itself; use the one of `libbpf()`."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
@@ -304,38 +305,6 @@ class Libbpf:
         info = abi.LinkInfoStructure()
         self._info(fd, info)
         return LinkInfo(info.id, info.prog_id)
-
-    def function_parameters(self, name: str) -> list[str] | None:
-        """Names of the parameters of a function of the running kernel, from its BTF.
-
-        None if BTF has no such function. BTF is described in Documentation/bpf/btf.rst.
-        """
-        btf = self._kernel_btf()
-        number = self.lib.btf__find_by_name_kind(btf, name.encode(), abi.KIND_FUNC)
-        if number < 0:
-            return None
-        function = abi.BtfType.from_address(self.lib.btf__type_by_id(btf, number))
-        address = self.lib.btf__type_by_id(btf, function.size_or_type)
-        count = abi.BtfType.from_address(address).info & 0xFFFF
-        parameters = (abi.BtfParameter * count).from_address(address + ctypes.sizeof(abi.BtfType))
-        return [self.lib.btf__name_by_offset(btf, p.name_off).decode() for p in parameters]
-
-    def type_size(self, name: str) -> int:
-        """Bytes of a struct of the running kernel, from its BTF. Raises BpfError."""
-        kind_struct = 4
-        btf = self._kernel_btf()
-        number = self.check(f"find struct {name}",
-                            self.lib.btf__find_by_name_kind(btf, name.encode(), kind_struct))
-        return int(abi.BtfType.from_address(self.lib.btf__type_by_id(btf, number)).size_or_type)
-
-    def _kernel_btf(self) -> int:
-        if not hasattr(self, "_btf"):
-            ctypes.set_errno(0)
-            btf = self.lib.btf__load_vmlinux_btf()
-            if not btf:
-                raise self.error("read the kernel's BTF", -1)
-            self._btf: int = btf
-        return self._btf
 
 
 @dataclass

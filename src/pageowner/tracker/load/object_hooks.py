@@ -44,14 +44,15 @@ def attach_objects(tracker: Tracker, directory: str | None, skip: int) -> dict[s
 def _attach(tracker: Tracker, hook: ObjectHook, directory: str | None) -> str | None:
     traced, names = _arguments(tracker.bpf, hook)
     if names is None or not set(hook.needs) <= set(names):
-        if hook.newer:
+        if hook.newer and not (hook.with_type and tracker.bpf.has_type(hook.with_type)):
             return None
         what = traced if hook.functions else f"the tracepoint {hook.name} as it is known"
         if not hook.lost:
             raise BpfError(errno.EOPNOTSUPP, f"this kernel has not {what}; objects need Linux 6.1")
         return f"missing: this kernel has not {what}"
     values = {parameter: names.index(argument) if argument in names else _NOT_THERE
-              for parameter, argument in _PLACES.items()} if not hook.functions else {}
+              for parameter, argument in _PLACES.items()} if not hook.functions else {
+                  "object_result_bytes": tracker.bpf.result_bytes(traced)}
     try:
         link = tracker.attach(hook.program, traced if hook.functions else None,
                               {**values, "hold": int(tracker.may_hold)})

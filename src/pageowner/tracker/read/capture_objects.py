@@ -4,6 +4,7 @@ chosen out of."""
 from __future__ import annotations
 
 import mmap
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from pageowner.kernel import gfp, kallsyms, slabs
+from pageowner.kernel import gfp, kallsyms, pageflags, procpages, slabs
 from pageowner.kernel.task_names import to_text
 from pageowner.model.snapshot import Snapshot
 from pageowner.model.source_kinds import OBJECTS
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["capture_objects"]
 
 _PERCPU = "percpu"
+
+_NEAR = 512
+"""Frames so near each other are asked for together: what lies between takes less than a call."""
 
 
 def capture_objects(store: Store | None = None) -> Snapshot:
@@ -51,11 +55,16 @@ def capture_objects(store: Store | None = None) -> Snapshot:
     symbols = kallsyms.load()
     found = objects(store)
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    columns = _columns(store, found, symbols)
+    frames, stale = _frames(store, found), 0
+    if (gone := _gone(frames)) is not None:
+        stale = int(gone.sum())
+        found = replace(found, address=found.address[~gone], rows=found.rows[~gone])
+        frames = frames.filter(pa.array(~gone))
+    columns = {"pfn": frames, **_columns(store, found, symbols)}
     hooks = objects_seen(store.facts.get("object_hooks", {}), store.counters())
     metadata = replace(
         moment(store, now), kind=OBJECTS, page_size=1, hooks=hooks,
-        counters=_counters(store, found, hooks),
+        counters=_counters(store, found, hooks) | {"objects_stale": stale},
         extra={"since_ns": store.facts.get("since_ns"), "options": store.facts.get("options", {}),
                "objects": {"share": found.share, "there": _there()}})
     metadata.extra["objects"]["early"] = _early(metadata.extra["objects"]["there"], columns)
@@ -75,7 +84,6 @@ def _columns(store: Store, found: Objects, symbols: kallsyms.Kallsyms) -> dict[s
     share = np.uint64(found.share)
     names = _cache_names(store, rows)
     return {
-        "pfn": _frames(store, found),
         "address": found.address,
         "cache": names,
         "requested": rows["requested"],
@@ -99,6 +107,33 @@ def _frames(store: Store, found: Objects) -> pa.Array:
     inside = (found.rows["cache"] != PERCPU) & (found.address >= base) & bool(base)
     shift = np.uint64(mmap.PAGESIZE.bit_length() - 1)
     return pa.array((found.address - np.uint64(base)) >> shift, mask=~inside)
+
+
+def _gone(frames: pa.Array) -> NDArray[np.bool_] | None:
+    """Which objects lie in a page that is no slab's any more, so that their free was not seen: the
+    kernel marks every page of a slab, and of KFENCE (fs/proc/page.c, stable_page_flags). None where
+    it shows no flags."""
+    pfns = frames.fill_null(0).to_numpy()
+    asked = np.unique(pfns[frames.is_valid().to_numpy(zero_copy_only=False)])
+    if not len(asked) or not os.path.exists(procpages.KPAGEFLAGS):
+        return None
+    runs = np.split(asked, np.flatnonzero(np.diff(asked) > _NEAR) + 1)
+    flags = np.zeros(len(asked), np.uint64)
+    file = procpages.opened(procpages.KPAGEFLAGS)
+    try:
+        for run in runs:
+            first = int(run[0])
+            words = pageflags.words(file, first, int(run[-1]) - first + 1)
+            inside = run - np.uint64(first) < len(words)
+            place = np.searchsorted(asked, run[inside])
+            flags[place] = words[(run[inside] - np.uint64(first)).astype(np.int64)]
+    finally:
+        os.close(file)
+    is_slab = flags & np.uint64(pageflags.bit("slab")) != 0
+    known = frames.is_valid().to_numpy(zero_copy_only=False)
+    gone = np.zeros(len(pfns), bool)
+    gone[known] = ~is_slab[np.searchsorted(asked, pfns[known])]
+    return gone
 
 
 def _taken(texts: Sequence[str | None], codes: NDArray[np.intp]) -> pa.DictionaryArray:

@@ -41,7 +41,7 @@ COUNTERS = (
     "ran_isolated", "ran_migrate_start", "ran_migrate_end", "objects_kmalloc", "objects_cache",
     "objects_percpu", "objects_bulk", "objects_kfree", "objects_cache_free", "objects_percpu_free",
     "objects_bulk_free", "objects_sheaf_free", "objects_rcu_free", "objects_full",
-    "objects_overwritten", "object_caches_full",
+    "objects_overwritten", "objects_busy", "objects_bulk_missed", "object_caches_full",
 )
 HOOKS = (
     "alloc", "free", "extfrag", "bulk", "contig", "migrate", "split", "contig_around", "kmalloc",

@@ -14,6 +14,7 @@ import numpy as np
 from pageowner.errors import PageownerError
 from pageowner.tracker.read import layout
 from pageowner.tracker.read.maps import map_array
+from pageowner.tracker.read.reading import in_order
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,6 +69,7 @@ def objects(store: Store) -> Objects:
             if not len(places):
                 break
             word, row = words[places], table[places]
+            in_order()
             again, row_again = words[places], table[places]
             whole = (word & _WRITTEN == 0) & (word == again) & (row == row_again)
             live = whole & (word != 0)

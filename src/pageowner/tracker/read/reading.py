@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pageowner.tracker.read.maps import Span
 
-__all__ = ["known_tasks", "pages_by_state", "pages_of", "same", "whole", "whole_at",
+__all__ = ["in_order", "known_tasks", "pages_by_state", "pages_of", "same", "whole", "whole_at",
            "whole_freed", "whole_freed_at"]
 
 _NAMES = {"owned": OWNED, "early": EARLY, "filtered": FILTERED, "in_motion": WRITTEN}
@@ -59,7 +59,8 @@ def _ordering() -> Any:
     return os.sched_yield
 
 
-_in_order = _ordering()
+in_order = _ordering()
+"""Keeps reads behind it from being made before those in front of it."""
 
 _compare = ctypes.CDLL(None).memcmp
 _compare.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
@@ -129,9 +130,9 @@ def known_tasks(table: NDArray[np.void],
     """
     slots = np.minimum(ids & np.uint32(TASK_SLOT), np.uint32(len(table) - 1)).astype(np.int64)
     before = table["id"][slots]
-    _in_order()
+    in_order()
     entries = table[slots]
-    _in_order()
+    in_order()
     known: NDArray[np.bool_] = (ids != 0) & (before == ids) & (table["id"][slots] == ids)
     return entries, known
 
@@ -187,7 +188,7 @@ def _copy(live: NDArray[np.void], out: NDArray[np.void], kind: _Kind) -> NDArray
     for start in range(0, len(live), _CHUNK):
         now, copy = _words(live[start:start + _CHUNK]), _words(out[start:start + _CHUNK])
         np.copyto(copy, now)
-        _in_order()
+        in_order()
         wrong = kind.held(copy)
         if _compare(copy.ctypes.data, now.ctypes.data, copy.nbytes):
             wrong |= (copy != now).any(axis=1)
@@ -210,7 +211,7 @@ def _copy_at(live: NDArray[np.void], places: NDArray[np.int64],
 def _look(now: NDArray[np.uint64], places: NDArray[np.int64],
           kind: _Kind) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
     copy = now[places]
-    _in_order()
+    in_order()
     return copy, (now[places] == copy).all(axis=1) & ~kind.held(copy)
 
 
