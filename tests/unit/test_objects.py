@@ -18,7 +18,8 @@ from pageowner.model.metadata import Metadata
 from pageowner.model.object_hooks import ALLOCATED_BY, FREED_BY, OBJECT_HOOKS
 from pageowner.model.snapshot import Snapshot
 from pageowner.model.source_kinds import OBJECTS, check_pages
-from pageowner.report.objects_view import about_objects
+from pageowner.model.tracking import Status
+from pageowner.report.objects_view import about_objects, started
 from pageowner.tracker.read.layout import COUNTERS
 from pageowner.tracker.read.seen import objects_seen
 
@@ -101,7 +102,7 @@ def test_objects_are_reported_with_their_bounds(objects: Snapshot) -> None:
 
 
 def test_what_needs_pages_says_so(objects: Snapshot) -> None:
-    with pytest.raises(PageownerError, match="leave out --objects"):
+    with pytest.raises(PageownerError, match=r"slabs rather than pages; .* a capture of pages"):
         check_pages(objects.meta)
 
 
@@ -244,3 +245,12 @@ def test_what_needs_pages_does_not_offer_objects(verb: str,
                                                  capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--objects"]) == 2
     assert "no option --objects" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("share", "hooks", "text"), [
+    (1, {"kfree": "attached"}, "all objects of slabs are followed"),
+    (64, {"kfree": "attached", "kmem_cache_free_bulk": "refused: no"},
+     "one object of slabs in 64 is followed; not hooked: kmem_cache_free_bulk"
+     " (what that means: report --objects)")])
+def test_on_says_which_objects_are_followed(share: int, hooks: dict[str, str], text: str) -> None:
+    assert started(Status(True, objects={"share": share, "hooks": hooks})) == text

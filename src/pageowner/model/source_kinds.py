@@ -36,6 +36,7 @@ class SourceKind(NamedTuple):
 
     - ``title``: what it is, in a few words
     - ``has_pages``: whether each row is an allocation, with its pages; else a row is a group
+    - ``has``: what its rows are, if no allocations of pages
     - ``instead``: of groups, what to give to a question about pages
     - ``block``: the word for an allocation; empty if it is not known how many a group has
     - ``live``: it is captured from a running machine
@@ -55,6 +56,7 @@ class SourceKind(NamedTuple):
     named: str = ""
     live: bool = False
     note: str = ""
+    has: str = "groups of allocations with counts, without page frame numbers"
 
 
 KINDS = {
@@ -74,8 +76,8 @@ KINDS = {
         reader="allocinfo", named="/proc/allocinfo",
         note="Objects of slabs count twice: at the line that allocated them, and in the slabs'"
              " pages (mm/slub.c)."),
-    OBJECTS: SourceKind("live objects", False, "the pages: leave out --objects", "object", False,
-                        live=True),
+    OBJECTS: SourceKind("live objects", False, "a capture of pages", "object", False, live=True,
+                        has="objects of slabs rather than pages"),
     TRACKER_SUMS: SourceKind("live, by stack and task", False, "a capture of 'pageowner record'",
                              live=True),
 }
@@ -101,9 +103,9 @@ def has_pages(meta: Metadata) -> bool:
 
 
 def check_pages(meta: Metadata) -> None:
-    """Raises PageownerError for a source that has groups of allocations only."""
+    """Raises PageownerError for a source whose rows are no allocations of pages."""
     kind = kind_of(meta)
     if not kind.has_pages:
         raise PageownerError(
-            f"{meta.source or 'the source'} ({kind.title}) has groups of allocations with counts,"
-            f" without page frame numbers; this question needs {kind.instead}")
+            f"{meta.source or 'the source'} ({kind.title}) has {kind.has}; this question needs"
+            f" {kind.instead}")

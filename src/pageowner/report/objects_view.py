@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
     from pageowner.model.tracking import Status
 
-__all__ = ["about_followed", "about_objects", "missed"]
+__all__ = ["about_followed", "about_objects", "missed", "started"]
 
 _LOST = {hook.name: hook.lost for hook in OBJECT_HOOKS}
 
@@ -70,6 +70,18 @@ def about_followed(status: Status) -> str:
                   for names in (ALLOCATED_BY, FREED_BY))
     return (f"{which}: {count(born)} allocated, {count(gone)} freed, {count(followed)}"
             f" there now{stand}; room for {count(status.objects['slots'])}")
+
+
+def started(status: Status) -> str:
+    """What `on` says of objects."""
+    share = status.objects["share"]
+    which = "all objects of slabs are" if share == 1 else (
+        f"one object of slabs in {count(share)} is")
+    lacking = sorted(name for name, state in status.objects["hooks"].items()
+                     if not is_whole(state))
+    return f"{which} followed" + (
+        f"; not hooked: {', '.join(lacking)} (what that means: report --objects)"
+        if lacking else "")
 
 
 def missed(counters: Mapping[str, int]) -> list[str]:

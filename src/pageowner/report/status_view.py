@@ -12,12 +12,13 @@ from pageowner.model.hook_states import ACTIVE, in_words, is_whole
 from pageowner.model.unexplained import gone_owners
 from pageowner.model.unexplained import in_words as unexplained_in_words
 from pageowner.report.json_text import Json
-from pageowner.report.objects_view import about_followed
+from pageowner.report.objects_view import about_followed, started
 from pageowner.report.objects_view import missed as missed_objects
 from pageowner.report.text import age, count, count_of, printable, size
 from pageowner.report.wrapping import entry, prose
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pageowner.model.tracking import Finding, Status
@@ -40,7 +41,12 @@ _MISSED = {
 
 
 def _hooks(status: Status) -> list[tuple[str, str]]:
-    return sorted({**status.hooks, **status.objects.get("hooks", {})}.items(), key=lambda item: (
+    return _in_order({**status.hooks, **status.objects.get("hooks", {})})
+
+
+def _in_order(hooks: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Hooks and their states, those that work first."""
+    return sorted(hooks.items(), key=lambda item: (
         item[1] != ACTIVE, not is_whole(item[1]), item[0]))
 
 
@@ -110,10 +116,12 @@ def draw_start(status: Status, paper: Paper) -> None:
              " before are early: without an owner")
     if status.memo not in ("on", "off"):
         line(f"every stack is unwound: {status.memo}", "warn")
-    missing = [name for name, state in _hooks(status) if not is_whole(state)]
+    missing = [name for name, state in _in_order(status.hooks) if not is_whole(state)]
     if missing:
         line(f"not hooked, or not fully: {', '.join(missing)}; pages that only these see count as"
              " untracked (see pageowner status)", "dim")
+    if status.objects:
+        line(started(status), "dim")
 
 
 def draw_status(status: Status, paper: Paper) -> None:
