@@ -39,20 +39,20 @@ def age_column(age: str) -> str:
 
 
 _CAPTURE = {
-    "capture": Column("int64", "which capture: a hash of host, boot, time and clock"),
-    "series": Column("int64", "which series of captures: a hash of host, machine, boot, kernel and"
-                     " labels"),
+    "capture": Column("int64", "identifies the capture: a hash of host, boot, time and clock"),
+    "series": Column("int64", "identifies the series of captures: a hash of host, machine, boot,"
+                     " kernel and labels"),
     "host": Column("text", "name of the machine", "host"),
     "machine": Column("text", "hash of the machine's /etc/machine-id; null for dumps", "machine"),
     "boot_id": Column("text", "the kernel's random id of the boot; null for dumps", "boot"),
     "kernel": Column("text", "kernel release, as uname -r prints it", "kernel"),
-    "labels": Column("text", "what --label gave: a JSON object, its keys sorted"),
-    "taken": Column("timestamp", "when the capture was taken; by the store's clock where the"
-                    " machine's is more than a minute from it"),
-    "clock_s": Column("double", "the same moment in seconds since boot, which nobody sets"),
-    "clock_ahead_s": Column("double", "how far the machine's clock was ahead of the store's when"
-                            " that was last compared; null: not compared"),
-    "page_size": Column("int32", "bytes of a page"),
+    "labels": Column("text", "the labels given with --label: a JSON object, with sorted keys"),
+    "taken": Column("timestamp", "when the capture was taken; by the store's clock if the machine's"
+                    " differs from it by more than a minute"),
+    "clock_s": Column("double", "the same moment in seconds since boot, by a clock that is never set"),
+    "clock_ahead_s": Column("double", "how many seconds the machine's clock was ahead of the store's"
+                            " when they were last compared; null: not compared"),
+    "page_size": Column("int32", "size of a page in bytes"),
 }
 
 _OWNER = {

@@ -133,15 +133,15 @@ _SAVED = (
     Column("migrate_reason", TEXT, "of the last migration", Key("reason", 16),
            line=Line(r"Page has been migrated, last migrate reason: (.*)",
                      "Page has been migrated, last migrate reason: %s", 1)),
-    Column("user", TEXT, "what has the page now: a process, a file, a slab cache, a caller of"
-           " vmalloc; null where nothing tells", Key("user", 20)),
+    Column("user", TEXT, "what uses the page now: a process, a file, a slab cache, a caller of"
+           " vmalloc; null if unknown", Key("user", 20)),
     Column("handle", "uint32", "stack depot handle, where the dump prints it"),
     Column("notes", TEXT, "lines of the record after its stack, unchanged"),
     Column("blocks", "uint64", "number of allocations in the row; null: one"),
     Column("amount", "uint64", "number of base pages in them, where the order does not give it"),
-    Column("cache", TEXT, "the slab cache of an object, or percpu", Key("cache", 19)),
-    Column("requested", "uint32", "bytes asked for, of an object"),
-    Column("address", "uint64", "of an object"),
+    Column("cache", TEXT, "slab cache of an object, or percpu", Key("cache", 19)),
+    Column("requested", "uint32", "bytes that the caller of an object's allocation asked for"),
+    Column("address", "uint64", "address of an object"),
 )
 
 _DERIVED = (
@@ -271,7 +271,8 @@ class Filter:
     cache: tuple[str, ...] | None = _word(
         "Only objects of slab caches of this name.", GLOB, "slab caches of objects")
     user: tuple[str, ...] | None = _word(
-        "Only pages that this uses now, such as 'slab dentry'.", GLOB, "what uses each page now")
+        "Only pages that this process, file or cache uses now, such as 'slab dentry'.", GLOB,
+        "what uses each page now")
     state: tuple[str, ...] | None = _word(
         "Only pages that are owned, early or untracked.", "STATE")
     older: str | None = _word(

@@ -183,7 +183,8 @@ def _path(source: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
             " snapshot")
     raise PageownerError(
         "page ownership is not being tracked on this machine: start tracking with 'sudo pageowner"
-        " on', or name a dump or a snapshot; what has the pages now: pageowner report --by user")
+        " on', or name a dump or a snapshot; to see what uses the pages now: pageowner report --by"
+        " user")
 
 
 def _saved(opened: Opened) -> Snapshot:
