@@ -49,9 +49,10 @@ _CAPTURE = {
     "labels": Column("text", "the labels given with --label: a JSON object, with sorted keys"),
     "taken": Column("timestamp", "when the capture was taken; by the store's clock if the machine's"
                     " differs from it by more than a minute"),
-    "clock_s": Column("double", "the same moment in seconds since boot, by a clock that is never set"),
-    "clock_ahead_s": Column("double", "how many seconds the machine's clock was ahead of the store's"
-                            " when they were last compared; null: not compared"),
+    "clock_s": Column("double", "the same moment in seconds since boot, by a clock that nobody"
+                      " sets"),
+    "clock_ahead_s": Column("double", "how many seconds the machine's clock was ahead of the"
+                            " store's when they were last compared; null: not compared"),
     "page_size": Column("int32", "size of a page in bytes"),
 }
 
