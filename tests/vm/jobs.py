@@ -38,6 +38,8 @@ class Job:
     memcg: bool = False
     """With the memory controller, though the kernel's own page owner may crash with it: faults
     that the kernel reports are no failure."""
+    kills: bool = False
+    """Its memory is taken until the kernel kills: what it then reports is no failure."""
     memory: str = "2G"
     nodes: int = 1
     hotplug: bool = False
@@ -173,6 +175,16 @@ JOBS = (
         (PYTHON, str(HERE / "jobs" / "objects.py")),
         page_owner=False,
         rounds=("slub_debug=U",),
+    ),
+    Job(
+        "oom",
+        "a capture from before each kill for memory names what took it",
+        (PYTHON, str(HERE / "jobs" / "oom.py")),
+        kernels=("stock-6.12",),
+        page_owner=False,
+        kills=True,
+        memory="1G",
+        timeout=3000,
     ),
     Job(
         "agree",
