@@ -11,8 +11,10 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import go_pprof
 import jsonschema
 import pyarrow.parquet as pq
 import pytest
@@ -156,31 +158,20 @@ def test_pprof_has_every_stack_with_its_labels(sample61: Snapshot, text61: Path,
     assert all(one.has_functions for one in whole.mapping)
 
 
-def go_pprof() -> str:
-    if not shutil.which("go"):
-        return "go is not installed (apt-get install golang-go)"
-    asked = subprocess.run(["go", "tool", "pprof", "-help"], capture_output=True, check=False)
-    return "" if b"-top" in asked.stdout + asked.stderr else "this go has no pprof tool"
-
-
 def test_the_pprof_tool_reads_it(big: Snapshot, dump_text: Path, tmp_path: Path,
                                  cli: Callable[..., Done]) -> None:
-    if why := go_pprof():
+    if why := go_pprof.missing():
         pytest.skip(why)
     path = tmp_path / "memory.pb.gz"
     assert cli("export", dump_text, "--format", "pprof", "-o", path).status == 0
 
-    def pprof(*words: str) -> str:
-        return subprocess.run(["go", "tool", "pprof", *words, str(path)], capture_output=True,
-                              text=True, check=True, timeout=120,
-                              env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}).stdout
-
-    top = pprof("-top", "-sample_index=pages", "-unit=count")
+    pprof = partial(go_pprof.pprof, tmp_path)
+    top = pprof("-top", "-sample_index=pages", "-unit=count", str(path))
     assert f"of {big.pages} total" in top
     pages = big.report(by="comm").to_pylist()[0]
-    tags = pprof("-tags", "-sample_index=pages")
+    tags = pprof("-tags", "-sample_index=pages", str(path))
     assert re.search(rf"^ *{pages['pages']}\.0 .*: {pages['comm']}$", tags, re.MULTILINE)
-    assert "Type: bytes" in pprof("-top")
+    assert "Type: bytes" in pprof("-top", str(path))
 
 
 def test_speedscope_matches_its_published_schema(data: Path, text61: Path, hostile: Path,

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import go_pprof
 import pyarrow.parquet as pq
 import pytest
 from served import EVERY, HOSTILE, Server, record_series, serving
@@ -100,6 +101,15 @@ def test_promtool_finds_nothing_to_say(server: Server) -> None:
     done = subprocess.run(["promtool", "check", "metrics"], input=server.get("/metrics").body,
                           capture_output=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_the_pprof_tool_opens_the_address(server: Server, recorded: tuple[Path, list[float]],
+                                          tmp_path: Path) -> None:
+    if why := go_pprof.missing():
+        pytest.skip(why)
+    top = go_pprof.pprof(tmp_path, "-top", "-sample_index=pages", "-unit=count",
+                         f"http://{server.host}:{server.port}/pages.pprof")
+    assert f"of {pageowner.read(recorded[0]).pages} total" in top
 
 
 def test_a_scrape_gathers_nothing_and_is_quick(server: Server) -> None:

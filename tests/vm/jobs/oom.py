@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,13 +70,20 @@ def run_hog(kind: str) -> dict[str, float]:
             "kills": kills() - before}
 
 
+def is_watching(recorder: int) -> bool:
+    """Whether its process for events is there, which locks its memory at last."""
+    children = Path(f"/proc/{recorder}/task/{recorder}/children").read_text().split()
+    statuses = [Path(f"/proc/{child}/status").read_text() for child in children]
+    return any(re.search(r"VmLck:\s+[1-9]", status) for status in statuses)
+
+
 def with_recorder(kind: str, number: int) -> dict[str, object]:
     folder = f"captures-{kind}-{number}"
     recorder = subprocess.Popen(
         ["choom", "-n", "0", "--",  # the usual chance to be killed
          sys.executable, "-m", "pageowner", "record", folder, "--on", "oom", "--every", "1h"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while not list(Path(folder).glob("*.parquet")):
+    while not is_watching(recorder.pid):
         time.sleep(0.5)
         if recorder.poll() is not None:
             raise SystemExit(f"record ended: {recorder.communicate()[0]}")

@@ -17,12 +17,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "loads"))
 
-from common import MIB, PAGE, PR_SET_NAME, Region, libc, syscall
+from common import MIB, PAGE, PR_SET_NAME, Region, libc
 
 F_SETPIPE_SZ = 1031
 SO_SNDBUFFORCE = 32
 SOL_PACKET, PACKET_RX_RING = 263, 5
-BPF_MAP_CREATE, BPF_MAP_TYPE_ARRAY = 0, 2
 CHILDREN = 8
 KEPT: list[object] = []
 
@@ -114,14 +113,6 @@ def page_tables() -> Iterator[int]:
         yield 1
 
 
-def bpf_maps() -> Iterator[int]:
-    """Maps of BPF, by vmalloc."""
-    while True:
-        words = struct.pack("IIII", BPF_MAP_TYPE_ARRAY, 4, 4096, 1024) + bytes(56)
-        KEPT.append(syscall("bpf", "a map", BPF_MAP_CREATE, words, len(words)))
-        yield 4
-
-
 def packets() -> Iterator[int]:
     """Rings of packet sockets, by whole blocks."""
     for place in itertools.count():
@@ -139,7 +130,7 @@ def packets() -> Iterator[int]:
 
 HOGS = {"anonymous": anonymous, "locked": locked, "tmpfs": tmpfs, "memfd": memfd, "shared": shared,
         "forks": forks, "pipes": pipes, "sockets": sockets, "tables": page_tables,
-        "bpf-maps": bpf_maps, "packets": packets}
+        "packets": packets}
 
 
 def main() -> None:
