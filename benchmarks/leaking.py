@@ -13,6 +13,7 @@ import mmap
 import os
 import resource
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -28,6 +29,8 @@ HUGE = 2 << 20
 _F_SETPIPE_SZ = 1031
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _SYS_IO_URING_SETUP, _SYS_BPF = 425, 321
+_SYS_TIMER_CREATE, _SYS_ADD_KEY = 222, 248
+_SIGEV_NONE, _PROCESS_KEYRING = 1, -2
 _MSG_STAT, _IPC_RMID = 11, 0
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -201,6 +204,65 @@ def cgroup() -> int:
     return MIB // 2
 
 
+def dentries() -> int:
+    """Names of one file in ramfs: each a dentry that is held as long as it is there."""
+    if not held:
+        place = tempfile.mkdtemp(prefix="leak-")
+        _checked(libc.mount(b"none", place.encode(), b"ramfs", 0, b""), "mount")
+        at_end.extend((lambda: libc.umount2(place.encode(), 2), lambda: os.rmdir(place)))
+        Path(place, "file").touch()
+        held.extend((place, 0))
+    place, number = str(held[0]), int(held[1])  # type: ignore[call-overload]
+    for one in range(number, number + 100):
+        os.link(f"{place}/file", f"{place}/{one}")
+    held[1] = number + 100
+    return 100 * 192
+
+
+def timers() -> int:
+    """Timers of a process, which are never set."""
+    event, timer = struct.pack("qii", 0, 0, _SIGEV_NONE).ljust(64, b"\0"), ctypes.c_int()
+    for _ in range(50):
+        _checked(libc.syscall(_SYS_TIMER_CREATE, time.CLOCK_MONOTONIC, event,
+                              ctypes.byref(timer)), "timer_create")
+    return 50 * 384
+
+
+def locks() -> int:
+    """Locks on every other byte of some files."""
+    if not held:
+        held.extend(([tempfile.TemporaryFile() for _ in range(256)], 0))  # noqa: SIM115
+    files, number = held
+    for file in files:  # type: ignore[attr-defined]
+        fcntl.lockf(file, fcntl.LOCK_EX, 1, 2 * number)  # type: ignore[operator]
+    held[1] = number + 1  # type: ignore[operator]
+    return 256 * 192
+
+
+def keys() -> int:
+    """Keys in a keyring of the process."""
+    number = len(held)
+    for one in range(number * 50, number * 50 + 50):
+        _checked(libc.syscall(_SYS_ADD_KEY, b"user", b"%d" % one, bytes(100), 100,
+                              _PROCESS_KEYRING), "add_key")
+    held.append(None)
+    return 50 * 400
+
+
+def netlink() -> int:
+    """Sockets of netlink that nobody binds."""
+    held.extend(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) for _ in range(16))
+    return 16 * 2560
+
+
+def signals() -> int:
+    """Signals that are queued and blocked."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGRTMAX})
+    for _ in range(200):
+        _checked(libc.sigqueue(os.getpid(), signal.SIGRTMAX, None), "sigqueue")
+    return 200 * 80
+
+
 PROGRAMS: dict[str, tuple[Callable[[], int], str]] = {
     "pipes": (pipes, r"\b(anon_)?pipe_write"),
     "unix": (unix, r"unix_stream_sendmsg"),
@@ -216,13 +278,24 @@ PROGRAMS: dict[str, tuple[Callable[[], int], str]] = {
     "messages": (messages, r"load_msg|do_msgsnd|alloc_msg"),
     "huge": (huge, r"do_huge_pmd_anonymous_page"),
     "cgroup": (cgroup, r"shmem_(alloc|get)_folio"),
+    "dentries": (dentries, r"d_alloc"),
+    "timers": (timers, r"timer_create"),
+    "locks": (locks, r"fcntl_setlk|posix_lock_inode"),
+    "keys": (keys, r"add_key"),
+    "netlink": (netlink, r"netlink_create|sk_prot_alloc"),
+    "signals": (signals, r"sigqueue"),
 }
 """What each does, and which stacks, or what note, are its memory."""
 
 
+SLOWER = {"timers": 1 / 3, "signals": 1 / 12}
+"""Of what a user may have only so many (RLIMIT_SIGPENDING): their share of the rate."""
+
+
 def start(what: str, rate: float) -> subprocess.Popen[bytes]:
     """The program, leaking; closing its standard input ends it."""
-    return subprocess.Popen([sys.executable, __file__, what, str(rate)], stdin=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, __file__, what, str(rate * SLOWER.get(what, 1))], stdin=subprocess.PIPE)
 
 
 def _relay() -> None:
@@ -244,7 +317,7 @@ def main() -> None:
     try:
         while not select.select([sys.stdin], [], [],
                                 max(began + taken / rate - time.monotonic(), 0))[0]:
-            if what == "eventfd" and len(held) > most - 1000:
+            if what in ("eventfd", "netlink") and len(held) > most - 1000:
                 _relay()
             taken += leak()
     finally:
