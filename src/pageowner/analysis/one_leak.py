@@ -1,11 +1,11 @@
-"""Leaks of objects that are one thing: an open file is a dentry, a ``struct file``, what a security
-module keeps of it, and the object of its kind, each of another cache and allocated through another
-stack.
+"""Leaks that are one thing: an open file is a dentry, a ``struct file``, what a security module
+keeps of it, and the object of its kind, each of another cache and allocated through another stack;
+a thread is objects, and pages for its kernel stack.
 
-Two leaks are taken for one where the same process allocated most of both, on the same way into the
-kernel: the outer frames of their stacks are the same, down to a function of their own. The leak is
-then called by the stack that ends nearest to what they share, which is that of the object itself;
-the others are told beside it.
+Two leaks are taken for one where the same processes allocated most of both, on the same way into
+the kernel: the outer frames of their stacks are the same, down to a function of their own. The leak
+is then called by the stack of an object that ends nearest to what they share, and is not of what
+every open file has: that of the object itself. The others are told beside it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,22 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pageowner.analysis.subsystems import functions
+from pageowner.kernel.stack_roles import COMPANIONS, SLAB_GROWTH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["joined"]
+__all__ = ["WHOLE_PAGES", "joined"]
+
+WHOLE_PAGES = "whole_pages"
+"""A column of rows that are no objects, true for these; such are not joined with one another, since
+programs take all their memory through the same few functions, and stand after objects."""
 
 _OWN_WAY = 2
 """Frames that are the same, where nothing else tells that a leak and a cache belong together."""
+
+_SAME = 0.5
+"""Of two leaks so much must have been allocated by the same processes."""
 
 _SUMS = ("pages", "gained", "rate", "rate_low", "rate_high", "settled")
 
@@ -31,11 +39,11 @@ def joined(found: pa.Table) -> pa.Table:
     """The table of `leaks.Watch.leaks` with such leaks as one row each, their numbers summed, and
     ``with``, the stacks of the others and what each of them gained, most first.
 
-    A table that has no stacks is returned as it is.
+    A table that has no stacks is returned as it is, but for the column `WHOLE_PAGES`.
     """
     if "stack" not in found.column_names:
         return found
-    rows = found.to_pylist()
+    rows = sorted(found.to_pylist(), key=lambda row: row["kind"] != "leak")
     groups: list[list[dict[str, Any]]] = []
     for row in rows:
         kin = next((group for group in groups if _are_kin(group[0], row)), None)
@@ -45,21 +53,23 @@ def joined(found: pa.Table) -> pa.Table:
             kin.append(row)
     whole = [_one(group) for group in groups]
     whole.sort(key=lambda row: (row["kind"] != "leak", row["kind"] != "reclaimable",
+                                row.get(WHOLE_PAGES, False),
                                 -row["rate_low"] if row["kind"] != "grows" else
                                 -(row["stayed"] or 0)))
     schema = found.schema.append(pa.field("with", pa.list_(pa.struct(
         {"stack": pa.string(), "gained": pa.int64()}))))
     return pa.table({name: pa.array([row[name] for row in whole], schema.field(name).type)
-                     for name in schema.names}, schema=schema)
+                     for name in schema.names if name != WHOLE_PAGES})
 
 
 def _are_kin(row: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether both leak, through the same process and the same call; or the other one is cache of
-    that process which comes with the leak."""
+    """Whether both leak, through the same processes and the same call; or the other one is cache of
+    those processes which comes with the leak."""
     if row["kind"] != "leak" or row["stack"] is None or other["stack"] is None:
         return False
-    whose = _whose(row)
-    if whose is None or whose != _whose(other):
+    if row.get(WHOLE_PAGES) and other.get(WHOLE_PAGES):
+        return False
+    if _same_processes(row["tasks"], other["tasks"]) < _SAME:
         return False
     shared = _shared(row["stack"], other["stack"])
     if other["kind"] == "reclaimable":  # the leak keeps the kernel from taking it back
@@ -67,11 +77,19 @@ def _are_kin(row: dict[str, Any], other: dict[str, Any]) -> bool:
     return other["kind"] == "leak" and shared > 0
 
 
-def _whose(row: dict[str, Any]) -> int | None:
-    """The process that allocated more than half of what is known of a row; None if none did."""
-    tasks: Sequence[dict[str, Any]] = row["tasks"]
-    known = sum(task["pages"] for task in tasks)
-    return tasks[0]["tgid"] if tasks and 2 * tasks[0]["pages"] > known else None
+def _same_processes(tasks: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> float:
+    """Which share of two leaks the same processes allocated, of what is known of them: 1, all, as
+    much each; 0, none."""
+    of_these, of_those = (_shares(part) for part in (tasks, others))
+    return sum(min(share, of_those.get(tgid, 0)) for tgid, share in of_these.items())
+
+
+def _shares(tasks: Sequence[dict[str, Any]]) -> dict[int, float]:
+    known, shares = sum(task["pages"] for task in tasks), dict[int, float]()
+    for task in tasks:
+        if task["tgid"] is not None:
+            shares[task["tgid"]] = shares.get(task["tgid"], 0) + task["pages"] / max(known, 1)
+    return shares
 
 
 def _shared(stack: str, other: str) -> int:
@@ -89,8 +107,9 @@ def _one(group: list[dict[str, Any]]) -> dict[str, Any]:
     if len(group) == 1:
         return group[0] | {"with": []}
     shared = min(_shared(group[0]["stack"], row["stack"]) for row in group[1:])
-    group = sorted(group, key=lambda row: (row["kind"] != "leak",
-                                           len(functions(row["stack"])) - shared, -row["gained"]))
+    group = sorted(group, key=lambda row: (
+        row["kind"] != "leak", _is_companion(row["stack"], shared), row.get(WHOLE_PAGES, False),
+        len(functions(row["stack"])) - shared, -row["gained"]))
     first, others = group[0], group[1:]
     sums = {name: sum(row[name] for row in group) for name in _SUMS}
     stayed = None if first["stayed"] is None else sum(row["stayed"] or 0 for row in group)
@@ -103,4 +122,14 @@ def _one(group: list[dict[str, Any]]) -> dict[str, Any]:
              in sorted(tasks.items(), key=lambda task: -task[1])]
     told = [{"stack": row["stack"], "gained": row["gained"]}
             for row in sorted(others, key=lambda row: -row["gained"])]
-    return first | sums | {"stayed": stayed, "series": series, "tasks": whose, "with": told}
+    only_pages = all(row.get(WHOLE_PAGES) for row in group)
+    return first | sums | {WHOLE_PAGES: only_pages, "stayed": stayed, "series": series,
+                           "tasks": whose, "with": told}
+
+
+def _is_companion(stack: str, shared: int) -> bool:
+    """Whether its memory only comes with something else: a slab's books, or what every open file
+    has, if that is within what is its own."""
+    names = {frame.name for frame in functions(stack)}
+    own = functions(stack)[:len(functions(stack)) - shared]
+    return bool(names & SLAB_GROWTH) or any(frame.name in COMPANIONS for frame in own)

@@ -19,6 +19,7 @@ from pageowner.analysis.leaks import (
     rows_of,
     settling_ns,
 )
+from pageowner.analysis.object_leaks import leaks_of_objects, with_pages
 from pageowner.analysis.one_leak import joined
 from pageowner.analysis.shorten import shortened
 from pageowner.api.series_times import moments
@@ -73,11 +74,13 @@ def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", w
                  progress)
 
 
-def _judged(watch: Watch, min_bytes: int | None, page_size: int, objects: bool) -> pa.Table:
-    if min_bytes is None:
-        min_bytes = _LEAST_OF_OBJECTS if objects else _LEAST
-    found = watch.leaks(max(min_bytes // page_size, 1))
-    return joined(found) if objects else found
+def _judged(watch: Watch, min_bytes: int | None, page_size: int) -> pa.Table:
+    return watch.leaks(max((_LEAST if min_bytes is None else min_bytes) // page_size, 1))
+
+
+def _judged_objects(watch: Watch, min_bytes: int | None, pinned: int | None) -> pa.Table:
+    return leaks_of_objects(
+        watch.leaks(max(_LEAST_OF_OBJECTS if min_bytes is None else min_bytes, 1)), pinned)
 
 
 def _saved(sources: list[str], chosen: Filter, names: list[str], min_bytes: int | None,
@@ -113,7 +116,8 @@ def _saved(sources: list[str], chosen: Filter, names: list[str], min_bytes: int 
     when = moments(parts, end(parts[0], 0), end(parts[-1], -1), step)
     watch: Watch = of_snapshots(each(), names, when.window_ns, when.times)
     meta = last[0].meta
-    found = _judged(watch, min_bytes, meta.page_size, meta.kind == OBJECTS)
+    found = (joined(_judged_objects(watch, min_bytes, None)) if meta.kind == OBJECTS else
+             _judged(watch, min_bytes, meta.page_size))
     return Leaks(found, Watched(
         meta.host or sources[-1], (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
         watch.owners, names, meta.page_size, None if chosen else available_pages(last[0]),
@@ -123,7 +127,7 @@ def _saved(sources: list[str], chosen: Filter, names: list[str], min_bytes: int 
 def _live(chosen: Filter, names: list[str], min_bytes: int | None, length: int, step: int,
           progress: Callable[[int, int], None]) -> Leaks:
     from pageowner.analysis.live_rows import rows_of_looks, told_by_records, untracked_by_kind
-    from pageowner.kernel import zones
+    from pageowner.kernel import dentries, zones
     from pageowner.tracker.read.capture import capture, capture_others
     from pageowner.tracker.read.capture_objects import capture_objects
     from pageowner.tracker.read.live import LiveReader
@@ -144,25 +148,42 @@ def _live(chosen: Filter, names: list[str], min_bytes: int | None, length: int, 
         return snapshot.meta.clock_ns, rows_of(snapshot.where(chosen), names), {}
 
     with open_store() as store:
-        cheap = not objects and told_by_records(names, chosen)
-        look = rows_of_looks(LiveReader(store).blocks, names, chosen) if cheap else of_capture
-        watch = Watch(names, settling_ns(length), store.facts["since_ns"])
+        cheap = told_by_records(names, chosen)
+        of_records = rows_of_looks(LiveReader(store).blocks, names, chosen)
+        watch, pages = (Watch(names, settling_ns(length), store.facts["since_ns"])
+                        for _ in range(2))
+        beside = objects and cheap and "stack" in names
+
+        def of_both() -> tuple[int, Rows, dict[str, int]]:
+            pages.add(*of_records())
+            return of_capture()
+
+        in_use = dentries.bytes_in_use() if objects else None
+        look = of_both if beside else of_records if cheap and not objects else of_capture
         watch_for(watch, look, length, step, progress)
         if len(watch.times) < LEAST_SAMPLES:
             raise PageownerError(f"stopped after {count_of(len(watch.times), 'look')}; a trend"
                                  f" takes at least {LEAST_SAMPLES}")
         store.check_on()
-        page_size = 1 if objects else os.sysconf("SC_PAGE_SIZE")
-        found = _judged(watch, min_bytes, page_size, objects)
+        page_size = os.sysconf("SC_PAGE_SIZE")
+        if objects:
+            now_in_use = dentries.bytes_in_use()
+            pinned = None if in_use is None or now_in_use is None else now_in_use - in_use
+            found = _judged_objects(watch, min_bytes, pinned)
+            found = with_pages(found, _judged(pages, min_bytes, page_size), page_size) if (
+                beside) else joined(found)
+        else:
+            found = _judged(watch, min_bytes, page_size)
         notes = [note for note, kind in zip(found["note"].to_pylist(), found["kind"].to_pylist(),
                                             strict=True) if kind == "leak" and note]
         by_kind = untracked_by_kind(capture(store)) if notes and not objects else None
         tgids = {task["tgid"] for tasks in found["tasks"].to_pylist() for task in tasks}
         commands = {tgid: line for tgid in tgids - {None, 0} if (line := _command_line(tgid))}
+    unit = 1 if objects else page_size
     return Leaks(found, Watched(
         socket.gethostname(), (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
-        watch.owners, names, page_size,
-        zones.meminfo_pages(zones.read_text("/proc/meminfo"), "MemAvailable", page_size), by_kind,
+        watch.owners + (pages.owners if beside else 0), names, unit,
+        zones.meminfo_pages(zones.read_text("/proc/meminfo"), "MemAvailable", unit), by_kind,
         commands))
 
 

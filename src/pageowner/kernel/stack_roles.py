@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["ALLOCATORS", "ALLOCATOR_NAMES", "ENTRY", "GENERIC", "INTERRUPTS", "LIBRARIES",
-           "LIBRARY_MODULES", "THROUGH", "is_address", "is_built_in"]
+__all__ = ["ALLOCATORS", "ALLOCATOR_NAMES", "COMPANIONS", "DENTRIES", "ENTRY", "GENERIC",
+           "INTERRUPTS", "LIBRARIES", "LIBRARY_MODULES", "SLAB_GROWTH", "THROUGH",
+           "is_address", "is_built_in"]
 
 ALLOCATORS: dict[str, str] = {
     # mm/page_alloc.c, mm/mempolicy.c, and the hooks that see an allocation
@@ -61,6 +62,21 @@ ALLOCATORS: dict[str, str] = {
 ALLOCATOR_NAMES = {"pages": "pages", "cma": "CMA", "large": "large kmalloc", "slab": "slab",
                    "vmalloc": "vmalloc", "percpu": "percpu"}
 """What ``--by allocator`` calls the ways of `ALLOCATORS`."""
+
+SLAB_GROWTH = frozenset({"allocate_slab", "new_slab"})
+"""Where a slab is made (mm/slub.c): an object that is allocated within is of its books, not what
+the slab is for (alloc_slab_obj_exts: to whom each of its objects is charged)."""
+
+DENTRIES = frozenset({"__d_alloc"})
+"""Where every dentry is allocated (fs/dcache.c)."""
+
+COMPANIONS = DENTRIES | {
+    "alloc_empty_file", "alloc_empty_file_noaccount", "alloc_empty_backing_file",  # fs/file_table.c
+    "alloc_inode",  # fs/inode.c
+    "security_file_alloc", "lsm_file_alloc", "security_inode_alloc", "lsm_inode_alloc",
+}
+"""What comes with an open file of every kind: its ``struct file``, dentry and inode, and what
+security modules keep of these (security/security.c)."""
 
 LIBRARIES = """
     kvmalloc_node kvmalloc __kvmalloc_node kvrealloc krealloc krealloc_* kvmemdup kmemdup

@@ -1,0 +1,92 @@
+"""Leaks of a machine whose objects are followed: of objects, and of the pages that are no slabs'.
+
+A slab page's owner is who made the slab grow. Where objects are followed, those who fill it are
+known, and slab pages are left out, unless the objects that grew are too few for them: some objects
+are not seen (in bulk, where BPF may not trace functions).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from pageowner.analysis.one_leak import WHOLE_PAGES, joined
+from pageowner.analysis.subsystems import WAYS, allocator_of, functions, role_of
+from pageowner.kernel.stack_roles import DENTRIES, SLAB_GROWTH
+
+if TYPE_CHECKING:
+    from pageowner.kernel.frames import Frame
+
+__all__ = ["leaks_of_objects", "with_pages"]
+
+_MOST = 0.5
+"""What explains half of something or more explains it, beside the noise."""
+
+_SLAB = WAYS.index("slab")
+
+_IN_PAGES = ("pages", "gained", "rate", "rate_low", "rate_high", "settled", "stayed")
+
+
+def leaks_of_objects(found: pa.Table, pinned: int | None = None) -> pa.Table:
+    """The table of `leaks.Watch.leaks` of objects, in bytes, with what is known of the caches that
+    the kernel can take back: dentries leak if they are in use, and the books of a slab
+    (`SLAB_GROWTH`) are what its objects are.
+
+    ``pinned``: by how many bytes the dentries in use grew meanwhile; None: unknown.
+    """
+    if "stack" not in found.column_names:
+        return found
+    rows = found.to_pylist()
+    dentries = [row for row in rows if row["kind"] == "reclaimable" and _of(row, DENTRIES)
+                and not _of(row, SLAB_GROWTH)]
+    gained = sum(row["gained"] for row in dentries)
+    if dentries and pinned is not None and pinned >= gained * _MOST:
+        most = max(dentries, key=lambda row: int(row["gained"]))
+        if most["gained"] >= gained * _MOST:
+            most["kind"] = "leak"
+    taken_back = {_way_to_slab(row["stack"]) for row in rows if row["kind"] == "reclaimable"}
+    for row in rows:
+        if row["kind"] == "leak" and _of(row, SLAB_GROWTH) and (
+                _way_to_slab(row["stack"]) in taken_back):
+            row["kind"] = "reclaimable"
+    return pa.Table.from_pylist(rows, found.schema)
+
+
+def with_pages(objects: pa.Table, pages: pa.Table, page_size: int) -> pa.Table:
+    """`leaks_of_objects`, and beside them the leaks of ``pages`` (`leaks.Watch.leaks`, in pages of
+    ``page_size`` bytes) that no object explains, in bytes; what is one leak is one row, as
+    `one_leak.joined` has it."""
+    ours = [row | {WHOLE_PAGES: False} for row in objects.to_pylist()]
+    beside = [_in_bytes(row, page_size) | {WHOLE_PAGES: True} for row in pages.to_pylist()]
+    of_slabs = [row["stack"] is not None and allocator_of(row["stack"]) == "slab" for row in beside]
+    grown = sum(row["gained"] for row, of_slab in zip(beside, of_slabs, strict=True)
+                if of_slab and row["kind"] != "grows")
+    if sum(row["gained"] for row in ours if row["kind"] != "grows") >= grown * _MOST:
+        beside = [row for row, of_slab in zip(beside, of_slabs, strict=True) if not of_slab]
+    # Ctrl-C may have come after a look at pages and before that at objects.
+    looks = min((len(row["series"]) for row in ours + beside), default=0)
+    for row in ours + beside:
+        row["series"] = row["series"][:looks]
+    schema = objects.schema.append(pa.field(WHOLE_PAGES, pa.bool_()))
+    return joined(pa.Table.from_pylist(ours + beside, schema))
+
+
+def _in_bytes(row: dict[str, Any], page_size: int) -> dict[str, Any]:
+    scaled = {name: None if row[name] is None else row[name] * page_size for name in _IN_PAGES}
+    series = {name: [value * page_size for value in row[name]]
+              for name in ("series", "settled_series")}
+    tasks = [task | {"pages": task["pages"] * page_size} for task in row["tasks"]]
+    return row | scaled | series | {"tasks": tasks}
+
+
+def _of(row: dict[str, Any], names: frozenset[str]) -> bool:
+    return any(frame.name in names for frame in functions(row["stack"] or ""))
+
+
+def _way_to_slab(stack: str) -> tuple[Frame, ...]:
+    """The frames of a stack that are further out than the slab allocator: the same of an object,
+    and of the books of its slab."""
+    chain = functions(stack)
+    inside = [place for place, frame in enumerate(chain) if role_of(frame) == _SLAB]
+    return tuple(chain[inside[-1] + 1:]) if inside else tuple(chain)
