@@ -40,6 +40,9 @@ OWN = {
 }
 """The function that allocates the object itself, where the leak is of objects."""
 
+_SLOWER = {"eventfd": 1 / 8, "netlink": 1 / 2}
+"""Of what a process may have only so many (RLIMIT_NOFILE): their share of the rate."""
+
 _ALLOCATOR = re.compile(r"_*(kmem_cache_alloc|kmalloc|kvmalloc)\w*|kmemdup\w*")
 
 
@@ -59,7 +62,8 @@ def own_function(stack: str) -> str:
 
 
 def run(what: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    program = leaking.start(what, arguments.rate * leaking.MIB) if what != "none" else None
+    rate = arguments.rate * leaking.MIB * _SLOWER.get(what, 1)
+    program = leaking.start(what, rate) if what != "none" else None
     time.sleep(2)
     whose: set[int] = set()
     try:

@@ -25,14 +25,14 @@ MIB = 1 << 20
 
 def row(stack: str | None, gained: int, kind: str = "leak", tgid: int = 7) -> dict[str, Any]:
     return {"stack": stack, "note": None if stack else "untracked", "kind": kind, "pages": gained,
-            "gained": gained, "rate": float(gained), "rate_low": float(gained),
+            "program": None, "gained": gained, "rate": float(gained), "rate_low": float(gained),
             "rate_high": float(gained), "settled": gained, "stayed": gained,
             "series": [0, gained // 2, gained], "settled_series": [0, 0, gained],
             "tasks": [{"comm": "leaker", "tgid": tgid, "pages": gained}]}
 
 
 def table(*rows: dict[str, Any]) -> pa.Table:
-    typed = [row("f+0x1/0x2", 1), row(None, 1), *rows]
+    typed = [row("f+0x1/0x2", 1) | {"program": "p"}, row(None, 1), *rows]
     return pa.Table.from_pylist(typed).slice(2)
 
 
@@ -90,10 +90,37 @@ def test_pages_of_slabs_whose_objects_are_not_seen_stay() -> None:
 
 def test_pages_stand_behind_objects_and_are_not_joined_with_each_other() -> None:
     other = TABLES.replace("dup_mm", "pte_alloc_one")
-    pages = table(row(TABLES, 512, tgid=9), row(other, 512, tgid=9), row(None, 4000, tgid=9))
+    pages = table(*(row(stack, gained, tgid=9)
+                    for stack, gained in ((TABLES, 512), (other, 500), (None, 4000))))
     found = with_pages(table(row(TASK, MIB)), pages, 4096).to_pylist()
     assert [part["stack"] for part in found] == [TASK, None, TABLES, other]
-    assert [part["gained"] for part in found] == [MIB, 4000 * 4096, 2 * MIB, 2 * MIB]
+    assert [part["gained"] for part in found] == [
+        MIB, 4000 * 4096, 512 * 4096, 500 * 4096]
+
+
+def test_pages_are_judged_where_no_object_grew() -> None:
+    nothing = pa.table({name: pa.array([], None if name == "stack" else column.type)
+                        for name, column in zip(table().column_names, table().columns,
+                                                strict=True)})
+    found = with_pages(leaks_of_objects(nothing), table(row(TABLES, 512)), 4096).to_pylist()
+    assert [(part["stack"], part["gained"]) for part in found] == [(TABLES, 2 * MIB)]
+
+
+def test_a_program_s_own_memory_is_no_part_of_an_object() -> None:
+    pages = row(TABLES, 512) | {"program": "leaker (pid 7)"}
+    found = with_pages(table(row(TASK, MIB)), table(pages), 4096)
+    assert found["stack"].to_pylist() == [TASK, TABLES]
+
+
+def test_the_workers_of_one_program_have_one_leak() -> None:
+    def workers(comm: str, *tgids: int) -> dict[str, Any]:
+        return {"tasks": [{"comm": comm, "tgid": tgid, "pages": 99} for tgid in tgids]}
+
+    objects = table(row(TASK, MIB) | workers("a", 1, 2, 3))
+    for others, number in ((workers("a", 4, 5, 6), 1), (workers("b", 4, 5, 6), 2),
+                           (workers("a", 4), 2)):
+        found = with_pages(objects, table(row(TABLES, 512) | others), 4096)
+        assert len(found) == number
 
 
 def test_a_look_at_pages_that_objects_had_not_is_left_out() -> None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from pageowner.analysis.keys import Key, blocks_pages, coded_stacks, key, key_names, times
 from pageowner.analysis.leak_rules import FINE, PARTS, Evidence, evidence
 from pageowner.analysis.owners import groups
+from pageowner.analysis.sampled import share
 from pageowner.errors import UsageError
 from pageowner.model.live import TASK
 from pageowner.model.source_kinds import kind_of
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["KINDS", "LEAST_SAMPLES", "RECLAIMABLE", "Leaks", "Rows", "Watch",
-           "Watched", "available_pages", "of_snapshots", "programs", "rows_of", "settling_ns"]
+           "Watched", "available_pages", "least_rows", "of_snapshots", "programs", "rows_of",
+           "settling_ns"]
 
 KINDS = ("leak", "reclaimable", "grows")
 """What a growing owner is: it leaks; so would it, but the kernel can take the pages back (page
@@ -41,6 +43,9 @@ LEAST_SAMPLES = 4
 
 RECLAIMABLE = frozenset({"page cache"})
 """Subsystems whose pages the kernel can take back, beside what is Reclaimable by its gfp mask."""
+
+_LEAST_CHOSEN = PARTS
+"""One a part of the time, of objects chosen by chance."""
 
 _HOUR_NS = 3600 * 10**9
 _TASKS = 3
@@ -110,12 +115,15 @@ class _Series:
 class Watch:
     """What was seen of all owners so far, and the judgement on it."""
 
-    def __init__(self, by: str | Sequence[str], settle_ns: int, since_ns: int = 0) -> None:
+    def __init__(self, by: str | Sequence[str], settle_ns: int, since_ns: int = 0,
+                 least_rows: int = 0) -> None:
         """Owners by ``by``; pages at least ``settle_ns`` old are settled; times of allocation are
-        known from ``since_ns`` on (ns since boot), when tracking began."""
+        known from ``since_ns`` on (ns since boot), when tracking began. Who grew by less than
+        ``least_rows`` rows is left out: where one in many is a row, few of them are chance."""
         self.names = key_names(list(by) if not isinstance(by, str) else by)
         self.settle_ns = settle_ns
         self.since_ns = since_ns
+        self.least_rows = least_rows
         self.times: list[int] = []
         self._series: dict[tuple[Any, ...], _Series] = {}
         self._forgotten = 0
@@ -227,8 +235,9 @@ class Watch:
         if len(self.times) < LEAST_SAMPLES:
             raise UsageError(f"a trend takes at least {LEAST_SAMPLES} looks,"
                              f" there were {len(self.times)}")
-        births = self._births()
-        found = [self._judge(owner, series, min_pages, births.get(owner))
+        births, each = self._births(), self._row_pages()
+        found = [self._judge(owner, series, max(
+                    min_pages, round(self.least_rows * each.get(owner, 0))), births.get(owner))
                  for owner, series in self._series.items()]
         rows = [row for row in found if row is not None]
         rows.sort(key=lambda row: (KINDS.index(row["kind"]), -row["rate_low"], -row["rate"])
@@ -274,6 +283,15 @@ class Watch:
         series = np.zeros(len(self.times))
         series[since:since + len(values)] = values  # 0 again where it had none at last
         return series
+
+    def _row_pages(self) -> dict[tuple[Any, ...], float]:
+        """How many pages a row of each owner has on average, at last."""
+        if self._last is None or not self.least_rows:
+            return {}
+        owners, group, rows = self._last
+        number = np.bincount(group, minlength=len(owners))
+        pages = np.bincount(group, rows.pages, len(owners))
+        return dict(zip(owners, (pages / np.maximum(number, 1)).tolist(), strict=True))
 
     def _births(self) -> dict[tuple[Any, ...], NDArray[np.int64]]:
         """The pages that live at last by time of allocation: equal parts of the time in which a
@@ -336,6 +354,11 @@ _COLUMNS: dict[str, pa.DataType] = {
     "failed": pa.list_(pa.string()), "confidence": pa.float64(), "series": pa.list_(pa.int64()),
     "settled_series": pa.list_(pa.int64()),
     "tasks": pa.list_(pa.struct({"comm": pa.string(), "tgid": pa.int64(), "pages": pa.int64()}))}
+
+
+def least_rows(one_in: int) -> int:
+    """By how many rows an owner must have grown where one object in so many is a row."""
+    return _LEAST_CHOSEN if one_in > 1 else 0
 
 
 def settling_ns(window_ns: int) -> int:
@@ -415,6 +438,7 @@ def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],
         meta, now = snapshot.meta, newest_ns(snapshot) if times is None else times[place]
         if not watch.times:
             watch.since_ns = meta.extra.get("since_ns") or 0
+            watch.least_rows = least_rows(share(meta))
         if watch.times and meta.boot_id != boot:
             raise UsageError("the snapshots are from different machines or boots; compare them"
                              " with 'pageowner diff'")

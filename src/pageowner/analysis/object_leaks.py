@@ -68,7 +68,9 @@ def with_pages(objects: pa.Table, pages: pa.Table, page_size: int) -> pa.Table:
     looks = min((len(row["series"]) for row in ours + beside), default=0)
     for row in ours + beside:
         row["series"] = row["series"][:looks]
-    schema = objects.schema.append(pa.field(WHOLE_PAGES, pa.bool_()))
+    # keys of a table without rows have no type
+    schema = pa.unify_schemas([objects.schema, pages.schema], promote_options="permissive").append(
+        pa.field(WHOLE_PAGES, pa.bool_()))
     return joined(pa.Table.from_pylist(ours + beside, schema))
 
 

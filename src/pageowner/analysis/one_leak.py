@@ -29,8 +29,9 @@ programs take all their memory through the same few functions, and stand after o
 _OWN_WAY = 2
 """Frames that are the same, where nothing else tells that a leak and a cache belong together."""
 
-_SAME = 0.5
-"""Of two leaks so much must have been allocated by the same processes."""
+_MOST = 0.5
+"""Of two leaks so much must have been allocated by the same processes; or, where many processes
+leak, by those of the same name on the same way: the workers of one program."""
 
 _SUMS = ("pages", "gained", "rate", "rate_low", "rate_high", "settled")
 
@@ -69,26 +70,35 @@ def _are_kin(row: dict[str, Any], other: dict[str, Any]) -> bool:
         return False
     if row.get(WHOLE_PAGES) and other.get(WHOLE_PAGES):
         return False
-    if _same_processes(row["tasks"], other["tasks"]) < _SAME:
+    if row.get("program") or other.get("program"):  # its own memory is no part of an object
         return False
     shared = _shared(row["stack"], other["stack"])
+    if _same(row["tasks"], other["tasks"], "tgid") < _MOST and not (
+            shared >= _OWN_WAY and _is_of_many(row) and _is_of_many(other)
+            and _same(row["tasks"], other["tasks"], "comm") >= _MOST):
+        return False
     if other["kind"] == "reclaimable":  # the leak keeps the kernel from taking it back
         return shared >= _OWN_WAY
     return other["kind"] == "leak" and shared > 0
 
 
-def _same_processes(tasks: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> float:
-    """Which share of two leaks the same processes allocated, of what is known of them: 1, all, as
-    much each; 0, none."""
-    of_these, of_those = (_shares(part) for part in (tasks, others))
-    return sum(min(share, of_those.get(tgid, 0)) for tgid, share in of_these.items())
+def _is_of_many(row: dict[str, Any]) -> bool:
+    """Whether no process allocated most of what is known of a leak."""
+    return max(_shares(row["tasks"], "tgid").values(), default=1) <= _MOST
 
 
-def _shares(tasks: Sequence[dict[str, Any]]) -> dict[int, float]:
-    known, shares = sum(task["pages"] for task in tasks), dict[int, float]()
+def _same(tasks: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]], name: str) -> float:
+    """Which share of two leaks was allocated by the same processes (``tgid``), or by those of the
+    same name (``comm``), of what is known of them: 1, all, as much each; 0, none."""
+    of_these, of_those = (_shares(part, name) for part in (tasks, others))
+    return sum(min(share, of_those.get(whose, 0)) for whose, share in of_these.items())
+
+
+def _shares(tasks: Sequence[dict[str, Any]], name: str) -> dict[int | str, float]:
+    known, shares = sum(task["pages"] for task in tasks), dict[int | str, float]()
     for task in tasks:
-        if task["tgid"] is not None:
-            shares[task["tgid"]] = shares.get(task["tgid"], 0) + task["pages"] / max(known, 1)
+        if task[name] is not None:
+            shares[task[name]] = shares.get(task[name], 0) + task["pages"] / max(known, 1)
     return shares
 
 

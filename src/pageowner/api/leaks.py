@@ -15,6 +15,7 @@ from pageowner.analysis.leaks import (
     Watch,
     Watched,
     available_pages,
+    least_rows,
     of_snapshots,
     rows_of,
     settling_ns,
@@ -132,6 +133,7 @@ def _live(chosen: Filter, names: list[str], min_bytes: int | None, length: int, 
     from pageowner.tracker.read.capture_objects import capture_objects
     from pageowner.tracker.read.live import LiveReader
     from pageowner.tracker.read.maps import open_store
+    from pageowner.tracker.read.objects import check_objects
 
     if step <= 0 or length < step * (LEAST_SAMPLES - 1):
         raise UsageError(f"--every must be more than 0 and --for at least"
@@ -150,8 +152,8 @@ def _live(chosen: Filter, names: list[str], min_bytes: int | None, length: int, 
     with open_store() as store:
         cheap = told_by_records(names, chosen)
         of_records = rows_of_looks(LiveReader(store).blocks, names, chosen)
-        watch, pages = (Watch(names, settling_ns(length), store.facts["since_ns"])
-                        for _ in range(2))
+        watch, pages = (Watch(names, settling_ns(length), store.facts["since_ns"], least)
+                        for least in (least_rows(check_objects(store)) if objects else 0, 0))
         beside = objects and cheap and "stack" in names
 
         def of_both() -> tuple[int, Rows, dict[str, int]]:
