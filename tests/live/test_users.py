@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
 from pageowner.analysis.owners import owners
 from pageowner.kernel import cgroups, mounts, pageflags, slabs, vmalloc_areas
 from pageowner.kernel.pagemap import _words
-from pageowner.model.page_users import PageUsers
+from pageowner.model.page_users import FREED, PageUsers
 from pageowner.model.snapshot import Snapshot
 from pageowner.tracker import control
 from pageowner.tracker.load.libbpf import MMAPABLE, Libbpf
@@ -206,15 +207,16 @@ def test_a_cgroup_that_is_gone_is_still_charged(found: Snapshot, planted: dict[s
 
 def test_nearly_all_pages_have_a_user(found: Snapshot) -> None:
     """What remains has its flags: memory that the kernel's own code took, and what changed."""
-    early = found.in_state("early")
-    pages = np.left_shift(1, early.table["order"].to_numpy().astype(np.int64))
-    known = ~early.table["user"].is_null().to_numpy()
-    freed = found.meta.extra["users"]["counts"].get("freed_pages", 0)
-    share = pages[known].sum() / (pages.sum() - freed)
-    rest = np.bincount(pageflags.kind(early.table["page_flags"].to_numpy()[~known]),
-                       pages[~known], len(pageflags.KINDS))
-    print(f"{share:.2%} of early pages have a user, {freed} were freed meanwhile; the rest:", {
-        kind: int(number) for kind, number in zip(pageflags.KINDS, rest, strict=True) if number})
+    early = found.in_state("early").table
+    pages = np.left_shift(1, early["order"].to_numpy().astype(np.int64))
+    freed = pc.equal(early["user"], FREED).fill_null(False).to_numpy()
+    unknown = early["user"].is_null().to_numpy()
+    share = 1 - pages[unknown].sum() / pages[~freed].sum()
+    rest = np.bincount(pageflags.kind(early["page_flags"].to_numpy()[unknown]),
+                       pages[unknown], len(pageflags.KINDS))
+    print(f"{share:.2%} of early pages have a user, {pages[freed].sum()} were freed meanwhile;"
+          f" the rest:", {kind: int(number) for kind, number in zip(
+              pageflags.KINDS, rest, strict=True) if number}, found.meta.extra["users"]["counts"])
     assert share >= 0.97
 
 

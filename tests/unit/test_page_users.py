@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from pageowner.model.user_names import is_user_name, user_name, user_of
 from pageowner.report.key_columns import key_columns
 from pageowner.sources import live_users
 from pageowner.tracker.users import layout, memory
-from pageowner.tracker.users.anonymous import _give
+from pageowner.tracker.users.anonymous import _give, give_anonymous
 from pageowner.tracker.users.areas import credible, label, same_areas
 from pageowner.tracker.users.files import Holders, Namer, group_path, same_files
-from pageowner.tracker.users.find import with_gone
+from pageowner.tracker.users.find import numbers_of_proc, with_gone
 from pageowner.tracker.users.page_cache import file_pages
 from pageowner.tracker.users.pages import Pages, columns_of
 from pageowner.tracker.users.tables import deposited
@@ -202,7 +203,51 @@ def test_what_a_process_maps_is_in_its_page_tables() -> None:
     made.entry(4, 5, 77)
     made.entry(4, 6, 78, 0)
     found = page_tables.user_pages(made.read, np.array([1], np.uint64), 4)
+    assert found is not None
     assert found.tolist() == [77, *range(512, 1024)]
+    made.entry(3, 2, 5)  # a table that is not there to be read: not all of its pages are known
+    assert page_tables.user_pages(made.read, np.array([1], np.uint64), 4) is None
+
+
+def test_the_page_behind_a_topmost_table_is_its_processs_only_if_it_leads_to_the_same() -> None:
+    made = Memory()
+    for table in (10, 20, 30):
+        made.entry(table, 3, table + 100)
+        made.entry(table, 300, 5)  # the kernel's half is in the first alone
+    made.entry(11, 3, 110)
+    made.entry(21, 3, 999)
+    made.entry(40, 300, 5)  # a process that maps nothing, and an empty page behind
+    made.entry(41, 0, 0, 0)
+    found = page_tables.second_halves(made.read, np.array([10, 20, 30, 40], np.uint64))
+    assert found.tolist() == [True, False, False, False]
+
+
+def test_processes_that_there_was_no_time_for_are_counted() -> None:
+    pids = [os.getpid(), os.getppid()]
+    assert process_pages.anonymous_pages(pids, seconds=-1).late == 2
+    users = PageUsers.of(0)
+    nothing = Pages(np.zeros(0, np.uint64), np.zeros(0, np.uint8), np.zeros(0, np.uint64))
+    # In a PID namespace /proc has other numbers: page tables are asked, or it is counted.
+    give_anonymous(users, nothing, dict.fromkeys(pids, "test"), lambda pid: None, in_proc=False)
+    assert users.counts == {"unreadable_processes": 2}
+
+
+def test_no_address_of_a_process_is_beyond_where_pages_are_looked_for() -> None:
+    end = process_pages._user_end()
+    if end is None:
+        pytest.skip("this kernel has no PAGEMAP_SCAN (Linux 6.7)")
+    addresses = [int(word, 16) for line in Path("/proc/self/maps").read_text().splitlines()
+                 for word in line.split()[0].split("-")]
+    assert max(address for address in addresses if address < 1 << 63) <= end
+
+
+def test_numbers_of_another_pid_namespace_are_told_by_this_process(tmp_path: Path) -> None:
+    tasks = np.zeros(2, layout.TASK)
+    tasks["tgid"] = os.getpid(), 1
+    assert numbers_of_proc(tasks)
+    (tmp_path / "self").symlink_to("7")
+    assert not numbers_of_proc(tasks, str(tmp_path / "self"))
+    assert not numbers_of_proc(tasks[:0])
 
 
 def test_pages_of_files_are_told_from_all_others_by_their_page_structs() -> None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     Read = Callable[[NDArray[np.uint64]], tuple[NDArray[np.uint64], NDArray[np.bool_]]]
     """The 512 entries of tables by page frame, and which of them were readable."""
 
-__all__ = ["Tables", "is_known", "kernel_tables", "levels_of", "mapped", "user_pages",
-           "user_tables"]
+__all__ = ["Tables", "is_known", "kernel_tables", "levels_of", "mapped", "second_halves",
+           "user_pages", "user_tables"]
 
 ENTRIES = 512
 _PRESENT, _LARGE = np.uint64(1), np.uint64(1 << 7)
@@ -59,6 +59,18 @@ def user_tables(read: Read, top: NDArray[np.uint64], levels: int) -> Tables:
     return _walk(read, top, levels, 0, ENTRIES // 2)
 
 
+def second_halves(read: Read, top: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Behind which of these topmost tables there is the one that the processor has while user space
+    runs (CONFIG_PAGE_TABLE_ISOLATION; arch/x86/include/asm/pgtable.h, kernel_to_user_pgdp): it
+    leads to the same tables of the process."""
+    own, good = read(top)
+    second, there = read(top + np.uint64(1))
+    half = slice(0, ENTRIES // 2)
+    same: NDArray[np.bool_] = good & there & (own[:, half] & _PRESENT != 0).any(axis=1) & (
+        (own[:, half] ^ second[:, half]) & (_FRAME | _PRESENT) == 0).all(axis=1)
+    return same
+
+
 def kernel_tables(read: Read, top: int, levels: int) -> Tables:
     """The kernel's own tables below the topmost table of any process, which is not in them."""
     found = _walk(read, np.array([top], np.uint64), levels, ENTRIES // 2, ENTRIES)
@@ -88,14 +100,16 @@ def _walk(read: Read, top: NDArray[np.uint64], levels: int, first: int, stop: in
                   np.concatenate([part[3] for part in parts]), np.concatenate(unread))
 
 
-def user_pages(read: Read, top: NDArray[np.uint64], levels: int) -> NDArray[np.uint64]:
+def user_pages(read: Read, top: NDArray[np.uint64], levels: int) -> NDArray[np.uint64] | None:
     """The page frames that a process maps, huge pages of 2 MiB each as its 512; larger ones, which
-    are never anonymous, are left out."""
+    are never anonymous, are left out. None if not all tables could be read."""
     tables = user_tables(read, top, levels)
-    middle, _ = read(tables.pfn[tables.level == 2])
+    middle, good = read(tables.pfn[tables.level == 2])
     large = middle[(middle & _PRESENT != 0) & (middle & _LARGE != 0)]
     first = (large & _FRAME) >> np.uint64(_SHIFT) & ~np.uint64(ENTRIES - 1)
-    entries, _ = read(tables.pfn[tables.level == 1])
+    entries, too = read(tables.pfn[tables.level == 1])
+    if len(tables.unread) or not (good.all() and too.all()):
+        return None
     small = (entries[entries & _PRESENT != 0] & _FRAME) >> np.uint64(_SHIFT)
     return np.concatenate([small, (first[:, None] + np.arange(ENTRIES, dtype=np.uint64)).ravel()])
 

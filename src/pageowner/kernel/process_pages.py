@@ -14,12 +14,13 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -49,7 +50,7 @@ class ProcessPages:
     """``pfn`` and ``process``, a place in the processes that were asked about, of each page that
     one of them has mapped: a page that several share is there several times. ``late``: how many
     processes there was no time for; ``unreadable``: the places of those that could not be read, but
-    had not ended."""
+    had not ended; ``skipped``: of those with a mapping that was too large to look through."""
 
     pfn: NDArray[np.uint64]
     process: NDArray[np.int32]
@@ -65,6 +66,7 @@ def anonymous_pages(pids: Iterable[int], proc: str = "/proc", seconds: float = 5
     places: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
     until = time.monotonic() + seconds
     found = ProcessPages(pfns[0], places[0])
+    end = _user_end()
     for place, pid in enumerate(pids):
         if time.monotonic() > until:
             found.late += 1
@@ -77,8 +79,14 @@ def anonymous_pages(pids: Iterable[int], proc: str = "/proc", seconds: float = 5
             found.unreadable.append(place)
             continue
         try:
-            here = [_anonymous(file, start, end)
-                    for start, end in _regions(file, f"{proc}/{pid}/maps", found.skipped)]
+            regions, whole = _regions(file, f"{proc}/{pid}/maps", end)
+            if not whole:
+                found.skipped.append(place)
+            here: list[NDArray[np.uint64]] = []
+            for start, stop in regions:
+                here += _anonymous(file, start, stop, until)
+        except TimeoutError:
+            found.late += 1
         except ProcessLookupError:
             here = []
         except OSError:
@@ -93,56 +101,42 @@ def anonymous_pages(pids: Iterable[int], proc: str = "/proc", seconds: float = 5
     return found
 
 
-def _anonymous(file: int, start: int, end: int) -> NDArray[np.uint64]:
-    parts = [np.zeros(0, np.uint64)]
+def _anonymous(file: int, start: int, end: int, until: float) -> Iterator[NDArray[np.uint64]]:
+    """Raises TimeoutError."""
     for first in range(start // mmap.PAGESIZE, end // mmap.PAGESIZE, _AT_ONCE):
+        if time.monotonic() > until:
+            raise TimeoutError
         count = min(_AT_ONCE, end // mmap.PAGESIZE - first)
         words = np.frombuffer(os.pread(file, count * 8, first * 8), np.uint64)
-        parts.append(words[(words & (_PRESENT | _FILE)) == _PRESENT] & _FRAME)
-    whole: NDArray[np.uint64] = np.concatenate(parts)
-    mine: NDArray[np.uint64] = whole[whole != 0]
-    return mine
+        frames = words[(words & (_PRESENT | _FILE)) == _PRESENT] & _FRAME
+        yield frames[frames != 0]
 
 
-_scans = True
-
-
-def _regions(file: int, maps: str, skipped: list[int]) -> list[tuple[int, int]]:
-    global _scans
-    if _scans:
-        with suppress(_NoScan):
-            return _scanned(file)
-        _scans = False
-    found = []
+def _regions(file: int, maps: str, user_end: int | None) -> tuple[list[tuple[int, int]], bool]:
+    """Where to look, and whether that is everywhere."""
+    if user_end is not None:
+        return _scanned(file, user_end), True
+    found, whole = [], True
     with open(maps, errors="replace") as lines:
         for start, end in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) ", lines.read(), re.MULTILINE):
             first, stop = int(start, 16), int(end, 16)
             if stop - first > _LARGEST:
-                skipped.append(stop - first)
+                whole = False
             elif first < 1 << 63:
                 found.append((first, stop))
-    return found
+    return found, whole
 
 
-class _NoScan(Exception):
-    """This kernel has no PAGEMAP_SCAN."""
-
-
-def _scanned(file: int) -> list[tuple[int, int]]:
+def _scanned(file: int, user_end: int) -> list[tuple[int, int]]:
     """Where a process has anonymous pages in memory, as (first address, behind the last)."""
     regions = (ctypes.c_uint64 * (3 * _REGIONS))()
     kinds = _IS_FILE | _IS_ZERO
-    asked = _Scan(size=ctypes.sizeof(_Scan), start=0, end=_user_end(),
+    asked = _Scan(size=ctypes.sizeof(_Scan), start=0, end=user_end,
                   vec=ctypes.addressof(regions), vec_len=_REGIONS, inverted=kinds,
                   mask=kinds | _IS_PRESENT, returned=_IS_PRESENT)
     found = []
     while asked.start < asked.end:
-        try:
-            count = fcntl.ioctl(file, _PAGEMAP_SCAN, asked)
-        except OSError as error:
-            if error.errno in (25, 22):  # ENOTTY, EINVAL
-                raise _NoScan from error
-            raise
+        count = fcntl.ioctl(file, _PAGEMAP_SCAN, asked)
         found += [(regions[3 * place], regions[3 * place + 1]) for place in range(count)]
         if asked.walk_end <= asked.start:
             break
@@ -150,7 +144,26 @@ def _scanned(file: int) -> list[tuple[int, int]]:
     return found
 
 
-def _user_end() -> int:
-    """Behind the last address of a process with 47 bits, which all have unless they ask for more
-    (Documentation/arch/x86/x86_64/5level-paging.rst)."""
-    return (1 << 47) - mmap.PAGESIZE
+@cache
+def _user_end(own: str = "/proc/self/pagemap") -> int | None:
+    """Behind the last address that a process can have; None where this kernel has no PAGEMAP_SCAN,
+    which refuses addresses beyond it (fs/proc/task_mmu.c, pagemap_scan_get_args): 47 or 56 bits on
+    x86-64, 36 to 52 on arm64, by its configuration and processor.
+    """
+    try:
+        file = os.open(own, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        for bits in range(57, 30, -1):
+            for end in (1 << bits, (1 << bits) - mmap.PAGESIZE):
+                asked = _Scan(size=ctypes.sizeof(_Scan), start=end - mmap.PAGESIZE, end=end,
+                              mask=_IS_PRESENT, returned=_IS_PRESENT)
+                with suppress(OSError):
+                    fcntl.ioctl(file, _PAGEMAP_SCAN, asked)
+                    # arm64 takes the highest byte for a tag, so that an end may become another.
+                    if asked.walk_end == end:
+                        return end
+    finally:
+        os.close(file)
+    return None

@@ -10,9 +10,11 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["NOBODY", "PageUsers"]
+__all__ = ["FREED", "NOBODY", "PageUsers"]
 
 NOBODY = -1
+FREED = "freed meanwhile"
+"""The user of pages that were in use when looking began, and free when they were looked at."""
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,17 +27,22 @@ _ANON = np.uint64(flag_bits.mask("anon"))
 
 
 def give_anonymous(found: PageUsers, pages: Pages, names: Mapping[int, str],
-                   mapped: Mapped | None = None) -> None:
+                   mapped: Mapped | None = None, in_proc: bool = True) -> None:
     """Give the anonymous pages to the processes ``names`` (comm by pid), each an address space of
-    its own. ``mapped``: asked of those whose /proc/PID/pagemap is closed even to root."""
+    its own. ``mapped``: asked of those whose /proc/PID/pagemap is closed even to root, or that map
+    too much to look through; of all if ``in_proc`` is False, since /proc has other numbers."""
     pids = sorted(names)
-    owned = process_pages.anonymous_pages(pids, seconds=_SECONDS)
+    until = time.monotonic() + _SECONDS
+    owned = (process_pages.anonymous_pages(pids, seconds=_SECONDS) if in_proc else
+             process_pages.ProcessPages(np.zeros(0, np.uint64), np.zeros(0, np.int32),
+                                        unreadable=list(range(len(pids)))))
     found.count("late_processes", owned.late)
     pfn, process = [owned.pfn], [owned.process]
-    for place in owned.unreadable:
-        frames = None if mapped is None else mapped(pids[place])
+    for place in (*owned.unreadable, *owned.skipped):
+        late = time.monotonic() > until
+        frames = None if mapped is None or late else mapped(pids[place])
         if frames is None:
-            found.count("unreadable_processes", 1)
+            found.count("late_processes" if late else "unreadable_processes", 1)
         else:
             pfn.append(frames)
             process.append(np.full(len(frames), place, np.int32))

@@ -8,6 +8,7 @@ too.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,12 @@ from pageowner.errors import PageownerError
 from pageowner.kernel import (
     flag_bits,
     kallsyms,
+    page_tables,
     process_memory,
     slabs,
 )
 from pageowner.kernel.cgroups import gone
-from pageowner.model.page_users import NOBODY, PageUsers
+from pageowner.model.page_users import FREED, NOBODY, PageUsers
 from pageowner.tracker.users import areas as vmalloc
 from pageowner.tracker.users.anonymous import give_anonymous
 from pageowner.tracker.users.files import Holders, Namer, group_path, read_files, same_files
@@ -85,6 +87,12 @@ def _names_of_processes(proc: str = "/proc") -> dict[int, str]:
     return names
 
 
+def numbers_of_proc(tasks: NDArray[Any], own: str = "/proc/self") -> bool:
+    """Whether /proc has the same numbers of processes as the kernel has in ``tasks``
+    (`KernelMemory.tasks`), of which this process is the first: not so in a PID namespace."""
+    return bool(len(tasks)) and str(tasks[0]["tgid"]) == os.readlink(own)
+
+
 def with_gone(memcg: Any, found: PageUsers) -> Any:
     """A column of cgroups, an Arrow dictionary, with the removed ones in it."""
     import pyarrow as pa
@@ -109,6 +117,10 @@ class _Search:
         self.memory, self.found, self.pages, self.symbols = memory, found, pages, symbols
         self.tasks = memory.tasks()
         self.tables = PageTables(memory, self.tasks)
+        self.in_proc = numbers_of_proc(self.tasks)
+        if not self.in_proc:
+            found.notes.append("this process is in a PID namespace: the numbers of processes are"
+                               " those of the whole machine, which /proc here does not have")
         self.names: dict[int, str] = {}
         """Of processes by tgid."""
         self.by_mm: dict[int, int] = {}
@@ -127,16 +139,9 @@ class _Search:
         own = set(self.by_mm.values())
         give_anonymous(found, pages, {tgid: name for tgid, name in self.names.items()
                                       if tgid in own},
-                       self.tables.of_process if self.tables.known else None)
+                       self.tables.of_process if self.tables.known else None, self.in_proc)
         columns, good = read_columns(memory, pages.pfn)
-        # Frames without a page struct, or one that nobody ever filled in, are in no zone.
-        found.free = (pages.flags == 0) & (columns["references"].view(np.int32) <= 0)
         found.count("unreadable_pages", np.count_nonzero(~good & (pages.flags != 0)))
-        # 6.18 takes some words of slabs for those of anonymous pages; slabs have no references.
-        listed = (pages.flags & _LISTED != 0) & (pages.flags & _SLAB == 0)
-        freed = listed & (columns["references"] == 0) & good & (found.codes == NOBODY)
-        found.count("freed_pages", np.left_shift(
-            1, pages.order[freed].astype(np.int64)).sum())
         self._slabs(columns, good)
         self._files(columns, good)
         self._stacks()
@@ -146,6 +151,7 @@ class _Search:
         self._types(columns)
         self._removed_cgroups(columns)
         self._check(columns)
+        self._free(columns, good)
         for what, number in memory.failed.items():
             found.count(what, number)
 
@@ -198,7 +204,7 @@ class _Search:
     def _holders(self, files: Files) -> Holders:
         by_mm = {mm: f"{tgid} ({self.names[tgid]})" for mm, tgid in self.by_mm.items()}
         by_file = {}
-        if (files.column("links") == 0).any():
+        if (files.column("links") == 0).any() and self.in_proc:
             opened = process_memory.open_files(self.names)
             for file in opened.deleted:
                 (pid, comm), *others = file.holders
@@ -252,6 +258,19 @@ class _Search:
         self.found.codes[changed] = NOBODY
         self.found.count("changed_pages", np.count_nonzero(changed))
 
+    def _free(self, columns: dict[str, NDArray[np.uint64]], good: NDArray[np.bool_]) -> None:
+        """Pages that are nobody's, since they are free. (Slabs and much else have no references,
+        and a file's page has none while it is reclaimed.)"""
+        pages, found = self.pages, self.found
+        nobodys = found.codes == NOBODY
+        # Frames without a page struct, or one that nobody ever filled in, are in no zone.
+        found.free = nobodys & (pages.flags == 0) & (columns["references"].view(np.int32) <= 0)
+        # 6.18 takes some words of slabs for those of anonymous pages.
+        listed = (pages.flags & _LISTED != 0) & (pages.flags & _SLAB == 0)
+        freed = np.flatnonzero(nobodys & listed & good & (columns["references"] == 0))
+        found.give(freed, found.code(FREED))
+        found.count("freed_pages", np.left_shift(1, pages.order[freed].astype(np.int64)).sum())
+
     # -- what tells its pages itself ---------------------------------------------------------------
 
     def _give_frames(self, pfn: NDArray[np.uint64], codes: NDArray[np.int32],
@@ -281,6 +300,11 @@ class _Search:
         areas = vmalloc.find_areas(self.memory, symbols, self.pages.pfn[rows],
                                    self.pages.order[rows], self.cache_sizes[rows])
         self.found.count("unreadable_areas", areas.unread)
+        if not len(areas.areas):
+            self.found.notes.append("the areas of vmalloc were not found: " + (
+                "no slab cache is known to hold their struct vmap_area"
+                if self.memory.anchors.direct_map is not None else
+                "where the kernel maps all memory is not known"))
         kernels = self.pages.flags & _KERNELS == 0
         codes = np.array([self.found.code(vmalloc.label(caller, int(flags))) for caller, flags in
                           zip(areas.callers, areas.areas["flags"], strict=True)], np.int32)
@@ -300,7 +324,9 @@ class _Search:
 
     def _page_tables(self) -> None:
         if not self.tables.known:
-            self.found.notes.append("whose the page tables are is known only on x86-64")
+            self.found.notes.append("whose the page tables are is " + (
+                "not known: nor is where the kernel maps all memory" if page_tables.is_known() else
+                "known only on x86-64"))
             return
         flagged = self.pages.flags & _TABLE != 0
         is_table = flagged | (self.pages.flags & _KERNELS == 0)

@@ -65,7 +65,8 @@ class PageTables:
         return pfn, unread
 
     def of_process(self, pid: int) -> NDArray[np.uint64] | None:
-        """The page frames that a process maps; None if it has no memory of its own."""
+        """The page frames that a process maps; None if it has no memory of its own, or not all of
+        its tables could be read."""
         mine = np.flatnonzero((self._tasks["tgid"] == pid) & (self._tasks["mm"] != 0))
         if not len(mine):
             return None
@@ -85,13 +86,12 @@ class PageTables:
         kept = self._deposited(found.pfn[middle])
         still = set(_spaces(self._memory.tasks()))
         alive = np.array([space in still for space in _spaces(tasks[mine])], bool)
-        # The second half of a topmost table is what user space runs with, if it has one
-        # (CONFIG_PAGE_TABLE_ISOLATION, arch/x86/mm/pgtable.c).
-        pfn = np.concatenate([found.pfn, *(part for part, _ in kept), top + np.uint64(1)])
-        owner = np.concatenate([found.owner, *(found.owner[middle][place] for _, place in kept),
-                                np.arange(len(top))])
+        half = np.flatnonzero(page_tables.second_halves(self._read, top))
+        pfn = np.concatenate([found.pfn, top[half] + np.uint64(1), *(part for part, _ in kept)])
+        owner = np.concatenate([found.owner, half,
+                                *(found.owner[middle][place] for _, place in kept)])
         is_top = np.zeros(len(pfn), bool)
-        is_top[:len(top)] = True
+        is_top[:len(top)] = is_top[len(found.pfn):len(found.pfn) + len(half)] = True
         good = alive[owner]
         return UserTables(pfn[good], mine[owner[good]], is_top[good],
                           int(np.count_nonzero(alive[found.unread])))
