@@ -96,7 +96,7 @@ def with_recorder(kind: str, number: int) -> dict[str, object]:
     found["events"] = [f"{event['event']}: {event['text']}" for event in events]
     try:
         rows = json.loads(pageowner("report", folder, "--at", "oom", "--by", "comm", "--json"))
-        found["first"] = rows["rows"][0]["comm"]
+        found["first"] = rows["owners"][0]["comm"]
     except (subprocess.CalledProcessError, LookupError) as error:
         found["first"] = f"none: {error!r}"
     return found
