@@ -44,8 +44,9 @@ def locked() -> Iterator[int]:
 
 
 def tmpfs() -> Iterator[int]:
-    """A file of tmpfs, in the current folder."""
+    """A removed file of tmpfs, in the current folder."""
     with open("hog", "wb", buffering=0) as file:
+        os.unlink("hog")
         while True:
             file.write(bytes(MIB))
             yield 1
