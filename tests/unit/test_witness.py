@@ -194,6 +194,33 @@ def test_of_a_kill_the_capture_from_before_is_kept(case: Callable[..., Case]) ->
     assert pageowner.read(path).pages == 9050
 
 
+def test_a_capture_that_a_kill_fell_into_is_none_from_before(case: Callable[..., Case]) -> None:
+    here = case(oom=True, low=0.999999)
+    look = here.witness.look
+
+    def killed_meanwhile(pid: int) -> None:
+        def looked() -> Any:
+            found = look()
+            here.kernel.send(b"3,881,5021106554,-;" + KILLED % (pid, b"hog"))
+            return found
+
+        here.witness.look = looked
+        here.witness.limits = Limits()
+        here.witness.step(0.01)
+
+    killed_meanwhile(917)  # nothing was captured before
+    assert [event.event for event in witnessed.events(here.folder)] == ["low", "oom"]
+    first, low = (witnessed.capture_of(here.folder, event) for event in ("oom", "low"))
+    assert "(pid 917) to get memory; captured while it happened" in first[1]
+    assert first[0].stat().st_ino == low[0].stat().st_ino
+    killed_meanwhile(918)
+    again, text = witnessed.capture_of(here.folder, "oom")
+    assert re.search(r"\(pid 918\) to get memory; captured .* before$", text)
+    assert again.stat().st_ino == low[0].stat().st_ino
+    newest = witnessed.capture_of(here.folder, "low")[0]
+    assert newest.stat().st_ino != low[0].stat().st_ino
+
+
 def test_memory_that_goes_fast_is_captured_before_it_is_gone(
         case: Callable[..., Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that takes a twentieth of memory a second, from when half of it is available."""

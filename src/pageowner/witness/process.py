@@ -92,8 +92,7 @@ class Witness:
                 pressed = bool(event & select.POLLPRI)
                 if event & select.POLLERR:
                     self._poll.unregister(fd)
-        for sign in self.log.signs():
-            self._signalled(sign)
+        self._hear()
         if pressed:
             assert self.conditions.psi
             stall, window = (age(part * 1000) for part in self.conditions.psi)
@@ -138,8 +137,18 @@ class Witness:
                                          f" within {age(seconds * 1e9)}")
                 return
 
-    def _signalled(self, sign: Sign) -> None:
-        """What the kernel's log says: of a kill the capture from before it is kept as its own."""
+    def _hear(self) -> None:
+        """Deal with what the kernel's log has new."""
+        for sign in self.log.signs():
+            self._signalled(sign)
+
+    def _signalled(self, sign: Sign, during: tuple[float, str] | None = None) -> None:
+        """What the kernel's log says: of a kill the capture from before it is kept as its own.
+        ``during``: the capture that was being taken when the log had it.
+
+        Which came first is told by reading the log before and after each capture: the log's clock
+        is not the one of any other time (printk uses local_clock(), which nobody adjusts).
+        """
         if sign.event == "order":
             if self.conditions.order is not None and sign.order >= self.conditions.order:
                 self._happened("order", sign.text)
@@ -147,12 +156,16 @@ class Witness:
         if not self.conditions.oom or not self.limits.may("oom", time.monotonic()):
             return
         now = time.monotonic()
-        if self._last is None or now - self._last[0] > _BEFORE_S:
+        if self._last is not None and now - self._last[0] <= _BEFORE_S:
+            kept, text = self._last[1], f"captured {age((now - self._last[0]) * 1e9)} before"
+        elif during is not None:
+            kept, text = during[1], "captured while it happened: nothing was short before"
+        else:
             self._capture("oom", f"{sign.text}; captured after it: nothing was short before")
             return
-        text = f"{sign.text}; captured {age((now - self._last[0]) * 1e9)} before"
+        text = f"{sign.text}; {text}"
         try:
-            capture = witnessed.same_again(self.folder, self._last[1], "oom", time.time())
+            capture = witnessed.same_again(self.folder, kept, "oom", time.time())
         except OSError as error:
             capture, text = "", f"{text}, and not kept: {error.strerror}"
         self._tell(Event(time.time(), "oom", text, capture))
@@ -162,16 +175,23 @@ class Witness:
             self._capture(event, text)
 
     def _capture(self, event: str, text: str) -> None:
+        self._hear()
         began = time.monotonic()
-        capture = ""
+        capture, taken = "", None
+        meanwhile: list[Sign] = []
         try:
             snapshot, _ = self.look()
+            meanwhile = self.log.signs()
             snapshot.meta.extra["event"] = {"event": event, "text": text}
             capture = witnessed.add(self.folder, snapshot, event, time.time())
-            self._last = began, capture
+            taken = began, capture
         except (PageownerError, OSError, MemoryError) as error:
             text += f"; this capture is lost: {error or 'out of memory'}"
         self._tell(Event(time.time(), event, text, capture))
+        for sign in meanwhile:
+            self._signalled(sign, taken)
+        if taken and (self._last is None or taken[0] > self._last[0]):
+            self._last = taken
 
     def _tell(self, event: Event) -> None:
         try:
