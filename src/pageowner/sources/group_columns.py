@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pageowner.sources.damage import Damage, count_damage
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pageowner.sources.page_owner_body import Body
 
 __all__ = ["Groups", "Line"]
@@ -52,13 +54,28 @@ class Groups:
         """A group; ``body`` is a place in ``bodies``."""
         place = self._seen.get(id(line))
         if place is None:
-            place = self._places.setdefault(line, len(self._places))
-            if len(self.lines) < len(self._places):
-                self.lines.append(line)
-                self._seen[id(line)] = place  # those in ``lines`` stay, and so do their ids
+            place = self._place(line)
         self.line.append(place)
         self.body.append(body)
         self.blocks.append(blocks)
         self.pages.append(pages)
         self.order.append(order)
         self.ts.append(ts)
+
+    def put_all(self, line: Line, body: np.ndarray, blocks: np.ndarray, pages: np.ndarray) -> None:
+        """Groups of one line, whose blocks may differ in order, and whose times are not known:
+        columns of int64."""
+        number = len(body)
+        self.line.extend(array("q", [self._place(line)]) * number)
+        self.order.extend(array("b", [-1]) * number)
+        self.ts.extend(array("Q", [0]) * number)
+        for column, values in ((self.body, body), (self.blocks, blocks), (self.pages, pages)):
+            column.frombytes(values.tobytes())
+
+    def _place(self, line: Line) -> int:
+        """The place of a line in ``lines``, where it is from now on."""
+        place = self._places.setdefault(line, len(self._places))
+        if len(self.lines) < len(self._places):
+            self.lines.append(line)
+            self._seen[id(line)] = place  # those in ``lines`` stay, and so do their ids
+        return place

@@ -1,0 +1,181 @@
+"""Lines of /proc/allocinfo as columns: those that are just as the kernel prints them.
+
+lib/alloc_tag.c prints a line with ``%12lli %8llu `` in front. Where both numbers fit, they are in
+bytes 0 to 11 and 13 to 20, and what follows is one of the few thousand places of a kernel that
+allocate.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pageowner.kernel.limits import PFN_BITS
+from pageowner.sources.allocinfo_lines import NO_LINE, parse_place
+
+if TYPE_CHECKING:
+    from pageowner.sources.allocinfo_lines import Lines
+    from pageowner.sources.page_owner_body import Body
+
+__all__ = ["take"]
+
+_PLACE = 22
+_PIECE = 4 << 20
+"""Bytes of lines that are read together."""
+
+
+class _FixedLines(NamedTuple):
+    """The lines of a text, an item each: byte ``start``, and whether it ``is_fixed``. Where it is:
+    ``size`` and ``calls``, 0 elsewhere. ``place``, of each, is an item of ``places``."""
+
+    start: np.ndarray
+    is_fixed: np.ndarray
+    size: np.ndarray
+    calls: np.ndarray
+    place: np.ndarray
+    places: list[bytes]
+
+
+def _fixed_lines(text: bytes) -> _FixedLines:
+    """The lines of a text that ends with a line end; less than 2 GiB of it."""
+    array = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(array == ord("\n")) + 1
+    start = np.concatenate([ends[:1] * 0, ends[:-1]])
+    rows = np.flatnonzero(ends - start > _PLACE)
+    at = start[rows]
+    first, calls = _bytes_at(text, at, 4).astype(np.uint64), _bytes_at(text, at + 13, 8)
+    last = _bytes_at(text, at + 4, 8)
+    blanks = np.uint64(_BLANKS & 0xffffffff)
+    first = first << np.uint64(32) | blanks
+    is_fixed = ((array[at + 12] == _BLANK) & (array[at + 21] == _BLANK)
+                & _is_number(last) & _is_number(calls) & (
+                    (first == np.uint64(_BLANKS)) | (_is_number(first) & _is_all_digits(last))))
+    whole = pa.Array.from_buffers(
+        pa.binary(), len(start),
+        [None, pa.py_buffer(np.append(start, len(text)).astype(np.int32)), pa.py_buffer(text)])
+    # Without an end, pyarrow 26 fails.
+    places = pc.binary_slice(whole, _PLACE, len(text)).dictionary_encode()
+    lines = len(start)
+    found = _FixedLines(start, np.zeros(lines, bool), np.zeros(lines, np.int64),
+                        np.zeros(lines, np.int64), places.indices.to_numpy(),
+                        places.dictionary.to_pylist())
+    size = _number(first) * np.int64(10**8) + _number(last)
+    for column, values in ((found.is_fixed, is_fixed), (found.size, size),
+                           (found.calls, _number(calls))):
+        column[rows] = np.where(is_fixed, values, 0)
+    return found
+
+
+# Eight characters as one number, the first its lowest byte.
+_BLANK = ord(" ")
+_BLANKS, _ZEROS = 0x2020202020202020, 0x3030303030303030
+_ONES, _LOW, _SIX = 0x0101010101010101, 0x0f0f0f0f0f0f0f0f, 0x0606060606060606
+
+
+def _bytes_at(text: bytes, at: np.ndarray, number: int) -> np.ndarray:
+    found: np.ndarray = np.ndarray(
+        max(len(text) - number + 1, 0), f"<u{number}", text, strides=(1,))[at]
+    return found
+
+
+def _is_number(characters: np.ndarray) -> np.ndarray:
+    """Whether they are blanks and then digits, of which there is one."""
+    blanks = (~characters >> np.uint64(4) & np.uint64(_ONES)) * np.uint64(255)
+    digits = characters | np.uint64(0x1010101010101010)
+    high = np.uint64(~_LOW & (1 << 64) - 1)
+    good: np.ndarray = (characters & np.uint64(_LOW) & blanks) == 0
+    good &= (blanks & blanks + np.uint64(1) == 0) & (blanks >> np.uint64(56) == 0)
+    good &= digits & high == np.uint64(_ZEROS)
+    good &= digits + np.uint64(_SIX) & high == np.uint64(_ZEROS)
+    return good
+
+
+def _is_all_digits(number: np.ndarray) -> np.ndarray:
+    good: np.ndarray = number & np.uint64(0x1010101010101010) == np.uint64(0x1010101010101010)
+    return good
+
+
+def _number(characters: np.ndarray) -> np.ndarray:
+    """Eight digits, or blanks in front of them, as a number: pairs, fours and all in turn."""
+    value = (characters & np.uint64(_LOW)) * np.uint64(2561) >> np.uint64(8)
+    value = (value & np.uint64(0x00ff00ff00ff00ff)) * np.uint64(6553601) >> np.uint64(16)
+    value = (value & np.uint64(0x0000ffff0000ffff)) * np.uint64(42949672960001) >> np.uint64(32)
+    return value.astype(np.int64)
+
+
+def take(text: bytes, lines: Lines) -> int:
+    """Read a text's whole lines; returns the byte behind them.
+
+    Lines of another form are left to ``lines``, in their place, so that all is as if it had taken
+    all of them.
+    """
+    places, offset = _Places(), 0
+    while end := text.rfind(b"\n", offset, offset + _PIECE) + 1:
+        piece = text[offset:end]
+        found = _fixed_lines(piece)
+        place = places.known(found.places)[found.place]
+        others = np.flatnonzero(~(found.is_fixed & places.is_one[place])).tolist()
+        edges = [*found.start.tolist(), len(piece)]
+        if 8 * len(others) > len(place):  # of another form, such as a sorted one
+            lines.take(piece[:-1], offset)
+            others, place = [], place[:0]
+        begin = 0
+        for other in (*others, len(place)):
+            rows = slice(begin, other)
+            if begin < other and not _put(lines, places, place[rows], found.size[rows],
+                                          found.calls[rows]):
+                lines.take(piece[edges[begin]:edges[other] - 1], offset + edges[begin])
+            if other < len(place):
+                lines.take(piece[edges[other]:edges[other + 1] - 1], offset + edges[other])
+            begin = other + 1
+        offset = end
+    return offset
+
+
+def _put(lines: Lines, places: _Places, place: np.ndarray, size: np.ndarray,
+         calls: np.ndarray) -> bool:
+    """Add lines that follow each other; False, and nothing is added, if their sizes cannot be."""
+    total = int(size.sum())  # of less than 2**23 numbers below 10**12
+    if lines.total + total >> PFN_BITS:
+        return False
+    lines.total += total
+    lines.whole += len(place)
+    lines.inaccurate += int(places.is_inaccurate[place].sum())
+    held = (size | calls) != 0
+    lines.put_all(NO_LINE, places.bodies_of(place[held], lines.bodies), calls[held], size[held])
+    return True
+
+
+class _Places:
+    """The places that were seen: which of them are one, and where in a list their bodies are."""
+
+    def __init__(self) -> None:
+        self.is_one, self.is_inaccurate = np.zeros(0, bool), np.zeros(0, bool)
+        self._known: dict[bytes, int] = {}
+        self._bodies: list[Body | None] = []
+        self._body = np.zeros(0, np.int64)
+
+    def known(self, texts: list[bytes]) -> np.ndarray:
+        """The number of each of these places."""
+        numbers = np.array([self._known.setdefault(text, len(self._known)) for text in texts],
+                           np.int64)
+        new = [parse_place(text) for text in list(self._known)[len(self._bodies):]]
+        self._bodies += new
+        self.is_one = np.append(self.is_one, np.array([body is not None for body in new], bool))
+        self.is_inaccurate = np.append(self.is_inaccurate, np.array(
+            [body is not None and body.notes is not None for body in new], bool))
+        self._body = np.append(self._body, np.full(len(new), -1))
+        return numbers
+
+    def bodies_of(self, numbers: np.ndarray, bodies: list[Body]) -> np.ndarray:
+        """Where in ``bodies`` those of these places are; new ones are added, in their order."""
+        for number in dict.fromkeys(numbers[self._body[numbers] < 0].tolist()):
+            body = self._bodies[number]
+            assert body is not None
+            self._body[number] = len(bodies)
+            bodies.append(body)
+        found: np.ndarray = self._body[numbers]
+        return found
