@@ -66,6 +66,12 @@ def test_the_books_of_slabs_are_what_their_objects_are() -> None:
     assert [part["stack"] for part in in_use[0]["with"]] == [BOOKS]
 
 
+def test_the_books_of_slabs_whose_objects_come_and_go_are_no_leak() -> None:
+    lazily = BOOKS.replace("allocate_slab", "__memcg_slab_post_alloc_hook")
+    found = leaks_of_objects(table(row(lazily, MIB), row(DENTRY, 10 * MIB, "grows")), 0)
+    assert kinds(found) == {DENTRY: "grows"}
+
+
 def test_the_books_alone_leak_if_their_objects_are_not_known_to_be_cache() -> None:
     assert kinds(leaks_of_objects(table(row(BOOKS, MIB)), 0)) == {BOOKS: "leak"}
 

@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 
     from pageowner.model.live import Look
 
-__all__ = ["BASE", "GROUPS", "ORDERS", "Live", "Part", "Question", "Row", "field_of",
+__all__ = ["BASE", "GROUPS", "OF_OBJECTS", "ORDERS", "Live", "Part", "Question", "Row", "field_of",
            "labels_of", "question"]
 
 GROUPS = ("stack", "comm", "subsystem", "memcg")
 """The keys that the view changes between."""
+
+OF_OBJECTS = ("stack", "comm", "subsystem", "cache")
+"""The same of objects."""
 
 ORDERS = ("size", "change", "rate", "allocs", "frees")
 """What rows are ordered by, most first; change and rate by how much, up or down."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pageowner.analysis.leaks import KINDS
 from pageowner.analysis.one_leak import WHOLE_PAGES, joined
 from pageowner.analysis.subsystems import WAYS, allocator_of, functions, role_of
 from pageowner.kernel.stack_roles import DENTRIES, SLAB_GROWTH
@@ -30,8 +31,8 @@ _IN_PAGES = ("pages", "gained", "rate", "rate_low", "rate_high", "settled", "sta
 
 def leaks_of_objects(found: pa.Table, pinned: int | None = None) -> pa.Table:
     """The table of `leaks.Watch.leaks` of objects, in bytes, with what is known of the caches that
-    the kernel can take back: dentries leak if they are in use, and the books of a slab
-    (`SLAB_GROWTH`) are what its objects are.
+    the kernel can take back: dentries leak if they are in use. The books of a slab (`SLAB_GROWTH`)
+    are what its objects are, and left out where these are suspects.
 
     ``pinned``: by how many bytes the dentries in use grew meanwhile; None: unknown.
     """
@@ -45,12 +46,16 @@ def leaks_of_objects(found: pa.Table, pinned: int | None = None) -> pa.Table:
         most = max(dentries, key=lambda row: int(row["gained"]))
         if most["gained"] >= gained * _MOST:
             most["kind"] = "leak"
-    taken_back = {_way_to_slab(row["stack"]) for row in rows if row["kind"] == "reclaimable"}
-    for row in rows:
-        if row["kind"] == "leak" and _of(row, SLAB_GROWTH) and (
-                _way_to_slab(row["stack"]) in taken_back):
-            row["kind"] = "reclaimable"
-    return pa.Table.from_pylist(rows, found.schema)
+    books = [row for row in rows if row["kind"] == "leak" and _of(row, SLAB_GROWTH)]
+    kinds: dict[tuple[Frame, ...], set[str]] = {}
+    for row in rows if books else ():
+        if row["stack"] is not None and not _of(row, SLAB_GROWTH):
+            kinds.setdefault(_way_to_slab(row["stack"]), set()).add(row["kind"])
+    for row in books:
+        known = kinds.get(_way_to_slab(row["stack"]), {"leak"})
+        row["kind"] = next(kind for kind in KINDS if kind in known)
+    return pa.Table.from_pylist([row for row in rows if row not in books or row["kind"] != "grows"],
+                                found.schema)
 
 
 def with_pages(objects: pa.Table, pages: pa.Table, page_size: int) -> pa.Table:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pageowner.analysis.filters import Filter, duration_ns
 from pageowner.analysis.live import ORDERS, Live, Question
 from pageowner.errors import UsageError, near
+from pageowner.sources import of_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
     from pageowner.model.live import Health
     from pageowner.tracker.read.live import LiveReader
+    from pageowner.tracker.read.live_objects import ObjectReader
 
-__all__ = ["LiveOwners", "live_model", "live_reader", "watch"]
+__all__ = ["LiveOwners", "live_model", "live_reader", "object_reader", "watch"]
 
 _LEAST_NS = 200 * 10**6
 
@@ -58,6 +60,8 @@ def watch(by: str = "stack", *, every: str = "2s", count: int | None = None,
 def live_model(by: str, every: str, where: Filter) -> tuple[Live, int]:
     """The model that looks are added to, and the ns from one look to the next. Raises UsageError as
     `watch` does."""
+    if not of_objects.wanted() and (where.cache is not None or by == "cache"):
+        raise UsageError("pages have no cache; for objects in slabs: pageowner top --objects")
     step = duration_ns(every)
     if step < _LEAST_NS:
         raise UsageError(f"--every {every}: not more often than every 0.2 seconds")
@@ -77,11 +81,22 @@ def live_reader() -> Iterator[LiveReader]:
         yield LiveReader(store)
 
 
+@contextmanager
+def object_reader() -> Iterator[ObjectReader]:
+    """Reads the objects that the tracker follows. Raises PageownerError if tracking is off, or
+    objects are not tracked."""
+    from pageowner.tracker.read.live_objects import ObjectReader
+    from pageowner.tracker.read.maps import open_store
+
+    with open_store() as store:
+        yield ObjectReader(store)
+
+
 def _looks(model: Live, step: int, count: int | None, sort: str) -> Iterator[LiveOwners]:
     import pyarrow as pa
 
     names = ("pages", "blocks", "change", "rate", "allocs", "frees")
-    with live_reader() as reader:
+    with object_reader() if of_objects.wanted() else live_reader() as reader:
         number, due = 0, time.monotonic_ns()
         while True:
             look = reader.counts(model.needs(), *model.asked.chosen.ages_ns())

@@ -108,14 +108,14 @@ def about_dumps(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def or_objects(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds ``--objects``, which asks this machine for objects of slabs. ``names``: the command's
-    arguments that are sources, one of which this machine must be."""
+    arguments that are sources, one of which this machine must be, if there are any."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def wrapped(objects: bool, **words: Any) -> Any:
             if not objects:
                 return command(**words)
-            if all(words[name] for name in names):
+            if names and all(words[name] for name in names):
                 raise click.UsageError("--objects asks this machine; what was saved with it needs"
                                        " no --objects")
             from pageowner.sources import of_objects

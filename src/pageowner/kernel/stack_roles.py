@@ -63,9 +63,10 @@ ALLOCATOR_NAMES = {"pages": "pages", "cma": "CMA", "large": "large kmalloc", "sl
                    "vmalloc": "vmalloc", "percpu": "percpu"}
 """What ``--by allocator`` calls the ways of `ALLOCATORS`."""
 
-SLAB_GROWTH = frozenset({"allocate_slab", "new_slab"})
-"""Where a slab is made (mm/slub.c): an object that is allocated within is of its books, not what
-the slab is for (alloc_slab_obj_exts: to whom each of its objects is charged)."""
+SLAB_GROWTH = frozenset({"allocate_slab", "new_slab", "alloc_slab_obj_exts",
+                         "memcg_alloc_slab_cgroups", "memcg_alloc_page_obj_cgroups"})
+"""Where a slab is made, and its books (mm/slub.c, mm/memcontrol.c): to whom each of its objects is
+charged. An object that is allocated within is of the books, not what the slab is for."""
 
 DENTRIES = frozenset({"__d_alloc"})
 """Where every dentry is allocated (fs/dcache.c)."""

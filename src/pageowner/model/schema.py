@@ -139,7 +139,7 @@ _SAVED = (
     Column("notes", TEXT, "lines of the record after its stack, unchanged"),
     Column("blocks", "uint64", "number of allocations in the row; null: one"),
     Column("amount", "uint64", "number of base pages in them, where the order does not give it"),
-    Column("cache", TEXT, "slab cache of an object, or percpu", Key("cache", 19)),
+    Column("cache", TEXT, "slab cache of an object, or percpu", Key("cache", 19, look="cache")),
     Column("requested", "uint32", "bytes that the caller of an object's allocation asked for"),
     Column("address", "uint64", "address of an object"),
 )

@@ -27,7 +27,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 _FLAT = 0.01
 _WIDE, _WIDER = 110, 150
 _STATES = {"owned": "good", "early": "", "untracked": "", "free": "dim", "filtered": "dim",
-           "in_motion": "warn"}
+           "in_motion": "warn", "slabs": "dim"}
 _NAMES = {"comm": "TASK", "memcg": "MEMCG"}
 
 KEYS_LINE = "q quit  ? help  / filter  g group  o order  enter unfold  p pause  z zero"
@@ -38,6 +38,7 @@ pageowner top: who owns memory now
  q, Ctrl-C       quit
  g               group by stack, task, subsystem, memcg in turn
  s t u m         group by stack, task, subsystem (use), memcg
+ c               with --objects: group by slab cache
  o               order: size, change, rate, allocations, frees
  /               filter; empty: show all. Words with = as in report,
                  others occur in name, stack or task:
@@ -102,7 +103,8 @@ def _bar(pages: dict[str, int], cells: int) -> Line:
     """Shares of memory side by side."""
     total = max(sum(pages.values()), 1)
     marks = {"owned": ("█", "good"), "early": ("▓", ""), "untracked": ("▒", "warn"),
-             "filtered": ("▒", "dim"), "free": ("░", "dim"), "in_motion": ("▒", "warn")}
+             "filtered": ("▒", "dim"), "free": ("░", "dim"),
+             "slabs": ("░", "dim"), "in_motion": ("▒", "warn")}
     parts: Line = []
     done = drawn = 0
     for state, number in pages.items():
@@ -222,7 +224,8 @@ def details(row: Row, by: str, parts: Sequence[Part], number: int, width: int,
     """What an owner unfolds to: the frames of its stack, or the stacks it took memory through."""
     from pageowner.analysis.subsystems import short_stack, subsystem
 
-    about = f"{count_of(row.pages, 'page')} in {count_of(row.blocks, 'block')}"
+    about = (f"{count_of(row.pages, 'page')} in {count_of(row.blocks, 'block')}"
+             if page_size > 1 else f"{size(row.pages)} in {count_of(row.blocks, 'object')}")
     if by == "stack":
         what = "" if row.label is None else f"{printable(subsystem(row.label))}: "
         lines: list[Line] = [[(f"      {what}{about}", "bold")]]

@@ -113,8 +113,8 @@ class TopApp(App[None]):
     """`pageowner top`.
 
     ``look`` counts what is live for some fields, of a least and a most age (ns), ``health`` says
-    how the tracker stood then. If the tracker goes away the app ends, and ``error`` is what to
-    tell.
+    how the tracker stood then. A ``page_size`` of 1 is of objects, in bytes. If the tracker goes
+    away the app ends, and ``error`` is what to tell.
     """
 
     CSS = "Input { dock: bottom; height: 1; border: none; padding: 0; display: none; }"
@@ -126,6 +126,7 @@ class TopApp(App[None]):
             ("ctrl+c,ctrl+q", "stop"), ("q", "quit"), ("question_mark,f1", "about"),
             ("slash", "filter"), ("g", "group('')"), ("s", "group('stack')"),
             ("t", "group('comm')"), ("u", "group('subsystem')"), ("m", "group('memcg')"),
+            ("c", "group('cache')"),
             ("o", "order"), ("p", "pause"), ("z", "zero"), ("enter,space", "unfold"),
             ("down,j", "move(1)"), ("up,k", "move(-1)"), ("pagedown", "page(1)"),
             ("pageup", "page(-1)"), ("home", "end(0)"), ("end", "end(1)"), ("escape", "leave"),
@@ -143,6 +144,7 @@ class TopApp(App[None]):
         self._given = model.asked.chosen
         self._given_text, self._typed = filter_text, ""
         self._page_size = page_size or os.sysconf("SC_PAGE_SIZE")
+        self._groups = live.OF_OBJECTS if page_size == 1 else live.GROUPS
         self._order = live.ORDERS[0]
         self._paused = self._looking = False
         self._message = ""
@@ -244,7 +246,7 @@ class TopApp(App[None]):
         if not lines and model.looks:
             lines = [[("nothing matches the filter; / to change it", "warn")]]
         elif not lines:
-            lines = [[("looking at the records of all pages ...", "dim")]]
+            lines = [[("looking at all records ...", "dim")]]
         board.lines, self._places = lines, places
         board.below = [(printable(self._message), "warn")] if self._message else [
             (top_lines.KEYS_LINE, "dim")]
@@ -282,10 +284,10 @@ class TopApp(App[None]):
 
     def action_group(self, by: str) -> None:
         if not by:
-            groups = live.GROUPS
+            groups = self._groups
             place = groups.index(self._model.by) + 1 if self._model.by in groups else 0
             by = groups[place % len(groups)]
-        if by == self._model.by:
+        if by == self._model.by or by == "cache" != self._groups[-1]:
             return
         self._last_by, self._message = self._model.by, ""
         self._ask(by=by)

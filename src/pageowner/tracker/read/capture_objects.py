@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["capture_objects"]
+__all__ = ["cache_labels", "capture_objects"]
 
 _PERCPU = "percpu"
 
@@ -82,7 +82,8 @@ def _columns(store: Store, found: Objects, symbols: kallsyms.Kallsyms) -> dict[s
     comms = [None if task is None else task.comm for task in tasks]
     numbers = [(None, None) if task is None else (task.pid, task.tgid) for task in tasks]
     share = np.uint64(found.share)
-    names = _cache_names(store, rows)
+    codes, labels = cache_labels(store, rows)
+    names = _taken(labels, codes)
     return {
         "address": found.address,
         "cache": names,
@@ -141,9 +142,10 @@ def _taken(texts: Sequence[str | None], codes: NDArray[np.intp]) -> pa.Dictionar
     return pa.array(texts, pa.string()).dictionary_encode().take(pa.array(codes))
 
 
-def _cache_names(store: Store, rows: NDArray[np.void]) -> pa.DictionaryArray:
-    """The name of each object's cache; one that is not known is of kmalloc() by its size, or
-    percpu, where the allocator has no caches."""
+def cache_labels(store: Store, rows: NDArray[np.void]
+                 ) -> tuple[NDArray[np.int64], list[str | None]]:
+    """Each object's place among the names of caches, and these; one that is not known is of
+    kmalloc() by its size, or percpu, where the allocator has no caches."""
     table = caches(store)
     names = [to_text(name.split(b"\0", 1)[0]) if address and not address & 1 else ""
              for address, name in zip(table["address"].tolist(), table["name"].tolist(),
@@ -154,7 +156,7 @@ def _cache_names(store: Store, rows: NDArray[np.void]) -> pa.DictionaryArray:
     labels = [*names, *(f"kmalloc-{size}" if size else None for size in sizes.tolist()), _PERCPU]
     codes[unknown] = len(names) + size_of
     codes[rows["cache"] == PERCPU] = len(labels) - 1
-    return _taken(labels, codes)
+    return codes, labels
 
 
 def _migratetypes(names: pa.DictionaryArray) -> pa.DictionaryArray:

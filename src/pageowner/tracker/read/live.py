@@ -231,6 +231,8 @@ class LiveReader:
 
     def _column(self, name: str, owned: _Owned) -> NDArray[Any]:
         """A field of the owned blocks, as numbers."""
+        if name == "cache":  # of objects alone
+            return np.zeros(len(owned.at), np.uint8)
         if name in ("memcg", "zone", "node"):
             pfns = owned.at + owned.span.first
             if name != "memcg":
@@ -256,6 +258,8 @@ class LiveReader:
         elif name == "task":
             self._learn_tasks(values)
             labels = [self._tasks.get(number) for number in values]
+        elif name == "cache":
+            labels = [None] * len(values)
         elif name == "gfp":
             labels = [self.gfp.decode(mask) for mask in values]
         elif name == "migratetype":
