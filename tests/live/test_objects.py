@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pageowner.analysis.live import Live, question
+from pageowner.errors import PageownerError
+from pageowner.kernel.pagemap import frame_of
 from pageowner.model.tracking import Options
 from pageowner.tracker import control
 from pageowner.tracker.load.libbpf import Libbpf
-from pageowner.tracker.read.capture_objects import capture_objects
+from pageowner.tracker.read.capture_objects import capture_objects, capture_slab
+from pageowner.tracker.read.live_objects import ObjectReader
 from pageowner.tracker.read.maps import Store
 
 NUMBER = 2000
@@ -84,6 +91,63 @@ def test_each_object_has_the_size_of_its_cache(store: Store) -> None:
 def test_no_address_is_followed_twice(store: Store) -> None:
     addresses = capture_objects(store).table["address"].to_pylist()
     assert len(addresses) == len(set(addresses))
+
+
+def an_eventfd(store: Store) -> tuple[int, dict[str, Any]]:
+    """A new eventfd, and the row of its own object."""
+    before = set(capture_objects(store).table["address"].to_pylist())
+    file = os.eventfd(0)
+    rows = capture_objects(store).select(pid=os.getpid(), stack="do_eventfd").table.to_pylist()
+    row, = (row for row in rows if row["address"] not in before
+            and row["stack"].split("\n")[1].startswith("do_eventfd+"))
+    return file, row
+
+
+def test_an_object_and_its_slab_are_found_by_any_address_in_it(store: Store) -> None:
+    file, row = an_eventfd(store)
+    try:
+        for address in (row["address"], row["address"] + row["amount"] - 1):
+            slab = capture_slab(store, address)
+            assert slab.first <= row["pfn"] < slab.first + slab.pages
+            rows = slab.objects.table.to_pylist()
+            assert [found["stack"] for found in rows if found["address"] == row["address"]] == [
+                row["stack"]]
+            assert {found["cache"] for found in rows} == {row["cache"]}
+            assert {(found["address"] - slab.address) % row["amount"] for found in rows} == {0}
+    finally:
+        os.close(file)
+
+
+def test_what_is_in_no_slab_is_said(store: Store) -> None:
+    base = int(store.facts["direct_map"])
+    for address in (base - 1, base + (1 << 46)):
+        with pytest.raises(PageownerError, match="not an address of the kernel's direct map"):
+            capture_slab(store, address)
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    memory[0] = 1
+    pfn = frame_of(os.getpid(), ctypes.addressof(ctypes.c_char.from_buffer(memory)))
+    with pytest.raises(PageownerError, match="not in a slab"):
+        capture_slab(store, base + pfn * mmap.PAGESIZE)
+
+
+def test_the_live_view_counts_what_a_capture_counts(store: Store) -> None:
+    reader = ObjectReader(store)
+    reader.counts(["cache"])
+    files = [os.eventfd(0) for _ in range(NUMBER)]
+    try:
+        look = reader.counts(["cache", "zone"])
+        live = Live("cache", question(f"pid={os.getpid()} stack=do_eventfd"))
+        live.add(look)
+        rows = {row.label: row for row in live.rows()[0]}
+        assert rows["filp"].blocks == of_this(store, "filp", "do_eventfd")
+        assert rows["filp"].pages % rows["filp"].blocks == 0
+        codes, labels = look.fields["cache"]
+        assert look.born[[labels[code] == "filp" for code in codes]].sum() >= NUMBER
+        assert look.fields["zone"][1] == [None]
+        assert reader.health.pages["owned"] <= reader.health.pages["slabs"]
+    finally:
+        for file in files:
+            os.close(file)
 
 
 def test_hooks_that_are_attached_have_seen_something(store: Store) -> None:

@@ -11,19 +11,31 @@ from pageowner.errors import UsageError
 __all__ = ["AddressType", "FramesType", "VirtualType"]
 
 
-class FramesType(click.ParamType[tuple[int, int]]):
-    """A page frame number, decimal or 0x hexadecimal, or a range of them: as (first, last)."""
+class FramesType(click.ParamType[tuple[int, int] | int]):
+    """A page frame number, decimal or 0x hexadecimal, or a range of them: as (first, last). An
+    address of the kernel: as it is."""
 
     name = "PFN"
 
     def convert(self, value: Any, param: click.Parameter | None,
-                ctx: click.Context | None) -> tuple[int, int]:
+                ctx: click.Context | None) -> tuple[int, int] | int:
         from pageowner.api.who import frames_of
 
+        if (address := _kernel_address(str(value))) is not None:
+            return address
         try:
             return frames_of(str(value))
         except UsageError as error:
             self.fail(str(error), param, ctx)
+
+
+def _kernel_address(text: str) -> int | None:
+    """An address in the upper half of all, as those of the kernel are; no frame has that number."""
+    try:
+        number = int(text, 0)
+    except ValueError:
+        return None
+    return number if 1 << 63 <= number < 1 << 64 else None
 
 
 class AddressType(click.ParamType[int]):

@@ -21,7 +21,7 @@ __all__ = ["command"]
 
 
 @verb("who")
-@click.argument("frames", nargs=-1, type=FramesType(), metavar="[PFN|FIRST-LAST]...")
+@click.argument("frames", nargs=-1, type=FramesType(), metavar="[PFN|FIRST-LAST|OBJECT]...")
 @click.option("--phys", multiple=True, type=AddressType(), metavar="ADDRESS",
               help="The page at this physical address.")
 @click.option("--virt", multiple=True, type=VirtualType(), metavar="PID:ADDRESS",
@@ -32,12 +32,14 @@ __all__ = ["command"]
 @click.option("--top", type=click.IntRange(min=1), default=40, metavar="N", show_default=True,
               help="Show at most N blocks of a range.")
 @as_json
-def command(frames: tuple[tuple[int, int], ...], phys: tuple[int, ...],
+def command(frames: tuple[tuple[int, int] | int, ...], phys: tuple[int, ...],
             virt: tuple[tuple[int, int], ...], source: str | None, top: int,
             as_json: bool) -> None:
     """Everything known about page frames; for a range, a line for each block.
 
     With 'pageowner on --free' it also shows who last freed the page, even if the page is free now.
+    With 'pageowner on --objects' it takes addresses of objects in slabs, which begin with 0xffff on
+    most machines: the object's owner, and the other objects in its slab.
 
     Examples:
         pageowner who 0x1a2b3                     a page of this machine
@@ -45,16 +47,24 @@ def command(frames: tuple[tuple[int, int], ...], phys: tuple[int, ...],
         pageowner who 0x1000-0x1fff               all frames from 0x1000 to 0x1fff, inclusive
         pageowner who '[8800, 8a00)'              as the kernel writes 'PFNs busy' to its log
         pageowner who --virt 1234:0x7f0012345000  the page at an address of process 1234
+        pageowner who 0xffff888012345680          the object in a slab at this address
     """
     if not frames and not phys and not virt:
         raise click.UsageError("name a page frame, --phys or --virt")
     if virt and source is not None:
         raise click.UsageError("--virt asks this machine, -s something else; use one of them")
+    addresses = [name for name in frames if isinstance(name, int)]
+    if addresses:
+        if len(addresses) < len(frames) or phys or virt or source is not None:
+            raise click.UsageError("name either objects of this machine by their address, or pages")
+        _objects(addresses, top, as_json)
+        return
     from pageowner.api.who import who
 
     # what is shown has an end, which is put to the rows that are
+    pages = [name for name in frames if not isinstance(name, int)]
     answers = [replace(answer, blocks=[_short(row) for row in answer.blocks]) for answer in who(
-        *frames, phys=phys, virt=virt, source=source, read=partial(load, whole=True))]
+        *pages, phys=phys, virt=virt, source=source, read=partial(load, whole=True))]
     if as_json:
         from pageowner.report import page_view, range_view
         from pageowner.report.json_text import Json
@@ -67,6 +77,25 @@ def command(frames: tuple[tuple[int, int], ...], phys: tuple[int, ...],
     else:
         _draw(answers, top)
     if not all(answer.blocks or answer.last_free for answer in answers if answer.is_single):
+        raise click.exceptions.Exit(1)
+
+
+def _objects(addresses: list[int], top: int, as_json: bool) -> None:
+    from pageowner.api.who_object import who_object
+    from pageowner.report import slab_page
+    from pageowner.report.json_text import Json
+    from pageowner.report.terminal import paper
+
+    answers = [who_object(address) for address in addresses]
+    if as_json:
+        write_out(Json([slab_page.document(answer) for answer in answers]))
+    else:
+        sheet = paper()
+        for place, answer in enumerate(answers):
+            if place:
+                sheet.line()
+            slab_page.draw(answer, sheet, top)
+    if not all(answer.object for answer in answers):
         raise click.exceptions.Exit(1)
 
 

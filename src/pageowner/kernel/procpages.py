@@ -10,8 +10,10 @@ import errno
 import os
 
 from pageowner.errors import PageownerError
+from pageowner.kernel import flag_bits
 
-__all__ = ["KPAGECGROUP", "KPAGECOUNT", "KPAGEFLAGS", "failed", "fill", "opened", "words"]
+__all__ = ["KPAGECGROUP", "KPAGECOUNT", "KPAGEFLAGS", "compound_run", "failed", "fill", "opened",
+           "words"]
 
 KPAGEFLAGS = "/proc/kpageflags"
 KPAGECOUNT = "/proc/kpagecount"
@@ -51,6 +53,24 @@ def words(path: str, first: int, count: int) -> list[int]:
         raise failed(path, error) from error
     finally:
         os.close(file)
+
+
+def compound_run(pfn: int) -> tuple[int, int, int] | None:
+    """The first frame and the number of frames of the compound page that a frame is part of, and
+    the flags of the first; None where no memory is. Raises PageownerError as `opened` does."""
+    most = 1 << flag_bits.MAX_ORDER
+    tail = flag_bits.mask("compound_tail")
+    start = max(pfn - most, 0)
+    flags = words(KPAGEFLAGS, start, pfn - start + 1 + most)
+    first = at = pfn - start
+    if pfn < 0 or at >= len(flags):
+        return None
+    while first and flags[first] & tail:
+        first -= 1
+    after = at + 1
+    while after < len(flags) and flags[after] & tail:
+        after += 1
+    return start + first, after - first, flags[first]
 
 
 def failed(path: str, error: OSError) -> PageownerError:

@@ -8,11 +8,12 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from pageowner.errors import PageownerError
 from pageowner.kernel import gfp, kallsyms, pageflags, procpages, slabs
 from pageowner.kernel.task_names import to_text
 from pageowner.model.snapshot import Snapshot
@@ -28,12 +29,46 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["cache_labels", "capture_objects"]
+__all__ = ["Slab", "cache_labels", "capture_objects", "capture_slab"]
 
 _PERCPU = "percpu"
 
 _NEAR = 512
 """Frames so near each other are asked for together: what lies between takes less than a call."""
+
+
+class Slab(NamedTuple):
+    """``objects``: those in one slab that are followed, by their address; the slab is ``pages``
+    page frames from ``first`` on, at ``address``."""
+
+    objects: Snapshot
+    first: int
+    pages: int
+    address: int
+
+
+def capture_slab(store: Store, address: int) -> Slab:
+    """The slab at an address of the kernel's direct map.
+
+    Raises PageownerError if objects are not tracked, there is no slab there, or this process may
+    not read the maps, the symbols or the page flags.
+    """
+    found, base = objects(store), int(store.facts.get("direct_map") or 0)
+    shift = mmap.PAGESIZE.bit_length() - 1
+    pfn = (address - base) >> shift
+    run = procpages.compound_run(pfn) if base and address >= base else None
+    if run is None:
+        raise PageownerError(f"{address:#x}: not an address of the kernel's direct map, in which"
+                             " slabs are")
+    first, pages, flags = run
+    if not flags & pageflags.bit("slab"):
+        raise PageownerError(f"{address:#x}: not in a slab; for its page: pageowner who {pfn:#x}")
+    start = base + (first << shift)
+    inside = (found.address >= start) & (found.address < start + (pages << shift))
+    found = replace(found, address=found.address[inside], rows=found.rows[inside])
+    order = np.argsort(found.address)
+    found = replace(found, address=found.address[order], rows=found.rows[order])
+    return Slab(_snapshot(store, found, _frames(store, found), 0), first, pages, start)
 
 
 def capture_objects(store: Store | None = None) -> Snapshot:
@@ -52,15 +87,18 @@ def capture_objects(store: Store | None = None) -> Snapshot:
     if store is None:
         with open_store() as opened:
             return capture_objects(opened)
-    symbols = kallsyms.load()
     found = objects(store)
-    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     frames, stale = _frames(store, found), 0
     if (gone := _gone(frames)) is not None:
         stale = int(gone.sum())
         found = replace(found, address=found.address[~gone], rows=found.rows[~gone])
         frames = frames.filter(pa.array(~gone))
-    columns = {"pfn": frames, **_columns(store, found, symbols)}
+    return _snapshot(store, found, frames, stale)
+
+
+def _snapshot(store: Store, found: Objects, frames: pa.Array, stale: int) -> Snapshot:
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    columns = {"pfn": frames, **_columns(store, found, kallsyms.load())}
     hooks = objects_seen(store.facts.get("object_hooks", {}), store.counters())
     metadata = replace(
         moment(store, now), kind=OBJECTS, page_size=1, hooks=hooks,

@@ -1,0 +1,75 @@
+"""An object, who allocated it, and what else is in its slab: ``pageowner who ADDRESS``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pageowner.api.who import who
+
+if TYPE_CHECKING:
+    from pageowner.api.who import Frames
+    from pageowner.model.metadata import Metadata
+
+__all__ = ["LEAST_ADDRESS", "SlabAt", "who_object"]
+
+LEAST_ADDRESS = 1 << 63
+"""Addresses of the kernel are in the upper half of those that there are."""
+
+
+@dataclass(frozen=True)
+class SlabAt:
+    """The slab at an ``address``.
+
+    ``object``: the row of the object there, the columns of `pageowner.model.snapshot.SCHEMA` by
+    name; None if it is not tracked. ``others``: the rows of the other tracked objects in the slab,
+    by address. The slab is ``pages`` page frames from ``first`` on, at ``start``; with room for
+    ``room`` objects of ``bytes_each`` (0: unknown). ``page``: who made the slab. ``meta``: of the
+    tracker at this moment.
+    """
+
+    address: int
+    object: dict[str, Any] | None
+    others: list[dict[str, Any]]
+    start: int
+    first: int
+    pages: int
+    room: int
+    bytes_each: int
+    page: Frames
+    meta: Metadata
+
+    @property
+    def share(self) -> int:
+        """One object in so many is tracked."""
+        return int(self.meta.extra["objects"]["share"])
+
+
+def who_object(address: int) -> SlabAt:
+    """What is known of the object at, or around, an address of this machine's kernel, and of the
+    slab in which it is.
+
+    Raises PageownerError if tracking is off or without objects, no slab is at that address, or this
+    process may not read it.
+    """
+    from pageowner.kernel.slabs import parse_slabinfo
+    from pageowner.tracker.read.capture_objects import capture_slab
+    from pageowner.tracker.read.maps import open_store
+
+    with open_store() as store:
+        slab = capture_slab(store, address)
+    rows, meta = slab.objects.table.to_pylist(), slab.objects.meta
+    share = int(meta.extra["objects"]["share"])
+    found = next((row for row in rows if row["address"] <= address < row["address"]
+                  + row["amount"] // share), None)
+    cache = rows[0]["cache"] if rows else None
+    try:
+        text = Path("/proc/slabinfo").read_text(errors="backslashreplace")
+    except OSError:
+        text = ""
+    room = next((known.per_slab for known in parse_slabinfo(text)
+                 if known.name == cache and known.slab_pages == slab.pages), 0)
+    return SlabAt(address, found, [row for row in rows if row is not found], slab.address,
+                  slab.first, slab.pages, room, rows[0]["amount"] // share if rows else 0,
+                  who(slab.first)[0], meta)
