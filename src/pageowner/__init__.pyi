@@ -32,7 +32,6 @@ from pageowner.api.watch import LiveOwners as LiveOwners
 from pageowner.api.watch import watch as watch
 from pageowner.api.who import Frames as Frames
 from pageowner.api.who import who as who
-from pageowner.api.who_object import SlabAt as SlabAt
 from pageowner.api.who_object import who_object as who_object
 from pageowner.errors import PageownerError as PageownerError
 from pageowner.errors import UsageError as UsageError

@@ -2,48 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from pageowner.api.who import who
+from pageowner.model.slab_at import SlabAt
 
-if TYPE_CHECKING:
-    from pageowner.api.who import Frames
-    from pageowner.model.metadata import Metadata
-
-__all__ = ["LEAST_ADDRESS", "SlabAt", "who_object"]
-
-LEAST_ADDRESS = 1 << 63
-"""Addresses of the kernel are in the upper half of those that there are."""
-
-
-@dataclass(frozen=True)
-class SlabAt:
-    """The slab at an ``address``.
-
-    ``object``: the row of the object there, the columns of `pageowner.model.snapshot.SCHEMA` by
-    name; None if it is not tracked. ``others``: the rows of the other tracked objects in the slab,
-    by address. The slab is ``pages`` page frames from ``first`` on, at ``start``; with room for
-    ``room`` objects of ``bytes_each`` (0: unknown). ``page``: who made the slab. ``meta``: of the
-    tracker at this moment.
-    """
-
-    address: int
-    object: dict[str, Any] | None
-    others: list[dict[str, Any]]
-    start: int
-    first: int
-    pages: int
-    room: int
-    bytes_each: int
-    page: Frames
-    meta: Metadata
-
-    @property
-    def share(self) -> int:
-        """One object in so many is tracked."""
-        return int(self.meta.extra["objects"]["share"])
+__all__ = ["who_object"]
 
 
 def who_object(address: int) -> SlabAt:
@@ -72,4 +36,4 @@ def who_object(address: int) -> SlabAt:
                  if known.name == cache and known.slab_pages == slab.pages), 0)
     return SlabAt(address, found, [row for row in rows if row is not found], slab.address,
                   slab.first, slab.pages, room, rows[0]["amount"] // share if rows else 0,
-                  who(slab.first)[0], meta)
+                  who(slab.first)[0].blocks, meta)

@@ -11,7 +11,7 @@ from pageowner.report.text import UNKNOWN, age, count_of, printable, size
 from pageowner.report.wrapping import prose
 
 if TYPE_CHECKING:
-    from pageowner.api.who_object import SlabAt
+    from pageowner.model.slab_at import SlabAt
     from pageowner.report.terminal import Paper
 
 __all__ = ["document", "draw"]
@@ -36,7 +36,7 @@ def draw(found: SlabAt, paper: Paper, top: int) -> None:
     prose(paper, f"slab at {found.start:#x}: {count_of(found.pages, 'page')} from pfn"
                  f" {found.first:#x} on, {followed}{room}"
                  f" {'object' if followed == 1 else 'objects'} tracked{_share(found)}", "bold")
-    for block in found.page.blocks:
+    for block in found.made:
         prose(paper, printable(f"made by {_task(block)}{_when(block, now_ns)}"), indent=2)
     if found.others:
         paper.line()
