@@ -112,10 +112,10 @@ def test_pages_are_judged_where_no_object_grew() -> None:
     assert [(part["stack"], part["gained"]) for part in found] == [(TABLES, 2 * MIB)]
 
 
-def test_a_program_s_own_memory_is_no_part_of_an_object() -> None:
-    pages = row(TABLES, 512) | {"program": "leaker (pid 7)"}
-    found = with_pages(table(row(TASK, MIB)), table(pages), 4096)
-    assert found["stack"].to_pylist() == [TASK, TABLES]
+def test_what_programs_take_for_themselves_is_left_to_leaks_of_pages() -> None:
+    own = row("do_anonymous_page+0x1/0x2\n__handle_mm_fault+0x1/0x2\nexc_page_fault+0x1/0x2", 512)
+    found = with_pages(table(row(TASK, MIB)), table(own), 4096)
+    assert found["stack"].to_pylist() == [TASK]
 
 
 def test_the_workers_of_one_program_have_one_leak() -> None:

@@ -1,4 +1,5 @@
-"""Leaks of a machine whose objects are followed: of objects, and of the pages that are no slabs'.
+"""Leaks of a machine whose objects are followed: of objects, and of the kernel's pages that are no
+slabs'.
 
 A slab page's owner is who made the slab grow. Where objects are followed, those who fill it are
 known, and slab pages are left out, unless the objects that grew are too few for them: some objects
@@ -13,7 +14,14 @@ import pyarrow as pa
 
 from pageowner.analysis.leaks import KINDS
 from pageowner.analysis.one_leak import WHOLE_PAGES, joined
-from pageowner.analysis.subsystems import WAYS, allocator_of, functions, role_of
+from pageowner.analysis.subsystems import (
+    PRIVATE,
+    WAYS,
+    allocator_of,
+    functions,
+    role_of,
+    subsystem,
+)
 from pageowner.kernel.stack_roles import DENTRIES, SLAB_GROWTH
 
 if TYPE_CHECKING:
@@ -61,9 +69,11 @@ def leaks_of_objects(found: pa.Table, pinned: int | None = None) -> pa.Table:
 def with_pages(objects: pa.Table, pages: pa.Table, page_size: int) -> pa.Table:
     """`leaks_of_objects`, and beside them the leaks of ``pages`` (`leaks.Watch.leaks`, in pages of
     ``page_size`` bytes) that no object explains, in bytes; what is one leak is one row, as
-    `one_leak.joined` has it."""
+    `one_leak.joined` has it. What programs take for themselves is left out: it is no part of the
+    kernel's."""
     ours = [row | {WHOLE_PAGES: False} for row in objects.to_pylist()]
-    beside = [_in_bytes(row, page_size) | {WHOLE_PAGES: True} for row in pages.to_pylist()]
+    beside = [_in_bytes(row, page_size) | {WHOLE_PAGES: True} for row in pages.to_pylist()
+              if row["stack"] is None or subsystem(row["stack"]) not in PRIVATE]
     of_slabs = [row["stack"] is not None and allocator_of(row["stack"]) == "slab" for row in beside]
     grown = sum(row["gained"] for row, of_slab in zip(beside, of_slabs, strict=True)
                 if of_slab and row["kind"] != "grows")

@@ -70,8 +70,6 @@ def _are_kin(row: dict[str, Any], other: dict[str, Any]) -> bool:
         return False
     if row.get(WHOLE_PAGES) and other.get(WHOLE_PAGES):
         return False
-    if row.get("program") or other.get("program"):  # its own memory is no part of an object
-        return False
     shared = _shared(row["stack"], other["stack"])
     if _same(row["tasks"], other["tasks"], "tgid") < _MOST and not (
             shared >= _OWN_WAY and _is_of_many(row) and _is_of_many(other)
