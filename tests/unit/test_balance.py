@@ -18,7 +18,7 @@ from pageowner.analysis.balance import balanced
 from pageowner.api.balance import facts
 from pageowner.errors import PageownerError
 from pageowner.kernel.cgroup_memory import CgroupCharges
-from pageowner.kernel.meminfo import kilobytes
+from pageowner.kernel.meminfo import CloseRead, best, kilobytes
 from pageowner.kernel.memory_pools import HugetlbPool, Node, first_percpu_chunk
 from pageowner.kernel.process_memory import DeletedFile, OpenFiles, ProcessMemory
 from pageowner.kernel.shared_memory import Tmpfs, TmpfsFile, parse_sysv
@@ -180,6 +180,28 @@ def test_counters_that_overlap_give_a_negative_rest_and_say_so() -> None:
     assert adds_up(balance)
     assert "overlap" in row(balance, "unknown").note
     assert [warned.key for warned in balance.warnings] == ["overlap"]
+
+
+def test_what_was_read_later_than_its_sum_is_not_said_to_be_counted_twice() -> None:
+    found = machine(AnonPages=4096)
+    found.processes = [ProcessMemory(7, "db", 4300 * MIB, 5000 * MIB, 0, 4300 * MIB)]
+    found.meanwhile = {"AnonPages": 4310 * MIB}
+    balance = balanced(found)
+    assert [(part.key, part.bytes // MIB) for part in row(balance, "anonymous").rows] == [
+        ("process", 4300), ("moved", -214), ("rest", 10)]
+    assert adds_up(balance)
+
+
+def test_pages_on_their_way_to_be_free_are_not_taken_for_lost_memory() -> None:
+    def reading(anonymous: int, free: int, pcp: int, moved: int) -> CloseRead:
+        return CloseRead(f"MemTotal: 1000000 kB\nMemFree: {free} kB\nAnonPages: {anonymous} kB\n",
+                         "", f"  count: {pcp}\n", moved << 10)
+
+    in_flight, whole, blurred = (reading(300000, 500000, 100, 0), reading(300000, 600000, 0, 10),
+                                 reading(400000, 600000, 0, 90000))
+    assert best([in_flight, whole, blurred]) is whole
+    assert best([blurred, in_flight]) is in_flight
+    assert best([blurred, reading(400000, 600000, 0, 80000)]).moved == 80000 << 10
 
 
 def test_a_healthy_machine_warns_of_nothing() -> None:

@@ -18,10 +18,15 @@ STRUCT_PAGE = 64
 padded to 64 on 64-bit machines with memory cgroups)."""
 
 
-def with_rest(whole: int, rows: list[Row], rest: str, command: str = "") -> tuple[Row, ...]:
-    """The rows, largest first, and what they leave of the whole as a last one."""
-    left = whole - sum(row.bytes for row in rows)
+def with_rest(whole: int, rows: list[Row], rest: str, command: str = "", moved: int = 0
+              ) -> tuple[Row, ...]:
+    """The rows, largest first, and what they leave of the whole as a last one; before it, by how
+    much the whole had ``moved`` when the rows were read."""
+    left = whole - sum(row.bytes for row in rows) + moved
     ordered = sorted(rows, key=lambda row: -row.bytes)
+    if moved:
+        ordered.append(Row("moved", "changed while it was read", -moved, note=(
+            "the lines above were read later than their sum")))
     if left < 0:
         ordered.append(Row("rest", "counted twice, or changed", left, note=(
             "negative: the lines above overlap, or changed while they were read")))
@@ -43,8 +48,14 @@ def anonymous_rows(facts: MemoryFacts) -> tuple[Row, ...]:
     rows = [row for row in rows if row.bytes]
     if not rows:
         return ()
-    return with_rest(facts.meminfo.get("AnonPages", 0), rows,
-                     "in no process above")
+    return with_rest(facts.meminfo.get("AnonPages", 0), rows, "in no process above",
+                     moved=_moved(facts, "AnonPages"))
+
+
+def _moved(facts: MemoryFacts, counter: str) -> int:
+    """By how many bytes a counter had changed when what it counts was looked at one by one."""
+    now = facts.meminfo.get(counter, 0)
+    return facts.meanwhile.get(counter, now) - now
 
 
 def file_rows(facts: MemoryFacts, whole: int) -> tuple[Row, ...]:
@@ -58,7 +69,8 @@ def file_rows(facts: MemoryFacts, whole: int) -> tuple[Row, ...]:
                     "pageowner report --by user",
                     rows=with_rest(cached, by_place.get(place, []), "smaller files"))
                 for place, cached in facts.page_cache.places.items()]
-        return with_rest(whole, rows, "all other files")
+        return with_rest(whole, rows, "all other files",
+                         moved=_moved(facts, "Cached") - _moved(facts, "Shmem"))
     rows = [Row("file", file.path, file.cached, "cachestat", f"ls -l /proc/{file.pid}/fd",
                 f"open in process {file.pid} ({file.comm})")
             for file in (facts.open_files_cached.files if facts.open_files_cached else ())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ from pageowner.kernel import (
 from pageowner.model.memory_facts import MemoryFacts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pageowner.analysis.balance import Balance
 
 __all__ = ["balance", "facts"]
@@ -61,7 +64,8 @@ def facts(root: str | os.PathLike[str] | None = None) -> MemoryFacts:
         found.managed_pages = sum(zone.managed for zone in known)
         if top:
             found.page_size = _page_size(found.meminfo["MemTotal"], found.managed_pages)
-    found.processes = process_memory.processes(proc)
+    with _meanwhile(found, proc, "AnonPages"):
+        found.processes = process_memory.processes(proc)
     unread = sum(process.proportional is None for process in found.processes)
     if unread and os.geteuid():
         found.missing.append(f"what {unread:,} processes share with others"
@@ -78,6 +82,17 @@ def facts(root: str | os.PathLike[str] | None = None) -> MemoryFacts:
         found.charges = cgroup_memory.read_charges(cgroups.memory())
     _boot(found, proc, sys, this_machine=not top)
     return found
+
+
+@contextmanager
+def _meanwhile(found: MemoryFacts, proc: str, *counters: str) -> Iterator[None]:
+    """What these counters are while the body reads what they count."""
+    before = meminfo.sizes(proc)
+    yield
+    after = meminfo.sizes(proc)
+    for name in counters:
+        if name in before and name in after:
+            found.meanwhile[name] = (before[name] + after[name]) // 2
 
 
 def _page_size(total: int, managed_pages: int) -> int:
@@ -140,7 +155,8 @@ def _page_cache(found: MemoryFacts) -> bool:
     from pageowner.tracker.users.page_cache import read_page_cache
 
     try:
-        found.page_cache = read_page_cache()
+        with _meanwhile(found, "/proc", "Cached", "Shmem"):
+            found.page_cache = read_page_cache()
     except PageownerError as error:
         found.notes.append(f"of the page cache only open files are known: {error}")
         return False

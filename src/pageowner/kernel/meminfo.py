@@ -5,13 +5,17 @@ Which of them count the same pages is in `pageowner.analysis.balance`.
 
 from __future__ import annotations
 
+import mmap
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CloseRead", "kilobytes", "parse_vmstat", "pcp_pages", "read_together"]
+__all__ = ["CloseRead", "best", "kilobytes", "parse_vmstat", "pcp_pages", "read_together", "sizes"]
 
-_ATTEMPTS = 5
+_ATTEMPTS, _BETWEEN = 7, 0.04
+_COUNTED = ("MemFree", "AnonPages", "Cached", "Buffers", "Slab", "PageTables", "VmallocUsed")
+"""The largest counters that count no page twice."""
 
 
 def kilobytes(text: str) -> dict[str, int]:
@@ -51,26 +55,48 @@ class CloseRead:
     moved: int
 
 
-def read_together(proc: str = "/proc", within: float = 0.0005) -> CloseRead:
-    """The counters of (nearly) one moment: read again, up to five times, while free memory moves by
-    more than ``within`` of the total. The attempt in which it moved least is returned.
+def read_together(proc: str = "/proc") -> CloseRead:
+    """The counters of (nearly) one moment: the `best` of seven readings in a quarter of a second.
 
     Raises OSError if /proc/meminfo cannot be read; of the others an unreadable one is empty.
     """
-    best: CloseRead | None = None
+    found: list[CloseRead] = []
     for _ in range(_ATTEMPTS):
+        if found:
+            time.sleep(_BETWEEN)
         # zoneinfo on both sides of meminfo would not help: what moves is seen by MemFree
         before = _text(f"{proc}/meminfo")
         zoneinfo, vmstat = _optional(f"{proc}/zoneinfo"), _optional(f"{proc}/vmstat")
         after = _text(f"{proc}/meminfo")
         first, last = kilobytes(before), kilobytes(after)
-        moved = abs(first.get("MemFree", 0) - last.get("MemFree", 0))
-        if best is None or moved < best.moved:
-            best = CloseRead(after, vmstat, zoneinfo, moved)
-        if moved <= within * last.get("MemTotal", 0):
+        found.append(CloseRead(after, vmstat, zoneinfo,
+                               abs(first.get("MemFree", 0) - last.get("MemFree", 0))))
+        if len(found) > 1 and found[-2].meminfo == after:  # a copy, or nothing moves
             break
-    assert best is not None
-    return best
+    return best(found)
+
+
+def best(readings: list[CloseRead], within: float = 0.0005) -> CloseRead:
+    """The reading that leaves the least uncounted, of those in which free memory moved by at most
+    ``within`` of the total; the one in which it moved least, if it moved more in all.
+
+    Pages that a process has just unmapped are in no counter until they are free (mm/mmu_gather.c:
+    up to MAX_GATHER_BATCH_COUNT batches for each task that is at it). That may be 100 MiB at one
+    moment, and nothing some milliseconds later.
+    """
+    def rank(reading: CloseRead) -> tuple[bool, int]:
+        memory = kilobytes(reading.meminfo)
+        if reading.moved > within * memory.get("MemTotal", 0):
+            return True, reading.moved
+        counted = sum(memory.get(name, 0) for name in _COUNTED)
+        return False, -counted - pcp_pages(reading.zoneinfo) * mmap.PAGESIZE
+
+    return min(readings, key=rank)
+
+
+def sizes(proc: str = "/proc") -> dict[str, int]:
+    """What /proc/meminfo counts now, in bytes; empty if it cannot be read."""
+    return kilobytes(_optional(f"{proc}/meminfo"))
 
 
 def _text(path: str) -> str:

@@ -46,6 +46,9 @@ class MemoryFacts:
     """Free pages on the lists of the CPUs."""
     moved: int = 0
     """Bytes by which free memory changed while the counters were read."""
+    meanwhile: dict[str, int] = field(default_factory=dict)
+    """Counters of meminfo, in bytes, when what they count was looked at one by one: the mean of
+    before and after."""
     present_pages: int | None = None
     managed_pages: int | None = None
     """Pages that exist, and those given to the page allocator, of /proc/zoneinfo."""

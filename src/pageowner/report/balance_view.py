@@ -76,9 +76,9 @@ def _folded(rows: Sequence[Row], top: int | None, least: int) -> Iterator[Row]:
     if top is None:
         yield from rows
         return
-    named = [row for row in rows if row.key != "rest"]
+    named = [row for row in rows if row.key not in ("rest", "moved")]
     few = [row for row in named[:top] if row.bytes >= least]
-    rest = [row for row in rows if row.key == "rest" and abs(row.bytes) >= least]
+    rest = [row for row in rows if row not in named and abs(row.bytes) >= least]
     if not few and not rest:
         return
     others = [row for row in rows if row not in few and row not in rest]
