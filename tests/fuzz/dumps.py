@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +80,9 @@ BITS = [
 _NUMBERS = re.compile(rb" (\d+ ns\n(?:PFN .* Block \d+)?)")
 
 
-def records() -> list[bytes]:
-    """Whole records of both real dumps and of every older format."""
+@cache
+def records() -> tuple[bytes, ...]:
+    """Whole records of both real dumps and of every older format; unpacked once a process."""
     found = list(FORMATS)
     for kernel, step in (("6.12-fragmented", 599), ("6.1-sample", 17)):
         number, rest = 0, b""
@@ -89,7 +91,7 @@ def records() -> list[bytes]:
                 *whole, rest = (rest + piece).split(b"\n\n")
                 found += [record + b"\n\n" for record in whole[-number % step::step]]
                 number += len(whole)
-    return found
+    return tuple(found)
 
 
 def mutated(chance: random.Random, pool: list[bytes]) -> bytes:

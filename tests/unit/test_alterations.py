@@ -7,12 +7,12 @@ import json
 import lzma
 import random
 import re
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import asking
 import pytest
 from one_record import CURRENT
 
@@ -246,9 +246,9 @@ def test_a_hostile_name_costs_no_other_record_of_an_altered_dump(how: str, name:
     "crlf", "utf-16", "dmesg", "syslog", "quoted", "indented", "cat -n", "blank line", "wrapped",
     "typescript", "quoted, wrapped", "double spaced", "no empty lines"])
 def test_of_a_damaged_altered_dump_every_piece_is_a_record_or_counted(how: str) -> None:
-    pool = [record for record in dumps.records()[::97] + dumps.FORMATS[:3] if b"\n" in record]
+    pool = [record for record in (*dumps.records()[::97], *dumps.FORMATS[:3]) if b"\n" in record]
     seen = 0
-    for seed in range(60):
+    for seed in range(24):
         chance = random.Random(seed)
         text = b"".join(chance.choices(pool, k=4)) + dumps.mutated(chance, pool)
         if how == "utf-16":
@@ -259,14 +259,14 @@ def test_of_a_damaged_altered_dump_every_piece_is_a_record_or_counted(how: str) 
             continue
         dumps.check_snapshot(altered)
         seen += bool(restored(dumps.as_opened(altered)).undone)
-    assert seen > 30
+    assert seen > 12
 
 
 def test_what_was_undone_is_said_on_stderr_and_in_json_and_kept(tmp_path: Path) -> None:
     def run(*words: str) -> tuple[str, str]:
-        done = subprocess.run([sys.executable, "-m", "pageowner", *words], capture_output=True,
-                              text=True, check=True)
-        return done.stdout, done.stderr
+        status, out, error = asking.run(*words)
+        assert status == 0, error
+        return out, error
 
     dump = str(TEXTS / "dmesg-prefixed.txt")
     out, error = run("report", dump, "--json")

@@ -190,7 +190,7 @@ def test_a_compaction_that_is_killed_at_any_point_loses_nothing(
             return real(self, *words)
         return call
 
-    ended = 0
+    ended = False
     for limit in range(1, 40):
         calls = 0
         with monkeypatch.context() as patched:
@@ -198,12 +198,14 @@ def test_a_compaction_that_is_killed_at_any_point_loses_nothing(
                 patched.setattr(Store, name, dying(name))
             try:
                 compact(Store(str(store)), NOW * 2)
-                ended += 1
+                ended = True
             except Killed:
                 pass
         assert answers(store) == before, limit
-    assert ended
-    assert not list((store / layout.INCOMING).rglob("*.parquet"))
+        if ended and not list((store / layout.INCOMING).rglob("*.parquet")):
+            break  # nothing is left to do, and so nothing to be killed in
+    else:
+        pytest.fail("something is left to do")
 
 
 def test_hours_that_are_not_over_are_left_alone(few: Snapshot, tmp_path: Path) -> None:

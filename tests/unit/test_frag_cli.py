@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import asking
 import pytest
 from kept_paper import KeptPaper
 from machines import machine
@@ -23,15 +24,14 @@ if TYPE_CHECKING:
     from pageowner import Snapshot
 
 
-def frag(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "pageowner", "frag", *map(str, words)],
-                          capture_output=True, text=True, check=False)
+def frag(*words: object) -> tuple[int, str, str]:
+    return asking.run("frag", *words)
 
 
 def ok(*words: object) -> str:
-    done = frag(*words)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+    status, out, error = frag(*words)
+    assert (status, error) == (0, "")
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -187,12 +187,11 @@ def test_events_are_told_by_owner() -> None:
 ])
 def test_what_goes_wrong_is_one_line(saved: Path, words: list[str], status: int,
                                      message: str) -> None:
-    done = frag(saved, *words)
-    assert done.returncode == status
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    ended, out, error = frag(saved, *words)
+    assert (ended, out) == (status, "")
+    assert error.count("\n") == 1
+    assert message in error
+    assert "Traceback" not in error
 
 
 def test_flags_may_be_packed_or_from_a_pipe(saved: Path, data: Path, flags: Path) -> None:
@@ -215,16 +214,16 @@ def test_what_are_no_flags_is_refused(saved: Path, data: Path, flags: Path,
                          (bytes(1 << 20), "free or reserved"),
                          (lzma.compress(flags.read_bytes())[:-9], "damaged or truncated")):
         other.write_bytes(content)
-        done = frag(saved, "--kpageflags", other)
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-        assert why in done.stderr
-        assert str(other) in done.stderr
+        status, out, error = frag(saved, "--kpageflags", other)
+        assert (status, out, error.count("\n")) == (1, "", 1)
+        assert why in error
+        assert str(other) in error
 
 
 def test_a_dump_without_pfn_lines_cannot_be_asked(some_records: Path, tmp_path: Path) -> None:
     path = tmp_path / "stripped.txt"
     path.write_bytes(b"".join(line for line in some_records.read_bytes().splitlines(keepends=True)
                               if not line.startswith(b"PFN")))
-    done = frag(path)
-    assert done.returncode == 1
-    assert "without its PFN lines" in done.stderr
+    status, _, error = frag(path)
+    assert status == 1
+    assert "without its PFN lines" in error

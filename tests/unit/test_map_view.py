@@ -13,6 +13,7 @@ import sys
 import zlib
 from typing import TYPE_CHECKING
 
+import asking
 import numpy as np
 import pytest
 from machines import machine
@@ -112,18 +113,16 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(*words: object, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "pageowner", "map", *map(str, words)],
-                          capture_output=True, text=True, check=False,
-                          env={**os.environ, "COLUMNS": "80", "LINES": "24", **env})
+def run(*words: object, **env: str) -> tuple[int, str, str]:
+    return asking.run("map", *words, **{"COLUMNS": "80", "LINES": "24", **env})
 
 
 def test_in_a_pipe_there_are_plain_characters_and_hostile_names_are_shown(saved: Path) -> None:
-    done = run(saved, "--by", "task")
-    assert done.returncode == 0
-    assert "\x1b" not in done.stdout
-    assert r"\x1b[31m)\x0a<b>ev" in done.stdout
-    assert "0 Normal" in done.stdout
+    status, out, _ = run(saved, "--by", "task")
+    assert status == 0
+    assert "\x1b" not in out
+    assert r"\x1b[31m)\x0a<b>ev" in out
+    assert "0 Normal" in out
 
 
 def test_names_in_the_legend_are_whole_at_80_columns(
@@ -178,7 +177,7 @@ def test_a_terminal_gets_colours_unless_NO_COLOR_is_set(saved: Path) -> None:
 
 
 def test_the_json_sums_up_to_all_frames(saved: Path) -> None:
-    found = json.loads(run(saved, "--by", "migratetype", "--json").stdout)
+    found = json.loads(run(saved, "--by", "migratetype", "--json")[1])
     assert sum(one["pages"] for one in found["categories"]) == found["frames"]
     assert [zone["name"] for zone in found["zones"]] == ["node 0 DMA", "node 0 Normal"]
 
@@ -193,22 +192,21 @@ def test_the_json_sums_up_to_all_frames(saved: Path) -> None:
 ])
 def test_words_that_do_not_go_together_are_said_in_one_line(
         saved: Path, tmp_path: Path, words: list[str], message: str) -> None:
-    done = run(saved, *words, PWD=str(tmp_path))
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert message in done.stderr
+    status, out, error = run(saved, *words, PWD=str(tmp_path))
+    assert (status, out, error.count("\n")) == (2, "", 1)
+    assert message in error
 
 
 def test_a_page_that_was_written_is_named(saved: Path, tmp_path: Path) -> None:
-    done = run(saved, "--html", tmp_path / "map.html")
-    assert (done.returncode, done.stdout) == (0, "")
-    assert re.fullmatch(rf"{tmp_path}/map.html: [\d.]+ [KM]iB, to be opened in a browser\n",
-                        done.stderr)
+    status, out, error = run(saved, "--html", tmp_path / "map.html")
+    assert (status, out) == (0, "")
+    assert re.fullmatch(rf"{tmp_path}/map.html: [\d.]+ [KM]iB, to be opened in a browser\n", error)
 
 
 def test_a_wrong_file_is_said_in_one_line(saved: Path, tmp_path: Path) -> None:
-    done = run(saved, "--png", tmp_path / "none" / "x.png")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "cannot write" in done.stderr
+    status, _, error = run(saved, "--png", tmp_path / "none" / "x.png")
+    assert (status, error.count("\n")) == (1, 1)
+    assert "cannot write" in error
 
 
 def decoded(raw: bytes) -> tuple[np.ndarray, dict[str, str]]:

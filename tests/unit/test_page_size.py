@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import asking
 import pytest
 
 import pageowner
@@ -68,10 +67,9 @@ def test_where_the_text_leaves_a_doubt_it_is_said(tmp_path: Path) -> None:
 
 
 def run(*words: str, status: int = 0) -> tuple[str, str]:
-    done = subprocess.run([sys.executable, "-m", "pageowner", *words], capture_output=True,
-                          text=True, check=False)
-    assert done.returncode == status, done.stderr
-    return done.stdout, done.stderr
+    ended, out, error = asking.run(*words)
+    assert ended == status, error
+    return out, error
 
 
 def test_sizes_addresses_and_snapshots_are_of_that_page_size(tmp_path: Path) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from asking import run
 from damage import opened_damaged
 
 import pageowner
@@ -25,12 +24,6 @@ if TYPE_CHECKING:
 TEXTS = Path(__file__).parents[1] / "data" / "texts"
 SAMPLE = TEXTS.parent / "6.1-sample" / "page_owner.txt.xz"
 NEW, OLD = TEXTS / "sorted-old-times.txt", TEXTS / "sorted-before.txt"
-
-
-def run(*words: object) -> tuple[int, str, str]:
-    done = subprocess.run([sys.executable, "-m", "pageowner", *map(str, words)], text=True,
-                          capture_output=True, check=False)
-    return done.returncode, done.stdout, done.stderr
 
 
 def pages_by(source: object, *keys: str) -> dict[object, tuple[int, int]]:

@@ -5,21 +5,16 @@ from __future__ import annotations
 import json
 import lzma
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from asking import run
 
 import pageowner
 from pageowner import PageownerError
 from pageowner.sources import source
 from pageowner.sources.system_map import using
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DATA = Path(__file__).parents[1] / "data" / "6.12-fragmented"
 
@@ -106,11 +101,10 @@ def test_a_file_of_another_kernel_or_none_is_refused_in_one_line(tmp_path: Path)
 def test_the_command_says_what_got_names(tmp_path: Path, records: bytes, symbols: bytes) -> None:
     (tmp_path / "System.map").write_bytes(symbols)
     (tmp_path / "bare.txt").write_bytes(addresses(records, symbols, 0))
-    run: Callable[..., subprocess.CompletedProcess[str]] = lambda *words: subprocess.run(  # noqa: E731
-        [sys.executable, "-m", "pageowner", *words], capture_output=True, text=True, check=True)
-    done = run("report", str(tmp_path / "bare.txt"), "--by", "subsystem", "--json", "--system-map",
-               str(tmp_path / "System.map"))
-    assert " addresses have names\n" in done.stderr
-    assert " addresses have names" in json.loads(done.stdout)["symbols"]
-    labels = {owner["subsystem"] for owner in json.loads(done.stdout)["owners"]}
+    status, out, error = run("report", tmp_path / "bare.txt", "--by", "subsystem", "--json",
+                             "--system-map", tmp_path / "System.map")
+    assert status == 0
+    assert " addresses have names\n" in error
+    assert " addresses have names" in json.loads(out)["symbols"]
+    labels = {owner["subsystem"] for owner in json.loads(out)["owners"]}
     assert labels - {"other", "no stack", "user memory"}
