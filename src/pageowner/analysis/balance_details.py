@@ -147,6 +147,10 @@ def _cache(cache: SlabCache, facts: MemoryFacts) -> Row:
     used = cache.active / cache.objects if cache.objects else 0
     caller = facts.slab_callers.get(cache.name)
     by = "" if caller is None else f"; most by {_code(caller, facts)}"
+    user = facts.slab_users.get(cache.name)
+    if user is not None:
+        of = "" if user.comm is None else f" of {user.comm}"
+        by += f"; {user.share:.0%} of those tracked: {_code(user.function, facts)}{of}"
     return Row("slab", cache.name, cache.pages * facts.page_size, "slabinfo",
                "slabtop -o -s c", f"{used:.0%} of objects in use{by}")
 

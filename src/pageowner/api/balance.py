@@ -22,6 +22,7 @@ from pageowner.kernel import (
     zones,
 )
 from pageowner.model.memory_facts import MemoryFacts
+from pageowner.sources.source import is_tracking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,6 +80,7 @@ def facts(root: str | os.PathLike[str] | None = None) -> MemoryFacts:
     found.sockets = memory_pools.socket_bytes(proc)
     found.nodes = memory_pools.nodes(sys)
     if not top:
+        _slab_users(found)
         found.charges = cgroup_memory.read_charges(cgroups.memory())
     _boot(found, proc, sys, this_machine=not top)
     return found
@@ -111,6 +113,22 @@ def _slabs(found: MemoryFacts, proc: str, sys: str) -> None:
         [cache.name for cache in found.slabs], sys)
     found.slab_callers = slabs.allocating_functions(found.slabs, f"{sys}/kernel/debug")
     found.code_lines = slabs.allocating_lines(_text(f"{proc}/allocinfo") or "")
+
+
+def _slab_users(found: MemoryFacts) -> None:
+    """Who has most of each cache, where this machine's tracker follows objects and may be read."""
+    if os.geteuid() or not is_tracking():
+        return
+    from pageowner.analysis.slab_users import slab_users
+    from pageowner.tracker.read.capture_objects import capture_objects
+    from pageowner.tracker.read.maps import open_store
+
+    try:
+        with open_store() as store:
+            if store.facts["options"].get("objects"):
+                found.slab_users = slab_users(capture_objects(store))
+    except PageownerError as error:
+        found.notes.append(f"whose objects slabs hold is not known: {error}")
 
 
 def _vmalloc(found: MemoryFacts, proc: str, top: str) -> None:

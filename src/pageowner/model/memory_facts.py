@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pageowner.kernel.shared_memory import SysvSegment, Tmpfs, TmpfsFile
     from pageowner.kernel.slabs import SlabCache
 
-__all__ = ["CachedFile", "MemoryFacts", "PageCache"]
+__all__ = ["CachedFile", "MemoryFacts", "PageCache", "SlabUser"]
 
 
 class CachedFile(NamedTuple):
@@ -22,6 +22,15 @@ class CachedFile(NamedTuple):
     name: str
     place: str
     cached: int
+
+
+class SlabUser(NamedTuple):
+    """Who has most of a slab cache: a function, a task's name (None: unknown), and their share of
+    the objects that are tracked."""
+
+    function: str
+    comm: str | None
+    share: float
 
 
 @dataclass
@@ -71,6 +80,8 @@ class MemoryFacts:
     reclaimable_slabs: set[str] | None = None
     slab_callers: dict[str, str] = field(default_factory=dict)
     """The function that allocated the most objects of a cache, where the kernel tells."""
+    slab_users: dict[str, SlabUser] = field(default_factory=dict)
+    """By cache, where objects are tracked."""
     code_lines: dict[str, str] = field(default_factory=dict)
     """``file:line`` in which a function allocates, where the kernel has /proc/allocinfo."""
     vmalloc: dict[str, int] | None = None
