@@ -26,8 +26,9 @@ MAY_IMPORT = {
     "analysis": {"kernel", "system", "model"},
     "storage": {"kernel", "system", "model"},
     "fleet": {"kernel", "system", "model", "analysis", "storage"},
-    "tracker": {"kernel", "system", "model", "storage"},
-    "sources": {"kernel", "system", "model", "storage", "tracker"},
+    "kernel_memory": {"kernel", "system", "model"},
+    "tracker": {"kernel", "kernel_memory", "system", "model", "storage"},
+    "sources": {"kernel", "kernel_memory", "system", "model", "storage", "tracker"},
     "report": {"kernel", "model", "analysis", "fleet"},
     "page_owner_sort": {"kernel", "system", "storage", "start"},
 }

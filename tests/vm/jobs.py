@@ -170,6 +170,14 @@ JOBS = (
         timeout=1200,
     ),
     Job(
+        "from-memory",
+        "the kernel's own page owner says the same, read out of its memory and as text",
+        (PYTHON, str(HERE / "jobs" / "from_memory.py"), "400"),
+        kernels=("built",),
+        memory="1G",
+        timeout=900,
+    ),
+    Job(
         "objects",
         "objects of slabs are those of the kernel's own account of them",
         (PYTHON, str(HERE / "jobs" / "objects.py")),

@@ -13,9 +13,9 @@ from typing import Any
 
 __all__ = [
     "ARRAY", "FENTRY", "KIND_FUNC", "MMAPABLE", "NOTHING", "PRINT", "SIGNATURES",
-    "SOCKET_FILTER", "TRACING", "BtfParameter", "BtfType", "LinkInfo", "LinkInfoStructure",
-    "LoadOptions", "MapInfo", "MapInfoStructure", "MapOptions", "OpenOptions", "ProgramInfo",
-    "ProgramInfoStructure", "RunOptions",
+    "SOCKET_FILTER", "TRACING", "BtfArray", "BtfMember", "BtfParameter", "BtfType", "LinkInfo",
+    "LinkInfoStructure", "LoadOptions", "MapInfo", "MapInfoStructure", "MapOptions", "OpenOptions",
+    "ProgramInfo", "ProgramInfoStructure", "RunOptions",
 ]
 
 ARRAY = 2
@@ -162,6 +162,18 @@ class BtfType(ctypes.Structure):
     """struct btf_type (uapi/linux/btf.h)."""
 
     _fields_ = (("name_off", c_uint32), ("info", c_uint32), ("size_or_type", c_uint32))
+
+
+class BtfMember(ctypes.Structure):
+    """struct btf_member (uapi/linux/btf.h)."""
+
+    _fields_ = (("name_off", c_uint32), ("type", c_uint32), ("offset", c_uint32))
+
+
+class BtfArray(ctypes.Structure):
+    """struct btf_array (uapi/linux/btf.h)."""
+
+    _fields_ = (("type", c_uint32), ("index_type", c_uint32), ("count", c_uint32))
 
 
 class BtfParameter(ctypes.Structure):

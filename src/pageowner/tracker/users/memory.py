@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pageowner.tracker.load.libbpf import Object
 
-__all__ = ["FILE_NUMBERS", "Files", "KernelMemory", "image"]
+__all__ = ["FILE_NUMBERS", "Copies", "Files", "KernelMemory", "image"]
 
 FILE_NUMBERS = ("mapping", "inode", "number", "mapper", "device", "own_device", "links", "state")
 
@@ -59,22 +59,21 @@ class Files:
         return np.concatenate([part[name] for part in self.numbers])
 
 
-class KernelMemory:
-    """The kernel's structures, read for as long as this is open; use it with ``with``.
+class Copies:
+    """Copies of the kernel's memory, for as long as this is open; use it with ``with``."""
 
-    ``layout``: where things are in this kernel's structures (`layout.LAYOUT`). ``failed``: how many
-    reads failed, by what was read.
-    """
+    _programs: tuple[str, ...] = ("copy",)
+    """Those of the object that are loaded."""
 
     def __init__(self, bpf: Libbpf | None = None) -> None:
         """Load the programs. Raises PageownerError, in one line, where this kernel or this user
-        may not run them, or nothing tells where page structs are."""
+        may not run them."""
         if os.geteuid():
             raise PageownerError("reading the kernel's structures needs root")
         if why := lockdown():
             raise PageownerError(why)
         try:
-            self._bpf = bpf or libbpf()
+            self.bpf = bpf or libbpf()
             self._object = self._load()
         except LibbpfMissing as error:
             raise PageownerError(str(error)) from error
@@ -82,24 +81,10 @@ class KernelMemory:
             raise PageownerError(
                 "this kernel does not run the programs that read its structures, as Linux 5.17 and"
                 f" newer do ({os.strerror(error.errno or 0)})") from error
-        self.failed: dict[str, int] = {}
         try:
             self._maps = {name: map_array(self._object.map_fd(name), kind, entries, write=True)
-                          for name, kind, entries in (
-                              ("chunks", np.dtype("u1"), layout.CHUNK_BYTES),
-                              ("requests", layout.REQUEST, layout.REQUESTS),
-                              ("files", layout.FILE, layout.FILES),
-                              ("areas", layout.AREA, layout.AREAS),
-                              ("caches", layout.CACHE, layout.CACHES),
-                              ("pools", layout.POOL, layout.CACHES),
-                              ("groups", layout.GROUP, layout.GROUPS),
-                              ("tasks", layout.TASK, self._tasks),
-                              ("layouts", layout.LAYOUT, 1),
-                              ("anchors", layout.ANCHOR, 1))}
-            self._run("find_layout", 0)
-            self.layout: dict[str, int] = {
-                name: int(self._maps["layouts"][0][name]) for name in layout.LAYOUT.names or ()}
-            self.anchors: Anchors = find_anchors(self)
+                          for name, kind, entries in self._tables()}
+            self._begin()
         except BpfError as error:
             self.close()
             raise PageownerError(f"cannot read the kernel's structures: {error.strerror}"
@@ -108,18 +93,27 @@ class KernelMemory:
             self.close()
             raise
 
+    def _tables(self) -> tuple[tuple[str, np.dtype[Any], int], ...]:
+        """The maps that are used: name, type and number of entries of each."""
+        return (("chunks", np.dtype("u1"), layout.CHUNK_BYTES),
+                ("requests", layout.REQUEST, layout.REQUESTS))
+
     def _load(self) -> Object:
-        with open("/proc/loadavg") as file:
-            running = int(file.read().split()[3].partition("/")[2])
-        self._tasks = min(max(4096, running * 2), _MOST_TASKS)
-        loaded = self._bpf.open(image(), "page_users")
+        loaded = self.bpf.open(image(), "page_users")
         try:
-            loaded.resize("tasks", self._tasks)
+            loaded.choose(*(self._programs or loaded.programs()))
+            self._resize(loaded)
             loaded.load()
         except BaseException:
             loaded.close()
             raise
         return loaded
+
+    def _resize(self, loaded: Object) -> None:
+        """Set the sizes of maps before they are made."""
+
+    def _begin(self) -> None:
+        """What has to be found out before anything is read."""
 
     def __enter__(self) -> Self:
         return self
@@ -133,14 +127,8 @@ class KernelMemory:
         self._object.close()
 
     def _run(self, program: str, *arguments: int) -> int:
-        answer = self._bpf.run(self._object.program_fd(program), *arguments)
+        answer = self.bpf.run(self._object.program_fd(program), *arguments)
         return answer - (1 << 32) if answer >> 31 else answer
-
-    def _count(self, what: str, failed: int) -> None:
-        if failed:
-            self.failed[what] = self.failed.get(what, 0) + failed
-
-    # -- copies ----------------------------------------------------------------------------------
 
     def copy(self, addresses: NDArray[np.uint64], size: int) -> tuple[
             NDArray[np.uint8], NDArray[np.bool_]]:
@@ -161,6 +149,45 @@ class KernelMemory:
             found[start:start + at_once] = chunk[:len(part) * size].reshape(len(part), size)
         found[~good] = 0
         return found, good
+
+
+class KernelMemory(Copies):
+    """The kernel's structures, read for as long as this is open; use it with ``with``.
+
+    ``layout``: where things are in this kernel's structures (`layout.LAYOUT`). ``failed``: how many
+    reads failed, by what was read. Making one raises PageownerError as `Copies` does, and where
+    nothing tells where page structs are.
+    """
+
+    _programs = ()
+
+    def _tables(self) -> tuple[tuple[str, np.dtype[Any], int], ...]:
+        return (*super()._tables(),
+                ("files", layout.FILE, layout.FILES),
+                ("areas", layout.AREA, layout.AREAS),
+                ("caches", layout.CACHE, layout.CACHES),
+                ("pools", layout.POOL, layout.CACHES),
+                ("groups", layout.GROUP, layout.GROUPS),
+                ("tasks", layout.TASK, self._tasks),
+                ("layouts", layout.LAYOUT, 1),
+                ("anchors", layout.ANCHOR, 1))
+
+    def _begin(self) -> None:
+        self.failed: dict[str, int] = {}
+        self._run("find_layout", 0)
+        self.layout: dict[str, int] = {
+            name: int(self._maps["layouts"][0][name]) for name in layout.LAYOUT.names or ()}
+        self.anchors: Anchors = find_anchors(self)
+
+    def _resize(self, loaded: Object) -> None:
+        with open("/proc/loadavg") as file:
+            running = int(file.read().split()[3].partition("/")[2])
+        self._tasks = min(max(4096, running * 2), _MOST_TASKS)
+        loaded.resize("tasks", self._tasks)
+
+    def _count(self, what: str, failed: int) -> None:
+        if failed:
+            self.failed[what] = self.failed.get(what, 0) + failed
 
     def page_structs(self, first: int, count: int) -> NDArray[np.uint8] | None:
         """The page structs of these frames, 4,096 at most, as bytes of the shape (count, size of a

@@ -1,0 +1,102 @@
+"""What page owner's records need of the struct page of their frames.
+
+include/linux/page-flags.h and mm/internal.h of 4.18 to 7.3 (PageBuddy, buddy_order_unsafe): a free
+block is marked by the type of its first frame's struct page, and ``private`` is its order. The type
+is the highest byte of ``page_type`` since 6.12 (PGTY_buddy), before that one bit that is cleared in
+a word of ones (PG_buddy, at 0x80 until 6.10).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageowner.errors import PageownerError
+from pageowner.kernel_memory.access import member, offset
+from pageowner.kernel_memory.runs import copy_run
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pageowner.kernel_memory.access import Memory
+
+__all__ = ["PageStructs", "Structs"]
+
+_BUDDY, _BASE = 0x80, 0xF0000000
+"""PG_buddy and PAGE_TYPE_BASE of 4.18 to 6.10, which are no enumerators."""
+
+
+@dataclass(frozen=True)
+class Structs:
+    """Of frames: whether they are in a free block (of frames that were read one by one: whether
+    they begin one), flags, memcg_data (0 for tails, which have something else there)."""
+
+    free: NDArray[np.bool_]
+    flags: NDArray[np.uint64]
+    charge: NDArray[np.uint64]
+
+
+class PageStructs:
+    """How the struct page of this kernel is laid out."""
+
+    def __init__(self, memory: Memory) -> None:
+        """Raises PageownerError where the types do not tell."""
+        types = memory.types
+        self._memory = memory
+        size = types.size("page")
+        if not size or size % 8:
+            raise PageownerError("the kernel's types (BTF) do not have struct page")
+        self.size = size
+        self._flags = offset(types, "page", "flags")
+        self._type = member(types, "page", "page_type", "_mapcount").offset
+        self._private = offset(types, "page", "private")
+        self._head = offset(types, "page", "compound_info", "compound_head")
+        charge = types.member("page", "memcg_data")  # since 5.11, with CONFIG_MEMCG
+        self._charge = None if charge is None else charge.offset
+        self._by_byte = types.enumerator("pagetype", "PGTY_buddy")
+        buddy = types.enumerator("pagetype", "PG_buddy")
+        base = types.enumerator("pagetype", "PAGE_TYPE_BASE")
+        self._buddy = _BUDDY if buddy is None else buddy & 0xFFFFFFFF
+        self._base = _BASE if base is None else base & 0xFFFFFFFF
+        area, free = types.size("free_area"), types.member("zone", "free_area")
+        self._orders = free.size // area if area and free else 11
+
+    def read(self, pages: np.uint64, low: int, high: int) -> Structs:
+        """Of the frames from ``low`` to below ``high``; ``pages``: the address that the struct page
+        of frame 0 would have. What cannot be read has no flags."""
+        raw, _ = copy_run(self._memory, int(pages) + low * self.size, high - low, self.size)
+        heads = np.flatnonzero(self._is_buddy(raw))
+        order = self._word(raw, self._private)[heads]
+        # An order that is none is of a block that has just been taken: that frame alone is skipped.
+        pages_of = np.where(order < self._orders,
+                            np.int64(1) << np.minimum(order, 32).astype(np.int64), 1)
+        edges = np.zeros(len(raw) + 1, np.int32)
+        np.add.at(edges, heads, 1)
+        np.add.at(edges, np.minimum(heads + pages_of, len(raw)), -1)
+        return self._structs(raw, np.cumsum(edges[:-1]) > 0)
+
+    def read_some(self, pages: np.uint64, pfn: NDArray[np.uint64]) -> Structs:
+        """Of these frames."""
+        raw, good = self._memory.copy(pages + pfn * np.uint64(self.size), self.size)
+        return self._structs(raw, self._is_buddy(raw) | ~good)
+
+    def _structs(self, raw: NDArray[np.uint8], free: NDArray[np.bool_]) -> Structs:
+        if self._charge is None:
+            charge = np.zeros(len(raw), np.uint64)
+        else:
+            tail = self._word(raw, self._head) & np.uint64(1) != 0
+            charge = np.where(tail, np.uint64(0), self._word(raw, self._charge))
+        return Structs(free, self._word(raw, self._flags).copy(), charge)
+
+    def _is_buddy(self, raw: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        kind = raw.view("<u4")[:, self._type // 4]
+        buddy: NDArray[np.bool_] = (
+            kind >> np.uint32(24) == self._by_byte if self._by_byte is not None
+            else kind & np.uint32(self._base | self._buddy) == self._base)
+        return buddy
+
+    def _word(self, raw: NDArray[np.uint8], at: int) -> NDArray[np.uint64]:
+        column: NDArray[np.uint64] = raw.view("<u8")[:, at // 8]
+        return column

@@ -1,0 +1,87 @@
+"""This machine's kernel memory for those who read structures by their types and symbols
+(`pageowner.kernel_memory`)."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import TYPE_CHECKING, Self
+
+from pageowner.errors import PageownerError
+from pageowner.kernel_memory.access import Member
+from pageowner.tracker.load.libbpf import BpfError
+from pageowner.tracker.users.memory import Copies
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pageowner.kernel.kallsyms import Kallsyms
+    from pageowner.tracker.load.libbpf import Libbpf
+
+__all__ = ["LiveMemory"]
+
+
+class _Types:
+    """The running kernel's BTF, by libbpf, each question asked once."""
+
+    def __init__(self, bpf: Libbpf) -> None:
+        self._bpf = bpf
+        self._members: dict[tuple[str, str], Member | None] = {}
+
+    def size(self, name: str) -> int | None:
+        return self._bpf.size(name)
+
+    def member(self, name: str, path: str) -> Member | None:
+        key = name, path
+        if key not in self._members:
+            found = self._bpf.member(name, path)
+            self._members[key] = None if found is None else Member(*found)
+        return self._members[key]
+
+    def enumerator(self, name: str, value: str) -> int | None:
+        return self._bpf.enumerator(name, value)
+
+
+class LiveMemory:
+    """The memory, for as long as this is open; use it with ``with``. It is a
+    `pageowner.kernel_memory.access.Memory`.
+
+    ``symbols``: those of the running kernel.
+    """
+
+    live = True
+
+    def __init__(self, symbols: Kallsyms) -> None:
+        """Raises PageownerError where the kernel or this user may not read it."""
+        self.page_size = os.sysconf("SC_PAGE_SIZE")
+        self.release = platform.release()
+        self._symbols = symbols
+        self._copies = Copies()
+        self.types = _Types(self._copies.bpf)
+        try:
+            self.types.size("page")
+        except BpfError as error:
+            self.close()
+            raise PageownerError("this kernel has no type information (/sys/kernel/btf/vmlinux)"
+                                 ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the programs that read."""
+        self._copies.close()
+
+    def copy(self, addresses: NDArray[np.uint64], size: int) -> tuple[
+            NDArray[np.uint8], NDArray[np.bool_]]:
+        """So many bytes (at most 128 KiB) from each address: an array of the shape (addresses,
+        size), and which of them are there."""
+        return self._copies.copy(addresses, size)
+
+    def symbol(self, name: str) -> int | None:
+        """The address of a symbol of the kernel itself."""
+        return self._symbols.address_of(name)
