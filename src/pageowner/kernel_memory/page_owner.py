@@ -142,39 +142,40 @@ class _Reader:
             rows = np.flatnonzero(kept)
             rows = rows[self._wanted(before[rows], rows.astype(np.uint64) + np.uint64(low))]
             pfn = rows.astype(np.uint64) + np.uint64(low)
-            owner = before[rows]
+            raw = before.view(np.uint8).reshape(-1, self.size)[rows]
             flags, charge = structs.flags[rows], structs.charge[rows]
             if self.memory.live and len(rows):
                 after, _ = self._entries(ext, low, high)
-                moved = ~self._same(owner, after[rows])
+                moved = ~self._same(raw, after.view(np.uint8).reshape(-1, self.size)[rows])
                 if moved.any():
-                    pfn, owner, flags, charge = self._settle(
-                        (pfn, owner, flags, charge), moved, ext, pages)
-            yield pfn, owner, flags, charge
+                    pfn, raw, flags, charge = self._settle(
+                        (pfn, raw, flags, charge), moved, ext, pages)
+            yield pfn, raw.view(self.kind).ravel(), flags, charge
 
     def _settle(self, columns: tuple[NDArray[Any], ...], moved: NDArray[np.bool_],
                 ext: np.uint64, pages: np.uint64) -> tuple[NDArray[Any], ...]:
         """The same rows, those that moved read again until they are at rest."""
-        pfn, owner, flags, charge = columns
+        pfn, owners, flags, charge = columns
         self.counters["changed"] += int(moved.sum())
         left = np.flatnonzero(moved)
         kept = ~moved
         for _ in range(_TRIES):
             entries = ext + pfn[left] * np.uint64(self.size)
-            before, good = self._copied(entries)
+            raw, good = self.memory.copy(entries, self.size)
             structs = self.pages.read_some(pages, pfn[left])
-            after, still = self._copied(entries)
-            rest = good & still & self._same(before, after)
+            after, still = self.memory.copy(entries, self.size)
+            rest = good & still & self._same(raw, after)
             mine = left[rest]
-            owner[mine], flags[mine], charge[mine] = (
-                before[rest], structs.flags[rest], structs.charge[rest])
-            kept[mine] = ((before["flags"][rest] & self.owned == self.owned)
-                          & ~structs.free[rest] & self._wanted(before[rest], pfn[mine]))
+            owners[mine], flags[mine], charge[mine] = (
+                raw[rest], structs.flags[rest], structs.charge[rest])
+            now = raw[rest].view(self.kind).ravel()
+            kept[mine] = ((now["flags"] & self.owned == self.owned)
+                          & ~structs.free[rest] & self._wanted(now, pfn[mine]))
             left = left[~rest]
             if not len(left):
                 break
         self.counters["unsettled"] += len(left)
-        return pfn[kept], owner[kept], flags[kept], charge[kept]
+        return pfn[kept], owners[kept], flags[kept], charge[kept]
 
     def _wanted(self, owner: NDArray[Any], pfn: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Which have a stack and are the first of their block; those of an order that no block has
@@ -187,20 +188,17 @@ class _Reader:
         wanted: NDArray[np.bool_] = possible & ~tail & (owner["handle"] != 0)
         return wanted
 
-    def _same(self, before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.bool_]:
-        """Whether records are the same; what other users of page_ext keep is not looked at."""
-        raw = [np.ascontiguousarray(entries).view(np.uint8).reshape(-1, self.size)
-               [:, self.at:self.at + self.length] for entries in (before, after)]
-        same: NDArray[np.bool_] = (raw[0] == raw[1]).all(axis=1)
-        same &= (before["flags"] ^ after["flags"]) & self.owned == 0
+    def _same(self, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Whether entries, as bytes, have the same record; what other users of page_ext keep is
+        not looked at."""
+        kept = slice(self.at, self.at + self.length)
+        same: NDArray[np.bool_] = (before[:, kept] == after[:, kept]).all(axis=1)
+        flags = [entries.view(self.kind).ravel()["flags"] for entries in (before, after)]
+        same &= (flags[0] ^ flags[1]) & self.owned == 0
         return same
 
     def _entries(self, ext: np.uint64, low: int, high: int) -> tuple[
             NDArray[Any], NDArray[np.bool_]]:
         """The entries of these frames, and which are there."""
         raw, good = copy_run(self.memory, int(ext) + low * self.size, high - low, self.size)
-        return raw.view(self.kind).ravel(), good
-
-    def _copied(self, addresses: NDArray[np.uint64]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        raw, good = self.memory.copy(addresses, self.size)
         return raw.view(self.kind).ravel(), good

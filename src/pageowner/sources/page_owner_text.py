@@ -64,6 +64,9 @@ def write(snapshot: Snapshot, file: BinaryIO,
     kinds = [encode(kind or "Unmovable") for kind in labels["migratetype"]]
     states = labels["state"]
 
+    # Known of a running kernel's memory though its text leaves it out.
+    prints_free_ts = snapshot.meta.dump_format.get("free_ts", True)
+
     def said(names: tuple[str, ...], values: tuple[Any, ...]) -> list[Any]:
         return [labels[name][value] if labels[name] else value
                 for name, value in zip(names, values, strict=True)]
@@ -82,7 +85,7 @@ def write(snapshot: Snapshot, file: BinaryIO,
             out.append(head)
             if ts is not None:
                 out.append(b", ts %d ns" % ts)
-                if free_ts is not None:
+                if free_ts is not None and prints_free_ts:
                     out.append(b", free_ts %d ns" % free_ts)
             if pfn is not None:
                 out.append(b"\n")
