@@ -363,6 +363,28 @@ def _about_users(meta: Metadata) -> list[str]:
     return lines
 
 
+_OUT_OF_MEMORY = {
+    "unknown_stacks": ("stack", "known only by handle: the kernel's memory does not have them"),
+    "unsettled": ("record", "changed each time it was read; left out"),
+    "unreadable": ("page frame", "whose record is not in memory; left out"),
+    "without_page_ext": ("piece", "of memory without records; left out"),
+    "unknown_charges": ("cgroup", "that pages are charged to cannot be read; not named"),
+}
+"""What was not known of the kernel's own page owner, read out of its memory, by counter."""
+
+
+def _about_memory(meta: Metadata) -> list[str]:
+    """Whether the kernel's own page owner was read out of its memory, and what is not known."""
+    lines = []
+    if why := meta.extra.get("not_from_memory"):
+        lines.append(f"{meta.source}: read as text, which takes longer than out of the kernel's"
+                     f" memory: {why}")
+    if meta.kind == "page_owner" and (no_types := meta.extra.get("no_block_types")):
+        lines.append(f"{meta.source}: types of pageblocks are not known: {no_types}")
+    return lines + [f"{meta.source}: {count_of(meta.counters[name], noun)} {what}"
+                    for name, (noun, what) in _OUT_OF_MEMORY.items() if meta.counters.get(name)]
+
+
 def _warnings(meta: Metadata) -> list[str]:
     counters, lines = meta.counters, []
     if filtered := meta.frames.get("filtered"):
@@ -380,6 +402,7 @@ def _warnings(meta: Metadata) -> list[str]:
         known = "" if size_from.startswith("assumed") else "derived from "
         lines.append(f"{meta.source}: pages of {meta.page_size >> 10} KiB: {known}{size_from};"
                      " --page-size overrides this")
+    lines += _about_memory(meta)
     if symbols := meta.extra.get("symbols"):
         lines.append(f"note: {symbols}")
     if damaged := counters.get("damaged"):

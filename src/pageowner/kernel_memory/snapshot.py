@@ -46,7 +46,7 @@ def page_owner(memory: Memory, symbols: Names, source: str) -> Snapshot:
     """All records of the kernel's own page owner; ``source`` names it.
 
     The rows and columns are those of its text. ``meta.counters`` has those of
-    `page_owner.Records`, and ``unknown_handles``, the number of stacks whose frames could not be
+    `page_owner.Records`, and ``unknown_stacks``, the number of stacks whose frames could not be
     had, and ``unknown_charges``, that of cgroups; ``meta.dump_format`` says how this kernel's text
     is written. Raises PageownerError where the kernel does not keep page owner or its structures
     are not as they should be.
@@ -137,7 +137,7 @@ def _stacks(memory: Memory, symbols: Names, owner: NDArray[Any], counters: dict[
                              " no stack: the kernel's stack depot is not as expected")
     texts: list[str | None] = [text or None if good else None for text, good in zip(
         symbols.stacks(addresses), known.tolist(), strict=True)]
-    counters["unknown_handles"] = int((~known).sum())
+    counters["unknown_stacks"] = int((~known).sum())
     columns: dict[str, Any] = {"stack": _coded(texts, codes)}
     if not known.all():
         unknown = ~known[codes]

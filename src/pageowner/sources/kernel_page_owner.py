@@ -1,12 +1,16 @@
-"""The kernel's own page owner where it can leave the stacks out, which are most of its text.
+"""The kernel's own page owner on this machine: out of its memory, or as text without the stacks,
+which are most of it, where the kernel can leave them out.
 
-mm/page_owner.c, since 7.3: what is written to an open /sys/kernel/debug/page_owner says how that
-open file prints. ``nid=0,2`` leaves out the pages of other NUMA nodes. ``mode=handle`` prints the
-number of a stack for its frames; which frames they are is in page_owner_stacks/show_stacks_handles,
-each stack once. Some are not in that list: the one of pages allocated before page owner was ready
-(init_pages_in_zone counts none), those of early boot, and those first seen where the list could not
-grow (add_stack_record_to_list). For each of them the record of one of its pages is read again, with
-its stack.
+Out of memory (`pageowner.kernel_memory`) it takes a small part of the time, and none of the
+kernel's code that prints it is run, which crashes on some kernels.
+
+As text, mm/page_owner.c, since 7.3: what is written to an open /sys/kernel/debug/page_owner says
+how that open file prints. ``nid=0,2`` leaves out the pages of other NUMA nodes. ``mode=handle``
+prints the number of a stack for its frames; which frames they are is in
+page_owner_stacks/show_stacks_handles, each stack once. Some are not in that list: the one of pages
+allocated before page owner was ready (init_pages_in_zone counts none), those of early boot, and
+those first seen where the list could not grow (add_stack_record_to_list). For each of them the
+record of one of its pages is read again, with its stack.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+from pageowner.errors import PageownerError
 from pageowner.sources import page_owner
 from pageowner.sources.opening import Opened, from_file, reading
 from pageowner.sources.page_owner_stacks import parse
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.page_owner_parser import Raw
 
-__all__ = ["count", "on_nodes", "read", "stacks_of", "with_stacks"]
+__all__ = ["count", "from_memory", "on_nodes", "read", "stacks_of", "with_stacks"]
 
 ASKED = 1 << 14
 """Handles that are looked up one by one; a busy guest of 7.3 had 236 of them."""
@@ -59,6 +64,21 @@ def on_nodes(nodes: Sequence[int] | None) -> Iterator[None]:
 def stacks_of(path: str) -> str:
     """The kernel's list of stacks by handle, beside the file ``path`` of page owner."""
     return f"{path}_stacks/show_stacks_handles"
+
+
+def from_memory(path: str) -> tuple[Snapshot | None, str]:
+    """What the kernel's page owner (its file ``path``) knows, out of the kernel's memory; None and
+    why not, where this kernel or this user cannot read that."""
+    from pageowner.kernel import kallsyms
+    from pageowner.kernel_memory.snapshot import page_owner as out_of_memory
+    from pageowner.tracker.users.live_memory import LiveMemory
+
+    try:
+        symbols = kallsyms.load()
+        with LiveMemory(symbols) as memory:
+            return out_of_memory(memory, symbols, path), ""
+    except PageownerError as error:
+        return None, str(error)
 
 
 def read(path: str) -> Snapshot | None:

@@ -51,9 +51,10 @@ def read(source: str | os.PathLike[str] | None = None, *,
     from what it is known in ``meta.extra["page_size_from"]``). ``system_map``: a System.map or a
     copy of /proc/kallsyms, from which addresses in stacks get names.
 
-    With no source: the live tracker if it is on, else the kernel's own page owner. Raises
-    PageownerError, in one line, if it cannot be read, is of no kind that is known, or nothing on
-    this machine keeps the owners of pages.
+    With no source: the live tracker if it is on, else the kernel's own page owner, which is read
+    out of the kernel's memory where that can be, else as text
+    (``meta.extra["not_from_memory"]`` says why). Raises PageownerError, in one line, if it cannot
+    be read, is of no kind that is known, or nothing on this machine keeps the owners of pages.
     """
     from pageowner.sources import page_size as of_pages
 
@@ -115,13 +116,28 @@ def _read(source: str | os.PathLike[str] | None, *, sums: bool) -> Counted | Sna
             return _noted(page_owner.read(*begun_whole), opened)
     path = _path(source)
     if path == KERNEL_PAGE_OWNER:
-        from pageowner.sources import kernel_page_owner
-
-        by_handle = (kernel_page_owner.count if sums else kernel_page_owner.read)(path)
-        if by_handle is not None:
-            return by_handle
+        return _kernels_own(path, sums, out_of_memory=source is None)
     with open_source(path) as opened:
         return read_opened(opened, sums=sums)
+
+
+def _kernels_own(path: str, sums: bool, out_of_memory: bool) -> Counted | Snapshot:
+    """The kernel's own page owner: out of its memory, else as text by handle, else as text with
+    stacks. Its file, if it is named, is read as text."""
+    from pageowner.sources import kernel_page_owner
+
+    why = ""
+    if out_of_memory:
+        found, why = kernel_page_owner.from_memory(path)
+        if found is not None:
+            return found
+    read_text = (kernel_page_owner.count if sums else kernel_page_owner.read)(path)
+    if read_text is None:
+        with open_source(path) as opened:
+            read_text = read_opened(opened, sums=sums)
+    if why:
+        read_text.meta.extra["not_from_memory"] = why
+    return read_text
 
 
 @overload
