@@ -54,10 +54,10 @@ class Memory(Protocol):
     def types(self) -> Types:
         """The kernel's types."""
 
-    def copy(self, addresses: NDArray[np.uint64], size: int) -> tuple[
-            NDArray[np.uint8], NDArray[np.bool_]]:
+    def copy(self, addresses: NDArray[np.uint64], size: int, out: NDArray[np.uint8] | None = None
+             ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """So many bytes (at most 128 KiB) from each address: an array of the shape (addresses,
-        size), and which of them are there."""
+        size), which is ``out`` if that is given, and which of them are there; of others zeros."""
 
     def symbol(self, name: str) -> int | None:
         """The address of a symbol of the kernel itself."""

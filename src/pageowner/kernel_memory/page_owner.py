@@ -39,6 +39,8 @@ _AT_ONCE = 1 << 14
 """Frames. No free block lies in two such pieces: pageblocks have 8,192 at most (arm64 with pages of
 64 KiB)."""
 _TRIES = 4
+_ABSENT = 256
+"""Pieces of which nothing is there, after which nothing is looked for."""
 
 _FIELDS = (("order", "order", "<u2"), ("reason", "last_migrate_reason", "<i2"),
            ("gfp_mask", "gfp_mask", "<u4"), ("handle", "handle", "<u4"))
@@ -114,7 +116,9 @@ class _Reader:
                     if (bit := types.enumerator("page_ext_flags", name)) is not None), None)
         if ever is None:
             raise PageownerError("the kernel's types (BTF) do not have PAGE_EXT_OWNER")
+        self.first, self.second = (np.empty((_AT_ONCE, self.size), np.uint8) for _ in range(2))
         self.owned = np.uint64(1 << ever | (0 if now is None else 1 << now))
+        self.absent = 0
         self.counters = {"changed": 0, "unsettled": 0, "damaged": 0, "unreadable": 0}
 
     def read(self) -> Records:
@@ -132,8 +136,11 @@ class _Reader:
         ext, pages = found.page_ext[place], found.pages[place]
         for start in range(first // _AT_ONCE * _AT_ONCE, end, _AT_ONCE):
             low, high = max(start, first), min(start + _AT_ONCE, end)
-            before, good = self._entries(ext, low, high)
+            before, good = self._entries(ext, low, high, self.first)
             self.counters["unreadable"] += int((~good).sum())
+            self.absent += not good.any()
+            if self.absent > _ABSENT:
+                raise PageownerError("the entries of page_ext are not in memory")
             kept = good & (before["flags"] & self.owned == self.owned)
             if not kept.any():
                 continue
@@ -145,7 +152,7 @@ class _Reader:
             raw = before.view(np.uint8).reshape(-1, self.size)[rows]
             flags, charge = structs.flags[rows], structs.charge[rows]
             if self.memory.live and len(rows):
-                after, _ = self._entries(ext, low, high)
+                after, _ = self._entries(ext, low, high, self.second)
                 moved = ~self._same(raw, after.view(np.uint8).reshape(-1, self.size)[rows])
                 if moved.any():
                     pfn, raw, flags, charge = self._settle(
@@ -191,14 +198,16 @@ class _Reader:
     def _same(self, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Whether entries, as bytes, have the same record; what other users of page_ext keep is
         not looked at."""
-        kept = slice(self.at, self.at + self.length)
-        same: NDArray[np.bool_] = (before[:, kept] == after[:, kept]).all(axis=1)
+        width = 8 if (self.at | self.length | self.size) % 8 == 0 else 4
+        kept = slice(self.at // width, (self.at + self.length) // width)
+        words = [entries.view(f"<u{width}")[:, kept] for entries in (before, after)]
+        same: NDArray[np.bool_] = ~(words[0] != words[1]).any(axis=1)
         flags = [entries.view(self.kind).ravel()["flags"] for entries in (before, after)]
         same &= (flags[0] ^ flags[1]) & self.owned == 0
         return same
 
-    def _entries(self, ext: np.uint64, low: int, high: int) -> tuple[
+    def _entries(self, ext: np.uint64, low: int, high: int, out: NDArray[np.uint8]) -> tuple[
             NDArray[Any], NDArray[np.bool_]]:
-        """The entries of these frames, and which are there."""
-        raw, good = copy_run(self.memory, int(ext) + low * self.size, high - low, self.size)
+        """The entries of these frames, in ``out``, and which are there."""
+        raw, good = copy_run(self.memory, int(ext) + low * self.size, high - low, self.size, out)
         return raw.view(self.kind).ravel(), good

@@ -49,6 +49,7 @@ class PageStructs:
         if not size or size % 8:
             raise PageownerError("the kernel's types (BTF) do not have struct page")
         self.size = size
+        self._buffer = np.zeros((0, size), np.uint8)
         self._flags = offset(types, "page", "flags")
         self._type = member(types, "page", "page_type", "_mapcount").offset
         self._private = offset(types, "page", "private")
@@ -66,7 +67,10 @@ class PageStructs:
     def read(self, pages: np.uint64, low: int, high: int) -> Structs:
         """Of the frames from ``low`` to below ``high``; ``pages``: the address that the struct page
         of frame 0 would have. What cannot be read has no flags."""
-        raw, _ = copy_run(self._memory, int(pages) + low * self.size, high - low, self.size)
+        if len(self._buffer) < high - low:
+            self._buffer = np.empty((high - low, self.size), np.uint8)
+        raw, _ = copy_run(self._memory, int(pages) + low * self.size, high - low, self.size,
+                          self._buffer)
         heads = np.flatnonzero(self._is_buddy(raw))
         order = self._word(raw, self._private)[heads]
         # An order that is none is of a block that has just been taken: that frame alone is skipped.

@@ -108,9 +108,18 @@ def _sections(memory: Memory, highest: int) -> Pieces:
     blocks = (column("usage") + np.uint64(offset(types, "mem_section_usage", "pageblock_flags"))
               if usage else column("pageblock_flags"))  # before 5.3
     first = number << np.uint64(bits)
+    # No two have the same entries, but in damaged memory, where that would never end.
+    entries = page_ext + first * np.uint64(page_ext_size(memory))
+    usable[usable] = _first_of_each(entries[usable])
     return Pieces(first[usable], (first + np.uint64(1 << bits))[usable], page_ext[usable],
                   maps[usable] & ~np.uint64(page - 1), blocks[usable],
                   1 << bits, int((there & ~usable).sum()))
+
+
+def _first_of_each(values: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    found = np.zeros(len(values), bool)
+    found[np.unique(values, return_index=True)[1]] = True
+    return found
 
 
 def _tables(memory: Memory, count: int, each: int, size: int) -> NDArray[np.uint64]:

@@ -27,6 +27,7 @@ class KernelTypes(ABC):
 
     lib: ctypes.CDLL
     _btf = 0
+    _found: dict[tuple[str, tuple[int, ...]], int]
 
     @abstractmethod
     def error(self, what: str, code: int) -> BpfError:
@@ -105,11 +106,13 @@ class KernelTypes(ABC):
         return None
 
     def _find(self, name: str, *kinds: int) -> abi.BtfType | None:
-        btf = self._kernel_btf()
-        for kind in kinds:
-            if (number := self.lib.btf__find_by_name_kind(btf, name.encode(), kind)) > 0:
-                return self._type(number)
-        return None
+        key = name, kinds  # the library goes through all types each time
+        if key not in self._found:
+            btf = self._kernel_btf()
+            self._found[key] = next(
+                (number for kind in kinds if (
+                    number := self.lib.btf__find_by_name_kind(btf, name.encode(), kind)) > 0), 0)
+        return self._type(self._found[key]) if self._found[key] else None
 
     def _type(self, number: int) -> abi.BtfType:
         return abi.BtfType.from_address(self.lib.btf__type_by_id(self._kernel_btf(), number))

@@ -95,6 +95,7 @@ class Libbpf(KernelTypes):
         self.lib = library
         self.log: deque[str] = deque(maxlen=1 << 16)
         self.debug = False
+        self._found = {}
         for name, (result, arguments) in abi.SIGNATURES.items():
             try:
                 function = getattr(library, name)

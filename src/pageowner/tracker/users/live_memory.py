@@ -76,11 +76,11 @@ class LiveMemory:
         """End the programs that read."""
         self._copies.close()
 
-    def copy(self, addresses: NDArray[np.uint64], size: int) -> tuple[
-            NDArray[np.uint8], NDArray[np.bool_]]:
+    def copy(self, addresses: NDArray[np.uint64], size: int, out: NDArray[np.uint8] | None = None
+             ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """So many bytes (at most 128 KiB) from each address: an array of the shape (addresses,
-        size), and which of them are there."""
-        return self._copies.copy(addresses, size)
+        size), which is ``out`` if that is given, and which of them are there; of others zeros."""
+        return self._copies.copy(addresses, size, out)
 
     def symbol(self, name: str) -> int | None:
         """The address of a symbol of the kernel itself."""

@@ -130,11 +130,11 @@ class Copies:
         answer = self.bpf.run(self._object.program_fd(program), *arguments)
         return answer - (1 << 32) if answer >> 31 else answer
 
-    def copy(self, addresses: NDArray[np.uint64], size: int) -> tuple[
-            NDArray[np.uint8], NDArray[np.bool_]]:
+    def copy(self, addresses: NDArray[np.uint64], size: int, out: NDArray[np.uint8] | None = None
+             ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """So many bytes (at most 128 KiB) from each address: an array of the shape (addresses,
-        size), and which of them were readable."""
-        found = np.zeros((len(addresses), size), np.uint8)
+        size), which is ``out`` if that is given, and which of them were readable."""
+        found = np.empty((len(addresses), size), np.uint8) if out is None else out
         good = np.zeros(len(addresses), bool)
         at_once = max(min(layout.CHUNK_BYTES // 2 // max(size, 1), layout.REQUESTS), 1)
         requests, chunk = self._maps["requests"], self._maps["chunks"]
@@ -147,7 +147,8 @@ class Copies:
             self._run("copy", len(part))
             good[start:start + at_once] = asked["failed"] == 0
             found[start:start + at_once] = chunk[:len(part) * size].reshape(len(part), size)
-        found[~good] = 0
+        if not good.all():
+            found[~good] = 0
         return found, good
 
 
