@@ -172,7 +172,7 @@ JOBS = (
     Job(
         "from-memory",
         "the kernel's own page owner says the same, read out of its memory and as text",
-        (PYTHON, str(HERE / "jobs" / "from_memory.py"), "100"),
+        (PYTHON, str(HERE / "jobs" / "from_memory.py"), "300"),
         kernels=("built",),
         memory="1G",
         timeout=900,
