@@ -219,7 +219,8 @@ def test_a_record_that_never_rests_is_left_out_and_counted() -> None:
     (lambda memory: memory.regions.pop(memory.symbols["max_pfn"]), "cannot be read"),
     (lambda memory: memory.regions.pop(DEPOT), "stack depot"),
     (lambda memory: memory.regions.pop(EXT), "no record"),
-], ids=str)
+], ids=["off", "none", "sections", "page_owner", "stack_record", "size", "max_pfn", "depot",
+        "page_ext"])
 def test_what_is_not_as_expected_is_said_in_one_line(change, words: str) -> None:
     memory = MadeMemory(OF_6_12)
     memory.plant(0x200, memory.stack(*ALLOCATED))
