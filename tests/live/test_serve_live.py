@@ -115,3 +115,19 @@ def test_a_capture_of_an_event_names_who_has_the_memory(tmp_path: Path) -> None:
     rows = {row["subsystem"]: row["bytes"] for row in json.loads(done.stdout)["owners"]}
     assert rows["pipes"] > 100 << 20
     assert re.search(r"pipe.* more within", witnessed.capture_of(folder, "growth")[1])
+
+
+def test_serve_captures_events_where_nobody_records(tmp_path: Path) -> None:
+    folder = tmp_path / "recorded"
+    with serving("--history", folder, "--on", "low=99.9999%"):
+        deadline = time.monotonic() + 60
+        while not witnessed.events(folder):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        busy = subprocess.run([sys.executable, "-m", "pageowner", "record", str(folder)],
+                              capture_output=True, text=True)
+        assert (busy.returncode, busy.stderr.count("\n")) == (1, 1)
+        assert "another process already records to it" in busy.stderr
+    path, text = witnessed.capture_of(folder, "low")
+    assert "available" in text
+    assert pageowner.read(path).pages > 0

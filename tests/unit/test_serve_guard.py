@@ -269,6 +269,15 @@ def test_beyond_loopback_it_takes_a_token(cli: Callable[..., tuple[int, bytes, b
         assert TOKEN.encode() not in Path(f"/proc/{server.process.pid}/cmdline").read_bytes()
 
 
+@pytest.mark.parametrize("words", [("--on", "oom"), ("--on", "oom", "--history", "x", "dump")])
+def test_events_are_of_this_machine_and_need_a_directory(
+        cli: Callable[..., tuple[int, bytes, bytes]], words: tuple[str, ...]) -> None:
+    status, _, err = cli("serve", *words)
+    assert status == 2
+    assert err.count(b"\n") == 1
+    assert b"--history: name one" in err
+
+
 @pytest.mark.parametrize("text", ["short", "two words of a long token", "", "x" * 2000])
 def test_what_is_no_token_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "token"

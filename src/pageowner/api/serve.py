@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageowner.analysis.filters import duration_ns
 from pageowner.errors import PageownerError, UsageError
+from pageowner.storage.recording import owned_folder
+from pageowner.witness.starting import Watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,28 +21,36 @@ __all__ = ["serve"]
 def serve(source: str | os.PathLike[str] | None = None, *, listen: str = "127.0.0.1:9463",
           history: str | os.PathLike[str] | None = None, every: str = "60s", window: str = "1h",
           top: int = 50, token_file: str | os.PathLike[str] | None = None,
-          allow_hosts: Sequence[str] = (), ready: Callable[[str], None] = lambda address: None,
-          ) -> None:
+          allow_hosts: Sequence[str] = (), on: str = "", keep: str = "7d",
+          told: Callable[[str], None] = lambda text: None,
+          ready: Callable[[str], None] = lambda address: None) -> None:
     """Serve this machine, or ``source`` (a directory of `record`, a dump or a snapshot), until a
     signal ends it.
 
     ``listen``: HOST:PORT, or unix:PATH; beyond loopback it takes a ``token_file``. ``history``: a
     directory of `record` to show beside this machine. Figures are renewed once per ``every`` while
     somebody reads them; leaks are judged over ``window``. ``top``: so many stacks and cgroups are
-    metrics of their own. ``allow_hosts``: further names by which it may be asked. ``ready`` is
-    called with the address once it is listened on.
+    metrics of their own. ``allow_hosts``: further names by which it may be asked. ``on``: events to
+    capture into ``history`` when they happen, as `record` does, and forget after ``keep``; ``told``
+    is called with a sentence on each, from a thread. ``ready`` is called with the address once it
+    is listened on.
 
     Raises UsageError for wrong words, PageownerError if the source does not exist, the address
-    cannot be listened on, or the packages for it are not installed.
+    cannot be listened on, events cannot be watched for, somebody records into ``history`` already,
+    or the packages for it are not installed.
     """
     step, length = duration_ns(every), duration_ns(window)
     if step < 10**9 or length < 4 * step:
         raise UsageError("--every must be a second at least, and --window four times that: a trend"
                          " takes 4 looks")
-    for path in (source, history):
+    if on and (history is None or source is not None):
+        raise UsageError("--on captures this machine into the directory of --history: name one, and"
+                         " no SOURCE")
+    kept = duration_ns(keep) / 1e9
+    for path in (source, None if on else history):
         if path is not None and not os.path.exists(path):
             raise PageownerError(f"{os.fspath(path)}: there is no such file")
-    if history is not None and not os.path.isdir(history):
+    if history is not None and not on and not os.path.isdir(history):
         raise UsageError(f"{os.fspath(history)}: --history takes a directory of 'pageowner record'")
     try:
         from pageowner.server import app, calling, listening, metrics
@@ -49,19 +60,26 @@ def serve(source: str | os.PathLike[str] | None = None, *, listen: str = "127.0.
     address = listening.parse(listen)
     rules = listening.rules_for(address, "" if token_file is None else
                                 listening.token_in(token_file), allow_hosts)
-    listener = listening.listen(address)
-    folder = None if source is None or not os.path.isdir(source) else os.fspath(source)
-    worker = calling.Worker(calling.Settings(
-        None if source is None else os.fspath(source),
-        folder if history is None else os.fspath(history), step / 1e9, length / 1e9))
-    try:
+    with ExitStack() as stack:
+        if on:
+            assert history is not None
+            handle = stack.enter_context(owned_folder(Path(history)))
+            stack.enter_context(Watching(on, handle, kept, None, told))
+        listener = listening.listen(address)
+        stack.callback(listener.close)
+        if address.path:
+            stack.callback(_remove, address.path)
+        folder = None if source is None or not os.path.isdir(source) else os.fspath(source)
+        worker = calling.Worker(calling.Settings(
+            None if source is None else os.fspath(source),
+            folder if history is None else os.fspath(history), step / 1e9, length / 1e9))
         shown = str(address)
         if not address.path:
             shown = str(listening.Address("", address.host, listener.getsockname()[1]))
         ready(shown)
         listening.run(app.application(worker, metrics.Metrics(worker, top), rules), listener)
-    finally:
-        listener.close()
-        if address.path:
-            with suppress(OSError):
-                os.unlink(address.path)
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from pageowner.report.text import printable
 
-__all__ = ["heed_log", "say", "written"]
+__all__ = ["heed_log", "say", "told", "written"]
 
 
 def say(text: str, prefix: str = "pageowner: ") -> int:
@@ -16,6 +16,11 @@ def say(text: str, prefix: str = "pageowner: ") -> int:
     lines = _lines(prefix + printable(text))
     print(*lines, sep="\n", file=sys.stderr)
     return len(lines)
+
+
+def told(text: str) -> None:
+    """Say what an event was, as `say`: on stderr, and so in the journal of a service."""
+    say(text)
 
 
 def written(file: str, what: str = "", about: str | None = None) -> None:

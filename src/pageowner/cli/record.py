@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.messages import say, written
+from pageowner.cli.messages import say, told, written
 from pageowner.cli.verb import verb
 
 __all__ = ["command"]
@@ -53,15 +53,10 @@ def command(folder: Path, every: str, keep: str, source: str | None, objects: bo
     from pageowner.api.record import record
 
     for capture in record(folder, every=every, keep=keep, count=count, source=source, on=on,
-                          objects=objects, told=_told):
+                          objects=objects, told=told):
         if capture.path is None:
             say(f"this capture is lost: {capture.lost}")
         elif sys.stderr.isatty():
             written(str(capture.path))
         if capture.stays:
             say(f"old captures stay: {capture.stays}")
-
-
-def _told(text: str) -> None:
-    """On stderr, and so in the journal of a service."""
-    say(text)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.messages import say
+from pageowner.cli.messages import say, told
 from pageowner.cli.verb import verb
 
 __all__ = ["command"]
@@ -19,6 +19,9 @@ __all__ = ["command"]
                    " --token-file.")
 @click.option("--history", metavar="DIR", shell_complete=complete.folders,
               help="A directory of 'pageowner record', to compare two times.")
+@click.option("--on", default="", metavar="EVENT[,EVENT...]",
+              help="Also capture into the --history directory when it happens, as 'pageowner record"
+                   " --on' does; captures are kept for 7 days.")
 @click.option("--every", default="60s", show_default=True, metavar="TIME",
               help="How often to update the figures while clients read them.")
 @click.option("--window", default="1h", show_default=True, metavar="TIME",
@@ -29,18 +32,19 @@ __all__ = ["command"]
               help="Require the token in this file, as a bearer token or a password.")
 @click.option("--allow-host", "allow_hosts", multiple=True, metavar="NAME",
               help="Also answer requests to this host name.")
-def command(source: str | None, listen: str, history: str | None, every: str, window: str,
-            top: int, token_file: str | None, allow_hosts: tuple[str, ...]) -> None:
+def command(source: str | None, listen: str, history: str | None, on: str, every: str,
+            window: str, top: int, token_file: str | None, allow_hosts: tuple[str, ...]) -> None:
     """Serve a web page, metrics for Prometheus and an API, until Ctrl-C.
 
     It shows this machine, or SOURCE: a directory of 'pageowner record', a dump or a snapshot. It
-    changes nothing. It needs the packages of 'pageowner[serve]'. 'go tool pprof
+    writes nothing unless --on is given. It needs the packages of 'pageowner[serve]'. 'go tool pprof
     ADDRESS/pages.pprof' opens the profile.
 
     Examples:
         pageowner serve                              this machine, on http://127.0.0.1:9463
         pageowner serve --history /var/lib/pageowner
             with the captures of 'pageowner record' to compare
+        pageowner serve --history DIR --on oom,psi   and capture when memory is short
         pageowner serve dump.parquet                 explore a snapshot
         pageowner serve --listen unix:/run/pageowner.sock
             for a proxy on this machine
@@ -51,4 +55,4 @@ def command(source: str | None, listen: str, history: str | None, every: str, wi
         say(f"serving {source or 'this machine'} on {address}", "")
 
     serve(source, listen=listen, history=history, every=every, window=window, top=top,
-          token_file=token_file, allow_hosts=allow_hosts, ready=ready)
+          token_file=token_file, allow_hosts=allow_hosts, on=on, told=told, ready=ready)
