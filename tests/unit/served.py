@@ -109,9 +109,12 @@ def serving(*words: object, listen: str = "127.0.0.1:0") -> Iterator[Server]:
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
     try:
-        said = process.stderr.readline().decode()
-        found = re.search(r" on (?:http://([\d.]+):(\d+)|unix:)", said)
-        assert found, said
+        said, found = "", None
+        while found is None:
+            line = process.stderr.readline().decode()
+            assert line, said
+            said += line
+            found = re.search(r"^serving .* on (?:http://([\d.]+):(\d+)|unix:)", line)
         yield Server(found[1] or "", int(found[2] or 0), process)
     finally:
         process.terminate()
