@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 from pageowner.analysis.filters import duration_ns
 from pageowner.errors import PageownerError, UsageError
-from pageowner.storage.recording import owned_folder
-from pageowner.witness.starting import Watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,6 +60,10 @@ def serve(source: str | os.PathLike[str] | None = None, *, listen: str = "127.0.
                                 listening.token_in(token_file), allow_hosts)
     with ExitStack() as stack:
         if on:
+            # else the server would have what writes captures in its memory
+            from pageowner.storage.recording import owned_folder
+            from pageowner.witness.starting import Watching
+
             assert history is not None
             handle = stack.enter_context(owned_folder(Path(history)))
             stack.enter_context(Watching(on, handle, kept, None, told))
