@@ -20,7 +20,7 @@ from pageowner.model.kernel_log import (
     OfflineFailure,
 )
 from pageowner.model.source_kinds import PARQUET
-from pageowner.sources.kernel_log_lines import Line, Stripped
+from pageowner.sources.kernel_log_lines import SAMPLE, Line, Stripped
 from pageowner.sources.kernel_log_pages import (
     PageReader,
     begins_page,
@@ -34,7 +34,7 @@ from pageowner.sources.opening import open_source, reading
 from pageowner.sources.page_owner_parser import START
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from pageowner.sources.opening import Opened
 
@@ -62,6 +62,12 @@ _A_WHILE = 60
 _PIECE = 1 << 16
 """Bytes that are read at a time; a longer line is several."""
 
+_FEW = 16
+"""Pieces up to which none of their lines is left out."""
+
+_MANY = 16 * _PIECE
+"""Bytes that are read at a time thereafter."""
+
 
 def read(source: str | os.PathLike[str] | None = None) -> KernelLog:
     """The reports of a log: a path (also .gz, .xz, .zst), ``-`` for standard input, or nothing for
@@ -75,33 +81,84 @@ def read(source: str | os.PathLike[str] | None = None) -> KernelLog:
         return _opened(opened)
 
 
-def _opened(opened: Opened) -> KernelLog:
-    is_wide = opened.head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    decoder = codecs.getincrementaldecoder("utf-16" if is_wide else "utf-8-sig")(
-        "replace" if is_wide else "backslashreplace")
-    rest = ""
-
-    def texts() -> Iterator[str]:
-        nonlocal rest
-        while True:
-            with reading(opened.name):
-                piece = opened.stream.read(_PIECE)
-            *whole, rest = (rest + decoder.decode(piece, not piece)).split("\n")
-            yield from whole
-            if not piece:
-                break
-            if len(rest) > _PIECE:
-                yield rest
-                rest = ""
-        if rest:
-            yield rest
-
-    log = parse(texts(), opened.name)
-    log.cut = bool(rest)
+def _opened(opened: Opened, skips: bool = True) -> KernelLog:
+    texts = _Texts(opened, skips)
+    log = _parse(texts.lines, texts.streams, opened.name)
+    log.cut = bool(texts.rest)
     if not log.events and (what := _other_kind(opened.head)):
         raise PageownerError(f"{opened.name}: is {what}, not a kernel log; for that: pageowner"
                              f" report {opened.name}")
     return log
+
+
+class _Texts:
+    """The lines of an open file. While no report is open, that is while ``streams`` is empty, those
+    that have nothing to do with memory are left out and counted, if the file ``skips``."""
+
+    def __init__(self, opened: Opened, skips: bool) -> None:
+        self._opened = opened
+        self._is_wide = opened.head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        self._skips = skips and not self._is_wide
+        self._pieces = 0
+        self.rest = ""
+        self.streams: dict[str, _Stream] = {}
+        self.lines = Stripped(self._texts())
+
+    def _texts(self) -> Iterator[str | int]:
+        decode = codecs.getincrementaldecoder("utf-16" if self._is_wide else "utf-8-sig")(
+            "replace" if self._is_wide else "backslashreplace").decode
+        number, is_end = 0, False
+        while not is_end:
+            may_skip = number >= SAMPLE and self._may_skip()
+            with reading(self._opened.name):
+                text = self._opened.stream.read(_MANY if may_skip else _PIECE)
+            self._pieces, is_end = self._pieces + 1, not text
+            if may_skip and (ends := self._between(text)):
+                first, last = ends
+                yield self.rest + decode(text[:first])[:-1]
+                yield from self._skipping(text[first:last], decode)
+                text, self.rest = text[last:], ""
+            for at in range(0, len(text) or 1, _PIECE):
+                piece = decode(text[at:at + _PIECE], is_end)
+                *whole, self.rest = (self.rest + piece).split("\n")
+                number += len(whole)
+                yield from whole
+                if len(self.rest) > _PIECE and not is_end:
+                    yield self.rest
+                    self.rest = ""
+        if self.rest:
+            yield self.rest
+
+    def _between(self, text: bytes) -> tuple[int, int] | None:
+        """Behind the first line end of the text and behind the last; None if no whole line is
+        between, or one of the lines is several."""
+        from pageowner.sources.kernel_log_skipping import longest_line
+
+        first, last = text.find(b"\n") + 1, text.rfind(b"\n") + 1
+        if first == last or len(self.rest) + longest_line(text) > _PIECE:
+            return None
+        return first, last
+
+    def _may_skip(self) -> bool:
+        """Whether whoever takes the lines is done with those behind him, and enough follow."""
+        return self._skips and self._pieces > _FEW and not self.lines.was_encoded
+
+    def _skipping(self, text: bytes, decode: Callable[[bytes], str]) -> Iterator[str | int]:
+        """Whole lines. The first and the last of those to be left out are not: what stands in
+        front and behind may be joined to them."""
+        from pageowner.sources.kernel_log_skipping import runs
+
+        edges, idle = runs(text, self.lines.has_prefixes)
+        at = 0
+        for begin, end in (*idle, (len(edges) - 1,) * 2):
+            yield from decode(text[edges[at]:edges[begin]]).split("\n")[:-1]
+            for at in range(begin, end):
+                yield decode(text[edges[at]:edges[at + 1]])[:-1]
+                if at + 2 < end and not self.streams:
+                    yield end - at - 2
+                    yield decode(text[edges[end - 1]:edges[end]])[:-1]
+                    break
+            at = end
 
 
 def _other_kind(head: bytes) -> str:
@@ -145,21 +202,25 @@ def _unescaped(text: str) -> str:
 
 def parse(texts: Iterable[str], name: str) -> KernelLog:
     """The reports in the lines of a log."""
+    return _parse(Stripped(texts), {}, name)
+
+
+def _parse(lines: Stripped, streams: dict[str, _Stream], name: str) -> KernelLog:
+    """``streams`` is what is open by the caller that the log names; it changes with each line."""
     log = KernelLog(name)
-    lines = Stripped(texts)
-    streams: dict[str, _Stream] = {}
     busy: dict[tuple[int, int], BusyRange] = {}
     for line in lines:
         stream = streams.get(line.caller)
         if "suppressed" in line.text or "messages dropped" in line.text:
             _count_suppressed(line.text, log)
-        if stream is None or not stream.readers:
+        if stream is None:
             if not _MAY_BEGIN.search(line.text):
                 continue
-            if stream is None:
-                stream = streams[line.caller] = _Stream(log)
+            stream = streams[line.caller] = _Stream(log)
         if not _alone(line, log, busy):
             stream.take(line)
+        if not stream.readers:
+            del streams[line.caller]
     for stream in streams.values():
         for reader in stream.readers:
             reader.close()
@@ -202,10 +263,12 @@ class _Stream:
             # a line that can be of any: of the one that had the line before
             if readers and readers[0].other(line):
                 return
-            if readers:
-                self._leave(readers.pop(0), line)
+            left = readers.pop(0) if readers else None
+            if left is not None:
+                self._leave(left, line)
             report = continues_report(line)
-            if report is None and readers and not readers[0].is_over:
+            # One that was left for a while only waits for lines of its own.
+            if report is None and readers and readers[0] is not left and not readers[0].is_over:
                 self.take(line)
                 return
         if report is not None:

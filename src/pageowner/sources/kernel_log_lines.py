@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Line", "Stripped"]
+__all__ = ["SAMPLE", "Line", "Stripped"]
 
-_SAMPLE = 4096
+SAMPLE = 4096
 """Lines by which a log is judged."""
 
 _BREAKS = 60
@@ -78,37 +78,46 @@ class Line:
 class Stripped:
     """Lines of a log as the kernel printed them, those put together that a mail or a printk of
     several lines had broken; when all were taken, ``number`` of all, and how many were ``joined``
-    or ``quoted``; ``was_encoded``: whether it was quoted-printable, as in a mail's source."""
+    or ``quoted``; ``was_encoded``: whether it was quoted-printable, as in a mail's source.
+    ``has_prefixes``: whether the lines have, so that one without belongs to the line before.
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    A number among ``texts``, behind the first `SAMPLE`, stands for so many lines that are left
+    out: they, and the line in front and that behind them, are to have prefixes, if lines have.
+    """
+
+    def __init__(self, texts: Iterable[str | int]) -> None:
         self.number = self.joined = self.quoted = 0
-        self.was_encoded = False
+        self.was_encoded = self.has_prefixes = False
         self._texts = iter(texts)
 
     def __iter__(self) -> Iterator[Line]:
         lines = self._lines()
-        first = list(islice(lines, _SAMPLE))
+        first = list(islice(lines, SAMPLE))
         told = [line for line in first if line.text]
         # A log with prefixes has one on each line: what has none belongs to the line before.
-        has_prefixes = len(told) > 1 and 2 * sum(line.has_prefix for line in told) >= len(told)
+        self.has_prefixes = len(told) > 1 and (
+            2 * sum(line.has_prefix for line in told) >= len(told))
         everything = chain(first, lines)
-        yield from self._whole(everything) if has_prefixes else everything
+        yield from self._whole(everything) if self.has_prefixes else everything
 
     def _lines(self) -> Iterator[Line]:
-        first = list(islice(self._texts, _SAMPLE))
+        first = list(islice(self._texts, SAMPLE))
         texts = chain(first, self._texts)
-        self.was_encoded = _is_encoded(first)
+        self.was_encoded = _is_encoded([text for text in first if isinstance(text, str)])
         for number, text in self._decoded(texts) if self.was_encoded else self._numbered(texts):
             for line in _apart(number, text):
                 self.quoted += line.quoted
                 yield line
 
-    def _numbered(self, texts: Iterable[str]) -> Iterator[tuple[int, str]]:
+    def _numbered(self, texts: Iterable[str | int]) -> Iterator[tuple[int, str]]:
         for text in texts:
+            if isinstance(text, int):
+                self.number += text
+                continue
             self.number += 1
             yield self.number, text
 
-    def _decoded(self, texts: Iterable[str]) -> Iterator[tuple[int, str]]:
+    def _decoded(self, texts: Iterable[str | int]) -> Iterator[tuple[int, str]]:
         """Lines of quoted-printable (RFC 2045, 6.7), each with the number of its first part."""
         began, parts = 0, ""
         for number, text in self._numbered(texts):

@@ -1,0 +1,56 @@
+"""Which lines of a kernel log have nothing to do with memory, told of many lines at a time.
+
+While no report is open, such a line is only counted. It may be left out if it could neither begin
+a report nor be the end, or a part, of a line that does: `runs` looks at bytes and is sure where it
+says so; of all other lines it says nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+__all__ = ["longest_line", "runs"]
+
+# Of kernel_log_lines: what is a prefix there, and is told without looking further.
+_TIME = r"\[ *\d+\.\d{3,9}\] "
+_PREFIX = (r"(?:<\d{1,3}>)?(?:" + _TIME
+           + r"|\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d \d{4}\] "
+           r"|(?:[ADFJMNOS][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d"
+           r"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)) [!-~]+ kernel: (?:"
+           + _TIME + r")?)")
+# No time stands inside it, in front of which a console would have lost a line end.
+_BODY = r"(?:[^\x00-\x08\n-\x1f\[]|\[+(?:[^\x00-\x20\x30-\x39\[]|\d+[^\x00-\x1f.\d\[]))*\r?\n"
+_WHOLE = "^" + _PREFIX + _BODY + "$"
+# All that kernel_log takes notice of, "page" wherever it stands, and what kernel_log_lines takes
+# out of a line, behind which there may be more.
+_TELLING = (
+    r"oom-kill|allocation (?:failure|stalls)|vmalloc error|Mem-Info|Kill|slab info:|active_anon:"
+    r"| free:|pid \]|Tasks state|Memory cgroup|[pP]age|belongs to the|PFNs busy|alloc_contig_range"
+    r"|Show Memory|offlining|migrating pfn|suppressed|messages dropped|#012|[\x00\x1b]|\r[^\n]"
+    r"|^[>|]")
+
+
+def _edges(text: bytes) -> np.ndarray:
+    return np.concatenate([[0], np.flatnonzero(
+        np.frombuffer(text, np.uint8) == ord("\n")) + 1])
+
+
+def longest_line(text: bytes) -> int:
+    """Bytes of the longest line, with its end."""
+    return int(np.diff(np.append(_edges(text), len(text))).max())
+
+
+def runs(text: bytes, has_prefixes: bool) -> tuple[list[int], list[tuple[int, int]]]:
+    """Where each line of a text begins, and at last where it ends; and from which line on to which
+    all have nothing to do with memory. ``text`` ends with a line end. ``has_prefixes``: a line
+    without a prefix belongs to the line before."""
+    edges = _edges(text)
+    lines = pa.Array.from_buffers(pa.binary(), len(edges) - 1, [
+        None, pa.py_buffer(edges.astype(np.int32)), pa.py_buffer(text)])
+    idle = ~pc.match_substring_regex(lines, _TELLING).to_numpy(zero_copy_only=False)
+    if has_prefixes:
+        idle &= pc.match_substring_regex(lines, _WHOLE).to_numpy(zero_copy_only=False)
+    turns = np.flatnonzero(np.diff(np.concatenate([[False], idle, [False]]).astype(np.int8)))
+    return edges.tolist(), list(zip(turns[::2].tolist(), turns[1::2].tolist(), strict=True))
