@@ -325,13 +325,19 @@ class Parser:
             key, time, unit = (before if free else last).rsplit(b" ", 2)
             free_time, free_unit = last.split(b" ") if free else (b"0", b"ns")
             pfn = block = b"0"
-            line = 0
+            line, is_numbered = 0, True
             if rest.startswith(b"PFN "):
                 second, rest = rest.split(b"\n", 1)
-                _, pfn, of, kind, of_block, block, tail = second.split(b" ", 6)
-                line = self.lines[kind + tail]
-                if of != b"type" or of_block != b"Block" or tail[:5] != b"type ":
-                    return False
+                if b" Block " in second:
+                    _, pfn, of, kind, of_block, block, tail = second.split(b" ", 6)
+                    line = self.lines[kind + tail]
+                    if of != b"type" or of_block != b"Block" or tail[:5] != b"type ":
+                        return False
+                else:  # of other programs
+                    found = _PFN_LINE.match(second)
+                    if found is None or int(found[1], 0) >> PFN_BITS:
+                        return False
+                    line, pfn, is_numbered = self.shapes[found.group(2, 4), True], found[1], False
             elif rest[:1] != b" " or b"\nPFN " in rest or b" ns\n" in rest[:99]:
                 # The first line may end further on, if a name holds the end of another.
                 return False
@@ -345,8 +351,8 @@ class Parser:
                 return False
         except (ValueError, KeyError):
             return False
-        self._add(header, line, body, first if line else NONE, number, ns,
-                  free_ns if free else NONE)
+        self._add(header, line, body, first if line else NONE, number if is_numbered else NONE,
+                  ns, free_ns if free else NONE)
         self.raw.decimal_pfn |= bool(line) and decimal
         return True
 
