@@ -95,7 +95,7 @@ def test_json_has_the_object_and_the_others() -> None:
     document = json.loads(out.getvalue())
     assert document["object"]["bytes"] == 256
     assert document["object"]["stack"] == STACKS[0].split("\n")
-    assert document["slab"] == {"address": SLAB, "pfn": 0x12340, "pages": 1, "room": 16}
+    assert document["slab"] == {"address": f"{SLAB:#x}", "pfn": 0x12340, "pages": 1, "room": 16}
     assert len(document["others"]) == 9
 
 

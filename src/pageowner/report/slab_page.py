@@ -37,7 +37,9 @@ def draw(found: SlabAt, paper: Paper, top: int) -> None:
                  f" {found.first:#x} on, {followed}{room}"
                  f" {'object' if followed == 1 else 'objects'} tracked{_share(found)}", "bold")
     for block in found.made:
-        prose(paper, printable(f"made by {_task(block)}{_when(block, now_ns)}"), indent=2)
+        made = ("made before tracking began" if block["state"] == "early" else
+                f"made by {_task(block)}{_when(block, now_ns)}")
+        prose(paper, printable(made), indent=2)
     if found.others:
         paper.line()
         _others(found.others[:top], found, now_ns, paper)
@@ -68,7 +70,7 @@ def _lines(row: dict[str, Any], found: SlabAt, now_ns: int) -> list[str]:
 
 def _task(row: dict[str, Any]) -> str:
     if row["pid"] is None:
-        return row["state"] or "an unknown task"
+        return "an unknown task"
     return f"pid {row['tgid']}, tid {row['pid']} ({row['comm']})"
 
 
@@ -87,16 +89,17 @@ def _others(rows: list[dict[str, Any]], found: SlabAt, now_ns: int, paper: Paper
 
 
 def document(found: SlabAt) -> dict[str, Any]:
-    """The same for JSON."""
+    """The same for JSON; addresses as hexadecimal texts, since most readers of JSON round numbers
+    of 64 bits."""
     def apart(row: dict[str, Any] | None) -> dict[str, Any] | None:
         return None if row is None else {
-            "address": row["address"], "cache": row["cache"],
+            "address": f"{row['address']:#x}", "cache": row["cache"],
             "bytes": row["amount"] // found.share, "requested": row["requested"],
             "pid": row["pid"], "tgid": row["tgid"], "comm": row["comm"], "ts_ns": row["ts_ns"],
             "gfp_flags": row["gfp_flags"],
             "stack": None if row["stack"] is None else row["stack"].split("\n")}
 
-    return {"address": found.address, "object": apart(found.object), "share": found.share,
-            "slab": {"address": found.start, "pfn": found.first, "pages": found.pages,
+    return {"address": f"{found.address:#x}", "object": apart(found.object), "share": found.share,
+            "slab": {"address": f"{found.start:#x}", "pfn": found.first, "pages": found.pages,
                      "room": found.room or None},
             "others": [apart(row) for row in found.others]}
