@@ -1,7 +1,7 @@
 """What tracking costs a real load: a part of the Linux kernel compiled with nothing, with the
-tracker as it is turned on by default, and with plain unwinding.
+tracker as it is turned on by default, and with plain unwinding; or with the WAYs of `WAYS`.
 
-    build.py [ROUNDS] [FOLDER…]
+    build.py [--ways=WAY,…] [ROUNDS] [FOLDER…]
 
 Each of ROUNDS (5) compiles FOLDERs (mm fs/ext4 net/ipv4) of Debian's linux-source with as
 many compilers as there are CPUs, once each way; objects are removed between. A machine that is
@@ -38,6 +38,10 @@ FOLDERS = ["mm", "fs/ext4", "net/ipv4"]
 TOOLS = ("make", "cc", "flex", "bison", "bc", "xz")
 PARTS = 4
 NOTHING, MEMO, PLAIN = "nothing", "memo", "plain unwinding"
+OBJECTS, ALL_OBJECTS = "objects one in 64", "all objects"
+WAYS = {"nothing": NOTHING, "memo": MEMO, "plain": PLAIN, "objects": OBJECTS, "all": ALL_OBJECTS}
+OPTIONS = {MEMO: Options(), PLAIN: Options(memo=False), OBJECTS: Options(objects=64),
+           ALL_OBJECTS: Options(objects=1)}
 
 
 def prepared() -> Path | None:
@@ -105,7 +109,7 @@ def parts_of(tree: Path, folders: list[str]) -> list[list[str]]:
 def tracked(way: str) -> contextlib.AbstractContextManager[object]:
     if way == NOTHING:
         return contextlib.nullcontext()
-    return control.tracking(Options() if way == MEMO else Options(memo=False))
+    return control.tracking(OPTIONS[way])
 
 
 def main() -> None:
@@ -114,10 +118,13 @@ def main() -> None:
     tree = prepared()
     if tree is None:
         return
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    folders = sys.argv[2:] or FOLDERS
+    words = sys.argv[1:]
+    chosen = words.pop(0).removeprefix("--ways=") if words[:1] and words[0].startswith("--") else (
+        "nothing,memo,plain")
+    rounds = int(words[0]) if words else 5
+    folders = words[1:] or FOLDERS
     parts = parts_of(tree, folders)
-    ways = [NOTHING, MEMO, PLAIN]
+    ways = [WAYS[name] for name in chosen.split(",")]
     taken = {way: [Taken() for _ in range(rounds)] for way in ways}
     stacks = hits = 0
     for turn in range(rounds):
@@ -127,7 +134,7 @@ def main() -> None:
                 with tracked(way) as store:
                     compiled(tree, part[:1])
                     taken[way][turn] += compiled(tree, part)
-                    if isinstance(store, Store) and way == MEMO:
+                    if isinstance(store, Store) and way != PLAIN:
                         said = memo.read_counters(store.bpf, store.fd("memo_states"),
                                                   store.fd("counters"))
                         stacks += said["hits"] + said["misses"]
@@ -145,6 +152,8 @@ def main() -> None:
                  f"{median([run.system for run in runs]):.2f}",
                  f"{median([run.system - base.system for run, base in both]):+.2f}"]
         print(f"| {way} | {' | '.join(cells)} |")
+    if not stacks:
+        return
     print(f"\nWith the memo: {stacks:,} stacks, {100 * hits / stacks:.2f} % recognised.")
 
 
