@@ -31,7 +31,7 @@ from pageowner.model.tracking import Options
 from pageowner.tracker import control
 
 OWN = {
-    "inodes": r"(shmem_)?alloc_inode", "threads": r"dup_task_struct|alloc_thread_stack|untracked",
+    "inodes": r"(shmem_)?alloc_inode", "threads": r"dup_task_struct|copy_process",
     "eventfd": r"do_eventfd", "epoll": r"ep_insert|do_epoll_ctl",
     "io_uring": r"io_\w+", "messages": r"load_msg|alloc_msg", "dentries": r"__d_alloc",
     "timers": r"do_timer_create|alloc_posix_timer", "locks": r"posix_lock_inode|locks_alloc_lock",
