@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "fleet": {"kernel", "system", "model", "analysis", "storage"},
     "kernel_memory": {"kernel", "system", "model"},
     "tracker": {"kernel", "kernel_memory", "system", "model", "storage"},
-    "sources": {"kernel", "kernel_memory", "system", "model", "storage", "tracker"},
+    "vmcore": {"kernel", "kernel_memory", "system", "model", "tracker"},
+    "sources": {"kernel", "kernel_memory", "system", "model", "storage", "tracker", "vmcore"},
     "report": {"kernel", "model", "analysis", "fleet"},
     "page_owner_sort": {"kernel", "system", "storage", "start"},
 }

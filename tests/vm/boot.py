@@ -161,7 +161,7 @@ def qemu_command(
     rootflags = "trans=virtio,version=9p2000.L,msize=262144,cache=loose"
     words = (
         f"console={machine.console} panic=-1 loglevel=4 root=root rootfstype=9p"
-        f" rootflags={rootflags} ro po_kernel={kernel} {own} {append} "
+        f" rootflags={rootflags} ro po_kernel={kernel} po_out={out} {own} {append} "
     )
     command = [
         *(machine.qemu, "-nographic", "-no-reboot", "-nic", "none", *machine.arguments),
@@ -191,6 +191,7 @@ def qemu_command(
             *("-device", f"virtserialport,chardev=port,name={MONITOR}"),
             *("-chardev", f"socket,id=monitor,path={monitor}"),
             *("-mon", "chardev=monitor,mode=control"),
+            *("-device", "vmcoreinfo"),
         ]
     return command
 

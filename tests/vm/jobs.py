@@ -185,6 +185,16 @@ JOBS = (
         rounds=("slub_debug=U",),
     ),
     Job(
+        "crash",
+        "a dump of its memory tells the same owners as were saved just before",
+        (PYTHON, str(HERE / "jobs" / "crash.py")),
+        kernels=("stock-6.1", "stock-6.12", "stock-7.3"),
+        page_owner=False,
+        memory="768M",
+        hotplug=True,
+        then=(PYTHON, str(HERE / "same_memory.py")),
+    ),
+    Job(
         "oom",
         "a capture from before each kill for memory names what took it",
         (PYTHON, str(HERE / "jobs" / "oom.py")),

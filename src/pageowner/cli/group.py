@@ -28,8 +28,8 @@ VERBS = lines(_ORDER)
 
 EPILOG = ("SOURCE is a page_owner dump of any kernel (also .gz .xz .zst), "
           + ", ".join(kind.named for kind in KINDS.values() if kind.named)
-          + ", a saved snapshot, a directory of 'record' (with --at TIME), or - for standard input;"
-          " default: this machine. See 'pageowner VERB --help' for details.")
+          + ", a vmcore, a saved snapshot, a directory of 'record' (with --at TIME), or - for"
+          " standard input; default: this machine. See 'pageowner VERB --help' for details.")
 """What the help says below the verbs."""
 
 

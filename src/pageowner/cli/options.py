@@ -373,16 +373,29 @@ _OUT_OF_MEMORY = {
 """What was not known of the kernel's own page owner, read out of its memory, by counter."""
 
 
+_NOT_IN_VMCORE = {
+    "missing_pages": ("page", "of kernel memory not in the vmcore; what they held counts as zeros"),
+    "missing_page_structs": ("page frame", "without a struct page in the vmcore; left out"),
+}
+"""What a vmcore does not have, by counter."""
+
+
 def _about_memory(meta: Metadata) -> list[str]:
-    """Whether the kernel's own page owner was read out of its memory, and what is not known."""
+    """Whether the kernel's own page owner was read out of its memory, and what is not known; what
+    the kernel of a vmcore said as it died."""
     lines = []
+    if message := meta.extra.get("panic"):
+        from pageowner.report.text import printable
+
+        lines.append(f"{meta.source}: the kernel panicked: {printable(str(message))}")
     if why := meta.extra.get("not_from_memory"):
         lines.append(f"{meta.source}: read as text, which takes longer than out of the kernel's"
                      f" memory: {why}")
     if meta.kind == "page_owner" and (no_types := meta.extra.get("no_block_types")):
         lines.append(f"{meta.source}: types of pageblocks are not known: {no_types}")
     return lines + [f"{meta.source}: {count_of(meta.counters[name], noun)} {what}"
-                    for name, (noun, what) in _OUT_OF_MEMORY.items() if meta.counters.get(name)]
+                    for name, (noun, what) in (_OUT_OF_MEMORY | _NOT_IN_VMCORE).items()
+                    if meta.counters.get(name)]
 
 
 def _warnings(meta: Metadata) -> list[str]:

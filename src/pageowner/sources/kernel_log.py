@@ -20,6 +20,7 @@ from pageowner.model.kernel_log import (
     OfflineFailure,
 )
 from pageowner.model.source_kinds import PARQUET
+from pageowner.sources import vmcore
 from pageowner.sources.kernel_log_lines import SAMPLE, Line, Stripped
 from pageowner.sources.kernel_log_pages import (
     PageReader,
@@ -78,6 +79,9 @@ def read(source: str | os.PathLike[str] | None = None) -> KernelLog:
     if source is None:
         return parse(_own(), "this machine")
     with open_source(source) as opened:
+        if vmcore.recognises(opened.head):
+            with vmcore.opened_memory(opened) as memory:
+                return parse(vmcore.kernel_log(memory), opened.name)
         return _opened(opened)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 from pageowner.errors import PageownerError
 from pageowner.model.source_kinds import PARQUET
-from pageowner.sources import live_users, of_objects, readahead
+from pageowner.sources import live_users, of_objects, readahead, vmcore
 from pageowner.sources.opening import Opened, open_source, reading
 
 if TYPE_CHECKING:
@@ -152,6 +152,8 @@ def read_opened(opened: Opened, *, sums: bool = False) -> Counted | Snapshot:
     """The same of a source that is open already, of whatever kind."""
     if opened.head.startswith(PARQUET):
         return _saved(opened)
+    if vmcore.recognises(opened.head):
+        return vmcore.read(opened)
     from pageowner.sources import groups, page_owner
     from pageowner.sources.restoring import restored
 

@@ -6,22 +6,19 @@
 from __future__ import annotations
 
 import os
-import platform
-import socket
-import time
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from pageowner.kernel import cgroups, gfp, kallsyms, zones
+from pageowner.kernel import gfp
 from pageowner.model import unexplained
 from pageowner.model.pfn_runs import joined, pack
 from pageowner.model.snapshot import Metadata, Snapshot
 from pageowner.tracker import control
 from pageowner.tracker.read import decoding, extfrag, last_free, pageblocks
+from pageowner.tracker.read.machine import Machine
 from pageowner.tracker.read.maps import Store
 from pageowner.tracker.read.records import MIGRATE_REASONS
 from pageowner.tracker.read.survey import STATES, Survey, survey
@@ -31,43 +28,42 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["MIGRATE_REASONS", "capture", "capture_near", "capture_others", "moment"]
+    from pageowner.kernel.cgroups import Cgroups
+    from pageowner.kernel.kallsyms import Kallsyms
 
-_PF_KTHREAD = 0x00200000
+__all__ = ["MIGRATE_REASONS", "capture", "capture_near", "capture_others"]
 
 
-def capture(store: Store | None = None, proc: str = "/proc", users: bool = False) -> Snapshot:
+def capture(store: Store | None = None, machine: Machine | None = None,
+            users: bool = False) -> Snapshot:
     """The owners of all pages as the running tracker knows them.
 
     ``meta.frames`` counts every page frame of the machine in exactly one class of
     `accounts.CLASSES`; ``meta.counters`` holds the tracker's counters and what this reading
     noticed (`survey.Survey`). Memory that was added since `on` is tracked from the first capture
     on. Raises PageownerError if tracking is off, or turned off meanwhile, or this process may not
-    read the maps, the page flags or the symbols. ``proc``: where the files on memory are.
-    ``users``: also find what has each page now (`users.find`), which takes about as long again.
+    read the maps, the page flags or the symbols. ``machine``: what else tells of memory, if not
+    /proc. ``users``: also find what has each page now (`users.find`), which takes about as long
+    again.
     """
     if store is None:
         with control.open_covered() as opened:
-            return capture(opened, proc, users)
-    symbols = kallsyms.load()
-    zone_map = zones.running(proc)
-    names = gfp.running()
-    found = survey(store, zone_map, names.bits.get("__GFP_COMP", 0x40000), proc)
-    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    pagetypeinfo = zones.read_text(f"{proc}/pagetypeinfo")
-    types, no_types = pageblocks.block_types(
-        store, symbols, zone_map, zones.parse_pagetypeinfo(pagetypeinfo),
-        joined(found.spans).tolist())
-    free = zones.parse_buddyinfo(zones.read_text(f"{proc}/buddyinfo"))
-    columns = _columns(store, found, symbols, zone_map, names, types)
-    metadata = _metadata(store, zone_map, found, symbols, now, pagetypeinfo)
+            return capture(opened, machine, users)
+    machine = machine or Machine()
+    symbols, zone_map, names = machine.symbols, machine.zone_map, machine.gfp
+    found = survey(store, zone_map, names.bits.get("__GFP_COMP", 0x40000), machine.frames())
+    now = machine.now_ns()
+    types, no_types = machine.block_types(store, joined(found.spans).tolist())
+    free = machine.free_blocks()
+    columns = _columns(store, found, machine, types)
+    metadata = _metadata(store, found, machine, now)
     if users:
         metadata.extra["users"] = _users(columns, symbols)
     if no_types:
         metadata.extra["no_block_types"] = no_types
     if new := sorted({name for _, name in names.table} - gfp.known_names()):
         metadata.extra["gfp_flags"] = new
-    metadata.extra["memory"] = _between_rows(found, free)
+    metadata.extra["memory"] = _between_rows(found, free, machine.can_be_ended())
     store.check_on()
     snapshot = Snapshot.from_columns(columns, metadata)
     if groups := unexplained.of_snapshot(snapshot):
@@ -89,35 +85,32 @@ def capture_near(only: Sequence[tuple[int, int]]) -> Snapshot:
     Raises PageownerError as `capture` does.
     """
     with control.open_covered() as store:
-        symbols = kallsyms.load()
-        zone_map = zones.running()
-        names = gfp.running()
-        found = survey(store, zone_map, names.bits.get("__GFP_COMP", 0x40000), only=only)
+        machine = Machine()
+        symbols, names = machine.symbols, machine.gfp
+        found = survey(store, machine.zone_map, names.bits.get("__GFP_COMP", 0x40000), only=only)
         found.keep(only)
-        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        types, pagetypeinfo = None, ""
+        now = machine.now_ns()
+        types = None
         if symbols.address_of(pageblocks.SYMBOL) is not None:
             # All blocks, since they are believed if they add up. The kernel counts its free lists
             # for that file, which takes longer than all else here.
-            pagetypeinfo = zones.read_text("/proc/pagetypeinfo")
-            types, _ = pageblocks.block_types(
-                store, symbols, zone_map, zones.parse_pagetypeinfo(pagetypeinfo),
-                [(first, end) for first, end in store.facts["ranges"]])
-        columns = _columns(store, found, symbols, zone_map, names, types)
-        metadata = moment(store, now, pagetypeinfo)
+            types, _ = machine.block_types(
+                store, [(first, end) for first, end in store.facts["ranges"]])
+        columns = _columns(store, found, machine, types)
+        metadata = machine.moment(store, now, counts_types=types is not None)
         store.check_on()
         return Snapshot.from_columns(columns, metadata)
 
 
-def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: zones.ZoneMap,
-             names: gfp.GfpFlags, types: pageblocks.BlockTypes | None) -> dict[str, Any]:
+def _columns(store: Store, found: Survey, machine: Machine,
+             types: pageblocks.BlockTypes | None) -> dict[str, Any]:
     """The snapshot's columns; each of the survey's is let go as soon as it is used."""
     state = found.take("state")
     unknown = _Missing(state != 0)
     columns = {"state": _text(state, STATES)}
     columns |= _tasks(store, found.take("task_id"), unknown)
-    columns |= _masks(found.take("gfp_mask"), unknown, names)
-    columns["stack"] = _stacks(store, found.take("stack_id"), unknown, symbols)
+    columns |= _masks(found.take("gfp_mask"), unknown, machine.gfp)
+    columns["stack"] = _stacks(store, found.take("stack_id"), unknown, machine.symbols)
     reason = (found.take("moved") & 15).astype(np.int32) - 1
     if reason.max(initial=-1) >= 0:  # else null, as it is if left out
         columns["migrate_reason"] = _text(np.minimum(reason, len(MIGRATE_REASONS) - 1),
@@ -132,7 +125,8 @@ def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: 
         del freed
     columns["ts_ns"] = unknown.array(times)
     del times
-    columns["memcg"] = _memcg(found.take("cgroup"))
+    columns["memcg"] = _memcg(found.take("cgroup"), machine.cgroups())
+    zone_map = machine.zone_map
     columns["zone"], columns["node"] = zone_map.zone_column(pfn), zone_map.node_column(pfn)
     if types:
         columns["block_migratetype"] = types.column(pfn)
@@ -140,7 +134,7 @@ def _columns(store: Store, found: Survey, symbols: kallsyms.Kallsyms, zone_map: 
     return columns
 
 
-def _users(columns: dict[str, Any], symbols: kallsyms.Kallsyms) -> dict[str, Any]:
+def _users(columns: dict[str, Any], symbols: Kallsyms) -> dict[str, Any]:
     """Add the column ``user``; what was noticed on the way, for the metadata."""
     from pageowner.tracker.users.find import find_users, with_gone
 
@@ -188,9 +182,8 @@ def _masks(masks: NDArray[np.uint32], unknown: _Missing, names: gfp.GfpFlags) ->
             "migratetype": _text(kinds[codes], gfp.MIGRATETYPES, unknown)}
 
 
-def _memcg(numbers: NDArray[np.uint64]) -> Any:
+def _memcg(numbers: NDArray[np.uint64], known: Cgroups) -> Any:
     codes, distinct = _distinct(numbers)
-    known = cgroups.memory()
     return _coded([known.path(int(number)) for number in distinct], codes,
                   _Missing(np.zeros(len(codes), bool)))
 
@@ -226,7 +219,7 @@ def _tasks(store: Store, ids: NDArray[np.uint32], unknown: _Missing) -> dict[str
 
 
 def _stacks(store: Store, ids: NDArray[np.uint32], unknown: _Missing,
-            symbols: kallsyms.Kallsyms) -> Any:
+            symbols: Kallsyms) -> Any:
     """Each distinct stack as text, without frames of tracing itself."""
     table = store.stacks
     missing = unknown | ((ids == 0) | (ids >= len(table)))
@@ -240,45 +233,21 @@ def _stacks(store: Store, ids: NDArray[np.uint32], unknown: _Missing,
     return _coded(texts, place[ids], missing)
 
 
-def _between_rows(found: Survey, free: dict[tuple[int, str], tuple[int, ...]]) -> dict[str, Any]:
+def _between_rows(found: Survey, free: dict[tuple[int, str], tuple[int, ...]],
+                  can_be_ended: list[int]) -> dict[str, Any]:
     """What the rows do not tell of memory: where there is any, and which frames without a row are
     not free, as runs (see `pageowner.model.pfn_runs`), the free blocks of each zone by order, from
     /proc/buddyinfo, and which tasks (tgid) could be ended."""
     about: dict[str, Any] = {"spans": pack(joined(found.spans)),
                              "held": pack(joined(found.held)),
                              "free": [[*zone, list(counts)] for zone, counts in free.items()],
-                             "tasks": _can_be_ended()}
+                             "tasks": can_be_ended}
     if found.filtered:
         about["filtered"] = pack(joined(found.filtered))
     return about
 
 
-def _can_be_ended() -> list[int]:
-    """All tasks but init, kernel threads (PF_KTHREAD of include/linux/sched.h) and this one."""
-    found = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) in (1, os.getpid()):
-            continue
-        with suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
-            # behind the name, which may hold anything: state, ppid, …, and as seventh the flags
-            if not int(file.read().rpartition(b")")[2].split()[6]) & _PF_KTHREAD:
-                found.append(int(name))
-    return sorted(found)
-
-
-def moment(store: Store, now_ns: int, pagetypeinfo: str = "") -> Metadata:
-    """Which machine it was, and when."""
-    return Metadata(
-        source="", kind="tracker", host=socket.gethostname(), kernel=platform.release(),
-        boot_id=str(store.facts.get("boot_id") or "") or None,
-        taken_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), clock_ns=now_ns,
-        page_size=os.sysconf("SC_PAGE_SIZE"),
-        pageblock_order=zones.pageblock_order(
-            pagetypeinfo, zones.read_text("/proc/meminfo"), zones.max_order()))
-
-
-def _metadata(store: Store, zone_map: zones.ZoneMap, found: Survey, symbols: kallsyms.Kallsyms,
-              now_ns: int, pagetypeinfo: str) -> Metadata:
+def _metadata(store: Store, found: Survey, machine: Machine, now_ns: int) -> Metadata:
     facts = store.facts
     counters = store.counters() | found.seen
     counters["missed_in_interrupts"] = store.missed()
@@ -287,11 +256,11 @@ def _metadata(store: Store, zone_map: zones.ZoneMap, found: Survey, symbols: kal
     if unseen is not None:
         counters["unseen_frees"] = unseen
     return replace(
-        moment(store, now_ns, pagetypeinfo),
+        machine.moment(store, now_ns),
         zones=[{"node": zone.node, "name": zone.name, "start_pfn": zone.start_pfn,
                 "spanned": zone.spanned, "present": zone.present, "managed": zone.managed}
-               for zone in zone_map.zones],
+               for zone in machine.zone_map.zones],
         hooks=store.hook_states(),
         frames=found.frames, counters=counters,
         extra={"since_ns": facts.get("since_ns"), "options": facts.get("options", {}),
-               "extfrag": extfrag.events(store, symbols, pagetypeinfo)})
+               "extfrag": extfrag.events(store, machine.symbols, machine.block_names())})

@@ -19,7 +19,7 @@ from pageowner.kernel.task_names import to_text
 from pageowner.model.snapshot import Snapshot
 from pageowner.model.source_kinds import OBJECTS
 from pageowner.tracker.read import decoding
-from pageowner.tracker.read.capture import moment
+from pageowner.tracker.read.machine import Machine
 from pageowner.tracker.read.maps import Store, open_store
 from pageowner.tracker.read.objects import PERCPU, Objects, caches, objects
 from pageowner.tracker.read.seen import objects_seen
@@ -101,7 +101,7 @@ def _snapshot(store: Store, found: Objects, frames: pa.Array, stale: int) -> Sna
     columns = {"pfn": frames, **_columns(store, found, kallsyms.load())}
     hooks = objects_seen(store.facts.get("object_hooks", {}), store.counters())
     metadata = replace(
-        moment(store, now), kind=OBJECTS, page_size=1, hooks=hooks,
+        Machine().moment(store, now, counts_types=False), kind=OBJECTS, page_size=1, hooks=hooks,
         counters=_counters(store, found, hooks) | {"objects_stale": stale},
         extra={"since_ns": store.facts.get("since_ns"), "options": store.facts.get("options", {}),
                "objects": {"share": found.share, "there": _there()}})

@@ -298,9 +298,23 @@ class Store(Pinned):
         ``n`` 0 is an empty slot."""
         return self._array("stacks", stack_type(self.depth))
 
+    def _on_each_cpu(self, name: str) -> NDArray[np.uint64]:
+        return per_cpu(self.bpf, self.fd(name))
+
+    def entries(self, name: str, key_size: int, value_size: int, most: int) -> list[bytes]:
+        """Keys, each with its value behind it, of a hash map; ``most`` of them at most."""
+        fd, found = self.fd(name), []
+        for key in self.bpf.keys(fd, key_size):
+            value = self.bpf.lookup(fd, key, value_size)
+            if value is not None:
+                found.append(key + value)
+            if len(found) >= most:
+                break
+        return found
+
     def counters(self) -> dict[str, int]:
         """`COUNTERS`, summed over the CPUs."""
-        sums = per_cpu(self.bpf, self.fd("counters"))[:, : len(COUNTERS)].sum(axis=0)
+        sums = self._on_each_cpu("counters")[:, : len(COUNTERS)].sum(axis=0)
         counters = dict(zip(COUNTERS, map(int, sums), strict=True))
         counters["freed_pages"] += counters["frees"] + counters["nested_frees"]  # the first of each
         return counters

@@ -9,16 +9,14 @@ are free and have no record, and what is kept of it is only what the rows need.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pageowner.kernel import pageflags, procpages, zones
+from pageowner.kernel import pageflags
 from pageowner.kernel.limits import HIGHEST_ORDER, LISTED_ORDER
-from pageowner.kernel.memory_ranges import memory_ranges
 from pageowner.system.ahead_of import in_turn
 from pageowner.tracker.read import reading
 from pageowner.tracker.read.accounts import (
@@ -34,12 +32,15 @@ from pageowner.tracker.read.accounts import (
     spoken_for,
     unsure,
 )
+from pageowner.tracker.read.frames import Frames
 from pageowner.tracker.read.maps import OWNED, RECORD, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from pageowner.kernel import zones
 
 __all__ = ["COLUMNS", "SEEN", "STATES", "Survey", "not_given", "survey"]
 
@@ -56,8 +57,6 @@ SEEN = ("stale_pages", "split_blocks", "reread_pages", "changed_pages")
 """What is counted on the way: see `Survey`."""
 
 _FROM_RECORD = ("ts", "stack_id", "task_id", "gfp_mask", "moved")
-_FLAGS, _CGROUP = (path.removeprefix("/proc") for path in (procpages.KPAGEFLAGS,
-                                                           procpages.KPAGECGROUP))
 _BUDDY = pageflags.bit("buddy")
 _NOPAGE = pageflags.bit("nopage")
 
@@ -111,15 +110,16 @@ class Survey:
         return np.concatenate(parts) if parts else np.zeros(0, COLUMNS[name])
 
 
-def survey(store: Store, zone_map: zones.ZoneMap, comp_gfp: int, proc: str = "/proc",
+def survey(store: Store, zone_map: zones.ZoneMap, comp_gfp: int, frames: Frames | None = None,
            only: Sequence[tuple[int, int]] | None = None) -> Survey:
     """Walk over all memory: what /proc/iomem has, and what the store speaks for.
 
-    ``comp_gfp`` is this kernel's __GFP_COMP. ``only``: frames (first, behind the last) that matter:
-    no more is looked at than the spans that can say something of them, and the counts are of
-    these. Raises PageownerError if a file cannot be read.
+    ``comp_gfp`` is the kernel's __GFP_COMP. ``frames``: what tells of each frame, if not /proc.
+    ``only``: frames (first, behind the last) that matter: no more is looked at than the spans that
+    can say something of them, and the counts are of these. Raises PageownerError if a file cannot
+    be read.
     """
-    with _Walk(store, zone_map, comp_gfp, proc) as walk:
+    with _Walk(store, zone_map, comp_gfp, frames) as walk:
         return walk.run(only)
 
 
@@ -132,29 +132,24 @@ def not_given(store: Store, zone_map: zones.ZoneMap) -> list[tuple[int, int]]:
 
 class _Walk:
     def __init__(self, store: Store, zone_map: zones.ZoneMap, comp_gfp: int,
-                 proc: str = "/proc") -> None:
-        self.store, self.zone_map, self.comp_gfp, self.proc = store, zone_map, comp_gfp, proc
+                 frames: Frames | None = None) -> None:
+        self.store, self.zone_map, self.comp_gfp = store, zone_map, comp_gfp
+        self.frames = frames or Frames()
         self.size = 1 << store.span_shift
         # Blocks of the page allocator lie in one window; only contiguous ranges may be larger.
-        self.order = min(max(zones.max_order(proc), pageflags.MAX_ORDER), store.span_shift)
+        self.order = min(max(self.frames.max_order, pageflags.MAX_ORDER), store.span_shift)
         self.spans = {span.first: span for span in store.spans}
         self.totals = np.zeros(len(CLASSES), np.int64)
         self.seen = dict.fromkeys(SEEN, 0)
         self.result = Survey(seen=self.seen)
         self._records = np.empty(self.size, RECORD)
-        self.flags_file: int | None = None
-        self.cgroup_file: int | None = None
 
     def __enter__(self) -> _Walk:
-        self.flags_file = procpages.opened(self.proc + _FLAGS)
-        if os.path.exists(self.proc + _CGROUP):  # not in a kernel without memory cgroups
-            self.cgroup_file = procpages.opened(self.proc + _CGROUP)
+        self.frames.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in (self.flags_file, self.cgroup_file):
-            if file is not None:
-                os.close(file)
+        self.frames.__exit__(*_)
 
     def run(self, only: Sequence[tuple[int, int]] | None = None) -> Survey:
         deferred = list(self._deferred())
@@ -211,7 +206,7 @@ class _Walk:
         memory that was added may have a span and not be among the ranges yet."""
         shift = self.store.span_shift
         places = set(self.spans)
-        ranges = [*self.store.facts["ranges"], *memory_ranges(f"{self.proc}/iomem")]
+        ranges = [*self.store.facts["ranges"], *self.frames.ranges()]
         for start, end in ranges:
             places.update(range(start >> shift << shift, end, self.size))
         return sorted(places)
@@ -381,11 +376,9 @@ class _Walk:
         owned = state == 0
         said = np.zeros(len(places), RECORD)
         said[owned] = records[source]
-        if self.cgroup_file is not None:
-            cgroup = np.concatenate([pageflags.words(self.cgroup_file, first + a, b - a)
-                                     for a, b in runs])
-        else:
-            cgroup = np.zeros(size, np.uint64)
+        charged = [words for a, b in runs
+                   if (words := self.frames.cgroups(first + a, b - a)) is not None]
+        cgroup = np.concatenate(charged or [np.zeros(size, np.uint64)])
         if len(cgroup) < size:  # memory was taken away meanwhile
             cgroup = np.pad(cgroup, (0, size - len(cgroup)))
         self.result.add(pfn=pick[places] + first, order=order[places], state=state,
@@ -395,8 +388,7 @@ class _Walk:
     # -- reading ---------------------------------------------------------------------------------
 
     def _frames(self, first: int, count: int) -> NDArray[np.uint64]:
-        assert self.flags_file is not None
-        return pageflags.words(self.flags_file, first, count)
+        return self.frames.flags(first, count)
 
     def _deferred(self) -> Iterator[tuple[int, int]]:
         """Frames (first, behind the last) at the ends of zones that the page allocator was not

@@ -1,0 +1,67 @@
+"""A vmcore as a source: an image of a kernel's memory, made by kdump, by QEMU or by the kernel
+itself (/proc/kcore)."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pageowner.errors import PageownerError
+from pageowner.vmcore.formats import looks_so, why_not
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pageowner.model.snapshot import Snapshot
+    from pageowner.sources.opening import Opened
+    from pageowner.vmcore.memory import Vmcore
+
+__all__ = ["kernel_log", "opened_memory", "read", "recognises"]
+
+_DAMAGED = (ValueError, LookupError, TypeError, OverflowError, ArithmeticError, MemoryError,
+            RecursionError, AttributeError)
+"""What reading structures that are none may end in."""
+
+
+def recognises(head: bytes) -> bool:
+    """Whether a file that begins so is one."""
+    return looks_so(head)
+
+
+def read(opened: Opened) -> Snapshot:
+    """The owners of its pages: what our tracker knew. Raises PageownerError, in one line."""
+    from pageowner.vmcore.snapshot import tracked
+
+    with opened_memory(opened) as memory:
+        found = tracked(memory)
+    found.meta.source = opened.name
+    return found
+
+
+def kernel_log(memory: Vmcore) -> list[str]:
+    """The lines of its kernel's log. Raises PageownerError if they are not in it."""
+    from pageowner.vmcore.kernel_log import lines
+
+    return lines(memory)
+
+
+@contextmanager
+def opened_memory(opened: Opened) -> Iterator[Vmcore]:
+    """Its memory, for as long as it is read; what goes wrong is one line with its name."""
+    from pageowner.vmcore.memory import Vmcore as Made
+
+    if why := why_not(opened.head):
+        raise PageownerError(f"{opened.name}: {why}")
+    if opened.size is None and not opened.name.startswith("/proc/"):
+        raise PageownerError(f"{opened.name}: a vmcore is read here and there, not in a stream;"
+                             " decompress it into a file and name that")
+    try:
+        with Made(opened.name) as memory:
+            yield memory
+    except PageownerError as error:
+        raise PageownerError(f"{opened.name}: {error}") from error
+    except OSError as error:
+        raise PageownerError(f"{opened.name}: cannot read: {error.strerror}") from error
+    except _DAMAGED as error:
+        raise PageownerError(f"{opened.name}: the vmcore is damaged: {type(error).__name__}:"
+                             f" {' '.join(str(error).split())[:200]}") from error

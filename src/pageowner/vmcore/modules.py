@@ -1,0 +1,92 @@
+"""Symbols of modules and of BPF programs, as /proc/kallsyms has them.
+
+kernel/module/kallsyms.c of 6.0 to 7.3 (module_get_kallsym; struct mod_kallsyms) and
+kernel/bpf/core.c (bpf_get_kallsym; struct bpf_ksym).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pageowner.errors import PageownerError
+from pageowner.kernel_memory.access import offset
+from pageowner.vmcore.structs import linked, text, value
+
+if TYPE_CHECKING:
+    from pageowner.vmcore.memory import Vmcore
+
+__all__ = ["bpf_symbols", "module_symbols"]
+
+_SYMBOL = np.dtype([("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"),
+                    ("value", "<u8"), ("size", "<u8")])
+"""Elf64_Sym."""
+_MOST_SYMBOLS = 1 << 20
+_NAMES_AT_ONCE = 1 << 16
+_LONGEST = 512
+_NO_NAME = b"?"
+
+
+def module_symbols(memory: Vmcore) -> bytes:
+    """Lines of all modules, in the kernel's order. One whose symbols cannot be read has none, and
+    its frames are shown as addresses."""
+    head = memory.symbol("modules")
+    if head is None:
+        return b""
+    at = offset(memory.types, "module", "list")
+    lines: list[bytes] = []
+    for link in linked(memory, head):
+        try:
+            lines.append(_of_module(memory, link - at))
+        except PageownerError:
+            continue
+    return b"".join(lines)
+
+
+def _of_module(memory: Vmcore, module: int) -> bytes:
+    table = value(memory, module, "module", "kallsyms")
+    if not table:
+        return b""
+    name = _clean(text(memory, module, "module", "name"))
+    count = value(memory, table, "mod_kallsyms", "num_symtab")
+    if not 0 < count <= _MOST_SYMBOLS:
+        return b""
+    symbols = np.frombuffer(memory.read(value(memory, table, "mod_kallsyms", "symtab"),
+                                        count * _SYMBOL.itemsize), _SYMBOL)
+    kinds = memory.read(value(memory, table, "mod_kallsyms", "typetab"), count)
+    strings, _ = memory.fill(value(memory, table, "mod_kallsyms", "strtab"),
+                             min(int(symbols["name"].max()), 1 << 26) + _LONGEST)
+    names = strings.tobytes()
+    lines = []
+    for at, address, kind in zip(symbols["name"].tolist(), symbols["value"].tolist(), kinds,
+                                 strict=True):
+        symbol = _clean(names[at:names.find(b"\0", at)] if at < len(names) else b"")
+        if symbol != _NO_NAME and 33 <= kind < 127:
+            lines.append(b"%016x %c %b\t[%b]\n" % (address, kind, symbol, name))
+    return b"".join(lines)
+
+
+def bpf_symbols(memory: Vmcore) -> bytes:
+    """Lines of the BPF programs and trampolines that were loaded."""
+    head = memory.symbol("bpf_kallsyms")
+    if head is None or memory.types.member("bpf_ksym", "lnode") is None:
+        return b""
+    at = offset(memory.types, "bpf_ksym", "lnode")
+    name_at = offset(memory.types, "bpf_ksym", "name")
+    lines = []
+    try:
+        for link in linked(memory, head):
+            start = value(memory, link - at, "bpf_ksym", "start")
+            raw, good = memory.fill(link - at + name_at, _LONGEST // 4)
+            if good:
+                lines.append(b"%016x t %b\t[bpf]\n" % (
+                    start, _clean(raw.tobytes().partition(b"\0")[0])))
+    except PageownerError:
+        pass  # the rest is shown as addresses
+    return b"".join(lines)
+
+
+def _clean(name: bytes) -> bytes:
+    """A name that cannot end its line, nor its word."""
+    return name.translate(None, b"\n\t \r\0")[:_LONGEST] or _NO_NAME

@@ -1,0 +1,66 @@
+"""Walks over the kernel's structures: members by name, lists, with an end to each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pageowner.errors import PageownerError
+from pageowner.kernel_memory.access import member, offset, word
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pageowner.kernel_memory.access import Memory
+
+__all__ = ["MOST", "has", "hlist", "linked", "place", "text", "value"]
+
+MOST = 1 << 20
+"""Links of a list, at most: what has more is a circle in damaged memory."""
+_KINDS = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<u8"}
+
+
+def has(memory: Memory, name: str, path: str) -> bool:
+    """Whether this kernel's struct has a member."""
+    return memory.types.member(name, path) is not None
+
+
+def place(memory: Memory, address: int, name: str, *paths: str) -> int:
+    """The address of the first of these members that the struct has. Raises PageownerError."""
+    return address + offset(memory.types, name, *paths)
+
+
+def value(memory: Memory, address: int, name: str, *paths: str) -> int:
+    """Its number or pointer. Raises PageownerError if it cannot be read."""
+    found = member(memory.types, name, *paths)
+    kind = _KINDS.get(found.size)
+    if kind is None:
+        raise PageownerError(f"{name}.{paths[0]} is no number in this kernel")
+    return word(memory, address + found.offset, kind)
+
+
+def text(memory: Memory, address: int, name: str, path: str) -> bytes:
+    """Its array of characters, up to the first zero. Raises PageownerError."""
+    found = member(memory.types, name, path)
+    raw = b"".join(word(memory, address + found.offset + at, "<u1").to_bytes(1, "little")
+                   for at in range(min(found.size, 256)))
+    return raw.partition(b"\0")[0]
+
+
+def linked(memory: Memory, head: int) -> Iterator[int]:
+    """The addresses of the links of a struct list_head, without its head. Raises PageownerError."""
+    link, passed = word(memory, head), 0
+    while link != head:
+        if passed == MOST or not link:
+            raise PageownerError(f"the kernel's list at {head:#x} has no end")
+        yield link
+        link, passed = word(memory, link), passed + 1
+
+
+def hlist(memory: Memory, head: int) -> Iterator[int]:
+    """The addresses of the links of a struct hlist_head. Raises PageownerError."""
+    link, passed = word(memory, head), 0
+    while link:
+        if passed == MOST:
+            raise PageownerError(f"the kernel's list at {head:#x} has no end")
+        yield link
+        link, passed = word(memory, link), passed + 1
