@@ -26,6 +26,7 @@ __all__ = ["OLD", "BlockTypes", "pageblock_order"]
 OLD = (5, 9)
 _TYPE = 7
 _NARROW, _WIDE = 4, 8
+_NOT_KNOWN = 255
 _HUGE = ("hugetlb_lock", "hugetlb_max_hstate", "transparent_hugepage_flags")
 """One of them is there with CONFIG_HUGETLB_PAGE or CONFIG_TRANSPARENT_HUGEPAGE."""
 
@@ -48,7 +49,6 @@ class BlockTypes:
     def __init__(self, memory: Memory, found: Pieces) -> None:
         self.order = pageblock_order(memory)
         self.why_none = ""
-        self._first = found.first
         self._types: NDArray[np.uint8] | None = None
         if (0, 0) < version(memory) < OLD:
             self.why_none = "Linux before 5.9 keeps them otherwise"
@@ -62,6 +62,10 @@ class BlockTypes:
         isolated = memory.types.enumerator("pageblock_bits", "PB_migrate_isolate")
         wide = isolated is not None
         self._each = found.frames
+        # By the number of the piece, so that none has to be looked for.
+        number = found.first // np.uint64(found.frames)
+        self._places = np.full(int(number[-1]) + 1, -1, np.int64)
+        self._places[number.astype(np.int64)] = np.arange(len(number))
         blocks = max(found.frames >> self.order, 1)
         raw, good = memory.copy(found.blocks, blocks * (_WIDE if wide else _NARROW) // 8)
         if wide:
@@ -71,17 +75,17 @@ class BlockTypes:
         else:
             kinds = np.stack([raw & np.uint8(_TYPE), raw >> np.uint8(4) & np.uint8(_TYPE)], axis=2)
             kinds = kinds.reshape(len(raw), -1)
-        kinds[~good] = 255
-        kinds[kinds >= len(self.names)] = 255
+        kinds[~good] = _NOT_KNOWN
+        kinds[kinds >= len(self.names)] = _NOT_KNOWN
         self._types = kinds
 
     def codes(self, pfn: NDArray[np.uint64]) -> NDArray[np.int32]:
-        """For each frame the place of its pageblock's type in ``names``; -1 where it is not
-        known."""
+        """For each frame, of one of the pieces, the place of its pageblock's type in ``names``; -1
+        where it is not known."""
         if self._types is None:
             return np.full(len(pfn), -1, np.int32)
-        piece = np.searchsorted(self._first, pfn, "right") - 1
+        piece = self._places[(pfn // np.uint64(self._each)).astype(np.int64)]
         within = (pfn & np.uint64(self._each - 1)) >> np.uint64(self.order)
-        known = piece >= 0
-        kinds = self._types[np.maximum(piece, 0), within.astype(np.int64)].astype(np.int32)
-        return np.where(known & (kinds != 255), kinds, -1).astype(np.int32)
+        kinds = self._types[piece, within.astype(np.int64)].astype(np.int32)
+        kinds[(kinds == _NOT_KNOWN) | (piece < 0)] = -1
+        return kinds
