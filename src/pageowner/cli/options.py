@@ -391,6 +391,9 @@ def _about_memory(meta: Metadata) -> list[str]:
     if why := meta.extra.get("not_from_memory"):
         lines.append(f"{meta.source}: read as text, which takes longer than out of the kernel's"
                      f" memory: {why}")
+    if meta.extra.get("kernels_own"):
+        lines.append(f"{meta.source}: the kernel's own page owner is in it too; this is what"
+                     " 'pageowner on' knew")
     if meta.kind == "page_owner" and (no_types := meta.extra.get("no_block_types")):
         lines.append(f"{meta.source}: types of pageblocks are not known: {no_types}")
     return lines + [f"{meta.source}: {count_of(meta.counters[name], noun)} {what}"

@@ -29,11 +29,12 @@ def recognises(head: bytes) -> bool:
 
 
 def read(opened: Opened) -> Snapshot:
-    """The owners of its pages: what our tracker knew. Raises PageownerError, in one line."""
-    from pageowner.vmcore.snapshot import tracked
+    """The owners of its pages: what our tracker knew, else what the kernel's own page owner did.
+    Raises PageownerError, in one line."""
+    from pageowner.vmcore.snapshot import owners
 
     with opened_memory(opened) as memory:
-        found = tracked(memory)
+        found = owners(memory)
     found.meta.source = opened.name
     return found
 

@@ -21,12 +21,24 @@ if TYPE_CHECKING:
 
     from pageowner.vmcore.memory import Vmcore
 
-__all__ = ["NOT_TRACKED", "pins"]
+__all__ = ["NOT_TRACKED", "is_tracked", "pins"]
 
 _NAME = PIN_DIRECTORY.rpartition("/")[2].encode()
 _LONGEST = 255
 
-NOT_TRACKED = "page ownership was not tracked when it was made: it has no map of 'pageowner on'"
+NOT_TRACKED = ("page ownership was not tracked when it was made: it has no map of 'pageowner on',"
+               " and the kernel's own page owner was off")
+
+
+def is_tracked(memory: Vmcore) -> bool:
+    """Whether there are any. Raises PageownerError where that cannot be found out."""
+    try:
+        pins(memory)
+    except PageownerError as error:
+        if str(error) != NOT_TRACKED:
+            raise
+        return False
+    return True
 
 
 def pins(memory: Vmcore) -> dict[str, int]:
