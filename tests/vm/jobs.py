@@ -195,6 +195,15 @@ JOBS = (
         then=(PYTHON, str(HERE / "same_memory.py")),
     ),
     Job(
+        "crash-own",
+        "a dump of its memory tells what the kernel's own page owner printed",
+        (PYTHON, str(HERE / "jobs" / "crash_own.py")),
+        kernels=("built",),
+        memory="512M",
+        hotplug=True,
+        then=(PYTHON, str(HERE / "same_text.py")),
+    ),
+    Job(
         "oom",
         "a capture from before each kill for memory names what took it",
         (PYTHON, str(HERE / "jobs" / "oom.py")),
