@@ -1,6 +1,6 @@
 """A kernel with its own page owner and cgroup2's memory controller in use: on 6.12 its own reader
 crashes there (print_page_owner_memcg follows a tail page's field); ours says who owns what, cgroups
-by name.
+by name, and so does what the kernel keeps if it is read out of its memory.
 
 Writes memcg.json. The kernel's own file is read last, by a task of its own, to see what happens.
 """
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from pageowner.sources.source import read
+from pageowner.sources.kernel_page_owner import from_memory
+from pageowner.sources.source import KERNEL_PAGE_OWNER, read
 
 ROOT = Path("/run/cgroup2")
 GROUPS = {"kept-by-first": 2048, "kept-by-second": 512}
@@ -51,16 +52,25 @@ def main() -> int:
         children[name] = child
     pageowner("save", "memcg.parquet")
     snapshot = read("memcg.parquet")
+    kernels_own, why = from_memory(KERNEL_PAGE_OWNER)
+    if kernels_own is None:
+        print(f"the kernel's own page owner out of memory: {why}")
+        return 1
     found: dict[str, dict[str, int]] = {}
+    out_of_memory: dict[str, int] = {}
     for name, child in children.items():
         mine = snapshot.select(pid=(child.pid,), subsystem=("anonymous memory",))
         counts = pc.value_counts(mine.table["memcg"]).to_pylist()
         found[name] = {str(one["values"]): one["counts"] for one in counts}
+        kept = kernels_own.select(pid=(child.pid,), subsystem=("anonymous memory",)).table["memcg"]
+        out_of_memory[name] = pc.sum(pc.equal(kept, name)).as_py() or 0
         child.communicate()
     wrong = [name for name, groups in found.items()
-             if set(groups) != {f"/{name}"} or groups[f"/{name}"] < GROUPS[name]]
+             if set(groups) != {f"/{name}"} or groups[f"/{name}"] < GROUPS[name]
+             or out_of_memory[name] < GROUPS[name]]
     for name, groups in found.items():
-        print(f"{name}: {groups} of {GROUPS[name]} pages that it mapped")
+        print(f"{name}: {groups} of {GROUPS[name]} pages that it mapped, {out_of_memory[name]} by"
+              " the kernel's own, out of memory", flush=True)
     pageowner("off")
     reader = subprocess.run(
         [sys.executable, "-c",
