@@ -105,6 +105,8 @@ def test_4_6_names_of_flags_and_types_are_read(read: Read) -> None:
 @pytest.mark.parametrize(("kernel", "tail", "expected"), [
     ("5.11", b", pid 1, ts 321 ns", {"pid": 1, "ts_ns": 321}),
     ("5.13", b", pid 1, ts 321 ns, free_ts 7 ns", {"pid": 1, "ts_ns": 321, "free_ts_ns": 7}),
+    ("next before 5.18", b", pid 1 (a b), ts 321 ns, free_ts 7 ns",
+     {"pid": 1, "comm": "a b", "ts_ns": 321, "free_ts_ns": 7}),
     ("5.18", b", pid 1, tgid 2 (a b), ts 321 ns, free_ts 0 ns",
      {"pid": 1, "tgid": 2, "comm": "a b", "ts_ns": 321, "free_ts_ns": 0}),
     ("6.12", b", pid 1, tgid 2 (), ts 321 ns", {"pid": 1, "tgid": 2, "comm": "", "ts_ns": 321}),

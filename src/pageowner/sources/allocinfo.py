@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
 from pageowner.sources.allocinfo_lines import Lines
+from pageowner.sources.allocinfo_restoring import restored
 from pageowner.sources.opening import reading
 from pageowner.sources.page_owner_parser import START
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["parse", "read", "recognises"]
 
-_FIRST = re.compile(rb"^(?:allocinfo - version: \d|\s*-?\d[\d.KMGTPEi]*\s+\d+\s+[^\s:]+:\d+ "
-                    rb"(?:\[[^\]\s]+\] )?func:)", re.MULTILINE)
+_FIRST = re.compile(rb"^(?:[>|] ?)*(?:allocinfo - version: \d|\s*-?\d[\d.KMGTPEi]*\s+\d+\s+"
+                    rb"[^\s:]+:\d+ (?:\[[^\]\s]+\] )?func:)", re.MULTILINE)
 _MANY = 1 << 20
 """Bytes from which on columns pay."""
 
@@ -65,6 +66,8 @@ def read(opened: Opened) -> Snapshot:
     """
     with reading(opened.name):
         text = opened.stream.read()
+    text, undone = restored(text)
+    opened.undone += undone
     lines = parse(text)
     if not lines.whole:
         raise PageownerError(f"{opened.name}: contains no complete line of /proc/allocinfo")

@@ -54,7 +54,8 @@ class PfnLine(NamedTuple):
 _MASK = rb"(\d{1,3}), mask (0x[0-9a-f]{1,16})(?:\(([^()\n]*)\))?"
 # The name of a task may hold anything, so the longest one that leaves a well-formed rest is it:
 # 15 bytes (TASK_COMM_LEN in include/linux/sched.h), or up to 63 in a line for kernels to come.
-_TASK = rb", pid (-?\d{1,10})(?:, tgid (-?\d{1,10}) \((.{0,15}|[^\n]{0,63})\))?"
+# Without tgid in linux-next before 5.18, and in the examples of that time.
+_TASK = rb", pid (-?\d{1,10})(?:(?:, tgid (-?\d{1,10}))? \((.{0,15}|[^\n]{0,63})\))?"
 _HEADER = re.compile(
     rb"(" + _MASK + rb"(?:" + _TASK + rb", ts)?)"
     rb"(?:(?<=ts) (\d{1,20}) ns(?:, free_ts (\d{1,20}) ns)?)?(?:\n|\Z)", re.DOTALL)

@@ -63,7 +63,7 @@ _BEGINS = re.compile(
 _PLAIN = (b":", b", allocated by OTHERS :")
 _RECORD = re.compile(
     rb"Page allocated via order (\d{1,3})(?:, mask (0x[0-9a-f]{1,16})(?:\(([^()\n]*)\))?)?"
-    rb"(?:, pid (-?\d{1,10}))?(?:, tgid (-?\d{1,10}) \((.{0,15}|[^\n]{0,63})\))?"
+    rb"(?:, pid (-?\d{1,10}))?(?:(?:, tgid (-?\d{1,10}))? \((.{0,15}|[^\n]{0,63})\))?"
     rb"(?:, ts *(\d{0,20}) *ns)?(?:, free_ts *\d{0,20} *ns)?,? *(?:\n|\Z)", re.DOTALL)
 # What the tool prints on the terminal beside its output.
 _PROGRESS = re.compile(rb"(?:loaded \d+|sorting \.+|culling|\s*)\Z")

@@ -134,6 +134,8 @@ def _head(encode: Callable[[str], bytes], timeless: bool, order: int, mask: int 
         text += b", pid %d" % pid
     if tgid is not None and not timeless:
         text += b", tgid %d (%s)" % (tgid, encode(comm or ""))
+    elif comm is not None and pid is not None and not timeless:
+        text += b" (%s)" % encode(comm)
     return text
 
 
