@@ -79,7 +79,7 @@ def read(source: str | os.PathLike[str] | None = None) -> KernelLog:
     if source is None:
         return parse(_own(), "this machine")
     with open_source(source) as opened:
-        if vmcore.recognises(opened.head):
+        if vmcore.is_vmcore(opened.head):
             with vmcore.opened_memory(opened) as memory:
                 return parse(vmcore.kernel_log(memory), opened.name)
         return _opened(opened)

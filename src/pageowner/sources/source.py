@@ -152,7 +152,7 @@ def read_opened(opened: Opened, *, sums: bool = False) -> Counted | Snapshot:
     """The same of a source that is open already, of whatever kind."""
     if opened.head.startswith(PARQUET):
         return _saved(opened)
-    if vmcore.recognises(opened.head):
+    if vmcore.is_vmcore(opened.head):
         return vmcore.read(opened)
     from pageowner.sources import groups, page_owner
     from pageowner.sources.restoring import restored

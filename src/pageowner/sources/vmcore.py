@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from pageowner.sources.opening import Opened
     from pageowner.vmcore.memory import Vmcore
 
-__all__ = ["kernel_log", "opened_memory", "read", "recognises"]
+__all__ = ["is_vmcore", "kernel_log", "opened_memory", "read"]
 
 _DAMAGED = (ValueError, LookupError, TypeError, OverflowError, ArithmeticError, MemoryError,
             RecursionError, AttributeError)
 """What reading structures that are none may end in."""
 
 
-def recognises(head: bytes) -> bool:
+def is_vmcore(head: bytes) -> bool:
     """Whether a file that begins so is one."""
     return looks_so(head)
 
