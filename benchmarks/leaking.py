@@ -288,7 +288,7 @@ PROGRAMS: dict[str, tuple[Callable[[], int], str]] = {
 """What each does, and which stacks, or what note, are its memory."""
 
 
-SLOWER = {"timers": 1 / 3, "signals": 1 / 12, "keys": 1 / 2}
+SLOWER = {"timers": 1 / 8, "signals": 1 / 24, "keys": 1 / 2}
 """Of what a user may have only so many (RLIMIT_SIGPENDING, kernel/keys/root_maxbytes): their share
 of the rate."""
 
