@@ -69,12 +69,12 @@ def leaks_of_objects(found: pa.Table, pinned: int | None = None) -> pa.Table:
 def with_pages(objects: pa.Table, pages: pa.Table, page_size: int) -> pa.Table:
     """`leaks_of_objects`, and beside them the leaks of ``pages`` (`leaks.Watch.leaks`, in pages of
     ``page_size`` bytes) that no object explains, in bytes; what is one leak is one row, as
-    `one_leak.joined` has it. What programs take for themselves is left out: it is no part of the
-    kernel's."""
+    `one_leak.joined` has it. What programs take for themselves is left out, which is no part of
+    the kernel's, and pages without an owner, which are known by their number alone."""
     ours = [row | {WHOLE_PAGES: False} for row in objects.to_pylist()]
     beside = [_in_bytes(row, page_size) | {WHOLE_PAGES: True} for row in pages.to_pylist()
-              if row["stack"] is None or subsystem(row["stack"]) not in PRIVATE]
-    of_slabs = [row["stack"] is not None and allocator_of(row["stack"]) == "slab" for row in beside]
+              if row["stack"] is not None and subsystem(row["stack"]) not in PRIVATE]
+    of_slabs = [allocator_of(row["stack"]) == "slab" for row in beside]
     grown = sum(row["gained"] for row, of_slab in zip(beside, of_slabs, strict=True)
                 if of_slab and row["kind"] != "grows")
     if sum(row["gained"] for row in ours if row["kind"] != "grows") >= grown * _MOST:
