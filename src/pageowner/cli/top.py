@@ -35,10 +35,10 @@ def command(chosen: Filter, every: str, by: str) -> None:
     Keys: q quit, ? help, / filter, g s t u m group, o order, enter expand.
 
     Examples:
-        pageowner top                      by stack, most memory first
-        pageowner top --by comm --every 1  by task, each second
-        pageowner top --subsystem 'slab*'  slab pages alone
-        pageowner top --objects --by cache objects in slabs, by slab cache
+        pageowner top                       by stack, most memory first
+        pageowner top --by comm --every 1   by task, each second
+        pageowner top --subsystem 'slab*'   slab pages alone
+        pageowner top --objects --by cache  objects in slabs, by slab cache
     """
     from pageowner.api.watch import live_model, live_reader, object_reader
     from pageowner.sources import of_objects
