@@ -72,6 +72,17 @@ def test_the_books_of_slabs_whose_objects_come_and_go_are_no_leak() -> None:
     assert kinds(found) == {DENTRY: "grows"}
 
 
+def test_what_is_kept_of_cached_inodes_is_no_leak() -> None:
+    made = f"alloc_inode+0x1/0x2\niget_locked+0x1/0x2\n{CALL}"
+    inode = f"kmem_cache_alloc_lru+0x1/0x2\next4_alloc_inode+0x1/0x2\n{made}"
+    data = ("kmem_cache_alloc+0x1/0x2\nsecurity_inode_alloc+0x1/0x2\ninode_init_always_gfp+0x1/0x2"
+            f"\n{made}")
+    for kind in ("reclaimable", "leak"):
+        found = leaks_of_objects(table(row(data, MIB), row(inode, 10 * MIB, kind)), 0)
+        assert kinds(found) == {inode: kind, data: kind}
+    assert kinds(leaks_of_objects(table(row(data, MIB)), 0)) == {data: "leak"}
+
+
 def test_the_books_alone_leak_if_their_objects_are_not_known_to_be_cache() -> None:
     assert kinds(leaks_of_objects(table(row(BOOKS, MIB)), 0)) == {BOOKS: "leak"}
 

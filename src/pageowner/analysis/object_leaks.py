@@ -22,7 +22,7 @@ from pageowner.analysis.subsystems import (
     role_of,
     subsystem,
 )
-from pageowner.kernel.stack_roles import DENTRIES, SLAB_GROWTH
+from pageowner.kernel.stack_roles import DENTRIES, INODE_DATA, SLAB_GROWTH
 
 if TYPE_CHECKING:
     from pageowner.kernel.frames import Frame
@@ -40,7 +40,8 @@ _IN_PAGES = ("pages", "gained", "rate", "rate_low", "rate_high", "settled", "sta
 def leaks_of_objects(found: pa.Table, pinned: int | None = None) -> pa.Table:
     """The table of `leaks.Watch.leaks` of objects, in bytes, with what is known of the caches that
     the kernel can take back: dentries leak if they are in use. The books of a slab (`SLAB_GROWTH`)
-    are what its objects are, and left out where these are suspects.
+    are what its objects are, what is kept of an inode (`INODE_DATA`) is what that is, and both are
+    left out where these are suspects.
 
     ``pinned``: by how many bytes the dentries in use grew meanwhile; None: unknown.
     """
@@ -54,14 +55,17 @@ def leaks_of_objects(found: pa.Table, pinned: int | None = None) -> pa.Table:
         most = max(dentries, key=lambda row: int(row["gained"]))
         if most["gained"] >= gained * _MOST:
             most["kind"] = "leak"
-    books = [row for row in rows if row["kind"] == "leak" and _of(row, SLAB_GROWTH)]
-    kinds: dict[tuple[Frame, ...], set[str]] = {}
-    for row in rows if books else ():
-        if row["stack"] is not None and not _of(row, SLAB_GROWTH):
-            kinds.setdefault(_way_to_slab(row["stack"]), set()).add(row["kind"])
-    for row in books:
-        known = kinds.get(_way_to_slab(row["stack"]), {"leak"})
-        row["kind"] = next(kind for kind in KINDS if kind in known)
+    books: list[dict[str, Any]] = []
+    for names, way in ((SLAB_GROWTH, _way_to_slab), (INODE_DATA, _way_to_inode)):
+        belongs = [row for row in rows if row["kind"] == "leak" and _of(row, names)]
+        kinds: dict[tuple[Frame, ...], set[str]] = {}
+        for row in rows if belongs else ():
+            if row["stack"] is not None and not _of(row, SLAB_GROWTH | INODE_DATA):
+                kinds.setdefault(way(row["stack"]), set()).add(row["kind"])
+        for row in belongs:
+            known = kinds.get(way(row["stack"]), {"leak"})
+            row["kind"] = next(kind for kind in KINDS if kind in known)
+        books += belongs
     return pa.Table.from_pylist([row for row in rows if row not in books or row["kind"] != "grows"],
                                 found.schema)
 
@@ -107,3 +111,10 @@ def _way_to_slab(stack: str) -> tuple[Frame, ...]:
     chain = functions(stack)
     inside = [place for place, frame in enumerate(chain) if role_of(frame) == _SLAB]
     return tuple(chain[inside[-1] + 1:]) if inside else tuple(chain)
+
+
+def _way_to_inode(stack: str) -> tuple[Frame, ...]:
+    """The frames of a stack from where an inode is made outwards."""
+    chain = functions(stack)
+    places = [place for place, frame in enumerate(chain) if frame.name == "alloc_inode"]
+    return tuple(chain[places[0]:]) if places else tuple(chain)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 __all__ = ["ALLOCATORS", "ALLOCATOR_NAMES", "COMPANIONS", "DENTRIES", "ENTRY", "GENERIC",
-           "INTERRUPTS", "LIBRARIES", "LIBRARY_MODULES", "SLAB_GROWTH", "THROUGH",
+           "INODE_DATA", "INTERRUPTS", "LIBRARIES", "LIBRARY_MODULES", "SLAB_GROWTH", "THROUGH",
            "is_address", "is_built_in"]
 
 ALLOCATORS: dict[str, str] = {
@@ -78,6 +78,10 @@ COMPANIONS = DENTRIES | {
 }
 """What comes with an open file of every kind: its ``struct file``, dentry and inode, and what
 security modules keep of these (security/security.c)."""
+
+INODE_DATA = frozenset({"security_inode_alloc", "lsm_inode_alloc"})
+"""What security modules keep of an inode, from its allocation on (fs/inode.c, inode_init_always):
+the kernel takes it back with the inode, though its cache does not say so."""
 
 LIBRARIES = """
     kvmalloc_node kvmalloc __kvmalloc_node kvrealloc krealloc krealloc_* kvmemdup kmemdup
