@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
-from pageowner.vmcore.formats import looks_so, why_not
+from pageowner.vmcore.formats import KDUMP, looks_so, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_vmcore", "kernel_log", "opened_memory", "read"]
 
+_FILTERED = "; a makedumpfile that is older than the kernel leaves out pages that it should not"
 _DAMAGED = (ValueError, LookupError, TypeError, OverflowError, ArithmeticError, MemoryError,
             RecursionError, AttributeError)
 """What reading structures that are none may end in."""
@@ -60,7 +61,9 @@ def opened_memory(opened: Opened) -> Iterator[Vmcore]:
         with Made(opened.name) as memory:
             yield memory
     except PageownerError as error:
-        raise PageownerError(f"{opened.name}: {error}") from error
+        filtered = (_FILTERED if opened.head.startswith(KDUMP) and "cannot be read" in str(error)
+                    and "as a vmcore" not in str(error) else "")
+        raise PageownerError(f"{opened.name}: {error}{filtered}") from error
     except OSError as error:
         raise PageownerError(f"{opened.name}: cannot read: {error.strerror}") from error
     except _DAMAGED as error:

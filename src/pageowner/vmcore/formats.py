@@ -7,11 +7,11 @@ QEMU writes too; its flattened form (makedumpfile -F) begins with ``makedumpfile
 
 from __future__ import annotations
 
-__all__ = ["looks_so", "why_not"]
+__all__ = ["KDUMP", "looks_so", "why_not"]
 
 _ELF, _CORE = b"\x7fELF", 4
 """ET_CORE."""
-_KDUMP = b"KDUMP   "
+KDUMP = b"KDUMP   "
 _OLD = b"DISKDUMP"
 _FLAT = b"makedumpfile\0\0\0\0"
 _CLASS64, _LITTLE = 2, 1
@@ -23,7 +23,7 @@ _LIVE = "a 64-bit little-endian kernel's"
 def looks_so(head: bytes) -> bool:
     """Whether a file that begins so is to be read as an image of memory, or is one that cannot
     be."""
-    if head.startswith((_KDUMP, _OLD, _FLAT)):
+    if head.startswith((KDUMP, _OLD, _FLAT)):
         return True
     return head.startswith(_ELF) and len(head) >= 18 and _CORE in (
         int.from_bytes(head[16:18], "little"), int.from_bytes(head[16:18], "big"))
