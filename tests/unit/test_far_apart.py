@@ -21,6 +21,7 @@ from pageowner.model.pfn_runs import joined, pack
 from pageowner.model.snapshot import Metadata, Snapshot
 from pageowner.tracker.read import pageblocks, survey
 from pageowner.tracker.read.charges import Charges
+from pageowner.tracker.read.frames import Frames
 
 FRAMES = 1 << 22
 GAP = (64 << 40) >> 12
@@ -32,7 +33,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> FarApart:
 
 
 def walked(machine: FarApart) -> survey.Survey:
-    return survey.survey(machine, zones.running(machine.proc), 0x40000, machine.proc)
+    return survey.survey(machine, zones.running(machine.proc), 0x40000, Frames(machine.proc))
 
 
 def snapshot(found: survey.Survey, machine: FarApart, kind: str) -> Snapshot:
