@@ -209,6 +209,13 @@ def test_symbols_of_cpus_stand_for_themselves_where_they_are_absolute() -> None:
         b"0000000000000020", b"ffffffff81000000", b"ffffffff81000100"]
 
 
+def test_offsets_without_a_base_are_from_their_own_places() -> None:
+    memory: Any = kallsyms([b"Tone", b"Ttwo"], [0x100, -0x24], 0)
+    del memory.info.symbols["kallsyms_relative_base"]
+    found = symbols.kernel_symbols(memory)
+    assert (found.address_of("one"), found.address_of("two")) == (0x30100, 0x2ffe0)
+
+
 def test_a_table_without_an_end_is_damaged() -> None:
     memory: Any = kallsyms([b"Tabba"], [0], 0)
     memory.pieces[0x1000] = struct.pack("<I", 2)

@@ -3,7 +3,8 @@
 Each name is its length and so many numbers of pieces; since 6.1 a length of 128 and more takes two
 bytes. The first letter of the whole is the type. Offsets are from ``kallsyms_relative_base``; those
 that are not negative stand for themselves where per-CPU symbols are absolute
-(CONFIG_KALLSYMS_ABSOLUTE_PERCPU, x86 until 6.14).
+(CONFIG_KALLSYMS_ABSOLUTE_PERCPU, x86 until 6.14). 7.3 has no base: each offset is from its
+own place.
 """
 
 from __future__ import annotations
@@ -65,6 +66,9 @@ def _addresses(memory: Vmcore, count: int) -> NDArray[np.uint64]:
             raise PageownerError(_OLD)
         return np.frombuffer(memory.read(places["kallsyms_addresses"], 8 * count), "<u8")
     offsets = np.frombuffer(memory.read(places["kallsyms_offsets"], 4 * count), "<i4")
+    if "kallsyms_relative_base" not in places:  # since 7.x each is relative to its own place
+        own = np.uint64(places["kallsyms_offsets"]) + np.arange(0, 4 * count, 4, dtype=np.uint64)
+        return own + offsets.astype(np.int64).view(np.uint64)
     base = int.from_bytes(memory.read(places["kallsyms_relative_base"], 8), "little")
     if (offsets < 0).sum() * 2 > count:
         # most of the kernel lies behind its base
