@@ -28,6 +28,8 @@ VM_MAP = 0x4
 
 _MOST_PAGES = CHUNK_BYTES // 2 // 8
 _KERNEL = np.uint64(1 << 63)
+_SEEN = 64
+"""Bytes of a page that are compared."""
 
 
 class Areas(NamedTuple):
@@ -78,6 +80,7 @@ def find_areas(memory: KernelMemory, symbols: Kallsyms, slabs: NDArray[np.uint64
             addresses.append(start[slab] + place.astype(np.uint64) * np.uint64(size))
     areas = memory.areas(np.concatenate(addresses))
     areas = areas[credible(areas, memory.page_shift)]
+    areas = areas[_in_use(memory, areas)]
     pfn, area, unread = _frames(memory, areas)
     # One that was freed while its list was read may have had another's.
     same = same_areas(areas, memory.areas(areas["address"]))
@@ -94,6 +97,30 @@ def credible(areas: NDArray[Any], page_shift: int) -> NDArray[np.bool_]:
         (areas["state"] == 1) & (areas["start"] >= _KERNEL) & (areas["end"] > areas["start"])
         & ((areas["start"] | areas["end"]) & np.uint64((1 << page_shift) - 1) == 0)
         & (areas["count"].astype(np.uint64) << np.uint64(page_shift) <= size))
+    return found
+
+
+def _in_use(memory: KernelMemory, areas: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of these have their first page where they begin.
+
+    An area that was freed keeps its structs for long, unchanged: it waits to be purged with others,
+    and a free object of a slab is as it was left. Its pages are somebody else's by then. But it is
+    unmapped at once (mm/vmalloc.c, free_unmap_vmap_area), or another area is mapped there.
+    """
+    lists = (areas["count"] > 0) & (areas["pages"] != 0)
+    found: NDArray[np.bool_] = ~lists
+    mine = np.flatnonzero(lists)
+    shown, mapped = memory.copy(areas["start"][mine], _SEEN)
+    found[mine] = mapped
+    _, back, often = np.unique(areas["start"][mine], return_inverse=True, return_counts=True)
+    twice = np.flatnonzero(mapped & (often[back] > 1))
+    base = memory.anchors.direct_map
+    if len(twice) and base is not None:
+        listed, good = memory.copy(areas["pages"][mine[twice]], 8)
+        pfn = (listed.view(np.uint64).ravel() - np.uint64(memory.anchors.vmemmap)
+               ) // np.uint64(memory.layout["page_size_of"])
+        held, there = memory.copy(np.uint64(base) + (pfn << np.uint64(memory.page_shift)), _SEEN)
+        found[mine[twice]] = good & there & (held == shown[twice]).all(axis=1)
     return found
 
 
