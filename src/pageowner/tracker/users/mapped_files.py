@@ -50,7 +50,8 @@ def give_mapped_files(found: PageUsers, pages: Pages, names: Mapping[int, str],
             continue  # it ended, or is nobody's to read, which is counted elsewhere
         try:
             for start, end, major, minor, inode, path in _LINE.findall(text):
-                if inode == b"0":
+                # The first System V segment is number 0, and so is its inode (ipc/shm.c, newseg).
+                if inode == b"0" and not path.startswith(b"/SYSV"):
                     continue
                 device = f"{int(major, 16)}:{int(minor, 16)}"
                 label = _label(path, kinds.get(device, ""), int(inode), f"{pid} ({comm})")
