@@ -7,12 +7,11 @@ import ctypes
 import json
 import mmap
 import os
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -268,27 +267,3 @@ def test_where_the_kernels_structures_are_closed_proc_alone_names_what_processes
     assert by_name[segment] == pytest.approx(32 * MIB, rel=NEAR)
     assert all(by_name[name] <= size * (1 + NEAR) for name, size in sizes(found).items()
                if name in by_name)
-
-
-@pytest.mark.usefixtures("bpf")
-def test_what_was_freed_of_vmalloc_has_nobodys_pages() -> None:
-    """The tracker's own maps, whose pages sockets have then."""
-    if control.is_on():
-        pytest.skip("tracking is on on this machine; a test would have to turn it off")
-    control.on()
-    control.off()
-    with ExitStack() as stack:
-        for _ in range(64):
-            pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-            for end in pair:
-                stack.callback(end.close)
-            pair[0].setblocking(False)
-            pair[0].setsockopt(socket.SOL_SOCKET, 32, 8 * MIB)  # SO_SNDBUFFORCE
-            with suppress(BlockingIOError):
-                while True:
-                    pair[0].send(bytes(128 << 10))
-        kept = 2 * MIB  # maps of what reads
-        before = vmalloc_areas.parse_vmallocinfo(Path("/proc/vmallocinfo").read_text())
-        have = sizes(untracked())
-        for caller in ("array_map_alloc", "htab_map_alloc"):
-            assert have.get(f"vmalloc {caller}", 0) <= before.get(caller, 0) * PAGE + kept
