@@ -391,6 +391,9 @@ def _about_memory(meta: Metadata) -> list[str]:
     if why := meta.extra.get("not_from_memory"):
         lines.append(f"{meta.source}: read as text, which takes longer than out of the kernel's"
                      f" memory: {why}")
+    if meta.extra.get("read_while_running"):
+        lines.append(f"{meta.source}: its kernel ran while it was read: records that changed"
+                     " meanwhile may be mixed; without a SOURCE they are read safely")
     if meta.extra.get("kernels_own"):
         lines.append(f"{meta.source}: the kernel's own page owner is in it too; this is what"
                      " 'pageowner on' knew")

@@ -41,10 +41,9 @@ class Vmcore:
     `pageowner.kernel_memory.access.Memory`.
 
     ``info``: its VMCOREINFO. ``symbols``: those of the kernel and its modules. ``missing``: how
-    many of the pages that were wanted are not in it.
+    many of the pages that were wanted are not in it. ``live``: it is /proc/kcore, whose kernel
+    runs while it is read.
     """
-
-    live = False
 
     def __init__(self, path: str) -> None:
         """Raises PageownerError, in one line without the name of the file."""
@@ -53,6 +52,7 @@ class Vmcore:
         except ImportError as error:
             raise PageownerError(f"a vmcore is read through drgn, which is not installed: {_NEEDS}"
                                  ) from error
+        self.live = path.startswith("/proc/")
         note = _note(path)
         logging.getLogger("drgn").setLevel(logging.CRITICAL)
         self._program: Any = None

@@ -60,6 +60,8 @@ def tracked(memory: Vmcore) -> Snapshot:
 
 def _about_the_end(memory: Vmcore, found: Snapshot) -> Snapshot:
     """With what is not in the vmcore, and what the kernel said as it died."""
+    if memory.live:
+        found.meta.extra["read_while_running"] = True
     if memory.missing:
         found.meta.counters["missing_pages"] = memory.missing
     died = memory.info.crash_time is not None
