@@ -7,12 +7,14 @@ place VMCOREINFO has since 6.0 (kernel/vmcore_info.c, commit 5fd8fea935a1), type
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from pageowner.errors import PageownerError
 from pageowner.vmcore import info
+from pageowner.vmcore.limits import Limits
 from pageowner.vmcore.notes import find_note, has_note
 from pageowner.vmcore.symbols import kernel_symbols
 from pageowner.vmcore.types import BtfTypes
@@ -42,7 +44,7 @@ class Vmcore:
 
     ``info``: its VMCOREINFO. ``symbols``: those of the kernel and its modules. ``missing``: how
     many of the pages that were wanted are not in it. ``live``: it is /proc/kcore, whose kernel
-    runs while it is read.
+    runs while it is read. ``machine``: drgn's name of its architecture, such as ``x86_64``.
     """
 
     def __init__(self, path: str) -> None:
@@ -63,6 +65,7 @@ class Vmcore:
             hint = _NO_NOTE if "vmcoreinfo" in str(error).lower() or "ARCH_NAME" in str(
                 error) else ""
             raise PageownerError(f"cannot be read as a vmcore: {_line(error)}{hint}") from error
+        self._limits = Limits(os.path.getsize(path))
         self.missing = 0
         try:
             text = self._program["VMCOREINFO"].string_()
@@ -70,6 +73,7 @@ class Vmcore:
             raise PageownerError(
                 "has no VMCOREINFO, by which a kernel tells where its things are: a process's core"
                 " dump, or one of QEMU's without the device vmcoreinfo") from error
+        self.machine = self._program.platform.arch.name.lower()
         self.info = info.parse(text.decode("utf-8", "backslashreplace"))
         self.release = self.info.release
         self.page_size = self.info.page_size
@@ -86,10 +90,11 @@ class Vmcore:
         them."""
         if self._symbols is None:
             from pageowner.kernel.kallsyms import Kallsyms
-            from pageowner.vmcore.modules import bpf_symbols, module_symbols
+            from pageowner.vmcore.modules import bpf_symbols, init_symbols, module_symbols
 
             self._symbols = Kallsyms(
-                self._core.text + module_symbols(self) + bpf_symbols(self), "its kallsyms")
+                self._core.text + module_symbols(self) + init_symbols(self) + bpf_symbols(self),
+                "its kallsyms")
         return self._symbols
 
     def __enter__(self) -> Self:
@@ -125,9 +130,11 @@ class Vmcore:
     def fill(self, address: int, size: int) -> tuple[NDArray[np.uint8], bool]:
         """So many bytes, zeros for those that are not there, and whether all are."""
         address %= _TOP
+        self._limits.check(self.missing)
         found = np.zeros(size, np.uint8)
         whole = True
         for start in range(0, size, _AT_ONCE):
+            self._limits.check(self.missing)
             part = found[start:start + _AT_ONCE]
             whole &= self._fill(address + start, part)
         return found, whole
@@ -153,6 +160,7 @@ class Vmcore:
         """So many bytes (at most 128 KiB) from each address: an array of the shape (addresses,
         size), which is ``out`` if that is given, zeros for what is not there, and which of them
         are there."""
+        self._limits.check(self.missing)
         addresses = np.asarray(addresses, np.uint64)
         found = np.zeros((len(addresses), size), np.uint8) if out is None else out
         good = np.zeros(len(addresses), bool)

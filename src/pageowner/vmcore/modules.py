@@ -1,7 +1,8 @@
 """Symbols of modules and of BPF programs, as /proc/kallsyms has them.
 
-kernel/module/kallsyms.c of 6.0 to 7.3 (module_get_kallsym; struct mod_kallsyms) and
-kernel/bpf/core.c (bpf_get_kallsym; struct bpf_ksym).
+kernel/module/kallsyms.c of 6.0 to 7.3 (module_get_kallsym; struct mod_kallsyms),
+kernel/trace/ftrace.c (ftrace_mod_get_kallsym: functions of modules' init sections, kept where
+something traced when they were freed) and kernel/bpf/core.c (bpf_get_kallsym; struct bpf_ksym).
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.errors import PageownerError
-from pageowner.kernel_memory.access import offset
-from pageowner.vmcore.structs import linked, text, value
+from pageowner.kernel_memory.access import offset, strings
+from pageowner.vmcore.structs import linked, place, text, value
 
 if TYPE_CHECKING:
     from pageowner.vmcore.memory import Vmcore
 
-__all__ = ["bpf_symbols", "module_symbols"]
+__all__ = ["bpf_symbols", "init_symbols", "module_symbols"]
 
 _SYMBOL = np.dtype([("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"),
                     ("value", "<u8"), ("size", "<u8")])
@@ -55,15 +56,42 @@ def _of_module(memory: Vmcore, module: int) -> bytes:
     symbols = np.frombuffer(memory.read(value(memory, table, "mod_kallsyms", "symtab"),
                                         count * _SYMBOL.itemsize), _SYMBOL)
     kinds = memory.read(value(memory, table, "mod_kallsyms", "typetab"), count)
-    strings, _ = memory.fill(value(memory, table, "mod_kallsyms", "strtab"),
-                             min(int(symbols["name"].max()), 1 << 26) + _LONGEST)
-    names = strings.tobytes()
+    missing = memory.missing
+    table_of_names, _ = memory.fill(value(memory, table, "mod_kallsyms", "strtab"),
+                                    min(int(symbols["name"].max()), 1 << 26) + _LONGEST)
+    memory.missing = missing  # behind the last one there may be nothing
+    names = table_of_names.tobytes()
     lines = []
     for at, address, kind in zip(symbols["name"].tolist(), symbols["value"].tolist(), kinds,
                                  strict=True):
         symbol = _clean(names[at:names.find(b"\0", at)] if at < len(names) else b"")
         if symbol != _NO_NAME and 33 <= kind < 127:
             lines.append(b"%016x %c %b\t[%b]\n" % (address, kind, symbol, name))
+    return b"".join(lines)
+
+
+def init_symbols(memory: Vmcore) -> bytes:
+    """Lines of the functions that modules began with, whose memory was freed since."""
+    head = memory.symbol("ftrace_mod_maps")
+    if head is None or memory.types.member("ftrace_mod_map", "funcs") is None:
+        return b""
+    at, at_function = (offset(memory.types, name, "list")
+                       for name in ("ftrace_mod_map", "ftrace_mod_func"))
+    lines = []
+    try:
+        for link in linked(memory, head):
+            of = link - at
+            module = _clean(text(memory, value(memory, of, "ftrace_mod_map", "mod"), "module",
+                                 "name"))
+            for function in linked(memory, place(memory, of, "ftrace_mod_map", "funcs")):
+                start, name = (value(memory, function - at_function, "ftrace_mod_func", member)
+                               for member in ("ip", "name"))
+                (told,) = strings(memory, np.array([name], np.uint64), _LONGEST)
+                lines.append(b"%016x T %b\t[%b]\n" % (start, _clean(told or b""), module))
+                if len(lines) > _MOST_SYMBOLS:
+                    return b""
+    except PageownerError:
+        pass  # the rest is shown as addresses
     return b"".join(lines)
 
 

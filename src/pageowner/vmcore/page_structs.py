@@ -1,9 +1,10 @@
 """What /proc/kpageflags and /proc/kpagecgroup would say of each frame, out of its struct page.
 
-fs/proc/page.c (stable_page_flags) of 6.1, 6.12 and 7.3. Where a flag is in ``page->flags`` tells
-enum pageflags of the kernel's BTF. A type that is in ``page_type`` is its highest byte since 6.12
-(enum pagetype: PGTY_buddy), before a bit that is cleared there in a word of ones. Since 6.9 the
-flags of a tail are those of its head, but for a few.
+fs/proc/page.c (stable_page_flags) of 6.1, 6.12 and 7.3. But here only merged pages are so (6.12 and
+newer say it of each anonymous page), and no slab is anonymous (they say it by a word of its own).
+Where a flag is in ``page->flags`` tells enum pageflags of the kernel's BTF. A type that is in
+``page_type`` is its highest byte since 6.12 (enum pagetype: PGTY_buddy), before a bit that is
+cleared there in a word of ones. Since 6.9 the flags of a tail are those of its head, but for a few.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pageowner.kernel.flag_bits import BITS, MAX_ORDER
 from pageowner.kernel_memory.access import member, offset, version
 from pageowner.tracker.read.frames import Frames
 from pageowner.vmcore.cgroups import Charges
+from pageowner.vmcore.large_folios import LargeFolios
 from pageowner.vmcore.sections import mem_maps
 
 if TYPE_CHECKING:
@@ -74,6 +76,9 @@ class VmcoreFrames(Frames):
         self._bits = self._copied_bits()
         self._of_types = self._type_masks()
         self._head_bit = types.enumerator("pageflags", "PG_head")
+        self._of_swap = [types.enumerator("pageflags", name)
+                         for name in ("PG_swapcache", "PG_swapbacked")]
+        self._large = LargeFolios(memory)
         self._whole_folios = version(memory) >= _SINCE_FOLIOS
         self.charges = Charges(memory)
 
@@ -126,9 +131,14 @@ class VmcoreFrames(Frames):
             if name in ("slab", "huge"):
                 mine = mine[owner]
             found[mine] |= np.uint64(1 << BITS[name])
+        cached = np.full(len(raw), None not in self._of_swap)
+        for bit_of in self._of_swap:
+            cached &= source >> np.uint64(bit_of or 0) & np.uint64(1) != 0
+        found[cached] |= np.uint64(1 << BITS["swapcache"])
         self._mappings(found, raw, owner, kind)
         found[head & ~tail] |= np.uint64(1 << BITS["compound_head"])
         found[tail] |= np.uint64(1 << BITS["compound_tail"])
+        self._large.add(found, raw, first, np.flatnonzero(head & ~tail), owner)
         self._free(found, raw)
         found[~there] = np.uint64(1 << BITS["nopage"])
         return found
@@ -142,8 +152,7 @@ class VmcoreFrames(Frames):
         # a movable page of a driver has bit 1 alone (PAGE_MAPPING_MOVABLE)
         found[anonymous] |= np.uint64(1 << BITS["anon"])
         found[anonymous & (mapping & np.uint64(_KSM) == _KSM)] |= np.uint64(1 << BITS["ksm"])
-        mapped = (self._half(raw, "mapcount").astype(np.int32) >= 0) & ~slab & (
-            kind == self._half(raw, "mapcount"))
+        mapped = (self._half(raw, "mapcount").astype(np.int32) >= 0) & ~slab
         found[mapped] |= np.uint64(1 << BITS["mmap"])
 
     def _free(self, found: NDArray[np.uint64], raw: NDArray[np.uint8]) -> None:

@@ -48,19 +48,33 @@ def text(memory: Memory, address: int, name: str, path: str) -> bytes:
 
 def linked(memory: Memory, head: int) -> Iterator[int]:
     """The addresses of the links of a struct list_head, without its head. Raises PageownerError."""
-    link, passed = word(memory, head), 0
+    link, ends = word(memory, head), _Ends(head)
     while link != head:
-        if passed == MOST or not link:
-            raise PageownerError(f"the kernel's list at {head:#x} has no end")
+        ends.pass_(link)
         yield link
-        link, passed = word(memory, link), passed + 1
+        link = word(memory, link)
 
 
 def hlist(memory: Memory, head: int) -> Iterator[int]:
     """The addresses of the links of a struct hlist_head. Raises PageownerError."""
-    link, passed = word(memory, head), 0
+    link, ends = word(memory, head), _Ends(head)
     while link:
-        if passed == MOST:
-            raise PageownerError(f"the kernel's list at {head:#x} has no end")
+        ends.pass_(link)
         yield link
-        link, passed = word(memory, link), passed + 1
+        link = word(memory, link)
+
+
+class _Ends:
+    """Whether a walk comes to an end: it does not if it passes a link again, which is found within
+    three rounds of the circle (Brent's way)."""
+
+    def __init__(self, head: int) -> None:
+        self._head, self._mark, self._passed, self._until = head, 0, 0, 1
+
+    def pass_(self, link: int) -> None:
+        """One more link. Raises PageownerError."""
+        if not link or link == self._mark or self._passed == MOST:
+            raise PageownerError(f"the kernel's list at {self._head:#x} has no end")
+        self._passed += 1
+        if self._passed == self._until:
+            self._mark, self._until = link, 2 * self._until

@@ -18,6 +18,7 @@ _NAMES_OF_OTHERS = (_TYPEDEF, 9, 10, 11, 18)
 """BTF_KIND_INT and so on; of what only gives another type a name or a word: BTF_KIND_VOLATILE,
 BTF_KIND_CONST, BTF_KIND_RESTRICT, BTF_KIND_TYPE_TAG."""
 _POINTER_BYTES = 8
+_MOST_NAMES = 64
 _DEPTH = 16
 """Of arrays of arrays, and of structs without a name inside others."""
 
@@ -122,9 +123,11 @@ class KernelTypes(ABC):
 
     def _behind_names(self, number: int) -> abi.BtfType | None:
         found = self._type(number) if number else None
-        while found is not None and found.info >> 24 & 0x1F in _NAMES_OF_OTHERS:
+        for _ in range(_MOST_NAMES):  # in damaged types one may stand for itself
+            if found is None or found.info >> 24 & 0x1F not in _NAMES_OF_OTHERS:
+                return found
             found = self._type(found.size_or_type) if found.size_or_type else None
-        return found
+        return None
 
     def _bytes(self, number: int, depth: int) -> int:
         """Of a value of this type; 0 for what has none."""
