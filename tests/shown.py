@@ -27,6 +27,8 @@ from pageowner.cli import group, main
 
 RECORDED = "/var/lib/pageowner"
 OF_THE_MACHINE = ("on", "off", "status", "doctor")
+OF_NO_SNAPSHOT = ("balance",)
+"""Whose source is a vmcore alone."""
 WITHOUT_END = ("record", "top", "serve")
 SECONDS = ("--for", "15s", "--every", "1s")
 
@@ -45,7 +47,7 @@ def rewritten(words: list[str]) -> list[str] | None:
     if verb == "leaks" and not given["sources"]:
         return [*words, recorded] if source else [*words, *SECONDS]
     if source:
-        for name in ("source", "sources", "first", "after"):
+        for name in ("source", "sources", "first", "after") if verb not in OF_NO_SNAPSHOT else ():
             if name in given and not given[name]:
                 words += ["--source", source] if verb == "who" else [source]
     return words

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageowner.analysis.balance import balanced
-from pageowner.errors import PageownerError
+from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel import (
     cached_files,
     cgroup_memory,
@@ -32,15 +32,23 @@ if TYPE_CHECKING:
 __all__ = ["balance", "facts"]
 
 
-def balance(*, root: str | os.PathLike[str] | None = None) -> Balance:
+def balance(source: str | os.PathLike[str] | None = None, *,
+            root: str | os.PathLike[str] | None = None) -> Balance:
     """All memory of this machine in lines that add up, by the kernel's counters; tracking need not
     be on.
 
-    ``root``: a directory with copies of /proc and /sys of another machine (``proc/meminfo`` and
+    ``source``: a vmcore instead: the balance of the machine whose memory it is. ``root``: a
+    directory with copies of /proc and /sys of another machine (``proc/meminfo`` and
     what else there is), instead of this machine.
 
-    Raises PageownerError if its /proc/meminfo cannot be read.
+    Raises PageownerError if its /proc/meminfo cannot be read, or ``source`` is no vmcore.
     """
+    if source is not None:
+        from pageowner.sources import vmcore
+
+        if root is not None:
+            raise UsageError("a vmcore and a directory of copies are two machines: name one")
+        return balanced(vmcore.memory_facts(os.fspath(source)))
     return balanced(facts(root))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pageowner.cli import complete
 from pageowner.cli.messages import say
 from pageowner.cli.options import as_json
 from pageowner.cli.verb import verb
@@ -12,14 +13,16 @@ __all__ = ["command"]
 
 
 @verb("balance")
+@click.argument("source", required=False, shell_complete=complete.files)
 @click.option("--top", type=click.IntRange(min=1), default=3, metavar="N",
               help="Show up to N parts of each line (3 by default): those above 0.05 %.")
 @click.option("--all", "everything", is_flag=True, help="Show all lines.")
 @click.option("--root", type=click.Path(exists=True, file_okay=False), metavar="DIR",
               help="Read copies of another machine's files, DIR/proc/meminfo and so on.")
 @as_json
-def command(top: int, everything: bool, root: str | None, as_json: bool) -> None:
-    """Where all of this machine's memory is, in lines that add up.
+def command(source: str | None, top: int, everything: bool, root: str | None,
+            as_json: bool) -> None:
+    """Where all of this machine's memory is, or was in SOURCE, a vmcore, in lines that add up.
 
     Tracking is not needed: the figures are the kernel's own counters, down to processes, slab
     caches, callers of vmalloc and mounts of tmpfs. What no counter accounts for has a line of its
@@ -29,10 +32,11 @@ def command(top: int, everything: bool, root: str | None, as_json: bool) -> None
     Examples:
         sudo pageowner balance          where the memory is, and what looks wrong
         pageowner balance --json        every line, for programs
+        pageowner balance vmcore        of a machine that crashed
     """
     from pageowner.api.balance import balance
 
-    found = balance(root=root)
+    found = balance(source, root=root)
     for note in found.notes:
         say(note)
     if found.missing:

@@ -7,16 +7,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
+from pageowner.sources import live_users
 from pageowner.vmcore.formats import KDUMP, looks_so, why_not
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pageowner.model.memory_facts import MemoryFacts
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.opening import Opened
     from pageowner.vmcore.memory import Vmcore
 
-__all__ = ["is_vmcore", "kernel_log", "opened_memory", "read"]
+__all__ = ["is_vmcore", "kernel_log", "memory_facts", "opened_memory", "read"]
 
 _FILTERED = "; a makedumpfile that is older than the kernel leaves out pages that it should not"
 _DAMAGED = (ValueError, LookupError, TypeError, OverflowError, ArithmeticError, MemoryError,
@@ -35,9 +37,22 @@ def read(opened: Opened) -> Snapshot:
     from pageowner.vmcore.snapshot import owners
 
     with opened_memory(opened) as memory:
-        found = owners(memory)
+        found = owners(memory, live_users.wanted())
     found.meta.source = opened.name
     return found
+
+
+def memory_facts(path: str) -> MemoryFacts:
+    """What the balance needs of the vmcore at a path. Raises PageownerError, in one line, also if
+    that is none."""
+    from pageowner.sources.opening import open_source
+    from pageowner.vmcore.facts import memory_facts as facts_of
+
+    with open_source(path) as opened:
+        if not is_vmcore(opened.head):
+            raise PageownerError(f"{opened.name}: is not a vmcore")
+        with opened_memory(opened) as memory:
+            return facts_of(memory)
 
 
 def kernel_log(memory: Vmcore) -> list[str]:

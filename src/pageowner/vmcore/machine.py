@@ -19,12 +19,16 @@ from pageowner.tracker.read.machine import Machine
 from pageowner.tracker.read.pageblocks import BlockTypes
 from pageowner.vmcore.page_structs import VmcoreFrames
 from pageowner.vmcore.structs import linked, text, value
+from pageowner.vmcore.users import find_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import NDArray
+
     from pageowner.kernel.cgroups import Cgroups
     from pageowner.kernel.kallsyms import Kallsyms
+    from pageowner.model.page_users import PageUsers
     from pageowner.tracker.read.maps import Store
     from pageowner.vmcore.memory import Vmcore
 
@@ -107,6 +111,11 @@ class VmcoreMachine(Machine):
         """The zones of its memory."""
         return zones.ZoneMap([zone for zone, _ in self._zones])
 
+    @property
+    def zone_structs(self) -> list[int]:
+        """Addresses of the structs of zones with memory."""
+        return [at for _, at in self._zones]
+
     def free_blocks(self) -> dict[tuple[int, str], tuple[int, ...]]:
         """Free blocks by order of each (node, zone)."""
         types = self.memory.types
@@ -116,6 +125,11 @@ class VmcoreMachine(Machine):
         return {(zone.node, zone.name): tuple(
             word(self.memory, at + place.offset + order * size + count)
             for order in range(place.size // size)) for zone, at in self._zones}
+
+    def users(self, pfn: NDArray[np.uint64], order: NDArray[np.uint8], flags: NDArray[np.uint64],
+              symbols: Kallsyms) -> PageUsers:
+        """What had each of these blocks; see `vmcore.users.find_users`."""
+        return find_users(self.memory, self._frames.mem_maps, pfn, order, flags, symbols)
 
     def now_ns(self) -> int:
         """CLOCK_MONOTONIC when it was dumped, as the kernel last wrote it down, which is at its

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["kernels_own", "owners", "tracked"]
 
 
-def owners(memory: Vmcore) -> Snapshot:
+def owners(memory: Vmcore, users: bool = False) -> Snapshot:
     """The owners of all pages: as the tracker knew them, if it was at work, else as the kernel's
-    own page owner did (``meta.extra["kernels_own"]``: that is there too). Raises PageownerError if
-    neither was."""
+    own page owner did (``meta.extra["kernels_own"]``: that is there too). ``users``: also what had
+    each page. Raises PageownerError if neither was."""
     kernels_too = is_on(memory)
     if kernels_too and not is_tracked(memory):
         return kernels_own(memory)
-    found = tracked(memory)
+    found = tracked(memory, users)
     if kernels_too:
         found.meta.extra["kernels_own"] = True
     return found
@@ -40,12 +40,12 @@ def kernels_own(memory: Vmcore) -> Snapshot:
     return _about_the_end(memory, found)
 
 
-def tracked(memory: Vmcore) -> Snapshot:
-    """The owners of all pages as the tracker knew them. Raises PageownerError if it was not at
-    work."""
+def tracked(memory: Vmcore, users: bool = False) -> Snapshot:
+    """The owners of all pages as the tracker knew them; with ``users`` also what had each. Raises
+    PageownerError if it was not at work."""
     machine = VmcoreMachine(memory)
     store = VmcoreStore(memory, machine.frames())
-    found = capture(store, machine)
+    found = capture(store, machine, users)
     newest = found.table["ts_ns"].drop_null().to_numpy()
     if len(newest):
         # A clock that could not be read, or was behind: nothing is younger than the dump.

@@ -58,7 +58,7 @@ def capture(store: Store | None = None, machine: Machine | None = None,
     columns = _columns(store, found, machine, types)
     metadata = _metadata(store, found, machine, now)
     if users:
-        metadata.extra["users"] = _users(columns, symbols)
+        metadata.extra["users"] = _users(columns, machine, symbols)
     if no_types:
         metadata.extra["no_block_types"] = no_types
     if new := sorted({name for _, name in names.table} - gfp.known_names()):
@@ -134,11 +134,12 @@ def _columns(store: Store, found: Survey, machine: Machine,
     return columns
 
 
-def _users(columns: dict[str, Any], symbols: Kallsyms) -> dict[str, Any]:
+def _users(columns: dict[str, Any], machine: Machine, symbols: Kallsyms) -> dict[str, Any]:
     """Add the column ``user``; what was noticed on the way, for the metadata."""
-    from pageowner.tracker.users.find import find_users, with_gone
+    from pageowner.tracker.users.find import with_gone
 
-    found = find_users(columns["pfn"], columns["order"], columns["page_flags"], symbols)
+    found = machine.users(columns["pfn"], columns["order"], columns["page_flags"],
+                          symbols)
     columns["user"] = _text(np.maximum(found.codes, 0), found.labels or [""],
                             _Missing(found.codes < 0))
     columns["memcg"] = with_gone(columns["memcg"], found)

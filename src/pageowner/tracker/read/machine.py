@@ -19,6 +19,10 @@ from pageowner.tracker.read.frames import Frames
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pageowner.model.page_users import PageUsers
     from pageowner.tracker.read.maps import Store
 
 __all__ = ["Machine"]
@@ -52,6 +56,13 @@ class Machine:
     def frames(self) -> Frames:
         """What tells of each page frame."""
         return Frames()
+
+    def users(self, pfn: NDArray[np.uint64], order: NDArray[np.uint8], flags: NDArray[np.uint64],
+              symbols: kallsyms.Kallsyms) -> PageUsers:
+        """What has each of these blocks now; see `users.find.find_users`."""
+        from pageowner.tracker.users.find import find_users
+
+        return find_users(pfn, order, flags, symbols)
 
     def now_ns(self) -> int:
         """CLOCK_MONOTONIC."""

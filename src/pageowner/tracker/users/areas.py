@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from pageowner.kernel.kallsyms import Kallsyms
     from pageowner.tracker.users.memory import KernelMemory
 
-__all__ = ["PERCPU", "Areas", "cache_names", "credible", "find_areas", "label", "same_areas",
-           "stack_frames"]
+__all__ = ["PERCPU", "VMAP_AREA", "Areas", "cache_names", "credible", "find_areas", "label",
+           "same_areas", "stack_frames"]
 
 PERCPU = "pcpu_get_vm_areas"
 """The caller of the areas that hold percpu chunks (mm/percpu-vm.c), which list no pages."""
+
+VMAP_AREA = "vmap_area"
+"""The slab cache of struct vmap_area."""
 
 VM_MAP = 0x4
 """What vmap() made: the pages are somebody else's, unless VM_MAP_PUT_PAGES gave them to the area
@@ -48,7 +51,7 @@ def cache_names(sys: str = "/sys") -> frozenset[str]:
     """What the slab cache of struct vmap_area may be called: caches of one object size are one
     under the name of the first (mm/slab_common.c, find_mergeable), and /sys/kernel/slab has links
     of all their names to it."""
-    top, own = f"{sys}/kernel/slab", "vmap_area"
+    top, own = f"{sys}/kernel/slab", VMAP_AREA
     try:
         target = os.readlink(f"{top}/{own}")
         with os.scandir(top) as entries:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pageowner.tracker.users.memory import Files, KernelMemory
 
-__all__ = ["MEMORY", "Holders", "Namer", "group_path", "read_files", "rootless",
+__all__ = ["MEMORY", "Holders", "Namer", "device_of", "group_path", "read_files", "rootless",
            "same_files"]
 
 MEMORY = frozenset((b"tmpfs", b"ramfs", b"hugetlbfs", b"devtmpfs"))
@@ -79,7 +79,9 @@ class Namer:
     """Names for files as this process sees them, by where their file systems are mounted."""
 
     def __init__(self, holders: Holders, mounted: list[mounts.Mount] | None = None,
-                 sys: str = "/sys") -> None:
+                 sys: str | None = "/sys") -> None:
+        """``mounted``: what is mounted, if not for this process; ``sys``: where the names of block
+        devices are, None if nowhere."""
         self.holders, self._sys = holders, sys
         self._mounts: dict[str, mounts.Mount] = {}
         self._folders: dict[tuple[int, bytes], str] = {}
@@ -153,6 +155,8 @@ class Namer:
 
     def _block(self, number: int) -> str:
         device = device_of(number)
+        if self._sys is None:
+            return device
         try:
             return os.path.basename(os.readlink(f"{self._sys}/dev/block/{device}"))
         except OSError:

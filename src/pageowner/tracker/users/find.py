@@ -19,7 +19,6 @@ from pageowner.errors import PageownerError
 from pageowner.kernel import (
     flag_bits,
     kallsyms,
-    page_tables,
     process_memory,
     slabs,
 )
@@ -37,10 +36,9 @@ from pageowner.tracker.users.tables import PageTables
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["find_users", "with_gone"]
+__all__ = ["Surroundings", "Users", "find_users", "with_gone"]
 
 _REMOVED = 2
-_FILE_SECONDS = 1.0
 _KERNEL = np.uint64(1 << 63)
 _SLAB, _ANON, _TABLE = (np.uint64(flag_bits.mask(name)) for name in ("slab", "anon", "pgtable"))
 _LISTED = np.uint64(flag_bits.mask("anon", "lru"))
@@ -73,8 +71,39 @@ def find_users(pfn: NDArray[np.uint64], order: NDArray[np.uint8], flags: NDArray
         give_mapped_files(found, pages, names)
         return found
     with memory:
-        _Search(memory, found, pages, symbols).run()
+        Users(memory, found, pages, symbols).find()
     return found
+
+
+class Surroundings:
+    """What tells of the running kernel's users beside its structures: files in /proc and /sys.
+
+    ``is_still``: nothing changes while it is read; ``file_seconds``: how long names of files are
+    looked up.
+    """
+
+    is_still = False
+    file_seconds = 1.0
+
+    def numbers_are_of_proc(self, tasks: NDArray[Any], found: PageUsers) -> bool:
+        """Whether /proc has the processes of these tasks (`KernelMemory.tasks`)."""
+        same = numbers_of_proc(tasks)
+        if not same:
+            found.notes.append("this process is in a PID namespace: the numbers of processes are"
+                               " those of the whole machine, which /proc here does not have")
+        return same
+
+    def cache_names(self) -> frozenset[str]:
+        """The names of all slab caches; none where they are not known."""
+        return slabs.names()
+
+    def area_caches(self) -> frozenset[str]:
+        """What the slab cache of struct vmap_area may be called."""
+        return vmalloc.cache_names()
+
+    def namer(self, holders: Holders) -> Namer:
+        """Names for files."""
+        return Namer(holders)
 
 
 def _names_of_processes(proc: str = "/proc") -> dict[int, str]:
@@ -111,16 +140,16 @@ def with_gone(memcg: Any, found: PageUsers) -> Any:
         pa.array(list(places), pa.string()))
 
 
-class _Search:
+class Users:
+    """Finds the users of ``pages`` by ``memory``'s structures, and gives them to ``found``."""
+
     def __init__(self, memory: KernelMemory, found: PageUsers, pages: Pages,
-                 symbols: kallsyms.Kallsyms | None) -> None:
+                 symbols: kallsyms.Kallsyms | None, around: Surroundings | None = None) -> None:
         self.memory, self.found, self.pages, self.symbols = memory, found, pages, symbols
+        self.around = around or Surroundings()
         self.tasks = memory.tasks()
         self.tables = PageTables(memory, self.tasks)
-        self.in_proc = numbers_of_proc(self.tasks)
-        if not self.in_proc:
-            found.notes.append("this process is in a PID namespace: the numbers of processes are"
-                               " those of the whole machine, which /proc here does not have")
+        self.in_proc = self.around.numbers_are_of_proc(self.tasks, found)
         self.names: dict[int, str] = {}
         """Of processes by tgid."""
         self.by_mm: dict[int, int] = {}
@@ -132,7 +161,8 @@ class _Search:
             if task["mm"]:
                 self.by_mm.setdefault(int(task["mm"]), tgid)
 
-    def run(self) -> None:
+    def find(self) -> None:
+        """Look at all that tells."""
         memory, pages, found = self.memory, self.pages, self.found
         # First what changes hands most often.
         # Of processes that are one address space (vfork, CLONE_VM), one.
@@ -161,7 +191,7 @@ class _Search:
         rows = np.flatnonzero((self.pages.flags & _SLAB != 0) & good)
         distinct, index = np.unique(columns["cache"][rows], return_inverse=True)
         caches = self.memory.caches(distinct)
-        known = slabs.names()
+        known = self.around.cache_names()
         codes = np.full(len(distinct), NOBODY, np.int32)
         self.cache_sizes = np.zeros(len(self.pages.pfn), np.uint32)
         self.cache_of = codes
@@ -183,9 +213,9 @@ class _Search:
         size = np.bincount(index, np.left_shift(1, self.pages.order[rows].astype(np.int64)),
                            len(distinct))
         largest = np.argsort(-size, kind="stable")
-        files = read_files(self.memory, distinct[largest], _FILE_SECONDS)
+        files = read_files(self.memory, distinct[largest], self.around.file_seconds)
         asked = files.column("mapping")
-        again = self.memory.files(asked)
+        again = files if self.around.is_still else self.memory.files(asked)
         same = same_files(files, again)
         if not same.all():  # some were renamed just now, mostly
             third = self.memory.files(asked)
@@ -195,7 +225,7 @@ class _Search:
         sure = same & (state & np.uint32(FILE_FAILED | FILE_NOT_OWN | FILE_CHANGED) == 0)
         self.found.count("changed_files", np.count_nonzero(~sure))
         self.found.count("late_files", len(distinct) - len(files))
-        labels = Namer(self._holders(again)).names(again)
+        labels = self.around.namer(self._holders(again)).names(again)
         codes = np.full(len(distinct), NOBODY, np.int32)
         for place in np.flatnonzero(sure).tolist():
             codes[largest[place]] = self.found.code(labels[place])
@@ -292,7 +322,7 @@ class _Search:
                           self.pages.flags & _KERNELS == 0)
 
     def _vmalloc(self, columns: dict[str, NDArray[np.uint64]]) -> None:
-        names = vmalloc.cache_names()
+        names = self.around.area_caches()
         wanted = {code for name in names
                   if (code := self.found.code(f"slab {name}")) is not None}
         rows = np.flatnonzero(np.isin(self.found.codes, list(wanted)))
@@ -325,8 +355,8 @@ class _Search:
     def _page_tables(self) -> None:
         if not self.tables.known:
             self.found.notes.append("whose the page tables are is " + (
-                "not known: nor is where the kernel maps all memory" if page_tables.is_known() else
-                "known only on x86-64"))
+                "not known: nor is where the kernel maps all memory"
+                if self.memory.has_known_tables else "known only on x86-64"))
             return
         flagged = self.pages.flags & _TABLE != 0
         is_table = flagged | (self.pages.flags & _KERNELS == 0)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib.recfunctions import repack_fields
 
 from pageowner.errors import PageownerError
+from pageowner.kernel import page_tables
 from pageowner.tracker.load.libbpf import BpfError, Libbpf, LibbpfMissing, libbpf
 from pageowner.tracker.load.requirements import lockdown
 from pageowner.tracker.read.maps import map_array
@@ -156,7 +157,8 @@ class KernelMemory(Copies):
     """The kernel's structures, read for as long as this is open; use it with ``with``.
 
     ``layout``: where things are in this kernel's structures (`layout.LAYOUT`). ``failed``: how many
-    reads failed, by what was read. Making one raises PageownerError as `Copies` does, and where
+    reads failed, by what was read. ``has_known_tables``: whether `pageowner.kernel.page_tables` can
+    read its page tables. Making one raises PageownerError as `Copies` does, and where
     nothing tells where page structs are.
     """
 
@@ -175,6 +177,7 @@ class KernelMemory(Copies):
 
     def _begin(self) -> None:
         self.failed: dict[str, int] = {}
+        self.has_known_tables = page_tables.is_known()
         self._run("find_layout", 0)
         self.layout: dict[str, int] = {
             name: int(self._maps["layouts"][0][name]) for name in layout.LAYOUT.names or ()}

@@ -20,11 +20,11 @@ from pageowner.tracker.users.layout import (
 from pageowner.tracker.users.memory import KernelMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-__all__ = ["file_pages", "read_page_cache"]
+__all__ = ["file_pages", "page_cache_of", "read_page_cache"]
 
 _SECONDS = 0.4
 _NAMED = 1000
@@ -43,24 +43,30 @@ def read_page_cache() -> PageCache:
     """The page cache of this machine without tmpfs and block devices. Raises PageownerError where
     the kernel's structures are not this user's to read."""
     with KernelMemory() as memory:
-        size = 1 << memory.page_shift
-        mappings, pages = _sums(memory)
-        files = read_files(memory, mappings, _SECONDS)
-        again = memory.files(files.column("mapping"))
-        state = again.column("state")
-        sure = same_files(files, again) & (
-            state & np.uint32(FILE_FAILED | FILE_NOT_OWN | FILE_CHANGED) == 0)
-        sure &= ~np.array([kind in _IN_MEMORY for kind in again.kinds], bool)
-        namer, found = Namer(Holders()), PageCache()
-        found.complete = len(files) == len(mappings)
-        places = namer.places(again)
-        names = namer.names(again.first(_NAMED * 2))
-        for at in np.flatnonzero(sure).tolist():
-            cached = int(pages[at]) * size
-            found.places[places[at]] = found.places.get(places[at], 0) + cached
-            if at < len(names) and len(found.files) < _NAMED:
-                found.files.append(CachedFile(names[at].removeprefix("file "), places[at], cached))
-        return found
+        return page_cache_of(memory, memory_ranges.ram_ranges(), lambda: Namer(Holders()))
+
+
+def page_cache_of(memory: KernelMemory, ranges: list[tuple[int, int]],
+                  namer: Callable[[], Namer], seconds: float = _SECONDS) -> PageCache:
+    """The same of the page frames ``ranges`` (first, behind the last) of this memory, for so many
+    seconds; ``namer`` is asked once files are known."""
+    mappings, pages = _sums(memory, ranges)
+    files = read_files(memory, mappings, seconds)
+    again = memory.files(files.column("mapping"))
+    state = again.column("state")
+    sure = same_files(files, again) & (
+        state & np.uint32(FILE_FAILED | FILE_NOT_OWN | FILE_CHANGED) == 0)
+    sure &= ~np.array([kind in _IN_MEMORY for kind in again.kinds], bool)
+    names_of, found = namer(), PageCache()
+    found.complete = len(files) == len(mappings)
+    places = names_of.places(again)
+    names = names_of.names(again.first(_NAMED * 2))
+    for at in np.flatnonzero(sure).tolist():
+        cached = int(pages[at]) << memory.page_shift
+        found.places[places[at]] = found.places.get(places[at], 0) + cached
+        if at < len(names) and len(found.files) < _NAMED:
+            found.files.append(CachedFile(names[at].removeprefix("file "), places[at], cached))
+    return found
 
 
 def file_pages(raw: NDArray[np.uint8], layout: dict[str, int]) -> tuple[
@@ -86,10 +92,11 @@ def file_pages(raw: NDArray[np.uint8], layout: dict[str, int]) -> tuple[
     return mapping[places], pages
 
 
-def _sums(memory: KernelMemory) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def _sums(memory: KernelMemory, ranges: list[tuple[int, int]]) -> tuple[
+        NDArray[np.uint64], NDArray[np.int64]]:
     """All mappings that have pages, and how many, the most first."""
     found, pages = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-    for raw in _structs(memory):
+    for raw in _structs(memory, ranges):
         mapping, number = file_pages(raw, memory.layout)
         found.append(mapping)
         pages.append(number)
@@ -99,10 +106,11 @@ def _sums(memory: KernelMemory) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     return distinct[order], summed[order]
 
 
-def _structs(memory: KernelMemory) -> Iterator[NDArray[np.uint8]]:
+def _structs(memory: KernelMemory, ranges: list[tuple[int, int]]
+             ) -> Iterator[NDArray[np.uint8]]:
     """All page structs, some thousand at a time, without those of memory that is not there."""
     each = CHUNK_BYTES // memory.layout["page_size_of"] // _SUBSECTION * _SUBSECTION
-    for first, end in memory_ranges.ram_ranges():
+    for first, end in ranges:
         for start in range(first // each * each, end, each):
             raw = memory.page_structs(start, each)
             if raw is not None:

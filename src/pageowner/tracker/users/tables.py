@@ -39,7 +39,7 @@ class PageTables:
     def __init__(self, memory: KernelMemory, tasks: NDArray[Any]) -> None:
         """``tasks``: of `KernelMemory.tasks`."""
         self._memory, self._tasks = memory, tasks
-        self.known = memory.anchors.direct_map is not None and page_tables.is_known()
+        self.known = memory.anchors.direct_map is not None and memory.has_known_tables
         self._base = memory.anchors.direct_map or 0
         self._shift = np.uint64(memory.page_shift)
         self._levels = page_tables.levels_of(self._base)
