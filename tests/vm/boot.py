@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import guest_root
+import panicked
 from debian_packages import NoPackage
 from machines import MACHINES, Machine, machine_of
 
@@ -139,6 +140,7 @@ def qemu_command(
     accel: str,
     counted: bool,
     monitor: Path | None,
+    outside: Path | None,
     machine: Machine,
     root: Path,
 ) -> list[str]:
@@ -149,7 +151,8 @@ def qemu_command(
     what else the machine does (and no CPU's caches or pipelines count, either).
 
     With `monitor`, a path for a socket, the guest has a serial port that is QEMU's own monitor
-    (QMP) and four empty slots, so that it can plug memory into itself.
+    (QMP) and four empty slots, so that it can plug memory into itself. With `outside` there is a
+    monitor of this host's at that socket, and a panic does not end the guest.
     """
     most = max(cpus, possible_cpus)
     init = HERE / "guest-init"
@@ -160,8 +163,8 @@ def qemu_command(
                f" po_venv={sys.prefix} po_source={PROJECT / 'src'} po_python=/usr/bin")
     rootflags = "trans=virtio,version=9p2000.L,msize=262144,cache=loose"
     words = (
-        f"console={machine.console} panic=-1 loglevel=4 root=root rootfstype=9p"
-        f" rootflags={rootflags} ro po_kernel={kernel} po_out={out} {own} {append} "
+        f"console={machine.console} panic={'0' if outside else '-1'} loglevel=4 root=root"
+        f" rootfstype=9p rootflags={rootflags} ro po_kernel={kernel} po_out={out} {own} {append} "
     )
     command = [
         *(machine.qemu, "-nographic", "-no-reboot", "-nic", "none", *machine.arguments),
@@ -191,8 +194,11 @@ def qemu_command(
             *("-device", f"virtserialport,chardev=port,name={MONITOR}"),
             *("-chardev", f"socket,id=monitor,path={monitor}"),
             *("-mon", "chardev=monitor,mode=control"),
-            *("-device", "vmcoreinfo"),
         ]
+    if outside:
+        command += panicked.monitor_words(outside)
+    if monitor or outside:
+        command += ["-device", "vmcoreinfo"]
     return command
 
 
@@ -208,14 +214,16 @@ def boot(
     append: str = "",
     hotplug: bool = False,
     counted: bool = False,
+    dies: bool = False,
     timeout: float = 600,
 ) -> Boot:
     """Boot `kernel`, run `command` in it, wait for the end.
 
     `append` is added to the kernel's command line; `hotplug` lets the guest plug memory into
     itself, through a serial port named MONITOR that speaks QMP; `counted`: see `qemu_command`;
-    `timeout` is in seconds. The accelerator is QEMU's software emulation unless PAGEOWNER_ACCEL
-    names another (``kvm``).
+    `dies`: the command is to end in a panic, after which the memory is dumped into `out`
+    (`panicked.FORMATS`): that is status 0. `timeout` is in seconds. The accelerator is QEMU's
+    software emulation unless PAGEOWNER_ACCEL names another (``kvm``).
 
     Raises CannotBoot without QEMU, GuestError when the guest does not reach or end the command.
     """
@@ -243,6 +251,7 @@ def boot(
                 accel=os.environ.get("PAGEOWNER_ACCEL", "tcg"),
                 counted=counted,
                 monitor=Path(run) / "monitor" if hotplug and machine.pluggable else None,
+                outside=Path(run) / "outside" if dies else None,
                 machine=machine,
                 root=root,
             ),
@@ -250,11 +259,18 @@ def boot(
             stdout=console,
             stderr=subprocess.STDOUT,
         )
+        late = False
         try:
-            qemu.wait(timeout)
-            late = False
+            if not dies:
+                qemu.wait(timeout)
+            elif panicked.wait(qemu, out / "console.log", Path(run) / "outside", out, timeout):
+                (out / "job.status").write_text("0\n")
+            else:
+                late = qemu.poll() is None
         except subprocess.TimeoutExpired:
             late = True
+        except OSError as error:
+            raise GuestError(f"{kernel.name}: the guest was not dumped: {error}") from error
         finally:
             qemu.kill()
             qemu.wait()
@@ -293,6 +309,8 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=1, help="NUMA nodes")
     parser.add_argument("--append", default="", help="more words for the kernel's command line")
     parser.add_argument("--hotplug", action="store_true", help="let the guest plug memory in")
+    parser.add_argument("--dies", action="store_true",
+                        help="the command ends in a panic; then dump the memory into OUT")
     parser.add_argument("--timeout", type=float, default=600, help="seconds")
     args = parser.parse_args()
     try:
@@ -306,6 +324,7 @@ def main() -> int:
             nodes=args.nodes,
             append=args.append,
             hotplug=args.hotplug,
+            dies=args.dies,
             timeout=args.timeout,
         )
     except CannotBoot as error:

@@ -40,6 +40,8 @@ class Job:
     that the kernel reports are no failure."""
     kills: bool = False
     """Its memory is taken until the kernel kills: what it then reports is no failure."""
+    dies: bool = False
+    """It ends in a panic, and its memory is dumped from outside (`panicked`)."""
     memory: str = "2G"
     nodes: int = 1
     hotplug: bool = False
@@ -194,6 +196,17 @@ JOBS = (
         hotplug=True,
         then=(PYTHON, str(HERE / "same_memory.py")),
     ),
+    *(Job(
+        f"panic-{why}",
+        f"a dump made outside after {what} tells the same owners, and why it died",
+        (PYTHON, str(HERE / "jobs" / "panic.py"), why),
+        kernels=("stock-6.1", "stock-6.12", "stock-7.3"),
+        page_owner=False,
+        dies=True,
+        memory="768M",
+        timeout=1800,
+        then=(PYTHON, str(HERE / "after_panic.py")),
+    ) for why, what in (("sysrq", "a panic asked for"), ("oom", "a panic for want of memory"))),
     Job(
         "crash-own",
         "a dump of its memory tells what the kernel's own page owner printed",

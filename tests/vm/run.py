@@ -60,6 +60,7 @@ def _run(kernel: Kernel, job: Job, words: str, limit: float | None) -> Row:
             nodes=job.nodes,
             hotplug=job.hotplug,
             counted=job.counted,
+            dies=job.dies,
             cpus=job.cpus_on(kernel.name),
             possible_cpus=job.possible_cpus,
             append=f"{kernel.words(job.page_owner, job.memcg)} {words}".strip(),
@@ -74,7 +75,7 @@ def _run(kernel: Kernel, job: Job, words: str, limit: float | None) -> Row:
     for line in done.complaints:
         print(f"the kernel says: {line}")
     result = f"FAILED ({done.status})" if done.status else "passed"
-    if done.complaints and not done.status and not job.memcg and not job.kills:
+    if done.complaints and not done.status and not (job.memcg or job.kills or job.dies):
         result = "FAILED (kernel complains)"
     if job.then and not done.status:
         sys.stdout.flush()
