@@ -10,7 +10,7 @@ records, lie together as after boot. One process, on one CPU and before all othe
 throughout, so that all ways meet the same memory: each is measured in turn in each round, as the
 difference to nothing just before and just after it. The best of 12 passes stands for a
 measurement, since everything that disturbs only adds; medians of the rounds (9) are printed, with
-the quarters of them. Needs root, cc and bpftrace.
+their quartiles. Needs root, cc and bpftrace.
 
 ``--against`` measures this tree and another one (a git worktree) by turns, round by round the other
 way round, and prints the median of the rounds' ratios.
@@ -182,7 +182,7 @@ def against(tree: Path, rounds: int) -> None:
     for build in builds.values():
         build.end()
     print(f"{rounds} rounds, {statistics.median(nothing):.0f} ns a page with nothing\n")
-    print("| | added ns a page (alloc and free) | quarters | to the other tree, median of the"
+    print("| | added ns a page (alloc and free) | quartiles | to the other tree, median of the"
           " rounds |")
     print("| --- | --- | --- | --- |")
     for name, values in added.items():
@@ -202,10 +202,10 @@ def main() -> None:
         return
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     if rounds < 2:
-        raise SystemExit("at least 2 rounds: quarters of them are told")
+        raise SystemExit("at least 2 rounds: quartiles need two")
     nothing, added = measure(rounds)
     base, ours = statistics.median(nothing), statistics.median(added[MEMO])
-    print(f"| | added ns a page (alloc and free) | quarters | of {base:.0f} ns with nothing |"
+    print(f"| | added ns a page (alloc and free) | quartiles | of {base:.0f} ns with nothing |"
           " to tracker |")
     print("| --- | --- | --- | --- | --- |")
     for name, values in added.items():

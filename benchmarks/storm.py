@@ -110,7 +110,7 @@ def main() -> None:
                  for name, way in ways.items() if way}
     print(f"{rounds} rounds of {seconds:g} s, packets of 64 bytes\n")
     print("| storm | packets/s sent, received | with tracking, median of the rounds | blocks"
-          " allocated, freed meanwhile | by the second programs | missed | untracked pages more |"
+          " allocated, freed meanwhile | by the second programs | missed | more untracked pages |"
           " of these unexplained |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, one in found.items():

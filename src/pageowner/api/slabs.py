@@ -1,4 +1,4 @@
-"""Which objects keep slabs that are nearly empty: ``pageowner slabs``."""
+"""Which owners keep slabs that are at most half full: ``pageowner slabs``."""
 
 from __future__ import annotations
 

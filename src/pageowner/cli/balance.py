@@ -15,7 +15,8 @@ __all__ = ["command"]
 @verb("balance")
 @click.argument("source", required=False, shell_complete=complete.files)
 @click.option("--top", type=click.IntRange(min=1), default=3, metavar="N",
-              help="Show up to N parts of each line (3 by default): those above 0.05 %.")
+              help="Show up to N parts of each line (3 by default), each at least 0.05 % of"
+                   " MemTotal.")
 @click.option("--all", "everything", is_flag=True, help="Show all lines.")
 @click.option("--root", type=click.Path(exists=True, file_okay=False), metavar="DIR",
               help="Read copies of another machine's files, DIR/proc/meminfo and so on.")

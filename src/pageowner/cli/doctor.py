@@ -16,8 +16,8 @@ __all__ = ["command"]
 def command(as_json: bool) -> None:
     """Check what this kernel allows, and how complete tracking can be.
 
-    Each check does the real thing and leaves nothing behind. Exit status 1 if tracking is not
-    possible.
+    Each check really does what tracking will do, such as loading a BPF program, and leaves nothing
+    behind. Exit status 1 if tracking is not possible.
 
     Examples:
         sudo pageowner doctor         before the first 'on', or when something is missing

@@ -44,8 +44,8 @@ class _Fleet(VerbGroup):
 
 _HELP = """Owners of memory on many machines: send, compare, find leaks.
 
-Every machine pushes a small table of owners to a STORE, a folder or s3://bucket/prefix; questions
-read all of them."""
+Every machine pushes small tables of its owners to a STORE, a directory or s3://BUCKET/PREFIX; the
+other verbs read the tables of all machines."""
 
 command = _Fleet("fleet", subcommand_metavar="VERB [STORE] [OPTIONS]", options_metavar="",
                  help=_HELP, examples=(

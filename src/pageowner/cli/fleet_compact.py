@@ -1,4 +1,4 @@
-"""``pageowner fleet compact``: Join small files into large ones; for a timer."""
+"""``pageowner fleet compact``: Join small files into large ones; run it from a timer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["command"]
 @verb("compact")
 @store
 @click.option("--grace", default="10m", show_default=True, metavar="TIME",
-              help="Leave hours that ended less than TIME ago, and remove what was compacted only"
-                   " that long afterwards.")
+              help="Do not compact hours that ended less than TIME ago, and remove small files only"
+                   " when they were compacted at least TIME ago.")
 def command(store: str, grace: str) -> None:
-    """Join the small files of each hour that is over into one large file.
+    """Join the small files of each past hour into one large file.
 
     Run it from a timer, at least once an hour. Nothing is lost if it is killed, or runs twice at
     the same time, and queries meanwhile count each capture once.

@@ -32,7 +32,7 @@ def command(store: str, before: tuple[str, ...], after: tuple[str, ...], chosen:
             engine: str, memory: str | None, as_json: bool) -> None:
     """Compare machines: before and after a kernel, with one driver and with another.
 
-    A size is the mean over machines, and for each machine over its captures. Owners are listed if
+    A size is the mean over a machine's captures, and then over machines. Owners are listed if
     the difference is significant (Mann-Whitney, three standard deviations).
 
     Examples:

@@ -1,4 +1,4 @@
-"""``pageowner fleet expire``: Remove old captures; for a timer."""
+"""``pageowner fleet expire``: Remove old captures; run it from a timer."""
 
 from __future__ import annotations
 

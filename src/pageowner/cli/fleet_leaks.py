@@ -24,7 +24,7 @@ LEAKS = 3
 @click.option("--min", "least", default="1MiB", show_default=True, metavar="SIZE",
               help="Hide owners that grew by less than SIZE.")
 @click.option("--watched", default="1d", show_default=True, metavar="TIME",
-              help="Judge boots that were captured over TIME or longer.")
+              help="Judge only boots whose captures cover TIME or longer.")
 @click.option("--fail", is_flag=True, help=f"Exit with status {LEAKS} if there is a leak.")
 @top
 @about("7d")

@@ -1,5 +1,5 @@
-"""``pageowner fleet push``: Send the owners of this machine's memory to a shared folder or
-bucket."""
+"""``pageowner fleet push``: Send the owners of this machine's memory to a shared directory
+or bucket."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["command"]
 @click.option("--count", type=click.IntRange(min=1), metavar="N",
               help="With --every: stop after N captures.")
 @click.option("--all", "all_captures", is_flag=True,
-              help="Push every capture of a directory of 'record', not only the newest.")
+              help="Push every capture of a directory written by 'record', not only the newest.")
 @click.option("--least", default="64KiB", show_default=True, metavar="SIZE",
               help="Sum up owners of less than SIZE in one row.")
 @click.option("--whole", is_flag=True, help="Send the whole snapshot too.")
@@ -41,7 +41,7 @@ __all__ = ["command"]
               help="Drop the oldest waiting captures when all of them take more than SIZE.")
 @about_dumps
 def command(store: str, labels: tuple[str, ...], taken: str | None, **words: Any) -> None:
-    """Send the owners of this machine's memory, or of SOURCE, to a STORE of many machines.
+    """Send the owners of this machine's memory, or of SOURCE, to STORE.
 
     STORE is a directory or s3://BUCKET/PREFIX; credentials are those of the environment. A capture
     takes some 10 KB and is written completely or not at all. If STORE cannot be reached, the

@@ -20,7 +20,7 @@ __all__ = ["command"]
 @store
 @grouped
 @click.option("--min", "least", default="1MiB", show_default=True, metavar="SIZE",
-              help="A machine stands out only if it has SIZE more than the median.")
+              help="A machine stands out only if it exceeds the median by more than SIZE.")
 @top
 @about("1d")
 @fleet_filters

@@ -27,7 +27,7 @@ __all__ = ["command"]
 def command(store: str, functions: tuple[str, ...], chosen: Filter, top: int | None, since: str,
             until: str | None, machines: tuple[str, ...], engine: str, memory: str | None,
             as_json: bool) -> None:
-    """Which machines have memory allocated through a function, or that matches filters.
+    """Which machines have memory allocated through a function, or memory that the filters select.
 
     Examples:
         pageowner fleet who-else STORE 'nicdrv_*'

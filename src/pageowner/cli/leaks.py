@@ -34,8 +34,8 @@ _TOP = 10
                    " are; without --every, the times of the files are used.")
 @grouped("Group owners by any of report's keys.", "stack")
 @click.option("--min", "least", metavar="SIZE",
-              help="Hide owners that grew by less than SIZE in the watched time. Default: 1MiB, of"
-                   " objects 64KiB.")
+              help="Hide owners that grew by less than SIZE in the watched time. Default: 1MiB;"
+                   " with --objects 64KiB.")
 @click.option("--top", type=click.IntRange(min=1), default=_TOP, show_default=True, metavar="N",
               help="Show N owners of each kind.")
 @click.option("--full", is_flag=True, help="Show whole stacks of leaks.")

@@ -14,7 +14,7 @@ __all__ = ["command"]
 @click.option("--at-boot", is_flag=True,
               help="Only remove what 'pageowner on --at-boot' installed; tracking continues.")
 def command(at_boot: bool) -> None:
-    """Stop tracking and remove everything, also after a crash.
+    """Stop tracking and remove everything, even after a crash.
 
     Examples:
         sudo pageowner off            stop tracking now

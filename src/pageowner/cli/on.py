@@ -20,7 +20,7 @@ __all__ = ["command"]
 @click.option("--kernel-only", is_flag=True,
               help="Skip user-space memory: anonymous memory, page cache, tmpfs.")
 @click.option("--min-order", type=click.IntRange(0, 18), default=0, metavar="N",
-              help="Only blocks of at least 2**N pages.")
+              help="Track only blocks of at least 2**N pages.")
 @click.option("--pid", "tgid", type=click.IntRange(min=0), default=0, metavar="PID",
               help="Track only what this process allocates.")
 @click.option("--cgroup", default="", metavar="PATH",
@@ -29,8 +29,8 @@ __all__ = ["command"]
               help="Track only one page in N, chosen by pfn.")
 @click.option("--objects", type=click.IntRange(0, MOST_OBJECTS), is_flag=False, flag_value=64,
               default=0, metavar="[N]",
-              help="Also follow objects of slabs and percpu memory, one in N by address; 64 if N is"
-                   " not given, 1 for all.")
+              help="Also track objects in slabs and percpu memory, one in N, chosen by address; 64"
+                   " if N is not given, 1 for all.")
 @click.option("--free", "free_side", is_flag=True,
               help="Also record who last freed each page: 16 more bytes per page.")
 @click.option("--depth", type=click.IntRange(1, 64), default=16, show_default=True,
@@ -38,13 +38,13 @@ __all__ = ["command"]
 @click.option("--plain", is_flag=True,
               help="Unwind every stack instead of recognising those seen before.")
 @click.option("--check", type=click.FloatRange(0, 1), default=1 / 1024, metavar="FRACTION",
-              help="Share of the recognised stacks to unwind too and compare, 0 to 1. Default:"
-                   " 1/1024.")
+              help="Share of the recognised stacks, 0 to 1, that are also unwound and compared."
+                   " Default: 1/1024.")
 @click.option("--second-programs", type=click.Choice(["auto", "always"]), default="auto",
               show_default=True,
-              help="An interrupt can allocate while the tracker is at work on its CPU; second"
-                   " programs record what it does. auto: attach them after the first missed event;"
-                   " always: from the start, which misses none and costs more.")
+              help="An interrupt can allocate or free pages while the tracker runs on its CPU;"
+                   " second programs record these events. auto: attach them after the first missed"
+                   " event; always: from the start, which misses none and costs more.")
 @click.option("--at-boot", is_flag=True,
               help="Do not start now: write and enable a systemd unit that starts tracking early in"
                    " each boot with page_owner=on on the kernel's command line.")

@@ -124,8 +124,8 @@ def or_objects(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
                 return command(**words)
 
         return click.option("--objects", is_flag=True,
-                            help="Of this machine: objects of slabs instead of pages; needs"
-                                 " 'pageowner on --objects'.")(wrapped)
+                            help="Read this machine's objects in slabs instead of its pages;"
+                                 " needs 'pageowner on --objects'.")(wrapped)
 
     return decorate
 
@@ -359,7 +359,7 @@ def _about_users(meta: Metadata) -> list[str]:
     if counts:
         lines.append("users of pages: " + ", ".join(
             f"{number:,} {name.replace('_', ' ')}" for name, number in counts.items())
-            + "; these are called by their flags")
+            + "; these are named by their flags")
     return lines
 
 

@@ -25,27 +25,28 @@ __all__ = ["command"]
               help="Capture a file of the kernel instead: /proc/allocinfo, or the directory"
               " /sys/kernel/debug/page_owner_stacks.")
 @click.option("--objects", is_flag=True,
-              help="Capture objects of slabs instead of pages; needs 'pageowner on --objects'.")
+              help="Capture objects in slabs instead of pages; needs 'pageowner on --objects'.")
 @click.option("--on", default="", metavar="EVENT[,EVENT...]",
-              help="Also capture when it happens: oom, psi, low=5%, order=4, growth=200MiB/10m.")
+              help="Also capture when one of these happens: oom, psi, low=5%, order=4,"
+                   " growth=200MiB/10m.")
 @click.option("--count", type=click.IntRange(min=1), metavar="N", help="Stop after N captures.")
 def command(folder: Path, every: str, keep: str, source: str | None, objects: bool,
             on: str, count: int | None) -> None:
     """Capture this machine periodically into DIR, until Ctrl-C.
 
     Most files contain only the changes since the last capture. A full disk or a kill loses only the
-    capture being written. --on oom captures before the kernel kills for memory; psi when tasks wait
-    for it; low=SIZE when less is available; order=N when an allocation of that order fails;
-    growth=SIZE/TIME when an owner grew so much. Read them with --at oom, --at low, ...
+    capture being written. --on oom captures before an OOM kill; psi when tasks wait for memory;
+    low=SIZE when less than SIZE is available; order=N when an allocation of that order fails;
+    growth=SIZE/TIME when a stack grows by SIZE within TIME. Read these with --at oom, --at low, ...
 
     Examples:
         pageowner record /var/lib/pageowner        every 10 minutes, for 7 days
         pageowner record --every 1m --keep 1d DIR  more often, for a day
         pageowner report DIR --at 14:30            the state at that time
         pageowner record DIR --source /proc/allocinfo
-            bytes by line of code, which are small and quick to read
+            bytes by line of code: small and quick to read
         pageowner record DIR --on oom,psi,low=5%   also when memory is short
-        pageowner report DIR --at oom --by comm    who had the memory before the last kill
+        pageowner report DIR --at oom --by comm    who owned memory before the last OOM kill
         pageowner leaks DIR                        owners that kept growing
     """
     if objects and (source is not None or on):

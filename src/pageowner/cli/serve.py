@@ -15,13 +15,14 @@ __all__ = ["command"]
 @verb("serve")
 @click.argument("source", required=False, metavar="[SOURCE]", shell_complete=complete.files)
 @click.option("--listen", default="127.0.0.1:9463", show_default=True, metavar="ADDRESS",
-              help="Where: HOST:PORT, or unix:PATH. Any address beyond loopback requires"
+              help="HOST:PORT, or unix:PATH. Any address other than loopback requires"
                    " --token-file.")
 @click.option("--history", metavar="DIR", shell_complete=complete.folders,
-              help="A directory of 'pageowner record', to compare two times.")
+              help="A directory written by 'pageowner record': adds its captures, to compare two"
+                   " times.")
 @click.option("--on", default="", metavar="EVENT[,EVENT...]",
-              help="Also capture into the --history directory when it happens, as 'pageowner record"
-                   " --on' does; captures are kept for 7 days.")
+              help="Also capture into the --history directory when one of these happens, as"
+                   " 'pageowner record --on' does; captures are kept for 7 days.")
 @click.option("--every", default="60s", show_default=True, metavar="TIME",
               help="How often to update the figures while clients read them.")
 @click.option("--window", default="1h", show_default=True, metavar="TIME",

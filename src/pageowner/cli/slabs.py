@@ -1,4 +1,4 @@
-"""``pageowner slabs``: Which objects keep slabs that are nearly empty."""
+"""``pageowner slabs``: Which owners keep slabs that are at most half full."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ __all__ = ["command"]
               help="Show N owners.")
 @as_json
 def command(top: int, as_json: bool) -> None:
-    """Which objects keep slabs that are nearly empty.
+    """Which owners keep slabs that are at most half full.
 
-    A slab's pages are freed with its last object, so one object can keep as many pages as thirty.
-    Of slabs that were made since tracking began and are at most half full, it names whose objects
-    are the only ones in them. Needs all objects: 'pageowner on --objects 1'.
+    A slab's pages are freed with its last object, so a single object can keep all of them. This
+    shows, by owner, the slabs that are at most half full and whose objects all have one owner.
+    Slabs from before tracking are not judged. All objects must be tracked: 'pageowner on --objects
+    1'.
 
     Examples:
-        sudo pageowner on --objects 1   follow all objects
+        sudo pageowner on --objects 1   track all objects
         sudo pageowner slabs            who keeps slabs that are at most half full
     """
     from pageowner.api.slabs import slabs

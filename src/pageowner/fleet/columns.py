@@ -49,8 +49,8 @@ _CAPTURE = {
     "labels": Column("text", "the labels given with --label: a JSON object, with sorted keys"),
     "taken": Column("timestamp", "when the capture was taken; by the store's clock if the machine's"
                     " differs from it by more than a minute"),
-    "clock_s": Column("double", "the same moment in seconds since boot, by a clock that nobody"
-                      " sets"),
+    "clock_s": Column("double", "the same moment in seconds since boot, by a clock that cannot"
+                      " be set"),
     "clock_ahead_s": Column("double", "how many seconds the machine's clock was ahead of the"
                             " store's when they were last compared; null: not compared"),
     "page_size": Column("int32", "size of a page in bytes"),
@@ -82,7 +82,7 @@ STACKS = {
                        " and build"),
     "stack": Column("text", "functions with their modules, innermost first, one a line"),
     "module": Column("text", "module of the innermost frame, or vmlinux", "module"),
-    "frame": Column("text", "the frame that explains the stack", "frame"),
+    "frame": Column("text", "the frame that best shows what the memory is for", "frame"),
     "allocator": Column("text", "pages, CMA, slab, vmalloc, percpu, or large kmalloc",
                         "allocator"),
 }

@@ -101,7 +101,7 @@ class Column:
 
 _SAVED = (
     Column("pfn", "uint64", "first page frame number"),
-    Column("order", "uint8", "the block is 2**order base pages; null for groups of several",
+    Column("order", "uint8", "the block is 2**order base pages; null for groups of several blocks",
            Key("order", 5, look="order"), recorded=True),
     Column("gfp_mask", "uint32", "raw; its bits move between kernel versions"),
     Column("gfp_flags", TEXT, "the mask as the kernel prints it, which is portable",
@@ -152,7 +152,7 @@ _DERIVED = (
            Key("subsystem", 10, look=_STACK), of_stack=True),
     Column("module", TEXT, "module of the innermost frame, or vmlinux",
            Key("module", 9, ("mod",), look=_STACK), of_stack=True),
-    Column("frame", TEXT, "the frame that explains the stack",
+    Column("frame", TEXT, "the frame that best shows what the memory is for",
            Key("frame", 11, look=_STACK), of_stack=True),
     Column("allocator", TEXT, "pages, CMA, slab, vmalloc, percpu, or large kmalloc",
            Key("allocator", 17, look=_STACK), of_stack=True, short=True),
@@ -252,7 +252,7 @@ class Filter:
     memcg: tuple[str, ...] | None = _word(
         "Only pages charged to this cgroup.", GLOB, "cgroups")
     memcg_state: tuple[str, ...] | None = _word(
-        "Only pages charged to cgroups that are online, or offline.", "STATE",
+        "Only pages charged to cgroups in this state: online or offline.", "STATE",
         "which cgroups are offline")
     node: tuple[int, ...] | None = _word(
         "Only pages on these NUMA nodes.", NUMBERS, "NUMA nodes")
@@ -261,20 +261,20 @@ class Filter:
     gfp: tuple[str, ...] | None = _word(
         "Only pages allocated with all of these gfp flags.", FLAGS, "names of gfp flags")
     migratetype: tuple[str, ...] | None = _word(
-        "Only Unmovable, Movable or Reclaimable pages.", "TYPE", "migrate types")
+        "Only pages of this type: Unmovable, Movable or Reclaimable.", "TYPE", "migrate types")
     block_type: tuple[str, ...] | None = _word(
         "Only pages in pageblocks of this type, such as CMA.", "TYPE", "types of pageblocks",
         "block")
     allocator: tuple[str, ...] | None = _word(
-        "Only memory allocated as pages, CMA, slab, vmalloc, percpu, or large kmalloc.", "NAME",
-        "stacks")
+        "Only memory from this allocator: pages, CMA, slab, vmalloc, percpu, or large kmalloc.",
+        "NAME", "stacks")
     cache: tuple[str, ...] | None = _word(
         "Only objects of slab caches of this name.", GLOB, "slab caches of objects")
     user: tuple[str, ...] | None = _word(
         "Only pages that this process, file or cache uses now, such as 'slab dentry'.", GLOB,
         "what uses each page now")
     state: tuple[str, ...] | None = _word(
-        "Only pages that are owned, early or untracked.", "STATE")
+        "Only pages in this state: owned, early or untracked.", "STATE")
     older: str | None = _word(
         "Only pages at least this old: 30s, 5m, 2h, 1d.", AGE, "times of allocations")
     newer: str | None = _word("Only pages at most this old.", AGE, "times of allocations")

@@ -62,13 +62,13 @@ class SourceKind(NamedTuple):
 KINDS = {
     "page_owner": SourceKind("page_owner dump"),
     "tracker": SourceKind("live", live=True),
-    USERS: SourceKind("what has each page now, not tracked", live=True),
+    USERS: SourceKind("what uses each page now, not tracked", live=True),
     "page_owner_sort": SourceKind(
         "page_owner_sort output", False, "the dump that was sorted",
         reader="page_owner_sorted", named="page_owner_sort output"),
     "page_owner_stacks": SourceKind(
         "list of stacks", False, "a dump of page_owner", "",
-        reader="page_owner_stack_lists", named="a list of page_owner_stacks"),
+        reader="page_owner_stack_lists", named="a file of page_owner_stacks"),
     "page_owner_stack_counts": SourceKind(  # as in early versions
         "list of stacks", False, "a dump of page_owner", reader="page_owner_stack_lists"),
     "allocinfo": SourceKind(
