@@ -42,7 +42,8 @@ class SourceKind(NamedTuple):
     - ``live``: it is captured from a running machine
     - ``in_pages``: whether it counts pages; else bytes, and its pages are of one byte
     - ``reader``: the module of `pageowner.sources` that has ``recognises(head)``, whether a text
-      that begins so is one, and ``read(opened)``, its snapshot; empty for what is no text of groups
+      that begins so is one, and ``read(opened)``, its snapshot; empty for the kernel's own dump
+      and for what is no text
     - ``note``: what is to be known of all its amounts
     - ``named``: what the help calls it; empty if another kind's name is for both
     """

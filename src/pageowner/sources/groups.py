@@ -1,4 +1,4 @@
-"""Texts that list groups of allocations, not allocations: which module reads one.
+"""Which module reads a text that is no dump of the kernel's page owner, mostly lists of groups.
 
 The modules are those of `pageowner.model.source_kinds.KINDS`.
 """
