@@ -12,7 +12,7 @@ __all__ = ["PageownerError", "UsageError", "near"]
 
 
 class PageownerError(Exception):
-    """What went wrong, in one line: what, where (file, byte, record) and what to do.
+    """An error, in one line: what is wrong, where (file, byte, record) and what to do.
 
     The command line prints it on stderr and exits with `exit_status`.
     """
@@ -21,7 +21,7 @@ class PageownerError(Exception):
 
 
 class UsageError(PageownerError):
-    """The words of the command are wrong (exit status 2)."""
+    """The arguments are wrong (exit status 2)."""
 
     exit_status = 2
 

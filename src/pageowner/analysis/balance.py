@@ -44,10 +44,10 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Balance:
-    """``rows`` add up to ``total`` (MemTotal), ``before`` and ``total`` to ``installed``; all in
-    bytes. ``known``: what is known of the memory that no counter counts. ``moved``: bytes by which
-    free memory changed while the counters were read. ``missing``: what was not readable, and root
-    would add."""
+    """``rows`` add up to ``total`` (MemTotal), ``before`` and ``total`` add up to ``installed``;
+    all in bytes. ``known``: what is known about the memory that no counter counts. ``moved``: bytes
+    by which free memory changed while the counters were read. ``missing``: what could not be read
+    without root."""
 
     total: int
     installed: int

@@ -8,8 +8,8 @@ __all__ = ["Row"]
 
 
 class Row(NamedTuple):
-    """``key`` is its kind for programs, ``counter`` the kernel's counter, ``command`` what tells
-    more. Its ``rows``, if there are some, add up to its ``bytes``."""
+    """``key``: the kind of row, for programs; ``counter``: the kernel's counter; ``command``: a
+    command that shows more. Its ``rows``, if any, add up to its ``bytes``."""
 
     key: str
     name: str

@@ -37,7 +37,8 @@ _SUMS = ("pages_before", "pages_after", "blocks_before", "blocks_after")
 
 
 class Side(NamedTuple):
-    """One of the two moments: its name, what is known of it, and all of its pages and blocks."""
+    """One of the two sides: its name, what is known about it, and the sum of its pages and
+    blocks."""
 
     name: str
     meta: Metadata
@@ -47,7 +48,8 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True)
 class Difference:
-    """``changes``: the table of `difference`, owners by the keys ``by``; the two moments."""
+    """``changes``: the table of `difference`, of owners by the keys ``by``; ``before`` and
+    ``after``: the two sides."""
 
     changes: pa.Table
     by: tuple[str, ...]
@@ -56,8 +58,8 @@ class Difference:
 
     @property
     def filters(self) -> tuple[str, str] | None:
-        """What the two were tracked with, as words of ``pageowner on`` (empty: all pages), where
-        that differs and so is a part of the difference; else None."""
+        """If the two sides were tracked with different options, which is part of the difference:
+        these options of each, in the words of ``pageowner on`` (empty: all pages); else None."""
         was, now = self.before.meta.left_out(), self.after.meta.left_out()
         return None if was == now else (was, now)
 
@@ -113,14 +115,14 @@ def matched(stacks: pa.ChunkedArray) -> pa.Array:
 
 def difference(before: pa.Table, after: pa.Table, by: str | Sequence[str] = "stack", *,
                sort: str = "change", reverse: bool = False) -> pa.Table:
-    """The owners whose pages changed; those with as many pages as before are left out.
+    """The owners whose number of pages changed.
 
-    ``before``, ``after``: owners as `owners_of` gives them. Columns: the keys (stacks as `matched`
-    has them), ``became`` (``new``: had nothing, ``gone``: has nothing, ``grown``, ``shrunk``),
-    ``pages_before``, ``pages_after``, ``gained`` and ``lost`` (pages more or fewer, one of them 0),
-    ``blocks_before``, ``blocks_after`` (all int64). Sorted by ``change`` (gained or lost, largest
-    first), gained, lost, pages before or after, name (the keys in order), or a key. Raises
-    UsageError for an unknown key or sorting.
+    ``before``, ``after``: owners as returned by `owners_of`. Columns: the keys (stacks as returned
+    by `matched`), ``became`` (``new``: had no pages, ``gone``: has no pages, ``grown``,
+    ``shrunk``), ``pages_before``, ``pages_after``, ``gained`` and ``lost`` (in pages; one of them
+    is 0), ``blocks_before``, ``blocks_after`` (all int64). Sorted by ``change`` (gained or lost,
+    largest first), gained, lost, pages before or after, name (the keys in order), or a key. Raises
+    UsageError for an unknown key or sort order.
     """
     names = key_names(list(by) if not isinstance(by, str) else by)
     check_sort(sort, names)

@@ -38,9 +38,9 @@ _LARGE = 10
 
 @dataclass(frozen=True)
 class Explained:
-    """One report. ``memory`` and ``blocks``: as far as it is about them; ``asked``: who asked for
-    memory, or allocated the page, ``freed``: who freed it; ``next``: commands, and what they
-    answer."""
+    """One report. ``memory`` and ``blocks``: if the report is about them; ``asked``: who asked for
+    memory or allocated the page; ``freed``: who freed it; ``next``: commands to run next, each with
+    what it shows."""
 
     event: Event
     memory: Memory | None = None
@@ -52,7 +52,8 @@ class Explained:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All reports of a log, and what grew between those of running out of memory."""
+    """All reports of a log, and what grew from the first to the last report of running out of
+    memory."""
 
     log: KernelLog
     events: list[Explained]

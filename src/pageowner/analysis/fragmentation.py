@@ -45,25 +45,27 @@ _ROUNDS = 12
 def fragmentation(snapshot: Snapshot, by: str | Sequence[str] = "stack", *,
                   flags: NDArray[np.uint64] | None = None,
                   top: int | None = None) -> dict[str, Any]:
-    """How fragmented memory is and who fragments it.
+    """How fragmented memory is and which owners fragment it.
 
-    ``flags``: bits of /proc/kpageflags of the same time, for a dump. A dictionary:
+    ``flags``: bits of /proc/kpageflags of the same time, for a dump. Returns a dictionary:
 
-    - ``pageblock_order``, ``notes`` (what the source does not tell, a sentence each),
-      ``sees_free`` (it tells free frames from those that were never the page allocator's)
+    - ``pageblock_order``, ``notes`` (what the source does not know, a sentence each), ``sees_free``
+      (whether the source separates free frames from those that are not the page allocator's)
     - ``zones``: for each its ``name``, ``mixed`` (blocks by type), ``states`` (pageblocks by state,
       see `blocks.STATES`)
     - ``mixed_exact``: whether ``mixed`` is what the kernel counts, or a lower bound (see `Mixed`);
-      ``mixed_unjudged``: pages that it leaves out, since their type or their block's is not known
-    - ``contents``: pageblocks by how much of them is of each kind, in the steps ``bins``
-    - ``free``: see `indices`; empty where the source does not tell
+      ``mixed_unjudged``: pages that ``mixed`` leaves out because their type or their block's type
+      is not known
+    - ``contents``: for each kind of page, pageblocks by how much of them it takes, in the steps
+      ``bins``
+    - ``free``: see `indices`; empty if the source does not know it
     - ``polluters``: owners by ``by``, the first ``top`` (all if None), with their ``tasks`` and
-      ``cgroups``; ``polluters_in_all`` says how many there are
-    - ``single``: pageblocks that one page keeps from being free or clearable
-    - ``events``: what made the allocator take pages of another type's blocks, by owner, most first
+      ``cgroups``; ``polluters_in_all``: how many there are
+    - ``single``: pageblocks that would be free or clearable without one single page
+    - ``events``: allocations that took pages from blocks of another type, by owner, most first
 
-    Raises UsageError for an unknown key, PageownerError if the source does not tell where its
-    pages are.
+    Raises UsageError for an unknown key, PageownerError if the source does not contain page frame
+    numbers.
     """
     names = key_names(list(by) if not isinstance(by, str) else by)
     seen = memory(snapshot, flags)
@@ -151,27 +153,26 @@ def events(snapshot: Snapshot, names: Sequence[str]) -> list[dict[str, Any]]:
 def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "pid"), *,
          want: int | None = None, flags: NDArray[np.uint64] | None = None,
          top: int | None = None) -> dict[str, Any]:
-    """Every aligned block of 2**``order`` pages, who blocks them, and whose going would free
-    ``want`` more.
+    """Every aligned block of 2**``order`` pages, which owners block them, and which owners to stop
+    to free ``want`` more.
 
-    A dictionary:
+    Returns a dictionary:
 
-    - ``order``, ``by``, ``notes``, ``states`` (blocks by state) and the same by ``zones``
-    - ``reachable``: of the clearable ones those that compaction can empty with the free memory
-      there is, and with ``reclaim``, once page cache is dropped (see `blocks.reachable`)
-    - ``taken``: blocks that are one movable folio of this order, or part of a larger one: blocked,
-      but only because they are in use as what is asked for
-    - ``single``: blocks that one page blocks; ``held``: blocked by frames that the page allocator
-      was never given, among others; ``unsure``: blocks with pages of which it is not known whether
-      they can be moved, and ``unsure_pages`` all of these pages
-    - ``blockers``: owners, the first ``top``; ``blockers_in_all``
-    - ``plan`` (None unless asked for): ``owners`` (with pages, tasks, cgroups), the blocks
-      ``unblocked``, their ``pages``, ``states`` and ``reachable`` once they are gone,
-      ``gain``: how many blocks more can then be had, those free and those reachable once page
-      cache is dropped taken together, and ``hopeless``: blocks that nobody's going unblocks, by
-      reason (see `culprits.hopeless`)
+    - ``order``, ``by``, ``notes``, ``states`` (blocks by state) and the same for each of ``zones``
+    - ``reachable``: how many of the clearable blocks compaction can empty with the present free
+      memory, and with ``reclaim``, after page cache was dropped (see `blocks.reachable`)
+    - ``taken``: blocks that are one movable folio of this order, or part of a larger one: blocked
+      only because they already are a block of this size, in use
+    - ``single``: blocks that a single page blocks; ``held``: blocks with frames that do not belong
+      to the page allocator, whatever else blocks them; ``unsure``: blocks with pages of unknown
+      movability, and ``unsure_pages``: the number of these pages
+    - ``blockers``: the first ``top`` owners; ``blockers_in_all``: how many there are
+    - ``plan`` (None without ``want``): ``owners`` to stop (with pages, tasks, cgroups), the blocks
+      ``unblocked``, their ``pages``, ``states`` and ``reachable`` after these owners are gone,
+      ``gain``: how many more blocks are then free or reachable once page cache is dropped, and
+      ``hopeless``: blocks that stopping owners cannot unblock, by reason (see `culprits.hopeless`)
 
-    Raises what `fragmentation` raises.
+    Raises the same errors as `fragmentation`.
     """
     names = key_names(list(by) if not isinstance(by, str) else by)
     seen = memory(snapshot, flags)

@@ -53,8 +53,8 @@ _TASKS = 3
 
 @dataclass(frozen=True)
 class Watched:
-    """What was looked at: ``looks`` in ``seconds``, ``owners`` by ``by``; ``page_size`` in bytes,
-    ``available`` pages of memory at last (None: unknown)."""
+    """What was watched: ``looks`` in ``seconds``; ``owners``: their number, grouped by ``by``;
+    ``page_size`` in bytes; ``available``: pages of available memory at the end (None: unknown)."""
 
     name: str
     seconds: float
@@ -74,7 +74,8 @@ class Watched:
 
 @dataclass(frozen=True)
 class Leaks:
-    """``owners``: the table of `Watch.leaks`, in pages and pages per hour; what was looked at."""
+    """``owners``: the table of `Watch.leaks`, in pages and pages per hour; ``watched``: what it is
+    based on."""
 
     owners: pa.Table
     watched: Watched
@@ -113,7 +114,7 @@ class _Series:
 
 
 class Watch:
-    """What was seen of all owners so far, and the judgement on it."""
+    """All owners at all looks so far, and whether they leak."""
 
     def __init__(self, by: str | Sequence[str], settle_ns: int, since_ns: int = 0,
                  least_rows: int = 0) -> None:

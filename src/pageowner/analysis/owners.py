@@ -43,15 +43,15 @@ class Owners(NamedTuple):
 
 def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str = "pages",
            reverse: bool = False, encoded: bool = False) -> pa.Table:
-    """One row per distinct combination of the keys in ``by``, all of them.
+    """One row for each distinct combination of the keys in ``by``.
 
     Columns: the keys, then ``pages`` and ``blocks`` (int64), ``share`` (of the pages of the
-    snapshot, float64), ``oldest_ns`` and ``newest_ns`` (uint64, ns since boot, null where the
-    source has no times). Sorted by pages or blocks (most first), name (the keys in order) or age
-    (oldest first). Of a source that has one object in so many there are also ``low`` and ``high``:
-    between them ``pages`` is with 95 % confidence. ``encoded``: the keys of many owners as
-    dictionaries, for the text of all may be as large as the snapshot. Raises UsageError for
-    an unknown key or sorting.
+    snapshot, float64), ``oldest_ns`` and ``newest_ns`` (uint64, ns since boot, null if the source
+    has no times). Sorted by pages or blocks (most first), name (the keys in order) or age (oldest
+    first). If the source has only one object in N, ``low`` and ``high`` are added: with 95 %
+    confidence, ``pages`` lies between them. ``encoded``: return the keys as dictionaries, because
+    the text of very many owners may be as large as the snapshot. Raises UsageError for an unknown
+    key or sort order.
     """
     found = ordered(snapshot, by, sort=sort, reverse=reverse)
     total = int(found.pages.sum())

@@ -54,8 +54,8 @@ def memory_config() -> dict[str, str]:
 
 
 class Answer:
-    """``columns``: the names, told apart where SQL gave two the same; `rows` or `table`
-    give the rows, once."""
+    """``columns``: the names, made unique if the SQL used one twice. `rows` or `table` give the
+    rows, only once."""
 
     def __init__(self, connection: Any, sql: str) -> None:
         self._connection = connection
@@ -63,7 +63,7 @@ class Answer:
         self.columns = _distinct([str(column[0]) for column in connection.description])
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Raises PageownerError where the question fails while it is answered."""
+        """The rows. Raises PageownerError if the query fails while it runs."""
         while True:
             batch = self._wait_for(lambda: self._connection.fetchmany(_BATCH))
             if not batch:
@@ -71,9 +71,9 @@ class Answer:
             yield from batch
 
     def table(self) -> pa.Table:
-        """All rows at once, with the types of their values (int64, float64, string, …; null where
-        there are none). Raises what `rows` raises, and PageownerError for values that Arrow does
-        not take, such as a number of more than 64 bits."""
+        """All rows as one table, with the types of their values (int64, float64, string, …; null if
+        there are none). Raises the same errors as `rows`, and PageownerError for values that Arrow
+        cannot store, such as numbers of more than 64 bits."""
         values = zip(*self.rows(), strict=True)
         columns = list(values) or [()] * len(self.columns)
         try:

@@ -26,11 +26,11 @@ _HALF = 2
 
 
 class Sparse(NamedTuple):
-    """``owners``, a row for each cache and stack, most pages first: ``slabs`` and their ``pages``,
-    of slabs that only its objects keep and that are at most half full, with these ``objects`` in
-    room for ``room``. ``shared`` pages are of such slabs with objects of several owners; ``full``
-    of slabs that are more than half full; ``early`` of slabs that are older than tracking, of whose
-    objects only some are known."""
+    """``owners``: a row for each cache and stack, most pages first. ``slabs`` and their ``pages``:
+    slabs that are at most half full and contain only objects of this owner, ``objects`` of the
+    ``room`` that would fit. The pages of all other slabs are only summed: ``shared``: at most half
+    full, with objects of several owners; ``full``: more than half full; ``early``: older than
+    tracking, so that only some of the objects are known."""
 
     owners: pa.Table
     shared: int

@@ -34,14 +34,13 @@ __all__ = ["balance", "facts"]
 
 def balance(source: str | os.PathLike[str] | None = None, *,
             root: str | os.PathLike[str] | None = None) -> Balance:
-    """All memory of this machine in lines that add up, by the kernel's counters; tracking need not
+    """All memory of this machine by the kernel's counters, in lines that add up; tracking need not
     be on.
 
-    ``source``: a vmcore instead: the balance of the machine whose memory it is. ``root``: a
-    directory with copies of /proc and /sys of another machine (``proc/meminfo`` and
-    what else there is), instead of this machine.
+    ``source``: a vmcore, to show the memory of the machine that crashed. ``root``: a directory with
+    copies of files from /proc and /sys of another machine (``proc/meminfo`` and others).
 
-    Raises PageownerError if its /proc/meminfo cannot be read, or ``source`` is no vmcore.
+    Raises PageownerError if /proc/meminfo cannot be read, or ``source`` is not a vmcore.
     """
     if source is not None:
         from pageowner.sources import vmcore

@@ -30,14 +30,14 @@ __all__ = ["diff"]
 def diff(before: Counted | Source, after: Counted | Source = None,
          by: str | Sequence[str] = "stack", *, sort: str = "change", reverse: bool = False,
          read: Read = count) -> Difference:
-    """What grew, shrank, came and went from ``before`` to ``after``, or to now.
+    """Which owners grew, shrank, are new or gone from ``before`` to ``after``, or to now.
 
-    Owners by the keys ``by``, in the order that ``sort`` names: ``changes`` is the table of
-    `pageowner.analysis.diff.difference`, in pages; stacks of different boots, builds and kernels
-    meet if they are of the same functions. ``read``: how named sources are read.
+    Owners are grouped by the keys ``by`` and sorted by ``sort``. ``changes`` is the table of
+    `pageowner.analysis.diff.difference`, in pages. Stacks of different boots, builds and kernels
+    match if they have the same functions. ``read``: the function that reads a source given by name.
 
-    Raises UsageError for an unknown key or sorting, PageownerError for a source that cannot be
-    read, or where the two have pages of different sizes.
+    Raises UsageError for an unknown key or sort order, PageownerError if a source cannot be read or
+    the two have different page sizes.
     """
     names = key_names(by if isinstance(by, str) else list(by))
     check_sort(sort, names)

@@ -17,14 +17,14 @@ __all__ = ["explain"]
 
 def explain(log: str | os.PathLike[str] | None = None, *,
             page_size: int | None = None) -> Explanation:
-    """The reports about memory in a kernel log, each with what its memory was used for, why an
+    """The reports about memory in a kernel log, each with what memory was used for, why an
     allocation failed, or who allocated and freed a page.
 
-    ``log`` is a file with what dmesg, journalctl or a serial console printed (also .gz, .xz, .zst),
+    ``log``: a file with output of dmesg, journalctl or a serial console (also .gz, .xz, .zst),
     ``"-"`` for standard input, or nothing for this machine's own log, which needs root.
-    ``page_size``: bytes of a page, where the log does not tell.
+    ``page_size``: bytes of a page, if the log does not show it.
 
-    Raises PageownerError if it cannot be read.
+    Raises PageownerError if the log cannot be read.
     """
     found = read(log)
     if page_size is not None and not found.page_size_known:

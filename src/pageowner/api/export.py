@@ -28,14 +28,14 @@ UNITS = ("bytes", "pages", "blocks")
 
 def export(source: Counted | Source, output: str | os.PathLike[str] | BinaryIO, format: str, *,
            by: str | Sequence[str] | None = None, unit: str = "bytes") -> None:
-    """Write the owners of a source to a file, whole or not at all, or to a binary stream.
+    """Write the owners of a source to a file, completely or not at all, or to a binary stream.
 
-    ``format``: one of `FORMATS`. Owners by the keys ``by``: in pprof they are labels, in folded
-    and speedscope frames around the stack, else columns. ``unit``: what folded counts: bytes,
-    pages or blocks.
+    ``format``: one of `FORMATS`. Owners are separated by the keys ``by``, which are labels in
+    pprof, frames below the stack in folded and speedscope, and columns in the others. ``unit``:
+    what folded counts: bytes, pages or blocks.
 
-    Raises UsageError for an unknown format, key or unit, PageownerError if the source cannot be
-    read or the file not written.
+    Raises UsageError for an unknown format, key or unit; PageownerError if the source cannot be
+    read or the file cannot be written.
     """
     if format not in FORMATS:
         raise UsageError(f"there is no format {format!r}; {near(format, FORMATS)}")

@@ -53,12 +53,13 @@ class FlameGraph:
 
 def flame(source: Counted | Source = None, after: Counted | Source = None, *,
           by: str | Sequence[str] = (), read: Read = count) -> FlameGraph:
-    """A flame graph of a source, or with ``after`` of what changed from ``source`` to that.
+    """A flame graph of a source, or of what changed from ``source`` to ``after``.
 
-    ``by``: keys whose values are frames around the stack. ``read``: how named sources are read.
+    ``by``: keys whose values are added as frames below the stack. ``read``: the function that reads
+    a source given by name.
 
-    Raises UsageError for an unknown key, PageownerError for a source that cannot be read, or where
-    the two have pages of different sizes.
+    Raises UsageError for an unknown key, PageownerError if a source cannot be read or the two have
+    different page sizes.
     """
     names = key_names(by if isinstance(by, str) else list(by)) if by else []
     both = [source] if after is None else [source, after]

@@ -31,15 +31,16 @@ __all__ = ["Fleet"]
 
 
 class Fleet:
-    """A store of many machines' captures: a folder, or a URL such as ``s3://bucket/prefix``.
+    """A store of captures of many machines: a directory, or a URL such as ``s3://bucket/prefix``.
 
-    ``engine`` answers: ``"duckdb"`` in this process with up to ``memory`` (half of what is
-    available), or a Spark cluster (``"spark://host:7077"``, ``"sc://host:15002"``).
+    ``engine`` runs the queries: ``"duckdb"`` in this process, with up to ``memory`` (by default
+    half of the available memory), or a Spark cluster (``"spark://host:7077"``,
+    ``"sc://host:15002"``).
 
-    Questions are about captures from ``since`` to ``until`` (a time, or how long ago; now) of the
-    machines that match all of ``machines``: ``"host=db*"``, ``"kernel=6.12.95"``, ``"rack=7"``.
-    They raise UsageError for wrong words, PageownerError if the store cannot be read or has nothing
-    in that time.
+    Queries are about captures from ``since`` to ``until`` (a time, or how long ago; by default now)
+    of the machines that match all of ``machines``: ``"host=db*"``, ``"kernel=6.12.95"``,
+    ``"rack=7"``. They raise UsageError for invalid arguments, PageownerError if the store cannot be
+    read or has nothing in that time.
     """
 
     def __init__(self, store: str | os.PathLike[str], *, engine: str = "duckdb",
@@ -53,18 +54,18 @@ class Fleet:
              taken: float | None = None, spool: str | os.PathLike[str] | None = None,
              spool_limit: str = "256MiB", read: Callable[[str | None], Snapshot] = read_source,
              ) -> Iterator[Pushed | PageownerError]:
-        """Send the owners of ``source``: this machine, a snapshot, a dump, or a folder of captures
-        (the newest, or with ``all_captures`` each).
+        """Send the owners of ``source``: this machine, a snapshot, a dump, or a directory of
+        captures (the newest capture, or each with ``all_captures``).
 
-        A generator: each step sends one capture. With ``every`` it goes on, ``count`` times or for
-        ever, and a capture that fails later than the first is yielded as its error. ``labels``:
-        what the machine is to be known by; ``host``, ``kernel`` and ``taken`` (seconds since 1970)
-        where the source does not say them. Owners of less than ``least`` are summed in one row;
-        ``whole`` sends the snapshot too. What cannot be sent waits in ``spool``, up to
-        ``spool_limit``, and is sent with the next. ``read``: how a named source is read.
+        This is a generator: each step sends one capture. With ``every`` it continues, ``count``
+        times or without end, and if a later capture fails, its error is yielded. ``labels``: labels
+        of the machine; ``host``, ``kernel`` and ``taken`` (seconds since 1970): for sources that do
+        not contain them. Owners of less than ``least`` are summed in one row; ``whole`` also sends
+        the snapshot. Captures that cannot be sent wait in ``spool``, up to ``spool_limit``, and are
+        sent with the next one. ``read``: the function that reads a source given by name.
 
-        Raises UsageError for wrong words, PageownerError if the source cannot be read or says
-        neither machine nor time.
+        Raises UsageError for invalid arguments, PageownerError if the source cannot be read or the
+        machine or the time is not known.
         """
         from pageowner.api.fleet_push import push
 
@@ -75,10 +76,9 @@ class Fleet:
     def report(self, by: str | Sequence[str] = "stack", *, since: str = "1d",
                until: str | None = None, machines: Sequence[str] = (),
                where: Filter | None = None, least: str = "1MiB") -> FleetAnswer:
-        """Owners across machines, each as it was captured last: median and 99th percentile among
-        all machines, and the machines that stand out by ``least`` or more. Columns: see
-        `pageowner.fleet.answers.report`.
-        """
+        """Owners across machines, by the last capture of each: median and 99th percentile over all
+        machines, and the machines that exceed the median by more than ``least`` and by more than
+        six times the spread. Columns: see `pageowner.fleet.answers.report`."""
         from pageowner.fleet import answers
         from pageowner.fleet.choosing import key_names
 
@@ -90,10 +90,9 @@ class Fleet:
     def leaks(self, by: str | Sequence[str] = "stack", *, since: str = "7d",
               until: str | None = None, machines: Sequence[str] = (),
               where: Filter | None = None, least: str = "1MiB", watched: str = "1d") -> FleetAnswer:
-        """Which machines leak: every owner of every boot that was captured over ``watched`` or
-        longer, and grew by ``least`` or more, by the rules of `pageowner.leaks`. Columns: see
-        `pageowner.fleet.leaks.leaks`.
-        """
+        """Which machines leak, by the rules of `pageowner.leaks`: every owner that grew by
+        ``least`` or more, in every boot whose captures cover ``watched`` or longer. Columns: see
+        `pageowner.fleet.leaks.leaks`."""
         from pageowner.fleet import leaks
         from pageowner.fleet.choosing import key_names
 
@@ -105,8 +104,8 @@ class Fleet:
     def diff(self, before: Sequence[str], after: Sequence[str],
              by: str | Sequence[str] = "stack", *, since: str = "7d", until: str | None = None,
              machines: Sequence[str] = (), where: Filter | None = None) -> FleetAnswer:
-        """Owners of machines ``before`` against those ``after``: ``["kernel=6.12.95"]`` and
-        ``["kernel=6.12.107"]``. Columns: see `pageowner.fleet.answers.diff`."""
+        """Compare owners on the machines ``before``, such as ``["kernel=6.12.95"]``, with those
+        ``after``, such as ``["kernel=6.12.107"]``. Columns: see `pageowner.fleet.answers.diff`."""
         from pageowner.fleet import answers
         from pageowner.fleet.choosing import key_names, parsed
 
@@ -120,8 +119,8 @@ class Fleet:
 
     def who_else(self, *, since: str = "7d", until: str | None = None,
                  machines: Sequence[str] = (), where: Filter) -> FleetAnswer:
-        """The machines that have what ``where`` chooses: ``Filter(stack="nicdrv_*")``. Columns: see
-        `pageowner.fleet.answers.who_else`."""
+        """The machines that have memory which ``where`` selects, such as
+        ``Filter(stack="nicdrv_*")``. Columns: see `pageowner.fleet.answers.who_else`."""
         from pageowner.fleet import answers
 
         if not where:
@@ -132,9 +131,9 @@ class Fleet:
 
     def query(self, sql: str, *, since: str = "1d", until: str | None = None,
               notes: Callable[[str], None] = lambda text: None) -> pa.Table:
-        """One SELECT over the tables ``owners``, ``stacks`` and ``captures``
-        (docs/reference/fleet.md). In DuckDB it can reach nothing else. ``notes`` is called with
-        what is odd about the store's files."""
+        """The result of one SELECT over the tables ``owners``, ``stacks`` and ``captures``
+        (docs/reference/fleet.md). In DuckDB it cannot read anything else. ``notes`` is called with
+        each problem found in the store's files."""
         from pageowner.fleet.asking import ask
 
         if self.engine == "duckdb":
@@ -148,15 +147,17 @@ class Fleet:
         return found
 
     def compact(self, grace: str = "10m") -> Compacted:
-        """Write the captures of hours that ended ``grace`` ago into one file an hour, and remove
-        what was written so that long ago. May run as often, and on as many machines, as wanted."""
+        """Write the captures of hours that ended at least ``grace`` ago into one file for each
+        hour, and remove the small files that were compacted at least so long ago. It may run at any
+        time, and on several machines at once."""
         from pageowner.fleet.compaction import compact
         from pageowner.fleet.store import Store
 
         return compact(Store(self.store), grace_s=duration_ns(grace) / 1e9)
 
     def expire(self, keep: str) -> int:
-        """Remove the captures of days that ended ``keep`` ago; how many files that were."""
+        """Remove the captures of days that ended longer than ``keep`` ago; returns the number of
+        files."""
         from pageowner.fleet.compaction import expire
         from pageowner.fleet.store import Store
 

@@ -22,8 +22,8 @@ __all__ = ["Blocking", "Fragmentation", "frag"]
 
 @dataclass(frozen=True)
 class Fragmentation:
-    """How fragmented memory is and who fragments it; the fields are what
-    `pageowner.analysis.fragmentation.fragmentation` tells of them."""
+    """How fragmented memory is and which owners fragment it. The fields are those of
+    `pageowner.analysis.fragmentation.fragmentation`."""
 
     pageblock_order: int
     notes: list[str]
@@ -42,8 +42,8 @@ class Fragmentation:
 
 @dataclass(frozen=True)
 class Blocking:
-    """The blocks of an order and who blocks them; the fields are what
-    `pageowner.analysis.fragmentation.huge` tells of them."""
+    """The blocks of an order and which owners block them. The fields are those of
+    `pageowner.analysis.fragmentation.huge`."""
 
     order: int
     by: list[str]
@@ -75,15 +75,16 @@ def frag(source: Source = None, by: str | Sequence[str] | None = None, *, order:
 def frag(source: Source = None, by: str | Sequence[str] | None = None, *, order: int | None = None,
          want: int | None = None, kpageflags: str | os.PathLike[str] | None = None,
          top: int | None = None, leave_out: int | None = None) -> Fragmentation | Blocking:
-    """How fragmented memory is and who fragments it; with ``order``, who blocks blocks of
-    2**``order`` pages, and which owners to stop to get ``want`` more of them.
+    """How fragmented memory is and which owners fragment it; with ``order``, which owners block
+    blocks of 2**``order`` pages, and which owners to stop to free ``want`` more.
 
-    Owners by ``by`` (default: stack; with ``order`` comm and pid), the first ``top``, all if None.
-    ``kpageflags``: a copy of /proc/kpageflags made with a dump, which says which pages are free.
-    ``leave_out``: the id of a process whose memory is not counted; without a source, this one.
+    Owners are grouped by ``by`` (default: stack; with ``order`` comm and pid); the first ``top``
+    are returned, or all if None. ``kpageflags``: a copy of /proc/kpageflags made with a dump, which
+    shows the free pages. ``leave_out``: the id of a process whose memory is left out; without a
+    source, this process.
 
-    Raises UsageError for an unknown key, or ``want`` without ``order``, PageownerError if the
-    source cannot be read or does not tell where its pages are.
+    Raises UsageError for an unknown key, or ``want`` without ``order``; PageownerError if the
+    source cannot be read or does not contain page frame numbers.
     """
     if order is None and want is not None:
         raise UsageError("want goes with order, which says how large the blocks are")

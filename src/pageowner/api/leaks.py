@@ -50,18 +50,18 @@ def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", w
           every: str | None = None, least: str | None = None, where: Filter | None = None,
           read: Callable[[str | None], Snapshot] = read_source,
           progress: Callable[[int, int], None] = lambda done_ns, looks: None) -> Leaks:
-    """Who leaks: whose pages grow steadily and stay, while others' come and go.
+    """Find leaks: owners whose pages grow steadily and stay, while those of others come and go.
 
-    Without sources, watch this machine for ``window`` with one look per ``every`` (5s); Ctrl-C ends
-    that early. Otherwise ``sources`` are files of at least four snapshots or dumps of one boot,
-    oldest first, or folders of captures. Owners by the keys ``by``, of the allocations that match
-    ``where``. Sources that do not say when they were taken are ``every`` apart, or as their files'
-    times say; owners that grew by less than ``least`` (1 MiB; of objects 64 KiB) are left out.
-    ``read``: how sources are read. ``progress`` is called with the ns since the start and the
-    number of looks.
+    Without sources, this machine is watched for ``window``, with one look every ``every`` (5s);
+    Ctrl-C ends that early. Otherwise ``sources`` are at least four snapshots or dumps of one boot,
+    oldest first, or directories of captures. Owners are grouped by the keys ``by``; ``where``
+    selects allocations. Sources without a time are taken to be ``every`` apart; without ``every``,
+    their files' modification times are used. Owners that grew by less than ``least`` (1 MiB; for
+    objects 64 KiB) are left out. ``read``: the function that reads sources. ``progress`` is called
+    with the ns since the start and the number of looks.
 
-    Raises UsageError for wrong words, and for snapshots that are too few, of several boots or out
-    of order; PageownerError if a source cannot be read, tracking is off, or Ctrl-C came before
+    Raises UsageError for invalid arguments, and if the snapshots are too few, of several boots or
+    out of order; PageownerError if a source cannot be read, tracking is off, or Ctrl-C came before
     there were enough looks.
     """
     names = key_names(by if isinstance(by, str) else list(by))

@@ -27,7 +27,7 @@ __all__ = ["Map", "map"]
 
 @dataclass(frozen=True)
 class Map:
-    """``memory``: where the allocations of ``snapshot`` lie and what is free; ``picture``: what
+    """``memory``: where the allocations of ``snapshot`` are and what is free; ``picture``: what
     each page frame is, by the key ``picture.by``."""
 
     snapshot: Snapshot
@@ -35,9 +35,9 @@ class Map:
     picture: Picture
 
     def save_png(self, path: str | os.PathLike[str], order: str = "row") -> Image:
-        """Write an image, a pixel a page or for more of them; returns its pixels and how many page
-        frames each is. ``order``: ``row`` or ``hilbert``. Raises PageownerError if it cannot be
-        written."""
+        """Write an image, with one pixel for each page, or for several pages; returns the image, in
+        which a cell stands for ``frames`` page frames. ``order``: ``row`` or ``hilbert``. Raises
+        PageownerError if it cannot be written."""
         from pageowner.report.map_png import MapPng
 
         writer = MapPng(self.picture, self.snapshot.meta, order)
@@ -46,9 +46,10 @@ class Map:
 
     def save_html(self, path: str | os.PathLike[str], order: str = "row", *,
                   beside: Source = None) -> None:
-        """Write a page to look around in; ``beside``: a second source on the same page.
+        """Write an interactive page; ``beside``: a second source on the same page.
 
-        Raises PageownerError if it cannot be written, or has more runs than a browser can hold.
+        Raises PageownerError if it cannot be written, or has more runs of pages than a browser can
+        hold.
         """
         from pageowner.report.map_html import MapHtml
 
@@ -61,12 +62,12 @@ class Map:
 
 def map(source: Source = None, by: str = "subsystem", *,
         kpageflags: str | os.PathLike[str] | None = None) -> Map:
-    """What each page frame is, by one of report's keys or by ``age``.
+    """What each page frame is, by one of the keys of report or by ``age``.
 
-    ``kpageflags``: a copy of /proc/kpageflags made with a dump, which says which pages are free.
+    ``kpageflags``: a copy of /proc/kpageflags made with a dump, which shows the free pages.
 
     Raises UsageError for an unknown key, PageownerError if the source cannot be read, has no page
-    frame numbers, or no pages.
+    frame numbers, or has no pages.
     """
     by = colouring(by)
     with live_users.using(by == "user"):

@@ -24,9 +24,9 @@ __all__ = ["Owners", "owners"]
 
 @dataclass(frozen=True)
 class Owners:
-    """``columns`` are those of `pageowner.analysis.owners.owners`, as an Arrow table or, of a dump
-    that was read as sums, as lists; ``meta``: what is known of the source; ``now_ns``: its moment,
-    ns since boot."""
+    """``columns``: those of `pageowner.analysis.owners.owners`, as an Arrow table, or as lists if a
+    dump was read as sums. ``meta``: what is known about the source. ``now_ns``: the time of the
+    source, in ns since boot."""
 
     columns: pa.Table | dict[str, list[Any]]
     meta: Metadata
@@ -43,10 +43,10 @@ class Owners:
 def owners(source: Counted | Source = None, by: str | Sequence[str] = "stack", *,
            sort: str = "pages", reverse: bool = False, read: Read = count) -> Owners:
     """All owners of a source by the keys ``by``, sorted by ``sort``: pages, blocks, name, age or a
-    key. Of a dump this takes half the time of ``read(source).report(by)``. ``read``: how a named
-    source is read.
+    key. For a dump this takes half the time of ``read(source).report(by)``. ``read``: the function
+    that reads a source given by name.
 
-    Raises UsageError for an unknown key or sorting, PageownerError if the source cannot be read.
+    Raises UsageError for an unknown key or sort order, PageownerError if the source cannot be read.
     """
     names = key_names(by if isinstance(by, str) else list(by))
     check_sort(sort, names)

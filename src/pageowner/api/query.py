@@ -24,14 +24,15 @@ __all__ = ["query"]
 
 def query(sql: str, *named: Source | Mapping[str, Source],
           read: Callable[[str | None], Snapshot] = read_source) -> Answer:
-    """The answer to one SELECT (DuckDB's SQL) about sources; of none, about this machine.
+    """The answer to one SELECT (in DuckDB's SQL) about sources, or about this machine.
 
     The table ``pages`` has a row for each allocation of all sources, with the columns of
-    `pageowner.model.columns`; each source is a table of its file's name too, or of the name that a
-    mapping gives it. The SQL can read or write nothing else. ``read``: how named sources are read.
+    `pageowner.model.schema.COLUMNS`. Each source is also a table, with the name of its file, or the
+    name that a mapping gives it. The SQL cannot read or write anything else. ``read``: the function
+    that reads a source given by name.
 
-    Raises UsageError for wrong SQL, PageownerError for a source that cannot be read, or a question
-    that fails while it is answered.
+    Raises UsageError for invalid SQL, PageownerError if a source cannot be read or the query fails
+    while it runs.
     """
     by_sql.check(sql)  # before the sources are read, which may take a while
     tables: list[tuple[str, Source]] = []

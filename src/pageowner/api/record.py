@@ -28,8 +28,8 @@ __all__ = ["Recorded", "record"]
 
 @dataclass(frozen=True)
 class Recorded:
-    """One capture: its file, or None and in ``lost`` the reason. ``stays``: why old captures could
-    not be removed, else empty."""
+    """One capture: ``path`` is its file, or None if it failed, and then ``lost`` is the reason.
+    ``stays``: why old captures could not be removed, else empty."""
 
     path: Path | None
     lost: str = ""
@@ -40,20 +40,22 @@ def record(folder: str | os.PathLike[str], *, every: str = "10m", keep: str = "7
            count: int | None = None,
            source: str | os.PathLike[str] | None = None, on: str = "", objects: bool = False,
            told: Callable[[str], None] = lambda text: None) -> Iterator[Recorded]:
-    """Capture this machine into a folder once per ``every``, and remove captures older than
-    ``keep``. ``source``: a file of this machine's kernel to capture instead, such as
-    /proc/allocinfo or the folder /sys/kernel/debug/page_owner_stacks. ``objects``: the objects of
-    slabs that the tracker follows instead of pages. ``on``: events to capture
-    when they happen, such as ``oom,psi,low=5%`` (`pageowner.witness.conditions`), by a process of
-    its own; ``told`` is called with a sentence on each, from a thread.
+    """Capture this machine into a directory every ``every``, and remove captures older than
+    ``keep``.
 
-    A generator: each step waits for the next capture and yields it; it ends after
-    ``count`` captures, or never if None.
+    ``source``: a file of this machine's kernel to capture instead, such as /proc/allocinfo or the
+    directory /sys/kernel/debug/page_owner_stacks. ``objects``: capture the tracked objects in slabs
+    instead of pages. ``on``: events to capture when they happen, such as ``oom,psi,low=5%``
+    (`pageowner.witness.conditions`); a separate process watches for them. ``told`` is called with a
+    sentence about each event, from another thread.
+
+    This is a generator: each step waits for the next capture and yields it. It ends after ``count``
+    captures, or never if ``count`` is None.
 
     Raises UsageError for times out of range and unknown events. The first step raises
-    PageownerError if somebody records into this folder already, another user could change what is
-    in it, the capture fails, or events cannot be watched for.
-    A later capture that fails is yielded with the reason.
+    PageownerError if another process records into this directory, if another user could change its
+    contents, if the capture fails, or if events cannot be watched for. If a later capture fails, it
+    is yielded with the reason.
     """
     step, kept = duration_ns(every) / 1e9, duration_ns(keep) / 1e9
     if step < 1 or kept < step:

@@ -25,17 +25,17 @@ def serve(source: str | os.PathLike[str] | None = None, *, listen: str = "127.0.
     """Serve this machine, or ``source`` (a directory of `record`, a dump or a snapshot), until a
     signal ends it.
 
-    ``listen``: HOST:PORT, or unix:PATH; beyond loopback it takes a ``token_file``. ``history``: a
-    directory of `record` to show beside this machine. Figures are renewed once per ``every`` while
-    somebody reads them; leaks are judged over ``window``. ``top``: so many stacks and cgroups are
-    metrics of their own. ``allow_hosts``: further names by which it may be asked. ``on``: events to
-    capture into ``history`` when they happen, as `record` does, and forget after ``keep``; ``told``
-    is called with a sentence on each, from a thread. ``ready`` is called with the address once it
-    is listened on.
+    ``listen``: HOST:PORT, or unix:PATH; addresses other than loopback need a ``token_file``.
+    ``history``: a directory of `record` to show in addition to this machine. Figures are updated
+    every ``every`` while clients read them; leaks are judged over ``window``. ``top``: how many
+    stacks and cgroups have metrics of their own. ``allow_hosts``: further host names to answer to.
+    ``on``: events to capture into ``history`` when they happen, as `record` does; these captures
+    are removed after ``keep``. ``told`` is called with a sentence about each event, from another
+    thread. ``ready`` is called with the address when the server listens.
 
-    Raises UsageError for wrong words, PageownerError if the source does not exist, the address
-    cannot be listened on, events cannot be watched for, somebody records into ``history`` already,
-    or the packages for it are not installed.
+    Raises UsageError for invalid arguments; PageownerError if the source does not exist, the
+    address cannot be listened on, events cannot be watched for, another process records into
+    ``history``, or the packages that `serve` needs are not installed.
     """
     step, length = duration_ns(every), duration_ns(window)
     if step < 10**9 or length < 4 * step:

@@ -17,8 +17,8 @@ __all__ = ["Slabs", "slabs"]
 
 @dataclass(frozen=True)
 class Slabs:
-    """``found``: see `pageowner.analysis.sparse_slabs.Sparse`; ``meta``: of the objects;
-    ``page_size`` in bytes."""
+    """``found``: see `pageowner.analysis.sparse_slabs.Sparse`; ``meta``: what is known about the
+    capture of objects; ``page_size`` in bytes."""
 
     found: Sparse
     meta: Metadata
@@ -26,10 +26,10 @@ class Slabs:
 
 
 def slabs() -> Slabs:
-    """Whose objects keep slabs of this machine that are at most half full.
+    """Which owners keep slabs of this machine that are at most half full.
 
-    Raises UsageError if not all objects are followed, PageownerError if tracking is off, or this
-    process may not read it.
+    Raises UsageError if not all objects are tracked, PageownerError if tracking is off or this
+    process lacks the rights.
     """
     from pageowner.analysis.sparse_slabs import sparse
     from pageowner.kernel.slabs import parse_slabinfo

@@ -13,10 +13,10 @@ __all__ = ["status"]
 
 
 def status() -> Status:
-    """What is tracked, what it costs, what was missed, and, on machines of up to 64 GiB, how many
+    """What is tracked, what it costs, what was missed, and, on machines with up to 64 GiB, how many
     pages are untracked now.
 
-    Raises PageownerError if this process may not ask.
+    Raises PageownerError if this process lacks the rights.
     """
     found = control.status()
     if found.on and found.frames <= MOST_FRAMES:

@@ -31,8 +31,8 @@ class LiveOwners:
     """One look, at ``time_ns`` (ns since boot).
 
     ``owners``: the key, ``pages`` and ``blocks`` now, ``change`` in pages since the first look,
-    ``rate`` (pages a second over ten seconds), ``allocs`` and ``frees`` (blocks a second since the
-    look before). ``health``: how memory and the tracker stand.
+    ``rate`` (pages per second over ten seconds), ``allocs`` and ``frees`` (blocks per second since
+    the previous look). ``health``: the state of memory and of the tracker.
     """
 
     time_ns: int
@@ -42,13 +42,13 @@ class LiveOwners:
 
 def watch(by: str = "stack", *, every: str = "2s", count: int | None = None,
           where: Filter | None = None, sort: str = "size") -> Iterator[LiveOwners]:
-    """Look at this machine once per ``every``. A generator: each step waits for the next look and
-    yields it; it ends after ``count`` looks, or never if None.
+    """Look at this machine every ``every``. This is a generator: each step waits for the next look
+    and yields it. It ends after ``count`` looks, or never if ``count`` is None.
 
-    Owners by one key, of the allocations that match ``where``, sorted by size, change, rate, allocs
-    or frees, largest first.
+    Owners are grouped by one key, ``where`` selects allocations, and the largest come first by
+    size, change, rate, allocs or frees.
 
-    Raises UsageError for an unknown key or sorting, or for ``every`` below 0.2 s. The first step
+    Raises UsageError for an unknown key or sort order, or for ``every`` below 0.2 s. The first step
     raises PageownerError if tracking is off.
     """
     if sort not in ORDERS:

@@ -35,12 +35,12 @@ _AT_ONCE = 16
 class Frames:
     """Page frames ``first`` to ``last``, both included.
 
-    ``blocks``: the rows of all blocks that have a part in them, the columns of
-    `pageowner.model.snapshot.SCHEMA` by name; none if no owner is known. ``last_free``: of a single
-    frame who freed its block last, where ``pageowner on --free`` keeps that. ``meta``: what is
-    known of the source, whose moment is ``now_ns`` (ns since boot). ``page_flags``: of a single
-    frame of this machine that has no owner, the word of /proc/kpageflags, no word where memory ends
-    before it; None where nobody looked.
+    ``blocks``: the rows of all blocks that contain any of these frames, with the columns of
+    `pageowner.model.snapshot.SCHEMA` by name; empty if no owner is known. ``last_free``: for a
+    single frame, who freed its block last, if ``pageowner on --free`` recorded it. ``meta``: what
+    is known about the source; ``now_ns``: the time of the source, in ns since boot. ``page_flags``:
+    for a single frame of this machine that has no owner, its word of /proc/kpageflags as a list,
+    empty if memory ends before that frame; None if it was not read.
     """
 
     first: int
@@ -53,13 +53,13 @@ class Frames:
 
     @property
     def is_single(self) -> bool:
-        """Whether one frame was asked for, not a range."""
+        """Whether one frame was asked for, rather than a range."""
         return self.first == self.last
 
 
 def frames_of(text: str) -> tuple[int, int]:
     """The first and the last page frame of ``1234``, ``0x4d2``, ``0x1000-0x1fff`` (both included)
-    or ``[1000, 2000)``, as the kernel's log has it.
+    or ``[1000, 2000)``, as in the kernel's log.
 
     Raises UsageError for anything else.
     """
@@ -84,12 +84,12 @@ def frames_of(text: str) -> tuple[int, int]:
 def who(*frames: int | tuple[int, int] | str, phys: Iterable[int] = (),
         virt: Iterable[tuple[int, int]] = (), source: Source = None,
         read: Callable[[str | None], Snapshot] = read_source) -> list[Frames]:
-    """What is known of page frames: numbers, ranges (first, last; both included) or texts for
-    `frames_of`; then of the pages at the addresses ``virt`` (process, address) and ``phys``, in
-    bytes. One answer for each, in that order.
+    """What is known about page frames. Each is a number, a range (first, last; both included) or a
+    text for `frames_of`; the pages at the addresses ``virt`` (process, address) and ``phys``, in
+    bytes, come after these. There is one answer for each, in that order.
 
-    Without a source, only the part of this machine's memory that is needed is read. ``read``: how
-    a named source is read.
+    Without a source, only the needed part of this machine's memory is read. ``read``: the function
+    that reads a source given by name.
 
     Raises UsageError for a text that is not a frame or a range, and for ``virt`` with a source;
     PageownerError if the source cannot be read, or no page is at an address.

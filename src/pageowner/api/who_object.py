@@ -11,11 +11,11 @@ __all__ = ["who_object"]
 
 
 def who_object(address: int) -> SlabAt:
-    """What is known of the object at, or around, an address of this machine's kernel, and of the
-    slab in which it is.
+    """What is known about the object at an address of this machine's kernel, or around it, and
+    about its slab.
 
-    Raises PageownerError if tracking is off or without objects, no slab is at that address, or this
-    process may not read it.
+    Raises PageownerError if tracking is off or without objects, if no slab is at that address, or
+    if this process lacks the rights.
     """
     from pageowner.kernel.slabs import parse_slabinfo
     from pageowner.tracker.read.capture_objects import capture_slab

@@ -34,8 +34,8 @@ _UNKNOWN_STACK = "(unknown stack {})"
 
 @dataclass(frozen=True)
 class FleetAnswer:
-    """``owners``: a table; ``by``, the keys in it; ``machines`` and ``captures`` that it is about;
-    ``notes`` on what is odd, a line each; ``page_size`` in bytes."""
+    """``owners``: a table; ``by``: the keys in it; ``machines`` and ``captures``: how many it is
+    based on; ``notes``: problems that were noticed, a line each; ``page_size`` in bytes."""
 
     owners: pa.Table
     by: tuple[str, ...]
@@ -78,11 +78,12 @@ def _captures(engine: Engine, chosen: Chosen, since: float, until: float) -> pa.
 
 def report(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, until: float,
            least_bytes: int) -> FleetAnswer:
-    """Owners across machines, each machine as it was captured last.
+    """Owners across machines, by the last capture of each machine.
 
-    Columns: the keys, ``machines`` that have it, ``pages`` and ``blocks`` of all together, ``p50``,
-    ``p99`` and ``most`` pages of one machine, among all machines; ``out``, how many stand out, and
-    ``outliers``, the first of them: host and pages (see `questions.report`). Most pages first.
+    Columns: the keys; ``machines`` that have the owner; ``pages`` and ``blocks`` of all together;
+    ``p50``, ``p99`` and ``most``: pages of one machine, over all machines; ``out``: how many
+    machines stand out; ``outliers``: the first of them, with host and pages (see
+    `questions.report`). Most pages first.
     """
     captures = _captures(engine, chosen, since, until)
     keys = [column_of(key) for key in by]
@@ -108,15 +109,15 @@ def report(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, unti
 
 def diff(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, until: float,
          before: Sequence[str], after: Sequence[str]) -> FleetAnswer:
-    """Owners on machines before and after: of other kernels, labels, hosts.
+    """Owners on the machines before and after, which differ in kernel, label or host.
 
-    Columns: the keys, ``before`` and ``after``, pages of a machine in the mean; ``change``;
-    ``had`` and ``have``, machines with it; ``more``, the share of pairs of a machine before and one
-    after of which that after has more, ties half; ``sure``, whether chance is unlikely: the sum of
-    the ranks is three standard deviations off (Mann-Whitney). What is sure first, then by change
-    times how often it is seen.
+    Columns: the keys; ``before`` and ``after``: mean pages per machine; ``change``; ``had`` and
+    ``have``: machines that have the owner; ``more``: of all pairs of a machine before and one
+    after, the share in which the machine after has more, ties counted as half; ``sure``: whether
+    chance is unlikely, because the rank sum is three standard deviations from its expected value
+    (Mann-Whitney). Owners that are ``sure`` come first, then by change times how often it was seen.
 
-    Raises UsageError if no machine is on a side, or one series is on both.
+    Raises UsageError if a side has no machine, or if a series is on both sides.
     """
     sides = [matching_series(chosen.series, words) for words in (before, after)]
     for words, side in zip((before, after), sides, strict=True):
@@ -175,10 +176,11 @@ def _compared(found: pa.Table, keys: int, before: int, after: int) -> pa.Table:
 
 
 def who_else(engine: Engine, chosen: Chosen, since: float, until: float) -> FleetAnswer:
-    """The machines that have what the filters choose: a row a series, most pages first.
+    """The machines that have memory which the filters select: one row for each series, most pages
+    first.
 
-    Columns: ``host``, ``kernel``, ``boot_id``, ``labels``, ``pages`` at last, ``most``,
-    ``captures`` that have it, ``first_s`` and ``last_s``, seconds since 1970.
+    Columns: ``host``, ``kernel``, ``boot_id``, ``labels``, ``pages`` at the end, ``most`` pages at
+    any time, ``captures`` that have it, ``first_s`` and ``last_s`` (seconds since 1970).
     """
     engine.register("chosen_captures", engine.sql(
         f"SELECT c.capture FROM captures c JOIN chosen_series s ON c.series = s.series"

@@ -37,8 +37,8 @@ _THREADS = 16
 
 
 class Compacted(NamedTuple):
-    """``hours`` written, of ``captures`` in all; ``removed`` files that are in one; ``damaged``
-    files, which stay where they are, each with the reason."""
+    """``hours`` that were written, with ``captures`` in all; ``removed``: small files that are now
+    in a large one; ``damaged``: files that were left where they are, each with the reason."""
 
     hours: int = 0
     captures: int = 0

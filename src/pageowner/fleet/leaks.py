@@ -45,15 +45,16 @@ class _Run(NamedTuple):
 
 def leaks(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, until: float,
           least_bytes: int, watched_s: float = 86400.0) -> FleetAnswer:
-    """Owners of single boots that leak; a restart begins anew. Boots that were watched for less
-    than ``watched_s`` are not judged: what breathes by the day grows for half of it.
+    """Owners that leak, each boot of a machine judged by itself. Boots that were watched for less
+    than ``watched_s`` are not judged, because memory that follows the time of day grows for half of
+    it.
 
     Columns: ``host``, ``kernel``, ``boot_id``, ``labels``, the keys, ``note`` (what pages without
     an owner are), ``program`` (whose private memory it is), ``kind`` (``leak``, or ``reclaimable``:
-    it would be, but the kernel can take the pages back), ``pages`` at last, ``gained``, ``rate``,
-    ``rate_low``, ``rate_high`` (pages per hour), ``p``, ``survival``, ``steady``, ``bursts``,
-    ``confidence``, ``hours`` and ``looks`` that it was watched, ``last_s``, seconds since 1970.
-    Leaks first, the fastest first.
+    a leak by the rules, but the kernel can reclaim the pages), ``pages`` at the end, ``gained``,
+    ``rate``, ``rate_low``, ``rate_high`` (pages per hour), ``p``, ``survival``, ``steady``,
+    ``bursts``, ``confidence``, the ``hours`` watched and the number of ``looks``, ``last_s``
+    (seconds since 1970). Leaks come first, the fastest first.
     """
     runs = _runs(engine, chosen, since, until, watched_s)
     keys = [*(column_of(key) for key in by), *_beside(by)]

@@ -26,9 +26,10 @@ _COMPARED_S = 86400.0
 
 
 class Pushed(NamedTuple):
-    """What became of one capture: ``path`` and ``size`` in bytes of its rows, ``sent`` objects,
-    those that waited included; ``waiting`` objects and the reason (``away``, empty if all went);
-    ``dropped`` captures, for which the spool had no space; ``clock_ahead_s`` of the store's."""
+    """The result of one capture: ``path`` of its rows and their ``size`` in bytes; ``sent``: how
+    many objects were sent, including those that had waited; ``waiting``: how many objects wait, and
+    ``away``, the reason (empty if all were sent); ``dropped``: captures that did not fit into the
+    spool; ``clock_ahead_s``: how far this machine's clock is ahead of the store's."""
 
     path: str
     size: int

@@ -1,10 +1,10 @@
-"""What a kernel log tells of memory: one object for each report that the kernel printed.
+"""What a kernel log contains about memory: one object for each report that the kernel printed.
 
-Sizes are in the units that the log has (pages of the whole machine, kB of nodes and zones);
-`KernelLog.page_size` is what a page is. ``missing`` names the parts that a report of its kind has
-and this one does not, ``damaged`` the lines that belong to it and could not be read whole, and
-``foreign`` counts lines between its own that are not its own; ``mixed``: lines of another report
-are between them, and the log does not tell whose a line of a call trace is.
+Sizes are in the units of the log (pages for the whole machine, kB for nodes and zones);
+`KernelLog.page_size` is the size of a page. ``missing``: parts that a report of this kind should
+have but lacks. ``damaged``: lines of the report that could not be read completely. ``foreign``: the
+number of lines within the report that do not belong to it. ``mixed``: lines of another report are
+among them, and the log does not show which report a line of a call trace belongs to.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ __all__ = ["BusyRange", "CodeLine", "Event", "HugePages", "KernelLog", "MemInfo"
 
 @dataclass
 class Event:
-    """``line``: where it begins, from 1; ``time``: as the log has it, without brackets; ``caller``:
-    the thread or processor that printed it (T123, C4), where the log says so."""
+    """``line``: the number of its first line, from 1; ``time``: as the log has it, without
+    brackets; ``caller``: the thread or processor that printed it (T123, C4), if the log shows
+    it."""
 
     line: int
     time: str = ""
@@ -31,9 +32,9 @@ class Event:
 
 @dataclass
 class Zone:
-    """A zone of a node: ``kb`` by the names of the log (``free``, ``min``, ``managed``, …),
-    ``reserve`` (lowmem_reserve) in pages, ``blocks`` free blocks by order: how many, and the
-    letters of the migrate types that have any (U, M, E, H, C, I)."""
+    """A zone of a node. ``kb``: sizes by the names in the log (``free``, ``min``, ``managed``, …);
+    ``reserve``: lowmem_reserve, in pages; ``blocks``: for each order, how many blocks are free, and
+    the letters of the migratetypes that have some (U, M, E, H, C, I)."""
 
     node: int
     name: str
@@ -63,8 +64,8 @@ class SlabCache:
 
 @dataclass(frozen=True)
 class CodeLine:
-    """A line below "Memory allocations", where the kernel was built with allocation profiling.
-    ``bytes`` is as exact as the kernel printed it."""
+    """A line below "Memory allocations", printed by kernels with allocation profiling. ``bytes`` is
+    as exact as the kernel printed it."""
 
     bytes: int
     calls: int
@@ -75,7 +76,7 @@ class CodeLine:
 
 @dataclass(frozen=True)
 class Task:
-    """A row of the table of tasks: ``pages`` by the names of its columns (``rss``, …)."""
+    """A row of the table of tasks; ``pages``: by the names of its columns (``rss``, …)."""
 
     pid: int
     tgid: int
@@ -85,12 +86,13 @@ class Task:
 
 @dataclass
 class MemInfo:
-    """What stands below "Mem-Info:".
+    """The lines below "Mem-Info:".
 
     - ``kinds``: pages of the whole machine
     - ``nodes``: kB by node
-    - ``totals``: pages, but ``free swap`` and ``total swap`` kB
-    - ``page_kb``: the smallest free block, which is a page; 0 without free lists
+    - ``totals``: pages, but ``free swap`` and ``total swap`` are in kB
+    - ``page_kb``: size of the smallest free block, which is one page; 0 if no free blocks are
+      listed
     """
 
     kinds: dict[str, int] = field(default_factory=dict)
@@ -107,13 +109,13 @@ class MemInfo:
 class MemoryReport(Event):
     """An OOM report, a failed allocation, or the state of memory alone.
 
-    - ``kind``: ``out of memory``, ``cgroup out of memory``, ``allocation failure``,
-      ``vmalloc failure`` or ``memory state``
-    - ``order``: of the allocation, -1 if somebody asked for the OOM killer by hand, None if the log
-      does not say; ``gfp`` its flags as names, ``gfp_mask`` raw
-    - ``frames``: of who asked, innermost first
+    - ``kind``: ``out of memory``, ``cgroup out of memory``, ``allocation failure``, ``vmalloc
+      failure`` or ``memory state``
+    - ``order``: of the allocation; -1 if the OOM killer was invoked by hand, None if the log does
+      not show it; ``gfp``: its flags by name; ``gfp_mask``: raw
+    - ``frames``: the stack of the allocation, innermost first
     - ``cgroup``: name; ``cgroup_kb``: usage and limit by counter; ``cgroup_bytes``: its memory.stat
-    - ``killed``: the tasks that were, with kB by name; ``constraint`` as the kernel names it
+    - ``killed``: the killed tasks, with kB by name; ``constraint``: as the kernel names it
     """
 
     kind: str = "memory state"
@@ -134,8 +136,7 @@ class MemoryReport(Event):
 
 @dataclass
 class OwnerOfPage:
-    """Who allocated a page or freed it, as far as the kernel prints that; times in ns since
-    boot."""
+    """Who allocated or freed a page, as far as the kernel prints it; times in ns since boot."""
 
     order: int | None = None
     migratetype: str = ""
@@ -151,10 +152,11 @@ class OwnerOfPage:
 class PageDump(Event):
     """What dump_page() prints.
 
-    - ``kind``: ``bad page``, ``KASAN`` or ``page dump``; ``process``: in which a page was bad
-    - ``tracked``: whether page owner tracks the page as ``allocated`` or ``freed``; None if it does
-      not know the page or is off
-    - ``free_ts_ns``: of the free before the allocation, where the kernel prints it with that
+    - ``kind``: ``bad page``, ``KASAN`` or ``page dump``; ``process``: in which the bad page was
+      found
+    - ``tracked``: whether page owner tracks the page as ``allocated`` or ``freed``; None if page
+      owner does not know the page or is off
+    - ``free_ts_ns``: time of the free before the allocation, if the kernel prints it there
     """
 
     kind: str = "page dump"
@@ -173,7 +175,7 @@ class PageDump(Event):
 
 @dataclass
 class BusyRange(Event):
-    """``alloc_contig_range: [first, end) PFNs busy``, how often."""
+    """``alloc_contig_range: [first, end) PFNs busy``; ``times``: how often."""
 
     first: int = 0
     end: int = 0
@@ -182,8 +184,9 @@ class BusyRange(Event):
 
 @dataclass
 class OfflineFailure(Event):
-    """A range of physical memory that could not be taken offline: addresses, both included, and
-    the kernel's ``reason``; ``pages``: pfns whose migration failed meanwhile."""
+    """A range of physical memory that could not be taken offline: ``start`` and ``last`` are
+    addresses, both included; ``reason``: the kernel's; ``pages``: pfns that could not be
+    migrated."""
 
     start: int = 0
     last: int = 0
@@ -194,15 +197,16 @@ class OfflineFailure(Event):
 
 @dataclass
 class KernelLog:
-    """All reports of a log in its order, and what became of its lines.
+    """All reports of a log, in order, and what was done with its lines.
 
-    - ``page_size``: bytes of a page; ``page_size_known``: whether the log tells it
-    - ``joined``: lines that had been wrapped and were put together again
-    - ``quoted``: lines behind quote marks
-    - ``was_encoded``: whether it was the source of a mail, in quoted-printable
-    - ``suppressed``: messages that the kernel says it did not print, by what printed them
+    - ``page_size``: bytes of a page; ``page_size_known``: whether the log shows it
+    - ``joined``: lines that had been wrapped and were joined again
+    - ``quoted``: lines that began with quote marks
+    - ``was_encoded``: whether the log was the source of a mail, in quoted-printable
+    - ``suppressed``: messages that the kernel says it did not print, by what would have printed
+      them
     - ``unread``: lines about ranges of pages that could not be read
-    - ``cut``: whether the last line has no end
+    - ``cut``: whether the last line is incomplete
     """
 
     source: str

@@ -52,12 +52,17 @@ class Look:
 
 @dataclass
 class Health:
-    """How memory and the tracker stand: base ``pages`` by state (``owned``, ``early``,
-    ``untracked``, ``free``, ``filtered`` where a filter is on, and ``in_motion`` where a record did
-    not stand still); ``hooks`` attached, of
-    ``all_hooks``; events ``missed``, and ``lost`` for other reasons (counters of the tracker);
-    records found ``stale`` among ``checked`` by page flags so far; bytes of kernel ``memory``; all
-    allocations and frees per second, counted by the tracker."""
+    """The state of memory and of the tracker.
+
+    - ``pages``: base pages by state: ``owned``, ``early``, ``untracked``, ``free``, ``filtered``
+      with a filter, and ``in_motion`` if a record changed at every reading
+    - ``hooks``: attached ones, of ``all_hooks``
+    - ``missed``: events that no program handled; ``lost``: for other reasons (the tracker's
+      counters)
+    - ``stale``: records of free pages, of those ``checked`` by page flags so far
+    - ``memory``: bytes of kernel memory of the tracker
+    - ``allocs``, ``frees``: all allocations and frees per second, counted by the tracker
+    """
 
     pages: dict[str, int] = field(default_factory=dict)
     hooks: int = 0

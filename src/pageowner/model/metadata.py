@@ -24,13 +24,13 @@ _FILTERS: dict[str, tuple[str, Any]] = {
 
 @dataclass
 class Metadata:
-    """What is known about where the rows came from; unknown fields are None or empty.
+    """What is known about the source of the rows; unknown fields are None or empty.
 
     ``counters`` counts what could not be read or tracked, by name: ``damaged`` records of a dump,
-    ``unknown_lines``, or the tracker's drops. ``frames`` counts page frames by what they are
-    (free, owned, early, untracked, reserved) where the source sees all of them. ``clock_ns`` is
-    when the source was read, in ns since boot; a dump does not say, but not before its newest
-    allocation, which is taken for it.
+    ``unknown_lines``, or events that the tracker missed. ``frames`` counts page frames by state
+    (free, owned, early, untracked, reserved) if the source knows all of them. ``clock_ns`` is the
+    time when the source was read, in ns since boot. A dump does not contain it; the time of its
+    newest allocation is used instead.
     """
 
     source: str = ""
@@ -80,9 +80,9 @@ class Metadata:
 
     @classmethod
     def from_json(cls, text: bytes) -> Metadata:
-        """The inverse of `to_json`; fields that this version does not know are dropped.
+        """The inverse of `to_json`; fields that this version does not know are ignored.
 
-        Raises PageownerError if the text is not such an object or of a newer schema.
+        Raises PageownerError if the text is not such an object or is of a newer schema.
         """
         # only here: a dump of the kernel's has no such text
         from pageowner.model.saved_metadata import decode

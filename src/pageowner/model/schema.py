@@ -184,7 +184,7 @@ BY_KEY = {key.name: column for key, column in sorted(
 KEYS = tuple(BY_KEY)
 """The words for ``--by``; ``pid`` is the process (the kernel's tgid) and ``tid`` the thread (the
 kernel's pid), as ps names them; ``block`` is the pageblock's migratetype, ``reason`` the last
-migration's, ``frame`` the frame that explains a stack."""
+migration's, ``frame`` the frame of a stack that best shows what the memory is for."""
 
 ALIASES = {alias: key for key, column in BY_KEY.items() if column.key is not None
            for alias in (*column.key.aliases, column.name) if alias not in BY_KEY}
@@ -229,12 +229,12 @@ def _word(help: str, takes: str, lacks: str = "", key: str = "") -> Any:
 
 @dataclass(frozen=True)
 class Filter:
-    """What to keep; None means any.
+    """Which rows to keep; None in a field means any.
 
     ``comm``, ``module``, ``memcg``, ``subsystem`` and ``stack`` are shell patterns (``stack``
-    matches if any frame's function does), ``gfp`` names flags that must all be set, ``older`` and
-    ``newer`` are ages such as ``30s``, ``5m``, ``2h``: time between the allocation and the moment
-    the snapshot was taken (for a dump, the newest allocation in it).
+    matches if the function of any frame does). ``gfp`` names flags that must all be set. ``older``
+    and ``newer`` are ages such as ``30s``, ``5m``, ``2h``: the time from the allocation to when the
+    snapshot was taken (for a dump, to its newest allocation).
     """
 
     pid: tuple[int, ...] | None = _word(

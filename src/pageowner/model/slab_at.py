@@ -15,12 +15,12 @@ __all__ = ["SlabAt"]
 class SlabAt:
     """The slab at an ``address``.
 
-    ``object``: the row of the object there, the columns of `pageowner.model.snapshot.SCHEMA` by
-    name; None if it is not tracked. ``others``: the rows of the other tracked objects in the slab,
-    by address. The slab is ``pages`` page frames from ``first`` on, at ``start``; with room for
-    ``room`` objects of ``bytes_each`` (0: unknown). ``made``: the row of its pages, whose
-    owner made the slab grow; none if that is unknown. ``meta``: of the
-    tracker at this moment.
+    ``object``: the row of the object there, with the columns of `pageowner.model.snapshot.SCHEMA`
+    by name; None if it is not tracked. ``others``: the rows of the other tracked objects in the
+    slab, by address. The slab has ``pages`` page frames beginning with ``first``, at the address
+    ``start``; it has space for ``room`` objects of ``bytes_each`` bytes (0: unknown). ``made``: the
+    row of its pages, whose owner made the slab grow; empty if that is unknown. ``meta``: of the
+    tracker at this time.
     """
 
     address: int
@@ -36,5 +36,5 @@ class SlabAt:
 
     @property
     def share(self) -> int:
-        """One object in so many is tracked."""
+        """N, if one object in N is tracked."""
         return int(self.meta.extra["objects"]["share"])

@@ -41,15 +41,15 @@ def arrow_type(column: schema.Column) -> pa.DataType:
 
 SCHEMA = pa.schema([pa.field(name, arrow_type(schema.COLUMNS[name])) for name in schema.SAVED])
 """Columns of every snapshot, as `pageowner.model.schema` declares them; all may be null, since
-sources differ in what they know, ``order`` only where ``amount`` tells how much a row stands for.
+sources differ in what they know; ``order`` only where ``amount`` has the number of pages.
 ``pageowner query --columns`` lists what they mean.
 """
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The owners of pages at one moment: ``table`` has the columns of `SCHEMA`, in pfn order
-    where the source has one."""
+    """The owners of pages at one time. ``table`` has the columns of `SCHEMA`, in order of pfn if
+    the source has page frame numbers."""
 
     table: pa.Table
     meta: Metadata
@@ -58,9 +58,10 @@ class Snapshot:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Any], meta: Metadata) -> Snapshot:
-        """A snapshot of some columns; those left out are null.
+        """A snapshot made of some columns; the others are null.
 
-        Each value is an Arrow array, or anything that makes one; all of one length.
+        Each value is an Arrow array, or anything that Arrow can make into one; all have the same
+        length.
         """
         rows = len(next(iter(columns.values()))) if columns else 0
         arrays = []
@@ -77,7 +78,7 @@ class Snapshot:
 
     @property
     def pages(self) -> int:
-        """Base pages in all rows."""
+        """The number of base pages in all rows."""
         return int(row_pages(self.table).sum())
 
     @property
@@ -95,7 +96,7 @@ class Snapshot:
         return Snapshot(self.table.filter(held), self.meta)
 
     def select(self, **words: Any) -> Snapshot:
-        """The rows that match all of the filter words (see `pageowner.Filter`)."""
+        """The rows that match all given filters (see `pageowner.Filter`)."""
         from pageowner.analysis.filters import Filter
 
         return self.where(Filter(**words))
@@ -113,16 +114,17 @@ class Snapshot:
         return owners(self, by, **options)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write one Parquet file, whole or not at all, mode 0600."""
+        """Write one Parquet file with mode 0600, completely or not at all."""
         from pageowner.storage.parquet import write
 
         write(self, path)
 
     def dump(self, path: str | PathLike[str]) -> None:
-        """Write the text that the kernel's page_owner prints, whole or not at all, mode 0600.
+        """Write the text that the kernel's page_owner prints, with mode 0600, completely or not at
+        all.
 
-        What was read from a dump of Linux 4.6 or newer comes out as it went in. Raises
-        PageownerError if the file cannot be written.
+        The text of a dump of Linux 4.6 or newer is written unchanged. Raises PageownerError if the
+        file cannot be written.
         """
         from pageowner.sources.page_owner_text import write
         from pageowner.storage.whole_file import whole_file
@@ -131,8 +133,8 @@ class Snapshot:
             write(self, file)
 
     def stacks(self, threshold: int = 0) -> list[Held]:
-        """The stacks that hold at least ``threshold`` base pages, most first, each with its pages,
-        as the kernel's page_owner_stacks counts them."""
+        """The stacks that hold at least ``threshold`` base pages, with their pages, most first;
+        counted as the kernel's page_owner_stacks does."""
         from pageowner.sources.page_owner_stacks import stacks
 
         return stacks(self, threshold)

@@ -30,24 +30,25 @@ _WORDS = {"--min-order": "min_order", "--pid": "tgid", "--cgroup": "cgroup", "--
 class Options:
     """How to track.
 
-    - ``kernel_only``: leave out memory of user space: masks with both __GFP_MOVABLE and
-      __GFP_HARDWALL, as in GFP_HIGHUSER_MOVABLE: anonymous memory, page cache, tmpfs. What
-      remains is what the kernel itself holds, pipe and socket buffers and page tables with it.
-    - ``min_order``: only blocks of at least 2**min_order pages
-    - ``tgid``: only allocations by the threads of this process (0: all)
-    - ``cgroup``: only those by tasks in this cgroup v2 or below it, a path under its mount
-    - ``sample``: only one page in so many, by a hash of the pfn
-    - ``free_side``: also keep who freed each block last (16 bytes more a page)
+    - ``kernel_only``: skip user-space memory, which has both __GFP_MOVABLE and __GFP_HARDWALL in
+      its gfp mask, as GFP_HIGHUSER_MOVABLE has: anonymous memory, page cache, tmpfs. The rest is
+      what the kernel itself uses, including pipe and socket buffers and page tables.
+    - ``min_order``: track only blocks of at least 2**min_order pages
+    - ``tgid``: track only what the threads of this process allocate (0: all)
+    - ``cgroup``: track only what tasks in this cgroup v2 or below it allocate; a path below its
+      mount
+    - ``sample``: track only one page in N, chosen by a hash of the pfn
+    - ``free_side``: also record who freed each block last (16 more bytes per page)
     - ``depth``: frames of a stack, 1 to 64
-    - ``memo``: recognise stacks by the words where their return addresses stood (docs/memo.md),
-      where the kernel allows it; else unwind each time
-    - ``memo_check``: the fraction of the stacks so recognised that are unwound too and
-      compared, 0 to 1
-    - ``second_programs``: when the programs for what interrupts allocate and free while the tracker
-      is at work are attached: `AUTO`, once one was needed, or `ALWAYS`
-    - ``objects``: also follow one in so many objects of slabs and of the percpu allocator, by a
+    - ``memo``: recognise stacks by the words at their return addresses (docs/memo.md), where the
+      kernel allows it; otherwise every stack is unwound
+    - ``memo_check``: the fraction of recognised stacks that are also unwound and compared, 0 to 1
+    - ``second_programs``: when to attach the programs that record what interrupts allocate and free
+      while the tracker runs: `AUTO`, after the first missed event, or `ALWAYS`
+    - ``objects``: also track one in N objects of slabs and of the percpu allocator, chosen by a
       hash of the address (0: none)
-    - ``tasks``, ``stacks``: room in the tables (0: by the machine's memory)
+    - ``tasks``, ``stacks``: the number of entries in these tables (0: chosen by the machine's
+      memory)
     """
 
     kernel_only: bool = False
@@ -108,24 +109,25 @@ class Hook:
 
 @dataclass(frozen=True)
 class Status:
-    """What is tracked and what it costs; while tracking is off only ``on`` and ``left`` are set.
+    """What is tracked and what it costs; while tracking is off, only ``on`` and ``left`` are set.
 
-    - ``left``: pins of an `on` or `off` that is at work, or was killed: its programs may still run
-    - ``already_on``: `on` found it so
-    - ``since_wall``: seconds since 1970; ``since_ns``: CLOCK_MONOTONIC, as the records' ``ts``
-    - ``hooks``: name to state, see `hook_states`; ``attached``: the programs that are
-    - ``missed``: events that no program dealt with, since one was busy on that CPU;
-      ``missed_frees``: how many of them at most were frees (`maps.Store.missed_frees`)
-    - ``unseen_frees``: see `maps.Store.unseen_frees`; None where the kernel does not count
-    - ``pages``: base pages that the records speak for: ``owned``, ``early``, ``filtered``
-    - ``memo``: whether stacks are recognised: ``on``, ``off`` (asked for), ``stopped`` (a stack
-      was recognised wrongly), or why it stays off; ``memo_counters``: `memo.MEMO_COUNTERS`
-    - ``untracked``: such pages, and ``unexplained`` of them (`untracked.untracked`); None where
-      nobody looked, since that reads the flags of all page frames
-    - ``counters``: events so far and what was missed (`maps.COUNTERS`)
-    - ``objects``: of objects, empty where none are followed: one in ``share``, ``followed`` now,
-      their ``bytes``, ``slots``, the states of their ``hooks``, and ``objects_missed``, events that
-      found these busy
+    - ``left``: pins of an `on` or `off` that is still running or was killed; its programs may run
+    - ``already_on``: tracking was on before this call of `on`
+    - ``since_wall``: seconds since 1970; ``since_ns``: CLOCK_MONOTONIC, as ``ts`` in the records
+    - ``hooks``: the state of each by name, see `hook_states`; ``attached``: the attached programs
+    - ``missed``: events that no program handled because the programs were busy on that CPU;
+      ``missed_frees``: at most so many of these were frees (`maps.Store.missed_frees`)
+    - ``unseen_frees``: see `maps.Store.unseen_frees`; None if the kernel does not count frees
+    - ``pages``: base pages of the records by state: ``owned``, ``early``, ``filtered``
+    - ``memo``: whether stacks are recognised: ``on``, ``off`` (by an option), ``stopped`` (a stack
+      was recognised wrongly), or why recognition is off; ``memo_counters``: `memo.MEMO_COUNTERS`
+    - ``untracked``: number of untracked pages; ``unexplained``: those of them that no missing hook
+      explains (`untracked.untracked`); None if not counted, because that reads the flags of all
+      page frames
+    - ``counters``: events so far, and what was missed (`maps.COUNTERS`)
+    - ``objects``: empty if no objects are tracked; else one in ``share`` is tracked, ``followed``
+      are tracked now, with their ``bytes``; ``slots``, the states of their ``hooks``, and
+      ``objects_missed``, events that came while these hooks were busy
     - ``memory_bytes``: kernel memory of all maps; ``frames``: page frames covered
     """
 
@@ -154,10 +156,10 @@ class Status:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that tracking needs or would profit from.
+    """One condition that tracking needs or benefits from.
 
-    ``needed``: without it there is no tracking at all. ``detail``: what was found.
-    ``follows``: what that means, where it is not as it should be; else empty.
+    ``needed``: tracking is not possible without it. ``detail``: what was found. ``follows``: the
+    consequence if the condition is not met; else empty.
     """
 
     name: str

@@ -22,11 +22,11 @@ def sort(source: str | os.PathLike[str], output: str | os.PathLike[str], by: str
     """Write the records of a dump sorted, equal ones once with their number, as the kernel's
     page_owner_sort does; returns how many were written.
 
-    ``source`` is a dump, plain or packed, or ``"-"`` for standard input; ``output`` a file, written
-    whole or not at all, or ``"-"``. ``by``: ``times``, ``pages`` (most first), or keys as the
-    tool's ``--sort`` takes them (``"-alloc_ts,name"``). ``cull``: keys that make records equal.
-    Only records of these ``pid``, ``tgid``, ``name`` and ``module``, all if empty; ``released``:
-    also those of memory that was freed.
+    ``source``: a dump, plain or compressed, or ``"-"`` for standard input; ``output``: a file,
+    written completely or not at all, or ``"-"``. ``by``: ``times``, ``pages`` (most first), or keys
+    in the form of the tool's ``--sort`` (``"-alloc_ts,name"``). ``cull``: the keys by which records
+    are grouped. ``pid``, ``tgid``, ``name``, ``module``: keep only records of these; empty keeps
+    all. ``released``: whether to keep records of memory that was freed.
 
     Raises PageownerError for an unknown key, or a file that cannot be read or written.
     """

@@ -30,8 +30,8 @@ TRACKER = "/sys/fs/bpf/pageowner"
 
 
 class Moment(str):
-    """The name of a folder of captures (see `pageowner.storage.series`), and a time ``at``, in
-    seconds since 1970: a source as any other."""
+    """A directory of captures (see `pageowner.storage.series`) and a time ``at``, in seconds since
+    1970: together they are a source."""
 
     __slots__ = ("at",)
     at: float
@@ -45,16 +45,17 @@ class Moment(str):
 def read(source: str | os.PathLike[str] | None = None, *,
          page_size: int | None = None,
          system_map: str | os.PathLike[str] | None = None) -> Snapshot:
-    """The owners of pages as ``source`` knows them.
+    """Read the owners of pages from ``source``.
 
-    ``page_size``: of a dump, in bytes; else what its text tells, or 4096 (``meta.page_size``, and
-    from what it is known in ``meta.extra["page_size_from"]``). ``system_map``: a System.map or a
-    copy of /proc/kallsyms, from which addresses in stacks get names.
+    ``page_size``: the size of a page in a dump, in bytes; by default it is found from the text, or
+    else 4096 (``meta.page_size``; ``meta.extra["page_size_from"]`` says how it was found).
+    ``system_map``: a System.map or a copy of /proc/kallsyms, which gives names to addresses in
+    stacks.
 
-    With no source: the live tracker if it is on, else the kernel's own page owner, which is read
-    out of the kernel's memory where that can be, else as text
-    (``meta.extra["not_from_memory"]`` says why). Raises PageownerError, in one line, if it cannot
-    be read, is of no kind that is known, or nothing on this machine keeps the owners of pages.
+    Without a source, this machine is read: the live tracker if it is on, else the kernel's own page
+    owner. The latter is read from the kernel's memory if possible, else as text
+    (``meta.extra["not_from_memory"]`` says why). Raises PageownerError if the source cannot be read
+    or is of an unknown kind, or if page owners are not recorded on this machine.
     """
     from pageowner.sources import page_size as of_pages
 

@@ -85,13 +85,14 @@ def is_on(directory: str = PIN_DIRECTORY) -> bool:
 
 
 def on(options: Options | None = None, debug: bool = False) -> Status:
-    """Start tracking, and say how it stands.
+    """Start tracking, and return its status.
 
-    When it is on already, that is said (``already_on``); with other ``options`` it is an error
-    that names what differs. ``debug`` keeps the verifier's log in the error.
+    If tracking is on already, the status says so (``already_on``); if it is on with other
+    ``options``, that is an error which names the differences. ``debug``: put the verifier's log
+    into the error.
 
-    Raises PageownerError where the kernel or the machine does not allow it, UsageError for
-    options that cannot be.
+    Raises PageownerError if the kernel or the machine does not allow tracking, UsageError for
+    invalid options.
     """
     options = options or Options()
     options.check()
@@ -110,9 +111,9 @@ def on(options: Options | None = None, debug: bool = False) -> Status:
 
 
 def off() -> bool:
-    """Stop tracking and leave nothing; whether it was on (or half on).
+    """Stop tracking and remove everything. Returns whether tracking was on, completely or in part.
 
-    Raises PageownerError if this process may not.
+    Raises PageownerError if this process lacks the rights.
     """
     requirements.require_root()
     if not requirements.is_mounted():

@@ -36,10 +36,10 @@ _SMALL = Sizes(span_shift=4, spans=16, tasks=64, stacks=64)
 
 
 def doctor() -> list[Finding]:
-    """Every finding, in the order in which tracking would meet them.
+    """All findings, in the order in which ``on`` would depend on them.
 
-    Never raises for what it finds. Programs are loaded and attached for a moment, to maps of no
-    size; a tracker that is on is not touched.
+    Findings are never raised as errors. Programs are loaded and attached for a moment, with empty
+    maps; tracking that is on is not disturbed.
     """
     found = list(_machine())
     if all(finding.ok for finding in found if finding.needed):

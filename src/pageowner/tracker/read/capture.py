@@ -39,12 +39,12 @@ def capture(store: Store | None = None, machine: Machine | None = None,
     """The owners of all pages as the running tracker knows them.
 
     ``meta.frames`` counts every page frame of the machine in exactly one class of
-    `accounts.CLASSES`; ``meta.counters`` holds the tracker's counters and what this reading
-    noticed (`survey.Survey`). Memory that was added since `on` is tracked from the first capture
-    on. Raises PageownerError if tracking is off, or turned off meanwhile, or this process may not
-    read the maps, the page flags or the symbols. ``machine``: what else tells of memory, if not
-    /proc. ``users``: also find what has each page now (`users.find`), which takes about as long
-    again.
+    `accounts.CLASSES`; ``meta.counters`` has the tracker's counters and what was noticed during
+    this capture (`survey.Survey`). Memory that was added since `on` is tracked from the first
+    capture on. ``machine``: where to read about memory, if not from /proc. ``users``: also find
+    what uses each page now (`users.find`), which about doubles the time. Raises PageownerError if
+    tracking is off or is turned off meanwhile, or if this process may not read the maps, the page
+    flags or the symbols.
     """
     if store is None:
         with control.open_covered() as opened:
