@@ -37,7 +37,7 @@ def read(opened: Opened) -> Snapshot:
     from pageowner.vmcore.snapshot import owners
 
     with opened_memory(opened) as memory:
-        found = owners(memory, live_users.wanted())
+        found = owners(memory, live_users.wanted(), live_users.alone())
     found.meta.source = opened.name
     return found
 

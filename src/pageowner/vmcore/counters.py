@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pageowner.vmcore.memory import Vmcore
 
-__all__ = ["meminfo", "pcp_pages", "percpu_sum", "vmstat"]
+__all__ = ["available", "meminfo", "pcp_pages", "percpu_sum", "vmstat"]
 
 _NODE = {"AnonPages": "NR_ANON_MAPPED", "Shmem": "NR_SHMEM", "SwapCached": "NR_SWAPCACHE",
          "SReclaimable": "NR_SLAB_RECLAIMABLE_B", "SUnreclaim": "NR_SLAB_UNRECLAIMABLE_B",
@@ -123,6 +123,22 @@ def _buffers(memory: Vmcore) -> int:
                    for link in linked(memory, place(memory, block, "super_block", "s_inodes")))
     except PageownerError:
         return 0
+
+
+def available(memory: Vmcore, found: dict[str, int], zones: Iterable[int]) -> int | None:
+    """MemAvailable (mm/show_mem.c, si_mem_available) of what `meminfo` found; None where the
+    kernel's own reserve is not to be had."""
+    reserve = memory.symbol("totalreserve_pages")
+    if reserve is None or memory.types.member("zone", "_watermark") is None:
+        return None
+    size = memory.page_size
+    mark = memory.types.enumerator("zone_watermarks", "WMARK_LOW")
+    at = offset(memory.types, "zone", "_watermark") + 8 * (1 if mark is None else mark)
+    low = size * sum(word(memory, zone + at) for zone in zones)
+    files = found.get("Active(file)", 0) + found.get("Inactive(file)", 0)
+    other = found.get("KReclaimable", 0)
+    return max(found.get("MemFree", 0) - size * word(memory, reserve)
+               + files - min(files // 2, low) + other - min(other // 2, low), 0)
 
 
 def pcp_pages(memory: Vmcore, zones: Iterable[int]) -> int:

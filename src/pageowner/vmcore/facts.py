@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pageowner.errors import PageownerError
 from pageowner.kernel import memory_pools
+from pageowner.kernel.flag_bits import mask
 from pageowner.kernel.process_memory import ProcessMemory
 from pageowner.kernel_memory.access import word
 from pageowner.model.memory_facts import MemoryFacts
 from pageowner.tracker.users.files import Holders, Namer
 from pageowner.tracker.users.page_cache import page_cache_of
+from pageowner.tracker.users.tables import PageTables
 from pageowner.vmcore import counters
 from pageowner.vmcore.bpf_maps import cpus
 from pageowner.vmcore.kernel_log import lines
@@ -21,11 +25,17 @@ from pageowner.vmcore.user_files import mounts
 from pageowner.vmcore.user_structures import KernelStructures
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from pageowner.vmcore.memory import Vmcore
+    from pageowner.vmcore.page_structs import VmcoreFrames
 
 __all__ = ["memory_facts"]
 
 _FILE_SECONDS = 30.0
+_PIECE = 15
+"""Bits of the number of frames whose flags are read at once."""
+_ANON = np.uint64(mask("anon"))
 _KERNEL = 1 << 63
 
 
@@ -44,7 +54,7 @@ def memory_facts(memory: Vmcore) -> MemoryFacts:
     except PageownerError as error:
         found.notes.append(f"processes and files are not known: {error}")
         return found
-    with_notes("processes are", _processes, memory, structures)
+    with_notes("processes are", _processes, memory, structures, machine.frames())
     with_notes("files of the page cache are", _files, memory, structures,
                machine.frames().ranges())
     return found
@@ -68,6 +78,9 @@ def _zones(found: MemoryFacts, memory: Vmcore, machine: VmcoreMachine) -> None:
     found.present_pages = sum(zone.present for zone in zones)
     found.managed_pages = sum(zone.managed for zone in zones)
     found.pcp_pages = counters.pcp_pages(memory, machine.zone_structs)
+    free = counters.available(memory, found.meminfo, machine.zone_structs)
+    if free is not None:
+        found.meminfo["MemAvailable"] = free
 
 
 def _slabs(found: MemoryFacts, memory: Vmcore) -> None:
@@ -78,8 +91,9 @@ def _first_chunk(found: MemoryFacts, memory: Vmcore) -> None:
     found.first_percpu_chunk = memory_pools.first_percpu_chunk(lines(memory), len(cpus(memory)))
 
 
-def _processes(found: MemoryFacts, memory: Vmcore, structures: KernelStructures) -> None:
+def _processes(found: MemoryFacts, memory: Vmcore, structures: Any, frames: VmcoreFrames) -> None:
     bases, size = cpus(memory).tolist(), memory.page_size
+    shares = _shares(structures, frames)
     seen: set[int] = set()
     for task in structures.tasks():
         mm = int(task["mm"])
@@ -90,8 +104,38 @@ def _processes(found: MemoryFacts, memory: Vmcore, structures: KernelStructures)
             comm = bytes(task["comm"]).partition(b"\0")[0].decode("utf-8", "backslashreplace")
             found.processes.append(ProcessMemory(
                 int(task["tgid"]), comm, anonymous, anonymous + file + shared,
-                value(memory, mm, "mm_struct", "pgtables_bytes")))
+                value(memory, mm, "mm_struct", "pgtables_bytes"), shares.get(int(task["tgid"]))))
     found.processes.sort(key=lambda process: (-process.anonymous, process.pid))
+
+
+def _shares(structures: Any, frames: VmcoreFrames) -> dict[int, int]:
+    """Bytes of anonymous memory by process, of a page that several map its share each; without
+    those of whom not all page tables could be read."""
+    tasks = structures.tasks()
+    tables = PageTables(structures, tasks)
+    if not tables.known:
+        return {}
+    pids = sorted({int(task["tgid"]) for task in tasks if task["mm"]})
+    mapped = {pid: pfn for pid in pids if (pfn := tables.of_process(pid)) is not None}
+    if not mapped:
+        return {}
+    every, places, sharing = np.unique(np.concatenate(list(mapped.values())), return_inverse=True,
+                                       return_counts=True)
+    share = np.where(_anonymous(frames, every), structures.memory.page_size / sharing, 0.0)[places]
+    ends = np.cumsum([len(pfn) for pfn in mapped.values()])
+    return {pid: int(part.sum()) for pid, part in zip(
+        mapped, np.split(share, ends[:-1]), strict=True)}
+
+
+def _anonymous(frames: VmcoreFrames, pfn: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of these frames, which are in order, are."""
+    found = np.zeros(len(pfn), bool)
+    bounds = np.flatnonzero(np.diff(pfn >> np.uint64(_PIECE))) + 1
+    for part in np.split(np.arange(len(pfn)), bounds):
+        first = int(pfn[part[0]])
+        flags = frames.flags(first, int(pfn[part[-1]]) + 1 - first)
+        found[part] = flags[(pfn[part] - np.uint64(first)).astype(np.int64)] & _ANON != 0
+    return found
 
 
 def _resident(memory: Vmcore, mm: int, kind: str, bases: list[int]) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pageowner.kernel_memory.page_owner import is_on
 from pageowner.kernel_memory.snapshot import page_owner
 from pageowner.tracker.read.capture import capture
+from pageowner.vmcore.in_use import in_use
 from pageowner.vmcore.kernel_log import panic
 from pageowner.vmcore.machine import VmcoreMachine
 from pageowner.vmcore.pins import is_tracked
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["kernels_own", "owners", "tracked"]
 
 
-def owners(memory: Vmcore, users: bool = False) -> Snapshot:
+def owners(memory: Vmcore, users: bool = False, alone: bool = False) -> Snapshot:
     """The owners of all pages: as the tracker knew them, if it was at work, else as the kernel's
     own page owner did (``meta.extra["kernels_own"]``: that is there too). ``users``: also what had
-    each page. Raises PageownerError if neither was."""
+    each page; with ``alone`` that alone where the tracker was not at work. Raises PageownerError if
+    neither was."""
     kernels_too = is_on(memory)
+    if alone and not is_tracked(memory):
+        return _about_the_end(memory, in_use(memory))
     if kernels_too and not is_tracked(memory):
         return kernels_own(memory)
     found = tracked(memory, users)

@@ -21,9 +21,13 @@ from pageowner.model.source_kinds import USERS
 from pageowner.tracker.users.find import find_users, with_gone
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-__all__ = ["blocks_in_use", "untracked"]
+    from pageowner.model.page_users import PageUsers
+
+__all__ = ["as_column", "blocks_in_use", "blocks_of", "columns_of", "pages_of", "untracked"]
 
 _PIECE = 1 << 20
 """Frames at a time: no compound page of the page allocator reaches from one to the next."""
@@ -40,17 +44,7 @@ def untracked() -> Snapshot:
     zone_map = zones.running()
     pfn, order, flags = blocks_in_use(memory_ranges.ram_ranges(), zone_map)
     users = find_users(pfn, order, flags)
-    used = ~users.free
-    pfn, order, flags, codes = pfn[used], order[used], flags[used], users.codes[used]
-    columns: dict[str, Any] = {
-        "pfn": pfn, "order": order, "page_flags": flags,
-        "state": _text(np.zeros(len(pfn), np.int32), ["early"]),
-        "zone": zone_map.zone_column(pfn), "node": zone_map.node_column(pfn),
-        "user": _text(codes, users.labels)}
-    if (memcg := _cgroups(pfn)) is not None:
-        users.groups = users.groups[used]
-        columns["memcg"] = with_gone(memcg, users)
-    pages = int(np.left_shift(1, order.astype(np.int64)).sum())
+    columns = columns_of(pfn, order, flags, users, zone_map, _cgroups)
     boot_id = None
     with suppress(OSError):
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -61,8 +55,31 @@ def untracked() -> Snapshot:
         zones=[{"node": zone.node, "name": zone.name, "start_pfn": zone.start_pfn,
                 "spanned": zone.spanned, "present": zone.present, "managed": zone.managed}
                for zone in zone_map.zones],
-        frames={"early": pages},
+        frames={"early": pages_of(columns)},
         extra={"users": {"counts": users.counts, "notes": users.notes}}))
+
+
+def columns_of(pfn: NDArray[np.uint64], order: NDArray[np.uint8], flags: NDArray[np.uint64],
+               users: PageUsers, zone_map: zones.ZoneMap,
+               cgroups_of: Callable[[NDArray[np.uint64]], Any]) -> dict[str, Any]:
+    """The columns of those of these blocks that are in use; ``cgroups_of``: of frames the column
+    ``memcg``, None if it is not known."""
+    used = ~users.free
+    pfn, order, flags, codes = pfn[used], order[used], flags[used], users.codes[used]
+    columns: dict[str, Any] = {
+        "pfn": pfn, "order": order, "page_flags": flags,
+        "state": as_column(np.zeros(len(pfn), np.int32), ["early"]),
+        "zone": zone_map.zone_column(pfn), "node": zone_map.node_column(pfn),
+        "user": as_column(codes, users.labels)}
+    if (memcg := cgroups_of(pfn)) is not None:
+        users.groups = users.groups[used]
+        columns["memcg"] = with_gone(memcg, users)
+    return columns
+
+
+def pages_of(columns: dict[str, Any]) -> int:
+    """How many pages these are."""
+    return int(np.left_shift(1, columns["order"].astype(np.int64)).sum())
 
 
 def blocks_in_use(ranges: list[tuple[int, int]], zone_map: zones.ZoneMap) -> tuple[
@@ -78,16 +95,23 @@ def blocks_in_use(ranges: list[tuple[int, int]], zone_map: zones.ZoneMap) -> tup
             for start in range(first // _PIECE * _PIECE, end, _PIECE):
                 low, high = max(start, first), min(start + _PIECE, end)
                 flags = pageflags.words(file, low, high - low)
-                heads = np.flatnonzero(flags & _NOT_IN_USE == 0)
-                order = pageflags.compound_order(flags)[heads]
-                pfns.append((heads + low).astype(np.uint64))
-                orders.append(order.astype(np.uint8))
-                words.append(flags[heads])
+                pfn, order, mine = blocks_of(flags, low)
+                pfns.append(pfn)
+                orders.append(order)
+                words.append(mine)
     except OSError as error:
         raise procpages.failed(procpages.KPAGEFLAGS, error) from error
     finally:
         os.close(file)
     return np.concatenate(pfns), np.concatenate(orders), np.concatenate(words)
+
+
+def blocks_of(flags: NDArray[np.uint64], first: int) -> tuple[
+        NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint64]]:
+    """The same of the frames from ``first`` on, which have these flags."""
+    heads = np.flatnonzero(flags & _NOT_IN_USE == 0)
+    order = pageflags.compound_order(flags)[heads]
+    return (heads + first).astype(np.uint64), order.astype(np.uint8), flags[heads]
 
 
 def _given(ranges: list[tuple[int, int]], zone_map: zones.ZoneMap, file: int
@@ -124,10 +148,10 @@ def _cgroups(pfn: NDArray[np.uint64]) -> Any:
         raise procpages.failed(procpages.KPAGECGROUP, error) from error
     finally:
         os.close(file)
-    return _text(*cgroups.memory().column(numbers))
+    return as_column(*cgroups.memory().column(numbers))
 
 
-def _text(codes: NDArray[np.int32], labels: list[str]) -> Any:
+def as_column(codes: NDArray[np.int32], labels: list[str]) -> Any:
     """A dictionary column; null for codes below 0."""
     return pa.DictionaryArray.from_arrays(
         pa.array(np.maximum(codes, 0), pa.int32(), mask=codes < 0),

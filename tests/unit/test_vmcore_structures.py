@@ -1,0 +1,164 @@
+"""Structures in a vmcore: lists that end, names of files and mounts, large folios, slab caches.
+Those of real kernels are read in guests (tests/vm, jobs ``panic-sysrq`` and ``panic-oom``)."""
+
+from __future__ import annotations
+
+import struct
+from itertools import islice
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from test_vmcore import Bytes
+
+from pageowner.errors import PageownerError
+from pageowner.kernel.flag_bits import mask
+from pageowner.kernel_memory.access import Member
+from pageowner.tracker.users.layout import FILE_CUT, FILE_FAILED, FILE_ROOTLESS
+from pageowner.vmcore import limits
+from pageowner.vmcore.follow import Follow
+from pageowner.vmcore.large_folios import LargeFolios
+from pageowner.vmcore.slab_caches import slab_caches
+from pageowner.vmcore.structs import hlist, linked
+from pageowner.vmcore.user_files import Dentries
+
+
+def types(members: dict[tuple[str, str], tuple[int, ...]], sizes: dict[str, int] | None = None,
+          enums: dict[tuple[str, str], int] | None = None) -> Any:
+    return SimpleNamespace(
+        member=lambda name, path: Member(*members[name, path]) if (name, path) in members else None,
+        size=(sizes or {}).get,
+        enumerator=lambda name, value: (enums or {}).get((name, value)))
+
+
+def words(*numbers: int) -> bytes:
+    return struct.pack(f"<{len(numbers)}Q", *numbers)
+
+
+def chain(links: list[int], last: int) -> Bytes:
+    """Links at 0x1000, 0x2000, ...: ``links`` are their numbers in order of the list."""
+    places = [0x1000 * number for number in links]
+    return Bytes({place: words(following) for place, following in zip(
+        places, [*places[1:], last], strict=True)})
+
+
+def test_a_list_ends_where_it_began() -> None:
+    memory: Any = chain([1, 5, 2, 9], 0x1000)
+    assert list(linked(memory, 0x1000)) == [0x5000, 0x2000, 0x9000]
+    memory = chain([1, 5, 2], 0)
+    assert list(hlist(memory, 0x1000)) == [0x5000, 0x2000]
+
+
+@pytest.mark.parametrize("back", [2, 3, 40])
+@pytest.mark.parametrize("walk", [linked, hlist])
+def test_a_list_in_a_circle_is_soon_found_out(walk: Any, back: int) -> None:
+    memory: Any = chain([1, *range(2, 42)], 0x1000 * back)
+    with pytest.raises(PageownerError, match="no end"):
+        list(islice(walk(memory, 0x1000), 400))
+
+
+def test_reading_ends_when_too_much_is_missing_or_it_takes_too_long(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 5.0
+    monkeypatch.setattr(limits.time, "thread_time", lambda: now)
+    small, large = limits.Limits(1 << 20), limits.Limits(1 << 40)
+    assert small.missing < large.missing
+    for found in (small, large):
+        found.check(found.missing)
+        with pytest.raises(PageownerError, match="not in it"):
+            found.check(found.missing + 1)
+    now += small.seconds + 1
+    large.check(0)
+    with pytest.raises(PageownerError, match="longer than"):
+        small.check(0)
+
+
+DENTRY = {("dentry", "d_parent"): (0, 8), ("dentry", "d_name.name"): (8, 8),
+          ("dentry", "d_name.len"): (16, 4)}
+
+
+def dentry(parent: int, name: int, length: int) -> bytes:
+    return words(parent, name, length)
+
+
+def test_a_file_is_named_from_its_dentry_up_to_the_root() -> None:
+    texts = {0x9000: b"base.db".ljust(300, b"\0"), 0x9200: b"lib".ljust(300, b"\0"),
+             0x9400: b"/".ljust(300, b"\0")}
+    memory: Any = Bytes({
+        0x1000: dentry(0x2000, 0x9000, 7), 0x2000: dentry(0x3000, 0x9200, 3),
+        0x3000: dentry(0x3000, 0x9400, 1),
+        0x4000: dentry(0x4000, 0x9000, 7),  # in no directory
+        0x5000: dentry(0x6000, 0x9200, 3), 0x6000: dentry(0x5000, 0x9200, 3),  # a circle
+        0x7000: dentry(0x3000, 0x9200, 2),  # which has another length
+        0x8000: dentry(0xF000, 0x9200, 3), **texts}, types(DENTRY))
+    names = Dentries(Follow(memory))
+    names.learn(np.array([0x1000, 0x4000, 0x5000, 0x7000, 0x8000], np.uint64))
+    assert names.path(0x1000) == (b"base.db/lib/", 0)
+    assert names.path(0x4000) == (b"base.db/", FILE_ROOTLESS)
+    assert names.path(0x5000)[1] == FILE_CUT
+    assert names.path(0x7000)[1] == names.path(0x8000)[1] == FILE_FAILED
+
+
+PAGE = 64
+
+
+def structs(count: int, **of: dict[int, int]) -> np.ndarray:
+    """Page structs with these words: ``flags={0: 5}`` of frame 0, ``mapcount`` in byte 24 on."""
+    raw = np.zeros((count, PAGE), np.uint8)
+    for place, number in of.get("flags", {}).items():
+        raw[place].view("<u8")[0] = number
+    raw.view("<i4")[:, 6] = -1
+    for place, number in of.get("mapcount", {}).items():
+        raw[place].view("<i4")[6] = number
+    return raw
+
+
+def folios(release: str) -> LargeFolios:
+    memory: Any = Bytes({}, types(
+        {("page", "flags"): (0, 8), ("folio", "_large_mapcount"): (PAGE + 24, 4),
+         ("folio", "_entire_mapcount"): (PAGE + 24, 4)}, {"page": PAGE},
+        {("pageflags", "PG_large_rmappable"): 9}))
+    memory.release = release
+    return LargeFolios(memory)
+
+
+def test_large_folios_are_told_by_their_second_page_on_new_kernels() -> None:
+    found = np.zeros(8, np.uint64)
+    owner = np.array([0, 0, 0, 0, 4, 4, 6, 7])
+    raw = structs(8, flags={1: 1 << 9}, mapcount={1: 0})
+    folios("6.12.1").add(found, raw, 1000, np.array([0, 4]), owner)
+    assert found.tolist() == [mask("thp", "mmap")] * 4 + [0] * 4
+
+
+def test_large_folios_are_told_by_their_lists_on_old_kernels() -> None:
+    lru = mask("lru")
+    found = np.array([lru, 0, 0, mask("mmap"), 0, 0, lru, mask("slab")], np.uint64)
+    owner = np.array([0, 0, 0, 0, 4, 4, 6, 7])
+    folios("6.1.1").add(found, structs(8), 1000, np.array([0, 4]), owner)
+    assert found.tolist() == [lru | mask("thp", "mmap"), *[mask("thp", "mmap")] * 3, 0, 0, lru,
+                              mask("slab")]
+
+
+def test_slab_caches_are_counted_as_slabinfo_has_them() -> None:
+    members = {
+        ("kmem_cache", "list"): (0, 16), ("kmem_cache", "name"): (16, 8),
+        ("kmem_cache", "oo"): (24, 4), ("kmem_cache", "size"): (28, 4),
+        ("kmem_cache", "flags"): (32, 4), ("kmem_cache", "node"): (40, 64),
+        ("kmem_cache_node", "nr_slabs"): (0, 8), ("kmem_cache_node", "total_objects"): (8, 8),
+        ("kmem_cache_node", "partial"): (16, 16), ("slab", "slab_list"): (0, 16),
+        ("slab", "inuse"): (16, 4, 128, 16), ("slab", "objects"): (16, 4, 144, 15)}
+    cache = words(0x100, 0, 0x5000) + struct.pack("<IIQ", 1 << 16 | 32, 256, 1 << 4) + words(0x6000)
+    memory: Any = Bytes({
+        0x100: words(0x1000), 0x1000: cache, 0x5000: b"dentry".ljust(80, b"\0"),
+        0x6000: words(7, 224, 0x7000, 0),
+        0x7000: words(0x6010, 0, 20 | 32 << 16)}, types(
+            members, enums={("_slab_flag_bits", "_SLAB_RECLAIM_ACCOUNT"): 4}),
+        {"slab_caches": 0x100})
+    (found,), reclaimable = slab_caches(memory)
+    assert (found.name, found.objects, found.active) == ("dentry", 224, 212)
+    assert (found.pages, found.per_slab, found.slab_pages, found.object_size) == (14, 32, 2, 256)
+    assert reclaimable == {"dentry"}
+    memory.pieces[0x7000] = words(0x7000, 0, 0)  # a circle
+    with pytest.raises(PageownerError, match="no end"):
+        slab_caches(memory)
