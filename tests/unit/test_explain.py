@@ -351,6 +351,18 @@ def test_ranges_are_told_once_and_with_how_to_ask_for_them() -> None:
         "sudo pageowner who 0x88013", "sudo pageowner who 0x88000-0x8ffff"]
 
 
+def test_why_the_kernel_died_is_said(explain: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("[    5.000000] usb 1-1: new device\n"
+                   "[  464.577531] Kernel panic - not syncing: sysrq triggered crash\n"
+                   "[  464.602043] ---[ end Kernel panic - not syncing: it did ]---\n")
+    said = "line 2, 464.577531: the kernel panicked: sysrq triggered crash"
+    assert explain(log).out.count("panicked") == 1
+    assert said in explain(log).out
+    (found,) = json.loads(explain(log, "--json").out)["panics"]
+    assert found == {"line": 2, "time": "464.577531", "text": "sysrq triggered crash"}
+
+
 def test_what_is_cut_off_is_said(explain: Run) -> None:
     done = explain(LOGS / "oom-6.12-cut.txt")
     for missing in ("its beginning", "the counters of the whole machine", "which task was killed",

@@ -19,7 +19,8 @@ from pageowner.kernel.flag_bits import mask, names
 if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
-WORDS = {"panic-sysrq": "sysrq triggered crash", "panic-oom": "Out of memory"}
+WORDS = {"panic-sysrq": "sysrq triggered crash", "panic-oom": "Out of memory",
+         "kdump": "sysrq triggered crash"}
 """What `explain` has to say of each job's dump."""
 KEY = ("pfn", "ts_ns")
 """An allocation: what has the same of both is the same one."""

@@ -208,6 +208,19 @@ JOBS = (
         then=(PYTHON, str(HERE / "after_panic.py")),
     ) for why, what in (("sysrq", "a panic asked for"), ("oom", "a panic for want of memory"))),
     Job(
+        "kdump",
+        "a dump by makedumpfile from a crash kernel tells the same owners",
+        (PYTHON, str(HERE / "jobs" / "kdump.py")),
+        # whose memory the makedumpfile of Debian's stable knows
+        kernels=("stock-6.1",),
+        page_owner=False,
+        kills=True,
+        memory="1G",
+        timeout=1800,
+        rounds=("crashkernel=256M",),
+        then=(PYTHON, str(HERE / "after_panic.py")),
+    ),
+    Job(
         "crash-own",
         "a dump of its memory tells what the kernel's own page owner printed",
         (PYTHON, str(HERE / "jobs" / "crash_own.py")),

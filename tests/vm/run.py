@@ -146,6 +146,9 @@ def main() -> int:
             print(f"vmtest: skipped: {error}")
             return 0
         install("mkfs.xfs", "xfsprogs")  # for one load, which says so where it is missing
+        if any(job.name == "kdump" and job.wanted_on(name) for job in JOBS if job.name in wanted):
+            install("kexec", "kexec-tools")
+            install("makedumpfile", "makedumpfile")
         for job in JOBS:
             if job.name not in wanted or not job.wanted_on(name):
                 continue

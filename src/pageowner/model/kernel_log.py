@@ -9,10 +9,14 @@ among them, and the log does not show which report a line of a call trace belong
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
-__all__ = ["BusyRange", "CodeLine", "Event", "HugePages", "KernelLog", "MemInfo", "MemoryReport",
-           "OfflineFailure", "OwnerOfPage", "PageDump", "SlabCache", "Task", "Zone"]
+__all__ = ["PANIC", "BusyRange", "CodeLine", "Event", "HugePages", "KernelLog", "MemInfo",
+           "MemoryReport", "OfflineFailure", "OwnerOfPage", "PageDump", "SlabCache", "Task", "Zone"]
+
+PANIC = re.compile(r"(?<!end )Kernel panic - not syncing: (.*)")
+"""What the kernel says as it dies (kernel/panic.c); it says so again when all is done."""
 
 
 @dataclass
@@ -207,6 +211,7 @@ class KernelLog:
       them
     - ``unread``: lines about ranges of pages that could not be read
     - ``cut``: whether the last line is incomplete
+    - ``panics``: the line, its time and the kernel's message, each time it panicked
     """
 
     source: str
@@ -220,3 +225,4 @@ class KernelLog:
     suppressed: dict[str, int] = field(default_factory=dict)
     unread: list[tuple[int, str]] = field(default_factory=list)
     cut: bool = False
+    panics: list[tuple[int, str, str]] = field(default_factory=list)

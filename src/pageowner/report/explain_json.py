@@ -20,7 +20,9 @@ def to_json(found: Explanation, warnings: list[str]) -> dict[str, Any]:
         "page_size_known": log.page_size_known, "joined_lines": log.joined,
         "quoted_lines": log.quoted, "was_encoded": log.was_encoded,
         "reports_in_all": len(log.events), "suppressed": log.suppressed, "unread": log.unread,
-        "cut": log.cut, "notes": warnings,
+        "cut": log.cut,
+        "panics": [{"line": line, "time": time, "text": text} for line, time, text in log.panics],
+        "notes": warnings,
         "reports": [{
             "type": type(report.event).__name__, **asdict(report.event),
             "answers": {

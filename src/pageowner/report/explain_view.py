@@ -30,6 +30,10 @@ def draw(found: Explanation, paper: Paper) -> None:
     if len(found.events) < len(log.events):
         title += f"; the last {len(found.events)}:"
     prose(paper, title, "title")
+    for number, when, text in log.panics:
+        paper.line()
+        prose(paper, f"line {number}{f', {printable(when)}' if when else ''}: the kernel panicked:"
+                     f" {printable(text)}", "title")
     for report in found.events:
         paper.line()
         _draw_report(report, paper, log.page_size)

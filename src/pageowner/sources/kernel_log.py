@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
 from pageowner.model.kernel_log import (
+    PANIC,
     BusyRange,
     Event,
     KernelLog,
@@ -217,6 +218,8 @@ def _parse(lines: Stripped, streams: dict[str, _Stream], name: str) -> KernelLog
         stream = streams.get(line.caller)
         if "suppressed" in line.text or "messages dropped" in line.text:
             _count_suppressed(line.text, log)
+        if "Kernel panic" in line.text and (died := PANIC.search(line.text)):
+            log.panics.append((line.number, line.time, died[1].strip()))
         if stream is None:
             if not _MAY_BEGIN.search(line.text):
                 continue

@@ -29,7 +29,7 @@ _TELLING = (
     r"oom-kill|allocation (?:failure|stalls)|vmalloc error|Mem-Info|Kill|slab info:|active_anon:"
     r"| free:|pid \]|Tasks state|Memory cgroup|[pP]age|belongs to the|PFNs busy|alloc_contig_range"
     r"|Show Memory|offlining|migrating pfn|suppressed|messages dropped|#012|[\x00\x1b]|\r[^\n]"
-    r"|^[>|]")
+    r"|Kernel panic|^[>|]")
 
 
 def _edges(text: bytes) -> np.ndarray:

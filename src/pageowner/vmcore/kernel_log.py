@@ -7,13 +7,13 @@ ring lies at its beginning. Its first word is the id again.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pageowner.errors import PageownerError
 from pageowner.kernel_memory.access import offset
+from pageowner.model.kernel_log import PANIC
 from pageowner.vmcore.structs import value
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ _NO_TEXT = 1
 """LPOS_DATALESS."""
 _MOST_BITS = 30
 _ID = 8
-_PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 
 
 def lines(memory: Vmcore) -> list[str]:
@@ -71,7 +70,7 @@ def lines(memory: Vmcore) -> list[str]:
 def panic(memory: Vmcore) -> str | None:
     """What the kernel said as it died, or None."""
     try:
-        told = [match[1] for line in lines(memory) if (match := _PANIC.search(line))]
+        told = [match[1] for line in lines(memory) if (match := PANIC.search(line))]
     except PageownerError:
         return None
     return told[0] if told else None
