@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 WORDS = {"panic-sysrq": "sysrq triggered crash", "panic-oom": "Out of memory",
          "kdump": "sysrq triggered crash"}
 """What `explain` has to say of each job's dump."""
-KEY = ("pfn", "ts_ns")
-"""An allocation: what has the same of both is the same one."""
+MOVED = RECORD.index("migrate_reason")
 REST = tuple(name for name in RECORD if name not in ("order", "migrate_reason"))
 """What does not change as long as a page is allocated. Blocks may be split."""
 
@@ -31,7 +30,8 @@ REST = tuple(name for name in RECORD if name not in ("order", "migrate_reason"))
 def compare(found: Snapshot, early: Snapshot, before: Snapshot) -> dict[str, Any]:
     """``steady``: records that were the same in both that were saved; ``equal`` of them are in the
     dump; of the others ``freed`` ones are in it no more, and ``wrong`` ones say something else of
-    the same allocation. ``unexplained``: records that are in the dump alone, and older."""
+    the same allocation. ``unexplained``: records that are in the dump alone, and older,
+    and were not moved there from elsewhere."""
     first, last, dumped = (rows(side, RECORD) for side in (early, before, found))
     steady = first & last
     left = steady - dumped
@@ -40,8 +40,10 @@ def compare(found: Snapshot, early: Snapshot, before: Snapshot) -> dict[str, Any
         known[row[0], row[3]])]
     clock = before.meta.clock_ns or 0
     allocations = {(row[0], row[3]) for row in last}
+    times = {row[3] for row in last}
     unexplained = [row for row in dumped - last if row[3] is not None and row[3] < clock
-                   and (row[0], row[3]) not in allocations]
+                   and (row[0], row[3]) not in allocations
+                   and not (row[MOVED] is not None and row[3] in times)]
     result: dict[str, Any] = {
         "records": len(dumped), "steady": len(steady), "equal": len(steady & dumped),
         "freed": len(left) - len(wrong), "wrong": len(wrong), "new": len(dumped - first - last),
