@@ -131,9 +131,9 @@ class Watch:
         self._last: tuple[list[tuple[Any, ...]], NDArray[np.int64], Rows] | None = None
 
     def add(self, time_ns: int, rows: Rows, others: dict[str, int] | None = None) -> None:
-        """The live blocks at ``time_ns`` (ns since boot, later than the last), and the pages of
-        ``others``, of which only the number is known, by what they are. If it is interrupted, it is
-        as if it had not been called."""
+        """Add a look: the live blocks at ``time_ns`` (ns since boot, later than the previous look).
+        ``others``: pages of which only the number is known, by what they are. If this call is
+        interrupted, it has no effect."""
         place, last = len(self.times), self._last
         try:
             self._add(time_ns, rows, others or {})
@@ -210,28 +210,33 @@ class Watch:
 
     @property
     def owners(self) -> int:
-        """How many owners were seen; a task's that had nothing for a while counts anew."""
+        """The number of owners so far; a task that had no pages for a while counts again as a new
+        one."""
         return len(self._series) + self._forgotten
 
     def leaks(self, min_pages: int = 256) -> pa.Table:
-        """A row for each owner whose settled pages grew by ``min_pages`` or more in the time that
-        was watched, by its trend: leaks first, the fastest of them first; suspects last, by what
-        stays.
+        """A row for each owner whose settled pages grew by ``min_pages`` or more in the watched
+        time, by its trend: leaks first, the fastest first; suspects last, by how much stays.
 
-        Columns: the keys; ``note``, what pages without an owner are; ``program``, whose private
-        memory it is; ``kind``, one of `KINDS`;
-        ``pages``, live at last; ``gained`` of these since the first sample; ``rate``, ``rate_low``
-        and ``rate_high``, the trend of settled pages and its 95 % interval in pages per hour;
-        ``p``, of Mann-Kendall; ``tau``; ``survival``, of the pages that settled the share that
-        lives at last (null where ages are unknown); ``steady``, the share of the time in which
-        pages were added that live at last; ``bursts``, of these with quiet between; ``settled``,
-        the pages that settled while it was watched, and ``stayed``, those of them that live at last
-        (null where ages are unknown); ``failed``, which rules it fails (`leak_rules.FAILED`);
-        ``confidence``: (1 - p) x survival x steady; ``series``, the pages by sample, and
-        ``settled_series``, those settled; ``tasks``, who allocated most of what came since the
-        first sample and lives at last: comm, tgid and pages.
+        Columns:
 
-        Raises UsageError if there were fewer than `LEAST_SAMPLES` samples.
+        - the keys; ``note``: what pages without an owner are; ``program``: whose private memory it
+          is; ``kind``: one of `KINDS`
+        - ``pages``: at the end; ``gained``: how many more than at the first look
+        - ``rate``, ``rate_low`` and ``rate_high``: the trend of the settled pages and its 95 %
+          interval, in pages per hour; ``p``, of Mann-Kendall; ``tau``
+        - ``survival``: of the pages that settled, the share that lives at the end (null if ages are
+          unknown); ``steady``: the share of the time in which pages were added that live at the
+          end; ``bursts``: the number of bursts, with pauses between them
+        - ``settled``: the pages that settled in the watched time; ``stayed``: those of them that
+          live at the end (null if ages are unknown)
+        - ``failed``: which rules it fails (`leak_rules.FAILED`); ``confidence``: (1 - p) x survival
+          x steady
+        - ``series``: the pages at each look; ``settled_series``: the settled pages
+        - ``tasks``: who allocated most of the pages that came after the first look and live at the
+          end: comm, tgid and pages
+
+        Raises UsageError if there were fewer than `LEAST_SAMPLES` looks.
         """
         if len(self.times) < LEAST_SAMPLES:
             raise UsageError(f"a trend takes at least {LEAST_SAMPLES} looks,"
@@ -266,10 +271,9 @@ class Watch:
                  "pages": int(pages[pair])} for pair in np.argsort(-pages, kind="stable")[:_TASKS]]
 
     def table(self) -> pa.Table:
-        """What was seen of every owner but for tasks that had nothing at first nor at last,
-        unjudged: the keys, ``note``, ``program``, ``reclaimable``, and by sample ``series``, its
-        live pages, and ``settled``, those settled.
-        """
+        """All owners, without judgement, except tasks that had no pages at the first and the last
+        look: the keys, ``note``, ``program``, ``reclaimable``, and for each look ``series``, the
+        pages, and ``settled``, the settled pages."""
         names = [*self.names, "note", "program", "reclaimable"]
         columns: dict[str, Any] = {
             name: [owner[place] for owner in self._series] for place, name in enumerate(names)}

@@ -66,8 +66,8 @@ class Options:
     stacks: int = 0
 
     def words(self) -> list[str]:
-        """What differs from the defaults, as the words of `pageowner on`; ``tasks`` and ``stacks``,
-        which have none there, by name."""
+        """The options that differ from the defaults, in the words of `pageowner on`; ``tasks`` and
+        ``stacks``, which are no options there, by their names."""
         words = [word for word, given in (("--kernel-only", self.kernel_only),
                                           ("--free", self.free_side), ("--plain", not self.memo))
                  if given]
@@ -79,7 +79,7 @@ class Options:
         return words
 
     def check(self) -> None:
-        """Raises UsageError for what cannot be."""
+        """Raises UsageError for invalid options."""
         if not 1 <= self.depth <= MAX_DEPTH:
             raise UsageError(f"depth is 1 to {MAX_DEPTH} frames, not {self.depth}")
         if self.sample < 1:

@@ -76,7 +76,7 @@ NAMES = {
     "pageowner_frees": Meaning("Frees that the tracker saw.", counter=True),
     "pageowner_missed_events": Meaning("Events that no program of the tracker handled.",
                                        counter=True),
-    "pageowner_lost_events": Meaning("Events lost for want of space or time.", counter=True),
+    "pageowner_lost_events": Meaning("Events lost for lack of space or time.", counter=True),
     "pageowner_stale_records": Meaning("Records that the page's flags showed to be stale.",
                                          counter=True),
     "pageowner_checked_records": Meaning("Records that were compared with the page's flags.",
