@@ -95,18 +95,18 @@ def _metadata_files() -> Iterator[tuple[str, Make]]:
         "large list": lambda: b'{"schema":1,"x":[' + b"1," * 20_000_000 + b"1]}",
     }.items():
         yield f"metadata: {name}", with_meta(text)
-    bomb = zlib.compress((b"\1" + b"\0" * 7) * (9 << 20), 9)  # of 72 MiB
     ends = np.array([[0, (1 << 52) - 1]])
     for name, runs in {
-        "a bomb": base64.b64encode(bomb).decode(), "all memory": pack(ends),
+        "a bomb": lambda: _packed((b"\1" + b"\0" * 7) * (9 << 20)),  # of 72 MiB
+        "all memory": pack(ends),
         "to the end": pack(np.array([[4096, 12288]])), "no base64": "!", "no zlib": "AAAA",
-        "half a run": base64.b64encode(zlib.compress(b"\0" * 8)).decode(),
-        "backwards": base64.b64encode(zlib.compress(
-            np.array([5, -3, 5, 5], "<i8").tobytes())).decode(),
-        "a million": pack(np.arange(2_000_000).reshape(-1, 2) * 2),
+        "half a run": _packed(b"\0" * 8),
+        "backwards": _packed(np.array([5, -3, 5, 5], "<i8").tobytes()),
+        "a million": lambda: pack(np.arange(2_000_000).reshape(-1, 2) * 2),
     }.items():
         for word in ("held", "filtered"):
-            yield f"{word} runs: {name}", with_meta(_changed(meta, ("extra", "memory", word), runs))
+            yield f"{word} runs: {name}", with_meta(lambda word=word, runs=runs: _changed(
+                meta, ("extra", "memory", word), runs() if callable(runs) else runs))
     for name, zones in {
         "all memory": [[0, (1 << 52) - 1]], "overlapping": [[4096, 8192]] * 40,
         "the far end": [[4096, 8192], [(1 << 52) - 512, 512]], "empty": [[4096, 0]],
@@ -118,6 +118,10 @@ def _metadata_files() -> Iterator[tuple[str, Make]]:
         listed = [{"node": at % 1024, "name": f"z{at}", "start_pfn": start, "spanned": spanned}
                   for at, (start, spanned) in enumerate(zones)]
         yield f"zones: {name}", with_meta(_changed(meta, ("zones",), listed))
+
+
+def _packed(text: bytes) -> str:
+    return base64.b64encode(zlib.compress(text, 9)).decode()
 
 
 def _text(meta: dict[str, Any], place: tuple[Any, ...], value: object) -> bytes:
@@ -206,7 +210,7 @@ def _shape_files() -> Iterator[tuple[str, Make]]:
             made = Snapshot.from_columns({
                 "pfn": np.arange(small, dtype="u8"), "order": np.zeros(small, "u1"),
                 "state": pa.DictionaryArray.from_arrays(np.zeros(small, "i4"), ["owned"]),
-                **columns}, Metadata()).table
+                **columns}, Metadata()).table.select(["pfn", "order", "state", *columns])
             with pq.ParquetWriter(path, made.schema.with_metadata(
                     {b"pageowner": json.dumps(meta).encode()}), compression="zstd",
                     use_dictionary=["state", "comm", "stack"],
@@ -268,8 +272,7 @@ def _changes_file(path: Path, about: object, table: pa.Table | None = None) -> N
 
 def _series_folders() -> Iterator[tuple[str, Make]]:
     table, meta = of_tracker()
-    packed = base64.b64encode(zlib.compress(json.dumps(
-        {**meta, "clock_ns": 2 * 10**12}).encode())).decode()
+    packed = _packed(json.dumps({**meta, "clock_ns": 2 * 10**12}).encode())
     sound = {"format": 1, "before": FIRST, "meta": packed}
 
     def folder(about: object, rows: pa.Table | None = None, first: object = meta,
@@ -277,7 +280,7 @@ def _series_folders() -> Iterator[tuple[str, Make]]:
         def make(path: Path) -> None:
             path.mkdir()
             written(path / FIRST, table, first)
-            _changes_file(path / name, about, rows)
+            _changes_file(path / name, about() if callable(about) else about, rows)
         return make
 
     yield "series: sound", folder(sound)
@@ -287,14 +290,13 @@ def _series_folders() -> Iterator[tuple[str, Make]]:
     for name, before in {"itself": SECOND, "later": THIRD, "elsewhere": f"../{FIRST}",
                          "absolute": "/etc/passwd", "gone": "20260102T030404.000Z.parquet"}.items():
         yield f"series: before is {name}", folder({**sound, "before": before})
-    bomb = base64.b64encode(zlib.compress(b" " * (300 << 20), 9)).decode()
     for name, text in {
-        "a bomb": bomb, "no object": base64.b64encode(zlib.compress(b"[]")).decode(),
-        "cut": packed[:40], "deep": base64.b64encode(zlib.compress(b"[" * 10**6)).decode(),
-        "zones that are none": base64.b64encode(zlib.compress(json.dumps(
-            _changed(meta, ("zones", 0, "name"), 5)).encode())).decode(),
+        "a bomb": lambda: _packed(b" " * (300 << 20)), "no object": lambda: _packed(b"[]"),
+        "cut": lambda: packed[:40], "deep": lambda: _packed(b"[" * 10**6),
+        "zones that are none": lambda: _packed(json.dumps(
+            _changed(meta, ("zones", 0, "name"), 5)).encode()),
     }.items():
-        yield f"series: meta is {name}", folder({**sound, "meta": text})
+        yield f"series: meta is {name}", folder(lambda text=text: {**sound, "meta": text()})
     for name, raw in {"cut": b"{", "list": b"[]", "deep": b"[" * 100_000, "nothing": b""}.items():
         yield f"series: about is {name}", folder(raw)
     state = SCHEMA.field("state").type
