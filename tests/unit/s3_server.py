@@ -47,6 +47,9 @@ class Server:
                  (WRITER, ["Admin", "Read", "Write", "List"]), (READER, ["Read", "List"]))]}))
 
     def start(self) -> None:
+        """Nothing, if it runs."""
+        if self._process is not None:
+            return
         found = program()
         assert found is not None
         master, volume, filer, s3 = self._ports
@@ -62,7 +65,7 @@ class Server:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.terminate()
+            self._process.kill()  # told to end, it takes half a minute
             self._process.wait(30)
             self._process = None
 
@@ -88,11 +91,10 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
-    """A server with an empty bucket, for as long as it is needed."""
+def prepared(folder: Path) -> Iterator[Server]:
+    """A server with an empty bucket, to be started; stopped with the block."""
     server = Server(folder)
     try:
-        server.start()
         yield server
     finally:
         server.stop()

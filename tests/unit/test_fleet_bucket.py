@@ -26,51 +26,20 @@ NOW = 2_000_000_000
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_server.Server]:
-    with s3_server.serving(tmp_path_factory.mktemp("s3")) as found:
+    """Not started yet: the first test needs it away, and a start takes seconds."""
+    with s3_server.prepared(tmp_path_factory.mktemp("s3")) as found:
         yield found
+
+
+@pytest.fixture
+def running(server: s3_server.Server) -> s3_server.Server:
+    server.start()
+    return server
 
 
 def be(monkeypatch: pytest.MonkeyPatch, server: s3_server.Server, user: str) -> None:
     for name, value in s3_server.environment(server.port, user).items():
         monkeypatch.setenv(name, value)
-
-
-def test_a_bucket_gives_the_answers_of_a_folder_to_who_may_only_read(
-        few: Snapshot, server: s3_server.Server, tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch) -> None:
-    captures = [capture(few, f"db{number}", hour=hour, seed=number * 9 + hour, share=0.5,
-                        kernel=f"6.12.{number % 2}") for number in range(4) for hour in range(3)]
-    folder = pushed(tmp_path, captures)
-    be(monkeypatch, server, s3_server.WRITER)
-    bucket = Store(PLACE)
-    spool = Spool(tmp_path / "spool-s3", PLACE, 1 << 30)
-    for one in captures:
-        assert not push(one, bucket, spool).away
-    assert {stored.path: stored.size for stored in bucket.objects("v1")} == {
-        stored.path: stored.size for stored in Store(str(folder)).objects("v1")}
-    for _ in range(3):  # as pushed, compacted, and with what was compacted removed
-        be(monkeypatch, server, s3_server.READER)
-        for ask in (lambda fleet: fleet.report("stack,comm", **WHEN),
-                    lambda fleet: fleet.diff(["kernel=6.12.0"], ["kernel=6.12.1"], **WHEN),
-                    lambda fleet: fleet.who_else(where=Filter(comm="*"), **WHEN)):
-            assert ask(Fleet(PLACE)).owners == ask(Fleet(folder)).owners
-        with pytest.raises(PageownerError):
-            Fleet(PLACE).query(f"SELECT * FROM read_parquet('{PLACE}/v1/stacks/*')", **WHEN)
-        with pytest.raises(StoreAway, match="cannot write"):
-            Store(PLACE).put("v1/x", b"no")
-        be(monkeypatch, server, s3_server.WRITER)
-        done = [compact(Store(place), NOW * 2) for place in (PLACE, str(folder))]
-        assert done[0] == done[1]
-    assert [stored.path for stored in Store(PLACE).objects("v1/incoming")] == []
-
-
-def test_wrong_credentials_are_told_in_one_line_at_once(
-        server: s3_server.Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    be(monkeypatch, server, "nobody")
-    with pytest.raises(PageownerError) as error:
-        Fleet(PLACE).report(**WHEN)
-    assert str(error.value).startswith(f"{PLACE}: cannot list: ")
-    assert "\n" not in str(error.value)
 
 
 def test_a_server_that_is_away_costs_no_capture(few: Snapshot, server: s3_server.Server,
@@ -89,3 +58,41 @@ def test_a_server_that_is_away_costs_no_capture(few: Snapshot, server: s3_server
         assert not push(one, Store(place), spool).away
     assert Fleet(place).query("SELECT count(DISTINCT capture) AS n FROM captures",
                               **WHEN).to_pylist() == [{"n": 3}]
+
+
+def test_a_bucket_gives_the_answers_of_a_folder_to_who_may_only_read(
+        few: Snapshot, running: s3_server.Server, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    captures = [capture(few, f"db{number}", hour=hour, seed=number * 9 + hour, share=0.5,
+                        kernel=f"6.12.{number % 2}") for number in range(3) for hour in range(2)]
+    folder = pushed(tmp_path, captures)
+    be(monkeypatch, running, s3_server.WRITER)
+    bucket = Store(PLACE)
+    spool = Spool(tmp_path / "spool-s3", PLACE, 1 << 30)
+    for one in captures:
+        assert not push(one, bucket, spool).away
+    assert {stored.path: stored.size for stored in bucket.objects("v1")} == {
+        stored.path: stored.size for stored in Store(str(folder)).objects("v1")}
+    for _ in range(3):  # as pushed, compacted, and with what was compacted removed
+        be(monkeypatch, running, s3_server.READER)
+        for ask in (lambda fleet: fleet.report("stack,comm", **WHEN),
+                    lambda fleet: fleet.diff(["kernel=6.12.0"], ["kernel=6.12.1"], **WHEN),
+                    lambda fleet: fleet.who_else(where=Filter(comm="*"), **WHEN)):
+            assert ask(Fleet(PLACE)).owners == ask(Fleet(folder)).owners
+        with pytest.raises(PageownerError):
+            Fleet(PLACE).query(f"SELECT * FROM read_parquet('{PLACE}/v1/stacks/*')", **WHEN)
+        with pytest.raises(StoreAway, match="cannot write"):
+            Store(PLACE).put("v1/x", b"no")
+        be(monkeypatch, running, s3_server.WRITER)
+        done = [compact(Store(place), NOW * 2) for place in (PLACE, str(folder))]
+        assert done[0] == done[1]
+    assert [stored.path for stored in Store(PLACE).objects("v1/incoming")] == []
+
+
+def test_wrong_credentials_are_told_in_one_line_at_once(
+        running: s3_server.Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    be(monkeypatch, running, "nobody")
+    with pytest.raises(PageownerError) as error:
+        Fleet(PLACE).report(**WHEN)
+    assert str(error.value).startswith(f"{PLACE}: cannot list: ")
+    assert "\n" not in str(error.value)
