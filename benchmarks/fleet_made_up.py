@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,11 +52,16 @@ class Fleet:
     captures: int
 
 
-def templates() -> tuple[pa.Table, pa.Table]:
+def real_dumps() -> list[pageowner.Snapshot]:
+    """Those whose owners the machines have."""
+    return [pageowner.read(ROOT / f"tests/data/{kernel}/page_owner.txt.xz")
+            for kernel in ("6.12-fragmented", "6.1-sample")]
+
+
+def templates(dumps: Iterable[pageowner.Snapshot]) -> tuple[pa.Table, pa.Table]:
     """The owners of the real dumps and their stacks."""
     owners, stacks = [], []
-    for kernel in ("6.12-fragmented", "6.1-sample"):
-        snapshot = pageowner.read(ROOT / f"tests/data/{kernel}/page_owner.txt.xz")
+    for snapshot in dumps:
         found = capture_of(snapshot, Machine(host="x", taken=START), 1 << 16)
         owners.append(found.owners)
         stacks.append(found.stacks)
@@ -65,10 +71,11 @@ def templates() -> tuple[pa.Table, pa.Table]:
 class Maker:
     """Makes the captures of each hour."""
 
-    def __init__(self, machines: int, days: int, seed: int = 1) -> None:
+    def __init__(self, machines: int, days: int, seed: int = 1,
+                 dumps: Iterable[pageowner.Snapshot] | None = None) -> None:
         self.random = np.random.default_rng(seed)
         self.machines, self.hours = machines, days * 24
-        owners, self.stacks = templates()
+        owners, self.stacks = templates(real_dumps() if dumps is None else dumps)
         rows = owners.to_pylist()
         rest = next(row for row in rows if row["stack_id"] == 0)
         rows = [row for row in rows if row["stack_id"] and row["pages"] < 20_000]
@@ -99,6 +106,28 @@ class Maker:
         self.wander = np.zeros(self.base.shape)
         self.skew = self.random.uniform(0, 3600, machines)
         self.host = [f"host{number:05}" for number in range(machines)]
+        self.machine_at = pa.array(np.tile(np.arange(machines), len(self.rows)))
+        self.constant = self._constant()
+
+    def _of_machine(self, values: Any) -> pa.Array:
+        """For each owner of each machine, what its machine has."""
+        return pa.array(values).take(self.machine_at)
+
+    def _constant(self) -> dict[str, pa.Array]:
+        """Columns that are the same in every hour."""
+        number = np.arange(self.machines)
+        owner_at = pa.array(np.repeat(np.arange(len(self.rows)), self.machines))
+        of_owner = {field.name: pa.array([row[field.name] for row in self.rows], field.type)
+                    .take(owner_at) for field in OWNERS_SCHEMA if field.name in self.rows[0]}
+        return of_owner | {
+            "host": self._of_machine(self.host),
+            "machine": self._of_machine([f"{one:016x}" for one in number.tolist()]),
+            "kernel": self._of_machine([KERNELS[one % 3 == 0] for one in number.tolist()]),
+            "labels": self._of_machine([
+                json.dumps({"driver": "2.1" if bad else "2.0", "rack": str(place % 40)})
+                for place, bad in enumerate(self.bad)]),
+            "clock_ahead_s": self._of_machine(np.zeros(self.machines)),
+            "page_size": self._of_machine(np.full(self.machines, 4096, np.int32))}
 
     def _driver_row(self, like: dict[str, Any]) -> dict[str, Any]:
         stack = f"{DRIVER} [nicdrv]\nnapi_poll [nicdrv]\nnet_rx_action"
@@ -112,7 +141,7 @@ class Maker:
 
     def hour(self, hour: int) -> pa.Table:
         """The captures of all machines in one hour."""
-        random, machines, owners = self.random, self.machines, len(self.rows)
+        random, machines = self.random, self.machines
         self.wander = 0.9 * self.wander + random.normal(0, 0.03, self.base.shape)
         day = np.sin(2 * np.pi * hour / 24 + self.phase)[:, None]
         noise = random.normal(0, 0.1, self.base.shape)
@@ -138,32 +167,13 @@ class Maker:
         boot = (hour >= self.restart).astype(np.int64)
         series = np.arange(machines, dtype=np.int64) * 2 + boot + (7 << 40)
         capture = (np.arange(machines, dtype=np.int64) * 100_003 + hour) * 6_364_136_223 + 1
-        kernel = np.where(np.arange(machines) % 3 == 0, 1, 0)
-        labels = np.array([json.dumps({"driver": "2.1" if bad else "2.0", "rack": str(number % 40)})
-                           for number, bad in enumerate(self.bad)])
-
-        def of_machine(values: Any) -> Any:
-            return np.tile(np.asarray(values), owners)
-
-        boots = [f"{number:08x}-boot" for number in range(machines * 2)]
-        whole = {"capture": of_machine(capture), "series": of_machine(series),
-                 "host": of_machine(np.array(self.host)),
-                 "machine": of_machine(np.array([f"{number:016x}" for number in range(machines)])),
-                 "boot_id": of_machine(np.array(boots)[np.arange(machines) * 2 + boot]),
-                 "kernel": of_machine(np.array(KERNELS)[kernel]), "labels": of_machine(labels),
-                 "taken": of_machine(np.round(taken * 1e6).astype(np.int64)),
-                 "clock_s": of_machine(clock), "clock_ahead_s": of_machine(np.zeros(machines)),
-                 "page_size": np.full(machines * owners, 4096, np.int32),
+        boots = [f"{number * 2 + again:08x}-boot" for number, again in enumerate(boot.tolist())]
+        whole = {**self.constant, "capture": self._of_machine(capture),
+                 "series": self._of_machine(series), "boot_id": self._of_machine(boots),
+                 "taken": self._of_machine(np.round(taken * 1e6).astype(np.int64)),
+                 "clock_s": self._of_machine(clock),
                  "pages": pages.T.ravel(), "blocks": pages.T.ravel(), **columns}
-        arrays = []
-        for field in OWNERS_SCHEMA:
-            values = whole.get(field.name)
-            if values is None:
-                column = pa.array([row[field.name] for row in self.rows], field.type)
-                arrays.append(column.take(pa.array(np.repeat(np.arange(owners), machines))))
-            else:
-                arrays.append(pa.array(values, field.type) if field.name != "taken" else
-                              pa.array(values).cast(field.type))
+        arrays = [pa.array(whole[field.name]).cast(field.type) for field in OWNERS_SCHEMA]
         return pa.table(arrays, schema=OWNERS_SCHEMA).filter(pa.array(here))
 
     def planted(self) -> Fleet:
@@ -174,9 +184,10 @@ class Maker:
 
 
 def write(store: Store, machines: int = MACHINES, days: int = DAYS, compacted: bool = True,
-          seed: int = 1) -> Fleet:
-    """Write a fleet; ``compacted``: a file an hour, else one a capture, as machines push them."""
-    maker = Maker(machines, days, seed)
+          seed: int = 1, dumps: Iterable[pageowner.Snapshot] | None = None) -> Fleet:
+    """Write a fleet; ``compacted``: a file an hour, else one a capture, as machines push them;
+    ``dumps``: the real dumps, if they have been read."""
+    maker = Maker(machines, days, seed, dumps)
     store.put(layout.STACKS_FILE, stacks_file(maker.stacks))
 
     def put(hour: int, table: pa.Table) -> None:

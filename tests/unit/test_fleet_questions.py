@@ -96,10 +96,12 @@ def test_a_machine_that_stands_out_is_named(few: Snapshot, tmp_path: Path) -> No
     assert out == {"odd"}
 
 
-def test_planted_leaks_are_found_and_the_driver_comes_first(tmp_path: Path) -> None:
+def test_planted_leaks_are_found_and_the_driver_comes_first(
+        big: Snapshot, sample61: Snapshot, tmp_path: Path) -> None:
     import fleet_made_up
 
-    planted = fleet_made_up.write(Store(str(tmp_path)), machines=120, days=4, seed=3)
+    planted = fleet_made_up.write(Store(str(tmp_path)), machines=120, days=4, seed=3,
+                                  dumps=(big, sample61))
     assert (len(planted.leaking), len(planted.bad) > 3) == (20, True)
     fleet = Fleet(tmp_path)
     found = fleet.leaks(**WHEN).owners.to_pylist()

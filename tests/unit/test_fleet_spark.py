@@ -85,10 +85,11 @@ def test_the_notebook_reads_what_is_compacted(store: Path, master: str,
     assert notebooks.run("fleet-spark.ipynb")["kernels"] == [("6.12.0", 2, 6), ("6.12.1", 2, 6)]
 
 
-def test_both_engines_find_the_same_leaks(master: str, tmp_path: Path) -> None:
+def test_both_engines_find_the_same_leaks(master: str, big: Snapshot, sample61: Snapshot,
+                                          tmp_path: Path) -> None:
     import fleet_made_up  # of benchmarks/
 
-    fleet_made_up.write(Store(str(tmp_path)), machines=4, days=2)
+    fleet_made_up.write(Store(str(tmp_path)), machines=4, days=2, dumps=(big, sample61))
     ours, theirs = (Fleet(tmp_path, engine=engine).leaks(watched="12h", **WHEN)
                     for engine in ("duckdb", master))
     same("leaks", ours, theirs)
