@@ -11,8 +11,9 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,19 +23,11 @@ _FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no
           "--disable-dev-shm-usage", "--window-size=1200,800")
 
 
-@cache
 def missing() -> str:
-    """Why there is no browser here; empty if there is one, and it shows a page."""
-    if not shutil.which("chromedriver") or not shutil.which("chromium"):
-        return ("chromium and chromedriver are not installed"
-                " (apt-get install chromium chromium-driver)")
-    try:
-        done = subprocess.run(
-            ["chromium", *_FLAGS, "--dump-dom", "data:text/html,<p>begun</p>"],
-            capture_output=True, text=True, timeout=60, check=False)
-    except subprocess.TimeoutExpired:
-        return "chromium does not show an empty page within a minute here"
-    return "" if "begun" in done.stdout else f"chromium does not start here: {done.stderr[-200:]!r}"
+    """Why there can be no browser here; empty if there can."""
+    if shutil.which("chromedriver") and shutil.which("chromium"):
+        return ""
+    return "chromium and chromedriver are not installed (apt-get install chromium chromium-driver)"
 
 
 class Browser:
@@ -95,7 +88,8 @@ class Browser:
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """A browser with a profile of its own, ended with the block."""
+    """A browser with a profile of its own, ended with the block; where none starts, what asks for
+    one is left out."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         driver = subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True)
         try:
@@ -105,9 +99,13 @@ def browser() -> Iterator[Browser]:
             address = f"http://127.0.0.1:{port}"
             options = {"args": [*_FLAGS, f"--user-data-dir={profile}"],
                        "binary": shutil.which("chromium")}
-            session = _request(f"{address}/session", {"capabilities": {"alwaysMatch": {
-                "browserName": "chrome", "goog:chromeOptions": options,
-                "goog:loggingPrefs": {"performance": "ALL", "browser": "ALL"}}}})["sessionId"]
+            wanted = {"browserName": "chrome", "goog:chromeOptions": options,
+                      "goog:loggingPrefs": {"performance": "ALL", "browser": "ALL"}}
+            try:
+                session = _request(f"{address}/session",
+                                   {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
+            except (AssertionError, OSError) as error:
+                pytest.skip(f"chromium does not start here: {str(error)[-200:]!r}")
             yield Browser(address, session)
             _request(f"{address}/session/{session}", None, "DELETE")
         finally:
