@@ -84,7 +84,7 @@ def test_more_bytes_than_a_machine_can_have() -> None:
 
 def test_texts_of_other_forms_and_without_an_end() -> None:
     same(b"        2.8M    22648 fs/kernfs/dir.c:615 func:__kernfs_new_node \n" * 99)
-    for text in (OLD * 30, NEW * 3 + OLD):
+    for text in (OLD * 2, NEW + OLD):
         for cut in range(1, 99):
             same(text[:-cut])
     same(b"x" * 5000)
@@ -95,7 +95,7 @@ def test_damaged_texts() -> None:
     chance = random.Random(8)
     damaged = 0
     for _ in range(300):
-        text = bytearray((OLD + NEW) * 6)
+        text = bytearray((OLD + NEW) * 2)
         for _ in range(chance.randint(1, 9)):
             at, kind = chance.randrange(len(text)), chance.randrange(4)
             if kind == 0:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Cli = Callable[..., Any]
 
 BOOTED = os.path.isdir("/run/systemd/system")
+SEARCHED = at_boot._searched
 
 
 def lines(text: str, name: str) -> list[str]:
@@ -79,8 +80,10 @@ def test_paths_that_a_unit_cannot_hold_are_refused(program: str) -> None:
 @pytest.fixture
 def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of units of a systemd that does what the file ``systemctl`` says, on a machine that
-    trusts any folder: these tests may lie below /tmp, from which nothing is run at boot."""
+    trusts any folder: these tests may lie below /tmp, from which nothing is run at boot. Of what
+    Python loads at boot the package alone is looked at."""
     monkeypatch.setattr(at_boot, "why_not_own", lambda folder, sticky: "")
+    monkeypatch.setattr(at_boot, "_searched", lambda _: [str(Path(at_boot.__file__).parent.parent)])
     tool = tmp_path / "bin" / "systemctl"
     tool.parent.mkdir()
     tool.write_text("#!/bin/sh\nexit 0\n")
@@ -195,7 +198,10 @@ def test_what_another_user_could_change_is_not_run_at_boot(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="for root")
 def test_status_does_not_take_another_unit_for_ours(
-        systemd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        systemd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(at_boot, "_searched", SEARCHED)  # thousands of files, all of them root's
+
     def said() -> str:
         draw_at_boot(at_boot.UNIT, at_boot.is_unchanged(), at_boot.is_enabled(), at_boot.WORD,
                      False, paper())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pageowner.sources.kernel_page_owner import ASKED, TRIES, on_nodes, read, with_stacks
+import pytest
+
+from pageowner.sources import kernel_page_owner
+from pageowner.sources.kernel_page_owner import TRIES, on_nodes, read, with_stacks
 from pageowner.sources.page_owner_parser import Parser, Raw
 
 TEXTS = Path(__file__).parents[1] / "data" / "texts"
@@ -47,17 +50,20 @@ def test_what_the_list_lacks_is_asked_of_a_page_that_has_it() -> None:
     assert stack_of(raw, 2) == EARLY
 
 
-def test_what_cannot_be_had_is_named_and_the_asking_has_an_end() -> None:
-    raw = raw_of(*[9] * (TRIES + 5), *range(100, 100 + 2 * ASKED))
+def test_what_cannot_be_had_is_named_and_the_asking_has_an_end(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 50
+    monkeypatch.setattr(kernel_page_owner, "ASKED", most)
+    raw = raw_of(*[9] * (TRIES + 5), *range(100, 100 + 2 * most))
     asked = []
 
     def ask(pfn: int, handle: int) -> str | None:
         asked.append(handle)
         return None
 
-    assert with_stacks(raw, {}, ask) == [9, *range(100, 100 + 2 * ASKED)]
+    assert with_stacks(raw, {}, ask) == [9, *range(100, 100 + 2 * most)]
     assert asked.count(9) == TRIES
-    assert len(asked) == TRIES + ASKED - 1
+    assert len(asked) == TRIES + most - 1
     assert stack_of(raw, 0) is None
 
 
