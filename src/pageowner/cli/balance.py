@@ -23,7 +23,7 @@ __all__ = ["command"]
 @as_json
 def command(source: str | None, top: int, everything: bool, root: str | None,
             as_json: bool) -> None:
-    """Where all of this machine's memory is, or was in SOURCE, a vmcore, in lines that add up.
+    """Where all memory of this machine is, in lines that add up; or was, if SOURCE is a vmcore.
 
     Tracking is not needed: the figures are the kernel's own counters, down to processes, slab
     caches, callers of vmalloc and mounts of tmpfs. What no counter accounts for has a line of its

@@ -211,7 +211,7 @@ class KernelLog:
       them
     - ``unread``: lines about ranges of pages that could not be read
     - ``cut``: whether the last line is incomplete
-    - ``panics``: the line, its time and the kernel's message, each time it panicked
+    - ``panics``: for each panic of the kernel, the line's number, its time and the message
     """
 
     source: str
