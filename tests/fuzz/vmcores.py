@@ -14,6 +14,7 @@ A number names a mutation for ever. `tests/vm/boot.py --dies` makes vmcores.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import resource
@@ -52,6 +53,8 @@ class Reads:
         self._at: dict[int, list[int]] = {}
         self.tables: list[int] = []
         self.places: list[tuple[int, int]] = []
+        self.of_length: dict[int, list[tuple[int, int]]] = {}
+        self.lengths: list[int] = []
         content = path.read_bytes()
         table, size, count = (struct.unpack_from("<Q", content, 32)[0],
                               *struct.unpack_from("<HH", content, 54))
@@ -80,6 +83,10 @@ class Reads:
                 pages[page] = known[0] if len(known) == 1 else None
             if (at := pages[page]) is not None:
                 self.places.append((at + address % _PAGE, length))
+        for place in self.places:
+            self.of_length.setdefault(place[1], []).append(place)
+        self.lengths = sorted(self.of_length)
+        self._at = {}  # forks are as dear as what there is
 
 
 class Mutations:
@@ -123,7 +130,8 @@ class Mutations:
             return chance.randrange(8192), chance.choice((1, 2, 4, 8))
         if kind < 0.1 and self.reads.tables:
             return chance.choice(self.reads.tables) + 8 * chance.randrange(512), 8
-        at, length = chance.choice(self.reads.places)
+        # as often one of the few that lead somewhere as one of the many of a table
+        at, length = chance.choice(self.reads.of_length[chance.choice(self.reads.lengths)])
         if length <= 8:
             return at, length
         return at + chance.randrange(length) // 8 * 8, 8
@@ -252,7 +260,9 @@ def run(path: Path, count: int, seed: int, folder: Path) -> Counter[str]:
         mutations.reads.learn(forks.memory, reads)
         print(f"{len(reads):,} reads, {len(mutations.reads.places):,} found in the file,"
               f" {len(mutations.reads.tables):,} page tables", file=sys.stderr)
-    slowest, largest = (0.0, 0), (0, 0)
+    gc.collect()
+    gc.freeze()
+    slowest, largest, spent = (0.0, 0), (0, 0), 0.0
     for number in range(seed, seed + count):
         chance = random.Random(number)
         fresh = number % _FRESH == 0 or not mutations.is_elf
@@ -263,6 +273,7 @@ def run(path: Path, count: int, seed: int, folder: Path) -> Counter[str]:
         finally:
             mutations.undo(before)
         seen[f"status {end.status}"] += 1
+        spent += end.seconds
         slowest, largest = max(slowest, (end.seconds, number)), max(largest, (end.mib, number))
         if wrong := why_wrong(end):
             seen["FAILED"] += 1
@@ -272,7 +283,8 @@ def run(path: Path, count: int, seed: int, folder: Path) -> Counter[str]:
                     end.err)
         if (number + 1 - seed) % 200 == 0:
             print(f"{number + 1 - seed:,} mutations, {seen['FAILED']} failed; slowest"
-                  f" {slowest[0]:.1f} s ({slowest[1]}), largest {largest[0]} MiB ({largest[1]})",
+                  f" {slowest[0]:.1f} s ({slowest[1]}), mean {spent / (number + 1 - seed):.2f} s,"
+                  f" largest {largest[0]} MiB ({largest[1]})",
                   file=sys.stderr, flush=True)
     return seen
 
@@ -283,7 +295,8 @@ def main(path: Path, count: int, seed: int, processes: int) -> int:
     for place in range(processes):
         child = os.fork()
         if not child:
-            with tempfile.TemporaryDirectory() as name:
+            with tempfile.TemporaryDirectory(
+                    dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
                 seen = run(path, min(share, count - place * share), seed + place * share,
                            Path(name))
             for what, number in sorted(seen.items()):

@@ -164,7 +164,9 @@ class Vmcore:
         addresses = np.asarray(addresses, np.uint64)
         found = np.zeros((len(addresses), size), np.uint8) if out is None else out
         good = np.zeros(len(addresses), bool)
-        if size >= _LARGE:
+        if len(addresses) == 1 and 0 < size < _LARGE:
+            good[0] = self._one(int(addresses[0]), found[0])
+        elif size >= _LARGE:
             for place, address in enumerate(addresses.tolist()):
                 piece, good[place] = self.fill(address, size)
                 found[place] = piece if good[place] else 0
@@ -173,6 +175,14 @@ class Vmcore:
                 part = slice(start, start + _ADDRESSES)
                 found[part], good[part] = self._gather(addresses[part], size)
         return found, good
+
+    def _one(self, address: int, into: NDArray[np.uint8]) -> bool:
+        """A single small piece: what follows a list reads many, one after the other."""
+        good = address + len(into) <= _TOP and self._try(address, into)
+        if not good:
+            into[:] = 0
+            self.missing += 1
+        return good
 
     def _gather(self, addresses: NDArray[np.uint64], size: int) -> tuple[
             NDArray[np.uint8], NDArray[np.bool_]]:
