@@ -19,6 +19,7 @@ from pageowner.tracker.users.layout import FILE_CUT, FILE_FAILED, FILE_ROOTLESS
 from pageowner.vmcore import limits
 from pageowner.vmcore.follow import Follow
 from pageowner.vmcore.large_folios import LargeFolios
+from pageowner.vmcore.open_files import deleted_files
 from pageowner.vmcore.slab_caches import slab_caches
 from pageowner.vmcore.structs import hlist, linked
 from pageowner.vmcore.user_files import Dentries
@@ -167,3 +168,19 @@ def test_slab_caches_are_counted_as_slabinfo_has_them() -> None:
     memory.pieces[0x7000] = words(0x7000, 0, 0)  # a circle
     with pytest.raises(PageownerError, match="no end"):
         slab_caches(memory)
+
+
+def test_deleted_files_are_of_who_has_them_open() -> None:
+    members = {("files_struct", "fdt"): (0, 8), ("fdtable", "max_fds"): (0, 4),
+               ("fdtable", "fd"): (8, 8), ("file", "f_inode"): (0, 8),
+               ("inode", "i_nlink"): (0, 4), ("inode", "i_ino"): (8, 8), ("inode", "i_sb"): (16, 8),
+               ("super_block", "s_dev"): (0, 4)}
+    memory: Any = Bytes({
+        0x100: words(0x1000), 0x200: words(0x2000), 0x300: words(0xF000),
+        0x1000: words(4, 0x5000), 0x2000: words(1 << 30, 0x6000),
+        0x5000: words(0x7000, 0, 0x7100, 0x7000),
+        0x7000: words(0x8000), 0x7100: words(0x8100),
+        0x8000: words(0, 4711, 0x9000), 0x8100: words(1, 4712, 0x9000),
+        0x9000: words(8 << 20 | 1)}, types(members))
+    found = deleted_files(Follow(memory), {0x100: 7, 0x200: 8, 0x300: 9}, {7: "sh", 8: "x"})
+    assert found == {("8:1", 4711): [(7, "sh")]}

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 WORDS = {"panic-sysrq": "sysrq triggered crash", "panic-oom": "Out of memory",
          "kdump": "sysrq triggered crash"}
 """What `explain` has to say of each job's dump."""
+STANDS = ("slab_reclaimable", "slab_unreclaimable", "percpu", "kernel_stacks", "page_tables",
+          "vmalloc", "shared")
+FAR = 4 << 20
+"""Bytes: two captures were saved in between."""
 MOVED = RECORD.index("migrate_reason")
 REST = tuple(name for name in RECORD if name not in ("order", "migrate_reason"))
 """What does not change as long as a page is allocated. Blocks may be split."""
@@ -96,6 +100,16 @@ def is_gone(value: object) -> bool:
     return isinstance(value, str) and value.endswith(" (gone)")
 
 
+def balances(dump: Path, before: Path) -> dict[str, Any]:
+    """Of the lines that stand still how far, in bytes, the dump's balance is from that before."""
+    text = subprocess.run([sys.executable, "-m", "pageowner", "balance", "--json", dump],
+                          check=True, stdout=subprocess.PIPE).stdout
+    found, saved = (({row["key"]: row["bytes"] for row in side["rows"]}, side["total"])
+                    for side in (json.loads(text), json.loads(before.read_text())))
+    return {"total": found[1] - saved[1],
+            **{key: found[0].get(key, 0) - saved[0].get(key, 0) for key in STANDS}}
+
+
 def main(folder: str) -> int:
     place = Path(folder)
     early, before = (pageowner.read(place / f"{name}.parquet") for name in ("early", "before"))
@@ -110,6 +124,9 @@ def main(folder: str) -> int:
         bad += why.returncode or WORDS[place.name] not in why.stdout + why.stderr
         bad += results[path.name]["wrong"] + results[path.name]["unexplained"]
         bad += results[path.name]["equal"] < 1000
+        if place.name != "panic-oom":  # where the kernel takes back what it can
+            apart = results[path.name]["balance"] = balances(path, place / "balance.json")
+            bad += bool(apart["total"]) + sum(abs(far) > FAR for far in apart.values())
         for column in ("zone", "node", "block_migratetype", "user"):
             same, all_of = results[path.name][column]
             bad += all_of < 1000 or same < all_of * 0.99

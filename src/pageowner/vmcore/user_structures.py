@@ -43,7 +43,7 @@ CONFIG_RANDOMIZE_MEMORY."""
 class KernelStructures:
     """``layout``, ``anchors``, ``failed`` and the questions are those of
     `tracker.users.memory.KernelMemory`. ``super_blocks``: addresses of those that the files asked
-    for so far are on."""
+    for so far are on. ``file_tables``: a process (tgid) of each struct files_struct."""
 
     def __init__(self, memory: Vmcore, maps: MemMaps) -> None:
         """Raises PageownerError where the kernel's types lack what is needed, or its struct pages
@@ -53,7 +53,7 @@ class KernelStructures:
         self.failed: dict[str, int] = {}
         self.super_blocks: set[int] = set()
         self.layout = _layout(memory)
-        self._follow = Follow(memory)
+        self.follow = Follow(memory)
         bases = np.unique(maps.maps[maps.maps != 0])
         if len(bases) != 1:
             raise PageownerError("its kernel has its page structs in more than one place (it is"
@@ -91,7 +91,7 @@ class KernelStructures:
     def caches(self, addresses: NDArray[np.uint64]) -> NDArray[Any]:
         """The names of slab caches (`layout.CACHE`)."""
         found = np.zeros(len(addresses), layout.CACHE)
-        follow = self._follow
+        follow = self.follow
         name, good = follow.numbers(addresses, "kmem_cache", "name")
         found["size"], sized = follow.numbers(addresses, "kmem_cache", "size")
         found["name"], named = follow.texts(name, good, 47)
@@ -102,7 +102,7 @@ class KernelStructures:
         """The devices of page pools (`layout.POOL`)."""
         found = np.zeros(len(addresses), layout.POOL)
         found["pool"], found["failed"] = addresses, 1
-        follow = self._follow
+        follow = self.follow
         if not follow.has("page_pool", "slow.netdev") or not follow.has("net_device", "name"):
             return found
         device, good = follow.numbers(addresses, "page_pool", "slow.netdev")
@@ -113,7 +113,7 @@ class KernelStructures:
 
     def groups(self, addresses: NDArray[np.uint64]) -> NDArray[Any]:
         """Memory cgroups (`layout.GROUP`)."""
-        found, follow = np.zeros(len(addresses), layout.GROUP), self._follow
+        found, follow = np.zeros(len(addresses), layout.GROUP), self.follow
         found["group"] = addresses
         css = addresses + np.uint64(offset(self.memory.types, "mem_cgroup", "css"))
         ss, good = follow.numbers(css, "cgroup_subsys_state", "ss")
@@ -133,7 +133,7 @@ class KernelStructures:
     def _group_path(self, node: int) -> bytes:
         parts: list[bytes] = []
         for _ in range(_GROUP_DEPTH):
-            pair, good = self._follow.several([node], "kernfs_node", ("__parent", "parent"), "name")
+            pair, good = self.follow.several([node], "kernfs_node", ("__parent", "parent"), "name")
             if not good[0] or not pair[0][0]:
                 break
             (name,) = strings(self.memory, np.array([pair[0][1]], np.uint64), 255)
@@ -145,7 +145,7 @@ class KernelStructures:
 
     def areas(self, addresses: NDArray[np.uint64], of_vm_structs: bool = False) -> NDArray[Any]:
         """Areas of vmalloc by their struct vmap_area, or vm_struct (`layout.AREA`)."""
-        found, follow = np.zeros(len(addresses), layout.AREA), self._follow
+        found, follow = np.zeros(len(addresses), layout.AREA), self.follow
         types = self.memory.types
         found["address"] = addresses
         vm, good = addresses, addresses != 0
@@ -170,7 +170,7 @@ class KernelStructures:
 
     def files(self, mappings: NDArray[np.uint64]) -> Files:
         """What file each struct address_space is of."""
-        found, blocks = user_files.files(self._follow, mappings)
+        found, blocks = user_files.files(self.follow, mappings)
         self.super_blocks |= blocks
         return found
 
@@ -184,13 +184,14 @@ class KernelStructures:
         tasks_at, thread_at = (offset(memory.types, "task_struct", name)
                                for name in ("tasks", "thread_node"))
         head_at = offset(memory.types, "signal_struct", "thread_head")
-        words = ["pid", "tgid", "stack", "flags", "mm", "tasks.next", "thread_node.next", "signal"]
-        has_area = self._follow.has("task_struct", "stack_vm_area")
+        words = ["pid", "tgid", "stack", "flags", "mm", "tasks.next", "thread_node.next", "signal",
+                 "files"]
+        has_area = self.follow.has("task_struct", "stack_vm_area")
         words += ["stack_vm_area"] if has_area else []
         rows, comms, task, seen = list[tuple[int, ...]](), list[int](), leader, set[int]()
         while task not in seen and len(rows) < min(_MOST_TASKS, MOST):
             seen.add(task)
-            (row,), (good,) = self._follow.several([task], "task_struct", *words)
+            (row,), (good,) = self.follow.several([task], "task_struct", *words)
             if not good:
                 self.failed["tasks"] = self.failed.get("tasks", 0) + 1
                 break
@@ -210,13 +211,14 @@ class KernelStructures:
                   ) -> NDArray[Any]:
         found = np.zeros(len(rows), layout.TASK)
         table = np.array(rows, np.uint64).reshape(len(rows), -1)
+        self.file_tables = {row[8]: row[1] for row in reversed(rows) if row[8]}
         for place, name in enumerate(("pid", "tgid", "stack", "flags", "mm")):
             found[name] = table[:, place]
         if has_area:
-            found["area"] = table[:, 8]
+            found["area"] = table[:, 9]
         raw, _ = self.memory.copy(comms, 16)
         found["comm"] = raw.view("S16").ravel()
-        found["pgd"], _ = self._follow.numbers(found["mm"], "mm_struct", "pgd",
+        found["pgd"], _ = self.follow.numbers(found["mm"], "mm_struct", "pgd",
                                                among=found["mm"] != 0)
         return found
 

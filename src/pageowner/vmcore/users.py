@@ -14,11 +14,14 @@ from pageowner.tracker.users.areas import VMAP_AREA
 from pageowner.tracker.users.files import Namer
 from pageowner.tracker.users.find import Surroundings, Users
 from pageowner.tracker.users.pages import Pages
+from pageowner.vmcore.open_files import deleted_files
 from pageowner.vmcore.structs import value
 from pageowner.vmcore.user_files import mounts
 from pageowner.vmcore.user_structures import KernelStructures
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from pageowner.kernel.kallsyms import Kallsyms
@@ -73,6 +76,10 @@ class _OfDump(Surroundings):
             (name,) = strings(self._memory, np.array([at], np.uint64), 48)
             names.add((name or b"").decode("utf-8", "backslashreplace"))
         return frozenset(names)
+
+    def deleted_files(self, users: Users) -> dict[tuple[str, int], Sequence[tuple[int, str]]]:
+        """By the tables of open files of all tasks."""
+        return deleted_files(self._structures.follow, self._structures.file_tables, users.names)
 
     def namer(self, holders: Holders) -> Namer:
         """Names as the first process saw them."""

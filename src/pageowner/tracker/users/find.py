@@ -34,6 +34,8 @@ from pageowner.tracker.users.pages import Pages, read_columns
 from pageowner.tracker.users.tables import PageTables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 __all__ = ["Surroundings", "Users", "find_users", "with_gone"]
@@ -100,6 +102,16 @@ class Surroundings:
     def area_caches(self) -> frozenset[str]:
         """What the slab cache of struct vmap_area may be called."""
         return vmalloc.cache_names()
+
+    def deleted_files(self, users: Users) -> dict[tuple[str, int], Sequence[tuple[int, str]]]:
+        """Who (pid, comm) holds each deleted file, by its device and inode."""
+        if not users.in_proc:
+            return {}
+        opened = process_memory.open_files(users.names)
+        if not opened.complete:
+            users.found.notes.append("not all open files could be looked at in time: who holds"
+                                     " some deleted files is not known")
+        return {(file.device, file.inode): file.holders for file in opened.deleted}
 
     def namer(self, holders: Holders) -> Namer:
         """Names for files."""
@@ -234,15 +246,10 @@ class Users:
     def _holders(self, files: Files) -> Holders:
         by_mm = {mm: f"{tgid} ({self.names[tgid]})" for mm, tgid in self.by_mm.items()}
         by_file = {}
-        if (files.column("links") == 0).any() and self.in_proc:
-            opened = process_memory.open_files(self.names)
-            for file in opened.deleted:
-                (pid, comm), *others = file.holders
+        if (files.column("links") == 0).any():
+            for file, ((pid, comm), *others) in self.around.deleted_files(self).items():
                 more = f" and {len(others)} more" if others else ""
-                by_file[file.device, file.inode] = f"{pid} ({comm}){more}"
-            if not opened.complete:
-                self.found.notes.append("not all open files could be looked at in time: who holds"
-                                        " some deleted files is not known")
+                by_file[file] = f"{pid} ({comm}){more}"
         return Holders(by_mm, by_file)
 
     def _pools(self, columns: dict[str, NDArray[np.uint64]]) -> None:
