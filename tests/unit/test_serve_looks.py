@@ -45,6 +45,9 @@ class Tracker:
         self.at += 1
         return look(self.at * 60.0, [4000, 300, 2000, 7, 100 + 2560 * (self.at // 10), 900, 3])
 
+    def container_names(self, paths: list[str | None]) -> dict[str, str]:
+        return {}
+
     def blocks(self) -> LiveBlocks:
         births = np.concatenate([np.full(100, -500.0), *(
             np.full(2560, look * 60.0 - 1) for look in range(10, self.at + 1, 10))])

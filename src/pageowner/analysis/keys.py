@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pageowner.analysis.filters import ALIASES, KEYS, key_names
 from pageowner.kernel.cgroups import charge_state, path_state
+from pageowner.kernel.containers import OF_PATH
 from pageowner.model.amounts import row_pages
 from pageowner.model.handle_names import handle_name, is_handle_name
 from pageowner.model.hook_states import ACTIVE, is_whole
@@ -158,6 +159,10 @@ def key(snapshot: Snapshot, name: str) -> Key:
         return found
     if BY_KEY[name].of_notes:
         return _charge_states(snapshot, name)
+    if BY_KEY[name].of_path:
+        paths, names = column(snapshot, BY_KEY[name].source), snapshot.meta.container_names()
+        return _relabelled(Key(name, paths.codes, paths.labels), pa.array(
+            [OF_PATH[name](path, names) for path in paths.labels.to_pylist()], pa.string()))
     found = _coded(name, _dictionary(table[BY_KEY[name].name]))
     if name == "gfp" and found.labels.null_count:
         return _or(found, _labelled(snapshot, "gfp_mask", lambda mask: f"{mask:#x}"))

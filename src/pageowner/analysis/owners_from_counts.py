@@ -26,6 +26,11 @@ def _key(counted: Counted, name: str) -> list[Any]:
 
         derive = OF_STACK[name]
         return [None if stack is None else derive(stack) for stack in counted.columns["stack"]]
+    if BY_KEY[name].of_path:
+        from pageowner.kernel.containers import OF_PATH
+
+        paths, names = counted.columns.get("memcg"), counted.meta.container_names()
+        return [OF_PATH[name](path, names) for path in paths or [None] * len(counted.blocks)]
     if BY_KEY[name].of_notes:
         from pageowner.kernel.cgroups import charge_state
 

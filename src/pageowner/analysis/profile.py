@@ -17,6 +17,7 @@ from pageowner.analysis.diff import owners_of
 from pageowner.analysis.filters import key_names
 from pageowner.errors import PageownerError
 from pageowner.kernel.frames import Frame
+from pageowner.model.schema import OF_PATH
 from pageowner.model.source_kinds import kind_of
 
 if TYPE_CHECKING:
@@ -29,12 +30,18 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["LABELS", "MEASURES", "NO_STACK", "Chained", "Label", "Samples", "as_met", "chained",
-           "check_measure", "is_counted", "owners_table", "samples"]
+           "check_measure", "is_counted", "labels", "owners_table", "samples"]
 
 MEASURES = ("bytes", "pages", "blocks")
 
 LABELS = ("comm", "pid", "order", "migratetype", "memcg", "state")
 """What tells samples of one stack apart, unless something else is asked for."""
+
+
+def labels(meta: Metadata) -> tuple[str, ...]:
+    """`LABELS`, with the containers and pods that have names."""
+    return (*LABELS, *OF_PATH) if meta.container_names() else LABELS
+
 
 _PIECE = 1 << 16
 """Samples whose frames are put in order at a time."""

@@ -17,7 +17,7 @@ from pageowner.analysis.keys import blocks_pages, key, times
 from pageowner.analysis.select import newest_ns
 from pageowner.errors import PageownerError, UsageError
 from pageowner.model.amounts import row_blocks
-from pageowner.model.schema import DERIVED, OF_STACK
+from pageowner.model.schema import DERIVED, OF_PATH, OF_STACK
 from pageowner.model.source_kinds import kind_of
 from pageowner.system import memory_limit
 
@@ -210,8 +210,9 @@ def rows_of(snapshot: Snapshot) -> pa.Table:
         codes = pa.array(labelled.codes.astype(np.int32),
                          mask=null[labelled.codes] if len(null) else None)
         columns[name] = pa.DictionaryArray.from_arrays(codes, labelled.labels.fill_null(""))
-    state = key(snapshot, "memcg_state")
-    columns["memcg_state"] = state.labels.take(pa.array(state.codes)).dictionary_encode()
+    for name in ("memcg_state", *OF_PATH):
+        charged = key(snapshot, name)
+        columns[name] = charged.labels.take(pa.array(charged.codes)).dictionary_encode()
     table = snapshot.table.unify_dictionaries()
     table = table.set_column(table.column_names.index("blocks"), "blocks", counted)
     for name in DERIVED:

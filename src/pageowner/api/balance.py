@@ -21,8 +21,10 @@ from pageowner.kernel import (
     vmalloc_areas,
     zones,
 )
+from pageowner.kernel.containers import container, pod
 from pageowner.model.memory_facts import MemoryFacts
 from pageowner.sources.source import is_tracking
+from pageowner.system.container_names import container_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,6 +91,10 @@ def facts(root: str | os.PathLike[str] | None = None) -> MemoryFacts:
     if not top:
         _slab_users(found)
         found.charges = cgroup_memory.read_charges(cgroups.memory())
+        names = container_names(charged.path for charged in found.charges.cgroups)
+        found.charges.cgroups = [
+            charged._replace(container=container(charged.path, names), pod=pod(charged.path, names))
+            for charged in found.charges.cgroups]
     _boot(found, proc, sys, this_machine=not top)
     return found
 

@@ -56,7 +56,8 @@ def _writer(format: str, found: Counted | Snapshot, by: list[str] | None, unit: 
     if format == "pprof":
         from pageowner.report.pprof import Pprof
 
-        return Pprof(profile.samples(found, profile.LABELS if by is None else by), found.meta)
+        names = profile.labels(found.meta) if by is None else by
+        return Pprof(profile.samples(found, names), found.meta)
     if format == "speedscope":
         from pageowner.report.speedscope import Speedscope
 
@@ -65,8 +66,8 @@ def _writer(format: str, found: Counted | Snapshot, by: list[str] | None, unit: 
         from pageowner.report.folded import Folded
 
         return Folded(profile.samples(found, by or ()), unit, found.meta.page_size)
-    table = profile.owners_table(found, ("stack", *profile.LABELS) if by is None else by,
-                                 found.meta.page_size)
+    table = profile.owners_table(found, ("stack", *profile.labels(found.meta)) if by is None
+                                 else by, found.meta.page_size)
     if format == "json":
         from pageowner.report.json_text import JsonRows
 

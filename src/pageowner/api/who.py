@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pageowner.errors import UsageError
+from pageowner.kernel.containers import OF_PATH
 from pageowner.kernel.limits import PFN_BITS
 from pageowner.kernel.pagemap import frame_of
 from pageowner.sources.source import is_tracking
@@ -36,11 +37,11 @@ class Frames:
     """Page frames ``first`` to ``last``, both included.
 
     ``blocks``: the rows of all blocks that contain any of these frames, with the columns of
-    `pageowner.model.snapshot.SCHEMA` by name; empty if no owner is known. ``last_free``: for a
-    single frame, who freed its block last, if ``pageowner on --free`` recorded it. ``meta``: what
-    is known about the source; ``now_ns``: the time of the source, in ns since boot. ``page_flags``:
-    for a single frame of this machine that has no owner, its word of /proc/kpageflags as a list,
-    empty if memory ends before that frame; None if it was not read.
+    `pageowner.model.snapshot.SCHEMA` by name, and ``container`` and ``pod``; empty if no owner is
+    known. ``last_free``: for a single frame, who freed its block last, if ``pageowner on --free``
+    recorded it. ``meta``: what is known about the source; ``now_ns``: the time of the source, in ns
+    since boot. ``page_flags``: for a single frame of this machine that has no owner, its word of
+    /proc/kpageflags as a list, empty if memory ends before that frame; None if it was not read.
     """
 
     first: int
@@ -104,12 +105,20 @@ def who(*frames: int | tuple[int, int] | str, phys: Iterable[int] = (),
     wanted += [(pfn, pfn) for pfn in (frame_of(*address) for address in virt)]
     if source is None and is_tracking():
         wanted += [(pfn, pfn) for pfn in (address // mmap.PAGESIZE for address in phys)]
-        return _at_once(wanted) or _near(wanted)
+        return _with_containers(_at_once(wanted) or _near(wanted))
     from pageowner.api.sources import snapshot
 
     found = snapshot(source, read)
     wanted += [(pfn, pfn) for pfn in (address // found.meta.page_size for address in phys)]
-    return _looked_up(found, wanted, {})
+    return _with_containers(_looked_up(found, wanted, {}))
+
+
+def _with_containers(answers: list[Frames]) -> list[Frames]:
+    for answer in answers:
+        names = answer.meta.container_names()
+        for row in answer.blocks:
+            row |= {name: of_path(row["memcg"], names) for name, of_path in OF_PATH.items()}
+    return answers
 
 
 def _at_once(wanted: Sequence[tuple[int, int]]) -> list[Frames] | None:

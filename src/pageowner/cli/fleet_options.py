@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FILTERS", "about", "fleet_filters", "grouped", "show", "store", "top"]
 
-FILTERS = ("comm", "memcg", "subsystem", "order", "migratetype", "state", "module", "allocator",
-           "stack", "older", "newer")
+FILTERS = ("comm", "memcg", "container", "pod", "subsystem", "order", "migratetype", "state",
+           "module", "allocator", "stack", "older", "newer")
 """The filters that a fleet's tables can answer."""
 
 fleet_filters = some_filters(FILTERS)
@@ -58,7 +58,7 @@ def grouped(command: Callable[..., Any]) -> Callable[..., Any]:
         "--by", default="stack", show_default=True, metavar="KEY[,KEY...]",
         shell_complete=complete.one_of(_keys, several=True),
         help="Group owners by any of stack, comm, subsystem, module, frame, allocator, memcg,"
-        " container, order, migratetype, state.")(command)
+        " container, pod, order, migratetype, state.")(command)
 
 
 def _keys() -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from pageowner.analysis.subsystems import stack_identities
 from pageowner.errors import PageownerError
 from pageowner.fleet.arrow import OWNERS_SCHEMA, STACKS_SCHEMA
 from pageowner.fleet.columns import AGES, age_column, age_ns
-from pageowner.kernel.containers import container
+from pageowner.kernel.containers import OF_PATH
 from pageowner.model.amounts import row_blocks
 from pageowner.model.handle_names import is_handle_name
 from pageowner.model.source_kinds import kind_of
@@ -159,7 +159,9 @@ def _rows(snapshot: Snapshot, least_bytes: int) -> tuple[pa.Table, pa.Table]:
         for name in ("comm", "memcg", "migratetype", "subsystem")}}
     columns["block_order"] = [*labels["order"], None]
     columns["state"] = [*(_text(value) or "owned" for value in labels["state"]), REST]
-    columns["container"] = [container(path) for path in columns["memcg"]]
+    names = snapshot.meta.container_names()
+    for name, of_path in OF_PATH.items():
+        columns[name] = [_text(of_path(path, names)) for path in columns["memcg"]]
     for name, values in summed.items():
         hidden = unknown[order] if name in ages else np.zeros(len(order), bool)
         columns[name] = [*(None if hide else value for value, hide in zip(

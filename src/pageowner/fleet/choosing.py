@@ -47,7 +47,8 @@ _OF_MACHINES = ("host", "machine", "boot", "kernel")
 OWNER_KEYS = tuple(key for key in KEYS if key not in _OF_MACHINES)
 """What owners can be grouped by across machines."""
 
-_FILTERS = {"comm": "o.comm", "memcg": "o.memcg", "subsystem": "o.subsystem",
+_FILTERS = {"comm": "o.comm", "memcg": "o.memcg", "container": "o.container",
+            "pod": "o.pod", "subsystem": "o.subsystem",
             "order": "o.block_order", "migratetype": "o.migratetype", "state": "o.state",
             "module": "st.module", "allocator": "st.allocator", "stack": "st.stack"}
 """The filters that the tables can answer, and the column of each."""

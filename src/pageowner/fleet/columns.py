@@ -62,7 +62,10 @@ _OWNER = {
     "comm": Column("text", "name of the allocating task", "comm"),
     "subsystem": Column("text", "what the memory is used for", "subsystem"),
     "memcg": Column("text", "path of the cgroup charged", "memcg"),
-    "container": Column("text", "id of the container in that path, 12 digits", "container"),
+    "container": Column("text", "container in that path: NAMESPACE/POD/CONTAINER in Kubernetes,"
+                        " else its name; 12 digits of its id if the name is unknown", "container"),
+    "pod": Column("text", "pod in that path: NAMESPACE/POD, or its UID if the name is unknown",
+                  "pod"),
     "block_order": Column("int32", "each block is 2**block_order pages", "order"),
     "migratetype": Column("text", "Unmovable, Movable or Reclaimable", "migratetype"),
     "state": Column("text", "owned, early or untracked, as in a snapshot; rest: the row of small"

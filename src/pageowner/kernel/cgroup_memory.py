@@ -16,12 +16,15 @@ __all__ = ["CgroupCharges", "CgroupMemory", "read_charges"]
 
 
 class CgroupMemory(NamedTuple):
-    """Bytes charged to a cgroup itself, without those below it that still exist."""
+    """Bytes charged to a cgroup itself, without those below it that still exist; ``container`` and
+    ``pod``: what these are called, see `pageowner.kernel.containers`, None outside of any."""
 
     path: str
     anonymous: int
     file: int
     kernel: int
+    container: str | None = None
+    pod: str | None = None
 
 
 @dataclass
@@ -66,7 +69,8 @@ def read_charges(known: Cgroups, proc: str = "/proc", seconds: float = 0.2) -> C
         if path != "/" and parent in own:
             for place in places:
                 own[parent][place] -= own[path][place]
-    found.cgroups = sorted((CgroupMemory(path, *amounts) for path, amounts in own.items()),
+    found.cgroups = sorted((CgroupMemory(path, anonymous, file, kernel)
+                            for path, (anonymous, file, kernel) in own.items()),
                            key=lambda cgroup: -(cgroup.anonymous + cgroup.file + cgroup.kernel))
     _removed(found, known, proc, whole)
     return found

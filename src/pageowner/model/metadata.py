@@ -57,6 +57,12 @@ class Metadata:
                         for name, (word, default) in _FILTERS.items()
                         if options.get(name, default) != default)
 
+    def container_names(self) -> dict[str, str]:
+        """What containers and pods are called, by id (`pageowner.kernel.containers`), as far as the
+        machine told when the source was read there."""
+        names = self.extra.get("containers")
+        return names if isinstance(names, dict) else {}
+
     def as_read(self) -> dict[str, Any]:
         """For programs: what was counted while the source was read, what was done to its text after
         the kernel printed it, and undone, and from what the page size is known (None: the kernel).

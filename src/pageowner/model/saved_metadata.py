@@ -133,6 +133,7 @@ class Extra(Struct):
     unexplained: Annotated[list[Unexplained], Meta(max_length=1 << 16)] | UnsetType = UNSET
     objects: Objects | UnsetType = UNSET
     users: Users | UnsetType = UNSET
+    containers: Annotated[dict[Short, Name], Meta(max_length=1 << 16)] | UnsetType = UNSET
     panic: Name | UnsetType | None = UNSET
 
 

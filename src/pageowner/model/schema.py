@@ -17,13 +17,13 @@ from typing import Any
 from pageowner.model.times import duration_ns
 
 __all__ = ["AGE", "ALIASES", "BY_KEY", "COLUMNS", "DERIVED", "FILTERS", "FLAGS", "GLOB", "KEYS",
-           "LINES", "LOOKED_AT", "LOOKS", "NARROW", "NUMBERS", "NUMERIC", "OF_STACK", "SAVED",
-           "TEXT", "Column", "Filter", "Key", "Line", "Word"]
+           "LINES", "LOOKED_AT", "LOOKS", "NARROW", "NUMBERS", "NUMERIC", "OF_PATH", "OF_STACK",
+           "SAVED", "TEXT", "Column", "Filter", "Key", "Line", "Word"]
 
 TEXT = "text"
 """Short for Arrow's strings with a dictionary; other types have Arrow's own names."""
 
-_STACK, _TASK, _NOTES = "stack", "task", "notes"
+_STACK, _TASK, _NOTES, _MEMCG = "stack", "task", "notes", "memcg"
 _LAST = 1000
 
 
@@ -67,7 +67,8 @@ class Column:
     - ``meaning``: one line, with the unit
     - ``recorded``: whether the tracker knows it of every page that it saw allocated
     - ``short``: a text of few letters, which a table shows whole; numbers are so anyway
-    - ``of_stack``: computed of the column ``stack`` alone; ``of_notes``: of ``notes``
+    - ``of_stack``: computed of the column ``stack`` alone; ``of_notes``: of ``notes``; ``of_path``:
+      of ``memcg``
     - ``line``: the line of a dump's record that says it, where there is one
     """
 
@@ -79,6 +80,7 @@ class Column:
     short: bool = False
     of_stack: bool = False
     of_notes: bool = False
+    of_path: bool = False
     line: Line | None = None
 
     @property
@@ -96,7 +98,8 @@ class Column:
     @property
     def source(self) -> str:
         """The saved column that a key's labels are read from or computed of."""
-        return _STACK if self.of_stack else _NOTES if self.of_notes else self.name
+        return (_STACK if self.of_stack else _NOTES if self.of_notes else
+                _MEMCG if self.of_path else self.name)
 
 
 _SAVED = (
@@ -158,6 +161,11 @@ _DERIVED = (
            Key("allocator", 17, look=_STACK), of_stack=True, short=True),
     Column("memcg_state", TEXT, "online or offline: whether the cgroup charged still exists",
            Key("memcg_state", 18), of_notes=True, short=True),
+    Column("container", TEXT, "the container whose cgroup is charged: NAMESPACE/POD/CONTAINER in"
+           " Kubernetes, else its name; 12 digits of its id if the name is unknown",
+           Key("container", 21, look="container"), of_path=True),
+    Column("pod", TEXT, "the pod whose cgroup is charged: NAMESPACE/POD, or its UID if the name is"
+           " unknown", Key("pod", 22, look="pod"), of_path=True),
     Column("source", TEXT, "which source the row is from: the name of its view; only if there are"
            " several"),
 )
@@ -202,6 +210,9 @@ NARROW = NUMERIC | {key for key, column in BY_KEY.items() if column.short}
 
 OF_STACK = tuple(column.name for column in _DERIVED if column.of_stack)
 """The keys that are computed of a stack."""
+
+OF_PATH = tuple(column.name for column in _DERIVED if column.of_path)
+"""The keys that are computed of a cgroup's path."""
 
 NUMBERS, GLOB, FLAGS, AGE = "N[,N...]", "GLOB", "FLAG[,FLAG...]", "AGE"
 """What filters take, as their help shows it; others name what they take."""
@@ -254,6 +265,11 @@ class Filter:
     memcg_state: tuple[str, ...] | None = _word(
         "Only pages charged to cgroups in this state: online or offline.", "STATE",
         "which cgroups are offline")
+    container: tuple[str, ...] | None = _word(
+        "Only pages charged to this container: NAMESPACE/POD/CONTAINER, or its name or id.", GLOB,
+        "cgroups")
+    pod: tuple[str, ...] | None = _word(
+        "Only pages charged to this pod: NAMESPACE/POD, or its UID.", GLOB, "cgroups")
     node: tuple[int, ...] | None = _word(
         "Only pages on these NUMA nodes.", NUMBERS, "NUMA nodes")
     zone: tuple[str, ...] | None = _word("Only pages in this zone.", "NAME", "zones")

@@ -101,9 +101,13 @@ def _cgroups(balance: Balance, paper: Paper, top: int | None) -> None:
     shown = shown if top is None else shown[:top]
     if len(shown) < 2:
         return
+    paths = [printable(cgroup.path) for cgroup in shown]
     paper.line()
+    called = [printable(cgroup.container or cgroup.pod or "") for cgroup in shown]
     draw_table(paper, [
-        Column("CHARGED TO CGROUP", [printable(cgroup.path) for cgroup in shown], text=True),
+        Column("CHARGED TO CGROUP", paths, text=True,
+               refit=lambda width: [cut_path(path, width) for path in paths]),
+        *([Column("POD, CONTAINER", called, text=True)] if any(called) else ()),
         Column("ANONYMOUS", [size(cgroup.anonymous) for cgroup in shown]),
         Column("FILE AND SHARED", [size(cgroup.file) for cgroup in shown]),
         Column("KERNEL", [size(cgroup.kernel) for cgroup in shown])])

@@ -21,6 +21,7 @@ from pageowner.analysis.owners import groups
 from pageowner.analysis.picture import AGE, AGES, disjoint
 from pageowner.analysis.select import newest_ns
 from pageowner.errors import PageownerError
+from pageowner.model.schema import OF_PATH
 from pageowner.report.html_page import template
 from pageowner.report.palette import AGE_COLOURS, BACKGROUND, ROLE_COLOURS, VALUE_COLOURS
 from pageowner.report.text import printable, source_name
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["ASPECTS", "MapHtml"]
 
 ASPECTS = ("state", "subsystem", "migratetype", "comm", AGE, "memcg")
-"""What the page colours by, beside what was asked for."""
+"""What the page colours by, beside what was asked for, and containers where they have names."""
 
 _KEYS = ("stack", "comm", "pid", "tid", "memcg", "subsystem", "migratetype", "state", "gfp")
 _ALIGNED = 1024  # frames: pageblocks begin where cells of their size do
@@ -79,8 +80,9 @@ class MapHtml:
 def _write(file: BinaryIO, snapshots: Sequence[tuple[Snapshot, Memory]], by: str,
            order: str) -> None:
     columns = _Columns()
-    aspects = ASPECTS if by in ASPECTS else (*ASPECTS, by)
-    keys = _KEYS if by in (*_KEYS, AGE) else (*_KEYS, by)
+    named = OF_PATH if any(snapshot.meta.container_names() for snapshot, _ in snapshots) else ()
+    aspects, keys = (tuple(dict.fromkeys((*known, *named, by))) for known in (ASPECTS, _KEYS))
+    keys = tuple(name for name in keys if name != AGE)
     sides = [_side(snapshot, seen, f"{number}.", keys, columns)
              for number, (snapshot, seen) in enumerate(snapshots)]
     about = {"sides": sides, "by": by, "order": order, "aspects": aspects, "keys": keys,

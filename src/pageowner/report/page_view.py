@@ -126,6 +126,7 @@ def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int,
         lines.append(f"flags {flag_bits.names(row['page_flags']) or 'none'}")
     if row["memcg"] is not None and row["notes"] is None:
         lines.append(f"charged to memcg {row['memcg']}")
+    lines += [f"{name} {row[name]}" for name in ("pod", "container") if row.get(name)]
     if row["migrate_reason"] is not None and row["notes"] is None:
         lines.append(f"migrated, last reason: {row['migrate_reason']}")
     return lines + [f"{words} {row[name]}" for words, name in (

@@ -53,7 +53,8 @@ class Figures:
 
     ``taken``: seconds since 1970, None where the source does not say; ``source``: its name;
     ``tracking``: whether this machine's tracker is the source. By name: ``states``,
-    ``subsystems``, ``cgroups``, ``balance`` (lines that add up to ``total``, MemTotal). ``stacks``:
+    ``subsystems``, ``cgroups``, ``balance`` (lines that add up to ``total``, MemTotal).
+    ``containers``: pod and container of those cgroups that are of any, "" for none. ``stacks``:
     the largest, and the bytes of all ``other_stacks``. ``growth``: leaks and suspects over
     ``watched`` seconds and ``looks``; fewer than four looks judge nothing. ``health``: counters of
     the tracker by name. ``took``: seconds of CPU that gathering took, and ``waited`` by the clock.
@@ -66,6 +67,7 @@ class Figures:
     subsystems: dict[str, int] = field(default_factory=dict)
     cgroups: dict[str, int] = field(default_factory=dict)
     other_cgroups: int = 0
+    containers: dict[str, list[str]] = field(default_factory=dict)
     stacks: list[StackOwner] = field(default_factory=list)
     other_stacks: int = 0
     growth: list[Growth] = field(default_factory=list)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.owners import owners
 from pageowner.analysis.subsystems import distinctive_frame, module_of, stack_identity, subsystem
+from pageowner.kernel.containers import OF_PATH
 from pageowner.report.text import printable
 from pageowner.server.figures import MOST_LEAKS, MOST_OWNERS, Growth, StackOwner
 
@@ -57,11 +58,13 @@ def of_snapshot(snapshot: Snapshot) -> dict[str, Any]:
             taken = float(calendar.timegm(time.strptime(meta.taken_at, "%Y-%m-%dT%H:%M:%SZ")))
     counters: dict[str, float] = {"damaged": meta.counters.get("damaged", 0)}
     return {"taken": taken, "states": states, "health": counters,
-            **_named(sums("subsystem"), sums("memcg"), sums("stack").items())}
+            **_named(sums("subsystem"), sums("memcg"), sums("stack").items(),
+                     meta.container_names())}
 
 
-def of_look(look: Look, health: Health, page_size: int) -> dict[str, Any]:
-    """Fields of `Figures`. The look has stacks and cgroups."""
+def of_look(look: Look, health: Health, page_size: int, names: Mapping[str, str]
+            ) -> dict[str, Any]:
+    """Fields of `Figures`. The look has stacks and cgroups; ``names``: of containers, by id."""
     import numpy as np
 
     def sums(name: str) -> dict[Any, int]:
@@ -80,15 +83,19 @@ def of_look(look: Look, health: Health, page_size: int) -> dict[str, Any]:
     # The health is of some moments later; what owners have is the sum of the look's own.
     states = {name: pages * page_size for name, pages in health.pages.items()}
     return {"states": states | {"owned": sum(stacks.values())},
-            **_named(uses, sums("memcg"), stacks.items())}
+            **_named(uses, sums("memcg"), stacks.items(), names)}
 
 
 def _named(uses: Mapping[Any, int], cgroups: Mapping[Any, int],
-           stacks: Iterable[tuple[str | None, int]]) -> dict[str, Any]:
+           stacks: Iterable[tuple[str | None, int]], names: Mapping[str, str]) -> dict[str, Any]:
     named: dict[str, int] = {}
+    within: dict[str, list[str]] = {}
     for name, number in cgroups.items():
         label = NO_CGROUP if name is None else name_of(str(name))
         named[label] = named.get(label, 0) + number
+        pod, container = (OF_PATH[word](name, names) for word in ("pod", "container"))
+        if pod or container:
+            within[label] = [name_of(pod or ""), name_of(container or "")]
     largest, other = _largest(named)
     by_id: dict[str, tuple[str | None, int]] = {}
     for stack, number in stacks:
@@ -98,6 +105,7 @@ def _named(uses: Mapping[Any, int], cgroups: Mapping[Any, int],
     return {"subsystems": {"unknown" if use is None else name_of(str(use)): number
                            for use, number in uses.items()},
             "cgroups": largest if set(largest) != {NO_CGROUP} else {}, "other_cgroups": other,
+            "containers": {name: within[name] for name in largest if name in within},
             "stacks": [StackOwner(identity, *words_of(by_id[identity][0]), number)
                        for identity, number in sizes.items()], "other_stacks": rest}
 

@@ -29,6 +29,7 @@ __all__ = ["NAMES", "Metrics", "Shown"]
 
 OTHER = "other"
 _STACK = ("stack", "function", "module", "subsystem")
+_CGROUP = ("cgroup", "pod", "container")
 _STAY = 2
 """One that is shown stays among the series while it is among so many times the largest."""
 _LEAKS = 50
@@ -51,7 +52,7 @@ NAMES = {
     "pageowner_stack_bytes": Meaning("Memory by the stack that allocated it: the largest, and all"
                                      " others as 'other'.", _STACK, unit="bytes"),
     "pageowner_cgroup_bytes": Meaning("Memory by the cgroup that it is charged to: the largest, and"
-                                      " all others as 'other'.", ("cgroup",), unit="bytes"),
+                                      " all others as 'other'.", _CGROUP, unit="bytes"),
     "pageowner_balance_bytes": Meaning("Where all memory is by the kernel's counters; adds up to"
                                        " MemTotal.", ("line",), unit="bytes"),
     "pageowner_total_bytes": Meaning("MemTotal.", unit="bytes"),
@@ -185,8 +186,9 @@ class Metrics:
             rest = found.other_cgroups + sum(number for name, number in found.cgroups.items()
                                              if name not in shown)
             yield _family("pageowner_cgroup_bytes", [
-                *(([name], number) for name, number in found.cgroups.items() if name in shown),
-                ([OTHER], rest)])
+                *(([name, *found.containers.get(name, ("", ""))], number)
+                  for name, number in found.cgroups.items() if name in shown),
+                ([OTHER, "", ""], rest)])
 
 
 def _labels(owner: StackOwner | Growth) -> list[str]:

@@ -203,7 +203,8 @@ class Machine:
             self._reader = self._open.enter_context(live_reader())
         reader, unit = self._reader, os.sysconf("SC_PAGE_SIZE")
         look = reader.counts(["memcg"])
-        found = gathering.of_look(look, reader.health, unit)
+        found = gathering.of_look(look, reader.health, unit,
+                                  reader.container_names(look.fields["memcg"][1]))
         store = reader.store
         found["health"] = gathering.of_health(
             reader.health, store.counters(),

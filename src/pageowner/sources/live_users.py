@@ -16,13 +16,14 @@ __all__ = ["alone", "are_enough_for", "using", "using_for", "wanted"]
 _wanted: ContextVar[bool] = ContextVar("users", default=False)
 _alone: ContextVar[bool] = ContextVar("users_alone", default=False)
 
-_KEYS = frozenset(("user", "order", "memcg", "memcg_state", "zone", "node", "state"))
+_CHARGED = frozenset(("memcg", "memcg_state", "container", "pod"))
+_KEYS = _CHARGED | {"user", "order", "zone", "node", "state"}
 """The keys that need no tracking."""
 
 
 def are_enough_for(by: Sequence[str]) -> bool:
     """Whether owners by these keys need no tracking."""
-    return bool({"user", "memcg", "memcg_state"} & set(by)) and _KEYS.issuperset(by)
+    return bool((_CHARGED | {"user"}) & set(by)) and _KEYS.issuperset(by)
 
 
 @contextmanager

@@ -116,6 +116,10 @@ class VmcoreMachine(Machine):
         """Addresses of the structs of zones with memory."""
         return [at for _, at in self._zones]
 
+    def container_names(self, paths: Iterable[str | None]) -> dict[str, str]:
+        """None: the machine's files are not in its memory."""
+        return {}
+
     def free_blocks(self) -> dict[tuple[int, str], tuple[int, ...]]:
         """Free blocks by order of each (node, zone)."""
         types = self.memory.types

@@ -3,8 +3,8 @@
 import {address, age, choice, count, el, get, owner, percent, signed, size, table} from './tools.js';
 
 const GROUPS = [['stack', 'stack'], ['subsystem', 'subsystem'], ['comm,pid', 'process'],
-  ['comm', 'task name'], ['user', 'user'], ['memcg', 'cgroup'], ['module', 'module'],
-  ['allocator', 'allocator'], ['order', 'block order'], ['state', 'state']];
+  ['comm', 'task name'], ['user', 'user'], ['memcg', 'cgroup'], ['pod', 'pod'],
+  ['container', 'container'], ['module', 'module'], ['allocator', 'allocator'], ['order', 'block order'], ['state', 'state']];
 const MOST = 300;
 
 /** The groups that this server knows. */
@@ -158,7 +158,7 @@ const given = words => Object.fromEntries(Object.entries(words).filter(([, value
 
 export async function map(about, state, show, change) {
   const by = state.by || 'subsystem';
-  const keys = ['subsystem', 'state', 'migratetype', 'comm', 'age', 'memcg'];
+  const keys = ['subsystem', 'state', 'migratetype', 'comm', 'age', 'memcg', 'pod', 'container'];
   show(el('div', {class: 'controls'},
     choice('Colour by', keys.map(name => [name, name]), by, value => change({by: value})),
     when(about, state, change)), embedded('The map of physical memory', 'map.html',

@@ -59,6 +59,7 @@ def capture(store: Store | None = None, machine: Machine | None = None,
     metadata = _metadata(store, found, machine, now)
     if users:
         metadata.extra["users"] = _users(columns, machine, symbols)
+    _name_containers(metadata, columns, machine)
     if no_types:
         metadata.extra["no_block_types"] = no_types
     if new := sorted({name for _, name in names.table} - gfp.known_names()):
@@ -98,6 +99,7 @@ def capture_near(only: Sequence[tuple[int, int]]) -> Snapshot:
                 store, [(first, end) for first, end in store.facts["ranges"]])
         columns = _columns(store, found, machine, types)
         metadata = machine.moment(store, now, counts_types=types is not None)
+        _name_containers(metadata, columns, machine)
         store.check_on()
         return Snapshot.from_columns(columns, metadata)
 
@@ -132,6 +134,11 @@ def _columns(store: Store, found: Survey, machine: Machine,
         columns["block_migratetype"] = types.column(pfn)
     columns |= {"pfn": pfn, "order": found.take("order"), "page_flags": found.take("flags")}
     return columns
+
+
+def _name_containers(metadata: Metadata, columns: dict[str, Any], machine: Machine) -> None:
+    if names := machine.container_names(columns["memcg"].dictionary.to_pylist()):
+        metadata.extra["containers"] = names
 
 
 def _users(columns: dict[str, Any], machine: Machine, symbols: Kallsyms) -> dict[str, Any]:

@@ -7,14 +7,18 @@ charge as long as it is allocated, so only pages that were allocated since are a
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pageowner.kernel import cgroups, procpages
 from pageowner.model.pfn_runs import SideBySide, joined
+from pageowner.system.container_names import container_names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from pageowner.tracker.read.maps import Span
@@ -25,6 +29,8 @@ _CHUNK = 16
 _NEAR = 4  # chunks: what lies between is cheaper to read than to seek over
 _SETTLED_NS = 10**8
 """A page is charged soon after it was allocated: one younger than this is asked for again."""
+_NAMED_AGAIN_S = 10
+"""A container's files are written after its cgroup was made."""
 
 
 class Charges:
@@ -37,6 +43,10 @@ class Charges:
         self._known = np.zeros(self._frames.size, np.uint64)
         self._asked_ns = 0
         self._cgroups = cgroups.memory()
+        self.container_names: dict[str, str] = {}
+        """What is known of containers and pods by id, see `name_containers`."""
+        self._named: set[str] = set()
+        self._naming = 0.0
         procpages.words(procpages.KPAGECGROUP, 0, 1)
 
     def of(self, pfns: NDArray[np.int64], ts: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -65,6 +75,16 @@ class Charges:
     def asked(self, now: int) -> None:
         """All pages were asked for that were allocated until ``now`` (ns since boot)."""
         self._asked_ns = now
+
+    def name_containers(self, paths: Iterable[str | None]) -> None:
+        """Add what the containers and pods in these paths are called."""
+        now, inside = time.monotonic(), {path for path in paths if path}
+        if now - self._naming > _NAMED_AGAIN_S:
+            self._named.clear()
+            self._naming = now
+        if new := inside - self._named:
+            self._named |= new
+            self.container_names |= container_names(new)
 
     def path(self, number: int) -> str | None:
         """The path of a cgroup; None for 0."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from pageowner.kernel import gfp, kallsyms, zones
+from pageowner.kernel.containers import OF_PATH
 from pageowner.model.hook_states import is_whole
 from pageowner.model.live import LiveBlocks, Look
 from pageowner.tracker.read import reading
@@ -42,6 +43,9 @@ UNTRACKED_VMALLOC = "vmalloc (untracked; VmallocUsed in /proc/meminfo)"
 """Those of them that the kernel counts: all kernel stacks, and what vmalloc holds beside."""
 
 _MANY_TASKS = 1 << 16
+
+_OF_CHARGES = frozenset(("memcg", *OF_PATH))
+"""The fields that the cgroup charged tells."""
 
 _Read = TypeVar("_Read")
 
@@ -87,6 +91,12 @@ class LiveReader:
     def health(self) -> Health:
         """How memory and the tracker stand, as of the last `counts`."""
         return self._health.health
+
+    def container_names(self, paths: Iterable[str | None]) -> dict[str, str]:
+        """What containers and pods in these paths of cgroups, which a look showed, are called."""
+        assert self._charges is not None
+        self._charges.name_containers(paths)
+        return self._charges.container_names
 
     # -- one pass over the records -----------------------------------------------------------------
 
@@ -182,7 +192,7 @@ class LiveReader:
 
         now, pages, parts = self._pass(runs)
         self._health.account(pages, now)
-        if self._charges is not None and "memcg" in further:
+        if self._charges is not None and not _OF_CHARGES.isdisjoint(further):
             self._charges.asked(now)
         self._last_ns = now
         return self._joined(now, parts)
@@ -233,9 +243,9 @@ class LiveReader:
         """A field of the owned blocks, as numbers."""
         if name == "cache":  # of objects alone
             return np.zeros(len(owned.at), np.uint8)
-        if name in ("memcg", "zone", "node"):
+        if name in (*_OF_CHARGES, "zone", "node"):
             pfns = owned.at + owned.span.first
-            if name != "memcg":
+            if name not in _OF_CHARGES:
                 return self.zones.locate(pfns.astype(np.uint64))
             if self._charges is None:
                 self._charges = Charges(self.store.spans)
@@ -264,9 +274,12 @@ class LiveReader:
             labels = [self.gfp.decode(mask) for mask in values]
         elif name == "migratetype":
             labels = [gfp.MIGRATETYPES[number] for number in values]
-        elif name == "memcg":
+        elif name in _OF_CHARGES:
             assert self._charges is not None
             labels = [self._charges.path(number) for number in values]
+            if name in OF_PATH:
+                names = self.container_names(labels)
+                labels = [OF_PATH[name](path, names) for path in labels]
         elif name in ("zone", "node"):
             labels = [None if number < 0 else getattr(
                 self.zones.zones[number], "name" if name == "zone" else "node")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pageowner.kernel import cgroups, gfp, kallsyms, zones
 from pageowner.model.metadata import Metadata
+from pageowner.system.container_names import container_names
 from pageowner.tracker.read import extfrag, pageblocks
 from pageowner.tracker.read.frames import Frames
 
@@ -82,6 +83,10 @@ class Machine:
     def cgroups(self) -> cgroups.Cgroups:
         """The cgroups that memory is charged to."""
         return cgroups.memory()
+
+    def container_names(self, paths: Iterable[str | None]) -> dict[str, str]:
+        """What the containers and pods in these paths of cgroups are called."""
+        return container_names(paths)
 
     def free_blocks(self) -> dict[tuple[int, str], tuple[int, ...]]:
         """Free blocks by order of each (node, zone)."""

@@ -19,6 +19,7 @@ from pageowner.kernel import cgroups, few_symbols, flag_bits, gfp, procpages, zo
 from pageowner.kernel.limits import HIGHEST_ORDER, LISTED_ORDER
 from pageowner.kernel.task_names import to_text
 from pageowner.model.metadata import Metadata
+from pageowner.system.container_names import container_names
 from pageowner.tracker.read.layout import FREED, FREED_WRITTEN, QUESTION, RECORD, TASK
 from pageowner.tracker.read.pinned import Pinned, open_pinned
 from pageowner.tracker.read.records import (
@@ -235,11 +236,14 @@ class _Frames(Pinned):
             freed["ts"], *self._task(freed["task_id"]), self._stack(freed["stack_id"], symbols))
         if judged.state is None:
             return Answer(None, last, meta)
+        path = cgroups.memory().path(judged.cgroup) if judged.cgroup else None
+        if path and (containers := container_names([path])):
+            meta.extra["containers"] = containers
         record, zone = judged.record, zones.running().zone_of(judged.first)
         known: dict[str, Any] = {
             "pfn": judged.first, "order": record.get("order", 0), "state": judged.state,
             "zone": zone and zone.name, "node": zone and zone.node, "page_flags": judged.flags,
-            "memcg": cgroups.memory().path(judged.cgroup) if judged.cgroup else None}
+            "memcg": path}
         if record:
             names, mask = gfp_names(), record["gfp_mask"]
             reason = min((record["moved"] & 15) - 1, len(MIGRATE_REASONS) - 1)

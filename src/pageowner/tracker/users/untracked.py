@@ -18,6 +18,7 @@ from pageowner.errors import PageownerError
 from pageowner.kernel import cgroups, flag_bits, memory_ranges, pageflags, procpages, zones
 from pageowner.model.snapshot import Metadata, Snapshot
 from pageowner.model.source_kinds import USERS
+from pageowner.system.container_names import container_names
 from pageowner.tracker.users.find import find_users, with_gone
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def untracked() -> Snapshot:
     pfn, order, flags = blocks_in_use(memory_ranges.ram_ranges(), zone_map)
     users = find_users(pfn, order, flags)
     columns = columns_of(pfn, order, flags, users, zone_map, _cgroups)
+    extra: dict[str, Any] = {"users": {"counts": users.counts, "notes": users.notes}}
+    if "memcg" in columns and (names := container_names(columns["memcg"].dictionary.to_pylist())):
+        extra["containers"] = names
     boot_id = None
     with suppress(OSError):
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -56,7 +60,7 @@ def untracked() -> Snapshot:
                 "spanned": zone.spanned, "present": zone.present, "managed": zone.managed}
                for zone in zone_map.zones],
         frames={"early": pages_of(columns)},
-        extra={"users": {"counts": users.counts, "notes": users.notes}}))
+        extra=extra))
 
 
 def columns_of(pfn: NDArray[np.uint64], order: NDArray[np.uint8], flags: NDArray[np.uint64],
