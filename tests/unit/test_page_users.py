@@ -14,13 +14,14 @@ from pageowner.analysis.owners import owners
 from pageowner.errors import PageownerError
 from pageowner.kernel import mounts, page_tables, process_pages
 from pageowner.kernel.cgroups import gone, path_state
+from pageowner.kernel.process_memory import mapped_inodes
 from pageowner.model.metadata import Metadata
 from pageowner.model.page_users import NOBODY, PageUsers
 from pageowner.model.snapshot import Snapshot
 from pageowner.model.user_names import is_user_name, user_name, user_of
 from pageowner.report.key_columns import key_columns
 from pageowner.sources import live_users
-from pageowner.tracker.users import layout, memory
+from pageowner.tracker.users import bpf_objects, layout, memory
 from pageowner.tracker.users.anonymous import _give, give_anonymous
 from pageowner.tracker.users.areas import credible, label, same_areas
 from pageowner.tracker.users.files import Holders, Namer, group_path, same_files
@@ -177,6 +178,40 @@ def test_areas_are_called_by_who_asked_for_them() -> None:
     assert label("kernel_clone", 2) == "kernel stacks kept for new tasks"
     assert label("pcpu_get_vm_areas", 2) == "per-CPU memory"
     assert label("irq_init_percpu_irqstack", 4) == "vmap irq_init_percpu_irqstack"
+
+
+def test_bpf_objects_are_called_by_number_and_many_alike_together() -> None:
+    def named(kind: str, name: str, holder: str, alike: int) -> str:
+        return bpf_objects._Object((kind, 7), name, 1, holder).label(alike)
+
+    assert named("map", "flows", "12 (falco)", 1) == "bpf map 7 (flows) of 12 (falco)"
+    assert named("prog", "", "", 8) == "bpf program 7"
+    assert named("map", "span", "", 9) == "9 bpf maps (span)"
+
+
+def test_who_has_a_bpf_map_open_is_told_by_fdinfo(tmp_path: Path) -> None:
+    for pid, fd, target, about in (
+            (7, 3, "anon_inode:bpf-map", "pos:\t0\nmap_type:\t2\nmap_id:\t12\nfrozen:\t0\n"),
+            (7, 4, "anon_inode:bpf-map", "map_id:\t12\n"), (7, 5, "/etc/passwd", "map_id:\t99\n"),
+            (9, 3, "anon_inode:bpf-prog", "prog_type:\t2\nprog_id:\t5\n"),
+            (8, 3, "anon_inode:bpf-map", "map_id:\t12\n")):
+        for folder in ("fd", "fdinfo"):
+            (tmp_path / str(pid) / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / str(pid) / "fd" / str(fd)).symlink_to(target)
+        (tmp_path / str(pid) / "fdinfo" / str(fd)).write_text(about)
+    names = {7: "falco", 8: "other", 9: "loader", 10: "gone"}
+    assert bpf_objects.bpf_holders(names, str(tmp_path)) == {
+        ("map", 12): "7 (falco) and 1 more", ("prog", 5): "9 (loader)"}
+
+
+def test_the_first_system_v_segment_is_mapped_though_its_number_is_0(tmp_path: Path) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/maps").write_text(
+        "7f0000000000-7f0000001000 rw-s 00000000 00:01 0               /SYSV00000000 (deleted)\n"
+        "7f0000001000-7f0000002000 rw-p 00000000 00:00 0 \n"
+        "7f0000002000-7f0000003000 rw-p 00000000 00:00 0                    [heap]\n"
+        "7f0000003000-7f0000004000 r--p 00000000 fe:00 1234                 /usr/bin/x\n")
+    assert mapped_inodes([7], str(tmp_path)) == {("0:1", 0), ("254:0", 1234)}
 
 
 def test_processes_that_ended_have_no_pages() -> None:

@@ -168,6 +168,10 @@ def _dmabuf(path: str, inode: int, found: dict[int, int]) -> None:
         found[inode] = int(text)
 
 
+# The first System V segment is number 0, and so is its inode (ipc/shm.c, newseg).
+_MAPPED = r"^\S+ \S+ \S+ ([0-9a-f]+):([0-9a-f]+) ([1-9]\d*|0(?= +/SYSV)) "
+
+
 def mapped_inodes(pids: list[int], proc: str = "/proc", seconds: float = 0.3
                   ) -> set[tuple[str, int]] | None:
     """Files that processes map, as (``major:minor``, inode); None if not all could be read."""
@@ -182,8 +186,7 @@ def mapped_inodes(pids: list[int], proc: str = "/proc", seconds: float = 0.3
             return None
         except OSError:
             continue
-        for major, minor, inode in set(re.findall(
-                r"^\S+ \S+ \S+ ([0-9a-f]+):([0-9a-f]+) ([1-9]\d*) ", text, re.MULTILINE)):
+        for major, minor, inode in set(re.findall(_MAPPED, text, re.MULTILINE)):
             found.add((f"{int(major, 16)}:{int(minor, 16)}", int(inode)))
     return found
 

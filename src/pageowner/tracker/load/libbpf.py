@@ -263,16 +263,22 @@ class Libbpf(KernelTypes):
         """Such as ``1.1``."""
         return f"{self.lib.libbpf_major_version()}.{self.lib.libbpf_minor_version()}"
 
+    def numbers(self, kind: str) -> list[int]:
+        """Of all that are in the kernel now: ``kind`` is ``map`` or ``prog``."""
+        following, found = getattr(self.lib, f"bpf_{kind}_get_next_id"), []
+        number = c_uint32(0)
+        while following(number.value, byref(number)) == 0:
+            found.append(number.value)
+        return found
+
     def loaded_names(self) -> list[str]:
         """Names of all programs and maps in the kernel now, in no order."""
         names = []
         for kind, open_by_id, info in (("prog", self.program_by_id, self.program_info),
                                        ("map", self.map_by_id, self.map_info)):
-            following = getattr(self.lib, f"bpf_{kind}_get_next_id")
-            number = c_uint32(0)
-            while following(number.value, byref(number)) == 0:
+            for number in self.numbers(kind):
                 try:
-                    fd = open_by_id(number.value)
+                    fd = open_by_id(number)
                 except BpfError:
                     continue  # it ended meanwhile
                 names.append(info(fd).name)

@@ -26,6 +26,7 @@ from pageowner.kernel.cgroups import gone
 from pageowner.model.page_users import FREED, NOBODY, PageUsers
 from pageowner.tracker.users import areas as vmalloc
 from pageowner.tracker.users.anonymous import give_anonymous
+from pageowner.tracker.users.bpf_objects import bpf_holders, bpf_pages
 from pageowner.tracker.users.files import Holders, Namer, group_path, read_files, same_files
 from pageowner.tracker.users.layout import FILE_CHANGED, FILE_FAILED, FILE_NOT_OWN, NOT_KNOWN
 from pageowner.tracker.users.mapped_files import give_mapped_files
@@ -343,8 +344,14 @@ class Users:
                 if self.memory.anchors.direct_map is not None else
                 "where the kernel maps all memory is not known"))
         kernels = self.pages.flags & _KERNELS == 0
-        codes = np.array([self.found.code(vmalloc.label(caller, int(flags))) for caller, flags in
-                          zip(areas.callers, areas.areas["flags"], strict=True)], np.int32)
+        named = bpf_pages(self.memory, areas, self.tables,
+                          bpf_holders(self.names if self.in_proc else {}))
+        self.found.count("unreadable_page_tables", named.unread)
+        codes = np.array([self.found.code(
+            named.areas.get(place) or vmalloc.label(caller, int(flags))) for place, (caller, flags)
+            in enumerate(zip(areas.callers, areas.areas["flags"], strict=True))], np.int32)
+        for pfn, label in named.frames:
+            self._give_frames(pfn, np.full(len(pfn), self.found.code(label), np.int32), kernels)
         if len(codes):
             self._give_frames(areas.pfn, codes[areas.area], kernels)
         chunks = [area for area, caller in zip(areas.areas, areas.callers, strict=True)

@@ -1,0 +1,240 @@
+"""BPF maps and programs by what they are called: which areas of vmalloc are theirs.
+
+A descriptor of each is asked for by its number, and followed to the kernel's struct: as long as it
+is open, that stays. What lies in it, or where its members point to, is of this map: the values of
+arrays and queues are behind the struct itself, hash tables have buckets and elements of their own
+(kernel/bpf: arraymap.c, hashtab.c, stackmap.c, devmap.c, cpumap.c, sockmap in net/core), and ring
+buffers (5.8) and arenas (6.9) are mapped page by page. Values for each CPU are per-CPU memory, and
+elements that are allocated one by one are of slabs: these keep their names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import Counter
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pageowner.tracker.load.libbpf import BpfError
+from pageowner.tracker.users.areas import same_areas
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from pageowner.tracker.load.libbpf import Libbpf
+    from pageowner.tracker.users.areas import Areas
+    from pageowner.tracker.users.memory import KernelMemory
+    from pageowner.tracker.users.tables import PageTables
+
+__all__ = ["BpfPages", "bpf_holders", "bpf_pages"]
+
+_What = tuple[str, int]
+"""``map`` or ``prog``, and the number."""
+
+_AT_ONCE = 128
+"""Objects whose descriptors are open at a time."""
+
+_ALIKE = 8
+"""More of one name and holder, such as the maps in a map of maps, are called together."""
+
+_HASH = ("bpf_htab", ("buckets", "elems"))
+_MEMBERS = {  # by type of map (enum bpf_map_type): the struct that begins with its struct bpf_map
+    1: _HASH, 5: _HASH, 9: _HASH, 10: _HASH, 13: _HASH, 7: ("bpf_stack_map", ("elems",)),
+    14: ("bpf_dtab", ("netdev_map",)), 15: ("bpf_stab", ("sks",)),
+    16: ("bpf_cpu_map", ("cpu_map",)), 18: ("bpf_shtab", ("buckets",)),
+    25: ("bpf_dtab", ("dev_index_head",)), 27: ("bpf_ringbuf_map", ("rb",)),
+    31: ("bpf_ringbuf_map", ("rb",)), 33: ("bpf_arena", ("kern_vm",))}
+_RING_BUFFERS, _ARENA = (27, 31), 33
+
+_FDINFO = re.compile(rb"^(map|prog)_id:\t(\d+)$", re.MULTILINE)
+_LINKS = ("anon_inode:bpf-map", "anon_inode:bpf-prog")
+
+
+class BpfPages(NamedTuple):
+    """``areas``: by the place of an area of vmalloc what it is of; ``frames``: of what is mapped
+    page by page, the page frames and what they are of; ``unread``: tables that were not readable.
+    """
+
+    areas: dict[int, str]
+    frames: list[tuple[NDArray[np.uint64], str]]
+    unread: int
+
+
+def bpf_pages(memory: KernelMemory, areas: Areas, tables: PageTables, holders: dict[_What, str]
+              ) -> BpfPages:
+    """The maps and programs that have pages of ``areas``, called ``bpf map 12 (name) of 34 (comm)``
+    by ``holders``, or ``100 bpf maps (name)`` where so many have one name and holder."""
+    owners: dict[int, _Object] = {}
+    mapped: list[tuple[NDArray[np.uint64], _Object]] = []
+    unread = 0
+    if (follow := _Following.of(memory)) is None or not len(areas.areas):
+        return BpfPages({}, [], 0)
+    order = np.argsort(areas.areas["start"], kind="stable")
+    start, end = areas.areas["start"][order], areas.areas["end"][order]
+    for objects in _pieces(memory.bpf):
+        with ExitStack() as stack:
+            theirs: dict[int, _Object] = {}
+            for what in objects:
+                opened = _opened(memory.bpf, what, holders, stack)
+                if opened is None or (address := follow.to(*opened)) is None:
+                    continue
+                for pointer in (address, *follow.members(address, opened[1].type)):
+                    place = int(np.searchsorted(start, np.uint64(pointer), "right")) - 1
+                    if place >= 0 and pointer < int(end[place]):
+                        theirs[int(order[place])] = opened[1]
+            # What is open keeps its areas. Those that are not what they were when they were found
+            # have other pages by now.
+            places = np.fromiter(theirs, np.int64, len(theirs))
+            same = same_areas(areas.areas[places], memory.areas(areas.areas["address"][places]))
+            for place in places[same].tolist():
+                owners[place] = theirs[place]
+                if theirs[place].is_mapped and tables.known:
+                    area = areas.areas[place]
+                    pfn, failed = tables.mapped(int(area["start"]), int(area["end"]))
+                    mapped.append((pfn, theirs[place]))
+                    unread += failed
+    alike = Counter(found.shared for found in set(owners.values()))
+    labels = {found: found.label(alike[found.shared]) for found in owners.values()}
+    return BpfPages({place: labels[found] for place, found in owners.items()},
+                    [(pfn, labels[found]) for pfn, found in mapped], unread)
+
+
+class _Object(NamedTuple):
+    what: _What
+    name: str
+    type: int
+    holder: str
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether its area lists no pages."""
+        return self.what[0] == "map" and self.type in (*_RING_BUFFERS, _ARENA)
+
+    @property
+    def shared(self) -> tuple[str, str, str]:
+        """What others may have too."""
+        return self.what[0], self.name, self.holder
+
+    def label(self, alike: int) -> str:
+        """What its pages are called; ``alike``: how many share its name."""
+        word = "map" if self.what[0] == "map" else "program"
+        name = f" ({self.name})" if self.name else ""
+        of = f" of {self.holder}" if self.holder else ""
+        if alike > _ALIKE:
+            return f"{alike} bpf {word}s{name}{of}"
+        return f"bpf {word} {self.what[1]}{name}{of}"
+
+
+def _pieces(bpf: Libbpf) -> Iterator[list[_What]]:
+    every = [(kind, number) for kind in ("map", "prog") for number in bpf.numbers(kind)]
+    for first in range(0, len(every), _AT_ONCE):
+        yield every[first:first + _AT_ONCE]
+
+
+def _opened(bpf: Libbpf, what: _What, holders: dict[_What, str], stack: ExitStack
+            ) -> tuple[int, _Object] | None:
+    """A descriptor, open as long as ``stack``, and what it is of; None if that has ended."""
+    kind, number = what
+    try:
+        fd = (bpf.map_by_id if kind == "map" else bpf.program_by_id)(number)
+        stack.callback(os.close, fd)
+        if kind == "map":
+            about = bpf.map_info(fd)
+            return fd, _Object(what, about.name, about.type, holders.get(what, ""))
+        return fd, _Object(what, bpf.program_info(fd).name, 0, holders.get(what, ""))
+    except BpfError:
+        return None
+
+
+class _Following:
+    """From a descriptor of this process to the kernel's struct."""
+
+    def __init__(self, memory: KernelMemory, files: int, offsets: dict[str, int]) -> None:
+        self.memory, self.files, self.offsets = memory, files, offsets
+
+    @classmethod
+    def of(cls, memory: KernelMemory) -> _Following | None:
+        """None where this kernel's types do not tell the way."""
+        offsets = {}
+        for name, path in (("task_struct", "files"), ("files_struct", "fdt"), ("fdtable", "fd"),
+                           ("file", "private_data"), ("bpf_map", "id"), ("bpf_prog", "aux"),
+                           ("bpf_prog_aux", "id")):
+            found = memory.bpf.member(name, path)
+            if found is None:
+                return None
+            offsets[f"{name}.{path}"] = found[0]
+        with open(os.devnull) as file:
+            task = memory.anchor(file.fileno())["task"]
+        follow = cls(memory, 0, offsets)
+        files = follow._word(task + offsets["task_struct.files"])
+        if files is None:
+            return None
+        follow.files = files
+        return follow
+
+    def _word(self, address: int, size: int = 8) -> int | None:
+        if not 1 << 63 <= address < (1 << 64) - 8:
+            return None
+        raw, good = self.memory.copy(np.array([address], np.uint64), size)
+        return int.from_bytes(raw[0].tobytes(), "little") if good[0] else None
+
+    def _along(self, address: int | None, *offsets: int) -> int | None:
+        for offset in offsets:
+            address = None if address is None else self._word(address + offset)
+        return address
+
+    def to(self, fd: int, wanted: _Object) -> int | None:
+        """The address of the struct behind ``fd``, if it has the number that it should have."""
+        at, (kind, number) = self.offsets, wanted.what
+        address = self._along(self.files, at["files_struct.fdt"], at["fdtable.fd"], 8 * fd,
+                              at["file.private_data"])
+        about = address if kind == "map" else self._along(address, at["bpf_prog.aux"])
+        if address is None or about is None:
+            return None
+        told = self._word(about + at["bpf_map.id" if kind == "map" else "bpf_prog_aux.id"], 4)
+        return address if told == number else None
+
+    def members(self, address: int, kind: int) -> Iterator[int]:
+        """Where the members of a map of this type point to."""
+        struct, names = _MEMBERS.get(kind, ("", ()))
+        own = self.memory.bpf.member(struct, "map") if struct else None
+        if own is None or own[0]:
+            return
+        for name in names:
+            place = self.memory.bpf.member(struct, name)
+            pointer = None if place is None else self._word(address + place[0])
+            if pointer and kind == _ARENA:  # a struct vm_struct
+                start = self.memory.bpf.member("vm_struct", "addr")
+                pointer = None if start is None else self._word(pointer + start[0])
+            if pointer:
+                yield pointer
+
+
+def bpf_holders(names: dict[int, str], proc: str = "/proc", seconds: float = 0.3
+                ) -> dict[_What, str]:
+    """Which process (``34 (comm)``, of ``names`` by tgid) has each map and program open: the one
+    with the lowest number, and how many others; as far as the time suffices."""
+    found: dict[_What, list[int]] = {}
+    until = time.monotonic() + seconds
+    for pid in sorted(names):
+        if time.monotonic() > until:
+            break
+        with suppress(OSError):
+            for fd in os.listdir(f"{proc}/{pid}/fd"):
+                with suppress(OSError):
+                    if os.readlink(f"{proc}/{pid}/fd/{fd}") not in _LINKS:
+                        continue
+                    about = _FDINFO.search(Path(proc, str(pid), "fdinfo", fd).read_bytes())
+                    if about:
+                        pids = found.setdefault((about[1].decode(), int(about[2])), [])
+                        if pid not in pids:
+                            pids.append(pid)
+    return {what: f"{pids[0]} ({names[pids[0]]})" + (
+        f" and {len(pids) - 1} more" if len(pids) > 1 else "") for what, pids in found.items()}
