@@ -261,7 +261,8 @@ def test_a_file_that_is_renamed_all_the_time_never_has_a_path_that_it_never_had(
         thread.join()
     assert names <= {f"file {place}" for place in places}
     still = {name.removeprefix("tmpfs "): size for name, size in sizes(untracked()).items() if name}
-    assert still[f"file {places[0]}"] == 8 * MIB
+    # without what is moved about in memory just then
+    assert 4 * MIB <= still[f"file {places[0]}"] <= 8 * MIB
 
 
 def test_where_the_kernels_structures_are_closed_proc_alone_names_what_processes_map(
