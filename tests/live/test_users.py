@@ -22,6 +22,8 @@ import pyarrow.compute as pc
 import pytest
 
 from pageowner.analysis.owners import owners
+from pageowner.api.watch import live_reader
+from pageowner.api.who import who
 from pageowner.kernel import cgroups, mounts, pageflags, slabs, vmalloc_areas
 from pageowner.kernel.pagemap import _words
 from pageowner.model.page_users import FREED, PageUsers
@@ -159,6 +161,20 @@ def test_memory_of_a_process_is_its_own(found: Snapshot, planted: dict[str, Any]
     anonymous = int(status.split("RssAnon:")[1].split()[0]) << 10
     own = sizes(found)[f"process {pid} (planted)"]
     assert 200 * MIB <= own <= anonymous
+
+
+def test_the_live_view_and_who_tell_of_early_pages_too(seen: Seen, planted: dict[str, Any]) -> None:
+    if not control.is_on():
+        pytest.skip("only of a tracker that is on")
+    pid, wanted = planted["pid"], f"process {planted['pid']} (planted)"
+    (answer,) = who(virt=[(pid, planted["anonymous"] + 5 * PAGE)])
+    assert [(row["state"], row["user"]) for row in answer.blocks] == [("early", wanted)]
+    with live_reader() as reader:
+        look = reader.counts(("user",))
+    codes, labels = look.fields["user"]
+    pages = np.bincount(codes, look.pages, len(labels))
+    assert look.unrecorded
+    assert 200 * MIB <= pages[labels.index(wanted)] * PAGE <= 200 * MIB * (1 + 4 * NEAR)
 
 
 def test_memory_that_two_processes_share_is_both_of_theirs(found: Snapshot,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from looks import ANON, CACHE, DENTRY, HOSTILE, KINDS, PIPE, look, series
 
@@ -11,6 +13,7 @@ from pageowner.analysis.filters import Filter
 from pageowner.analysis.live import GROUPS, ORDERS, Live, Question, field_of, question
 from pageowner.errors import UsageError
 from pageowner.model.live import Look
+from pageowner.tracker.read.live_users import LiveUsers
 
 
 def shown(by: str = "stack", asked: Question | None = None, looks: list[Look] | None = None
@@ -177,3 +180,33 @@ def test_hostile_names_are_labels_like_others() -> None:
     rows = {row.label: row.pages for row in shown("comm").rows()[0]}
     assert rows[HOSTILE] == 7
     assert len(KINDS) == 7
+
+
+def test_pages_without_a_record_are_told_of_by_user_alone() -> None:
+    seen = look(0, [10, 0, 5, 0, 0, 0, 0])
+    users = (np.array([0, 0, 1, 0, 0, 0, 0, 2, 0], np.int32),
+             ["slab dentry", "process 9 (x)", "file /big"])
+    fields = {name: (np.append(codes, [len(labels)] * 2).astype(np.int32), [*labels, None])
+              for name, (codes, labels) in seen.fields.items()}
+    seen = replace(seen, fields={**fields, "user": users}, unrecorded=2,
+                   pages=np.append(seen.pages, [900, 30]), blocks=np.append(seen.blocks, [2, 30]),
+                   born=np.append(seen.born, [0, 0]))
+    by_user, by_stack = Live("user"), Live("stack")
+    for live in (by_user, by_stack):
+        live.add(seen)
+    assert {row.label: row.pages for row in by_user.rows()[0]} == {
+        "file /big": 900, "slab dentry": 40, "process 9 (x)": 5}
+    assert by_stack.total()[0] == 15
+    by_stack.ask(asked=question("user=file*"))
+    assert [(row.label, row.pages) for row in by_stack.rows()[0]] == [(None, 900)]
+
+
+def test_blocks_without_a_record_are_those_outside_of_recorded_ones() -> None:
+    users = LiveUsers(np.array([0, 8, 16, 17, 40], np.uint64), np.array([4, 8, 1, 1, 2]),
+                      np.array([0, 1, 1, 0, 2], np.int32), ["a", "b", "c"])
+    codes, pages, blocks = users.without([(np.array([0, 8]), np.array([2, 8])),
+                                          (np.array([17]), np.array([4]))])
+    assert (codes.tolist(), pages.tolist(), blocks.tolist()) == ([1, 2], [1, 2], [1, 1])
+    assert users.of(np.array([0, 3, 4, 15, 41, 42])).tolist() == [0, 0, -1, 1, 2, -1]
+    everything = users.without([])
+    assert int(everything[1].sum()) == 16

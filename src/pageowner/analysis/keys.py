@@ -81,11 +81,6 @@ def _relabelled(key: Key, labels: pa.Array) -> Key:
     return Key(key.name, joined.codes[key.codes], joined.labels)
 
 
-_KIND_NAMES = {"kernel": "other kernel memory", "page table": "page tables",
-               "anonymous": "anonymous memory", "shared memory": "shared memory (tmpfs)",
-               "file": "page cache", "thp": "huge pages (THP)", "hugetlb": "huge pages (hugetlb)"}
-
-
 _BULK = "vmalloc and other bulk allocations"
 """What untracked memory without a flag is, but for an interrupt's, where the hook at the end of the
 bulk allocator is missing: kernel stacks, vmalloc, page pools."""
@@ -110,7 +105,7 @@ def _by_flags(snapshot: Snapshot, found: Key, states: bool = True) -> Key:
     no_bulk = not is_whole(snapshot.meta.hooks.get("alloc_pages_bulk", ACTIVE))
     codes = np.where(missing, base + kinds * len(names) + state.codes, found.codes)
     for kind in pageflags.KINDS:
-        named = _KIND_NAMES.get(kind, kind)
+        named = pageflags.KIND_NAMES.get(kind, kind)
         bulk = _BULK if kind == "kernel" and no_bulk else named
         labels += [named if state == "owned" or not states
                    else f"{bulk if state == 'untracked' else named} ({state})" for state in names]

@@ -239,6 +239,8 @@ class Live:
     def _kept(self, look: Look, codes: NDArray[np.int32], labels: Sequence[Any]
               ) -> NDArray[np.bool_]:
         keep = np.ones(len(look.pages), bool)
+        if look.unrecorded and "user" not in self.needs():
+            keep[-look.unrecorded:] = False
         for name, good in conditions(self.asked.chosen).items():
             place, values = _key(look, name)
             keep &= _passing(values, good)[place]

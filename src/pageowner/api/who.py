@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import mmap
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pageowner.errors import UsageError
+from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.containers import OF_PATH
 from pageowner.kernel.limits import PFN_BITS
 from pageowner.kernel.pagemap import frame_of
@@ -84,13 +85,14 @@ def frames_of(text: str) -> tuple[int, int]:
 
 def who(*frames: int | tuple[int, int] | str, phys: Iterable[int] = (),
         virt: Iterable[tuple[int, int]] = (), source: Source = None,
-        read: Callable[[str | None], Snapshot] = read_source) -> list[Frames]:
+        read: Callable[[str | None], Snapshot] = read_source, users: bool = False) -> list[Frames]:
     """What is known about page frames. Each is a number, a range (first, last; both included) or a
     text for `frames_of`; the pages at the addresses ``virt`` (process, address) and ``phys``, in
     bytes, come after these. There is one answer for each, in that order.
 
-    Without a source, only the needed part of this machine's memory is read. ``read``: the function
-    that reads a source given by name.
+    Without a source, only the needed part of this machine's memory is read. ``user``, what uses a
+    page now, is then found for a single page without a stack, and with ``users`` for every page.
+    ``read``: the function that reads a source given by name.
 
     Raises UsageError for a text that is not a frame or a range, and for ``virt`` with a source;
     PageownerError if the source cannot be read, or no page is at an address.
@@ -105,12 +107,27 @@ def who(*frames: int | tuple[int, int] | str, phys: Iterable[int] = (),
     wanted += [(pfn, pfn) for pfn in (frame_of(*address) for address in virt)]
     if source is None and is_tracking():
         wanted += [(pfn, pfn) for pfn in (address // mmap.PAGESIZE for address in phys)]
-        return _with_containers(_at_once(wanted) or _near(wanted))
+        return _with_containers(_with_users(_at_once(wanted) or _near(wanted), users))
     from pageowner.api.sources import snapshot
 
     found = snapshot(source, read)
     wanted += [(pfn, pfn) for pfn in (address // found.meta.page_size for address in phys)]
     return _with_containers(_looked_up(found, wanted, {}))
+
+
+def _with_users(answers: list[Frames], every: bool) -> list[Frames]:
+    """With what uses the pages now: of every block, or of single frames without a stack."""
+    rows = [row for answer in answers for row in answer.blocks
+            if row["page_flags"] is not None
+            and (every or (answer.is_single and row["stack"] is None))]
+    if rows:
+        from pageowner.tracker.users.some import users_of
+
+        with suppress(PageownerError):  # where that may not be looked at, it is not known
+            found = users_of([(row["pfn"], row["order"], row["page_flags"]) for row in rows])
+            for row, user in zip(rows, found, strict=True):
+                row["user"] = user
+    return answers
 
 
 def _with_containers(answers: list[Frames]) -> list[Frames]:

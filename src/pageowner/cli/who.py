@@ -31,9 +31,12 @@ __all__ = ["command"]
 @at_time
 @click.option("--top", type=click.IntRange(min=1), default=40, metavar="N", show_default=True,
               help="Show at most N blocks of a range.")
+@click.option("--user", "users", is_flag=True,
+              help="Also find what uses each page now, as report --by user does; of a single page"
+              " without a stack it is always found.")
 @as_json
 def command(frames: tuple[tuple[int, int] | int, ...], phys: tuple[int, ...],
-            virt: tuple[tuple[int, int], ...], source: str | None, top: int,
+            virt: tuple[tuple[int, int], ...], source: str | None, top: int, users: bool,
             as_json: bool) -> None:
     """Everything known about page frames; for a range, a line for each block.
 
@@ -44,7 +47,7 @@ def command(frames: tuple[tuple[int, int] | int, ...], phys: tuple[int, ...],
     Examples:
         pageowner who 0x1a2b3                     a page of this machine
         pageowner who 6699 6700 -s dump.txt       two pages of a dump
-        pageowner who 0x1000-0x1fff               all frames from 0x1000 to 0x1fff, inclusive
+        pageowner who --user 0x1000-0x1fff        all frames from 0x1000 to 0x1fff, inclusive
         pageowner who '[8800, 8a00)'              as the kernel writes 'PFNs busy' to its log
         pageowner who --virt 1234:0x7f0012345000  the page at an address of process 1234
         pageowner who 0xffff888012345680          the object in a slab at this address
@@ -64,7 +67,7 @@ def command(frames: tuple[tuple[int, int] | int, ...], phys: tuple[int, ...],
     # what is shown has an end, which is put to the rows that are
     pages = [name for name in frames if not isinstance(name, int)]
     answers = [replace(answer, blocks=[_short(row) for row in answer.blocks]) for answer in who(
-        *pages, phys=phys, virt=virt, source=source, read=partial(load, whole=True))]
+        *pages, phys=phys, virt=virt, source=source, read=partial(load, whole=True), users=users)]
     if as_json:
         from pageowner.report import page_view, range_view
         from pageowner.report.json_text import Json

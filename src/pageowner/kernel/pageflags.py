@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BITS",
     "KINDS",
+    "KIND_NAMES",
     "KPAGECGROUP",
     "KPAGECOUNT",
     "KPAGEFLAGS",
@@ -58,6 +59,11 @@ KINDS = (
   page cache, large folios included
 - ``deferred`` frames exist, but the page allocator has not been given them (see `deferred`)
 """
+
+KIND_NAMES = {"kernel": "other kernel memory", "page table": "page tables",
+              "anonymous": "anonymous memory", "shared memory": "shared memory (tmpfs)",
+              "file": "page cache", "thp": "huge pages (THP)", "hugetlb": "huge pages (hugetlb)"}
+"""What memory of these `KINDS` is called; that of others by the kind itself."""
 
 _KIND = {name: np.uint8(index) for index, name in enumerate(KINDS)}
 

@@ -40,7 +40,9 @@ class Look:
 
     ``fields``: name to a place in the labels of each kind, and the labels, None for unknown;
     ``stack`` has stacks as text, ``task`` what `TASK` names, others what their key shows. ``pages``
-    and ``blocks`` that live; ``born``: of these blocks, those allocated since the look before.
+    and ``blocks`` that live; ``born``: of these blocks, those allocated since the look before. Of a
+    look with the field ``user`` the last ``unrecorded`` kinds are pages that have no record, of
+    which nothing else is known.
     """
 
     time_ns: int
@@ -48,6 +50,7 @@ class Look:
     pages: NDArray[np.int64]
     blocks: NDArray[np.int64]
     born: NDArray[np.int64]
+    unrecorded: int = field(default=0, kw_only=True)
 
 
 @dataclass

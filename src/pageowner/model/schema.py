@@ -137,7 +137,7 @@ _SAVED = (
            line=Line(r"Page has been migrated, last migrate reason: (.*)",
                      "Page has been migrated, last migrate reason: %s", 1)),
     Column("user", TEXT, "what uses the page now: a process, a file, a slab cache, a caller of"
-           " vmalloc; null if unknown", Key("user", 20)),
+           " vmalloc; null if unknown", Key("user", 20, look="user")),
     Column("handle", "uint32", "stack depot handle, where the dump prints it"),
     Column("notes", TEXT, "lines of the record after its stack, unchanged"),
     Column("blocks", "uint64", "number of allocations in the row; null: one"),

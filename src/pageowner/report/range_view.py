@@ -49,7 +49,10 @@ def draw(first: int, last: int, rows: list[dict[str, Any]], meta: Metadata, pape
         Column("FOR", [_use(row, subsystem) for row in shown], True),
         Column("FRAME", [
             UNKNOWN if row["stack"] is None else printable(distinctive_frame(row["stack"]))
-            for row in shown], True)])
+            for row in shown], True),
+        *([Column("NOW", [UNKNOWN if row["user"] is None else printable(row["user"])
+                          for row in shown], True)]
+          if any(row["user"] is not None for row in shown) else [])])
     if len(rows) > top:
         rest = sum(_inside(row, first, last) for row in rows[top:])
         prose(paper, f"and {count_of(len(rows) - top, 'block')} more: {count_of(rest, 'page')}"

@@ -38,6 +38,7 @@ pageowner top: who owns memory now
  q, Ctrl-C       quit
  g               group by stack, task, subsystem, memcg in turn
  s t u m         group by stack, task, subsystem (use), memcg
+ w               group by what uses the pages now (takes longer)
  c               with --objects: group by slab cache
  o               order: size, change, rate, allocations, frees
  /               filter; empty: show all. Words with = as in report,

@@ -126,6 +126,7 @@ class TopApp(App[None]):
             ("ctrl+c,ctrl+q", "stop"), ("q", "quit"), ("question_mark,f1", "about"),
             ("slash", "filter"), ("g", "group('')"), ("s", "group('stack')"),
             ("t", "group('comm')"), ("u", "group('subsystem')"), ("m", "group('memcg')"),
+            ("w", "group('user')"),
             ("c", "group('cache')"),
             ("o", "order"), ("p", "pause"), ("z", "zero"), ("enter,space", "unfold"),
             ("down,j", "move(1)"), ("up,k", "move(-1)"), ("pagedown", "page(1)"),

@@ -11,6 +11,7 @@ from pageowner.errors import PageownerError
 from pageowner.kernel_memory.access import strings, word
 from pageowner.model.page_users import PageUsers
 from pageowner.tracker.users.areas import VMAP_AREA
+from pageowner.tracker.users.bpf_objects import BpfPages
 from pageowner.tracker.users.files import Namer
 from pageowner.tracker.users.find import Surroundings, Users
 from pageowner.tracker.users.pages import Pages
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pageowner.kernel.kallsyms import Kallsyms
+    from pageowner.tracker.users.areas import Areas
     from pageowner.tracker.users.files import Holders
+    from pageowner.tracker.users.tables import PageTables
     from pageowner.vmcore.memory import Vmcore
     from pageowner.vmcore.sections import MemMaps
 
@@ -80,6 +83,11 @@ class _OfDump(Surroundings):
     def deleted_files(self, users: Users) -> dict[tuple[str, int], Sequence[tuple[int, str]]]:
         """By the tables of open files of all tasks."""
         return deleted_files(self._structures.follow, self._structures.file_tables, users.names)
+
+    def bpf_pages(self, memory: Any, areas: Areas, tables: PageTables, names: dict[int, str]
+                  ) -> BpfPages:
+        """None: their numbers are asked of a running kernel."""
+        return BpfPages({}, [], 0)
 
     def namer(self, holders: Holders) -> Namer:
         """Names as the first process saw them."""

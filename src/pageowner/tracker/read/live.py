@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pageowner.model.live import Health
+    from pageowner.tracker.read.live_users import LiveUsers
     from pageowner.tracker.read.maps import Span, Store
 
 __all__ = ["LiveReader"]
@@ -41,6 +42,9 @@ IN_MOTION = "in motion (their records were being written)"
 UNTRACKED_STACKS = "kernel stacks (untracked; KernelStack in /proc/meminfo)"
 UNTRACKED_VMALLOC = "vmalloc (untracked; VmallocUsed in /proc/meminfo)"
 """Those of them that the kernel counts: all kernel stacks, and what vmalloc holds beside."""
+
+_SINCE = "allocated while users were looked for"
+"""What has pages that were not in use when looking for users began."""
 
 _MANY_TASKS = 1 << 16
 
@@ -84,6 +88,7 @@ class LiveReader:
         self._stacks = StackTexts(store, kallsyms.load())
         self._tasks: dict[int, Task | None] = {0: None}
         self._charges: Charges | None = None
+        self._users: LiveUsers | None = None
         self._last_ns = 0
         self._records = np.empty(0, RECORD)
 
@@ -181,13 +186,22 @@ class LiveReader:
 
     def counts(self, fields: Iterable[str], least_age: int | None = None,
                most_age: int | None = None) -> Look:
-        """Count what is live now, with these fields, and of these ages (ns) alone.
+        """Count what is live now, with these fields, and of these ages (ns) alone. With ``user``,
+        which takes longer, also pages without a record, unless an age is asked for.
 
         Raises PageownerError if tracking was turned off.
         """
         further = sorted(set(fields) - {"stack", "task"})
+        recorded: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        if "user" in further:
+            from pageowner.tracker.read.live_users import live_users
+
+            self._users = live_users(self.zones)
 
         def runs(owned: _Owned, now: int) -> dict[str, NDArray[Any]]:
+            if "user" in further:
+                recorded.append((owned.at + owned.span.first,
+                                 np.int64(1) << owned.order.astype(np.int64)))
             return self._runs(owned, further, _Ages(self._last_ns, now, least_age, most_age))
 
         now, pages, parts = self._pass(runs)
@@ -195,7 +209,26 @@ class LiveReader:
         if self._charges is not None and not _OF_CHARGES.isdisjoint(further):
             self._charges.asked(now)
         self._last_ns = now
-        return self._joined(now, parts)
+        look = self._joined(now, parts)
+        if "user" in further and least_age is None and most_age is None:
+            return self._with_unrecorded(look, recorded)
+        return look
+
+    def _with_unrecorded(self, look: Look, recorded: list[
+            tuple[NDArray[np.int64], NDArray[np.int64]]]) -> Look:
+        """With what uses the pages that have no record."""
+        assert self._users is not None
+        codes, pages, blocks = self._users.without(sorted(recorded, key=lambda part: (
+            int(part[0][0]) if len(part[0]) else 0)))
+        fields = {}
+        for name, (places, labels) in look.fields.items():
+            mine = [self._users.labels[code] for code in codes.tolist()] if name == "user" else (
+                [None] * len(codes))
+            fields[name] = (np.concatenate([places, np.arange(
+                len(labels), len(labels) + len(codes), dtype=np.int32)]), [*labels, *mine])
+        return Look(look.time_ns, fields, *(np.concatenate(both) for both in (
+            (look.pages, pages), (look.blocks, blocks),
+            (look.born, np.zeros(len(codes), np.int64)))), unrecorded=len(codes))
 
     def _runs(self, owned: _Owned, fields: list[str], ages: _Ages) -> dict[str, NDArray[Any]]:
         """The owned blocks of a span, side by side ones of one kind together: neighbours are most
@@ -241,6 +274,9 @@ class LiveReader:
 
     def _column(self, name: str, owned: _Owned) -> NDArray[Any]:
         """A field of the owned blocks, as numbers."""
+        if name == "user":
+            assert self._users is not None
+            return self._users.of(owned.at + owned.span.first)
         if name == "cache":  # of objects alone
             return np.zeros(len(owned.at), np.uint8)
         if name in (*_OF_CHARGES, "zone", "node"):
@@ -268,6 +304,9 @@ class LiveReader:
         elif name == "task":
             self._learn_tasks(values)
             labels = [self._tasks.get(number) for number in values]
+        elif name == "user":
+            assert self._users is not None
+            labels = [_SINCE if code < 0 else self._users.labels[code] for code in values]
         elif name == "cache":
             labels = [None] * len(values)
         elif name == "gfp":

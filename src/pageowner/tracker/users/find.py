@@ -26,7 +26,7 @@ from pageowner.kernel.cgroups import gone
 from pageowner.model.page_users import FREED, NOBODY, PageUsers
 from pageowner.tracker.users import areas as vmalloc
 from pageowner.tracker.users.anonymous import give_anonymous
-from pageowner.tracker.users.bpf_objects import bpf_holders, bpf_pages
+from pageowner.tracker.users.bpf_objects import BpfPages, bpf_holders, bpf_pages
 from pageowner.tracker.users.files import Holders, Namer, group_path, read_files, same_files
 from pageowner.tracker.users.layout import FILE_CHANGED, FILE_FAILED, FILE_NOT_OWN, NOT_KNOWN
 from pageowner.tracker.users.mapped_files import give_mapped_files
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Surroundings", "Users", "find_users", "with_gone"]
+__all__ = ["Surroundings", "Users", "find_users", "may_be_areas", "of_slabs", "with_gone"]
 
 _REMOVED = 2
 _KERNEL = np.uint64(1 << 63)
@@ -118,6 +118,22 @@ class Surroundings:
         """Names for files."""
         return Namer(holders)
 
+    def bpf_pages(self, memory: KernelMemory, areas: vmalloc.Areas, tables: PageTables,
+                  names: dict[int, str]) -> BpfPages:
+        """What of them is of BPF maps and programs; ``names``: of processes by tgid."""
+        return bpf_pages(memory, areas, tables, bpf_holders(names))
+
+
+def of_slabs(flags: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which blocks are of slabs."""
+    found: NDArray[np.bool_] = flags & _SLAB != 0
+    return found
+
+
+def may_be_areas(flags: NDArray[np.uint64]) -> bool:
+    """Whether any of these blocks may be of vmalloc, or a stack."""
+    return bool((flags & _KERNELS == 0).any())
+
 
 def _names_of_processes(proc: str = "/proc") -> dict[int, str]:
     names = {}
@@ -180,16 +196,19 @@ class Users:
         # First what changes hands most often.
         # Of processes that are one address space (vfork, CLONE_VM), one.
         own = set(self.by_mm.values())
-        give_anonymous(found, pages, {tgid: name for tgid, name in self.names.items()
-                                      if tgid in own},
-                       self.tables.of_process if self.tables.known else None, self.in_proc)
+        if (pages.flags & _ANON != 0).any():
+            give_anonymous(found, pages, {tgid: name for tgid, name in self.names.items()
+                                          if tgid in own},
+                           self.tables.of_process if self.tables.known else None, self.in_proc)
         columns, good = read_columns(memory, pages.pfn)
         found.count("unreadable_pages", np.count_nonzero(~good & (pages.flags != 0)))
         self._slabs(columns, good)
         self._files(columns, good)
-        self._stacks()
-        self._vmalloc(columns)
-        self._page_tables()
+        if kernels := may_be_areas(pages.flags):
+            self._stacks()
+            self._vmalloc(columns)
+        if kernels or (pages.flags & _TABLE != 0).any():
+            self._page_tables()
         self._pools(columns)
         self._types(columns)
         self._removed_cgroups(columns)
@@ -344,8 +363,8 @@ class Users:
                 if self.memory.anchors.direct_map is not None else
                 "where the kernel maps all memory is not known"))
         kernels = self.pages.flags & _KERNELS == 0
-        named = bpf_pages(self.memory, areas, self.tables,
-                          bpf_holders(self.names if self.in_proc else {}))
+        named = self.around.bpf_pages(self.memory, areas, self.tables,
+                                      self.names if self.in_proc else {})
         self.found.count("unreadable_page_tables", named.unread)
         codes = np.array([self.found.code(
             named.areas.get(place) or vmalloc.label(caller, int(flags))) for place, (caller, flags)
