@@ -32,8 +32,8 @@ __all__ = ["command"]
 @click.option("--top", type=click.IntRange(min=1), default=40, metavar="N", show_default=True,
               help="Show at most N blocks of a range.")
 @click.option("--user", "users", is_flag=True,
-              help="Also find what uses each page now, as report --by user does; of a single page"
-              " without a stack it is always found.")
+              help="Also find what uses each page now, as report --by user does; for a single page"
+              " without a stack this is always shown.")
 @as_json
 def command(frames: tuple[tuple[int, int] | int, ...], phys: tuple[int, ...],
             virt: tuple[tuple[int, int], ...], source: str | None, top: int, users: bool,
