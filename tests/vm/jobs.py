@@ -211,8 +211,7 @@ JOBS = (
         "kdump",
         "a dump by makedumpfile from a crash kernel tells the same owners",
         (PYTHON, str(HERE / "jobs" / "kdump.py")),
-        # whose memory the makedumpfile of Debian's stable knows
-        kernels=("stock-6.1",),
+        kernels=("stock-6.1", "stock-6.12"),
         page_owner=False,
         kills=True,
         memory="1G",

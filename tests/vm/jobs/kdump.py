@@ -1,8 +1,9 @@
-"""Die with a crash kernel loaded, which runs this again: then the memory of the first one is dumped
-by makedumpfile, vmcore.kdump as distributions set it up and vmcore.elf as it is."""
+"""Die with a crash kernel loaded, which runs this again: then the memory of the first one is copied
+as it is, vmcore.elf, and by makedumpfile, vmcore.kdump."""
 
 from __future__ import annotations
 
+import platform
 import re
 import subprocess
 import sys
@@ -10,8 +11,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 VMCORE = Path("/proc/vmcore")
-LEFT_OUT = "31"
-"""Pages of zeros, of the cache, of processes, and free ones (makedumpfile(8), -d)."""
+LEFT_OUT = ("31", "1")
+"""What makedumpfile leaves out (-d): as distributions have it, pages of zeros, of the cache, of
+processes, and free ones; and those of zeros alone, where the kernel is newer than makedumpfile
+1.7.2, which would leave out slabs."""
+KNOWN = "6.1."
+LOADS = "pipes,forks"
 
 
 def load() -> None:
@@ -26,9 +31,10 @@ def load() -> None:
 
 
 def dump() -> int:
-    for name, options in (("vmcore.kdump", ("-c", "-d", LEFT_OUT)), ("vmcore.elf", ("-E",))):
-        if status := subprocess.run(["makedumpfile", *options, VMCORE, name],
-                                    check=False).returncode:
+    left_out = LEFT_OUT[not platform.release().startswith(KNOWN)]
+    for command in (["cp", VMCORE, "vmcore.elf"],
+                    ["makedumpfile", "-c", "-d", left_out, VMCORE, "vmcore.kdump"]):
+        if status := subprocess.run(command, check=False).returncode:
             return status
     return 0
 
@@ -37,7 +43,8 @@ def main() -> int:
     if VMCORE.exists():
         return dump()
     load()
-    return subprocess.run([sys.executable, HERE / "panic.py", "sysrq"], check=False).returncode
+    return subprocess.run([sys.executable, HERE / "panic.py", "sysrq", LOADS],
+                          check=False).returncode
 
 
 if __name__ == "__main__":

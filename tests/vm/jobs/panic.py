@@ -1,4 +1,5 @@
-"""panic.py WHY: die of it, while tracked and with loads held; the host then dumps the memory.
+"""panic.py WHY [LOADS]: die of it, while tracked and with loads held; the host then dumps the
+memory.
 
 WHY is ``sysrq``, or ``oom``: a hog of anonymous memory where the kernel panics when that is gone.
 What is tracked is saved twice just before (early.parquet, before.parquet), so that what stands
@@ -45,9 +46,9 @@ def main() -> int:
     # QEMU has the kernel's own notes of itself (VMCOREINFO) through this driver, if it is there.
     subprocess.run(["modprobe", "-q", "qemu_fw_cfg"], check=False)
     pageowner("on")
-    return subprocess.run([sys.executable, str(HERE.parent / "loads" / "hold.py"), "--only", LOADS,
-                           sys.executable, __file__, "--die", sys.argv[1]],
-                          check=False).returncode or 1
+    return subprocess.run([sys.executable, str(HERE.parent / "loads" / "hold.py"), "--only",
+                           *(sys.argv[2:] or [LOADS]), sys.executable, __file__, "--die",
+                           sys.argv[1]], check=False).returncode or 1
 
 
 if __name__ == "__main__":
