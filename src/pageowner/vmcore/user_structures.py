@@ -54,6 +54,7 @@ class KernelStructures:
         self.super_blocks: set[int] = set()
         self.layout = _layout(memory)
         self.follow = Follow(memory)
+        self._most = np.count_nonzero(maps.maps) * memory.page_size << maps.bits
         bases = np.unique(maps.maps[maps.maps != 0])
         if len(bases) != 1:
             raise PageownerError("its kernel has its page structs in more than one place (it is"
@@ -74,6 +75,8 @@ class KernelStructures:
             NDArray[np.uint8], NDArray[np.bool_]]:
         """So many bytes from each address, and which of them are there. What is not counts as
         none of `Vmcore.missing`: freed areas are asked for, too."""
+        if len(addresses) * size > self._most:
+            raise PageownerError("its page tables, or lists, lead to more than all of its memory")
         missing = self.memory.missing
         found = self.memory.copy(addresses, size)
         self.memory.missing = missing
