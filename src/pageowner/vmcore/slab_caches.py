@@ -1,7 +1,8 @@
 """Slab caches as /proc/slabinfo has them, out of a dump.
 
 mm/slub.c of 6.1, 6.12 and 7.3 (get_slabinfo, count_partial; struct kmem_cache_node): a node counts
-its slabs and their objects with CONFIG_SLUB_DEBUG; ``oo`` has the order of a slab above its 16
+its slabs and their objects with CONFIG_SLUB_DEBUG (in 7.3 each stands beside others of its node, in
+``per_node``); ``oo`` has the order of a slab above its 16
 lower bits, which are its objects. Free objects are counted on the lists of partly used slabs.
 """
 
@@ -69,10 +70,14 @@ def _cache(memory: Vmcore, cache: int, name: str) -> SlabCache:
 
 def _nodes(memory: Vmcore, cache: int) -> list[int]:
     """Addresses of the nodes of a cache."""
-    table = member(memory.types, "kmem_cache", "node")
-    count = min(table.size // 8, word(memory, symbol(memory, "nr_node_ids"), "<u4")
+    types = memory.types
+    table = member(types, "kmem_cache", "node", "per_node")
+    each = 8 if types.member("kmem_cache", "node") else types.size("kmem_cache_per_node_ptrs") or 8
+    first = table.offset if types.member("kmem_cache", "node") else table.offset + offset(
+        types, "kmem_cache_per_node_ptrs", "node")
+    count = min(table.size // each, word(memory, symbol(memory, "nr_node_ids"), "<u4")
                 if memory.symbol("nr_node_ids") is not None else 1)
-    found = [word(memory, cache + table.offset + 8 * number) for number in range(count)]
+    found = [word(memory, cache + first + each * number) for number in range(count)]
     return [node for node in found if node]
 
 
