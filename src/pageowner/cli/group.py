@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EPILOG", "VERBS", "program", "run"]
 
-_ORDER = ("on", "off", "status", "report", "diff", "leaks", "top", "frag", "map", "query",
+_ORDER = ("on", "off", "status", "report", "diff", "leaks", "top", "slabs", "frag", "map", "query",
           "flame", "balance", "who", "explain", "stacks", "dump", "save", "export", "record",
           "fleet", "serve", "doctor", "completion", "sort")
 """Verbs in the order of the help; others follow by name."""
