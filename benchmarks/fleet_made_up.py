@@ -115,14 +115,13 @@ class Maker:
 
     def _constant(self) -> dict[str, pa.Array]:
         """Columns that are the same in every hour."""
-        number = np.arange(self.machines)
         owner_at = pa.array(np.repeat(np.arange(len(self.rows)), self.machines))
         of_owner = {field.name: pa.array([row[field.name] for row in self.rows], field.type)
                     .take(owner_at) for field in OWNERS_SCHEMA if field.name in self.rows[0]}
         return of_owner | {
             "host": self._of_machine(self.host),
-            "machine": self._of_machine([f"{one:016x}" for one in number.tolist()]),
-            "kernel": self._of_machine([KERNELS[one % 3 == 0] for one in number.tolist()]),
+            "machine": self._of_machine([f"{place:016x}" for place in range(self.machines)]),
+            "kernel": self._of_machine([KERNELS[place % 3 == 0] for place in range(self.machines)]),
             "labels": self._of_machine([
                 json.dumps({"driver": "2.1" if bad else "2.0", "rack": str(place % 40)})
                 for place, bad in enumerate(self.bad)]),

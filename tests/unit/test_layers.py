@@ -5,6 +5,7 @@ import ast
 import graphlib
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,11 @@ SHORTCUTS = {("model.snapshot", "analysis.filters"), ("model.snapshot", "analysi
              ("model.snapshot", "sources.page_owner_stacks")}
 """What methods of `Snapshot` hand over to, so that `pageowner.read(file).report()` can be said."""
 
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
 def imports(module: str, at_start: bool = False, types: bool = True) -> Iterator[str]:
     """What a module imports, by its whole name; ``at_start``: as it is imported itself; ``types``:
     also for type checkers."""
@@ -61,9 +67,10 @@ def imports(module: str, at_start: bool = False, types: bool = True) -> Iterator
                     inner = f"{child.module}.{alias.name}"
                     yield inner if inner.removeprefix("pageowner.") in MODULES else child.module
             yield from visit(child)
-    return visit(ast.parse(MODULES[module].read_text()))
+    return visit(tree(module))
 
 
+@cache
 def ours(module: str, at_start: bool = False, types: bool = True) -> set[str]:
     return {name.removeprefix("pageowner.") for name in imports(module, at_start, types)
             if name.startswith("pageowner.")}
@@ -78,7 +85,7 @@ def asks_this_machine(module: str) -> bool:
     asks = {"running", "pageflags.read", "procpages.read", "kallsyms.load", "zones.read_text"}
     if part(module) == "analysis":
         asks |= {"open", "read_text", "read_bytes"}
-    called = {ast.unparse(node.func) for node in ast.walk(ast.parse(MODULES[module].read_text()))
+    called = {ast.unparse(node.func) for node in ast.walk(tree(module))
               if isinstance(node, ast.Call)}
     return any(name in asks or name.rpartition(".")[2] in asks for name in called)
 
@@ -135,8 +142,8 @@ def test_page_owner_sort_starts_with_the_standard_library_alone(module):
 
 def test_a_loop_variable_tells_what_it_is() -> None:
     """``one`` in ``for one in stacks`` says less than ``stack``."""
-    unnamed = {module for module, path in MODULES.items()
-               for node in ast.walk(ast.parse(path.read_text()))
+    unnamed = {module for module in MODULES
+               for node in ast.walk(tree(module))
                if isinstance(node, ast.Name | ast.arg)
                and getattr(node, "id", getattr(node, "arg", "")) == "one"}
     assert unnamed == set()
