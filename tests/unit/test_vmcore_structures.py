@@ -146,11 +146,15 @@ def test_large_folios_are_told_by_their_lists_on_old_kernels() -> None:
                               mask("slab")]
 
 
-def test_slab_caches_are_counted_as_slabinfo_has_them() -> None:
-    members = {
+@pytest.mark.parametrize("newest", [False, True])
+def test_slab_caches_are_counted_as_slabinfo_has_them(newest: bool) -> None:
+    nodes: dict[tuple[str, str], tuple[int, ...]] = {
+        ("kmem_cache", "per_node"): (32, 64), ("kmem_cache_per_node_ptrs", "node"): (8, 8),
+    } if newest else {("kmem_cache", "node"): (40, 64)}
+    members = nodes | {
         ("kmem_cache", "list"): (0, 16), ("kmem_cache", "name"): (16, 8),
         ("kmem_cache", "oo"): (24, 4), ("kmem_cache", "size"): (28, 4),
-        ("kmem_cache", "flags"): (32, 4), ("kmem_cache", "node"): (40, 64),
+        ("kmem_cache", "flags"): (32, 4),
         ("kmem_cache_node", "nr_slabs"): (0, 8), ("kmem_cache_node", "total_objects"): (8, 8),
         ("kmem_cache_node", "partial"): (16, 16), ("slab", "slab_list"): (0, 16),
         ("slab", "inuse"): (16, 4, 128, 16), ("slab", "objects"): (16, 4, 144, 15)}
