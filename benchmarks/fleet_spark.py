@@ -2,8 +2,8 @@
 
     fleet_spark.py FOLDER [MACHINES [WORKERS,…]]
 
-A worker has one CPU's thread and 450 MB; with fewer CPUs than workers, they share them. The first
-question of a session, which starts its executors, is not counted.
+A worker is an executor with one CPU's thread and 450 MB; with fewer CPUs than workers, they share
+them. The first question of a session, which starts its executors, is not counted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A Spark cluster of this test's own: a master and two workers on loopback, in 2 GB."""
+"""A Spark cluster of this test's own on loopback, in 2 GB: a master, and a worker with two
+executors."""
 
 from __future__ import annotations
 
@@ -12,11 +13,14 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-WORKERS = 2
+EXECUTORS = 2
+BRIEF = "-XX:TieredStopAtLevel=1"
+"""Words for Java where a cluster lives for a minute, most of which it would compile for hours."""
+
 _SUBMIT = ("--driver-memory 512m --conf spark.executor.memory=450m --conf spark.executor.cores=1"
            " --conf spark.sql.shuffle.partitions=2 --conf spark.default.parallelism=2"
            " --conf spark.driver.host=127.0.0.1 --conf spark.driver.bindAddress=127.0.0.1"
-           " --conf spark.ui.showConsoleProgress=false pyspark-shell")
+           " --conf spark.ui.showConsoleProgress=false")
 
 
 def missing() -> str:
@@ -27,14 +31,15 @@ def missing() -> str:
 
 
 @contextmanager
-def cluster(folder: Path, workers: int = WORKERS) -> Iterator[str]:
-    """The address of the master, while it and its workers run; sessions of this process fit into
-    it."""
+def cluster(folder: Path, executors: int = EXECUTORS, java: str = "") -> Iterator[str]:
+    """The address of the master, while it and its worker run, each process with these words for
+    ``java``; sessions of this process fit into it."""
     found = find_spec("pyspark")
     assert found is not None
     assert found.origin is not None
     run = Path(found.origin).parent / "bin/spark-class"
     env = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "192m",
+           "SPARK_DAEMON_JAVA_OPTS": java,
            "SPARK_LOG_DIR": str(folder), "SPARK_WORKER_DIR": str(folder / "work")}
     package = "org.apache.spark.deploy"
     log = folder / "master.log"
@@ -49,13 +54,12 @@ def cluster(folder: Path, workers: int = WORKERS) -> Iterator[str]:
         start("master", f"{package}.master.Master", "--host", "127.0.0.1", "--port", "0",
               "--webui-port", "0")
         address = _wait(log, r"Starting Spark master at (spark://127\.0\.0\.1:\d+)", processes)
-        for number in range(workers):
-            start(f"worker{number}", f"{package}.worker.Worker", "--host", "127.0.0.1", "-c", "1",
-                  "-m", "500m", "--webui-port", "0", address)
-        for number in range(workers):
-            _wait(folder / f"worker{number}.log", r"(Successfully registered with master)",
-                  processes)
-        os.environ |= {"PYSPARK_SUBMIT_ARGS": _SUBMIT, "SPARK_LOCAL_IP": "127.0.0.1"}
+        start("worker", f"{package}.worker.Worker", "--host", "127.0.0.1", "-c", f"{executors}",
+              "-m", f"{executors * 500}m", "--webui-port", "0", address)
+        _wait(folder / "worker.log", r"(Successfully registered with master)", processes)
+        submit = (f"{_SUBMIT} --driver-java-options '{java}'"
+                  f" --conf 'spark.executor.extraJavaOptions={java}' pyspark-shell")
+        os.environ |= {"PYSPARK_SUBMIT_ARGS": submit, "SPARK_LOCAL_IP": "127.0.0.1"}
         yield address
     finally:
         for process in processes:

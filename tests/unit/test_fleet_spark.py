@@ -26,7 +26,8 @@ EVIL = "it's\\'; DROP \"x\" --\u202e"
 
 @pytest.fixture(scope="module")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with spark_cluster.cluster(tmp_path_factory.mktemp("spark")) as address:
+    with spark_cluster.cluster(tmp_path_factory.mktemp("spark"),
+                               java=spark_cluster.BRIEF) as address:
         yield address
         from pyspark.sql import SparkSession
 
