@@ -28,6 +28,9 @@ sys.dont_write_bytecode = False
 
 _DATA = Path(__file__).parent / "data"
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+_LONG = ("test_fleet_spark.py", "test_hostile_files.py", "test_serve_page.py")
+"""Files that begin first where tests run side by side, so that no process waits for one at the end.
+"""
 
 
 def _unpacked(temporary: pytest.TempPathFactory, kernel: str) -> Path:
@@ -98,7 +101,7 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if _WORKER:
-        items.sort(key=lambda item: item.path)
+        items.sort(key=lambda item: (item.path.name not in _LONG, item.path))
 
 
 @pytest.hookimpl(optionalhook=True)
