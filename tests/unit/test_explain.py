@@ -363,6 +363,21 @@ def test_why_the_kernel_died_is_said(explain: Run, tmp_path: Path) -> None:
     assert found == {"line": 2, "time": "464.577531", "text": "sysrq triggered crash"}
 
 
+def test_what_others_write_of_a_panic_is_none(explain: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "Nov 26 10:00:00 host kernel: usb 1-1: new device\n"
+        "Nov 26 10:00:01 host sshd[55]: Invalid user Kernel panic - not syncing: hello\n"
+        "Nov 26 10:00:02 host root: Kernel panic - not syncing: logger\n"
+        "Nov 26 10:00:03 host kernel: usb 1-1: called Kernel panic - not syncing: device\n")
+    assert json.loads(explain(log, "--json").out)["panics"] == []
+    with log.open("a") as more:
+        more.write("Nov 26 10:00:04 host kernel: Kernel panic - not syncing: true\n"
+                   "Nov 26 10:00:05 host sshd[55]: Invalid user of another line\n")
+    (found,) = json.loads(explain(log, "--json").out)["panics"]
+    assert (found["line"], found["text"]) == (5, "true")
+
+
 def test_what_is_cut_off_is_said(explain: Run) -> None:
     done = explain(LOGS / "oom-6.12-cut.txt")
     for missing in ("its beginning", "the counters of the whole machine", "which task was killed",

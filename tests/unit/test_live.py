@@ -203,10 +203,14 @@ def test_pages_without_a_record_are_told_of_by_user_alone() -> None:
 
 def test_blocks_without_a_record_are_those_outside_of_recorded_ones() -> None:
     users = LiveUsers(np.array([0, 8, 16, 17, 40], np.uint64), np.array([4, 8, 1, 1, 2]),
-                      np.array([0, 1, 1, 0, 2], np.int32), ["a", "b", "c"])
+                      np.array([0, 1, 1, 0, 2], np.int32), ["a", "b", "c"], 100)
     codes, pages, blocks = users.without([(np.array([0, 8]), np.array([2, 8])),
                                           (np.array([17]), np.array([4]))])
     assert (codes.tolist(), pages.tolist(), blocks.tolist()) == ([1, 2], [1, 2], [1, 1])
-    assert users.of(np.array([0, 3, 4, 15, 41, 42])).tolist() == [0, 0, -1, 1, 2, -1]
+    before, since = np.full(6, 99, np.uint64), np.array([99, 100, 99, 101, 99, 99], np.uint64)
+    asked = np.array([0, 3, 4, 15, 41, 42])
+    assert users.of(asked, before).tolist() == [0, 0, -1, 1, 2, -1]
+    # what was allocated since they were looked for may be another's
+    assert users.of(asked, since).tolist() == [0, -1, -1, -1, 2, -1]
     everything = users.without([])
     assert int(everything[1].sum()) == 16

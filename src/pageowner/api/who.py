@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import mmap
 import re
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pageowner.errors import PageownerError, UsageError
@@ -123,10 +122,18 @@ def _with_users(answers: list[Frames], every: bool) -> list[Frames]:
     if rows:
         from pageowner.tracker.users.some import users_of
 
-        with suppress(PageownerError):  # where that may not be looked at, it is not known
-            found = users_of([(row["pfn"], row["order"], row["page_flags"]) for row in rows])
-            for row, user in zip(rows, found, strict=True):
-                row["user"] = user
+        try:
+            found, unread = users_of([(row["pfn"], row["order"], row["page_flags"])
+                                      for row in rows])
+        except PageownerError:
+            if every:
+                raise
+            return answers  # it was not asked for, and is not known
+        for row, user in zip(rows, found, strict=True):
+            row["user"] = user
+        if every:
+            answers = [replace(answer, meta=replace(
+                answer.meta, extra=answer.meta.extra | {"users": unread})) for answer in answers]
     return answers
 
 

@@ -351,7 +351,7 @@ def _warn(meta: Metadata) -> None:
         say(line)
 
 
-def _about_users(meta: Metadata) -> list[str]:
+def about_users(meta: Metadata) -> list[str]:
     """What of the pages' users could not be read."""
     about = meta.extra.get("users") or {}
     counts = {name: number for name, number in (about.get("counts") or {}).items() if number}
@@ -447,7 +447,7 @@ def _warnings(meta: Metadata) -> list[str]:
         lines.append(f"{meta.source}: counts allocations, not pages, of"
                      f" {count_of(unknown, 'stack')}; each counts as one page, so sizes are"
                      " the least they can be")
-    lines += _about_users(meta)
+    lines += about_users(meta)
     if unknown := counters.get("unknown_lines"):
         lines.append(f"{meta.source}: {count_of(unknown, 'line')} of unknown meaning in records;"
                      " kept as notes")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.options import as_json, at_time, load
+from pageowner.cli.messages import say
+from pageowner.cli.options import about_users, as_json, at_time, load
 from pageowner.cli.output import write_out
 from pageowner.cli.page_frames import AddressType, FramesType, VirtualType
 from pageowner.cli.verb import verb
@@ -68,6 +69,8 @@ def command(frames: tuple[tuple[int, int] | int, ...], phys: tuple[int, ...],
     pages = [name for name in frames if not isinstance(name, int)]
     answers = [replace(answer, blocks=[_short(row) for row in answer.blocks]) for answer in who(
         *pages, phys=phys, virt=virt, source=source, read=partial(load, whole=True), users=users)]
+    for line in dict.fromkeys(line for answer in answers for line in about_users(answer.meta)):
+        say(line)
     if as_json:
         from pageowner.report import page_view, range_view
         from pageowner.report.json_text import Json

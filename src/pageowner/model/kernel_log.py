@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 __all__ = ["PANIC", "BusyRange", "CodeLine", "Event", "HugePages", "KernelLog", "MemInfo",
            "MemoryReport", "OfflineFailure", "OwnerOfPage", "PageDump", "SlabCache", "Task", "Zone"]
 
-PANIC = re.compile(r"(?<!end )Kernel panic - not syncing: (.*)")
-"""What the kernel says as it dies (kernel/panic.c); it says so again when all is done."""
+PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
+"""How the kernel's line begins as it dies (kernel/panic.c), without what logs put in front. To be
+matched, not searched: within a line others may have said it."""
 
 
 @dataclass

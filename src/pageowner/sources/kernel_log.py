@@ -218,7 +218,7 @@ def _parse(lines: Stripped, streams: dict[str, _Stream], name: str) -> KernelLog
         stream = streams.get(line.caller)
         if "suppressed" in line.text or "messages dropped" in line.text:
             _count_suppressed(line.text, log)
-        if "Kernel panic" in line.text and (died := PANIC.search(line.text)):
+        if "Kernel panic" in line.text and (died := PANIC.match(line.text)):
             log.panics.append((line.number, line.time, died[1].strip()))
         if stream is None:
             if not _MAY_BEGIN.search(line.text):

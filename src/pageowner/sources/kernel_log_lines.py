@@ -37,6 +37,13 @@ _SYSLOG = re.compile(
       |\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|\s?[+-]\d\d:?\d\d)?  # ISO 8601
       )\s(?P<rest>\S+\s(?:kernel|\[kernel\]|kernel\[\d+\])\s?:?|\[kernel\]|kernel:)\s?""",
     re.VERBOSE)
+_OTHER = re.compile(
+    r"""(?:[A-Z][a-z]{2}\s+\d{1,2}\ \d\d:\d\d:\d\d(?:\.\d+)?
+      |\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|\s?[+-]\d\d:?\d\d)?
+      )\s\S+\s[^\s:\[]{1,64}(?:\[\d+\])?:\s""",
+    re.VERBOSE)
+"""What a syslog has in front of another program's line."""
+
 _SHORT_MONOTONIC = re.compile(r"\[\s*(?P<time>\d+\.\d+)\]\s\S+\skernel:\s")
 _LOGCAT = re.compile(r"\d\d-\d\d \d\d:\d\d:\d\d\.\d+\s+\d+\s+\d+ [A-Z] \S+\s*: ")
 _LEVEL = re.compile(r"<\d{1,3}>")
@@ -194,5 +201,7 @@ def _line(number: int, text: str) -> Line:
                 text = text.replace("#012", " ")
             break
         else:
+            # Another program's line belongs to no line of the kernel, though it keeps its header.
+            line.has_prefix = line.has_prefix or _OTHER.match(text) is not None
             line.text = text
             return line

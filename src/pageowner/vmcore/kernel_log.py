@@ -70,7 +70,8 @@ def lines(memory: Vmcore) -> list[str]:
 def panic(memory: Vmcore) -> str | None:
     """What the kernel said as it died, or None."""
     try:
-        told = [match[1] for line in lines(memory) if (match := PANIC.search(line))]
+        told = [match[1] for line in lines(memory)
+                if (match := PANIC.match(line.partition("] ")[2]))]
     except PageownerError:
         return None
     return told[0] if told else None

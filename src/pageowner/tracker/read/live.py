@@ -276,7 +276,7 @@ class LiveReader:
         """A field of the owned blocks, as numbers."""
         if name == "user":
             assert self._users is not None
-            return self._users.of(owned.at + owned.span.first)
+            return self._users.of(owned.at + owned.span.first, owned.ts)
         if name == "cache":  # of objects alone
             return np.zeros(len(owned.at), np.uint8)
         if name in (*_OF_CHARGES, "zone", "node"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,20 +23,24 @@ __all__ = ["LiveUsers", "live_users"]
 
 
 class LiveUsers(NamedTuple):
-    """Blocks in use: first frames, rising, ``pages``, and of each a place in ``labels``."""
+    """Blocks in use: first frames, rising, ``pages``, and of each a place in ``labels``; when it
+    began to look for them (CLOCK_MONOTONIC, ns)."""
 
     pfn: NDArray[np.uint64]
     pages: NDArray[np.int64]
     codes: NDArray[np.int32]
     labels: list[str]
+    began_ns: int
 
-    def of(self, pfns: NDArray[np.int64]) -> NDArray[np.int32]:
-        """The code of each frame, -1 for one that was not in use when users were looked for."""
+    def of(self, pfns: NDArray[np.int64], ts_ns: NDArray[np.uint64]) -> NDArray[np.int32]:
+        """The code of each frame that was allocated at ``ts_ns``: -1 for one that was not in use
+        when users were looked for, or has been allocated since, perhaps to somebody else."""
         if not len(self.pfn):
             return np.full(len(pfns), NOBODY, np.int32)
         wanted = pfns.astype(np.uint64)
         place = np.maximum(np.searchsorted(self.pfn, wanted, "right") - 1, 0)
         inside = wanted - self.pfn[place] < self.pages[place].astype(np.uint64)
+        inside &= ts_ns < np.uint64(self.began_ns)
         return np.where(inside, self.codes[place], NOBODY).astype(np.int32)
 
     def without(self, recorded: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
@@ -60,6 +65,7 @@ class LiveUsers(NamedTuple):
 def live_users(zone_map: ZoneMap) -> LiveUsers:
     """What uses the pages now; what nobody is known to use is called by its flags. Raises
     PageownerError where memory may not be looked at."""
+    began = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     pfn, order, flags = blocks_in_use(memory_ranges.ram_ranges(), zone_map)
     found = find_users(pfn, order, flags)
     used = ~found.free & (found.codes != found.code(FREED))
@@ -68,4 +74,4 @@ def live_users(zone_map: ZoneMap) -> LiveUsers:
     names = np.array([found.code(pageflags.KIND_NAMES.get(kind, kind))
                       for kind in pageflags.KINDS], np.int32)
     codes[unknown] = names[pageflags.kind(flags[unknown])]
-    return LiveUsers(pfn, np.left_shift(1, order.astype(np.int64)), codes, found.labels)
+    return LiveUsers(pfn, np.left_shift(1, order.astype(np.int64)), codes, found.labels, began)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["users_of"]
 
 
-def users_of(blocks: Sequence[tuple[int, int, int]]) -> list[str | None]:
+def users_of(blocks: Sequence[tuple[int, int, int]]) -> tuple[list[str | None], dict[str, Any]]:
     """The user of each of these blocks: first frame, order, bits of /proc/kpageflags; None where
-    nothing tells. Raises PageownerError where memory may not be looked at."""
+    nothing tells. And what could not be read: ``notes`` and ``counts``, as in a snapshot's
+    metadata. Raises PageownerError where memory may not be looked at."""
     table = np.array(blocks, np.uint64).reshape(-1, 3)
     asked: NDArray[np.uint64] = table[:, 0]
     pfn, order, flags = asked, table[:, 1].astype(np.uint8), table[:, 2]
@@ -34,4 +35,5 @@ def users_of(blocks: Sequence[tuple[int, int, int]]) -> list[str | None]:
     pfn, first = np.unique(pfn, return_index=True)
     found = find_users(pfn, order[first], flags[first])
     codes = found.codes[np.searchsorted(pfn, asked)]
-    return [None if code == NOBODY else found.labels[code] for code in codes.tolist()]
+    return ([None if code == NOBODY else found.labels[code] for code in codes.tolist()],
+            {"notes": found.notes, "counts": found.counts})
