@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pageowner.vmcore.memory import Vmcore
+    from pageowner.vmcore.page_structs import VmcoreFrames
 
-__all__ = ["in_use"]
+__all__ = ["blocks", "in_use"]
 
-_PIECE = 1 << 15
-"""Frames at a time: no block of the page allocator reaches from one to the next."""
+_PIECE = 1 << 20
+"""Frames at a time, as `untracked` has them: no compound page, of which the largest are huge pages
+of 1 GiB, reaches from one to the next."""
 
 
 def in_use(memory: Vmcore) -> Snapshot:
@@ -28,10 +30,7 @@ def in_use(memory: Vmcore) -> Snapshot:
     ``page_flags``; stacks and tasks are null. Raises PageownerError."""
     machine = VmcoreMachine(memory)
     frames, zone_map = machine.frames(), machine.zone_map
-    parts = [blocks_of(frames.flags(first, min(_PIECE, end - first)), first)
-             for start, end in frames.ranges() for first in range(start, end, _PIECE)]
-    none = np.zeros(0, np.uint64), np.zeros(0, np.uint8), np.zeros(0, np.uint64)
-    pfn, order, flags = (np.concatenate(column) for column in zip(none, *parts, strict=True))
+    pfn, order, flags = blocks(frames)
     inside = zone_map.zone_column(pfn).is_valid().to_numpy(zero_copy_only=False)
     pfn, order, flags = pfn[inside], order[inside], flags[inside]
     users = machine.users(pfn, order, flags, machine.symbols)
@@ -45,6 +44,18 @@ def in_use(memory: Vmcore) -> Snapshot:
                for zone in zone_map.zones],
         frames={"early": pages_of(columns)},
         extra={"users": {"counts": users.counts, "notes": users.notes}}))
+
+
+def blocks(frames: VmcoreFrames) -> tuple[
+        NDArray[np.uint64], NDArray[np.uint8], NDArray[np.uint64]]:
+    """What `pageowner.tracker.users.untracked.blocks_of` has of all frames with a struct page."""
+    parts = [blocks_of(frames.flags(low, high - low), low)
+             for first, end in frames.ranges()
+             for start in range(first // _PIECE * _PIECE, end, _PIECE)
+             for low, high in [(max(start, first), min(start + _PIECE, end))]]
+    none = np.zeros(0, np.uint64), np.zeros(0, np.uint8), np.zeros(0, np.uint64)
+    pfn, order, flags = (np.concatenate(column) for column in zip(none, *parts, strict=True))
+    return pfn, order, flags
 
 
 def _cgroups(machine: VmcoreMachine, pfn: NDArray[np.uint64]) -> Any:

@@ -52,7 +52,10 @@ _NO_TYPE = 0xFFFFFFFF
 _ANON, _KSM = 1, 3
 _SINCE_FOLIOS = (6, 9)
 _CHUNK = 1 << 15
-"""Frames that are read at once: a multiple of the largest free block."""
+"""Frames that are read at once: a multiple of the largest free block. Huge pages of 1 GiB are
+larger."""
+_LARGEST = 24
+"""The largest order of a compound page: 16 GiB in huge pages of powerpc, with pages of 4 KiB 22."""
 
 
 class VmcoreFrames(Frames):
@@ -114,6 +117,10 @@ class VmcoreFrames(Frames):
     def _flags(self, first: int, stop: int) -> NDArray[np.uint64]:
         raw, there = self.mem_maps.read(first, stop)
         self.missing += int(np.count_nonzero(~there & self.mem_maps.known(first, stop)))
+        before = self._before(raw, first)
+        if len(before):
+            raw = np.concatenate([before, raw])
+            there = np.append(np.ones(len(before), bool), there)
         flags = self._word(raw, "flags")
         tail = self._word(raw, "head") & np.uint64(1) != 0
         head = flags >> np.uint64(self._head_bit or 0) & np.uint64(1) != 0
@@ -138,10 +145,25 @@ class VmcoreFrames(Frames):
         self._mappings(found, raw, owner, kind)
         found[head & ~tail] |= np.uint64(1 << BITS["compound_head"])
         found[tail] |= np.uint64(1 << BITS["compound_tail"])
-        self._large.add(found, raw, first, np.flatnonzero(head & ~tail), owner)
+        self._large.add(found, raw, first - len(before), np.flatnonzero(head & ~tail), owner)
         self._free(found, raw)
         found[~there] = np.uint64(1 << BITS["nopage"])
-        return found
+        return found[len(before):]
+
+    def _before(self, raw: NDArray[np.uint8], first: int) -> NDArray[np.uint8]:
+        """The first two struct pages of the compound page that these frames begin inside of, which
+        tell of all of it; none if they begin with one. It begins at a multiple of its size."""
+        none = raw[:0]
+        if not self._word(raw[:1], "head")[0] & np.uint64(1):
+            return none
+        starts = sorted({first >> order << order for order in range(1, _LARGEST + 1)} - {first},
+                        reverse=True)
+        rows, there = self.mem_maps.read_some(np.array(starts, np.uint64))
+        begins = np.flatnonzero(there & (self._word(rows, "head") & np.uint64(1) == 0))
+        if not len(begins):
+            return none
+        start = starts[begins[0]]
+        return self.mem_maps.read(start, min(start + 2, first))[0]
 
     def _mappings(self, found: NDArray[np.uint64], raw: NDArray[np.uint8],
                   owner: NDArray[np.int64], kind: NDArray[np.uint32]) -> None:
