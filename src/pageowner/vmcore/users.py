@@ -82,7 +82,13 @@ class _OfDump(Surroundings):
 
     def deleted_files(self, users: Users) -> dict[tuple[str, int], Sequence[tuple[int, str]]]:
         """By the tables of open files of all tasks."""
-        return deleted_files(self._structures.follow, self._structures.file_tables, users.names)
+        found, left_out = deleted_files(self._structures.follow, self._structures.file_tables,
+                                        users.names)
+        if left_out:
+            users.found.notes.append(
+                f"{left_out:,} tables of open files cannot be read, or not to their ends: files"
+                " without a name may be of more processes than are named")
+        return found
 
     def bpf_pages(self, memory: Any, areas: Areas, tables: PageTables, names: dict[int, str]
                   ) -> BpfPages:
