@@ -75,6 +75,15 @@ def test_a_table_that_cannot_be_read_is_counted() -> None:
     assert found.unread.tolist() == [0]
 
 
+def test_a_table_that_leads_to_itself_is_found_out() -> None:
+    made = Memory()
+    for place in range(100):
+        made.entry(100, place, 100)
+    with pytest.raises(page_tables.TooManyTables):
+        page_tables.user_tables(made.read, np.array([100], np.uint64), 4, 5000)
+    assert page_tables.user_pages(made.read, np.array([100], np.uint64), 4, 5000) is None
+
+
 @pytest.mark.parametrize(("levels", "first"), [(4, 0xFFFF_C900_0000_0000),
                                                (5, 0xFFA0_0000_0000_0000)])
 def test_the_frames_of_an_area_of_vmalloc_are_found_by_its_addresses(levels: int,

@@ -16,13 +16,14 @@ from pageowner.errors import PageownerError
 from pageowner.kernel.flag_bits import mask
 from pageowner.kernel_memory.access import Member
 from pageowner.tracker.users.layout import FILE_CUT, FILE_FAILED, FILE_ROOTLESS
-from pageowner.vmcore import limits
+from pageowner.vmcore import in_use, limits, modules, page_structs
 from pageowner.vmcore.follow import Follow
 from pageowner.vmcore.large_folios import LargeFolios
 from pageowner.vmcore.open_files import deleted_files
 from pageowner.vmcore.slab_caches import slab_caches
 from pageowner.vmcore.structs import hlist, linked
 from pageowner.vmcore.user_files import Dentries
+from pageowner.vmcore.user_structures import KernelStructures
 
 
 def types(members: dict[tuple[str, str], tuple[int, ...]], sizes: dict[str, int] | None = None,
@@ -187,4 +188,88 @@ def test_deleted_files_are_of_who_has_them_open() -> None:
         0x8000: words(0, 4711, 0x9000), 0x8100: words(1, 4712, 0x9000),
         0x9000: words(8 << 20 | 1)}, types(members))
     found = deleted_files(Follow(memory), {0x100: 7, 0x200: 8, 0x300: 9}, {7: "sh", 8: "x"})
-    assert found == {("8:1", 4711): [(7, "sh")]}
+    assert found == ({("8:1", 4711): [(7, "sh")]}, 2)  # one too large, one not there
+
+
+def tasks(*links: tuple[int, int]) -> Any:
+    """Structures of two processes: the first, at 0x1000, has threads at 0x2000 and 0x3000, the
+    other, at 0x4000, has none. ``links``: what the ``thread_node.next`` of tasks is besides."""
+    members = {("task_struct", name): (8 * at, 8) for at, name in enumerate((
+        "pid", "tgid", "stack", "flags", "mm", "tasks.next", "thread_node.next", "signal",
+        "files"))} | {("task_struct", "comm"): (72, 16), ("mm_struct", "pgd"): (0, 8),
+                      ("task_struct", "tasks"): (40, 16), ("task_struct", "thread_node"): (48, 16),
+                      ("signal_struct", "thread_head"): (0, 16)}
+    following = {0x1000: 0x2030, 0x2000: 0x3030, 0x3000: 0x100, 0x4000: 0x200} | dict(links)
+    memory = Bytes({task: words(task >> 12, 4 if task == 0x4000 else 1, 0,
+                                0x00200000 if task == 0x1000 else 0, 0x500, other + 40,
+                                following[task], 0x200 if task == 0x4000 else 0x100, 0)
+                    + b"sh".ljust(16, b"\0")
+                    for task, other in ((0x1000, 0x4000), (0x2000, 0), (0x3000, 0),
+                                        (0x4000, 0x1000))} | {0x500: words(0xABC)})
+    made = object.__new__(KernelStructures)
+    memory.types = types(members)  # type: ignore[attr-defined]
+    memory.info.symbols["init_task"] = 0x1000
+    made.memory, made.failed, made.follow = memory, {}, Follow(memory)  # type: ignore[assignment]
+    return made
+
+
+@pytest.mark.parametrize(("links", "pids", "failed"), [
+    ((), [1, 2, 3, 4], {}),
+    (((0x2000, 0x1030),), [1, 2, 4], {"tasks": 1}),  # back to one that was seen
+    (((0x2000, 0x4030),), [1, 2, 4], {"tasks": 1}),  # to another process
+    (((0x1000, 0x9030),), [1, 4], {"tasks": 1}),  # to what is not there
+])
+def test_after_a_damaged_list_of_threads_comes_the_next_process(
+        links: Any, pids: list[int], failed: dict[str, int]) -> None:
+    structures = tasks(*links)
+    found = structures._all_tasks()
+    assert found["pid"].tolist() == pids
+    assert structures.failed == failed
+    assert found["mm"].tolist() == [0] + [0x500] * (len(pids) - 1)  # the first has borrowed it
+
+
+def test_a_name_without_an_end_costs_no_more_than_the_longest() -> None:
+    count = 1 << 12
+    symbols = b"".join(struct.pack("<IBBHQQ", at, 0, 0, 0, 0x1000 + at, 8) for at in range(count))
+    places = ("num_symtab", "symtab", "typetab", "strtab")
+    memory: Any = SimpleNamespace(
+        missing=0, types=types({("module", "kallsyms"): (0, 8), ("module", "name"): (8, 4)} | {
+            ("mod_kallsyms", name): (8 * at, 8) for at, name in enumerate(places)}))
+    inner = Bytes({0x100: words(0x1000) + b"mod\0", 0x1000: words(count, 0x10000, 0x90000, 0xA0000),
+                   0x10000: symbols, 0x90000: b"t" * count})
+    memory.copy, memory.read = inner.copy, inner.read
+    memory.fill = lambda _address, size: (np.full(size, ord("x"), np.uint8), True)
+    lines = modules._of_module(memory, 0x100).splitlines()
+    assert len(lines) == count
+    assert lines[-1] == b"%016x t %b\t[mod]" % (0x1000 + count - 1, b"x" * 512)
+
+
+def test_a_huge_page_of_1_gib_is_one_of_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    head, order = 1 << 18, 18
+    raw = np.zeros((1 << 19, 64), np.uint8)
+    raw.view("<u8")[:, 0] = 1 << 40
+    raw.view("<u4")[:, 12] = 0xFFFFFFFF
+    raw.view("<u8")[head, 0] |= 1 << 6
+    raw.view("<u8")[head + 1:head + (1 << order), 1] = 0x5001
+    maps = SimpleNamespace(
+        size=64, ranges=[(1 << 15, 1 << 19)], known=lambda first, stop: np.ones(stop - first, bool),
+        read=lambda first, stop: (raw[first:stop].copy(), np.ones(stop - first, bool)),
+        read_some=lambda pfn: (raw[pfn.astype(np.int64)], np.ones(len(pfn), bool)))
+    monkeypatch.setattr(page_structs, "mem_maps", lambda _memory: maps)
+    monkeypatch.setattr(page_structs, "Charges", lambda _memory: None)
+    monkeypatch.setattr(page_structs, "LargeFolios",
+                        lambda _memory: SimpleNamespace(add=lambda *_: None))
+    memory: Any = SimpleNamespace(release="6.12.0", types=types(
+        {("page", "flags"): (0, 8), ("page", "compound_head"): (8, 8), ("page", "private"): (40, 8),
+         ("page", "mapping"): (24, 8), ("page", "page_type"): (48, 4),
+         ("page", "_refcount"): (52, 4), ("page", "_mapcount"): (48, 4),
+         ("zone", "free_area"): (0, 11 * 128)},
+        {"free_area": 128}, {("pageflags", "PG_head"): 6, ("pageflags", "PG_dirty"): 4}))
+    raw.view("<u8")[head, 0] |= 1 << 4
+    frames = page_structs.VmcoreFrames(memory)
+    pfn, orders, _ = in_use.blocks(frames)
+    assert orders.max() == order
+    assert pfn[orders == order].tolist() == [head]
+    assert len(pfn) == (1 << 19) - (1 << 15) - (1 << order) + 1
+    inside = frames.flags(head + 5000, 10)  # what the first says holds of all
+    assert (inside & np.uint64(mask("dirty")) != 0).all()

@@ -13,22 +13,32 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pageowner.errors import PageownerError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     Read = Callable[[NDArray[np.uint64]], tuple[NDArray[np.uint64], NDArray[np.bool_]]]
     """The 512 entries of tables by page frame, and which of them were readable."""
+    Keep = Callable[[NDArray[np.uint64]], NDArray[np.bool_]]
+    """Which of these page frames are wanted."""
 
-__all__ = ["Tables", "is_known", "kernel_tables", "levels_of", "mapped", "second_halves",
-           "user_pages", "user_tables"]
+__all__ = ["Tables", "TooManyTables", "is_known", "kernel_tables", "levels_of", "mapped",
+           "second_halves", "user_pages", "user_pieces", "user_tables"]
 
 ENTRIES = 512
 _PRESENT, _LARGE = np.uint64(1), np.uint64(1 << 7)
 _FRAME = np.uint64(((1 << 52) - 1) & ~((1 << 12) - 1))
 _SHIFT = 12
+_AT_ONCE = 1 << 10
+"""Tables that are read at once."""
 _FIVE_LEVELS_BELOW = 0xFFFF_8000_0000_0000
+
+
+class TooManyTables(PageownerError):
+    """Damaged tables lead in a circle."""
 
 
 class Tables(NamedTuple):
@@ -54,9 +64,11 @@ def levels_of(kernel_address: int) -> int:
     return 5 if kernel_address < _FIVE_LEVELS_BELOW else 4
 
 
-def user_tables(read: Read, top: NDArray[np.uint64], levels: int) -> Tables:
-    """All tables of processes below their topmost ones (page frames), those with them."""
-    return _walk(read, top, levels, 0, ENTRIES // 2)
+def user_tables(read: Read, top: NDArray[np.uint64], levels: int,
+                most: int | None = None) -> Tables:
+    """All tables of processes below their topmost ones (page frames), those with them. Raises
+    TooManyTables if there are more than ``most``."""
+    return _walk(read, top, levels, (0, ENTRIES // 2), most)
 
 
 def second_halves(read: Read, top: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -71,47 +83,104 @@ def second_halves(read: Read, top: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return same
 
 
-def kernel_tables(read: Read, top: int, levels: int) -> Tables:
-    """The kernel's own tables below the topmost table of any process, which is not in them."""
-    found = _walk(read, np.array([top], np.uint64), levels, ENTRIES // 2, ENTRIES)
+def kernel_tables(read: Read, top: int, levels: int, most: int | None = None) -> Tables:
+    """The kernel's own tables below the topmost table of any process, which is not in them. Raises
+    TooManyTables if there are more than ``most``."""
+    found = _walk(read, np.array([top], np.uint64), levels, (ENTRIES // 2, ENTRIES), most)
     return Tables(found.pfn[1:], found.owner[1:], found.level[1:], found.base[1:], found.unread)
 
 
-def _walk(read: Read, top: NDArray[np.uint64], levels: int, first: int, stop: int) -> Tables:
-    pfn, owner = top, np.arange(len(top))
-    base = np.zeros(len(top), np.uint64)
-    parts = [(pfn, owner, levels, base)]
-    unread = [np.zeros(0, np.int64)]
+def _walk(read: Read, top: NDArray[np.uint64], levels: int, half: tuple[int, int],
+          most: int | None) -> Tables:
+    """``half``: of the topmost tables the first entry, and the one behind the last. A damaged table
+    that leads to itself has as many below it on each level as it has entries, so all are counted
+    before anything is kept of them."""
+    first, stop = half
+    pfn, owner, base = top, np.arange(len(top)), np.zeros(len(top), np.uint64)
+    levels_found = [_Level(pfn, owner, np.full(len(pfn), levels, np.int8), base)]
+    unread, count = [np.zeros(0, np.int64)], len(top)
     for level in range(levels, 1, -1):
-        entries, good = read(pfn)
-        unread.append(owner[~good])
-        here = entries[:, first:stop] if level == levels else entries
-        table, place = np.nonzero((here & _PRESENT != 0) & (here & _LARGE == 0))
-        found = here[table, place]
-        place = place + (first if level == levels else 0)
-        base = base[table] + (place.astype(np.uint64) << np.uint64(_SHIFT + 9 * (level - 1)))
-        if level == levels and first:
-            base |= np.uint64((1 << 64) - (1 << (_SHIFT + 9 * levels)))
-        pfn, owner = (found & _FRAME) >> np.uint64(_SHIFT), owner[table]
-        parts.append((pfn, owner, level - 1, base))
-    return Tables(np.concatenate([part[0] for part in parts]),
-                  np.concatenate([part[1] for part in parts]),
-                  np.concatenate([np.full(len(part[0]), part[2], np.int8) for part in parts]),
-                  np.concatenate([part[3] for part in parts]), np.concatenate(unread))
+        parts = [_Level(pfn[:0], owner[:0], np.zeros(0, np.int8), base[:0])]
+        for part in _parts(pfn):
+            entries, good = read(pfn[part])
+            unread.append(owner[part][~good])
+            here = entries[:, first:stop] if level == levels else entries
+            leads = (here & _PRESENT != 0) & (here & _LARGE == 0)
+            count += int(np.count_nonzero(leads))
+            if most is not None and count > most:
+                raise TooManyTables("page tables lead to more tables than there is memory")
+            table, place = np.nonzero(leads)
+            below = base[part][table] + (
+                (place + (first if level == levels else 0)).astype(np.uint64)
+                << np.uint64(_SHIFT + 9 * (level - 1)))
+            if level == levels and first:
+                below |= np.uint64((1 << 64) - (1 << (_SHIFT + 9 * levels)))
+            parts.append(_Level((here[table, place] & _FRAME) >> np.uint64(_SHIFT),
+                                owner[part][table], np.full(len(table), level - 1, np.int8),
+                                below))
+        levels_found.append(_joined(parts))
+        pfn, owner, _, base = levels_found[-1]
+    return Tables(*_joined(levels_found), np.concatenate(unread))
 
 
-def user_pages(read: Read, top: NDArray[np.uint64], levels: int) -> NDArray[np.uint64] | None:
-    """The page frames that a process maps, huge pages of 2 MiB each as its 512; larger ones, which
-    are never anonymous, are left out. None if not all tables could be read."""
-    tables = user_tables(read, top, levels)
-    middle, good = read(tables.pfn[tables.level == 2])
-    large = middle[(middle & _PRESENT != 0) & (middle & _LARGE != 0)]
-    first = (large & _FRAME) >> np.uint64(_SHIFT) & ~np.uint64(ENTRIES - 1)
-    entries, too = read(tables.pfn[tables.level == 1])
-    if len(tables.unread) or not (good.all() and too.all()):
-        return None
-    small = (entries[entries & _PRESENT != 0] & _FRAME) >> np.uint64(_SHIFT)
-    return np.concatenate([small, (first[:, None] + np.arange(ENTRIES, dtype=np.uint64)).ravel()])
+class _Level(NamedTuple):
+    """The first columns of `Tables`."""
+
+    pfn: NDArray[np.uint64]
+    owner: NDArray[np.int64]
+    level: NDArray[np.int8]
+    base: NDArray[np.uint64]
+
+
+def _joined(parts: list[_Level]) -> _Level:
+    return _Level(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _parts(tables: NDArray[np.uint64]) -> Iterator[slice]:
+    return (slice(start, start + _AT_ONCE) for start in range(0, len(tables), _AT_ONCE))
+
+
+def user_pages(read: Read, top: NDArray[np.uint64], levels: int, most: int | None = None
+               ) -> NDArray[np.uint64] | None:
+    """The page frames of `user_pieces` in one; None if not all tables could be read."""
+    pieces = [np.zeros(0, np.uint64)]
+    for piece in user_pieces(read, top, levels, most):
+        if piece is None:
+            return None
+        pieces.append(piece)
+    return np.concatenate(pieces)
+
+
+def user_pieces(read: Read, top: NDArray[np.uint64], levels: int, most: int | None = None,
+                keep: Keep | None = None) -> Iterator[NDArray[np.uint64] | None]:
+    """The page frames that a process maps, piece by piece, huge pages of 2 MiB each as its 512;
+    larger ones, which are never anonymous, are left out. None for tables that could not be read,
+    and instead of all if there are more tables than ``most``.
+
+    ``keep``: asked of each frame which are wanted; of a huge page, its first tells of all."""
+    try:
+        tables = user_tables(read, top, levels, most)
+    except TooManyTables:
+        yield None
+        return
+    if len(tables.unread):
+        yield None
+    small, middle = (tables.pfn[tables.level == level] for level in (1, 2))
+    for part in _parts(small):
+        entries, good = read(small[part])
+        if not good.all():
+            yield None
+        found = (entries[entries & _PRESENT != 0] & _FRAME) >> np.uint64(_SHIFT)
+        yield found if keep is None else found[keep(found)]
+    for part in _parts(middle):
+        entries, good = read(middle[part])
+        if not good.all():
+            yield None
+        large = entries[(entries & _PRESENT != 0) & (entries & _LARGE != 0)]
+        first = (large & _FRAME) >> np.uint64(_SHIFT) & ~np.uint64(ENTRIES - 1)
+        first = first if keep is None else first[keep(first)]
+        for huge in _parts(first):
+            yield (first[huge, None] + np.arange(ENTRIES, dtype=np.uint64)).ravel()
 
 
 def mapped(read: Read, tables: Tables, first: int, stop: int) -> tuple[
@@ -121,9 +190,13 @@ def mapped(read: Read, tables: Tables, first: int, stop: int) -> tuple[
     span = np.uint64(ENTRIES << _SHIFT)
     wanted = (tables.level == 1) & (tables.base < np.uint64(stop)) & (
         tables.base + (span - np.uint64(1)) >= np.uint64(first))
-    entries, good = read(tables.pfn[wanted])
-    table, place = np.nonzero(entries & _PRESENT != 0)
-    address = tables.base[wanted][table] + (place.astype(np.uint64) << np.uint64(_SHIFT))
-    pfn = (entries[table, place] & _FRAME) >> np.uint64(_SHIFT)
-    inside = (address >= np.uint64(first)) & (address < np.uint64(stop))
-    return pfn[inside], address[inside], int(np.count_nonzero(~good))
+    pfns, addresses, unread = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)], 0
+    for part in _parts(tables.pfn[wanted]):
+        entries, good = read(tables.pfn[wanted][part])
+        unread += int(np.count_nonzero(~good))
+        table, place = np.nonzero(entries & _PRESENT != 0)
+        address = tables.base[wanted][part][table] + (place.astype(np.uint64) << np.uint64(_SHIFT))
+        inside = (address >= np.uint64(first)) & (address < np.uint64(stop))
+        pfns.append((entries[table, place][inside] & _FRAME) >> np.uint64(_SHIFT))
+        addresses.append(address[inside])
+    return np.concatenate(pfns), np.concatenate(addresses), unread

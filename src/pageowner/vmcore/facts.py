@@ -54,6 +54,9 @@ def memory_facts(memory: Vmcore) -> MemoryFacts:
     except PageownerError as error:
         found.notes.append(f"processes and files are not known: {error}")
         return found
+    if structures.failed:
+        found.notes.append("not all processes are known: the kernel's lists of tasks are damaged in"
+                           f" {sum(structures.failed.values()):,} places")
     with_notes("processes are", _processes, memory, structures, machine.frames())
     with_notes("files of the page cache are", _files, memory, structures,
                machine.frames().ranges())
@@ -115,38 +118,59 @@ def _shares(structures: Any, frames: VmcoreFrames) -> dict[int, int]:
     tables = PageTables(structures, tasks)
     if not tables.known:
         return {}
+    # The tables are read twice, since what all processes map may be many times the memory.
+    anonymous, unread = _Anonymous(frames), set[int]()
+    sharing = np.zeros(anonymous.stop, np.uint32)
     pids = sorted({int(task["tgid"]) for task in tasks if task["mm"]})
-    mapped = {pid: pfn for pid in pids if (pfn := tables.of_process(pid)) is not None}
-    if not mapped:
-        return {}
-    every, places, sharing = np.unique(np.concatenate(list(mapped.values())), return_inverse=True,
-                                       return_counts=True)
-    share = np.where(_anonymous(frames, every), structures.memory.page_size / sharing, 0.0)[places]
-    ends = np.cumsum([len(pfn) for pfn in mapped.values()])
-    return {pid: int(part.sum()) for pid, part in zip(
-        mapped, np.split(share, ends[:-1]), strict=True)}
-
-
-def _anonymous(frames: VmcoreFrames, pfn: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which of these frames, which are in order, are."""
-    found = np.zeros(len(pfn), bool)
-    bounds = np.flatnonzero(np.diff(pfn >> np.uint64(_PIECE))) + 1
-    for part in np.split(np.arange(len(pfn)), bounds):
-        first = int(pfn[part[0]])
-        flags = frames.flags(first, int(pfn[part[-1]]) + 1 - first)
-        found[part] = flags[(pfn[part] - np.uint64(first)).astype(np.int64)] & _ANON != 0
+    for pid in pids:
+        for piece in tables.pieces_of_process(pid, anonymous):
+            if piece is None:
+                unread.add(pid)
+            else:
+                np.add.at(sharing, piece.astype(np.int64), 1)
+    found = {}
+    for pid in pids:
+        if pid not in unread:
+            share = sum(float((1 / sharing[piece.astype(np.int64)]).sum())
+                        for piece in tables.pieces_of_process(pid, anonymous) if piece is not None)
+            found[pid] = round(share * structures.memory.page_size)
     return found
+
+
+class _Anonymous:
+    """Which of some frames are; flags are read once, in pieces. ``stop``: the frame behind all."""
+
+    def __init__(self, frames: VmcoreFrames) -> None:
+        self._frames = frames
+        self._ranges = frames.ranges()
+        self.stop = self._ranges[-1][1] if self._ranges else 0
+        self._known = np.zeros((self.stop >> _PIECE) + 1, bool)
+        self._is = np.zeros(len(self._known) << _PIECE, bool)
+
+    def __call__(self, pfn: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        inside: NDArray[np.bool_] = pfn < np.uint64(self.stop)
+        place = np.where(inside, pfn, np.uint64(0)).astype(np.int64)
+        pieces = place >> _PIECE
+        wanted = np.zeros(len(self._known), bool)
+        wanted[pieces] = True
+        for piece in np.flatnonzero(wanted & ~self._known).tolist():
+            first, stop = piece << _PIECE, min((piece + 1) << _PIECE, self.stop)
+            self._is[first:stop] = self._frames.flags(first, stop - first) & _ANON != 0
+            self._known[piece] = True
+        found: NDArray[np.bool_] = inside & self._is[place]
+        return found
 
 
 def _resident(memory: Vmcore, mm: int, kind: str, bases: list[int]) -> int:
     """Pages of an address space: counters for each CPU since 6.2, before numbers."""
-    number, at = _KINDS[kind], place(memory, mm, "mm_struct", "rss_stat")
-    each = memory.types.size("percpu_counter") or 0
-    whole = memory.types.member("mm_struct", "rss_stat")
-    if each and whole is not None and whole.size == 4 * each:
-        return counters.percpu_sum(memory, at + number * each, bases)
-    count = word(memory, at + 8 * number)
-    return 0 if count & _KERNEL else count
+    number, at, types = _KINDS[kind], place(memory, mm, "mm_struct", "rss_stat"), memory.types
+    if types.member("mm_struct", "rss_stat.count") is not None:
+        count = word(memory, at + 8 * number)
+        return 0 if count & _KERNEL else count
+    each, whole = types.size("percpu_counter"), types.member("mm_struct", "rss_stat")
+    if not each or whole is None or whole.size % each or whole.size <= number * each:
+        raise PageownerError("mm_struct.rss_stat is of a type that is not known")
+    return counters.percpu_sum(memory, at + number * each, bases)
 
 
 _KINDS = {"MM_FILEPAGES": 0, "MM_ANONPAGES": 1, "MM_SHMEMPAGES": 3}

@@ -10,6 +10,7 @@ import numpy as np
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import gfp, zones
+from pageowner.kernel.task_flags import PF_KTHREAD
 from pageowner.kernel_memory import name_tables, pageblocks
 from pageowner.kernel_memory.access import member, offset, strings, symbol, word
 from pageowner.kernel_memory.sections import Pieces
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["VmcoreMachine"]
 
-_PF_KTHREAD = 0x00200000
 _MOST_NODES = 1024
 _NS = 10**9
 
@@ -230,7 +230,7 @@ class VmcoreMachine(Machine):
         try:
             for link in linked(memory, first + at):
                 tgid = value(memory, link - at, "task_struct", "tgid")
-                if tgid > 1 and not value(memory, link - at, "task_struct", "flags") & _PF_KTHREAD:
+                if tgid > 1 and not value(memory, link - at, "task_struct", "flags") & PF_KTHREAD:
                     found.append(tgid)
         except PageownerError:
             return []

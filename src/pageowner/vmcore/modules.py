@@ -24,6 +24,8 @@ _SYMBOL = np.dtype([("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section"
                     ("value", "<u8"), ("size", "<u8")])
 """Elf64_Sym."""
 _MOST_SYMBOLS = 1 << 20
+_MOST_BYTES = 1 << 28
+"""Lines of all modules; an Ubuntu with all of its modules loaded has a tenth of that."""
 _NAMES_AT_ONCE = 1 << 16
 _LONGEST = 512
 _NO_NAME = b"?"
@@ -37,11 +39,15 @@ def module_symbols(memory: Vmcore) -> bytes:
         return b""
     at = offset(memory.types, "module", "list")
     lines: list[bytes] = []
+    size = 0
     for link in linked(memory, head):
         try:
             lines.append(_of_module(memory, link - at))
         except PageownerError:
             continue
+        size += len(lines[-1])
+        if size > _MOST_BYTES:  # damaged
+            break
     return b"".join(lines)
 
 
@@ -64,7 +70,8 @@ def _of_module(memory: Vmcore, module: int) -> bytes:
     lines = []
     for at, address, kind in zip(symbols["name"].tolist(), symbols["value"].tolist(), kinds,
                                  strict=True):
-        symbol = _clean(names[at:names.find(b"\0", at)] if at < len(names) else b"")
+        # Damaged, it may have no end for as long as the table is.
+        symbol = _clean(names[at:at + _LONGEST].partition(b"\0")[0])
         if symbol != _NO_NAME and 33 <= kind < 127:
             lines.append(b"%016x %c %b\t[%b]\n" % (address, kind, symbol, name))
     return b"".join(lines)

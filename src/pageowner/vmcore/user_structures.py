@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.errors import PageownerError
+from pageowner.kernel.task_flags import PF_KTHREAD
 from pageowner.kernel_memory.access import offset, strings, symbol, word
 from pageowner.tracker.users import layout
 from pageowner.tracker.users.anchors import Anchors
 from pageowner.tracker.users.layout import NOT_KNOWN
 from pageowner.vmcore import user_files
 from pageowner.vmcore.follow import Follow
-from pageowner.vmcore.structs import MOST
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,7 +43,8 @@ CONFIG_RANDOMIZE_MEMORY."""
 class KernelStructures:
     """``layout``, ``anchors``, ``failed`` and the questions are those of
     `tracker.users.memory.KernelMemory`. ``super_blocks``: addresses of those that the files asked
-    for so far are on. ``file_tables``: a process (tgid) of each struct files_struct."""
+    for so far are on. ``file_tables``: a process (tgid) of each struct files_struct.
+    ``most_tables``: page tables that there may be at most, as many as there are frames."""
 
     def __init__(self, memory: Vmcore, maps: MemMaps) -> None:
         """Raises PageownerError where the kernel's types lack what is needed, or its struct pages
@@ -54,7 +55,8 @@ class KernelStructures:
         self.super_blocks: set[int] = set()
         self.layout = _layout(memory)
         self.follow = Follow(memory)
-        self._most = np.count_nonzero(maps.maps) * memory.page_size << maps.bits
+        self.most_tables = int(np.count_nonzero(maps.maps)) << maps.bits
+        self._most = self.most_tables * memory.page_size
         bases = np.unique(maps.maps[maps.maps != 0])
         if len(bases) != 1:
             raise PageownerError("its kernel has its page structs in more than one place (it is"
@@ -183,7 +185,7 @@ class KernelStructures:
 
     def _all_tasks(self) -> NDArray[Any]:
         memory = self.memory
-        first = leader = symbol(memory, "init_task")
+        first = symbol(memory, "init_task")
         tasks_at, thread_at = (offset(memory.types, "task_struct", name)
                                for name in ("tasks", "thread_node"))
         head_at = offset(memory.types, "signal_struct", "thread_head")
@@ -191,22 +193,28 @@ class KernelStructures:
                  "files"]
         has_area = self.follow.has("task_struct", "stack_vm_area")
         words += ["stack_vm_area"] if has_area else []
-        rows, comms, task, seen = list[tuple[int, ...]](), list[int](), leader, set[int]()
-        while task not in seen and len(rows) < min(_MOST_TASKS, MOST):
-            seen.add(task)
-            (row,), (good,) = self.follow.several([task], "task_struct", *words)
-            if not good:
+        rows, comms, task, seen = list[tuple[int, ...]](), list[int](), first, set[int]()
+        next_leader, signal, is_leader = first, 0, True
+        while True:
+            good = task not in seen and len(rows) < _MOST_TASKS
+            if good:
+                (row,), (good,) = self.follow.several([task], "task_struct", *words)
+            # All threads of a process have its struct signal_struct; what has not is none.
+            if good and (is_leader or row[7] == signal):
+                seen.add(task)
+                rows.append(row)
+                comms.append(task + offset(memory.types, "task_struct", "comm"))
+                if is_leader:
+                    next_leader, signal = row[5] - tasks_at, row[7]
+                if signal and row[6] and row[6] != signal + head_at:
+                    task, is_leader = row[6] - thread_at, False
+                    continue
+            else:
                 self.failed["tasks"] = self.failed.get("tasks", 0) + 1
-                break
-            rows.append(row)
-            comms.append(task + offset(memory.types, "task_struct", "comm"))
-            if task == leader:
-                next_leader, signal = row[5] - tasks_at, row[7]
-            if signal and row[6] and row[6] != signal + head_at:
-                task = row[6] - thread_at
-                continue
-            task = leader = next_leader
-            if leader == first:
+                if is_leader or len(rows) >= _MOST_TASKS:
+                    break  # what leads to the others is not known
+            task, is_leader = next_leader, True
+            if task == first:
                 break
         return self._as_tasks(rows, np.array(comms, np.uint64), has_area)
 
@@ -217,6 +225,7 @@ class KernelStructures:
         self.file_tables = {row[8]: row[1] for row in reversed(rows) if row[8]}
         for place, name in enumerate(("pid", "tgid", "stack", "flags", "mm")):
             found[name] = table[:, place]
+        found["mm"][found["flags"] & np.uint32(PF_KTHREAD) != 0] = 0
         if has_area:
             found["area"] = table[:, 9]
         raw, _ = self.memory.copy(comms, 16)

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pageowner.kernel import cgroups, gfp, kallsyms, zones
+from pageowner.kernel.task_flags import PF_KTHREAD
 from pageowner.model.metadata import Metadata
 from pageowner.system.container_names import container_names
 from pageowner.tracker.read import extfrag, pageblocks
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Machine"]
 
-_PF_KTHREAD = 0x00200000
 
 
 class Machine:
@@ -101,7 +101,7 @@ class Machine:
             with (suppress(OSError, ValueError, IndexError),
                   open(f"/proc/{name}/stat", "rb") as file):
                 # behind the name, which may hold anything: state, ppid, …, and as seventh the flags
-                if not int(file.read().rpartition(b")")[2].split()[6]) & _PF_KTHREAD:
+                if not int(file.read().rpartition(b")")[2].split()[6]) & PF_KTHREAD:
                     found.append(int(name))
         return sorted(found)
 

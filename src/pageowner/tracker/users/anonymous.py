@@ -44,17 +44,26 @@ def give_anonymous(found: PageUsers, pages: Pages, names: Mapping[int, str],
         if frames is None:
             found.count("late_processes" if late else "unreadable_processes", 1)
         else:
+            # What many processes share is much in all: it is dropped before the next is asked.
+            frames = frames[_anonymous(pages, frames)[1]]
             pfn.append(frames)
             process.append(np.full(len(frames), place, np.int32))
     _give(found, pages, [names[pid] for pid in pids], pids, np.concatenate(pfn),
           np.concatenate(process))
 
 
+def _anonymous(pages: Pages, pfn: NDArray[np.uint64]) -> tuple[
+        NDArray[np.int64], NDArray[np.bool_]]:
+    """The place of each frame's block, and whether it is anonymous."""
+    place, inside = pages.places_of(pfn)
+    inside &= pages.flags[place] & _ANON != 0 if len(pages.flags) else inside
+    return place, inside
+
+
 def _give(found: PageUsers, pages: Pages, comms: list[str], pids: list[int],
           pfn: NDArray[np.uint64], owner: NDArray[np.int32]) -> None:
     """``owner``: of each page a place among ``pids`` and their ``comms``."""
-    place, inside = pages.places_of(pfn)
-    inside &= pages.flags[place] & _ANON != 0 if len(pages.flags) else inside
+    place, inside = _anonymous(pages, pfn)
     pairs = np.unique(place[inside] * len(pids) + owner[inside])
     row, process = pairs // max(len(pids), 1), pairs % max(len(pids), 1)
     rows, first, sharing = np.unique(row, return_index=True, return_counts=True)

@@ -13,6 +13,7 @@ from numpy.lib.recfunctions import repack_fields
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import page_tables
+from pageowner.kernel.task_flags import PF_KTHREAD
 from pageowner.tracker.load.libbpf import BpfError, Libbpf, LibbpfMissing, libbpf
 from pageowner.tracker.load.requirements import lockdown
 from pageowner.tracker.read.maps import map_array
@@ -163,6 +164,8 @@ class KernelMemory(Copies):
     """
 
     _programs = ()
+    most_tables: int | None = None
+    """Page tables that there may be at most: the running kernel's need no bound."""
 
     def _tables(self) -> tuple[tuple[str, np.dtype[Any], int], ...]:
         return (*super()._tables(),
@@ -240,12 +243,14 @@ class KernelMemory(Copies):
                                       int(of_vm_structs)), layout.AREA)
 
     def tasks(self) -> NDArray[Any]:
-        """All tasks (`layout.TASK`)."""
+        """All tasks (`layout.TASK`), kernel threads without ``mm``: it is another's."""
         found = self._run("find_tasks", self._tasks)
         if found < 0 or found >= self._tasks:
             self._count("tasks", 1)
         count = -1 - found if found < 0 else found
-        return self._maps["tasks"][:count].copy()
+        tasks = self._maps["tasks"][:count].copy()
+        tasks["mm"][tasks["flags"] & np.uint32(PF_KTHREAD) != 0] = 0
+        return tasks
 
     def anchor(self, descriptor: int) -> dict[str, int]:
         """What the kernel has of an open file of this process (`layout.ANCHOR`). Raises

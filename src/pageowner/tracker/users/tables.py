@@ -56,7 +56,8 @@ class PageTables:
     def of_kernel(self) -> page_tables.Tables:
         """The kernel's own."""
         top = self._frame(np.array([self._memory.anchors.pgd], np.uint64))
-        return page_tables.kernel_tables(self._read, int(top[0]), self._levels)
+        return page_tables.kernel_tables(self._read, int(top[0]), self._levels,
+                                         self._memory.most_tables)
 
     def mapped(self, first: int, stop: int) -> tuple[NDArray[np.uint64], int]:
         """The page frames that the kernel has mapped between these addresses, and how many tables
@@ -67,11 +68,20 @@ class PageTables:
     def of_process(self, pid: int) -> NDArray[np.uint64] | None:
         """The page frames that a process maps; None if it has no memory of its own, or not all of
         its tables could be read."""
+        top = self._top(pid)
+        return None if top is None else page_tables.user_pages(
+            self._read, top, self._levels, self._memory.most_tables)
+
+    def pieces_of_process(self, pid: int, keep: page_tables.Keep
+                          ) -> Iterator[NDArray[np.uint64] | None]:
+        """Those of them that are wanted, as `page_tables.user_pieces` has it."""
+        top = self._top(pid)
+        return iter([None]) if top is None else page_tables.user_pieces(
+            self._read, top, self._levels, self._memory.most_tables, keep)
+
+    def _top(self, pid: int) -> NDArray[np.uint64] | None:
         mine = np.flatnonzero((self._tasks["tgid"] == pid) & (self._tasks["mm"] != 0))
-        if not len(mine):
-            return None
-        top = self._frame(self._tasks["pgd"][mine[:1]])
-        return page_tables.user_pages(self._read, top, self._levels)
+        return self._frame(self._tasks["pgd"][mine[:1]]) if len(mine) else None
 
     def of_processes(self) -> UserTables:
         """Those of all processes that are there before and afterwards: the tables of one that ended
@@ -81,7 +91,7 @@ class PageTables:
         _, first = np.unique(tasks["mm"][mine], return_index=True)
         mine = mine[first]
         top = self._frame(tasks["pgd"][mine])
-        found = page_tables.user_tables(self._read, top, self._levels)
+        found = page_tables.user_tables(self._read, top, self._levels, self._memory.most_tables)
         middle = found.level == _MIDDLE
         kept = self._deposited(found.pfn[middle])
         still = set(_spaces(self._memory.tasks()))
