@@ -183,10 +183,10 @@ def rows(raw: Raw) -> list[tuple[object, ...]]:
 
 
 def check(text: bytes) -> Raw:
-    """Assert that every piece of the text is a record or damaged."""
+    """Assert that every piece of the text is a record, damaged, or of a list of stacks."""
     raw = parsed(text)
     expected = pieces(text)
-    found = len(raw.kind) + raw.damaged
+    found = len(raw.kind) + raw.damaged + raw.names + raw.left_out
     assert found == expected, f"{found} records and damaged ones of {expected} in {text!r}"
     return raw
 
@@ -236,7 +236,9 @@ def check_snapshot(text: bytes) -> None:
     assert snapshot.meta.extra.get("undone", [])[:len(opened.undone)] == opened.undone
     counted = read_dump(arrived, page_owner.count)
     table = snapshot.table
-    assert table.num_rows + snapshot.meta.counters["damaged"] == pieces(text), repr(text)
+    beside = parsed(text)
+    assert (table.num_rows + snapshot.meta.counters["damaged"] + beside.names
+            + beside.left_out) == pieces(text), repr(text)
     table.validate(full=True)
     keys = ["comm", "stack", "gfp", "subsystem", "module", "order"]
     report = snapshot.report(by=keys)

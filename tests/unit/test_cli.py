@@ -167,12 +167,12 @@ def test_a_damaged_dump_is_reported_with_a_warning_that_says_where(
         cli: Cli, some_records: Path, tmp_path: Path) -> None:
     text = some_records.read_bytes()
     path = tmp_path / "damaged.txt"
-    path.write_bytes(text + b"junk\n\n" + text[:-20])
+    path.write_bytes(b"junk\n\n" + text[:-20])
     done = cli("report", path, "--by", "comm")
     assert done.status == 0
     line = one_line(done.err)
     assert "2 damaged records skipped" in line
-    assert f"the first at byte {len(text)}" in line
+    assert "the first at byte 0: not a record" in line
 
 
 def test_standard_input_is_a_source_for_every_verb(some_records: Path) -> None:

@@ -430,6 +430,7 @@ def _warnings(meta: Metadata) -> list[str]:
         where = f"; the first at byte {places[0][0]}{of_what}: {places[0][1]}" if places else ""
         lines.append(f"{meta.source}: {count_of(damaged, 'damaged record')}"
                      f" skipped{where}")
+    lines += [f"{meta.source}: {said}" for said in meta.extra.get("left_out") or ()]
     if joined := counters.get("joined_handles"):
         lines.append(f"{meta.source}: {count_of(joined, 'handle')} replaced by the stacks in"
                      " show_stacks_handles, which must be of the same boot")

@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING
 from pageowner.errors import PageownerError
 from pageowner.sources.allocinfo_lines import Lines
 from pageowner.sources.allocinfo_restoring import restored
+from pageowner.sources.damage import note_left_out
 from pageowner.sources.opening import reading
 from pageowner.sources.page_owner_parser import START
+from pageowner.sources.told_twice import repeats
 
 if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
@@ -51,8 +53,9 @@ def parse(text: bytes) -> Lines:
         from pageowner.sources import allocinfo_columns
 
         offset = allocinfo_columns.take(text, lines)
-    lines.take(text[offset:], offset)
-    lines.unterminated = not text.endswith(b"\n")
+    if lines.second is None:
+        lines.take(text[offset:], offset)
+    lines.unterminated = lines.second is None and not text.endswith(b"\n")
     return lines
 
 
@@ -61,8 +64,8 @@ def read(opened: Opened) -> Snapshot:
 
     Lines that hold nothing are left out. What is damaged is skipped and counted in
     ``meta.counters``; there, ``inaccurate`` is the number of lines that the kernel marks as
-    counted too low, ``rounded`` of those with a size such as ``2.8M``. Raises PageownerError if
-    no line is whole, or the source cannot be read.
+    counted too low, ``rounded`` of those with a size such as ``2.8M``. Of several lists only the
+    first one is read. Raises PageownerError if no line is whole, or the source cannot be read.
     """
     with reading(opened.name):
         text = opened.stream.read()
@@ -78,4 +81,13 @@ def read(opened: Opened) -> Snapshot:
     del found.meta.extra["page_size_from"]
     found.meta.counters |= {"inaccurate": lines.inaccurate, "rounded": lines.rounded}
     found.meta.dump_format = {"version": lines.version}
+    if lines.second is not None:
+        others = sum(map(bool, map(bytes.strip, text[lines.second:].split(b"\n"))))
+        note_left_out(found.meta, others, [
+            f"another list ({others:,} lines) left out, from byte {lines.second:,} on: only the"
+            " first one is read"])
+    elif again := repeats([lines.bodies[body].stack for body in lines.body]):
+        note_left_out(found.meta, 0, [
+            f"{again:,} lines name a line of code that another one names: if these are several"
+            " lists, the bytes of all are counted"])
     return found

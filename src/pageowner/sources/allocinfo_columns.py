@@ -113,7 +113,7 @@ def take(text: bytes, lines: Lines) -> int:
     all of them.
     """
     places, offset = _Places(), 0
-    while end := text.rfind(b"\n", offset, offset + _PIECE) + 1:
+    while lines.second is None and (end := text.rfind(b"\n", offset, offset + _PIECE) + 1):
         piece = text[offset:end]
         found = _fixed_lines(piece)
         place = places.known(found.places)[found.place]
@@ -124,6 +124,8 @@ def take(text: bytes, lines: Lines) -> int:
             others, place = [], place[:0]
         begin = 0
         for other in (*others, len(place)):
+            if lines.second is not None:
+                break
             rows = slice(begin, other)
             if begin < other and not _put(lines, places, place[rows], found.size[rows],
                                           found.calls[rows]):

@@ -9,7 +9,7 @@ from pageowner.kernel.task_names import to_text
 from pageowner.sources.group_columns import Groups, Line
 from pageowner.sources.page_owner_body import Body
 
-__all__ = ["NO_LINE", "Lines", "parse_place"]
+__all__ = ["NO_LINE", "Lines", "is_of_allocinfo", "parse_place"]
 
 _VERSION = re.compile(rb"allocinfo - version: (\d{1,9}(?:\.\d{1,9})?)\s*\Z")
 _PLACE = rb"([^\s:]+:\d{1,9})(?: (\[[^\]\s]+\]))? func:(\S+)( accurate:no)?\s*\Z"
@@ -31,6 +31,9 @@ class Lines(Groups):
         self.version: str | None = None
         self.whole = self.inaccurate = self.rounded = 0
         self.total = 0  # of the sizes
+        self.second: int | None = None
+        """The byte where another list begins, which is not read."""
+        self._whole_before = 0
 
     def take(self, text: bytes, offset: int) -> None:
         """Lines of the text that begin at this byte of it, one by one."""
@@ -40,12 +43,18 @@ class Lines(Groups):
                 self.whole += 1
             elif line.strip():
                 self._take(line, offset)
+                if self.second is not None:
+                    return
             offset += len(line) + 1
 
     def _take(self, line: bytes, offset: int) -> None:
         found = _LINE.match(line)
         if found is None:
             if version := _VERSION.match(line):
+                if self.version is not None and self.whole > self._whole_before:
+                    self.second = offset
+                    return
+                self._whole_before = self.whole  # of a sorted list it is not the first line
                 self.version = version[1].decode()
                 if version[1] not in _KNOWN:
                     self.lost(offset, f"version {self.version} of the format, which is not known")
@@ -77,3 +86,10 @@ def parse_place(text: bytes) -> Body | None:
     """What stands behind the numbers of a line, and a blank; None if it is not one."""
     found = _PLACE_ALONE.match(text)
     return None if found is None else _body(*found.groups())
+
+
+def is_of_allocinfo(line: bytes) -> bool:
+    """Whether this is a line of /proc/allocinfo, or the first one."""
+    return (b" func:" in line and _LINE.match(line) is not None) or (
+        line.startswith(b"allocinfo - ") and _VERSION.match(line) is not None) or (
+        line.strip() == _HEADING.strip())

@@ -36,9 +36,11 @@ def using(path: str | None) -> Iterator[None]:
         _given.reset(token)
 
 
-def join(parts: Sequence[list[Body]], name: str) -> dict[str, int]:
+def join(parts: Sequence[list[Body]], name: str,
+         listed: dict[int, str] | None = None) -> dict[str, int]:
     """Give bodies that have a handle and no stack their stack, in place, as if the kernel had
-    printed that; ``name`` is the file that the parts are from. Returns counters:
+    printed that; ``name`` is the file that the parts are from, and ``listed`` has the stacks of
+    handles that the file itself lists, which are asked first. Returns counters:
     ``joined_handles``, the handles whose stack was found, and ``unknown_handles``, the others;
     empty if there are none.
 
@@ -48,8 +50,10 @@ def join(parts: Sequence[list[Body]], name: str) -> dict[str, int]:
             if body.handle is not None and body.stack is None}
     if not bare:
         return {}
-    path = _given.get() or _beside(name)
-    stacks = {} if path is None else _listed(path)
+    stacks = listed or {}
+    if _given.get() is not None or bare - stacks.keys():
+        path = _given.get() or _beside(name)
+        stacks = ({} if path is None else _listed(path)) | stacks
     for bodies in parts:
         for place, body in enumerate(bodies):
             if body.stack is None and body.handle in stacks:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pageowner.errors import PageownerError
 from pageowner.sources import handles
 from pageowner.sources.as_printed import LINE_ENDS, has_other_line_ends, without_cr
+from pageowner.sources.damage import note_left_out
 from pageowner.sources.given import SYSTEM_MAP
 from pageowner.sources.opening import Opened, open_source, pieces, reading
 from pageowner.sources.page_owner_parser import CHUNK, CUT, WAIT, Damage, Parser, Raw
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pageowner.model.counts import Counted
+    from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
+    from pageowner.sources.page_owner_body import Body
     from pageowner.sources.page_owner_count import Tally
 
 __all__ = ["begin_count", "begin_read", "count", "is_large", "parse", "parse_stream",
@@ -175,12 +178,28 @@ def read(opened: Opened, begun: Callable[[], list[Raw]] | None = None) -> Snapsh
     parts = finish()
     if not any(part.kind for part in parts):
         raise _nothing(opened, parts[0].damage)
-    counters = handles.join([part.bodies for part in parts], opened.name)
+    counters, unused = _join([part.bodies for part in parts], parts, opened.name)
     symbols = _name_frames(parts)
     found = to_snapshot(parts, opened.name)
-    found.meta.counters |= counters
-    found.meta.extra |= symbols
+    _note(found.meta, counters, unused, symbols)
     return found
+
+
+def _join(bodies: list[list[Body]], parts: list[Raw] | list[Tally],
+          name: str) -> tuple[dict[str, int], int]:
+    """Give handles their stacks, as `handles.join`; how many stacks stand beside the records in
+    vain, as none is of these handles."""
+    listed = {handle: stack for part in parts for handle, stack in part.listed.items()}
+    bare = {body.handle for part in bodies for body in part if body.stack is None}
+    return handles.join(bodies, name, listed), 0 if listed.keys() & bare else len(listed)
+
+
+def _note(meta: Metadata, counters: dict[str, int], unused: int, symbols: dict[str, str]) -> None:
+    meta.counters |= counters
+    meta.extra |= symbols
+    if unused:
+        note_left_out(meta, unused, [f"stacks of {unused:,} handles left out: no record is known"
+                                     " by one of these handles alone"])
 
 
 def _name_frames(parts: list[Raw] | list[Tally]) -> dict[str, str]:
@@ -224,19 +243,21 @@ def count(opened: Opened, begun: Callable[[], list[Tally]] | None = None) -> Cou
     ``begun``: what `begin_count` returned for it.
     """
     finish = begun or begin_count(opened)
-    from pageowner.sources.page_owner_count import counted
+    from pageowner.sources.page_owner_count import begin_again, counted
 
     parts = finish()
     if not any(part.kinds for part in parts):
         raise _nothing(opened, parts[0].damage)
     bodies = [[body for _, _, body in part.kinds] for part in parts]
-    if counters := handles.join(bodies, opened.name):
+    counters, unused = _join(bodies, parts, opened.name)
+    if counters:
         for part, joined in zip(parts, bodies, strict=True):
             part.kinds = [(*kind[:2], body) for kind, body in zip(part.kinds, joined, strict=True)]
     symbols = _name_frames(parts)
+    if is_large(opened) and begin_again(parts):
+        return read(opened)  # which page frames these are
     found = counted(parts, opened.name)
     if found is None:
         return read(opened)
-    found.meta.counters |= counters
-    found.meta.extra |= symbols
+    _note(found.meta, counters, unused, symbols)
     return found

@@ -84,12 +84,19 @@ def _pageblock_order(pfn: np.ndarray, block: np.ndarray) -> tuple[int | None, np
     return order, known & (pfn >> np.uint64(order) != block)
 
 
+def _again(pfn: np.ndarray) -> int:
+    """How many records are of a page frame that another one is of."""
+    known = pfn[pfn != NONE]
+    return 0 if (known[1:] > known[:-1]).all() else len(known) - len(np.unique(known))
+
+
 def to_snapshot(parts: Sequence[Raw], name: str) -> Snapshot:
     """The parts of a dump, in its order, as a snapshot; ``name`` says where it came from."""
     kinds, kind = _kinds(parts)
     pfn, block = _joined(parts, "pfn"), _joined(parts, "block")
     ts, free_ts = _joined(parts, "ts"), _joined(parts, "free_ts")
     pageblock_order, torn = _pageblock_order(pfn, block)
+    again = _again(pfn)
     damaged = sum(part.damaged for part in parts)
     if torn.any():
         # The pfn and the block of one line contradict each other: one of them is damaged.
@@ -109,7 +116,8 @@ def to_snapshot(parts: Sequence[Raw], name: str) -> Snapshot:
         clock_ns=int(ts[timed].max()) if timed.any() else None,
         decimal_pfn=any(part.decimal_pfn for part in parts),
         free_ts=bool((free_ts != NONE).any()), pfn_lines=bool(has_line.any()),
-        damage=(place for part in parts for place in part.damage))
+        damage=(place for part in parts for place in part.damage),
+        left_out=sum(part.left_out for part in parts), again=again)
     said = {column: column_of(column, values, kind) for column, values in columns(kinds).items()}
     return Snapshot.from_columns({
         "pfn": _optional(pfn), "ts_ns": _optional(ts), "free_ts_ns": _optional(free_ts), **said,

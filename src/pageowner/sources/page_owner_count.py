@@ -6,7 +6,8 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
+from operator import lt
 from typing import TYPE_CHECKING
 
 from pageowner.model.counts import Counted
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from pageowner.sources.page_owner_kinds import Kind
 
-__all__ = ["Folded", "Tally", "counted", "tally"]
+__all__ = ["Folded", "Tally", "begin_again", "counted", "tally"]
 
 _ORDERS = 20
 _SAMPLE = 1000
@@ -27,7 +28,9 @@ _SAMPLE = 1000
 @dataclass
 class Tally:
     """A part of a dump: how many records of each kind (``blocks``), the times of the oldest and
-    the newest (`NONE`: 0 and none is known), and what was wrong."""
+    the newest (`NONE`: 0 and none is known), and what was wrong. ``listed`` and ``left_out`` as in
+    `Raw`; ``pfns``: the lowest and the highest, ``again``: records of a page frame that another one
+    is of."""
 
     kinds: list[Kind]
     blocks: list[int]
@@ -39,6 +42,10 @@ class Tally:
     unterminated: int
     decimal_pfn: bool
     free_ts: bool
+    listed: dict[int, str]
+    left_out: int
+    pfns: tuple[int, int] | None
+    again: int
 
 
 def _sample(raw: Raw) -> list[tuple[int, int]]:
@@ -96,7 +103,7 @@ class Folded:
         self._loose.append((loose, others))
         for name in ("kind", "pfn", "block", "ts", "free_ts"):
             setattr(raw, name, array(getattr(raw, name).typecode))
-        raw.damaged, raw.damage, raw.unterminated = 0, [], 0
+        raw.damaged, raw.damage, raw.unterminated, raw.left_out = 0, [], 0, 0
 
     def parts(self) -> list[Tally]:
         """The sums, all by the order of pageblocks that the end of the dump has."""
@@ -111,6 +118,7 @@ class Folded:
             again.damaged += part.damaged - torn + others
             again.damage, again.unterminated = part.damage, part.unterminated
             again.decimal_pfn = part.decimal_pfn
+            again.left_out, again.pfns, again.again = part.left_out, part.pfns, part.again
         return self._parts
 
 
@@ -125,6 +133,34 @@ def _add(part: Tally, before: Tally) -> None:
     part.damage = before.damage + part.damage
     part.unterminated += before.unterminated
     part.free_ts |= before.free_ts
+    part.left_out += before.left_out
+    part.again += before.again + _overlaps(before.pfns, part.pfns)
+    part.pfns = _both(before.pfns, part.pfns)
+
+
+def _overlaps(before: tuple[int, int] | None, behind: tuple[int, int] | None) -> bool:
+    """Whether page frames begin again: a dump has them in their order."""
+    return before is not None and behind is not None and behind[0] <= before[1]
+
+
+def _both(before: tuple[int, int] | None,
+          behind: tuple[int, int] | None) -> tuple[int, int] | None:
+    if before is None or behind is None:
+        return before or behind
+    return min(before[0], behind[0]), max(before[1], behind[1])
+
+
+def _pfns(raw: Raw) -> tuple[tuple[int, int] | None, int]:
+    """The lowest and the highest page frame, and how many come again."""
+    pfns = raw.pfn.tolist()
+    if not pfns or (pfns[0] == NONE and pfns.count(NONE) == len(pfns)):
+        return None, 0
+    ordered = sorted(pfns)
+    if ordered[-1] == NONE:
+        del ordered[ordered.index(NONE):]
+    again = 0 if all(map(lt, ordered, islice(ordered, 1, None))) else (
+        len(ordered) - len(set(ordered)))
+    return (ordered[0], ordered[-1]), again
 
 
 def tally(raw: Raw, order: int | None = None) -> Tally:
@@ -154,7 +190,8 @@ def tally(raw: Raw, order: int | None = None) -> Tally:
         [(raw.headers[header], raw.lines[line], raw.bodies[body])
          for header, line, body in raw.kinds],
         [blocks[place] for place in range(len(raw.kinds))], oldest, newest, order, damaged,
-        raw.damage, raw.unterminated, raw.decimal_pfn, free_ts)
+        raw.damage, raw.unterminated, raw.decimal_pfn, free_ts, raw.listed,
+        raw.left_out, *_pfns(raw))
 
 
 def counted(parts: Sequence[Tally], name: str) -> Counted | None:
@@ -190,4 +227,15 @@ def counted(parts: Sequence[Tally], name: str) -> Counted | None:
             decimal_pfn=any(part.decimal_pfn for part in parts),
             free_ts=any(part.free_ts for part in parts),
             pfn_lines=any(number for _, (_, number, _, _), _ in kinds),
-            damage=[place for part in parts for place in part.damage]))
+            damage=[place for part in parts for place in part.damage],
+            left_out=sum(part.left_out for part in parts),
+            again=sum(part.again for part in parts) + begin_again(parts)))
+
+
+def begin_again(parts: Sequence[Tally]) -> int:
+    """How many parts have page frames of one before."""
+    behind, number = None, 0
+    for part in parts:
+        number += _overlaps(behind, part.pfns)
+        behind = _both(behind, part.pfns)
+    return number

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pageowner.kernel.early_pages import EARLY, is_early
 from pageowner.model.metadata import Metadata
 from pageowner.model.schema import LINES
+from pageowner.sources.damage import note_left_out
 from pageowner.sources.page_size import told
 
 if TYPE_CHECKING:
@@ -103,10 +104,11 @@ def _places(kinds: Iterable[Kind]) -> dict[str, bool]:
 
 def metadata(source: str, kinds: Sequence[Kind], *, pageblock_order: int | None, damaged: int,
              unknown_lines: int, unterminated: int, clock_ns: int | None, decimal_pfn: bool,
-             free_ts: bool, pfn_lines: bool, damage: Iterable[Damage]) -> Metadata:
+             free_ts: bool, pfn_lines: bool, damage: Iterable[Damage], left_out: int,
+             again: int) -> Metadata:
     """What is known about a dump as a whole."""
     page_size, size_from = told(kinds, pageblock_order)
-    return Metadata(
+    found = Metadata(
         source=source, kind="page_owner", page_size=page_size, pageblock_order=pageblock_order,
         counters={"damaged": damaged, "unknown_lines": unknown_lines,
                   "unterminated": unterminated},
@@ -115,3 +117,9 @@ def metadata(source: str, kinds: Sequence[Kind], *, pageblock_order: int | None,
                      **_places(kinds)},
         extra={"page_size_from": size_from,
                "damage": [[place.offset, place.reason] for place in sorted(damage)[:10]]})
+    note_left_out(found, left_out, [
+        *([f"{left_out:,} stacks of a list left out: they hold pages that the records tell of"]
+          if left_out else []),
+        *([f"page frames come again ({again:,}): if these are several dumps in one text, the pages"
+           " of all are counted"] if again else [])])
+    return found

@@ -20,14 +20,14 @@ from __future__ import annotations
 import enum
 import re
 from array import array
-from dataclasses import dataclass, field
 from itertools import repeat
 from operator import le
 
 from pageowner.kernel.limits import PFN_BITS
 from pageowner.sources import page_owner_grammar as grammar
 from pageowner.sources.damage import Damage, count_damage
-from pageowner.sources.page_owner_body import Body, parse_body
+from pageowner.sources.page_owner_body import parse_body
+from pageowner.sources.page_owner_raw import NONE, Raw
 
 __all__ = ["CHUNK", "CUT", "NONE", "START", "WAIT", "Damage", "Parser", "Raw"]
 
@@ -39,8 +39,6 @@ LONGEST = 1 << 16
 """A record is at most one page of text (print_page_owner in mm/page_owner.c), of 64 KiB at most."""
 WAIT = 4 << 20
 """Bytes to hold while waiting for the next cut."""
-NONE = (1 << 64) - 1
-"""Stands for "not said" in the columns of pfn, ts and free_ts."""
 NUMBERS = 96
 """Bytes that hold the time, the PFN and the block with the words between, and more."""
 _BETWEEN = b" \0 "
@@ -48,30 +46,6 @@ _PFN_LINE = re.compile(rb"PFN (0x[0-9a-f]{1,12}|\d{1,14})( type \S+)?(?: Block (
 RECENT = 4
 """Kinds of record to compare with before looking one up: of real dumps, 97 in 100 are one of these
 four, 86 the last one."""
-
-
-@dataclass
-class Raw:
-    """Columns of a dump as plain arrays: one item a record, in the dump's order.
-
-    ``kind`` is a place in ``kinds``, the distinct records but for their numbers, each as places
-    in ``headers``, ``lines`` and ``bodies``; the line is 0 for a record without PFN line.
-    ``free_ts`` is empty where no record says it.
-    """
-
-    headers: list[grammar.Header] = field(default_factory=list)
-    lines: list[tuple[str | None, str, str, bool | None]] = field(default_factory=list)
-    bodies: list[Body] = field(default_factory=list)
-    kinds: list[tuple[int, int, int]] = field(default_factory=list)
-    kind: array[int] = field(default_factory=lambda: array("I"))
-    pfn: array[int] = field(default_factory=lambda: array("Q"))
-    block: array[int] = field(default_factory=lambda: array("Q"))
-    ts: array[int] = field(default_factory=lambda: array("Q"))
-    free_ts: array[int] = field(default_factory=lambda: array("Q"))
-    damaged: int = 0
-    damage: list[Damage] = field(default_factory=list)
-    unterminated: int = 0
-    decimal_pfn: bool = False
 
 
 class _End(enum.Enum):
@@ -398,9 +372,10 @@ class Parser:
         count_damage(self.raw, offset, reason)
 
     def _junk(self, text: bytes, offset: int) -> None:
-        """Text that belongs to no record: each piece between empty lines is one damaged."""
+        """Text that belongs to no record: each piece between empty lines is one damaged, if it is
+        not of a list of stacks."""
         for piece in text.split(b"\n\n"):
-            if piece.strip():
+            if piece.strip() and not self.raw.lists(piece):
                 self._damaged(offset, "not a record, or a record without its start")
             offset += len(piece) + 2
 

@@ -28,10 +28,12 @@ from pageowner.errors import PageownerError
 from pageowner.kernel.limits import HIGHEST_ORDER, PFN_BITS, TIME_BITS
 from pageowner.kernel.task_names import to_text
 from pageowner.sources import handles
+from pageowner.sources.damage import note_left_out
 from pageowner.sources.group_columns import Groups, Line
 from pageowner.sources.opening import pieces
 from pageowner.sources.page_owner_body import Body, parse_body
 from pageowner.sources.page_owner_parser import START
+from pageowner.sources.told_twice import repeats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -280,4 +282,10 @@ def read(opened: Opened) -> Snapshot:
     counters = handles.join([groups.bodies], opened.name)
     found = to_snapshot(groups, opened.name, "page_owner_sort")
     found.meta.counters |= counters
+    if again := repeats([(line, body, ts) for line, body, ts, blocks in zip(
+            groups.line, groups.body, groups.ts, groups.blocks, strict=True)
+            if (ts or blocks > 1) and groups.bodies[body].stack is not None]):
+        note_left_out(found.meta, 0, [
+            f"groups come again ({again:,}): if these are several texts in one, the pages of all"
+            " are counted"])
     return found
