@@ -10,7 +10,7 @@ import pytest
 
 from pageowner.model.kernel_log import KernelLog
 from pageowner.sources import kernel_log, kernel_log_lines
-from pageowner.sources.kernel_log_skipping import runs
+from pageowner.sources.kernel_log_skipping import edges_of, runs
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "fuzz"))
 
@@ -100,7 +100,9 @@ def test_each_line_among_many_others(prefix: bytes, body: bytes) -> None:
 
 def test_lines_are_left_out() -> None:
     noise = b"".join(b"[%12.6f] usb 1-1: new device\n" % number for number in range(500))
-    edges, found = runs(noise + b"[    1.000000] Mem-Info:\n" + noise, True)
+    text = noise + b"[    1.000000] Mem-Info:\n" + noise
+    edges = edges_of(text)
+    found = runs(text, edges, True)
     assert found == [(0, 500), (501, 1001)]
     assert len(edges) == 1002
     with dumps.as_opened(noise * 9) as opened:

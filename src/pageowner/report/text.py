@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pageowner.model.source_kinds import kind_of
@@ -40,6 +41,7 @@ def _escape(c: str) -> str:
         f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}")
 
 
+@lru_cache(1 << 12)
 def size(size_bytes: float) -> str:
     """Bytes with three or four digits and a binary unit: ``4 KiB``, ``1.5 GiB``."""
     value, unit = float(size_bytes), 0

@@ -82,12 +82,19 @@ def read(opened: Opened) -> Snapshot:
     found.meta.counters |= {"inaccurate": lines.inaccurate, "rounded": lines.rounded}
     found.meta.dump_format = {"version": lines.version}
     if lines.second is not None:
-        others = sum(map(bool, map(bytes.strip, text[lines.second:].split(b"\n"))))
+        others = text.count(b"\n", lines.second) + (not text.endswith(b"\n"))
         note_left_out(found.meta, others, [
             f"another list ({others:,} lines) left out, from byte {lines.second:,} on: only the"
             " first one is read"])
-    elif again := repeats([lines.bodies[body].stack for body in lines.body]):
+    elif again := repeats(_places(lines)):
         note_left_out(found.meta, 0, [
             f"{again:,} lines name a line of code that another one names: if these are several"
             " lists, the bytes of all are counted"])
     return found
+
+
+def _places(lines: Lines) -> list[int]:
+    """A number for the line of code of each line, the same where that is the same."""
+    numbers: dict[str | None, int] = {}
+    of_body = [numbers.setdefault(body.stack, len(numbers)) for body in lines.bodies]
+    return list(map(of_body.__getitem__, lines.body))

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from pageowner.kernel.limits import PFN_BITS
 from pageowner.sources.allocinfo_lines import NO_LINE, parse_place
+from pageowner.sources.digits import BLANKS, bytes_at, is_all_digits, is_number, number_of
 
 if TYPE_CHECKING:
     from pageowner.sources.allocinfo_lines import Lines
@@ -46,13 +47,13 @@ def _fixed_lines(text: bytes) -> _FixedLines:
     start = np.concatenate([ends[:1] * 0, ends[:-1]])
     rows = np.flatnonzero(ends - start > _PLACE)
     at = start[rows]
-    first, calls = _bytes_at(text, at, 4).astype(np.uint64), _bytes_at(text, at + 13, 8)
-    last = _bytes_at(text, at + 4, 8)
-    blanks = np.uint64(_BLANKS & 0xffffffff)
+    first, calls = bytes_at(text, at, 4).astype(np.uint64), bytes_at(text, at + 13, 8)
+    last = bytes_at(text, at + 4, 8)
+    blanks = np.uint64(BLANKS & 0xffffffff)
     first = first << np.uint64(32) | blanks
-    is_fixed = ((array[at + 12] == _BLANK) & (array[at + 21] == _BLANK)
-                & _is_number(last) & _is_number(calls) & (
-                    (first == np.uint64(_BLANKS)) | (_is_number(first) & _is_all_digits(last))))
+    is_fixed = ((array[at + 12] == ord(" ")) & (array[at + 21] == ord(" "))
+                & is_number(last) & is_number(calls) & (
+                    (first == np.uint64(BLANKS)) | (is_number(first) & is_all_digits(last))))
     whole = pa.Array.from_buffers(
         pa.binary(), len(start),
         [None, pa.py_buffer(np.append(start, len(text)).astype(np.int32)), pa.py_buffer(text)])
@@ -62,48 +63,11 @@ def _fixed_lines(text: bytes) -> _FixedLines:
     found = _FixedLines(start, np.zeros(lines, bool), np.zeros(lines, np.int64),
                         np.zeros(lines, np.int64), places.indices.to_numpy(),
                         places.dictionary.to_pylist())
-    size = _number(first) * np.int64(10**8) + _number(last)
+    size = number_of(first) * np.int64(10**8) + number_of(last)
     for column, values in ((found.is_fixed, is_fixed), (found.size, size),
-                           (found.calls, _number(calls))):
+                           (found.calls, number_of(calls))):
         column[rows] = np.where(is_fixed, values, 0)
     return found
-
-
-# Eight characters as one number, the first its lowest byte.
-_BLANK = ord(" ")
-_BLANKS, _ZEROS = 0x2020202020202020, 0x3030303030303030
-_ONES, _LOW, _SIX = 0x0101010101010101, 0x0f0f0f0f0f0f0f0f, 0x0606060606060606
-
-
-def _bytes_at(text: bytes, at: np.ndarray, number: int) -> np.ndarray:
-    found: np.ndarray = np.ndarray(
-        max(len(text) - number + 1, 0), f"<u{number}", text, strides=(1,))[at]
-    return found
-
-
-def _is_number(characters: np.ndarray) -> np.ndarray:
-    """Whether they are blanks and then digits, of which there is one."""
-    blanks = (~characters >> np.uint64(4) & np.uint64(_ONES)) * np.uint64(255)
-    digits = characters | np.uint64(0x1010101010101010)
-    high = np.uint64(~_LOW & (1 << 64) - 1)
-    good: np.ndarray = (characters & np.uint64(_LOW) & blanks) == 0
-    good &= (blanks & blanks + np.uint64(1) == 0) & (blanks >> np.uint64(56) == 0)
-    good &= digits & high == np.uint64(_ZEROS)
-    good &= digits + np.uint64(_SIX) & high == np.uint64(_ZEROS)
-    return good
-
-
-def _is_all_digits(number: np.ndarray) -> np.ndarray:
-    good: np.ndarray = number & np.uint64(0x1010101010101010) == np.uint64(0x1010101010101010)
-    return good
-
-
-def _number(characters: np.ndarray) -> np.ndarray:
-    """Eight digits, or blanks in front of them, as a number: pairs, fours and all in turn."""
-    value = (characters & np.uint64(_LOW)) * np.uint64(2561) >> np.uint64(8)
-    value = (value & np.uint64(0x00ff00ff00ff00ff)) * np.uint64(6553601) >> np.uint64(16)
-    value = (value & np.uint64(0x0000ffff0000ffff)) * np.uint64(42949672960001) >> np.uint64(32)
-    return value.astype(np.int64)
 
 
 def take(text: bytes, lines: Lines) -> int:

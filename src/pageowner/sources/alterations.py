@@ -26,6 +26,7 @@ from pageowner.sources.as_printed import (
     is_pfn_line,
     without_cr,
 )
+from pageowner.sources.minidump import minidump
 from pageowner.sources.page_owner_grammar import parse_header
 from pageowner.sources.page_owner_parser import CUT, START, TORN
 
@@ -279,7 +280,7 @@ def _no_empty_lines(head: bytes) -> Alteration | None:
 
 _DETECTORS = (_escapes, _line_ends, _session, _characters)
 _AFTER_PREFIXES = (_session, _blanks_behind, _double_spaced, other_programs.gdb,
-                   other_programs.crash, _wrapped, _no_empty_lines, other_programs.minidump)
+                   other_programs.crash, _wrapped, _no_empty_lines, minidump)
 
 
 def alterations(head: bytes) -> list[Alteration]:

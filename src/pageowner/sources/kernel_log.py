@@ -38,6 +38,8 @@ from pageowner.sources.page_owner_parser import START
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    import numpy as np
+
     from pageowner.sources.opening import Opened
 
 __all__ = ["parse", "read"]
@@ -118,10 +120,10 @@ class _Texts:
             with reading(self._opened.name):
                 text = self._opened.stream.read(_MANY if may_skip else _PIECE)
             self._pieces, is_end = self._pieces + 1, not text
-            if may_skip and (ends := self._between(text)):
-                first, last = ends
+            if may_skip and (edges := self._between(text)) is not None:
+                first, last = int(edges[0]), int(edges[-1])
                 yield self.rest + decode(text[:first])[:-1]
-                yield from self._skipping(text[first:last], decode)
+                yield from self._skipping(text[first:last], edges - first, decode)
                 text, self.rest = text[last:], ""
             for at in range(0, len(text) or 1, _PIECE):
                 piece = decode(text[at:at + _PIECE], is_end)
@@ -134,26 +136,27 @@ class _Texts:
         if self.rest:
             yield self.rest
 
-    def _between(self, text: bytes) -> tuple[int, int] | None:
-        """Behind the first line end of the text and behind the last; None if no whole line is
-        between, or one of the lines is several."""
-        from pageowner.sources.kernel_log_skipping import longest_line
+    def _between(self, text: bytes) -> np.ndarray | None:
+        """Where the lines behind the first line end of the text begin, and where the last of them
+        ends; None if no whole line is there, or one of the lines is several."""
+        from pageowner.sources.kernel_log_skipping import edges_of, longest_line
 
-        first, last = text.find(b"\n") + 1, text.rfind(b"\n") + 1
-        if first == last or len(self.rest) + longest_line(text) > _PIECE:
+        edges = edges_of(text)
+        if len(edges) < 3 or len(self.rest) + longest_line(edges, len(text)) > _PIECE:
             return None
-        return first, last
+        return edges[1:]
 
     def _may_skip(self) -> bool:
         """Whether whoever takes the lines is done with those behind him, and enough follow."""
         return self._skips and self._pieces > _FEW and not self.lines.was_encoded
 
-    def _skipping(self, text: bytes, decode: Callable[[bytes], str]) -> Iterator[str | int]:
+    def _skipping(self, text: bytes, begins: np.ndarray,
+                  decode: Callable[[bytes], str]) -> Iterator[str | int]:
         """Whole lines. The first and the last of those to be left out are not: what stands in
         front and behind may be joined to them."""
         from pageowner.sources.kernel_log_skipping import runs
 
-        edges, idle = runs(text, self.lines.has_prefixes)
+        edges, idle = begins.tolist(), runs(text, begins, self.lines.has_prefixes)
         at = 0
         for begin, end in (*idle, (len(edges) - 1,) * 2):
             yield from decode(text[edges[at]:edges[begin]]).split("\n")[:-1]
@@ -303,14 +306,15 @@ class _Stream:
 
 def _alone(line: Line, log: KernelLog, busy: dict[tuple[int, int], BusyRange]) -> bool:
     """Events of one line."""
+    if not is_alone(line):
+        return False
     if (pfn := failed_migration(line)) is not None:
         log.events.append(OfflineFailure(line.number, line.time, line.caller, pages=[pfn], last=-1))
         return True
     event: Event | None = busy_range(line) or offline_failure(line)
     if event is None:
-        if is_alone(line):
-            log.unread.append((line.number, line.text))
-        return is_alone(line)
+        log.unread.append((line.number, line.text))
+        return True
     if isinstance(event, BusyRange):
         known = busy.setdefault((event.first, event.end), event)
         if known is not event:

@@ -56,6 +56,8 @@ _TIME = re.compile(
       | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^\]\s]*
       )\](?::)?\ ?""",
     re.VERBOSE)
+_PLAIN_TIME = re.compile(r"\[\s*(\d+\.\d{3,9})\] (?!\S+\skernel:\s)")
+"""What `_TIME` finds on nearly all lines, and `_SHORT_MONOTONIC` on none of these."""
 _CALLER = re.compile(r"\[\s*(?P<caller>[TC]\d+)\]\ ?")
 _VENDOR = re.compile(r"\(\d\)\[\d+:[^\]]{1,40}\]|\[\d+: ?[^\]]{1,40}: ?\d+\] ?")
 _KMSG = re.compile(r"\d+,\d+,(?P<time>\d+),[^;,]*(?:,caller=(?P<caller>[TC]\d+))?[^;]*;")
@@ -186,6 +188,8 @@ def _line(number: int, text: str) -> Line:
         line.time, line.caller = f"{time // 10**6}.{time % 10**6:06}", found["caller"] or ""
         line.text, line.has_prefix = text[found.end():], True
         return line
+    if found := _PLAIN_TIME.match(text):
+        line.time, text, line.has_prefix = found[1], text[found.end():], True
     while True:
         for pattern in _BY_FIRST.get(text[:1], ()):
             found = pattern.match(text)

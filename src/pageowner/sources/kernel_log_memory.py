@@ -34,6 +34,7 @@ _KB = re.compile(r"([A-Za-z_]+(?:\([a-z]+\))?): ?(\d+)[kK]B(?=\s|$)")
 _NODE = re.compile(r"Node (\d+) (?=active_anon:|hugepages_)")
 _ZONE_NAMES = "DMA|DMA32|Normal|HighMem|Movable|Device"
 _ZONE = re.compile(rf"(?:Node (\d+) )?({_ZONE_NAMES}) (?=free:)")
+_FIRST_OF_ZONES = tuple("NDHM")
 _LISTS = re.compile(rf"(?:Node (\d+) )?({_ZONE_NAMES}): (?=\d+\*)")
 _LIST = re.compile(r"(\d+)\*(\d+)kB(?: \(([A-Z]*)\))?(?=\s)")
 _LIST_SUM = re.compile(r"= (\d+)kB$")
@@ -77,45 +78,43 @@ class MemoryParts:
     def _begins(self, text: str) -> str:
         """Lines that stand for themselves."""
         plain = text.strip()
-        if plain == "Mem-Info:":
-            return _WHOLE
         if plain in ("Unreclaimable slab info:", "Memory allocations:"):
             self._table = plain
             return _WHOLE
-        if plain.startswith("Name  ") and plain.endswith("Total"):
-            return _WHOLE
-        if plain.startswith("Tasks state (memory values in pages)"):
+        if plain == "Mem-Info:" or plain.startswith("Tasks state (memory values in pages)") or (
+                plain.startswith("Name  ") and plain.endswith("Total")):
             return _WHOLE
         if header := _TASKS.match(plain):
             self._columns, self._table, self.has_tasks = header[1].split(), "tasks", True
             return _WHOLE
         if plain.startswith("[ ") and "pid ]" in plain[:12]:
             return _BROKEN
-        for begins, take in ((_ZONE, self._zone), (_LISTS, self._lists), (_NODE, self._node)):
-            if found := begins.match(plain):
-                return take(plain, found)
+        if plain[:1] in _FIRST_OF_ZONES:
+            for begins, take in ((_ZONE, self._zone), (_LISTS, self._lists), (_NODE, self._node)):
+                if found := begins.match(plain):
+                    return take(plain, found)
         if plain.startswith("lowmem_reserve[]:"):
             found = _RESERVE.match(plain)
             if found is None or not self.memory.zones:
                 return _BROKEN
             self.memory.zones[-1].reserve = [int(pages) for pages in found[1].split()]
             return _WHOLE
-        if found := _TOTAL.match(plain):
+        if plain[:1].isdigit() and (found := _TOTAL.match(plain)):
             self.memory.totals[found[2].removeprefix("pages ").removesuffix(" pages")] = int(
                 found[1])
             self.has_totals |= found[2] in ("pages RAM", "pages reserved")
             return _WHOLE
-        if found := _SWAP.match(plain):
+        if "swap" in plain and (found := _SWAP.match(plain)):
             self.memory.totals[f"{found[1].lower()} swap"] = int(found[2])
             return _WHOLE
         return self._kinds(plain)
 
     def _kinds(self, plain: str) -> str:
-        pairs = _PAIR.findall(plain)
         first = plain.partition(":")[0]
         if first not in _LINES_OF_KINDS and first not in (
                 "sec_pagetables", "kernel_misc_reclaimable", "bounce", "unstable", "balloon_pages"):
             return _OTHER
+        pairs = _PAIR.findall(plain)
         if not pairs or pairs[0][0] != first:
             return _BROKEN
         self.memory.kinds.update((name, int(number)) for name, number in pairs)

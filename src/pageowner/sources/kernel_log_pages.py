@@ -58,6 +58,8 @@ _MANY = 40
 def begins_page(line: Line) -> PageDump | None:
     """A page whose dump begins with this line."""
     text = line.text.strip()
+    if not text.startswith("page") and "ad page state" not in text and "buggy" not in text:
+        return None
     if _KASAN.match(text):
         return PageDump(line.number, line.time, line.caller, kind="KASAN")
     if "ad page state" in text:
@@ -206,12 +208,11 @@ def _number(text: str | None) -> int | None:
     return None if text is None else int(text)
 
 
-_ALONE = ("alloc_contig_range:", "PFNs busy", "memory offlining [", "migrating pfn ")
-
-
 def is_alone(line: Line) -> bool:
     """Whether the line begins like one of those that stand alone."""
-    return any(words in line.text for words in _ALONE)
+    text = line.text
+    return ("PFNs busy" in text or "alloc_contig_range:" in text or "memory offlining [" in text
+            or "migrating pfn " in text)
 
 
 def busy_range(line: Line) -> BusyRange | None:

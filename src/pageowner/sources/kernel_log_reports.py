@@ -41,12 +41,18 @@ _STAT = re.compile(r"([a-z_0-9]+) (\d+)$")
 _OLD_STAT = re.compile(r"([a-z_]+):(\d+)KB")
 _NO_VICTIM = ("Out of memory and no killable processes",
               "System is deadlocked on memory", "Out of memory: compulsory panic_on_oom")
+_TELLS = re.compile(r"Kill|oom-kill:|killable|deadlocked|panic_on_oom|Task in |usage|cgroup stats")
+"""What no line of the OOM killer itself is without."""
 _LEAST_FOREIGN = 100
 """Lines that are not its own, one after the other, after which a report is over."""
 
 
 def begins_report(line: Line) -> MemoryReport | None:
     """A report that begins with this line."""
+    text = line.text
+    if not ("allocation" in text or "oom-killer" in text or "vmalloc" in text
+            or "Show Memory" in text):
+        return None
     for pattern in (_OOM, _FAILURE):
         if found := pattern.match(line.text):
             report = MemoryReport(line.number, line.time, line.caller)
@@ -151,6 +157,8 @@ class ReportReader:
     def _told(self, line: Line) -> bool:
         """Lines of the OOM killer itself."""
         report, text = self.event, line.text.strip()
+        if not (self._in_stats or _TELLS.search(text)):
+            return False
         if found := _CONSTRAINT.match(text):
             report.constraint = found["constraint"]
             if "CONSTRAINT_MEMCG" in text:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["longest_line", "runs"]
+__all__ = ["edges_of", "longest_line", "runs"]
 
 # Of kernel_log_lines: what is a prefix there, and is told without looking further.
 _TIME = r"\[ *\d+\.\d{3,9}\] "
@@ -32,25 +32,25 @@ _TELLING = (
     r"|Kernel panic|^[>|]")
 
 
-def _edges(text: bytes) -> np.ndarray:
+def edges_of(text: bytes) -> np.ndarray:
+    """Where each line of a text begins, and behind the last line end."""
     return np.concatenate([[0], np.flatnonzero(
         np.frombuffer(text, np.uint8) == ord("\n")) + 1])
 
 
-def longest_line(text: bytes) -> int:
-    """Bytes of the longest line, with its end."""
-    return int(np.diff(np.append(_edges(text), len(text))).max())
+def longest_line(edges: np.ndarray, size: int) -> int:
+    """Bytes of the longest line, with its end, of a text of so many bytes."""
+    return int(np.diff(np.append(edges, size)).max())
 
 
-def runs(text: bytes, has_prefixes: bool) -> tuple[list[int], list[tuple[int, int]]]:
-    """Where each line of a text begins, and at last where it ends; and from which line on to which
-    all have nothing to do with memory. ``text`` ends with a line end. ``has_prefixes``: a line
-    without a prefix belongs to the line before."""
-    edges = _edges(text)
+def runs(text: bytes, edges: np.ndarray, has_prefixes: bool) -> list[tuple[int, int]]:
+    """From which line on to which all have nothing to do with memory. ``text`` ends with a line
+    end; ``edges`` are where its lines begin, and its end. ``has_prefixes``: a line without a prefix
+    belongs to the line before."""
     lines = pa.Array.from_buffers(pa.binary(), len(edges) - 1, [
         None, pa.py_buffer(edges.astype(np.int32)), pa.py_buffer(text)])
     idle = ~pc.match_substring_regex(lines, _TELLING).to_numpy(zero_copy_only=False)
     if has_prefixes:
         idle &= pc.match_substring_regex(lines, _WHOLE).to_numpy(zero_copy_only=False)
     turns = np.flatnonzero(np.diff(np.concatenate([[False], idle, [False]]).astype(np.int8)))
-    return edges.tolist(), list(zip(turns[::2].tolist(), turns[1::2].tolist(), strict=True))
+    return list(zip(turns[::2].tolist(), turns[1::2].tolist(), strict=True))

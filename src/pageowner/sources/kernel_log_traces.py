@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 __all__ = ["frame_of", "is_of_a_processor"]
 
@@ -33,6 +34,11 @@ _OF_A_PROCESSOR = re.compile(
     re.VERBOSE)
 
 
+_KEPT = 1 << 14
+"""Lines whose meaning is kept: those of a call trace come again in each report."""
+
+
+@lru_cache(_KEPT)
 def frame_of(text: str) -> str | None:
     """A line of a call trace as page owner would print the frame, ``func+0x1f/0x90 [module]``;
     "" for one of which the unwinder is not sure, and None if the line is no frame."""
@@ -44,6 +50,7 @@ def frame_of(text: str) -> str | None:
     return "" if found["doubtful"] else found["frame"].strip()
 
 
+@lru_cache(_KEPT)
 def is_of_a_processor(text: str) -> bool:
     """Whether the line tells of registers, modules and the like, and not of memory."""
     return _OF_A_PROCESSOR.match(text) is not None

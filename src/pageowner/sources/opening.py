@@ -18,6 +18,8 @@ from pageowner.errors import PageownerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pageowner.sources.whole_records import QuickText
+
 __all__ = ["Opened", "Pieces", "after", "by_record", "from_file", "open_source", "pieces",
            "reading"]
 
@@ -33,7 +35,8 @@ class Opened:
 
     ``size`` is that of a plain regular file, which can be read by byte ranges; None for pipes,
     packed files and files of the kernel, which have none. ``head`` is the first bytes unpacked.
-    ``file`` is what the bytes come from, unless that is ``stream``. At the end of a ``with`` block
+    ``file`` is what the bytes come from, unless that is ``stream``. ``quick`` gives the same as the
+    stream, but not as text. At the end of a ``with`` block
     both are closed; standard input stays open.
     """
 
@@ -44,6 +47,7 @@ class Opened:
     file: BinaryIO | io.BufferedReader | io.FileIO | None = None
     undone: list[str] = field(default_factory=list)
     page_size: int | None = None
+    quick: QuickText | None = None
 
     def close(self) -> None:
         """Close the stream and the file."""

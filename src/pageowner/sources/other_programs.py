@@ -6,12 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 from pageowner.sources.alteration import Alteration
-from pageowner.sources.page_owner_parser import START
+from pageowner.sources.whole_records import Quick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["crash", "gdb", "minidump"]
+    from pageowner.sources.page_owner_parser import Parser
+    from pageowner.sources.whole_records import Records
+
+__all__ = ["crash", "gdb"]
 
 # crash's extension page_owner, "owner -l": the pfn, its address and where the record is, in front.
 # It begins with a line end, since that is found faster than a place behind one.
@@ -28,10 +31,13 @@ def crash(head: bytes) -> Alteration | None:
         return None
     size = sizes.pop()
     known = not sizes and size & (size - 1) == 0 and 1 << 12 <= size <= 1 << 20
-    return Alteration("the form of crash's 'owner'",
-                      lambda text: _CRASH.sub(rb"\n\4PFN \2\n", b"\n" + text)[1:],
-                      by_record=True,
-                      page_size=size if known else None)
+
+    def undo(text: bytes) -> bytes:
+        return _CRASH.sub(rb"\n\4PFN \2\n", b"\n" + text)[1:]
+
+    return Alteration("the form of crash's 'owner'", undo, by_record=True,
+                      page_size=size if known else None,
+                      quick=Quick(_by_columns("crash", undo), b""))
 
 
 # gdb's lx-dump-page-owner (scripts/gdb/linux/page_owner.py, since 6.6), and "x /i" for each frame.
@@ -64,59 +70,20 @@ def gdb(head: bytes) -> Alteration | None:
         text = _GDB_FRAMES.sub(stack, text)
         return _GDB_MIGRATED.sub(b"Page has been migrated", text)
 
-    return Alteration("the form of gdb's lx-dump-page-owner", undo, by_record=True)
+    return Alteration("the form of gdb's lx-dump-page-owner", undo, by_record=True,
+                      quick=Quick(_by_columns("gdb", undo), b"\n"))
 
 
-# Kernels of Qualcomm leave, when they panic, a line for each block in use, its pfn, the handle of
-# its stack and the number of addresses that follow: 0 where those were listed before
-# (dump_page_owner_md in mm/page_owner.c of msm-5.4).
-_MINIDUMP = re.compile(rb"(\d{1,13}) (\d{1,10}) (\d{1,2})\Z")
-_POINTER = re.compile(rb"(?:0x)?[0-9a-f]{8,16}\Z")
-_SEEN = 4
-"""Records from which this form is known."""
+def _by_columns(name: str, undo: Callable[[bytes], bytes]
+                ) -> Callable[[bytes, Parser], Records | None]:
+    """What takes records of a form by columns, which is imported when there are some."""
+    columns: list[Callable[[bytes, Parser], Records | None]] = []
 
+    def take(text: bytes, parser: Parser) -> Records | None:
+        if not columns:
+            from pageowner.sources import other_programs_columns
 
-def minidump(head: bytes) -> Alteration | None:
-    """Of Qualcomm's minidumps."""
-    lines = head.split(b"\n")[:1 << 10]
-    at = records = 0
-    while at < len(lines) and (found := _MINIDUMP.match(lines[at])):
-        number = int(found[3])
-        frames = lines[at + 1:at + 1 + number]
-        if not all(map(_POINTER.match, frames)):
-            break
-        at += 1 + number
-        records += 1
-    if not records or (records < _SEEN and b"".join(lines[at:]).strip()):
-        return None
-    return Alteration(
-        "the form of Qualcomm's minidump, which has no orders (each block counts as one page) and"
-        " no gfp masks", _from_minidump(), by_record=True)
+            columns.append(getattr(other_programs_columns, name)(undo, parser))
+        return columns[0](text, parser)
 
-
-def _from_minidump() -> Callable[[bytes], bytes]:
-    stacks: dict[bytes, bytes] = {}
-
-    def undo(text: bytes) -> bytes:
-        out = []
-        lines = text.split(b"\n")
-        at = 0
-        while at < len(lines):
-            found = _MINIDUMP.match(lines[at])
-            number = int(found[3]) if found else 0
-            frames = lines[at + 1:at + 1 + number]
-            if not found or not all(map(_POINTER.match, frames)) or len(frames) < number:
-                # damage, and counted as such
-                if lines[at].strip():
-                    out.append(b"\n%s\n\n" % lines[at])
-                at += 1
-                continue
-            if number:
-                stacks[found[2]] = b"".join(
-                    b" 0x%s\n" % frame.removeprefix(b"0x") for frame in frames)
-            stack = stacks.get(found[2], b"handle: %s\n" % found[2])
-            out.append(b"%s0, mask 0x0\nPFN %s\n%s\n" % (START, found[1], stack))
-            at += 1 + number
-        return b"".join(out)
-
-    return undo
+    return take

@@ -78,9 +78,19 @@ def _parse_range(file: int, start: int, stop: int, end: int) -> Raw:
 def parse_stream(opened: Opened) -> Raw:
     """The records of an open dump, from where it stands, by this process alone."""
     parser = Parser()
+    for _ in _fed(opened, parser):
+        pass
+    return parser.close(final=True)
+
+
+def _fed(opened: Opened, parser: Parser) -> Iterator[None]:
+    """Give all records to a parser, part by part."""
+    if opened.quick is not None:
+        with reading(opened.name):
+            yield from opened.quick.feed(parser, opened.stream.read)
     for piece in _without_cr(opened):
         parser.feed(piece)
-    return parser.close(final=True)
+        yield
 
 
 def _without_cr(opened: Opened) -> Iterator[bytes]:
@@ -227,10 +237,10 @@ def _count_stream(opened: Opened) -> list[Tally]:
 
     folded = Folded()
     parser = Parser()
-    for piece in _without_cr(opened):
-        parser.feed(piece)
+    for _ in _fed(opened, parser):
         # Each time all kinds are gone through.
-        if len(parser.raw.kind) > max(FOLD, 2 * len(parser.raw.kinds)):
+        if len(parser.raw.kind) > max(FOLD << 4 if parser.raw.by_columns else FOLD,
+                                      2 * len(parser.raw.kinds)):
             folded.take(parser.raw)
     folded.take(parser.close(final=True))
     return folded.parts()

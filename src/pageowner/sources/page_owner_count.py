@@ -51,12 +51,24 @@ class Tally:
 def _sample(raw: Raw) -> list[tuple[int, int]]:
     """The last records with a pfn, latest first: pfn and block."""
     sample: list[tuple[int, int]] = []
+    if _has_no_blocks(raw):
+        return sample
     at = len(raw.pfn)
     while at and len(sample) < _SAMPLE:
         at -= 1
         if raw.pfn[at] != NONE and raw.block[at] != NONE:
             sample.append((raw.pfn[at], raw.block[at]))
     return sample
+
+
+def _has_no_blocks(raw: Raw) -> bool:
+    """Whether many records came in columns, none of which says its block; false if that would take
+    a while to tell."""
+    if not raw.by_columns:
+        return False
+    from pageowner.sources.page_owner_sums import has_blocks
+
+    return not has_blocks(raw)
 
 
 def _pageblock_order(sample: list[tuple[int, int]]) -> int | None:
@@ -165,6 +177,14 @@ def _pfns(raw: Raw) -> tuple[tuple[int, int] | None, int]:
 
 def tally(raw: Raw, order: int | None = None) -> Tally:
     """Sum up one part; by the ``order`` of its own pageblocks, unless it is given."""
+    kinds = [(raw.headers[header], raw.lines[line], raw.bodies[body])
+             for header, line, body in raw.kinds]
+    if order is None and _has_no_blocks(raw):
+        from pageowner.sources.page_owner_sums import pfns, times
+
+        records, first, last, free_ts = times(raw)
+        return Tally(kinds, records, first, last, None, raw.damaged, raw.damage, raw.unterminated,
+                     raw.decimal_pfn, free_ts, raw.listed, raw.left_out, *pfns(raw))
     kind, ts = raw.kind, raw.ts
     free_ts = any(ns != NONE for ns in raw.free_ts)
     if order is None:
@@ -187,9 +207,7 @@ def tally(raw: Raw, order: int | None = None) -> Tally:
         if ns > newest[place] and ns != NONE:
             newest[place] = ns
     return Tally(
-        [(raw.headers[header], raw.lines[line], raw.bodies[body])
-         for header, line, body in raw.kinds],
-        [blocks[place] for place in range(len(raw.kinds))], oldest, newest, order, damaged,
+        kinds, [blocks[place] for place in range(len(raw.kinds))], oldest, newest, order, damaged,
         raw.damage, raw.unterminated, raw.decimal_pfn, free_ts, raw.listed,
         raw.left_out, *_pfns(raw))
 

@@ -29,7 +29,7 @@ from pageowner.sources.damage import Damage, count_damage
 from pageowner.sources.page_owner_body import parse_body
 from pageowner.sources.page_owner_raw import NONE, Raw
 
-__all__ = ["CHUNK", "CUT", "NONE", "START", "WAIT", "Damage", "Parser", "Raw"]
+__all__ = ["CHUNK", "CUT", "NONE", "START", "WAIT", "Damage", "End", "Parser", "Raw"]
 
 START = b"Page allocated via order "
 CUT = b"\n\n" + START
@@ -48,7 +48,7 @@ RECENT = 4
 four, 86 the last one."""
 
 
-class _End(enum.Enum):
+class End(enum.Enum):
     """What follows a piece of text."""
 
     CLOSED = enum.auto()  # an empty line
@@ -108,7 +108,7 @@ class Parser:
         elif len(carry) > WAIT:
             # No cut in megabytes: the empty lines are missing, or this is no dump.
             if (cut := carry.rfind(TORN)) > 0:
-                self._chunk(cut, _End.TORN)
+                self._chunk(cut, End.TORN)
             elif (cut := carry.rfind(b"\n\n")) > 0:
                 self._chunk(cut)
             else:
@@ -131,13 +131,13 @@ class Parser:
         """No more bytes: the text ends here (``final``), or another part of it goes on at a cut."""
         if self.skipping:
             return self.raw
-        end = _End.CLOSED
+        end = End.CLOSED
         if final and not self.carry.endswith(b"\n\n"):
-            end = _End.OPEN if self.carry.endswith(b"\n") else _End.CUT
+            end = End.OPEN if self.carry.endswith(b"\n") else End.CUT
         self._chunk(len(self.carry), end)
         return self.raw
 
-    def _chunk(self, size: int, end: _End = _End.CLOSED) -> None:
+    def _chunk(self, size: int, end: End = End.CLOSED) -> None:
         """Take the first ``size`` bytes of what is held; ``end`` is what follows them."""
         data, offset = self.carry, self.offset
         self.carry = data[size:]
@@ -148,11 +148,11 @@ class Parser:
             cut = data.find(CUT, 0, size)
             stray = data[:size if cut < 0 else cut]
             if stray.strip():
-                self._span(stray, offset, end if cut < 0 else _End.CLOSED, stray=True)
+                self._span(stray, offset, end if cut < 0 else End.CLOSED, stray=True)
             if cut < 0:
                 return
             at = cut + len(CUT)
-        if end is _End.CLOSED:
+        if end is End.CLOSED:
             self._records(data, at, size, offset)
             return
         last = data.rfind(CUT, max(at - len(CUT), 0), size)
@@ -279,7 +279,7 @@ class Parser:
             following = (stop if cut < 0 else cut) + len(CUT)
             record = data[at:following - len(CUT)]
             if not self._known(record):
-                self._span(record, offset + at - len(START), _End.CLOSED)
+                self._span(record, offset + at - len(START), End.CLOSED)
             at = following
         return at
 
@@ -379,7 +379,7 @@ class Parser:
                 self._damaged(offset, "not a record, or a record without its start")
             offset += len(piece) + 2
 
-    def _span(self, text: bytes, offset: int, end: _End, *, stray: bool = False) -> None:
+    def _span(self, text: bytes, offset: int, end: End, *, stray: bool = False) -> None:
         """What lies between two cuts: one record, or several if empty lines are missing.
 
         ``text`` begins behind a `START`, which is at ``offset``; if ``stray``, what precedes its
@@ -390,10 +390,10 @@ class Parser:
             self._junk(pieces[0], offset)
             offset += len(pieces.pop(0)) + 1
         for place, piece in enumerate(pieces, 1):
-            self._record(piece, offset, end if place == len(pieces) else _End.TORN)
+            self.take_record(piece, offset, end if place == len(pieces) else End.TORN)
             offset += len(TORN) + len(piece)
 
-    def _record(self, record: bytes, offset: int, end: _End) -> None:
+    def take_record(self, record: bytes, offset: int, end: End) -> None:
         """One record by the grammar, or damage; then what stands between it and the next."""
         try:
             header, key, ts, free_ts, length = grammar.parse_header(record)
@@ -405,15 +405,15 @@ class Parser:
             rest = record[length:]
             body, blank, junk = (b"", b"\n", rest[1:]) if rest.startswith(b"\n") else (
                 rest.partition(b"\n\n"))
-            if blank or end is _End.CLOSED:
+            if blank or end is End.CLOSED:
                 self._whole(header, key, ts, free_ts, body, offset)
-            elif end is _End.OPEN:
+            elif end is End.OPEN:
                 before = len(self.raw.kind)
                 self._whole(header, key, ts, free_ts, body.removesuffix(b"\n"), offset)
                 self.raw.unterminated += len(self.raw.kind) - before
             else:
                 self._damaged(offset, "the record is cut short by the next one"
-                              if end is _End.TORN else "the text ends inside this record")
+                              if end is End.TORN else "the text ends inside this record")
         if junk:
             self._junk(junk, offset + len(START) + length + len(body) + len(blank))
 

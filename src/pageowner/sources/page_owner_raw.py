@@ -48,6 +48,8 @@ class Raw:
     listed: dict[int, str] = field(default_factory=dict)
     names: int = 0
     left_out: int = 0
+    by_columns: bool = False
+    """Whether records came in columns, and so many that NumPy sums them up."""
 
     def lists(self, piece: bytes) -> bool:
         """Take what stands between two empty lines and is no record, if it is of a file of

@@ -80,7 +80,50 @@ class _Parser(Groups):
         self._bodies: dict[bytes, int] = {}
         self._known: dict[bytes, Line] = {}
         """First lines without their times."""
+        self._quick_lines: dict[bytes, tuple[int, int]] = {}
+        """First lines in front of their times: the place in ``lines``, and the order."""
+        self._quick_bodies: dict[bytes, int] = {}
         self._total = 0
+
+    def add_known(self, piece: bytes) -> bool:
+        """The same as `add` of a group as the tool prints most of them, whose first line but for
+        its time and whose stack were there before; false for any other."""
+        title, _, record = piece.partition(b"\n")
+        head, _, body = record.partition(b"\n")
+        key, _, when = head.rpartition(b", ts ")
+        line, number = self._quick_lines.get(key), self._quick_bodies.get(body)
+        if line is None or number is None or (when != b" ns" and not when[:-3].isdigit()):
+            return False
+        times, _, rest = title.partition(b" times, ")
+        pages, _, rest = rest.partition(b" pages")
+        place, order = line
+        if rest != b", allocated by OTHERS :" or not (times.isdigit() and pages.isdigit()) or (
+                when[-3:] != b" ns" or len(when) > 20 or len(times) > 15 or len(pages) > 15):
+            return False
+        blocks, total = int(times), int(pages)
+        if total < blocks or not blocks or self._total + total >> PFN_BITS:
+            return False
+        self._total += total
+        self.line.append(place)
+        self.body.append(number)
+        self.blocks.append(blocks)
+        self.pages.append(total)
+        self.order.append(order if blocks << order == total else -1)
+        self.ts.append(int(when[:-3] or 0))
+        return True
+
+    def know(self, piece: bytes) -> None:
+        """Keep what `add_known` needs of a group that was added last."""
+        _, _, record = piece.partition(b"\n")
+        head, _, body = record.partition(b"\n")
+        key = head.rpartition(b", ts ")[0]
+        line, number = self._known.get(key), self._bodies.get(body)
+        if line is None or line.order is None or number is None or b" times" in piece[20:] or (
+                self.lines[self.line[-1]] is not line or number != self.body[-1]
+                or _RECORD_BEGINS in body):
+            return
+        self._quick_lines[key] = self.line[-1], line.order
+        self._quick_bodies[body] = number
 
     def add(self, piece: bytes) -> bool:
         """A group: its title and all that follows, up to the next one. False, and nothing is added,
@@ -232,8 +275,10 @@ def _torn(piece: bytes) -> Iterator[bytes]:
 def parse(opened: Opened) -> Groups:
     """The groups of an open text, from where it stands."""
     groups, held, begin, piece = _Parser(), b"", 0, b""
-    add, match = groups.add, _TITLE.match
+    add, match, add_known = groups.add, _TITLE.match, groups.add_known
     for piece, offset in _split(opened):
+        if not held and add_known(piece):
+            continue
         if held:
             # The group before may go on behind an empty line: in a name, or in front of a stack.
             if not match(piece) and add(held + b"\n\n" + piece):
@@ -244,7 +289,9 @@ def parse(opened: Opened) -> Groups:
         if piece[:1] == b"\n":
             offset, piece = offset + 1, piece[1:]
         several = piece.count(b" times") > 1 or piece.count(_RECORD_BEGINS) > 1
-        if several or piece[-1:] == b":" or not add(piece):
+        if not several and piece[-1:] != b":" and add(piece):
+            groups.know(piece)
+        else:
             *parts, held = _torn(piece)
             for part in parts:
                 _last(groups, part.rstrip(b"\n"), offset)
@@ -282,9 +329,10 @@ def read(opened: Opened) -> Snapshot:
     counters = handles.join([groups.bodies], opened.name)
     found = to_snapshot(groups, opened.name, "page_owner_sort")
     found.meta.counters |= counters
+    has_stack = [body.stack is not None for body in groups.bodies]
     if again := repeats([(line, body, ts) for line, body, ts, blocks in zip(
             groups.line, groups.body, groups.ts, groups.blocks, strict=True)
-            if (ts or blocks > 1) and groups.bodies[body].stack is not None]):
+            if (ts or blocks > 1) and has_stack[body]]):
         note_left_out(found.meta, 0, [
             f"groups come again ({again:,}): if these are several texts in one, the pages of all"
             " are counted"])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pageowner.model.metadata import Metadata
     from pageowner.sources.alteration import Alteration
+    from pageowner.sources.whole_records import QuickText
 
 __all__ = ["HEAD", "head_of", "note", "restored"]
 
@@ -26,7 +27,7 @@ HEAD = 1 << 16
 """Bytes of a text from which is told what was done to it."""
 
 _PIECE = 1 << 20
-_FAR = 2 * LONGEST
+_NEAR, _FAR = 1 << 13, 2 * LONGEST
 """Bytes at the end of a piece among which a record begins."""
 _ENCODINGS = ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"), (b"\xef\xbb\xbf", "utf-8"))
 
@@ -52,12 +53,13 @@ def restored(opened: Opened) -> Opened:
     if not found and not undone:
         return opened
     undone += [alteration.name for alteration in found]
-    stream = io.BufferedReader(_restored(opened, start, encoding, found), HEAD)
+    text, quick = _restored(opened, start, encoding, found)
+    stream = io.BufferedReader(text, HEAD)
     with reading(opened.name):
         first = stream.peek(len(opened.head))[:max(len(opened.head), 64)]
     sizes = {alteration.page_size for alteration in found} - {None}
     return Opened(opened.name, stream, None, first, undone=undone,
-                  page_size=sizes.pop() if sizes else None)
+                  page_size=sizes.pop() if sizes else None, quick=quick)
 
 
 def note(meta: Metadata, opened: Opened) -> None:
@@ -103,16 +105,28 @@ def _decoded(text: bytes, encoding: str) -> bytes:
         "utf-8", "surrogatepass")
 
 
-def _restored(opened: Opened, start: int, encoding: str | None, undo: list[Alteration]) -> Pieces:
-    """The text of a source without what was done to it."""
-    parts = (part for part in _undone(_plain(opened.stream, start, encoding), undo) if part)
-    return Pieces(lambda _: next(parts, b""))
+def _restored(opened: Opened, start: int, encoding: str | None,
+              undo: list[Alteration]) -> tuple[Pieces, QuickText | None]:
+    """The text of a source without what was done to it; the same for who needs no text."""
+    pieces = _plain(opened.stream, start, encoding)
+    if undo and undo[-1].quick is not None and not any(each.by_record for each in undo[:-1]):
+        from pageowner.sources.whole_records import QuickText
+
+        lines = _undone(pieces, undo[:-1])
+        quick = QuickText(_cut(lines, _behind_last_record), undo[-1].undo, undo[-1].quick)
+        return Pieces(quick.more), quick
+    parts = (part for part in _undone(pieces, undo) if part)
+    return Pieces(lambda _: next(parts, b"")), None
 
 
 def _plain(stream: BinaryIO, start: int, encoding: str | None) -> Iterator[bytes]:
     stream.read(start)
     if encoding is None or encoding == "utf-8":
-        yield from iter(lambda: stream.read(_PIECE), b"")
+        # The first is short: of it only the beginning may be wanted, or it is read more slowly.
+        size = HEAD
+        while piece := stream.read(size):
+            yield piece
+            size = _PIECE
         return
     import codecs
 
@@ -169,8 +183,12 @@ _FIRST_LINE = (rb"\n(?:PFN \d+\(|Page (?:last )?allocated via order |page_owner 
 
 def _behind_last_record(piece: bytes) -> int:
     """Where its last record begins, in whatever form."""
-    at = max(0, len(piece) - _FAR)
-    begins = [at + found.start() for found in re.finditer(_FIRST_LINE, piece[at:])]
+    begins: list[int] = []
+    for far in (_NEAR, _FAR):
+        at = max(0, len(piece) - far)
+        begins = [at + found.start() for found in re.finditer(_FIRST_LINE, piece[at:])]
+        if len(begins) > 2:
+            break
     if begins and piece.startswith(b"\nPage", begins[-1]) and len(begins) > 1 and (
             piece.count(b"\n", begins[-2], begins[-1]) == 1):
         del begins[-1]  # the line in front is of the same record
