@@ -54,12 +54,13 @@ def sorted_text(dump: str) -> Iterator[bytes]:
     subprocess.run([BIN / "page_owner_sort", dump, made], check=True, capture_output=True)
     groups = Path(made).read_bytes().split(b"\n\n")[:-1]
     os.remove(made)
-    for group in cycle(groups):
-        yield group + b"\n\n"
+    for turn in count():
+        for group in groups:  # of other tasks each time
+            yield re.sub(rb"(?<=, pid )\d+(?=, tgid \d)", b"%d" % (turn + 1), group) + b"\n\n"
 
 
 def allocinfo(dump: str) -> Iterator[bytes]:
-    """As of many machines with one kernel, one after the other."""
+    """The lines of one kernel again and again, under one head."""
     chance = random.Random(1)
     names = list(dict.fromkeys(re.findall(rb"^ ([\w.]+)\+", b"".join(stacks(dump)), re.MULTILINE)))
     lines = [b"%s/%s.c:%d %sfunc:%s \n" % (
@@ -67,16 +68,19 @@ def allocinfo(dump: str) -> Iterator[bytes]:
         names[number % len(names)][:12], chance.randrange(9999),
         b"[e1000e] " if number % 5 == 4 else b"", names[number % len(names)])
         for number in range(6000)]
+    yield b"allocinfo - version: 1.0\n#     <size>  <calls> <tag info>\n"
     while True:
-        yield b"allocinfo - version: 1.0\n#     <size>  <calls> <tag info>\n"
         for line in lines:
             calls = int(chance.paretovariate(0.3)) % 99_999 if chance.random() < 0.6 else 0
             yield b"%12d %8d " % (calls << chance.randrange(4, 13), calls) + line
 
 
 def stack_list(dump: str) -> Iterator[bytes]:
-    for number, stack in enumerate(cycle(stacks(dump))):
-        yield b"%snr_base_pages: %d\n\n" % (stack, number % 999 + 1)
+    listed = stacks(dump)
+    for number in count():
+        turn, place = divmod(number, len(listed))
+        yield b"%s entry_%d+0x1/0x2\nnr_base_pages: %d\n\n" % (
+            listed[place], turn, number % 999 + 1)
 
 
 def crash(dump: str) -> Iterator[bytes]:
@@ -166,7 +170,9 @@ def write(path: Path, pieces: Iterator[bytes], size: int) -> None:
 
 def answer(command: list[str]) -> object:
     out = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True)
-    return json.loads(out.stdout), out.stderr
+    # That lines of code come again in /proc/allocinfo is told since they do so here.
+    return json.loads(out.stdout), [line for line in out.stderr.splitlines()
+                                    if "if these are several lists" not in line]
 
 
 def main() -> int:
@@ -185,7 +191,8 @@ def main() -> int:
     with folder() as place:
         dump = unpacked(place)
         for name, (verb, make) in TEXTS.items():
-            if words.only and words.only not in name:
+            if words.only and (words.only != name if words.only in TEXTS else
+                               words.only not in name):
                 continue
             text = Path(place, "text")
             write(text, make(dump), words.size * 10**6)

@@ -128,12 +128,16 @@ def _number(text: bytes, array: np.ndarray, begin: np.ndarray, end: np.ndarray,
     """Numbers of up to ``most`` digits at these places; None if they are not all such, as written
     by a kernel, without zeros in front."""
     width = end - begin
-    widest = int(width.max())
-    if int(width.min()) < 1 or widest > most:
+    widest, least = int(width.max()), int(width.min())
+    if least < 1 or widest > most:
         return None
+    if widest == 1:
+        digit = array[begin] - np.uint8(ord("0"))
+        return None if (digit > 9).any() else digit.astype(np.uint64)
     if ((array[begin] == ord("0")) & (width > 1)).any():
         return None
-    characters = _cut(bytes_at(text, end - 8, 8), np.minimum(width, 8))
+    characters = _cut(bytes_at(text, end - 8, 8), min(widest, 8) if least >= min(widest, 8)
+                      else np.minimum(width, 8))
     if not is_number(characters).all():
         return None
     value = number_of(characters).astype(np.uint64)
@@ -146,8 +150,11 @@ def _number(text: bytes, array: np.ndarray, begin: np.ndarray, end: np.ndarray,
     return value
 
 
-def _cut(characters: np.ndarray, width: np.ndarray) -> np.ndarray:
+def _cut(characters: np.ndarray, width: np.ndarray | int) -> np.ndarray:
     """The last ``width`` of eight characters, and blanks in front of them."""
+    if isinstance(width, int):
+        mask = np.uint64((1 << 64) - (1 << 8 * (8 - width)))
+        return characters & mask | np.uint64(BLANKS) & ~mask
     bits = (8 * (8 - width)).astype(np.uint64)
     # A shift by all 64 bits is none.
     kept = np.where(width == 0, np.uint64(0), ~np.uint64(0) << np.minimum(bits, np.uint64(63)))

@@ -239,7 +239,7 @@ def _count_stream(opened: Opened) -> list[Tally]:
     parser = Parser()
     for _ in _fed(opened, parser):
         # Each time all kinds are gone through.
-        if len(parser.raw.kind) > max(FOLD << 4 if parser.raw.by_columns else FOLD,
+        if len(parser.raw.kind) > max(FOLD << 2 if parser.raw.by_columns else FOLD,
                                       2 * len(parser.raw.kinds)):
             folded.take(parser.raw)
     folded.take(parser.close(final=True))

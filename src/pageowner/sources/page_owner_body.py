@@ -32,6 +32,8 @@ class Body(NamedTuple):
 
     def said(self, column: str) -> str | int | None:
         """What a line says of a column; None if none does."""
+        if not self.columns:
+            return None
         return next((value for name, value in self.columns if name == column), None)
 
 

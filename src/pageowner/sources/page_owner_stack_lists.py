@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,6 +20,8 @@ from pageowner.sources.page_owner_parser import START
 from pageowner.sources.told_twice import second_list
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.opening import Opened
 
@@ -53,8 +56,14 @@ def read(opened: Opened) -> Snapshot:
     with a number."""
     with reading(opened.name):
         text = opened.stream.read()
-    lists = _Stacks(text)
-    lists.settle()
+    collects = gc.isenabled()
+    gc.disable()  # nothing of it is garbage, and looking takes longer than reading
+    try:
+        lists = _Stacks(text)
+        lists.settle()
+    finally:
+        if collects:
+            gc.enable()
     if not lists.line:
         if lists.names:
             raise PageownerError(
@@ -78,7 +87,7 @@ class _Held(NamedTuple):
 
     frames: bytes
     handle: int | None
-    blocks: int | None
+    blocks: int
     pages: int
     offset: int
 
@@ -106,8 +115,12 @@ class _Stacks(Groups):
         frames, _, last = block.rpartition(b"\n")
         if (frames[:1] == b" " and last[:15] == b"nr_base_pages: " and last[15:].isdigit()
                 and frames.count(b"\n") == frames.count(b"\n ") and b"  " not in frames):
-            if not self._counted(frames[1:].replace(b"\n ", b"\n"), None, last, offset):
+            pages = int(last[15:]) if len(last) < 35 else 1 << PFN_BITS
+            if self._total + pages >> PFN_BITS:
                 self.lost(offset, _IMPOSSIBLE)
+                return
+            self._total += pages
+            self._held.append(_Held(frames[1:].replace(b"\n ", b"\n"), None, 0, pages, offset))
             return
         lines: list[bytes] = []
         handle = None
@@ -143,15 +156,17 @@ class _Stacks(Groups):
             self._total -= pages
             return False
         self.of_blocks |= pages > 0 and found[2] is not None and found[3] is None
-        self._held.append(_Held(frames, handle, int(found[2]) if found[2] else None, pages, offset))
+        self._held.append(_Held(frames, handle, int(found[2] or 0), pages, offset))
         return True
 
     def settle(self) -> None:
         """Make a group of each stack, of those that the text tells twice only once."""
         held = self._held
         self._held = []
-        stacks = self._first_list([each for each in held if each.frames], "stacks")
-        numbers = self._first_list([each for each in held if not each.frames], "handles")
+        stacks = [each for each in held if each.frames]
+        numbers = [each for each in held if not each.frames] if len(stacks) < len(held) else []
+        stacks = self._first_list(stacks, [each.frames for each in stacks], "stacks")
+        numbers = self._first_list(numbers, [each.handle for each in numbers], "handles")
         if stacks and numbers:
             same = [each.pages for each in stacks] == [each.pages for each in numbers]
             by_stack = same or bool(held[0].frames)
@@ -165,21 +180,22 @@ class _Stacks(Groups):
                 f" the list by {what[1]}, with other numbers")
         else:
             kept = stacks or numbers
-        bodies: dict[tuple[bytes, int | None], int] = {}
-        for frames, handle, blocks, pages, _ in kept:
-            if pages:
-                body = bodies.setdefault((frames, handle), len(self.bodies))
-                if body == len(self.bodies):
-                    self.bodies.append(Body(to_text(frames) if frames else None, handle))
-                self.put(_NO_LINE, body, blocks or 0, pages, -1, 0)
+        import numpy as np
+
+        kept = [each for each in kept if each.pages]
+        self.bodies = [Body(to_text(each.frames) if each.frames else None, each.handle)
+                       for each in kept]
+        self.put_all(_NO_LINE, *(np.array(column, np.int64) for column in (
+            range(len(kept)), [each.blocks for each in kept], [each.pages for each in kept])))
         if self.names and not any(each.handle is not None for each in kept):
             self.left_out += len(self.names)
             self.said.append(f"{len(self.names):,} handles with their stacks left out: they have no"
                              " numbers of pages")
 
-    def _first_list(self, held: list[_Held], noun: str) -> list[_Held]:
-        """Without what is behind the first list of these."""
-        end = second_list([each[:2] for each in held])
+    def _first_list(self, held: list[_Held], names: Sequence[bytes | int | None],
+                    noun: str) -> list[_Held]:
+        """Without what is behind the first list of these, which have these ``names``."""
+        end = second_list(names)
         if end is None:
             return held
         again = held[end:]

@@ -18,13 +18,15 @@ __all__ = ["repeats", "second_list"]
 
 def second_list(items: Sequence[Hashable]) -> int | None:
     """Where a second list of such items begins; None if there is none."""
+    if len(set(items)) == len(items):
+        return None
     seen: set[Hashable] = set()
     first, again = len(items), 0
     for place, item in enumerate(items):
         if item in seen:
             first, again = min(first, place), again + 1
         seen.add(item)
-    if not again or 2 * again < len(items) - first:
+    if 2 * again < len(items) - first:
         return None
     # What is new in the second list stands at its beginning: new stacks are put in front
     # (add_stack_record_to_list, mm/page_owner.c), and the last one is that of all lists.
