@@ -44,7 +44,9 @@ def minidump(head: bytes) -> Alteration | None:
     stacks = Stacks()
     return Alteration(
         "the form of Qualcomm's minidump, which has no orders (each block counts as one page) and"
-        " no gfp masks", stacks.undo, by_record=True, quick=Quick(stacks.take, b""))
+        " no gfp masks", stacks.undo, by_record=True,
+        # An empty line ends each record, and whatever is none.
+        quick=Quick(stacks.take, b"", lambda text: True))
 
 
 def record_of(pfn: bytes, stack: bytes) -> bytes:

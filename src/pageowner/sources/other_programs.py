@@ -37,7 +37,8 @@ def crash(head: bytes) -> Alteration | None:
 
     return Alteration("the form of crash's 'owner'", undo, by_record=True,
                       page_size=size if known else None,
-                      quick=Quick(_by_columns("crash", undo), b""))
+                      quick=Quick(_by_columns("crash", undo), b"",
+                                  lambda text: _CRASH.match(b"\n" + text) is not None))
 
 
 # gdb's lx-dump-page-owner (scripts/gdb/linux/page_owner.py, since 6.6), and "x /i" for each frame.
@@ -71,7 +72,8 @@ def gdb(head: bytes) -> Alteration | None:
         return _GDB_MIGRATED.sub(b"Page has been migrated", text)
 
     return Alteration("the form of gdb's lx-dump-page-owner", undo, by_record=True,
-                      quick=Quick(_by_columns("gdb", undo), b"\n"))
+                      quick=Quick(_by_columns("gdb", undo), b"\n",
+                                  lambda text: _GDB_FIRST.match(text) is not None))
 
 
 def _by_columns(name: str, undo: Callable[[bytes], bytes]

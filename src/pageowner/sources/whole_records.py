@@ -37,10 +37,12 @@ class Records(NamedTuple):
 class Quick(NamedTuple):
     """A form that is read by columns. ``take`` gives the records of a part, which ends where a
     record does, or None if they are not all just so; ``lead``: what stands in front of a record's
-    first line once the form is undone."""
+    first line once the form is undone; ``begins``: whether a part begins with the first lines of a
+    whole record, without which the one in front may be read as cut short."""
 
     take: Callable[[bytes, Parser], Records | None]
     lead: bytes
+    begins: Callable[[bytes], bool]
 
 
 def kind_of(parser: Parser, record: bytes) -> int | None:
@@ -93,8 +95,9 @@ class QuickText:
                     self._parts, self._next = chain([self._next], self._parts), part
                     return
                 # The last record may be cut: it is read as text.
-                records = self._quick.take(part, parser) if self._next and _at_a_cut(
-                    parser, self._quick.lead) else None
+                take, lead, begins = self._quick
+                records = take(part, parser) if self._next and begins(part) and begins(
+                    self._next) and _at_a_cut(parser, lead) else None
                 if records is None:
                     parser.feed(self._undo(part))
                 else:
