@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pageowner.analysis.owners import owners
 from pageowner.errors import PageownerError
 from pageowner.kernel import mounts, page_tables, process_pages
 from pageowner.kernel.cgroups import gone, path_state
-from pageowner.kernel.process_memory import mapped_inodes
+from pageowner.kernel.process_memory import mapped_inodes, open_files
 from pageowner.model.metadata import Metadata
 from pageowner.model.page_users import NOBODY, PageUsers
 from pageowner.model.snapshot import Snapshot
@@ -198,7 +199,8 @@ def test_bpf_objects_are_called_by_number_and_many_alike_together() -> None:
     assert named("map", "span", "", 9) == "9 bpf maps (span)"
 
 
-def test_who_has_a_bpf_map_open_is_told_by_fdinfo(tmp_path: Path) -> None:
+def test_who_has_a_bpf_map_open_is_told_by_fdinfo(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for pid, fd, target, about in (
             (7, 3, "anon_inode:bpf-map", "pos:\t0\nmap_type:\t2\nmap_id:\t12\nfrozen:\t0\n"),
             (7, 4, "anon_inode:bpf-map", "map_id:\t12\n"), (7, 5, "/etc/passwd", "map_id:\t99\n"),
@@ -208,9 +210,16 @@ def test_who_has_a_bpf_map_open_is_told_by_fdinfo(tmp_path: Path) -> None:
             (tmp_path / str(pid) / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / str(pid) / "fd" / str(fd)).symlink_to(target)
         (tmp_path / str(pid) / "fdinfo" / str(fd)).write_text(about)
-    names = {7: "falco", 8: "other", 9: "loader", 10: "gone"}
-    assert bpf_objects.bpf_holders(names, str(tmp_path)) == {
-        ("map", 12): "7 (falco) and 1 more", ("prog", 5): "9 (loader)"}
+    for pid, comm in {7: "falco", 8: "other", 9: "loader"}.items():
+        (tmp_path / str(pid) / "comm").write_text(comm + "\n")
+    held = {("map", 12): "7 (falco) and 1 more", ("prog", 5): "9 (loader)"}
+    assert bpf_objects.bpf_holders([7, 8, 9, 10], str(tmp_path)) == (held, True)
+    # the time is over in the middle of a process that has much open
+    monkeypatch.setattr("time.monotonic", itertools.count().__next__)
+    assert not bpf_objects.bpf_holders([7], str(tmp_path), 2.5)[1]
+    assert bpf_objects.bpf_holders([7], str(tmp_path), 3.5)[1]
+    assert not open_files({7: "falco"}, str(tmp_path), 3.5).complete
+    assert open_files({7: "falco"}, str(tmp_path), 4.5).complete
 
 
 def test_the_first_system_v_segment_is_mapped_though_its_number_is_0(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def open_files(names: dict[int, str], proc: str = "/proc", seconds: float = 0.3)
     clients: dict[tuple[str, str], GpuClient] = {}
     until = time.monotonic() + seconds
     for pid, comm in names.items():
-        if time.monotonic() > until:
+        if not found.complete or time.monotonic() > until:
             found.complete = False
             break
         folder = f"{proc}/{pid}/fd"
@@ -119,6 +119,9 @@ def open_files(names: dict[int, str], proc: str = "/proc", seconds: float = 0.3)
         except OSError:
             continue
         for number in numbers:
+            if time.monotonic() > until:
+                found.complete = False
+                break
             with suppress(OSError):
                 target = os.readlink(f"{folder}/{number}")
                 if target.endswith(" (deleted)"):

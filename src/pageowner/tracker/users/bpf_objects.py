@@ -15,7 +15,6 @@ import re
 import time
 from collections import Counter
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.users.areas import same_areas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -59,12 +58,14 @@ _LINKS = ("anon_inode:bpf-map", "anon_inode:bpf-prog")
 
 class BpfPages(NamedTuple):
     """``areas``: by the place of an area of vmalloc what it is of; ``frames``: of what is mapped
-    page by page, the page frames and what they are of; ``unread``: tables that were not readable.
+    page by page, the page frames and what they are of; ``unread``: tables that were not readable;
+    ``notes``: what could not be asked.
     """
 
     areas: dict[int, str]
     frames: list[tuple[NDArray[np.uint64], str]]
     unread: int
+    notes: Sequence[str] = ()
 
 
 def bpf_pages(memory: KernelMemory, areas: Areas, tables: PageTables, holders: dict[_What, str]
@@ -217,24 +218,41 @@ class _Following:
                 yield pointer
 
 
-def bpf_holders(names: dict[int, str], proc: str = "/proc", seconds: float = 0.3
-                ) -> dict[_What, str]:
-    """Which process (``34 (comm)``, of ``names`` by tgid) has each map and program open: the one
-    with the lowest number, and how many others; as far as the time suffices."""
-    found: dict[_What, list[int]] = {}
-    until = time.monotonic() + seconds
-    for pid in sorted(names):
-        if time.monotonic() > until:
+def bpf_holders(pids: Iterable[int], proc: str = "/proc", seconds: float = 0.3
+                ) -> tuple[dict[_What, str], bool]:
+    """Which of the processes (``34 (comm)``) has each map and program open: the one with the lowest
+    number, and how many others; and whether the time sufficed for all."""
+    found: dict[_What, list[str]] = {}
+    until, complete = time.monotonic() + seconds, True
+    for pid in sorted(pids):
+        if not complete:
             break
-        with suppress(OSError):
-            for fd in os.listdir(f"{proc}/{pid}/fd"):
+        # What is open is of this process, also where its number is given to another meanwhile.
+        with suppress(OSError), ExitStack() as stack:
+            process = os.open(f"{proc}/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, process)
+            folder = os.open("fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
+            stack.callback(os.close, folder)
+            theirs: dict[_What, None] = {}
+            for entry in stack.enter_context(os.scandir(folder)):
+                if time.monotonic() > until:
+                    complete = False
+                    break
                 with suppress(OSError):
-                    if os.readlink(f"{proc}/{pid}/fd/{fd}") not in _LINKS:
-                        continue
-                    about = _FDINFO.search(Path(proc, str(pid), "fdinfo", fd).read_bytes())
-                    if about:
-                        pids = found.setdefault((about[1].decode(), int(about[2])), [])
-                        if pid not in pids:
-                            pids.append(pid)
-    return {what: f"{pids[0]} ({names[pids[0]]})" + (
-        f" and {len(pids) - 1} more" if len(pids) > 1 else "") for what, pids in found.items()}
+                    if (os.readlink(entry.name, dir_fd=folder) in _LINKS
+                            and (about := _FDINFO.search(_read(process, f"fdinfo/{entry.name}")))):
+                        theirs[about[1].decode(), int(about[2])] = None
+            if theirs:
+                comm = _read(process, "comm").rstrip(b"\n").decode("utf-8", "backslashreplace")
+                for what in theirs:
+                    found.setdefault(what, []).append(f"{pid} ({comm})")
+    return {what: first + (f" and {len(others)} more" if others else "")
+            for what, (first, *others) in found.items()}, complete
+
+
+def _read(folder: int, path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return os.read(fd, 1 << 16)
+    finally:
+        os.close(fd)

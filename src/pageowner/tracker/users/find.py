@@ -121,7 +121,11 @@ class Surroundings:
     def bpf_pages(self, memory: KernelMemory, areas: vmalloc.Areas, tables: PageTables,
                   names: dict[int, str]) -> BpfPages:
         """What of them is of BPF maps and programs; ``names``: of processes by tgid."""
-        return bpf_pages(memory, areas, tables, bpf_holders(names))
+        holders, complete = bpf_holders(names)
+        found = bpf_pages(memory, areas, tables, holders)
+        return found if complete else found._replace(notes=[
+            "not all open files could be looked at in time: who else holds BPF maps and programs,"
+            " and who holds some, is not known"])
 
 
 def of_slabs(flags: NDArray[np.uint64]) -> NDArray[np.bool_]:
@@ -366,6 +370,7 @@ class Users:
         named = self.around.bpf_pages(self.memory, areas, self.tables,
                                       self.names if self.in_proc else {})
         self.found.count("unreadable_page_tables", named.unread)
+        self.found.notes += named.notes
         codes = np.array([self.found.code(
             named.areas.get(place) or vmalloc.label(caller, int(flags))) for place, (caller, flags)
             in enumerate(zip(areas.callers, areas.areas["flags"], strict=True))], np.int32)
