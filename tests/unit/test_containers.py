@@ -3,6 +3,7 @@ own, as they lay them out."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 from pathlib import Path
@@ -16,7 +17,7 @@ from pageowner.analysis.owners import owners
 from pageowner.analysis.query import rows_of
 from pageowner.fleet.capture import Machine, capture_of
 from pageowner.kernel.containers import container, pod
-from pageowner.system.container_names import container_names
+from pageowner.system.container_names import _Files, container_names
 
 UID = "0a1b2c3d-1111-2222-3333-444455556666"
 STATIC = "f" * 8 + "0" * 24
@@ -52,7 +53,7 @@ NAMED = {
     "web": ("shop/cart-7d9f/web", "shop/cart-7d9f"),
     "pause": ("shop/cart-7d9f/POD", "shop/cart-7d9f"),
     "crio": ("shop/cart-7d9f/side.car", "shop/cart-7d9f"),
-    "docker": ("happy_hopper", None), "podman": ("db", None), "rootless": ("mine", None),
+    "docker": ("happy_hopper", None), "podman": ("db", None), "rootless": ("user:1000/mine", None),
     "cri_dockerd": ("shop/cart-7d9f/old", "shop/cart-7d9f"),
     "logged": ("kube-system/etcd-node1/etcd", "kube-system/etcd-node1"),
     "nerdctl": ("cache", None),
@@ -159,6 +160,92 @@ def test_nothing_outside_the_root_is_read_and_nothing_waits(root: Path, tmp_path
     write(outside, "config.json", {"annotations": {"nerdctl/name": "stolen"}})
     paths = [f"/default/{IDS[name]}" for name in ("web", "crio", "podman")]
     assert container_names(paths, str(inside)) == {}
+
+
+def in_slice_of_1000(name: str) -> str:
+    return f"/user.slice/user-1000.slice/user@1000.service/app.slice/{name}"
+
+
+def test_whoever_makes_a_cgroup_gets_no_name_of_anothers(root: Path) -> None:
+    home = "/home/ann/.local/share/containers/storage/overlay-containers/containers.json"
+    write(root, home, [{"id": IDS[name], "names": ["harmless"]} for name in ("podman", "web")]
+          + [{"id": IDS["rootless"], "names": ["db"]}])
+    forged = {  # the id of one, in a place of another
+        in_slice_of_1000(f"libpod-{IDS['podman']}.scope"): "user:1000/harmless",
+        in_slice_of_1000(f"docker-{IDS['docker']}.scope"): "user:1000/444444444444",
+        in_slice_of_1000(f"user-0.slice/docker-{IDS['docker']}.scope"): "user:1000/444444444444",
+        PATHS["rootless"]: "user:1000/db",  # which the machine has one of too
+        in_slice_of_1000("lxc.payload.db"): "user:1000/db",
+        f"{PATHS['docker']}/libpod-{IDS['podman']}.scope": "555555555555",
+        f"/lxc.payload.guest/libpod-{IDS['podman']}.scope": "555555555555",
+        f"{PATHS['web']}/libpod-{IDS['podman']}.scope": "shop/cart-7d9f/555555555555"}
+    for paths in ([*PATHS.values(), *forged], [*forged, *PATHS.values()]):
+        names = container_names(paths, str(root))
+        assert {path: container(path, names) for path in forged} == forged | {
+            PATHS["rootless"]: "user:1000/db"}
+        assert {path: container(path, names) for path in PATHS.values()} == {
+            PATHS[runtime]: name for runtime, (name, _) in NAMED.items()} | {
+            PATHS["rootless"]: "user:1000/db"}
+        assert pod(in_slice_of_1000(f"pod{UID}"), names) == f"user:1000/{UID}"
+        assert pod(f"{PATHS['docker']}/pod{UID}", names) == UID
+
+
+def test_a_pod_in_a_pods_container_is_not_the_outer_pod(root: Path) -> None:
+    inner = UID.replace("0a1b", "ffff")
+    path = f"{PATHS['web']}/kubelet.slice/pod{inner}"
+    names = container_names([path, PATHS["web"]], str(root))
+    assert (container(path, names), pod(path, names)) == ("shop/cart-7d9f/web", inner)
+    only = {IDS["logged"]: NAMED["logged"][0]}
+    assert pod(PATHS["logged"], only) == "kube-system/etcd-node1"
+    assert pod(f"{PATHS['logged']}/pod{inner}", only) == inner
+
+
+def test_labels_of_an_image_put_a_container_in_no_pod(root: Path) -> None:
+    labels = {"io.kubernetes.container.name": "etcd", "io.kubernetes.pod.name": "etcd-0",
+              "io.kubernetes.pod.namespace": "kube-system", "io.kubernetes.pod.uid": STATIC}
+    write(root, f"/data/docker/containers/{IDS['unknown']}/config.v2.json",
+          {"Name": "/miner", "Config": {"Labels": labels}})
+    for path, name in ((f"/docker/{IDS['unknown']}", "miner"), (
+            slice_of(UID, f"/docker-{IDS['unknown']}.scope"), "miner"), (
+            f"/kubepods/pod{STATIC}/{IDS['unknown']}", "kube-system/etcd-0/etcd")):
+        assert container(path, container_names([path], str(root))) == name
+    del labels["io.kubernetes.pod.uid"]
+    write(root, f"/data/docker/containers/{IDS['unknown']}/config.v2.json",
+          {"Name": "/miner", "Config": {"Labels": labels}})
+    path = slice_of(UID, f"/docker-{IDS['unknown']}.scope")
+    assert container(path, container_names([path], str(root))) == "miner"
+
+
+def test_below_a_home_no_link_is_followed_and_no_mount_entered(root: Path) -> None:
+    share = root / "home/ann/.local/share"
+    assert container_names([PATHS["rootless"]], str(root))
+    (share / "containers").rename(root / "elsewhere")
+    (share / "containers").symlink_to("/elsewhere")
+    assert container_names([PATHS["rootless"]], str(root)) == {}
+    (share / "containers").unlink()
+    (share / "containers").symlink_to(root / "elsewhere")
+    assert container_names([PATHS["rootless"]], str(root)) == {}
+    files = _Files("")
+    assert files.read("/proc/version")
+    assert not files.read("/proc", "version")  # as if it were a home
+
+
+@pytest.mark.parametrize(("runtime", "path"), [
+    ("rootless", "home/ann/.local/share/containers/storage/overlay-containers/containers.json"),
+    ("podman", "var/lib/containers/storage/overlay-containers/containers.json")])
+def test_what_is_no_file_is_not_even_opened(runtime: str, path: str, root: Path) -> None:
+    """A device may do something when it is opened."""
+    (root / path).unlink()
+    os.mkfifo(root / path)
+    libc = ctypes.CDLL(None)
+    watch = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        assert libc.inotify_add_watch(watch, os.fsencode(root / path), 0x20) >= 0  # IN_OPEN
+        assert container_names([PATHS[runtime]], str(root)) == {}
+        with pytest.raises(BlockingIOError):
+            os.read(watch, 4096)
+    finally:
+        os.close(watch)
 
 
 @pytest.fixture

@@ -11,8 +11,11 @@ no runtime is asked.
   /var/lib/containers/storage, for rootless containers in the user's
   ~/.local/share/containers/storage
 
-Others may write some of these files, so they are opened without waiting, read up to a bound, and
-only names as the runtimes allow them are taken; only ids that were met in cgroups are looked up.
+Others may write some of these files. So what is there is looked at before it is opened, which
+might already do something (a device) or wait; below a home no link is followed and no mount
+entered. They are read up to a bound, and only names as the runtimes allow them are taken. Only ids
+that were met in cgroups are looked up: the machine's own files name no container of a user's slice,
+and a user's file only those of the user's own slice.
 """
 
 from __future__ import annotations
@@ -21,11 +24,12 @@ import json
 import os
 import re
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from pageowner.kernel.containers import container_id, pod_id
+from pageowner.kernel.containers import Id, containers_in, pods_in
+from pageowner.system.strict_open import open_strictly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,7 +47,6 @@ _MOST_LINKS = 40  # as in a walk of the kernel's (MAXSYMLINKS, include/linux/nam
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 _LOG = re.compile(r"([^_]+)_([^_]+)_(.+)-([0-9a-f]{64})\.log")
-_OF_USER = re.compile(r"/user-(\d{1,10})\.slice/|/user@(\d{1,10})\.service/")
 
 _TYPE, _SANDBOX = "io.kubernetes.cri.container-type", "POD"
 """The container that holds a pod's namespaces, as Kubernetes' own metrics call it; containerd has
@@ -58,13 +61,13 @@ _ANNOTATIONS = (
 
 
 def container_names(paths: Iterable[str | None], root: str | None = None) -> dict[str, str]:
-    """The names of the containers and pods in these paths of cgroups that are known: by container
-    id ``NAMESPACE/POD/CONTAINER`` or ``NAME``, by pod's UID ``NAMESPACE/POD``.
+    """The names of the containers and pods in these paths of cgroups that are known, by `Id.key`:
+    of containers ``NAMESPACE/POD/CONTAINER`` or ``NAME``, of pods ``NAMESPACE/POD``.
 
     ``root``: where the machine's files are, if not at the root of its init.
     """
     wanted = _Wanted(paths)
-    if not wanted.users and not wanted.pods:
+    if not wanted.ids and not wanted.pods:
         return {}
     files = _Files(_root() if root is None else root)
     names: dict[str, str] = {}
@@ -74,22 +77,25 @@ def container_names(paths: Iterable[str | None], root: str | None = None) -> dic
 
 
 class _Wanted:
-    """``users``: each container's id, with the user id of a rootless one; ``pods``: UIDs."""
+    """``ids``: of containers by user, None for the machine's own, of which ``pods_of`` has the UIDs
+    of the pods that they lie in, and None for no pod; ``pods``: UIDs of the machine's own."""
 
     def __init__(self, paths: Iterable[str | None]) -> None:
-        self.users: dict[str, int | None] = {}
+        self.ids: dict[int | None, dict[str, None]] = {}
+        self.pods_of: dict[str, set[str | None]] = {}
         self.pods: set[str] = set()
         for path in islice(paths, _MOST_IDS):
-            identity, uid = container_id(path), pod_id(path)
-            if path and identity:
-                user = _OF_USER.search(path)
-                self.users[identity] = int(user[1] or user[2]) if user else None
-            if uid:
-                self.pods.add(uid)
+            pods = pods_in(path)
+            self.pods |= {found.text for found in pods if found.user is None}
+            for found in containers_in(path):
+                self.ids.setdefault(found.user, {})[found.text] = None
+                if found.user is None:
+                    around = [pod.text for pod in pods if pod.start < found.start]
+                    self.pods_of.setdefault(found.text, set()).add(around[-1] if around else None)
 
     def missing(self, names: dict[str, str]) -> list[str]:
-        """Containers that have no name yet."""
-        return [identity for identity in self.users if identity not in names]
+        """The machine's own containers that have no name yet."""
+        return [identity for identity in self.pods_of if identity not in names]
 
 
 def _root() -> str:
@@ -134,23 +140,32 @@ class _Files:
         with suppress(OSError, ValueError), os.scandir(self._inside(path)) as found:
             yield from (entry.name for entry in islice(found, _MOST_ENTRIES))
 
-    def read(self, path: str) -> bytes:
-        """A regular file that is not too large."""
-        with suppress(OSError, ValueError):
-            fd = os.open(self._inside(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW
-                         | os.O_CLOEXEC | os.O_NOCTTY)
-            with open(fd, "rb") as file:
-                status = os.fstat(fd)
-                if stat.S_ISREG(status.st_mode) and status.st_size <= min(_LARGEST, self._left):
+    def read(self, path: str, in_home: str = "") -> bytes:
+        """A regular file that is not too large; ``in_home``: which is here below this path, a
+        user's, where no link is followed and no mount entered."""
+        with suppress(OSError, ValueError), ExitStack() as opened:
+            where = self._inside(path)
+            if in_home:  # the home itself may be a mount of the user's (FUSE)
+                above, _, name = where.rpartition("/")
+                folder = os.open(above or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                opened.callback(os.close, folder)
+                handle = open_strictly(folder, f"{name}/{in_home}", os.O_PATH)
+            else:
+                handle = os.open(where, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            opened.callback(os.close, handle)
+            status = os.fstat(handle)
+            if stat.S_ISREG(status.st_mode) and status.st_size <= min(_LARGEST, self._left):
+                with open(os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK
+                                  | os.O_CLOEXEC), "rb") as file:
                     raw = file.read(_LARGEST)
-                    self._left -= len(raw)
-                    return raw
+                self._left -= len(raw)
+                return raw
         return b""
 
-    def json(self, path: str) -> Any:
+    def json(self, path: str, in_home: str = "") -> Any:
         """What a file of JSON has; None if it is none."""
         with suppress(ValueError, RecursionError):
-            return json.loads(self.read(path))
+            return json.loads(self.read(path, in_home))
         return None
 
 
@@ -174,7 +189,7 @@ def _of_logs(files: _Files, wanted: _Wanted, names: dict[str, str]) -> None:
             _learn(names, uid, _joined(namespace, pod))
     for entry in files.entries("/var/log/containers"):
         found = _LOG.fullmatch(entry)
-        if found and found[4] in wanted.users:
+        if found and found[4] in wanted.pods_of:
             _learn(names, found[4], _joined(found[2], found[1], found[3]))
 
 
@@ -201,15 +216,20 @@ def _of_annotations(config: Any, identity: str, wanted: _Wanted, names: dict[str
         _of_notes(notes, identity, wanted, names)
 
 
-def _of_notes(notes: dict[str, Any], identity: str, wanted: _Wanted, names: dict[str, str]) -> None:
+def _of_notes(notes: dict[str, Any], identity: str, wanted: _Wanted, names: dict[str, str],
+              anyones: bool = False) -> None:
+    """``anyones``: an image may have set them, which has no UID of a pod that it is not in. (Older
+    runtimes do not note the UID.)"""
     for space, pod, container, uid in _ANNOTATIONS:
         if space in notes and pod in notes:
+            (own, *others) = wanted.pods_of[identity]
+            if others or own is None or notes.get(uid, None if anyones else own) != own:
+                return
             in_pod = _joined(notes[space], notes[pod])
             _learn(names, identity, in_pod and _joined(
                 *in_pod.split("/"), _SANDBOX if notes.get(_TYPE) == "sandbox" else
                 notes.get(container)))
-            if notes.get(uid) in wanted.pods:
-                _learn(names, notes[uid], in_pod)
+            _learn(names, own, in_pod)
             return
     _learn(names, identity, _joined(notes.get("nerdctl/name")))
 
@@ -225,29 +245,32 @@ def _of_docker(files: _Files, wanted: _Wanted, names: dict[str, str]) -> None:
         inner = config.get("Config")
         labels = inner.get("Labels") if isinstance(inner, dict) else None
         if isinstance(labels, dict):
-            _of_notes(labels, identity, wanted, names)
+            _of_notes(labels, identity, wanted, names, anyones=True)
         name = config.get("Name")
         _learn(names, identity, _joined(name[1:] if isinstance(name, str) else None))
 
 
 def _of_podman(files: _Files, wanted: _Wanted, names: dict[str, str]) -> None:
     """A user's own file tells of the user's own containers alone."""
-    for user in sorted({wanted.users[identity] for identity in wanted.missing(names)},
-                       key=lambda user: -1 if user is None else user):
-        storage = "/var/lib/containers/storage" if user is None else _home_storage(files, user)
-        lists = [storage and files.json(f"{storage}/{driver}-containers/containers.json")
-                 for driver in ("overlay", "vfs", "btrfs", "zfs")]
-        for container in (item for found in lists if isinstance(found, list) for item in found):
-            identity = container.get("id") if isinstance(container, dict) else None
-            if isinstance(identity, str) and wanted.users.get(identity, -1) == user:
-                called = container.get("names")
-                if isinstance(called, list) and called:
-                    _learn(names, identity, _joined(called[0]))
+    for user, ids in wanted.ids.items():
+        home = "" if user is None else _home(files, user)
+        if user is not None and not home.startswith("/"):
+            continue
+        for driver in ("overlay", "vfs", "btrfs", "zfs"):
+            path = f"containers/storage/{driver}-containers/containers.json"
+            found = (files.json(home, f".local/share/{path}") if home else
+                     files.json(f"/var/lib/{path}"))
+            for container in found if isinstance(found, list) else ():
+                identity = container.get("id") if isinstance(container, dict) else None
+                if isinstance(identity, str) and identity in ids:
+                    called = container.get("names")
+                    if isinstance(called, list) and called:
+                        _learn(names, Id(0, identity, user).key, _joined(called[0]))
 
 
-def _home_storage(files: _Files, user: int) -> str:
+def _home(files: _Files, user: int) -> str:
     for line in files.read("/etc/passwd").decode(errors="replace").splitlines():
         fields = line.split(":")
         if len(fields) > 5 and fields[2] == str(user):
-            return f"{fields[5]}/.local/share/containers/storage"
+            return fields[5]
     return ""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
 from pageowner.system.safe_path import owner
+from pageowner.system.strict_open import open_strictly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,18 +48,9 @@ _LOCK_SECONDS = 60
 _TRIES = 1000  # of what another user can bring to nought again and again
 
 _BPF_FS_MAGIC = 0xCAFE4A11  # include/uapi/linux/magic.h
-_OPENAT2 = 437  # on every architecture
-_NO_LINKS_NO_MOUNTS = 1 | 2 | 4  # RESOLVE_NO_XDEV, _NO_MAGICLINKS, _NO_SYMLINKS (openat2.h)
 _UMOUNT = 2 | 8  # MNT_DETACH, UMOUNT_NOFOLLOW (umount(2))
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class _OpenHow(ctypes.Structure):
-    """struct open_how (uapi/linux/openat2.h)."""
-
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64),
-                ("resolve", ctypes.c_uint64))
 
 
 def _warn(message: str, *words: object) -> None:
@@ -115,7 +107,7 @@ def open_folder(path: str = PIN_DIRECTORY) -> int:
     parent = os.open(os.path.dirname(path),
                      os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        folder = _open(parent, os.path.basename(path), os.O_RDONLY | os.O_DIRECTORY)
+        folder = open_strictly(parent, os.path.basename(path), os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENOTDIR, errno.EXDEV):
             raise
@@ -166,7 +158,7 @@ def make(root: int) -> tuple[str, int]:
             os.mkdir(name, 0o700, dir_fd=root)
         except FileExistsError:
             continue
-        folder = _open(root, name, os.O_RDONLY | os.O_DIRECTORY)
+        folder = open_strictly(root, name, os.O_RDONLY | os.O_DIRECTORY)
         if not is_ours(os.fstat(folder)):  # it cannot be, in a root that was checked
             os.close(folder)
             continue
@@ -216,7 +208,7 @@ def clean(root: int) -> bool:
     found = False
     for name in left(root):
         found = True
-        folder = _open(root, name, os.O_RDONLY | os.O_DIRECTORY)
+        folder = open_strictly(root, name, os.O_RDONLY | os.O_DIRECTORY)
         try:
             if not is_ours(os.fstat(folder)):
                 continue
@@ -249,24 +241,9 @@ def _unpin(folder: int) -> list[str]:
     return others
 
 
-def _open(folder: int, name: str, flags: int) -> int:
-    """openat(), but no link is followed and no mount entered: OSError with ELOOP (ENOTDIR for a
-    folder) and EXDEV."""
-    how = _OpenHow(flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0, _NO_LINKS_NO_MOUNTS)
-    for _ in range(_TRIES):
-        ctypes.set_errno(0)
-        handle: int = _libc.syscall(ctypes.c_long(_OPENAT2), folder, os.fsencode(name),
-                                    ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how)))
-        if handle >= 0:
-            return handle
-        if ctypes.get_errno() != errno.EAGAIN:  # somebody renames or mounts just now
-            break
-    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), name)
-
-
 def _is_folder_of_ours(root: int, name: str) -> bool:
     try:
-        handle = _open(root, name, os.O_PATH | os.O_DIRECTORY)
+        handle = open_strictly(root, name, os.O_PATH | os.O_DIRECTORY)
     except OSError:
         return False
     try:
@@ -288,7 +265,7 @@ def _displace(root: int, name: str) -> None:
     path = f"{BPFFS}/{name}"
     for _ in range(_TRIES):
         try:
-            handle = _open(root, name, os.O_PATH)
+            handle = open_strictly(root, name, os.O_PATH)
         except FileNotFoundError:
             return
         except OSError as error:
