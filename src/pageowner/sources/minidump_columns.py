@@ -12,12 +12,12 @@ import numpy as np
 
 from pageowner.kernel.limits import PFN_BITS
 from pageowner.sources.digits import BLANKS, bytes_at, is_number, number_of
-from pageowner.sources.minidump import are_addresses, record_of, stack_of
+from pageowner.sources.minidump_text import are_addresses, record_of, stack_of
 from pageowner.sources.page_owner_parser import START
 from pageowner.sources.whole_records import Records, kind_of
 
 if TYPE_CHECKING:
-    from pageowner.sources.minidump import Stacks
+    from pageowner.sources.minidump_text import Stacks
     from pageowner.sources.page_owner_parser import Parser
 
 __all__ = ["Columns"]
