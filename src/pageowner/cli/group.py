@@ -67,12 +67,18 @@ def program() -> None:
     """Who owns every page of this machine's memory."""
 
 
+_LONGEST = 4000
+"""Characters of a message about the command line."""
+
+
 def _said(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption):
         hint = near(error.option_name, error.possibilities or ())
         return f"there is no option {error.option_name}" + (
             f"; {hint}" if error.possibilities else "")
-    return " ".join(error.format_message().split()).rstrip(".")  # some are of many lines
+    said = " ".join(error.format_message().split()).rstrip(".")  # some are of many lines
+    # some repeat all words of the line: of very long ones the beginning and the end are enough
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST // 2]} … {said[-_LONGEST // 2:]}"
 
 
 def _complete(form: str) -> int:
