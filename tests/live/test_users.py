@@ -264,7 +264,7 @@ def test_a_file_that_is_renamed_all_the_time_never_has_a_path_that_it_never_had(
                            "one, two = sys.argv[1:]\n"
                            "while True:\n    os.rename(one, two)\n    os.rename(two, one)\n",
                            *map(str, places)]) as renaming:
-        names = {name.removeprefix("tmpfs ") for _ in range(3) for name in sizes(untracked())
+        names = {name.removeprefix("tmpfs ") for _ in range(2) for name in sizes(untracked())
                  if name and str(tmp_path) in name}
         renaming.kill()
     if places[1].exists():

@@ -70,13 +70,13 @@ def test_near_a_frame_is_what_a_whole_capture_has(held: int) -> None:
     first = before.table["pfn"].to_numpy()
     some = [int(pfn) for pfn in chance.choice(first, 300, replace=False)]
     some += [frame_of(os.getpid(), held + place * mmap.PAGESIZE) for place in range(64)]
-    near = capture_near([(pfn, pfn + 1) for pfn in some])
-    after = capture()
+    asked = capture_near([(pfn, pfn + 1) for pfn in some])
+    before, after = (near(whole, some) for whole in (before, capture()))
     same = [pfn for pfn in some if rows(before, pfn) == rows(after, pfn)]
     assert len(same) > 200
-    assert [rows(near, pfn) for pfn in same] == [rows(before, pfn) for pfn in same]
-    assert near.table.num_rows < 2 * len(some)
-    assert {state for pfn in same for state in [rows(near, pfn)[0]["state"]]} >= {"owned", "early"}
+    assert [rows(asked, pfn) for pfn in same] == [rows(before, pfn) for pfn in same]
+    assert asked.table.num_rows < 2 * len(some)
+    assert {rows(asked, pfn)[0]["state"] for pfn in same} >= {"owned", "early"}
 
 
 def test_a_range_has_its_blocks_and_what_lies_between(held: int) -> None:
