@@ -20,6 +20,8 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,20 +74,16 @@ class End(NamedTuple):
     wrote: int = 0
 
 
-def preload(there: Files) -> None:
-    """Ask every question to a sound file once, in this process, so that all is imported in its
-    forks."""
-    from pageowner.cli import main
-
+@contextmanager
+def unheard() -> Iterator[None]:
+    """What commands within this process write goes nowhere; signals are as before at its end."""
     signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     saved = [os.dup(number) for number in (1, 2)]
     null = os.open(os.devnull, os.O_WRONLY)
     try:
         for number in (1, 2):
             os.dup2(null, number)
-        for verb in VERBS:
-            main(list(there.words(verb, there.sound)))
-            there.output(verb).unlink(missing_ok=True)
+        yield
         sys.stdout.flush()
     finally:
         for number, file in zip((1, 2), saved, strict=True):
@@ -94,6 +92,17 @@ def preload(there: Files) -> None:
         os.close(null)
         for number, handler in signals.items():
             signal.signal(number, handler)
+
+
+def preload(there: Files) -> None:
+    """Ask every question to a sound file once, in this process, so that all is imported in its
+    forks."""
+    from pageowner.cli import main
+
+    with unheard():
+        for verb in VERBS:
+            main(list(there.words(verb, there.sound)))
+            there.output(verb).unlink(missing_ok=True)
     gc.collect()
     gc.freeze()
 
