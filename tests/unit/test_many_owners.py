@@ -37,3 +37,8 @@ def test_as_few(mixed_up: Snapshot, monkeypatch: pytest.MonkeyPatch, sort: str,
     assert many.num_rows > 100
     assert many.to_pydict() == few.to_pydict()
     assert many.schema == few.schema
+    if sort == "pages" and not reverse:
+        for first in (1, 40, many.num_rows + 1):
+            some = module.owners(mixed_up, by, first=first)
+            assert some.slice(0, first).to_pydict() == few.slice(0, first).to_pydict()
+            assert sorted(some["pages"].to_pylist()) == sorted(few["pages"].to_pylist())

@@ -52,6 +52,8 @@ def times(snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray]:
     column = snapshot.table["ts_ns"]
     if not column.null_count:
         return column.to_numpy(), np.ones(len(column), bool)
+    if column.null_count == len(column):
+        return np.zeros(len(column), np.uint64), np.zeros(len(column), bool)
     return column.fill_null(0).to_numpy(), ~column.is_null().to_numpy()
 
 

@@ -42,7 +42,7 @@ class Owners(NamedTuple):
 
 
 def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str = "pages",
-           reverse: bool = False, encoded: bool = False) -> pa.Table:
+           reverse: bool = False, encoded: bool = False, first: int | None = None) -> pa.Table:
     """One row for each distinct combination of the keys in ``by``.
 
     Columns: the keys, then ``pages`` and ``blocks`` (int64), ``share`` (of the pages of the
@@ -50,10 +50,11 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     has no times). Sorted by pages or blocks (most first), name (the keys in order) or age (oldest
     first). If the source has only one object in N, ``low`` and ``high`` are added: with 95 %
     confidence, ``pages`` lies between them. ``encoded``: return the keys as dictionaries, because
-    the text of very many owners may be as large as the snapshot. Raises UsageError for an unknown
-    key or sort order.
+    the text of very many owners may be as large as the snapshot. ``first``: of very many owners
+    only so many have to be in order, which saves to compare the names of all. Raises UsageError
+    for an unknown key or sort order.
     """
-    found = ordered(snapshot, by, sort=sort, reverse=reverse)
+    found = ordered(snapshot, by, sort=sort, reverse=reverse, first=first)
     total = int(found.pages.sum())
     many = len(found.pages) > _FEW
     columns = {column.name: _encoded(column) if many and encoded else
@@ -70,9 +71,10 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
 
 
 def _encoded(column: Key) -> pa.DictionaryArray:
-    nulls = column.labels.is_null().to_numpy(zero_copy_only=False)
-    codes = pa.array(column.codes.astype(np.int32),
-                     mask=nulls[column.codes] if nulls.any() else None)
+    mask = None
+    if column.labels.null_count:  # else Arrow's functions need not be imported
+        mask = column.labels.is_null().to_numpy(zero_copy_only=False)[column.codes]
+    codes = pa.array(column.codes.astype(np.int32), mask=mask)
     return pa.DictionaryArray.from_arrays(codes, column.labels)
 
 
@@ -83,7 +85,7 @@ def _spelled(column: Key) -> pa.Array:
 
 
 def ordered(snapshot: Snapshot, by: str | Sequence[str], *, sort: str = "pages",
-            reverse: bool = False) -> Owners:
+            reverse: bool = False, first: int | None = None) -> Owners:
     """The same as numbers, with no text for each owner."""
     names = key_names(list(by) if not isinstance(by, str) else by)
     check_sort(sort, names)
@@ -105,7 +107,10 @@ def ordered(snapshot: Snapshot, by: str | Sequence[str], *, sort: str = "pages",
         low, high = bounds(summed, squares.astype(float), one_in)
     oldest, newest, none = _times(snapshot, group, number)
     keys = [column._replace(codes=code) for column, code in zip(keys, codes, strict=True)]
-    order = (_by_numbers if number > _FEW else _by_names)(keys, summed, blocks, oldest, sort)
+    if number > _FEW:
+        order = _first_by_numbers(keys, summed, blocks, oldest, sort, None if reverse else first)
+    else:
+        order = _by_names(keys, summed, blocks, oldest, sort)
     if reverse:
         order = order[::-1]
     return Owners([column._replace(codes=column.codes[order]) for column in keys], summed[order],
@@ -119,6 +124,24 @@ def _by_names(keys: list[Key], pages: np.ndarray, blocks: np.ndarray, oldest: np
     labels = {column.name: _spelled(column).to_pylist() for column in keys}
     return np.array(ranked(labels, pages.tolist(), blocks.tolist(), oldest.tolist(), sort, False),
                     np.int64)
+
+
+def _first_by_numbers(keys: list[Key], pages: np.ndarray, blocks: np.ndarray, oldest: np.ndarray,
+                      sort: str, first: int | None) -> np.ndarray:
+    """The groups' places, the ``first`` of them in the order asked for; all of them if None."""
+    if first is None or first >= len(pages) or sort != "pages":
+        return _by_numbers(keys, pages, blocks, oldest, sort)
+    least = np.partition(pages, len(pages) - first - 1)[len(pages) - first - 1]
+    front = pages >= least
+    chosen, columns = np.flatnonzero(front), []
+    if len(chosen) > _FEW:
+        return _by_numbers(keys, pages, blocks, oldest, sort)
+    for column in keys:
+        present, codes = np.unique(column.codes[chosen], return_inverse=True)
+        columns.append(Key(column.name, codes, pa.array(
+            [column.labels[code].as_py() for code in present.tolist()], column.labels.type)))
+    order = _by_names(columns, pages[chosen], blocks[chosen], oldest[chosen], sort)
+    return np.concatenate([chosen[order], np.flatnonzero(~front)])
 
 
 def _by_numbers(keys: list[Key], pages: np.ndarray, blocks: np.ndarray, oldest: np.ndarray,

@@ -41,10 +41,12 @@ class Owners:
 
 
 def owners(source: Counted | Source = None, by: str | Sequence[str] = "stack", *,
-           sort: str = "pages", reverse: bool = False, read: Read = count) -> Owners:
+           sort: str = "pages", reverse: bool = False, read: Read = count,
+           first: int | None = None) -> Owners:
     """All owners of a source by the keys ``by``, sorted by ``sort``: pages, blocks, name, age or a
     key. For a dump this takes half the time of ``read(source).report(by)``. ``read``: the function
-    that reads a source given by name.
+    that reads a source given by name. ``first``: of very many owners only so many have to be in
+    order, and the others follow in any.
 
     Raises UsageError for an unknown key or sort order, PageownerError if the source cannot be read.
     """
@@ -62,5 +64,6 @@ def owners(source: Counted | Source = None, by: str | Sequence[str] = "stack", *
     from pageowner.analysis import owners as of_rows
     from pageowner.analysis.select import newest_ns
 
-    return Owners(of_rows.owners(found, names, sort=sort, reverse=reverse, encoded=True),
+    return Owners(of_rows.owners(found, names, sort=sort, reverse=reverse, encoded=True,
+                                first=first),
                   found.meta, newest_ns(found))

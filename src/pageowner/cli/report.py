@@ -56,7 +56,8 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
     check_sort(sort, names)
     from pageowner.api.owners import owners
 
-    found = owners(source, names, sort=sort, reverse=reverse, read=reading(chosen))
+    found = owners(source, names, sort=sort, reverse=reverse, read=reading(chosen),
+                   first=None if full else most)
     held, meta, now_ns = found.columns, found.meta, found.now_ns
     from pageowner.analysis.ranking import head, named
     from pageowner.report import owners_table

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pageowner.kernel.frames import UNWINDERS, frames
 
-__all__ = ["EARLY", "is_early"]
+__all__ = ["EARLY", "is_early", "told_by"]
 
 EARLY = "register_early_stack"
 """The innermost function of their stack since 4.14 or so (mm/page_owner.c of 6.12)."""
@@ -31,9 +31,14 @@ _LOOKED_AT = 16
 
 def is_early(stack: str, gfp_mask: int) -> bool:
     """Whether a record with this stack and mask is of a page in use before page owner was ready."""
-    for line in stack.split("\n", _LOOKED_AT)[:_LOOKED_AT]:
+    return told_by(stack, gfp_mask) is True
+
+
+def told_by(frames_of: str, gfp_mask: int = -1) -> bool | None:
+    """The same of the first frames of a stack; None if these do not tell."""
+    for line in frames_of.split("\n", _LOOKED_AT)[:_LOOKED_AT]:
         # each line is looked up where it was parsed before
         for frame in frames(line):
             if frame.name not in _RECORDING:
                 return frame.name in _SEARCH or (not gfp_mask and frame.name in _STARTING)
-    return False
+    return None

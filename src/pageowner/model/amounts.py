@@ -29,14 +29,16 @@ def row_blocks(table: pa.Table) -> NDArray[np.int64] | None:
 
 def row_pages(table: pa.Table) -> NDArray[np.int64]:
     """Base pages that each row stands for, int64."""
-    order = table["order"]
+    order, amount = table["order"], table["amount"]
+    if not amount.null_count:  # Arrow's functions need not be imported
+        alone: NDArray[np.int64] = amount.to_numpy().astype(np.int64)
+        return alone
     if order.null_count:
         order = order.fill_null(0)
     pages: NDArray[np.int64] = np.left_shift(np.int64(1), order.to_numpy().astype(np.int64))
     blocks = row_blocks(table)
     if blocks is not None:
         pages = pages * blocks
-    amount = table["amount"]
     if amount.null_count < len(amount):
         pages = np.where(amount.is_null().to_numpy(), pages,
                          amount.fill_null(0).to_numpy().astype(np.int64))

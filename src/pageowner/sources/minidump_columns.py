@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.kernel.limits import PFN_BITS
-from pageowner.sources.digits import BLANKS, bytes_at, is_number, number_of
+from pageowner.sources.digits import numbers_between
 from pageowner.sources.minidump_text import are_addresses, record_of, stack_of
 from pageowner.sources.page_owner_parser import START
 from pageowner.sources.whole_records import Records, kind_of
@@ -108,7 +108,7 @@ def _rows(text: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[tuple[i
     columns = []
     for place, most in ((2, 13), (1, 10), (0, 2)):
         end = ends[last - place]
-        number = _number(text, array, begin, end, most)
+        number = numbers_between(text, array, begin, end, most)
         if number is None:
             return None
         if place == 2:
@@ -121,41 +121,3 @@ def _rows(text: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[tuple[i
     listed = [(row, text[ends[lines[rows[row]]] + 1:ends[lines[rows[row] + int(deep[row])]]])
               for row in np.flatnonzero(deep).tolist()]
     return pfn, handle, width, listed
-
-
-def _number(text: bytes, array: np.ndarray, begin: np.ndarray, end: np.ndarray,
-            most: int) -> np.ndarray | None:
-    """Numbers of up to ``most`` digits at these places; None if they are not all such, as written
-    by a kernel, without zeros in front."""
-    width = end - begin
-    widest, least = int(width.max()), int(width.min())
-    if least < 1 or widest > most:
-        return None
-    if widest == 1:
-        digit = array[begin] - np.uint8(ord("0"))
-        return None if (digit > 9).any() else digit.astype(np.uint64)
-    if ((array[begin] == ord("0")) & (width > 1)).any():
-        return None
-    characters = _cut(bytes_at(text, end - 8, 8), min(widest, 8) if least >= min(widest, 8)
-                      else np.minimum(width, 8))
-    if not is_number(characters).all():
-        return None
-    value = number_of(characters).astype(np.uint64)
-    if widest > 8:
-        long = np.flatnonzero(width > 8)
-        characters = _cut(bytes_at(text, end[long] - 16, 8), width[long] - 8)
-        if not is_number(characters).all():
-            return None
-        value[long] += number_of(characters).astype(np.uint64) * np.uint64(10**8)
-    return value
-
-
-def _cut(characters: np.ndarray, width: np.ndarray | int) -> np.ndarray:
-    """The last ``width`` of eight characters, and blanks in front of them."""
-    if isinstance(width, int):
-        mask = np.uint64((1 << 64) - (1 << 8 * (8 - width)))
-        return characters & mask | np.uint64(BLANKS) & ~mask
-    bits = (8 * (8 - width)).astype(np.uint64)
-    # A shift by all 64 bits is none.
-    kept = np.where(width == 0, np.uint64(0), ~np.uint64(0) << np.minimum(bits, np.uint64(63)))
-    return characters & kept | np.uint64(BLANKS) & ~kept

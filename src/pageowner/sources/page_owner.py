@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pageowner.sources.page_owner_body import Body
     from pageowner.sources.page_owner_count import Tally
 
-__all__ = ["begin_count", "begin_read", "count", "is_large", "parse", "parse_stream",
+__all__ = ["begin_count", "begin_read", "count", "edges", "is_large", "parse", "parse_stream",
            "read"]
 
 T = TypeVar("T")
@@ -45,16 +45,18 @@ class _OtherLineEnds(Exception):
     """Of a file that several processes read: one alone has to."""
 
 
-def _edges(file: int, size: int) -> list[int]:
-    """Where to cut a file so that every process gets whole records and like shares of bytes."""
+def edges(file: int, size: int, cut: Callable[[bytes], int] = lambda text: text.find(CUT)
+          ) -> list[int]:
+    """Where to cut a file so that every process gets whole records and like shares of bytes.
+    ``cut`` gives the first place of a text where that may be; a negative number if none is."""
     number = max(1, min(len(os.sched_getaffinity(0)), 8, size // max(PARALLEL // 2, 1)))
-    edges = {0, size}
+    found_at = {0, size}
     for part in range(1, number):
         start = size * part // number
-        found = os.pread(file, WAIT, start).find(CUT)
+        found = cut(os.pread(file, WAIT, start))
         if found >= 0:
-            edges.add(start + found)
-    return sorted(edges)
+            found_at.add(start + found)
+    return sorted(found_at)
 
 
 def _parse_range(file: int, start: int, stop: int, end: int) -> Raw:
@@ -128,7 +130,7 @@ def _begin(opened: Opened, digest: Callable[[Raw], T]) -> Callable[[], list[T]]:
     with reading(opened.name):
         workers = Workers([
             lambda start=start, stop=stop: digest(_parse_range(file, start, stop, size))  # type: ignore[misc]
-            for start, stop in pairwise(_edges(file, size))])
+            for start, stop in pairwise(edges(file, size))])
 
     def finish() -> list[T]:
         try:

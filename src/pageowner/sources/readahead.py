@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pageowner.model.snapshot import Snapshot
     from pageowner.sources.opening import Opened
     from pageowner.sources.page_owner_count import Tally
     from pageowner.sources.page_owner_parser import Raw
 
-__all__ = ["begin", "forget", "taken", "taken_whole"]
+__all__ = ["begin", "forget", "taken", "taken_groups", "taken_whole"]
 
 _COUNTING = "report"
 _OPTIONS = {"--by", "--sort", "--reverse", "--top", "--all", "--full", "--json", "--page-size"}
@@ -26,10 +27,11 @@ _READING = {"save", "frag", "map"}
 
 _begun: dict[str, tuple[Opened, Callable[[], list[Tally]]]] = {}
 _begun_whole: dict[str, tuple[Opened, Callable[[], list[Raw]]]] = {}
+_begun_groups: dict[str, tuple[Opened, Callable[[], Snapshot]]] = {}
 
 
 def begin(argv: Sequence[str]) -> None:
-    """Start to read the one large plain dump that the words name, if they do."""
+    """Start to read the one large plain text that the words name, if they do."""
     import os
 
     forget()
@@ -54,15 +56,23 @@ def begin(argv: Sequence[str]) -> None:
     with suppress(PageownerError):  # said when its turn comes
         opened = open_source(files[0])
         try:
-            if (opened.head.startswith(START) and page_owner.is_large(opened)
-                    and restored(opened) is opened):
-                if verb == _COUNTING:
+            if page_owner.is_large(opened) and restored(opened) is opened:
+                if not opened.head.startswith(START):
+                    _begin_groups(files[0], opened, verb)
+                elif verb == _COUNTING:
                     _begun[files[0]] = opened, page_owner.begin_count(opened)
                 else:
                     _begun_whole[files[0]] = opened, page_owner.begin_read(opened)
         finally:
-            if files[0] not in _begun and files[0] not in _begun_whole:
+            if not any(files[0] in begun for begun in (_begun, _begun_whole, _begun_groups)):
                 opened.close()
+
+
+def _begin_groups(file: str, opened: Opened, verb: str) -> None:
+    from pageowner.sources import groups
+
+    if verb == _COUNTING and (begin_text := groups.beginner(opened)) is not None:
+        _begun_groups[file] = opened, begin_text(opened)
 
 
 def _is_dump(file: str) -> bool:
@@ -78,10 +88,11 @@ def _is_dump(file: str) -> bool:
 
 def forget() -> None:
     """Close what was begun and nobody took."""
-    for opened, _ in (*_begun.values(), *_begun_whole.values()):
+    for opened, _ in (*_begun.values(), *_begun_whole.values(), *_begun_groups.values()):
         opened.close()
     _begun.clear()
     _begun_whole.clear()
+    _begun_groups.clear()
 
 
 def taken(source: object) -> tuple[Opened, Callable[[], list[Tally]]] | None:
@@ -92,3 +103,8 @@ def taken(source: object) -> tuple[Opened, Callable[[], list[Tally]]] | None:
 def taken_whole(source: object) -> tuple[Opened, Callable[[], list[Raw]]] | None:
     """What was begun to be read of it, once."""
     return _begun_whole.pop(source, None) if isinstance(source, str) else None
+
+
+def taken_groups(source: object) -> tuple[Opened, Callable[[], Snapshot]] | None:
+    """What was begun to be read of it, a text of groups, once."""
+    return _begun_groups.pop(source, None) if isinstance(source, str) else None

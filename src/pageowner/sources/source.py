@@ -115,6 +115,9 @@ def _read(source: str | os.PathLike[str] | None, *, sums: bool) -> Counted | Sna
     if not sums and (begun_whole := readahead.taken_whole(source)):
         with begun_whole[0] as opened:
             return _noted(page_owner.read(*begun_whole), opened)
+    if begun_groups := readahead.taken_groups(source):
+        with begun_groups[0] as opened:
+            return _noted(begun_groups[1](), opened)
     path = _path(source)
     if path == KERNEL_PAGE_OWNER:
         return _kernels_own(path, sums, out_of_memory=source is None)

@@ -17,6 +17,7 @@ import signal
 import warnings
 import weakref
 from contextlib import suppress
+from mmap import PROT_READ, mmap
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from pageowner.errors import PageownerError
@@ -25,7 +26,7 @@ from pageowner.system.child_process import end_with
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Workers"]
+__all__ = ["Memory", "Workers"]
 
 T = TypeVar("T")
 
@@ -112,6 +113,35 @@ class Workers(Generic[T]):
             return results
         finally:
             _stop(self._running)
+
+
+class Memory:
+    """Files of memory into which workers put what is too large to be copied once more."""
+
+    def __init__(self, number: int) -> None:
+        self.files: list[int] = []
+        weakref.finalize(self, _close, self.files)
+        for _ in range(number):
+            self.files.append(os.memfd_create("pageowner"))
+
+    @staticmethod
+    def put(file: int, texts: Sequence[bytes | mmap]) -> None:
+        """Put texts behind what is there."""
+        with os.fdopen(file, "wb", 0, closefd=False) as sink:
+            for text in texts:
+                left = memoryview(text)
+                while left:
+                    left = left[sink.write(left) or 0:]
+
+    def held(self) -> list[bytes | mmap]:
+        """What is in each file."""
+        return [mmap(file, size, prot=PROT_READ) if (size := os.fstat(file).st_size) else b""
+                for file in self.files]
+
+
+def _close(files: list[int]) -> None:
+    for file in files:
+        os.close(file)
 
 
 def _stop(running: list[tuple[int, int]]) -> None:
