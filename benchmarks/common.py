@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import lzma
 import os
 import shutil
@@ -10,11 +12,12 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DUMP = ROOT / "tests/data/6.12-fragmented/page_owner.txt.xz"
@@ -150,3 +153,26 @@ def programs_of_nothing(image: bytes, names: tuple[str, ...]) -> Iterator[None]:
         for name in names:
             empty.attach(name)
         yield
+
+
+def runs_by_leak(results: Path) -> dict[str, list[dict[str, Any]]]:
+    """The runs that a file has so far, each a line of JSON, by what leaked in them."""
+    runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for line in results.read_text().splitlines():
+        run = json.loads(line)
+        runs[run["what"]].append(run)
+    return runs
+
+
+def leak_options(what: str, programs: list[str], results: str) -> argparse.ArgumentParser:
+    """What benchmarks of planted leaks are told: which of the ``programs`` leak, for how long and
+    how fast, and the file that keeps the results. ``what``: the benchmark's first line of help."""
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("what", nargs="*", default=programs)
+    parser.add_argument("--for", dest="seconds", type=float, default=60)
+    parser.add_argument("--every", type=float, default=5)
+    parser.add_argument("--rate", type=float, default=1, help="MiB/s")
+    parser.add_argument("--warm", type=float, default=20, help="seconds of noise before")
+    parser.add_argument("--results", type=Path, default=Path(results))
+    parser.add_argument("--table", action="store_true", help="print the results and end")
+    return parser

@@ -18,14 +18,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import leaking
-from common import BIN, ROOT, may_track
+from common import BIN, ROOT, leak_options, may_track, runs_by_leak
 from pageowner.analysis.leaks import Watch, settling_ns
 from pageowner.analysis.live_rows import rows_of_looks
 from pageowner.tracker import control
@@ -155,10 +154,7 @@ def _short(row: dict[str, Any]) -> str:
 
 def table(results: Path) -> None:
     """The runs so far."""
-    runs = defaultdict(list)
-    for line in results.read_text().splitlines():
-        one = json.loads(line)
-        runs[one["what"]].append(one)
+    runs = runs_by_leak(results)
     print(f"{'leak':10} {'runs':>4} {'first':>6} {'MiB/s':>6} {'claims':>7}  by size  by difference"
           "  from snapshots")
     for what, ours in sorted(runs.items(), key=lambda item: item[0] == "none"):
@@ -182,18 +178,11 @@ def table(results: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("what", nargs="*", default=[*leaking.PROGRAMS, "none"])
+    parser = leak_options(__doc__.split("\n", 1)[0], [*leaking.PROGRAMS, "none"], "leaks.jsonl")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--for", dest="seconds", type=float, default=60)
-    parser.add_argument("--every", type=float, default=5)
-    parser.add_argument("--rate", type=float, default=1, help="MiB/s")
-    parser.add_argument("--warm", type=float, default=20, help="seconds of noise before")
     parser.add_argument("--snapshots", action="store_true", help="and from saved snapshots")
     parser.add_argument("--quiet", action="store_true", help="no noise")
-    parser.add_argument("--results", type=Path, default=Path("leaks.jsonl"))
     parser.add_argument("--keep", help="a folder for what was seen")
-    parser.add_argument("--table", action="store_true", help="print the results and end")
     arguments = parser.parse_args()
     if arguments.table or not may_track():
         table(arguments.results)

@@ -19,12 +19,11 @@ import re
 import subprocess
 import tempfile
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import leaking
-from common import BIN, may_track
+from common import BIN, leak_options, may_track, runs_by_leak
 from leaks import noise
 from pageowner.analysis.subsystems import functions, short_stack
 from pageowner.model.tracking import Options
@@ -115,10 +114,7 @@ def described(row: dict[str, Any]) -> str:
 
 def table(results: Path) -> None:
     """The runs so far."""
-    runs = defaultdict(list)
-    for line in results.read_text().splitlines():
-        result = json.loads(line)
-        runs[result["what"]].append(result)
+    runs = runs_by_leak(results)
     none = runs.pop("none", [])
     print(f"{'leak':9} {'place':6} {'as':4} {'MiB/s':>6}  named                    others")
     for what, ours in runs.items():
@@ -140,16 +136,10 @@ def table(results: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("what", nargs="*", default=[*leaking.PROGRAMS, *["none"] * 10])
+    parser = leak_options(__doc__.split("\n", 1)[0], [*leaking.PROGRAMS, *["none"] * 10],
+                          "object_leaks.jsonl")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--for", dest="seconds", type=float, default=60)
-    parser.add_argument("--every", type=float, default=5)
-    parser.add_argument("--rate", type=float, default=1, help="MiB/s")
     parser.add_argument("--share", type=int, default=64, help="follow one object in so many")
-    parser.add_argument("--warm", type=float, default=20, help="seconds of noise before")
-    parser.add_argument("--results", type=Path, default=Path("object_leaks.jsonl"))
-    parser.add_argument("--table", action="store_true", help="print the results and end")
     arguments = parser.parse_args()
     if arguments.table or not may_track():
         table(arguments.results)

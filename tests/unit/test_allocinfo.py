@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from asking import pages_by as bytes_by
 from asking import run
+from damage import opened_damaged
 
 import pageowner
 from pageowner.errors import PageownerError
 from pageowner.sources.allocinfo import read
 from pageowner.sources.allocinfo_restoring import restored
-from pageowner.sources.opening import open_source
 from pageowner.sources.restoring import note
 
 TEXTS = Path(__file__).parents[1] / "data" / "texts"
@@ -130,35 +130,24 @@ def test_an_unknown_version_is_said(tmp_path: Path) -> None:
 
 
 def test_lines_and_damage_are_all_that_was_there(tmp_path: Path) -> None:
-    chance, made, damaged = random.Random(3), tmp_path / "damaged", 0
-    whole = NEW.read_bytes()
+    lost = 0
     line = re.compile(rb"^ *(\d{1,15}) +(\d{1,15}) +[^\s:]+:\d+ (\[\S+\] )?func:\S+"
                       rb"( accurate:no)? *$", re.MULTILINE)
-    for _ in range(300):
-        text = bytearray(whole)
-        for _ in range(chance.randint(1, 4)):
-            at, kind = chance.randrange(len(text)), chance.randrange(3)
-            if kind == 0:
-                del text[at:at + chance.randint(1, 90)]
-            elif kind == 1:
-                text[at:at] = bytes(chance.choices(b"\n :0func", k=chance.randint(1, 9)))
-            else:
-                text[at:at + 3] = b"\xff\x00~"
-        made.write_bytes(text)
-        with open_source(made) as opened:
-            try:
-                found = read(opened)
-            except PageownerError:
-                continue
-            note(found.meta, opened)
+    for text, opened in opened_damaged(NEW.read_bytes(), random.Random(3), b"\n :0func",
+                                       tmp_path / "damaged"):
+        try:
+            found = read(opened)
+        except PageownerError:
+            continue
+        note(found.meta, opened)
         # A line that is broken in two as mail breaks it is read, and that is said.
         if "lines wrapped" in found.meta.extra.get("undone", []):
-            text = bytearray(restored(bytes(text))[0])
+            text = restored(text)[0]
         there = line.findall(text)
         assert found.pages == sum(int(size) for size, *_ in there)
-        others = [one for one in bytes(text).split(b"\n") if one.strip() and not line.match(one)
+        others = [one for one in text.split(b"\n") if one.strip() and not line.match(one)
                   and not re.match(rb"allocinfo - version: [12]\.0\s*$|#     <size>  <calls> <tag "
                                    rb"info>\s*$", one)]
         assert found.meta.counters["damaged"] == len(others), text
-        damaged += len(others)
-    assert damaged > 300
+        lost += len(others)
+    assert lost > 300

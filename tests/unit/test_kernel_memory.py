@@ -189,24 +189,18 @@ class Moving(MadeMemory):
         return found
 
 
-def test_a_record_that_changes_is_read_again_until_it_is_at_rest() -> None:
+@pytest.mark.parametrize(("moves", "times", "unsettled"), [
+    (3, {0x200: 2000, 0x210: 1000}, 0), (100, {0x210: 1000}, 1)])
+def test_a_record_that_changes_is_read_until_it_rests_or_left_out_and_counted(
+        moves: int, times: dict[int, int], unsettled: int) -> None:
     memory = Moving(OF_6_12, live=True)
-    memory.plant(0x200, memory.stack(*ALLOCATED))
-    memory.plant(0x210, memory.stack(*ALLOCATED))
-    memory.moves = 3
+    for pfn in (0x200, 0x210):
+        memory.plant(pfn, memory.stack(*ALLOCATED), ts=1000)
+    memory.moves = moves
     snapshot = read(memory)
-    assert rows(snapshot)[0x200]["ts_ns"] == 2000
-    assert (snapshot.meta.counters["changed"], snapshot.meta.counters["unsettled"]) == (1, 0)
-
-
-def test_a_record_that_never_rests_is_left_out_and_counted() -> None:
-    memory = Moving(OF_6_12, live=True)
-    memory.plant(0x200, memory.stack(*ALLOCATED))
-    memory.plant(0x210, memory.stack(*ALLOCATED))
-    memory.moves = 100
-    snapshot = read(memory)
-    assert list(rows(snapshot)) == [0x210]
-    assert (snapshot.meta.counters["changed"], snapshot.meta.counters["unsettled"]) == (1, 1)
+    assert {pfn: row["ts_ns"] for pfn, row in rows(snapshot).items()} == times
+    counters = snapshot.meta.counters
+    assert (counters["changed"], counters["unsettled"]) == (1, unsettled)
 
 
 @pytest.mark.parametrize(("change", "words"), [

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from refusing import refused
 
 import pageowner
 from pageowner import PageownerError
@@ -136,16 +137,6 @@ def test_metadata_can_be_read_with_parquet_alone(saved: Path) -> None:
     assert said["schema"] == 1
     assert said["pageblock_order"] == 9
     assert said["counters"]["damaged"] == 0
-
-
-def refused(path: Path) -> str:
-    with pytest.raises(PageownerError) as caught:
-        pageowner.read(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert message.startswith(f"{path}: ")
-    assert caught.value.exit_status == 1
-    return message
 
 
 def with_metadata(few_saved: Path, path: Path, text: bytes | None) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusing import refused
 
 import pageowner
 from pageowner.errors import PageownerError
@@ -49,15 +50,6 @@ def elf(machine: int = 62, bits: int = 2, order: int = 1, notes: bytes = b"",
     return head + segments + notes + memory
 
 
-def said(path: Path) -> str:
-    with pytest.raises(PageownerError) as raised:
-        pageowner.read(path)
-    text = str(raised.value)
-    assert "\n" not in text
-    assert text.startswith(f"{path}: ")
-    return text.removeprefix(f"{path}: ")
-
-
 @pytest.mark.parametrize(("content", "words"), [
     (elf(machine=22, order=2), "s390"),
     (elf(machine=3, bits=1), "i386"),
@@ -77,7 +69,7 @@ def test_what_is_no_vmcore_that_can_be_read_is_said_in_one_line(
     pytest.importorskip("drgn")
     path = tmp_path / "vmcore"
     path.write_bytes(content)
-    assert words in said(path)
+    assert words in refused(path)
 
 
 def test_without_drgn_it_is_said_what_to_install(
@@ -85,7 +77,7 @@ def test_without_drgn_it_is_said_what_to_install(
     monkeypatch.setitem(sys.modules, "drgn", None)
     path = tmp_path / "vmcore"
     path.write_bytes(elf(notes=note()))
-    assert "pip install 'pageowner[crash]'" in said(path)
+    assert "pip install 'pageowner[crash]'" in refused(path)
 
 
 def test_a_compressed_vmcore_is_to_be_decompressed(tmp_path: Path) -> None:
@@ -93,7 +85,7 @@ def test_a_compressed_vmcore_is_to_be_decompressed(tmp_path: Path) -> None:
 
     path = tmp_path / "vmcore.gz"
     path.write_bytes(gzip.compress(elf(notes=note())))
-    assert "decompress it" in said(path)
+    assert "decompress it" in refused(path)
 
 
 def test_explain_says_the_same_of_a_file_that_is_none(tmp_path: Path) -> None:
@@ -116,7 +108,7 @@ def test_mutated_files_end_in_a_line(tmp_path: Path) -> None:
                 (0, 255, choose.randrange(256)))
         path.write_bytes(content[:choose.choice((len(content), choose.randrange(len(content))))]
                          .ljust(64, b"\0"))
-        said(path)
+        refused(path)
 
 
 def test_the_kernels_own_note_is_found_where_the_file_has_none() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageowner.analysis.filters import duration_ns, size_bytes
@@ -67,11 +68,20 @@ class Fleet:
         Raises UsageError for invalid arguments, PageownerError if the source cannot be read or the
         machine or the time is not known.
         """
-        from pageowner.api.fleet_push import push
+        step = None if every is None else duration_ns(every) / 1e9
+        if step is not None and step < 1:
+            raise UsageError("--every must be a second at least")
+        if all_captures and (step is not None or source is None or not os.path.isdir(source)):
+            raise UsageError("--all is for a directory of 'pageowner record', without --every")
+        from pageowner.api.fleet_push import pushes
+        from pageowner.fleet.capture import Machine
+        from pageowner.fleet.spool import Spool, default_folder
 
-        return push(self.store, source, labels=labels, every=every, count=count, least=least,
-                    whole=whole, all_captures=all_captures, host=host, kernel=kernel, taken=taken,
-                    spool=spool, spool_limit=spool_limit, read=read)
+        waiting = Spool(default_folder() if spool is None else Path(spool), self.store,
+                        size_bytes(spool_limit))
+        return pushes(self.store, None if source is None else os.fspath(source),
+                      Machine(host, kernel, None, labels or {}, taken), size_bytes(least), whole,
+                      all_captures, step, 1 if step is None else count, waiting, read)
 
     def report(self, by: str | Sequence[str] = "stack", *, since: str = "1d",
                until: str | None = None, machines: Sequence[str] = (),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import time
@@ -11,21 +10,19 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pageowner.analysis.filters import duration_ns, size_bytes
 from pageowner.errors import PageownerError, UsageError
 from pageowner.fleet.capture import Machine, capture_of
 from pageowner.fleet.pushing import CLOCK_S, Pushed
 from pageowner.fleet.pushing import push as send
-from pageowner.fleet.spool import Spool, default_folder
+from pageowner.fleet.spool import Spool
 from pageowner.fleet.store import Store
-from pageowner.sources.source import read as read_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["labels_of", "push"]
+__all__ = ["labels_of", "pushes"]
 
 _MACHINE_ID = Path("/etc/machine-id")
 _LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
@@ -47,31 +44,11 @@ def labels_of(words: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def push(store: str | os.PathLike[str], source: str | os.PathLike[str] | None = None, *,
-         labels: Mapping[str, str] | None = None, every: str | None = None,
-         count: int | None = None, least: str = "64KiB", whole: bool = False,
-         all_captures: bool = False, host: str | None = None, kernel: str | None = None,
-         taken: float | None = None, spool: str | os.PathLike[str] | None = None,
-         spool_limit: str = "256MiB", read: Callable[[str | None], Snapshot] = read_source,
-         ) -> Iterator[Pushed | PageownerError]:
-    """See `pageowner.Fleet.push`."""
-    step = None if every is None else duration_ns(every) / 1e9
-    if step is not None and step < 1:
-        raise UsageError("--every must be a second at least")
-    if all_captures and (step is not None or source is None or not os.path.isdir(source)):
-        raise UsageError("--all is for a directory of 'pageowner record', without --every")
-    place = os.fspath(store)
-    waiting = Spool(default_folder() if spool is None else Path(spool), place,
-                    size_bytes(spool_limit))
-    given = Machine(host, kernel, None, labels or {}, taken)
-    name = None if source is None else os.fspath(source)
-    return _pushes(place, name, given, size_bytes(least), whole, all_captures, step,
-                   1 if step is None else count, waiting, read)
-
-
-def _pushes(place: str, name: str | None, given: Machine, least: int, whole: bool,
-            all_captures: bool, step: float | None, count: int | None, spool: Spool,
-            read: Callable[[str | None], Snapshot]) -> Iterator[Pushed | PageownerError]:
+def pushes(place: str, name: str | None, given: Machine, least: int, whole: bool,
+           all_captures: bool, step: float | None, count: int | None, spool: Spool,
+           read: Callable[[str | None], Snapshot]) -> Iterator[Pushed | PageownerError]:
+    """Send captures of the source ``name`` to the store ``place``, one each ``step`` seconds or
+    only one: see `pageowner.Fleet.push`. ``given``: what the source does not contain."""
     store = Store(place)
     if all_captures:
         from pageowner.storage import series

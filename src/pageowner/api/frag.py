@@ -21,12 +21,19 @@ __all__ = ["Blocking", "Fragmentation", "frag"]
 
 
 @dataclass(frozen=True)
-class Fragmentation:
-    """How fragmented memory is and which owners fragment it. The fields are those of
-    `pageowner.analysis.fragmentation.fragmentation`."""
+class _InBlocks:
+    """What memory that is looked at in blocks has in both answers."""
 
     pageblock_order: int
     notes: list[str]
+    single: int
+
+
+@dataclass(frozen=True)
+class Fragmentation(_InBlocks):
+    """How fragmented memory is and which owners fragment it. The fields are those of
+    `pageowner.analysis.fragmentation.fragmentation`."""
+
     sees_free: bool
     zones: list[dict[str, Any]]
     mixed_exact: bool
@@ -36,23 +43,19 @@ class Fragmentation:
     free: list[dict[str, Any]]
     polluters_in_all: int
     polluters: list[dict[str, Any]]
-    single: int
     events: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Blocking:
+class Blocking(_InBlocks):
     """The blocks of an order and which owners block them. The fields are those of
     `pageowner.analysis.fragmentation.huge`."""
 
     order: int
     by: list[str]
-    pageblock_order: int
-    notes: list[str]
     states: dict[str, int]
     zones: dict[str, dict[str, int]]
     reachable: dict[str, int]
-    single: int
     taken: int
     held: int
     unsure: int

@@ -8,16 +8,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say
-from pageowner.cli.options import (
-    as_json,
-    at_times,
-    filters,
-    grouped,
-    most_owners,
-    or_objects,
-    ordered,
-    reading,
-)
+from pageowner.cli.options import as_json, at_times, filters, or_objects, owners_shown, reading
 from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 from pageowner.errors import PageownerError
@@ -36,10 +27,9 @@ GREW = 3
 @verb("diff")
 @click.argument("before", metavar="A", shell_complete=complete.files)
 @click.argument("after", required=False, metavar="[B]", shell_complete=complete.files)
-@grouped("Compare by any of report's keys: stack, comm, module, subsystem, memcg, ...", "stack")
-@ordered("change", "change (gained or lost), gained, lost, before, after, name, or a key.",
-         complete.changes)
-@most_owners(20, "; the last line sums up the others")
+@owners_shown("Compare by any of report's keys: stack, comm, module, subsystem, memcg, ...",
+              "change", "change (gained or lost), gained, lost, before, after, name, or a key.",
+              complete.changes)
 @click.option("--full", is_flag=True, help="Show whole stacks.")
 @click.option("--fail-over", metavar="SIZE",
               help=f"Exit with status {GREW} if any owner gained more than SIZE, such as 10MiB.")

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["about_dumps", "as_json", "at_time", "at_times", "check_page_flags", "check_two_files",
-           "filters", "load", "load_counted", "most_owners", "or_objects", "ordered", "reading",
-           "some_filters", "source"]
+__all__ = ["about_dumps", "about_users", "as_json", "at_time", "at_times", "check_page_flags",
+           "check_two_files", "filters", "grouped", "load", "load_counted", "most_owners",
+           "or_objects", "owners_shown", "reading", "some_filters", "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -228,8 +228,8 @@ def most_owners(default: int, rest: str = "") -> Callable[[Callable[..., Any]], 
     return decorate
 
 
-def ordered(default: str, values: str, complete_by: Callable[..., Any],
-            ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _ordered(default: str, values: str, complete_by: Callable[..., Any],
+             ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds ``--sort``, with ``values`` as its help, and ``--reverse``."""
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         return click.option("--sort", default=default, show_default=True, metavar="HOW",
@@ -246,6 +246,19 @@ def grouped(help: str, default: str | None = None, *, single: bool = False,
     return click.option("--by", default=default, show_default=default is not None,
                         metavar="KEY" if single else "KEY[,KEY...]", shell_complete=complete_by,
                         help=help)
+
+
+def owners_shown(by: str, sort: str, values: str, complete_by: Callable[..., Any],
+                 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds what chooses the rows of a table of owners, by stack at first: ``--by``, ``--sort``,
+    ``--reverse``, ``--top`` and ``--all``. ``by`` and ``values`` are the help of the first two."""
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (most_owners(20, "; the last line sums up the others"),
+                       _ordered(sort, values, complete_by), grouped(by, "stack")):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pageowner.cli import complete
-from pageowner.cli.options import (
-    as_json,
-    filters,
-    grouped,
-    most_owners,
-    or_objects,
-    ordered,
-    reading,
-    source,
-)
+from pageowner.cli.options import as_json, filters, or_objects, owners_shown, reading, source
 from pageowner.cli.output import write_out
 from pageowner.cli.verb import verb
 from pageowner.model.schema import KEYS
@@ -30,9 +21,8 @@ __all__ = ["command"]
 @verb("report")
 @source
 @or_objects("source")
-@grouped(f"Group by any of: {', '.join(KEYS)}.", "stack")
-@ordered("pages", "pages, blocks, name, age (oldest first), or a key.", complete.sorts)
-@most_owners(20, "; the last line sums up the others")
+@owners_shown(f"Group by any of: {', '.join(KEYS)}.",
+              "pages", "pages, blocks, name, age (oldest first), or a key.", complete.sorts)
 @click.option("--full", is_flag=True, help="Show whole stacks; each distinct stack is an owner.")
 @filters
 @as_json

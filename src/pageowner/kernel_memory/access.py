@@ -12,8 +12,8 @@ from pageowner.errors import PageownerError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Member", "Memory", "Types", "member", "numbers", "offset", "strings", "symbol",
-           "version", "word"]
+__all__ = ["AskedTypes", "Member", "Memory", "Types", "member", "numbers", "offset", "strings",
+           "symbol", "version", "word"]
 
 
 class Member(NamedTuple):
@@ -38,6 +38,43 @@ class Types(Protocol):
 
     def enumerator(self, name: str, value: str) -> int | None:
         """A value of an enum, both by name; None if there is none."""
+
+
+class Btf(Protocol):
+    """What reads BTF: as `Types`, a member as the four numbers of `Member`."""
+
+    def size(self, name: str) -> int | None: ...
+
+    def member(self, name: str, path: str) -> tuple[int, int, int, int] | None: ...
+
+    def enumerator(self, name: str, value: str) -> int | None: ...
+
+
+class AskedTypes:
+    """`Types` of BTF, each question asked once."""
+
+    def __init__(self, btf: Btf) -> None:
+        self._btf = btf
+        self._sizes: dict[str, int | None] = {}
+        self._members: dict[tuple[str, str], Member | None] = {}
+
+    def size(self, name: str) -> int | None:
+        """See `Types.size`."""
+        if name not in self._sizes:
+            self._sizes[name] = self._btf.size(name)
+        return self._sizes[name]
+
+    def member(self, name: str, path: str) -> Member | None:
+        """See `Types.member`."""
+        key = name, path
+        if key not in self._members:
+            found = self._btf.member(name, path)
+            self._members[key] = None if found is None else Member(*found)
+        return self._members[key]
+
+    def enumerator(self, name: str, value: str) -> int | None:
+        """See `Types.enumerator`."""
+        return self._btf.enumerator(name, value)
 
 
 class Memory(Protocol):

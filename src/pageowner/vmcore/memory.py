@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pageowner.errors import PageownerError
+from pageowner.system.closing import Closing
 from pageowner.vmcore import info
 from pageowner.vmcore.limits import Limits
 from pageowner.vmcore.notes import find_note, has_note
@@ -38,7 +39,7 @@ _TOP = 1 << 64
 _MOST_BTF = 1 << 27
 
 
-class Vmcore:
+class Vmcore(Closing):
     """The memory, for as long as this is open; use it with ``with``. It is a
     `pageowner.kernel_memory.access.Memory`.
 
@@ -96,12 +97,6 @@ class Vmcore:
                 self._core.text + module_symbols(self) + init_symbols(self) + bpf_symbols(self),
                 "its kallsyms")
         return self._symbols
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of the file."""

@@ -6,7 +6,7 @@ import ctypes
 import ctypes.util
 
 from pageowner.errors import PageownerError
-from pageowner.kernel_memory.access import Member
+from pageowner.kernel_memory.access import AskedTypes
 from pageowner.tracker.load.btf import KernelTypes
 from pageowner.tracker.load.libbpf import BpfError, LibbpfMissing, libbpf
 
@@ -39,38 +39,19 @@ class _Btf(KernelTypes):
             self._btf = 0
 
 
-class BtfTypes:
-    """`pageowner.kernel_memory.access.Types` of BTF in bytes, each question asked once."""
+class BtfTypes(AskedTypes):
+    """`pageowner.kernel_memory.access.Types` of BTF in bytes."""
 
     def __init__(self, data: bytes) -> None:
         """Raises PageownerError where there is no libbpf, or these bytes are no BTF."""
         try:
-            self._btf = _Btf(data)
+            self._bytes = _Btf(data)
         except LibbpfMissing as error:
             raise PageownerError(str(error)) from error
         except BpfError as error:
             raise PageownerError("the kernel's type information (BTF) in it is damaged") from error
-        self._sizes: dict[str, int | None] = {}
-        self._members: dict[tuple[str, str], Member | None] = {}
+        super().__init__(self._bytes)
 
     def close(self) -> None:
         """Free it."""
-        self._btf.close()
-
-    def size(self, name: str) -> int | None:
-        """Bytes of a struct or union; None if there is none of this name."""
-        if name not in self._sizes:
-            self._sizes[name] = self._btf.size(name)
-        return self._sizes[name]
-
-    def member(self, name: str, path: str) -> Member | None:
-        """A member of a struct or union; see `access.Types.member`."""
-        key = name, path
-        if key not in self._members:
-            found = self._btf.member(name, path)
-            self._members[key] = None if found is None else Member(*found)
-        return self._members[key]
-
-    def enumerator(self, name: str, value: str) -> int | None:
-        """A value of an enum, both by name; None if there is none."""
-        return self._btf.enumerator(name, value)
+        self._bytes.close()

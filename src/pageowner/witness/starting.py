@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
+from pageowner.system.closing import Closing
 from pageowner.witness.conditions import parse
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Watching"]
 
 
-class Watching:
+class Watching(Closing):
     """The process that captures events ``on`` into the open ``folder``; ``told`` is called with
     each line that it says, from a thread. Close it, or use ``with``."""
 
@@ -62,8 +63,3 @@ class Watching:
             assert self._process.stdout is not None
             self._process.stdout.close()
 
-    def __enter__(self) -> Watching:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

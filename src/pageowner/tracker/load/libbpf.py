@@ -15,8 +15,9 @@ from collections import deque
 from contextlib import contextmanager
 from ctypes import byref, c_char_p, c_size_t, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from pageowner.system.closing import Closing
 from pageowner.tracker.load import libbpf_abi as abi
 from pageowner.tracker.load.btf import KernelTypes
 from pageowner.tracker.load.libbpf_abi import (
@@ -330,19 +331,13 @@ class Link:
 
 
 @dataclass
-class Object:
+class Object(Closing):
     """An opened BPF object: its maps and programs by name. Close it, or use ``with``."""
 
     bpf: Libbpf
     pointer: int
     image: bytes
     links: list[Link] = field(default_factory=list)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of everything; what is not pinned ends."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pageowner.system.closing import Closing
 from pageowner.tracker.load.calibrate import Calibration, calibrate, this_thread
 from pageowner.tracker.load.compiled import image
 from pageowner.tracker.load.libbpf import MMAPABLE, BpfError, Libbpf, Link, Object
@@ -132,7 +133,7 @@ def _symbols(elf: bytes, section: str) -> dict[str, tuple[int, int]]:
 
 
 @dataclass
-class Tracker:
+class Tracker(Closing):
     """A loaded tracker that is not pinned: the object with the required hooks, and the links of
     what was attached beside it, on the same maps. Closed, it is gone.
 
@@ -152,12 +153,6 @@ class Tracker:
     freed_before: tuple[int | None, int | None] = (None, None)
     waiting: dict[str, int] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
-
-    def __enter__(self) -> Tracker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of everything that is not pinned."""

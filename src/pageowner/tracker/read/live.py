@@ -298,34 +298,36 @@ class LiveReader:
     def _labelled(self, name: str, column: NDArray[Any]) -> tuple[NDArray[np.int32], list[Any]]:
         """Each number's place among the distinct ones, and what these are called."""
         codes, distinct = encoded(column)
-        values = distinct.tolist()
+        return codes.astype(np.int32), self._labels(name, distinct.tolist())
+
+    def _labels(self, name: str, values: list[Any]) -> list[Any]:
+        """What the numbers of a column are called."""
         if name == "stack":
-            labels: list[Any] = list(self._stacks.of(values))
-        elif name == "task":
+            return list(self._stacks.of(values))
+        if name == "task":
             self._learn_tasks(values)
-            labels = [self._tasks.get(number) for number in values]
-        elif name == "user":
+            return [self._tasks.get(number) for number in values]
+        if name == "user":
             assert self._users is not None
-            labels = [_SINCE if code < 0 else self._users.labels[code] for code in values]
-        elif name == "cache":
-            labels = [None] * len(values)
-        elif name == "gfp":
-            labels = [self.gfp.decode(mask) for mask in values]
-        elif name == "migratetype":
-            labels = [gfp.MIGRATETYPES[number] for number in values]
-        elif name in _OF_CHARGES:
+            return [_SINCE if code < 0 else self._users.labels[code] for code in values]
+        if name == "cache":
+            return [None] * len(values)
+        if name == "gfp":
+            return [self.gfp.decode(mask) for mask in values]
+        if name == "migratetype":
+            return [gfp.MIGRATETYPES[number] for number in values]
+        if name in _OF_CHARGES:
             assert self._charges is not None
-            labels = [self._charges.path(number) for number in values]
-            if name in OF_PATH:
-                names = self.container_names(labels)
-                labels = [OF_PATH[name](path, names) for path in labels]
-        elif name in ("zone", "node"):
-            labels = [None if number < 0 else getattr(
+            paths = [self._charges.path(number) for number in values]
+            if name not in OF_PATH:
+                return list(paths)
+            names = self.container_names(paths)
+            return [OF_PATH[name](path, names) for path in paths]
+        if name in ("zone", "node"):
+            return [None if number < 0 else getattr(
                 self.zones.zones[number], "name" if name == "zone" else "node")
                 for number in values]
-        else:
-            labels = values
-        return codes.astype(np.int32), labels
+        return values
 
     def _learn_tasks(self, ids: list[int]) -> None:
         """An id names one task for good (its slot and how often that was taken)."""

@@ -7,7 +7,7 @@ is a sample of what a capture would find.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from pageowner.tracker.read.maps import OWNED
 if TYPE_CHECKING:
     from pageowner.tracker.read.maps import Store
 
-__all__ = ["LiveHealth"]
+__all__ = ["KeptHealth", "LiveHealth"]
 
 _PATROL = 1 << 14
 _SELDOM_NS = 10 * 10**9
@@ -29,15 +29,44 @@ _LOST = ("out_of_range", "stacks_full", "stacks_failed", "tasks_full", "bulk_mis
          "overwritten")
 
 
-class LiveHealth:
-    """Keeps ``health`` of a running tracker, on a machine with so many ``managed`` pages."""
+class KeptHealth:
+    """Keeps ``health`` of a running tracker whose hooks the store's fact ``hooks`` names."""
 
-    def __init__(self, store: Store, managed: int) -> None:
+    def __init__(self, store: Store, hooks: str) -> None:
         self.store = store
         self.health = Health(since_ns=int(store.facts.get("since_ns") or 0))
-        self._managed = managed
-        self._attended_ns = self._seldom_ns = -_SELDOM_NS  # at once, also right after boot
+        self._hooks = hooks
+        self._seldom_ns = -_SELDOM_NS  # at once, also right after boot
         self._events: tuple[int, int, int] | None = None
+
+    def events(self, allocs: int, frees: int, now: int) -> None:
+        """So many in all until ``now`` (ns since boot), and, now and then, how the hooks stand."""
+        health = self.health
+        if self._events is not None and now > self._events[0]:
+            seconds = (now - self._events[0]) / 1e9
+            health.allocs = (allocs - self._events[1]) / seconds
+            health.frees = (frees - self._events[2]) / seconds
+        self._events = now, allocs, frees
+        if now - self._seldom_ns >= _SELDOM_NS:
+            self._seldom_ns = now
+            hooks = self.store.facts.get(self._hooks, {})
+            health.hooks = sum(map(is_whole, hooks.values()))
+            health.all_hooks = len(hooks)
+            health.missed = self.missed(hooks)
+            health.memory = health.memory or self.store.memory()
+
+    def missed(self, hooks: dict[str, Any]) -> int:
+        """Events that the kernel ran no program of these hooks for."""
+        return sum(hook.missed for hook in self.store.hooks() if hook.name in hooks)
+
+
+class LiveHealth(KeptHealth):
+    """That of pages, on a machine with so many ``managed`` ones."""
+
+    def __init__(self, store: Store, managed: int) -> None:
+        super().__init__(store, "hooks")
+        self._managed = managed
+        self._attended_ns = -_SELDOM_NS
         self._patrolled: tuple[int, int] = (0, 0)
 
     def attend(self) -> None:
@@ -62,19 +91,12 @@ class LiveHealth:
         health.lost = sum(counters[name] for name in _LOST)
         allocs = counters["allocs"] + counters["nested_allocs"] + counters["bulk"]
         frees = counters["frees"] + counters["nested_frees"]
-        if self._events is not None and now > self._events[0]:
-            seconds = (now - self._events[0]) / 1e9
-            health.allocs = (allocs - self._events[1]) / seconds
-            health.frees = (frees - self._events[2]) / seconds
-        self._events = now, allocs, frees
-        if now - self._seldom_ns >= _SELDOM_NS:
-            self._seldom_ns = now
-            hooks = self.store.facts.get("hooks", {})
-            health.hooks = sum(map(is_whole, hooks.values()))
-            health.all_hooks = len(hooks)
-            health.missed = self.store.missed()
-            health.memory = health.memory or self.store.memory()
+        self.events(allocs, frees, now)
         self._patrol()
+
+    def missed(self, hooks: dict[str, Any]) -> int:
+        """Those that the second programs did not take either."""
+        return self.store.missed()
 
     def _patrol(self) -> None:
         """Check the next part of memory: a record that is the same before and after its page was

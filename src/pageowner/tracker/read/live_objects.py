@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.kernel import gfp, kallsyms, zones
-from pageowner.model.hook_states import is_whole
-from pageowner.model.live import Health, Look
+from pageowner.model.live import Look
 from pageowner.model.object_hooks import ALLOCATED_BY, FREED_BY
 from pageowner.tracker.read.capture_objects import cache_labels
 from pageowner.tracker.read.decoding import StackTexts, Task, encoded, tasks
+from pageowner.tracker.read.live_health import KeptHealth
 from pageowner.tracker.read.objects import check_objects, objects
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ObjectReader"]
 
-_SELDOM_NS = 10 * 10**9
 _LOST = ("objects_full", "objects_busy", "objects_bulk_missed")
 
 
@@ -42,12 +41,11 @@ class ObjectReader:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.share = check_objects(store)
-        self.health = Health(since_ns=int(store.facts.get("since_ns") or 0))
+        self._kept = KeptHealth(store, "object_hooks")
+        self.health = self._kept.health
         self._stacks = StackTexts(store, kallsyms.load())
         self._gfp = gfp.running()
         self._last_ns = 0
-        self._seldom_ns = -_SELDOM_NS
-        self._events: tuple[int, int, int] | None = None
 
     def counts(self, fields: Iterable[str], least_age: int | None = None,
                most_age: int | None = None) -> Look:
@@ -116,18 +114,7 @@ class ObjectReader:
         born, gone = (sum(counters[name] for name in names) * self.share
                       for names in (ALLOCATED_BY, FREED_BY))
         health.checked = born // self.share
-        if self._events is not None and now > self._events[0]:
-            seconds = (now - self._events[0]) / 1e9
-            health.allocs = (born - self._events[1]) / seconds
-            health.frees = (gone - self._events[2]) / seconds
-        self._events = now, born, gone
-        if now - self._seldom_ns >= _SELDOM_NS:
-            self._seldom_ns = now
-            hooks = self.store.facts.get("object_hooks", {})
-            health.hooks = sum(map(is_whole, hooks.values()))
-            health.all_hooks = len(hooks)
-            health.missed = sum(hook.missed for hook in self.store.hooks() if hook.name in hooks)
-            health.memory = health.memory or self.store.memory()
+        self._kept.events(born, gone, now)
 
 
 def _tasks(store: Store, ids: list[int]) -> list[Task | None]:

@@ -7,10 +7,11 @@ import fcntl
 import json
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pageowner.errors import PageownerError
 from pageowner.model.hook_states import NESTED, WAITING
+from pageowner.system.closing import Closing
 from pageowner.tracker.load import pins
 from pageowner.tracker.load.compiled import identity
 from pageowner.tracker.load.libbpf import BpfError, Libbpf, LibbpfMissing, libbpf
@@ -35,7 +36,7 @@ ENDED = "tracking was turned off while it was being read; start it with: sudo pa
 _ROOTS = "reading the tracker's maps needs root; run with sudo"
 
 
-class Pinned:
+class Pinned(Closing):
     """The tracker's maps and programs by name, and its ``facts``, which are those of `maps.Store`.
     """
 
@@ -68,12 +69,6 @@ class Pinned:
         if self._folder is not None:
             os.close(self._folder)
             self._folder = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def fd(self, name: str) -> int:
         """File descriptor of something pinned; closed with this."""

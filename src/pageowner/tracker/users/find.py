@@ -16,12 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.errors import PageownerError
-from pageowner.kernel import (
-    flag_bits,
-    kallsyms,
-    process_memory,
-    slabs,
-)
+from pageowner.kernel import flag_bits, kallsyms, process_memory, slabs
 from pageowner.kernel.cgroups import gone
 from pageowner.model.page_users import FREED, NOBODY, PageUsers
 from pageowner.tracker.users import areas as vmalloc

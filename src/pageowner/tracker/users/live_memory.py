@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
-from pageowner.kernel_memory.access import Member
+from pageowner.kernel_memory.access import AskedTypes
+from pageowner.system.closing import Closing
 from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.users.memory import Copies
 
@@ -17,33 +18,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pageowner.kernel.kallsyms import Kallsyms
-    from pageowner.tracker.load.libbpf import Libbpf
 
 __all__ = ["LiveMemory"]
 
 
-class _Types:
-    """The running kernel's BTF, by libbpf, each question asked once."""
-
-    def __init__(self, bpf: Libbpf) -> None:
-        self._bpf = bpf
-        self._members: dict[tuple[str, str], Member | None] = {}
-
-    def size(self, name: str) -> int | None:
-        return self._bpf.size(name)
-
-    def member(self, name: str, path: str) -> Member | None:
-        key = name, path
-        if key not in self._members:
-            found = self._bpf.member(name, path)
-            self._members[key] = None if found is None else Member(*found)
-        return self._members[key]
-
-    def enumerator(self, name: str, value: str) -> int | None:
-        return self._bpf.enumerator(name, value)
-
-
-class LiveMemory:
+class LiveMemory(Closing):
     """The memory, for as long as this is open; use it with ``with``. It is a
     `pageowner.kernel_memory.access.Memory`.
 
@@ -58,19 +37,13 @@ class LiveMemory:
         self.release = platform.release()
         self._symbols = symbols
         self._copies = Copies()
-        self.types = _Types(self._copies.bpf)
+        self.types = AskedTypes(self._copies.bpf)
         try:
             self.types.size("page")
         except BpfError as error:
             self.close()
             raise PageownerError("this kernel has no type information (/sys/kernel/btf/vmlinux)"
                                  ) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the programs that read."""

@@ -6,7 +6,7 @@ import os
 import resource
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.lib.recfunctions import repack_fields
@@ -14,6 +14,7 @@ from numpy.lib.recfunctions import repack_fields
 from pageowner.errors import PageownerError
 from pageowner.kernel import page_tables
 from pageowner.kernel.task_flags import PF_KTHREAD
+from pageowner.system.closing import Closing
 from pageowner.tracker.load.libbpf import BpfError, Libbpf, LibbpfMissing, libbpf
 from pageowner.tracker.load.requirements import lockdown
 from pageowner.tracker.read.maps import map_array
@@ -61,7 +62,7 @@ class Files:
         return np.concatenate([part[name] for part in self.numbers])
 
 
-class Copies:
+class Copies(Closing):
     """Copies of the kernel's memory, for as long as this is open; use it with ``with``."""
 
     _programs: tuple[str, ...] = ("copy",)
@@ -116,12 +117,6 @@ class Copies:
 
     def _begin(self) -> None:
         """What has to be found out before anything is read."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the programs; nothing of them stays in the kernel."""
