@@ -16,7 +16,7 @@ import pageowner
 from pageowner.errors import PageownerError
 from pageowner.page_owner_sort.command import main as sort
 from pageowner.sources.opening import open_source
-from pageowner.sources.page_owner_sorted import Groups, parse
+from pageowner.sources.page_owner_sorted import SortedGroups, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -160,7 +160,7 @@ def test_groups_and_damage_are_all_that_was_there(tmp_path: Path, words: Sequenc
     assert seen > 50
 
 
-def parse_whole(text: bytes, path: Path) -> Groups:
+def parse_whole(text: bytes, path: Path) -> SortedGroups:
     path.write_bytes(text)
     with open_source(path) as opened:
         return parse(opened)

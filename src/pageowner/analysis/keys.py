@@ -18,6 +18,7 @@ from pageowner.analysis.filters import ALIASES, KEYS, key_names
 from pageowner.kernel.cgroups import charge_state, path_state
 from pageowner.kernel.containers import OF_PATH
 from pageowner.model.amounts import row_pages
+from pageowner.model.filled import filled, known
 from pageowner.model.handle_names import handle_name, is_handle_name
 from pageowner.model.hook_states import ACTIVE, is_whole
 from pageowner.model.schema import BY_KEY
@@ -50,11 +51,7 @@ def blocks_pages(snapshot: Snapshot) -> np.ndarray:
 def times(snapshot: Snapshot) -> tuple[np.ndarray, np.ndarray]:
     """Each row's time of allocation (uint64, ns since boot) and whether it is known (else 0)."""
     column = snapshot.table["ts_ns"]
-    if not column.null_count:
-        return column.to_numpy(), np.ones(len(column), bool)
-    if column.null_count == len(column):
-        return np.zeros(len(column), np.uint64), np.zeros(len(column), bool)
-    return column.fill_null(0).to_numpy(), ~column.is_null().to_numpy()
+    return filled(column, 0), known(column)
 
 
 def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
@@ -69,7 +66,7 @@ def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
 def _coded(name: str, encoded: pa.DictionaryArray) -> Key:
     labels = encoded.dictionary
     if encoded.null_count:
-        codes = encoded.indices.fill_null(len(labels)).to_numpy().astype(np.int64)
+        codes = filled(encoded.indices, len(labels)).astype(np.int64)
         labels = pa.concat_arrays([labels, pa.nulls(1, labels.type)])
     else:
         codes = encoded.indices.to_numpy().astype(np.int64)

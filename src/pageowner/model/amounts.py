@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pageowner.model.filled import filled, known
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -23,23 +25,18 @@ def row_blocks(table: pa.Table) -> NDArray[np.int64] | None:
     blocks = table["blocks"]
     if blocks.null_count == len(blocks):
         return None
-    counted: NDArray[np.int64] = blocks.fill_null(1).to_numpy().astype(np.int64)
+    counted: NDArray[np.int64] = filled(blocks, 1).astype(np.int64)
     return counted
 
 
 def row_pages(table: pa.Table) -> NDArray[np.int64]:
     """Base pages that each row stands for, int64."""
-    order, amount = table["order"], table["amount"]
-    if not amount.null_count:  # Arrow's functions need not be imported
-        alone: NDArray[np.int64] = amount.to_numpy().astype(np.int64)
-        return alone
-    if order.null_count:
-        order = order.fill_null(0)
-    pages: NDArray[np.int64] = np.left_shift(np.int64(1), order.to_numpy().astype(np.int64))
+    pages: NDArray[np.int64] = np.left_shift(np.int64(1),
+                                             filled(table["order"], 0).astype(np.int64))
     blocks = row_blocks(table)
     if blocks is not None:
         pages = pages * blocks
+    amount = table["amount"]
     if amount.null_count < len(amount):
-        pages = np.where(amount.is_null().to_numpy(), pages,
-                         amount.fill_null(0).to_numpy().astype(np.int64))
+        pages = np.where(known(amount), filled(amount, 0).astype(np.int64), pages)
     return pages

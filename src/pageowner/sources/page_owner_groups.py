@@ -39,8 +39,16 @@ def _migratetype(line: Line) -> str | None:
     return "Reclaimable" if line.gfp_mask & _RECLAIMABLE else "Unmovable"
 
 
-def _state(body: Body, line: Line) -> str:
-    mask = -1 if line.gfp_mask is None else line.gfp_mask
+def _migratetypes(lines: Sequence[Line]) -> list[str | None]:
+    known: dict[tuple[int | None, bool], str | None] = {}
+    masks = [(line.gfp_mask, line.gfp_flags is None) for line in lines]
+    for mask, line in zip(masks, lines, strict=True):
+        if mask not in known:
+            known[mask] = _migratetype(line)
+    return [known[mask] for mask in masks]
+
+
+def _state(body: Body, mask: int) -> str:
     # One of these is in the names of all functions that tell; frames are looked at only then.
     stack = body.stack or ""
     told = "init" in stack or "early" in stack or "start_kernel" in stack
@@ -48,10 +56,10 @@ def _state(body: Body, line: Line) -> str:
 
 
 def _states(groups: Groups, line: np.ndarray, body: np.ndarray) -> pa.Array:
-    """Whether a page is early is told by its stack and its mask together."""
-    pairs, place = np.unique(body * len(groups.lines) + line, return_inverse=True)
-    return text_of([_state(groups.bodies[pair // len(groups.lines)],
-                           groups.lines[pair % len(groups.lines)]) for pair in pairs.tolist()],
+    """Whether a page is early is told by its stack, and whether there is a mask."""
+    masked = np.array([each.gfp_mask != 0 for each in groups.lines], np.int64)
+    pairs, place = np.unique(2 * body + masked[line], return_inverse=True)
+    return text_of([_state(groups.bodies[pair // 2], -(pair % 2)) for pair in pairs.tolist()],
                    place)
 
 
@@ -84,7 +92,7 @@ def to_snapshot(groups: Groups, name: str, kind: str) -> Snapshot:
         "amount": pa.array(pages.astype(np.uint64), mask=~several),
         "ts_ns": pa.array(ts, mask=ts == 0),
         "state": _states(groups, line, body),
-        "migratetype": text_of([_migratetype(each) for each in lines], line),
+        "migratetype": text_of(_migratetypes(lines), line),
         **{column: column_of(column, [each.said(column) for each in bodies], body)
            for column in LINES},
         **{column: column_of(column, [getattr(each, column) for each in bodies], body)

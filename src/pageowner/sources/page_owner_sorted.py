@@ -21,221 +21,42 @@ group, or counts as damaged once for each piece between empty lines.
 
 from __future__ import annotations
 
+import os
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
-from pageowner.kernel.limits import HIGHEST_ORDER, PFN_BITS, TIME_BITS
-from pageowner.kernel.task_names import to_text
-from pageowner.sources import handles
+from pageowner.sources import handles, page_owner
 from pageowner.sources.damage import note_left_out
-from pageowner.sources.group_columns import Groups, Line
-from pageowner.sources.opening import pieces
-from pageowner.sources.page_owner_body import Body, parse_body
+from pageowner.sources.opening import pieces, reading
 from pageowner.sources.page_owner_parser import START
+from pageowner.sources.page_owner_sorted_groups import RECORD_BEGINS, TITLE, SortedGroups
 from pageowner.sources.told_twice import repeats
+from pageowner.sources.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.opening import Opened
+    from pageowner.sources.page_owner_sorted_groups import Share
 
-__all__ = ["parse", "read", "recognises"]
+__all__ = ["begin", "parse", "read", "recognises"]
 
 _CHUNK = 1 << 20
 
-# No name of a task, of 15 bytes, can be one of these.
-_TITLE = re.compile(rb"(\d{1,19}) times(?:, (\d{1,19}) pages|(?=:\s?Page allocated via order ))")
 _FIRST = re.compile(rb"(?:\A|\n)\s*\d{1,19} times"
                     rb"(?:, \d{1,19} pages|:\s?Page allocated via order )")
-# What a group is of: ", PID 1, TGID 1, task_comm_name: init, module: ext4 (RELEASED), allocated by
-# SLAB VMALLOC :". A name may hold anything: the longest one that leaves a well-formed rest is it.
-_BY = rb"(?:, allocat(?:ed|or) by (?:(?:CMA|SLAB|VMALLOC|OTHERS) )*)?"
-_FREED = rb"(?: \((?:UN)?RELEASED\))?"
-_OF = re.compile(
-    rb"(?:, PID (-?\d{1,10}))?(?:, TGID (-?\d{1,10}))?"
-    rb"(?:, task_comm_name: (.{0,15}|[^\n]{0,63}))?(?:, module: [^\n:]*)?"
-    rb"(?:" + _FREED + _BY + rb"|" + _BY + _FREED + rb")"
-    rb"(?::(?:\n|\Z| (?=Page allocated)))", re.DOTALL)
-_RECORD_BEGINS = b"\n" + START
 _BEGINS = re.compile(
     rb"^(?:(\d{1,19} times(?:, \d{1,19} pages|:(\s?)(?=Page allocated via order )))|"
     rb"Page allocated via order )", re.MULTILINE)
-_PLAIN = (b":", b", allocated by OTHERS :")
-_RECORD = re.compile(
-    rb"Page allocated via order (\d{1,3})(?:, mask (0x[0-9a-f]{1,16})(?:\(([^()\n]*)\))?)?"
-    rb"(?:, pid (-?\d{1,10}))?(?:(?:, tgid (-?\d{1,10}))? \((.{0,15}|[^\n]{0,63})\))?"
-    rb"(?:, ts *(\d{0,20}) *ns)?(?:, free_ts *\d{0,20} *ns)?,? *(?:\n|\Z)", re.DOTALL)
+_BETWEEN = re.compile(rb"[^\n]\n\n(?=\d{1,15} times, \d{1,15} pages, allocated by [A-Z]+ :\n"
+                      rb"Page allocated via order )")
 # What the tool prints on the terminal beside its output.
 _PROGRESS = re.compile(rb"(?:loaded \d+|sorting \.+|culling|\s*)\Z")
-_OLD_ADDRESS = re.compile(rb"^ ?\[0x[0-9a-f]{8,16}\] +", re.MULTILINE)
 
 
-class _Parser(Groups):
-    """Takes groups one by one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._bodies: dict[bytes, int] = {}
-        self._known: dict[bytes, Line] = {}
-        """First lines without their times."""
-        self._quick_lines: dict[bytes, tuple[int, int]] = {}
-        """First lines in front of their times: the place in ``lines``, and the order."""
-        self._quick_bodies: dict[bytes, int] = {}
-        self._total = 0
-
-    def add_known(self, piece: bytes) -> bool:
-        """The same as `add` of a group as the tool prints most of them, whose first line but for
-        its time and whose stack were there before; false for any other."""
-        title, _, record = piece.partition(b"\n")
-        head, _, body = record.partition(b"\n")
-        key, _, when = head.rpartition(b", ts ")
-        line, number = self._quick_lines.get(key), self._quick_bodies.get(body)
-        if line is None or number is None or (when != b" ns" and not when[:-3].isdigit()):
-            return False
-        times, _, rest = title.partition(b" times, ")
-        pages, _, rest = rest.partition(b" pages")
-        place, order = line
-        if rest != b", allocated by OTHERS :" or not (times.isdigit() and pages.isdigit()) or (
-                when[-3:] != b" ns" or len(when) > 20 or len(times) > 15 or len(pages) > 15):
-            return False
-        blocks, total = int(times), int(pages)
-        if total < blocks or not blocks or self._total + total >> PFN_BITS:
-            return False
-        self._total += total
-        self.line.append(place)
-        self.body.append(number)
-        self.blocks.append(blocks)
-        self.pages.append(total)
-        self.order.append(order if blocks << order == total else -1)
-        self.ts.append(int(when[:-3] or 0))
-        return True
-
-    def know(self, piece: bytes) -> None:
-        """Keep what `add_known` needs of a group that was added last."""
-        _, _, record = piece.partition(b"\n")
-        head, _, body = record.partition(b"\n")
-        key = head.rpartition(b", ts ")[0]
-        line, number = self._known.get(key), self._bodies.get(body)
-        if line is None or line.order is None or number is None or b" times" in piece[20:] or (
-                self.lines[self.line[-1]] is not line or number != self.body[-1]
-                or _RECORD_BEGINS in body):
-            return
-        self._quick_lines[key] = self.line[-1], line.order
-        self._quick_bodies[body] = number
-
-    def add(self, piece: bytes) -> bool:
-        """A group: its title and all that follows, up to the next one. False, and nothing is added,
-        if it is none."""
-        found = _TITLE.match(piece)
-        if found is None:
-            return False
-        blocks, pages = int(found[1]), int(found[2]) if found[2] else None
-        title, _, rest = piece[found.end():].partition(b"\n")
-        line, ts = _NOTHING, None
-        if title not in _PLAIN:
-            # Without a stack it ends with no colon.
-            about = _OF.match(piece, found.end()) or _OF.fullmatch(piece + b":", found.end())
-            if about is None:
-                return False
-            line = Line(None, None, None, *_task(about[1], about[2], about[3]))
-            if not _is_task(line):
-                return False
-            rest = piece[about.end():]
-        rest = rest.removeprefix(b"\n")
-        order = None
-        if rest.startswith(START):
-            if (record := self._record(rest)) is None:
-                return False
-            of_first, time, rest = record
-            order = of_first.order
-            # Where a cull does not print the stack alone, the line is that of one of the blocks.
-            if blocks == 1 or b", allocat" in title or (
-                    time is None and pages in (None, blocks << (order or 0))):
-                line, ts = of_first, time
-        amount = self._amount(blocks, pages, order)
-        if amount is None or not blocks:
-            return False
-        pages, same_order = amount
-        self._total += pages
-        self.put(line, self._body(rest), blocks, pages, same_order, ts or 0)
-        return True
-
-    def _record(self, text: bytes) -> tuple[Line, int | None, bytes] | None:
-        """What a record's first line says, its time in ns, and what follows it; None if it is not
-        one."""
-        head, _, body = text.partition(b"\n")
-        key, _, when = head.rpartition(b", ts ")
-        digits, _, free = when.partition(b" ns")
-        if (line := self._known.get(key)) is not None and (
-                not free or (free.startswith(b", free_ts ") and free[10:-3].isdigit())):
-            if digits.isdigit() and len(digits) < 19:
-                return line, int(digits), body
-            if not digits:
-                return line, None, body
-        found = _RECORD.match(text)
-        if found is None or (said := _line(found)) is None:
-            return None
-        # A line end in the name of a task is no end of the line.
-        if key and found.end() - len(head) in (0, 1):
-            self._known[key] = said[0]
-        return *said, text[found.end():]
-
-    def _amount(self, blocks: int, pages: int | None, order: int | None) -> tuple[int, int] | None:
-        """The pages and the order of all blocks, -1 if it is not one; None if that cannot be."""
-        if pages is None:
-            if order is None:
-                return None
-            pages = blocks << order
-        if pages < blocks or self._total + pages >> PFN_BITS:
-            return None
-        return pages, order if order is not None and blocks << order == pages else -1
-
-    def _body(self, text: bytes) -> int:
-        number = self._bodies.get(text)
-        if number is None:
-            number = self._bodies[text] = len(self.bodies)
-            self.bodies.append(_body(text))
-        return number
-
-
-_NOTHING = Line()
-
-
-def _task(pid: bytes | None, tgid: bytes | None,
-          comm: bytes | None) -> tuple[int | None, int | None, str | None]:
-    return (None if pid is None else int(pid), None if tgid is None else int(tgid),
-            None if comm is None else to_text(comm))
-
-
-def _line(found: re.Match[bytes]) -> tuple[Line, int | None] | None:
-    """What a record's first line says, and its time in ns; None if that is out of range."""
-    order, mask, flags, pid, tgid, comm, ts = found.groups()
-    line = Line(int(order), None if mask is None else int(mask, 16),
-                None if flags is None else to_text(flags), *_task(pid, tgid, comm))
-    time = int(ts) if ts else None
-    if int(order) > HIGHEST_ORDER or (line.gfp_mask or 0) >> 32 or (time or 0) >> TIME_BITS:
-        return None
-    return (line, time) if _is_task(line) else None
-
-
-def _is_task(line: Line) -> bool:
-    """Whether the numbers of a task, if there are any, can be those of one."""
-    return all(-(1 << 31) <= number < 1 << 31 for number in (line.pid or 0, line.tgid or 0))
-
-
-def _body(text: bytes) -> Body:
-    """What follows the first line. The PFN line is that of one of the blocks, and left out."""
-    if text.startswith(b"PFN "):
-        text = text.partition(b"\n")[2]
-    elif (at := text.find(b"\nPFN ")) >= 0:
-        text = text[:at + 1] + text[at + 1:].partition(b"\n")[2]
-    if (text.startswith(b" ") and text.count(b"\n") == text.count(b"\n ") and text[1:2] != b"["
-            and b"\t" not in text and b" \n" not in text and b"  " not in text
-            and b":\n" not in text and text[-1:] not in b" :"):
-        return Body(to_text(text[1:].replace(b"\n ", b"\n")))
-    return parse_body(_OLD_ADDRESS.sub(b" ", text) if b"[0x" in text else text)
 
 
 def recognises(head: bytes) -> bool:
@@ -245,17 +66,18 @@ def recognises(head: bytes) -> bool:
     return found is not None and (first < 0 or found.start() <= first)
 
 
-def _split(opened: Opened) -> Iterator[tuple[bytes, int]]:
-    """What stands between empty lines, and where it begins; at last what no empty line ends."""
-    held, offset = b"", 0
-    for piece in pieces(opened.stream, opened.name, _CHUNK):
-        text = held + piece if held else piece
-        parts = text.split(b"\n\n")
-        held = parts.pop()
-        for part in parts:
-            yield part, offset
-            offset += len(part) + 2
-    yield held, offset
+def _split(texts: Iterator[bytes], offset: int = 0,
+           is_end: bool = True) -> Iterator[tuple[list[bytes], int]]:
+    """What stands between empty lines, many pieces at a time, and where the first of them begins;
+    at last what no empty line ends, unless the text goes on there."""
+    held = b""
+    for text in texts:
+        text = held + text if held else text
+        *parts, held = text.split(b"\n\n")
+        yield parts, offset
+        offset += len(text) - len(held)
+    if is_end:
+        yield [held], offset
 
 
 def _torn(piece: bytes) -> Iterator[bytes]:
@@ -272,35 +94,54 @@ def _torn(piece: bytes) -> Iterator[bytes]:
     yield piece[start:]
 
 
-def parse(opened: Opened) -> Groups:
+def parse(opened: Opened) -> SortedGroups:
     """The groups of an open text, from where it stands."""
-    groups, held, begin, piece = _Parser(), b"", 0, b""
-    add, match, add_known = groups.add, _TITLE.match, groups.add_known
-    for piece, offset in _split(opened):
-        if not held and add_known(piece):
-            continue
-        if held:
-            # The group before may go on behind an empty line: in a name, or in front of a stack.
-            if not match(piece) and add(held + b"\n\n" + piece):
-                held = b""
-                continue
-            _last(groups, held, begin)
-            held = b""
-        if piece[:1] == b"\n":
-            offset, piece = offset + 1, piece[1:]
-        several = piece.count(b" times") > 1 or piece.count(_RECORD_BEGINS) > 1
-        if not several and piece[-1:] != b":" and add(piece):
-            groups.know(piece)
-        else:
-            *parts, held = _torn(piece)
-            for part in parts:
-                _last(groups, part.rstrip(b"\n"), offset)
-                offset += len(part)
-            begin = offset
-    groups.unterminated = not _is_ended(piece)
-    if held.strip():
-        _last(groups, held.rstrip(b"\n"), begin)
+    groups, _ = _parsed(_split(pieces(opened.stream, opened.name, _CHUNK)), True)
     return groups
+
+
+def _parsed(parts: Iterable[tuple[list[bytes], int]], is_end: bool) -> tuple[SortedGroups, bytes]:
+    """The groups, and what may belong to one that goes on behind if that is not the end."""
+    groups, held, begin, piece = SortedGroups(), b"", 0, b""
+    for found, offset in parts:
+        place = 0
+        while place < len(found):
+            if not held:
+                behind = groups.take_known(found, place)
+                offset += sum(map(len, found[place:behind])) + 2 * (behind - place)
+                if (place := behind) == len(found):
+                    break
+            held, begin = _taken(groups, held, begin, found[place], offset)
+            offset += len(found[place]) + 2
+            place += 1
+        piece = found[-1] if found else piece
+    if is_end:
+        groups.unterminated = not _is_ended(piece)
+        if held.strip():
+            _last(groups, held.rstrip(b"\n"), begin)
+    return groups, held
+
+
+def _taken(groups: SortedGroups, held: bytes, begin: int, piece: bytes,
+           offset: int) -> tuple[bytes, int]:
+    """Add a piece, behind one that is ``held`` since it may go on, from ``begin`` on. Returns what
+    is held then, and where it begins."""
+    if held:
+        # The group before may go on behind an empty line: in a name, or in front of a stack.
+        if not TITLE.match(piece) and groups.add(held + b"\n\n" + piece):
+            return b"", begin
+        _last(groups, held, begin)
+    if piece[:1] == b"\n":
+        offset, piece = offset + 1, piece[1:]
+    several = piece.count(b" times") > 1 or piece.count(RECORD_BEGINS) > 1
+    if not several and piece[-1:] != b":" and groups.add(piece):
+        groups.know(piece)
+        return b"", begin
+    *parts, held = _torn(piece)
+    for part in parts:
+        _last(groups, part.rstrip(b"\n"), offset)
+        offset += len(part)
+    return held, offset
 
 
 def _is_ended(piece: bytes) -> bool:
@@ -309,10 +150,10 @@ def _is_ended(piece: bytes) -> bool:
     last = piece.removesuffix(b"\n").rpartition(b"\n")[2]
     return not piece.strip() or (piece.endswith(b"\n") and (
         _PROGRESS.match(last) is not None
-        or (_TITLE.match(last) is not None and START not in last and not last.endswith(b":"))))
+        or (TITLE.match(last) is not None and START not in last and not last.endswith(b":"))))
 
 
-def _last(groups: _Parser, text: bytes, offset: int) -> None:
+def _last(groups: SortedGroups, text: bytes, offset: int) -> None:
     """A piece with nothing behind it that could belong to it: a group, or damage."""
     if not groups.add(text) and not all(map(_PROGRESS.match, text.split(b"\n"))):
         groups.lost(offset, "text that is not a group of page_owner_sort")
@@ -321,19 +162,73 @@ def _last(groups: _Parser, text: bytes, offset: int) -> None:
 def read(opened: Opened) -> Snapshot:
     """The groups as a `Snapshot`, in the text's order. What is damaged is skipped and counted in
     ``meta.counters``. Raises PageownerError if there is none, or the source cannot be read."""
-    groups = parse(opened)
+    return begin(opened)()
+
+
+def begin(opened: Opened) -> Callable[[], Snapshot]:
+    """Start to read, in other processes if the text is large; the returned function waits and gives
+    what `read` does, and raises what it does."""
+    size = opened.size
+    if size is None or not page_owner.is_large(opened):
+        return lambda: _snapshot(parse(opened), opened.name)
+    file = opened.stream.fileno()
+    with reading(opened.name):
+        workers = Workers([
+            lambda start=start, stop=stop: _share(file, start, stop, stop == size)  # type: ignore[misc]
+            for start, stop in pairwise(page_owner.edges(file, size, _cut))])
+
+    def finish() -> Snapshot:
+        with reading(opened.name):
+            shares = workers.results()
+        groups = SortedGroups()
+        if not all(share is not None and groups.add_share(share) for share in shares):
+            groups = parse(opened)
+        return _snapshot(groups, opened.name)
+
+    return finish
+
+
+def _cut(text: bytes) -> int:
+    found = _BETWEEN.search(text)
+    return found.end() if found else -1
+
+
+def _share(file: int, start: int, stop: int, is_end: bool) -> Share | None:
+    """The groups of a part of a text; None if its last one may go on behind it."""
+    def texts() -> Iterator[bytes]:
+        at = start
+        while text := os.pread(file, min(_CHUNK, stop - at), at):
+            yield text
+            at += len(text)
+
+    groups, held = _parsed(_split(texts(), start, is_end), is_end)
+    return groups.share() if is_end or not held else None
+
+
+def _snapshot(groups: SortedGroups, name: str) -> Snapshot:
     if not groups.line:
-        raise PageownerError(f"{opened.name}: contains no complete group of page_owner_sort")
+        raise PageownerError(f"{name}: contains no complete group of page_owner_sort")
     from pageowner.sources.page_owner_groups import to_snapshot
 
-    counters = handles.join([groups.bodies], opened.name)
-    found = to_snapshot(groups, opened.name, "page_owner_sort")
+    counters = handles.join([groups.bodies], name)
+    found = to_snapshot(groups, name, "page_owner_sort")
     found.meta.counters |= counters
-    has_stack = [body.stack is not None for body in groups.bodies]
-    if again := repeats([(line, body, ts) for line, body, ts, blocks in zip(
-            groups.line, groups.body, groups.ts, groups.blocks, strict=True)
-            if (ts or blocks > 1) and has_stack[body]]):
+    if again := _again(groups):
         note_left_out(found.meta, 0, [
             f"groups come again ({again:,}): if these are several texts in one, the pages of all"
             " are counted"])
     return found
+
+
+def _again(groups: SortedGroups) -> int:
+    """How many groups are there for another time."""
+    import numpy as np
+
+    line, body = np.frombuffer(groups.line, np.int64), np.frombuffer(groups.body, np.int64)
+    ts, blocks = np.frombuffer(groups.ts, np.uint64), np.frombuffer(groups.blocks, np.int64)
+    has_stack = np.array([body.stack is not None for body in groups.bodies], bool)
+    told = ((ts > 0) | (blocks > 1)) & has_stack[body]
+    of_kind = line * len(groups.bodies) + body
+    if not ts.any():
+        return repeats(of_kind[told].tolist())
+    return repeats(list(zip(of_kind[told].tolist(), ts[told].tolist(), strict=True)))

@@ -7,7 +7,6 @@ second list.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,8 +36,7 @@ def second_list(items: Sequence[Hashable]) -> int | None:
 def repeats(items: Sequence[Hashable]) -> int:
     """How many items are there for another time, if these are most of those from the first such
     item on; else 0."""
-    number = Counter(items)
-    again = len(items) - len(number)
+    again = len(items) - len(set(items))
     if not again:
         return 0
     seen: set[Hashable] = set()
