@@ -212,7 +212,7 @@ def _free_rows(facts: MemoryFacts) -> list[Row]:
     parts = [row for row in parts if row.bytes]
     return [Row("free", "free", free, "MemFree", "pageowner frag",
                 rows=with_rest(free, parts, "free for all") if parts else ()),
-            Row("pcp", "free, on the lists of the CPUs", facts.pcp_pages * facts.page_size,
+            Row("pcp", "free, on the CPUs' own lists", facts.pcp_pages * facts.page_size,
                 "count: of zoneinfo", "cat /proc/zoneinfo")]
 
 

@@ -65,7 +65,7 @@ def file_rows(facts: MemoryFacts, whole: int) -> tuple[Row, ...]:
         for file in facts.page_cache.files:
             by_place.setdefault(file.place, []).append(
                 Row("file", file.name, file.cached, "page structs", "fincore FILE"))
-        rows = [Row("file_system", f"files on {place}", cached, "page structs",
+        rows = [Row("file_system", f"of the file system {place}", cached, "page structs",
                     "pageowner report --by user",
                     rows=with_rest(cached, by_place.get(place, []), "smaller files"))
                 for place, cached in facts.page_cache.places.items()]

@@ -105,7 +105,7 @@ def _cgroups(balance: Balance, paper: Paper, top: int | None) -> None:
     paper.line()
     called = [printable(cgroup.container or cgroup.pod or "") for cgroup in shown]
     draw_table(paper, [
-        Column("CHARGED TO CGROUP", paths, text=True,
+        Column("CHARGED TO CGROUP, WITHOUT THOSE BELOW IT", paths, text=True,
                refit=lambda width: [cut_path(path, width) for path in paths]),
         *([Column("POD, CONTAINER", called, text=True)] if any(called) else ()),
         Column("ANONYMOUS", [size(cgroup.anonymous) for cgroup in shown]),
