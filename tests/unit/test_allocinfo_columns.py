@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from damage import damaged
 
-from pageowner.sources import allocinfo, allocinfo_columns
+from pageowner.errors import PageownerError
+from pageowner.sources import allocinfo, allocinfo_columns, page_owner
 from pageowner.sources.allocinfo_lines import Lines
+from pageowner.sources.opening import open_source
 from pageowner.sources.page_owner_groups import to_snapshot
 
 TEXTS = Path(__file__).parents[1] / "data" / "texts"
@@ -40,7 +42,7 @@ def same(text: bytes) -> Lines:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(allocinfo, "_MANY", 0)
-    monkeypatch.setattr(allocinfo_columns, "_PIECE", 1000)
+    monkeypatch.setattr(allocinfo_columns, "PIECE", 1000)
 
 
 def test_lines_of_every_length_of_number() -> None:
@@ -109,3 +111,24 @@ def test_damaged_texts() -> None:
     chance = random.Random(8)
     assert sum(same(damaged(HEAD + (OLD + NEW) * 2, chance, b"\n :0func\t-.")).damaged
                for _ in range(300)) > 400
+
+
+@pytest.mark.parametrize("text", [
+    OLD * 8, HEAD + OLD * 8, OLD * 8 + HEAD, OLD * 8 + HEAD + NEW, HEAD + OLD * 4 + HEAD + NEW * 8,
+    HEAD + NEW * 4 + b"x\n" + OLD * 9, HEAD * 3 + b"x\n" * 900,
+    b"> " + OLD.replace(b"\n", b"\n> "),
+    b"       16        1 a:1 func:f \n" * 99 + OLD * 2, HEAD + NEW * 5 + b"           1        7",
+    b"%12d        1 a:1 func:f \n" % ((1 << 39) - 1) * 9000])
+def test_several_processes_read_the_same(text: bytes, tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "text").write_bytes(text)
+    found: list[object] = []
+    for parallel in (1 << 30, 1 << 8):
+        monkeypatch.setattr(page_owner, "PARALLEL", parallel)
+        with open_source(tmp_path / "text") as opened:
+            try:
+                snapshot = allocinfo.read(opened)
+                found.append((snapshot.table.to_pylist(), snapshot.meta, opened.undone))
+            except PageownerError as error:
+                found.append(str(error))
+    assert found[0] == found[1]

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from pageowner.sources.allocinfo_lines import Lines
     from pageowner.sources.page_owner_body import Body
 
-__all__ = ["take"]
+__all__ = ["PIECE", "Places", "take"]
 
 _PLACE = 22
-_PIECE = 4 << 20
+PIECE = 4 << 20
 """Bytes of lines that are read together."""
 
 
@@ -70,21 +70,22 @@ def _fixed_lines(text: bytes) -> _FixedLines:
     return found
 
 
-def take(text: bytes, lines: Lines) -> int:
-    """Read a text's whole lines; returns the byte behind them.
+def take(text: bytes, lines: Lines, base: int = 0, places: Places | None = None) -> int:
+    """Read the whole lines of a text, which stands at the byte ``base`` of all; returns the byte of
+    it behind them. ``places``: those of the text in front.
 
     Lines of another form are left to ``lines``, in their place, so that all is as if it had taken
     all of them.
     """
-    places, offset = _Places(), 0
-    while lines.second is None and (end := text.rfind(b"\n", offset, offset + _PIECE) + 1):
+    places, offset = places or Places(), 0
+    while lines.second is None and (end := text.rfind(b"\n", offset, offset + PIECE) + 1):
         piece = text[offset:end]
         found = _fixed_lines(piece)
         place = places.known(found.places)[found.place]
         others = np.flatnonzero(~(found.is_fixed & places.is_one[place])).tolist()
         edges = [*found.start.tolist(), len(piece)]
         if 8 * len(others) > len(place):  # of another form, such as a sorted one
-            lines.take(piece[:-1], offset)
+            lines.take(piece[:-1], base + offset)
             others, place = [], place[:0]
         begin = 0
         for other in (*others, len(place)):
@@ -93,15 +94,16 @@ def take(text: bytes, lines: Lines) -> int:
             rows = slice(begin, other)
             if begin < other and not _put(lines, places, place[rows], found.size[rows],
                                           found.calls[rows]):
-                lines.take(piece[edges[begin]:edges[other] - 1], offset + edges[begin])
+                lines.take(piece[edges[begin]:edges[other] - 1], base + offset + edges[begin])
             if other < len(place):
-                lines.take(piece[edges[other]:edges[other + 1] - 1], offset + edges[other])
+                lines.take(piece[edges[other]:edges[other + 1] - 1],
+                           base + offset + edges[other])
             begin = other + 1
         offset = end
     return offset
 
 
-def _put(lines: Lines, places: _Places, place: np.ndarray, size: np.ndarray,
+def _put(lines: Lines, places: Places, place: np.ndarray, size: np.ndarray,
          calls: np.ndarray) -> bool:
     """Add lines that follow each other; False, and nothing is added, if their sizes cannot be."""
     total = int(size.sum())  # of less than 2**23 numbers below 10**12
@@ -115,7 +117,7 @@ def _put(lines: Lines, places: _Places, place: np.ndarray, size: np.ndarray,
     return True
 
 
-class _Places:
+class Places:
     """The places that were seen: which of them are one, and where in a list their bodies are."""
 
     def __init__(self) -> None:

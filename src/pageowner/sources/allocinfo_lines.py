@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from pageowner.kernel.limits import PFN_BITS
 from pageowner.kernel.task_names import to_text
+from pageowner.sources.damage import SHOWN_DAMAGE, Damage
 from pageowner.sources.group_columns import Groups, Line
 from pageowner.sources.page_owner_body import Body
 
-__all__ = ["NO_LINE", "Lines", "is_of_allocinfo", "parse_place"]
+__all__ = ["NO_LINE", "Lines", "Share", "is_of_allocinfo", "parse_place"]
 
 _VERSION = re.compile(rb"allocinfo - version: (\d{1,9}(?:\.\d{1,9})?)\s*\Z")
 _PLACE = rb"([^\s:]+:\d{1,9})(?: (\[[^\]\s]+\]))? func:(\S+)( accurate:no)?\s*\Z"
@@ -23,6 +25,24 @@ NO_LINE = Line()
 """What no line tells: the order and the task."""
 
 
+class Share(NamedTuple):
+    """The lines of a part of a text for another process: columns, and what `Lines` says; whether
+    they are of one list."""
+
+    body: bytes
+    blocks: bytes
+    pages: bytes
+    bodies: list[Body]
+    version: str | None
+    is_one: bool
+    whole: int
+    inaccurate: int
+    rounded: int
+    total: int
+    damaged: int
+    damage: list[Damage]
+
+
 class Lines(Groups):
     """The lines of a text that hold something; ``whole``: those that could be read."""
 
@@ -34,6 +54,36 @@ class Lines(Groups):
         self.second: int | None = None
         """The byte where another list begins, which is not read."""
         self._whole_before = 0
+
+    def share(self) -> Share:
+        """All lines, for `add_share` of others."""
+        import numpy as np
+
+        body = np.frombuffer(self.body, np.int64)
+        return Share(body.astype(np.int32).tobytes(), self.blocks.tobytes(), self.pages.tobytes(),
+                     self.bodies, self.version, self.second is None, self.whole, self.inaccurate,
+                     self.rounded, self.total, self.damaged, self.damage)
+
+    def add_share(self, share: Share) -> bool:
+        """Add the lines of the next part of a text; false if they have to be read again behind
+        those in front."""
+        import numpy as np
+
+        if not share.is_one or (self.whole and share.version) or (
+                self.total + share.total >> PFN_BITS):
+            return False
+        body = np.frombuffer(share.body, np.int32).astype(np.int64) + len(self.bodies)
+        self.put_all(NO_LINE, body, np.frombuffer(share.blocks, np.int64),
+                     np.frombuffer(share.pages, np.int64))
+        self.bodies += share.bodies
+        self.version = share.version or self.version
+        self.whole += share.whole
+        self.inaccurate += share.inaccurate
+        self.rounded += share.rounded
+        self.total += share.total
+        self.damaged += share.damaged
+        self.damage = (self.damage + share.damage)[:SHOWN_DAMAGE]
+        return True
 
     def take(self, text: bytes, offset: int) -> None:
         """Lines of the text that begin at this byte of it, one by one."""

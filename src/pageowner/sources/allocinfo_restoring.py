@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from quopri import decodestring
 
-__all__ = ["restored"]
+__all__ = ["HEAD", "restored"]
 
-_HEAD = 1 << 16
+HEAD = 1 << 16
 """Bytes at the beginning from which is told what was done."""
 
 _NUMBERS = rb"[ \t]*-?\d[\d.KMGTPEi]*[ \t]+\d+[ \t]+"
@@ -31,14 +31,14 @@ def restored(text: bytes) -> tuple[bytes, list[str]]:
     one is given back as it was, and the other is left as it is.
     """
     undone = []
-    if _ENCODED.search(text, 0, _HEAD):
+    if _ENCODED.search(text, 0, HEAD):
         text = decodestring(text)
         undone.append("encoded as quoted-printable")
-    head = text[:_HEAD]
+    head = text[:HEAD]
     if len(_QUOTED.findall(head)) > len(_NOT_QUOTED.findall(head)):
         text = _MARKS.sub(b"", text)
         undone.append("marks of a quotation in front of lines")
-    if _WRAPPED.search(text, 0, _HEAD):
+    if _WRAPPED.search(text, 0, HEAD):
         text = _WRAPPED.sub(rb"\1 \2", text)
         undone.append("lines wrapped")
     return text, undone

@@ -58,7 +58,11 @@ def _state(body: Body, mask: int) -> str:
 def _states(groups: Groups, line: np.ndarray, body: np.ndarray) -> pa.Array:
     """Whether a page is early is told by its stack, and whether there is a mask."""
     masked = np.array([each.gfp_mask != 0 for each in groups.lines], np.int64)
-    pairs, place = np.unique(2 * body + masked[line], return_inverse=True)
+    codes = 2 * body + masked[line]
+    pairs = np.flatnonzero(np.bincount(codes, minlength=2 * len(groups.bodies)))
+    place = np.zeros(2 * len(groups.bodies), np.int64)
+    place[pairs] = np.arange(len(pairs))
+    place = place[codes]
     return text_of([_state(groups.bodies[pair // 2], -(pair % 2)) for pair in pairs.tolist()],
                    place)
 

@@ -14,7 +14,6 @@ from pageowner.sources import handles, page_owner
 from pageowner.sources.damage import note_left_out
 from pageowner.sources.opening import reading
 from pageowner.sources.page_owner_parser import START
-from pageowner.sources.page_owner_stack_blocks import Stacks
 from pageowner.sources.workers import Memory, Workers
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from pageowner.model.snapshot import Snapshot
     from pageowner.sources.opening import Opened
+    from pageowner.sources.page_owner_stack_blocks import Stacks
 
 __all__ = ["begin", "file_in", "read", "recognises"]
 
@@ -61,6 +61,8 @@ def begin(opened: Opened) -> Callable[[], Snapshot]:
     size = opened.size
     if size is None or not page_owner.is_large(opened):
         return lambda: _snapshot(_alone(opened), opened.name)
+    from pageowner.sources import page_owner_stack_blocks  # noqa: F401 - once for all of them
+
     file = opened.stream.fileno()
     with reading(opened.name):
         ranges = list(pairwise(page_owner.edges(file, size, cut)))
@@ -81,6 +83,8 @@ def begin(opened: Opened) -> Callable[[], Snapshot]:
 
 def _alone(opened: Opened) -> Stacks:
     """All of a text, by this process."""
+    from pageowner.sources.page_owner_stack_blocks import Stacks
+
     with reading(opened.name):
         text = opened.stream.read()
     collects = gc.isenabled()
@@ -122,6 +126,8 @@ def last_cut(text: bytes) -> int:
 def _share(file: int, size: int, place: tuple[int, int], sink: int) -> Stacks | None:
     """The stacks of a part of a text, whose frames are put into a file of memory; None if not all
     are told by frames alone."""
+    from pageowner.sources.page_owner_stack_blocks import Stacks
+
     lists, (at, stop), wanted, text = Stacks(), place, _PIECE, b""
     while at < stop:
         text = os.pread(file, min(wanted, stop - at), at)
@@ -145,6 +151,8 @@ def _share(file: int, size: int, place: tuple[int, int], sink: int) -> Stacks | 
 
 def _together(shares: list[Stacks | None], memory: Memory) -> Stacks | None:
     """The parts of a text as one; None if they have to be read by one process."""
+    from pageowner.sources.page_owner_stack_blocks import Stacks
+
     lists = Stacks()
     for share, frames in zip(shares, memory.held(), strict=True):
         if share is None or lists.total + share.total >> PFN_BITS:
