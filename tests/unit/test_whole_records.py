@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 from damage import damaged
 
-from pageowner.sources import page_owner, page_owner_count, restoring, whole_records
-from pageowner.sources.opening import Opened
+from pageowner.errors import PageownerError
+from pageowner.sources import (
+    page_owner,
+    page_owner_count,
+    page_owner_shares,
+    restoring,
+    whole_records,
+)
+from pageowner.sources.opening import Opened, open_source
 from pageowner.sources.page_owner_parser import Parser, Raw
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "fuzz"))
@@ -101,3 +108,44 @@ def test_damaged_texts_are_read_as_text(form: str, monkeypatch: pytest.MonkeyPat
         text = whole[:600] + damaged(whole[600:], chance, b"\n :0x(,)f")
         taken += same(text, monkeypatch)
     assert taken > 1000
+
+
+def each_way(path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch) -> list[list[object]]:
+    """What one process reads and counts, and what several do."""
+    path.write_bytes(text)
+    found: list[list[object]] = []
+    for parallel in (1 << 30, 1 << 8):
+        monkeypatch.setattr(page_owner, "PARALLEL", parallel)
+        try:
+            with open_source(path) as source:
+                counted = page_owner.count(restoring.restored(source))
+            with open_source(path) as source:
+                whole = page_owner.read(restoring.restored(source))
+        except PageownerError as error:
+            found.append([str(error)])
+        else:
+            found.append([counted, whole.table.to_pylist(), whole.meta])
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_several_processes_read_the_same(form: str, tmp_path: Path,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [FORMS[form](number) for number in range(300)]
+    begin = page_owner_shares.begin_count
+    used = []
+    monkeypatch.setattr(page_owner_shares, "begin_count",
+                        lambda *words: used.append(words) or begin(*words))
+    whole, odd = b"".join(records), records[:200]
+    if form == "minidump":  # handles that are listed late, again, and otherwise
+        odd += [b"9 999 0\n", b"9 600 1\nffffffc0aaaaaaaa\n", b"9 600 0\n",
+                b"8 999 1\nffffffc0bbbbbbbb\n"]
+    chance = random.Random(9)
+    for text in (whole, whole[:-5], whole.replace(b"\n", b"\r\n"), b"".join(odd + records[200:]),
+                 whole + whole, b"".join(reversed(records)),
+                 whole[:-9000] + b"x\n\n" + whole[-9000:],
+                 whole[:-9000] + whole[-9000:].replace(b"\n", b"\r\n"),
+                 *(whole[:600] + damaged(whole[600:], chance, b"\n :0x(,)f") for _ in range(5))):
+        one, several = each_way(tmp_path / "text", text, monkeypatch)
+        assert one == several
+    assert len(used) > 9  # all but those whose line ends are others

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pageowner.sources.alteration import Alteration
-from pageowner.sources.minidump_text import RECORD, Stacks, are_addresses
+from pageowner.sources.minidump_text import RECORD, RECORD_BEHIND, Stacks, are_addresses
 from pageowner.sources.whole_records import Quick
 
 if TYPE_CHECKING:
@@ -52,4 +52,4 @@ def minidump(head: bytes) -> Alteration | None:
         "the form of Qualcomm's minidump, which has no orders (each block counts as one page) and"
         " no gfp masks", stacks.undo, by_record=True,
         # An empty line ends each record, and whatever is none.
-        quick=Quick(take, b"", lambda text: True))
+        quick=Quick(take, b"", lambda text: True, RECORD_BEHIND, lambda: stacks.known))

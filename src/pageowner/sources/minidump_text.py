@@ -6,9 +6,10 @@ import re
 
 from pageowner.sources.page_owner_parser import START
 
-__all__ = ["RECORD", "Stacks", "are_addresses", "record_of", "stack_of"]
+__all__ = ["RECORD", "RECORD_BEHIND", "Stacks", "are_addresses", "record_of", "stack_of"]
 
 RECORD = re.compile(rb"(\d{1,13}) (\d{1,10}) (\d{1,2})\Z")
+RECORD_BEHIND = re.compile(rb"\n(?=\d{1,13} \d{1,10} \d{1,2}\n)")
 _POINTER = re.compile(rb"(?:0x)?[0-9a-f]{8,16}\Z")
 
 

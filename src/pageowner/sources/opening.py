@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from pageowner.errors import PageownerError
 
@@ -20,13 +20,26 @@ if TYPE_CHECKING:
 
     from pageowner.sources.whole_records import QuickText
 
-__all__ = ["Opened", "Pieces", "after", "by_record", "from_file", "open_source", "pieces",
+__all__ = ["Opened", "Pieces", "Shares", "after", "by_record", "from_file", "open_source", "pieces",
            "reading"]
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 _HEAD = 64
 _RECORDS = 1 << 16
+
+
+class Shares(NamedTuple):
+    """Parts of a plain file of ``size`` bytes, which processes can read side by side. ``cut`` gives
+    the first place of a text where a part may begin, a negative number if there is none; ``part``
+    what stands between two bytes of the file; ``listed`` the stacks that were listed by handle
+    there, once it is read."""
+
+    file: int
+    size: int
+    cut: Callable[[bytes], int]
+    part: Callable[[int, int], Opened]
+    listed: Callable[[], dict[bytes, bytes]]
 
 
 @dataclass
@@ -36,7 +49,7 @@ class Opened:
     ``size`` is that of a plain regular file, which can be read by byte ranges; None for pipes,
     packed files and files of the kernel, which have none. ``head`` is the first bytes unpacked.
     ``file`` is what the bytes come from, unless that is ``stream``. ``quick`` gives the same as the
-    stream, but not as text. At the end of a ``with`` block
+    stream, but not as text; ``shares`` gives parts of it. At the end of a ``with`` block
     both are closed; standard input stays open.
     """
 
@@ -48,6 +61,7 @@ class Opened:
     undone: list[str] = field(default_factory=list)
     page_size: int | None = None
     quick: QuickText | None = None
+    shares: Shares | None = None
 
     def close(self) -> None:
         """Close the stream and the file."""

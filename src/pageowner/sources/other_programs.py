@@ -21,6 +21,8 @@ __all__ = ["crash", "gdb"]
 _CRASH = re.compile(rb"\nPFN (\d+)\((0x[0-9a-f]+)\) paddr ([0-9a-f]+) page_owner [0-9a-f]+\n"
                     rb"(Page allocated via order (?:[^\n]*\n){1,3}?)"
                     rb"(?=\[(?:alloc|free)\]|[ \t]|\n|\Z)")
+_CRASH_CUT = re.compile(rb"\n\n(?=PFN \d+\(0x[0-9a-f]+\) paddr [0-9a-f]+ page_owner [0-9a-f]+\n"
+                        rb"Page allocated via order )")
 
 
 def crash(head: bytes) -> Alteration | None:
@@ -38,7 +40,8 @@ def crash(head: bytes) -> Alteration | None:
     return Alteration("the form of crash's 'owner'", undo, by_record=True,
                       page_size=size if known else None,
                       quick=Quick(_by_columns("crash", undo), b"",
-                                  lambda text: _CRASH.match(b"\n" + text) is not None))
+                                  lambda text: _CRASH.match(b"\n" + text) is not None,
+                                  _CRASH_CUT))
 
 
 # gdb's lx-dump-page-owner (scripts/gdb/linux/page_owner.py, since 6.6), and "x /i" for each frame.
@@ -46,6 +49,9 @@ _GDB_FIRST = re.compile(
     rb"^(?:page_owner tracks the page as allocated\n)?Page (?:last )?allocated via order (\d+), "
     rb"gfp_mask: (0x[0-9a-f]+), pid: (-?\d+), tgid: (-?\d+) \((.{0,15}?)\), ts (\d+) ns, "
     rb"free_ts (\d+) ns\nPFN: (\d+), Flags: (0x[0-9a-f]+)$", re.MULTILINE | re.DOTALL)
+# The line in front of a record, where there is none, is a frame of the one before.
+_GDB_CUT = re.compile(rb"\n +0x[0-9a-f]+ <[^>\n]+>:[^\n]*\n(?=(?:page_owner tracks the page as"
+                      rb" allocated\n)?Page allocated via order \d+, gfp_mask: 0x)")
 _GDB_FRAME = re.compile(rb"^ +0x[0-9a-f]+ <([^>\n+]+)(?:\+(\d+))?>:[^\n]*", re.MULTILINE)
 _GDB_FRAMES = re.compile(rb"(?:^ +0x[0-9a-f]+ <[^>\n+]+(?:\+\d+)?>:[^\n]*(?:\n|\Z))+",
                          re.MULTILINE)
@@ -73,7 +79,7 @@ def gdb(head: bytes) -> Alteration | None:
 
     return Alteration("the form of gdb's lx-dump-page-owner", undo, by_record=True,
                       quick=Quick(_by_columns("gdb", undo), b"\n",
-                                  lambda text: _GDB_FIRST.match(text) is not None))
+                                  lambda text: _GDB_FIRST.match(text) is not None, _GDB_CUT))
 
 
 def _by_columns(name: str, undo: Callable[[bytes], bytes]

@@ -174,7 +174,32 @@ def parse(source: str | os.PathLike[str]) -> list[Raw]:
 
 def begin_read(opened: Opened) -> Callable[[], list[Raw]]:
     """Start to read a dump; the returned function waits and gives its parts, for `read`."""
-    return _begin(opened, _whole)
+    alone = _begin(opened, _whole)
+    if not _has_shares(opened):
+        return alone
+    from pageowner.sources import page_owner_shares
+
+    shared = page_owner_shares.begin_read(opened, _edges_of(opened), _fed)
+    return lambda: _tried(shared, alone)
+
+
+def _has_shares(opened: Opened) -> bool:
+    return opened.shares is not None and opened.shares.size >= PARALLEL
+
+
+def _edges_of(opened: Opened) -> list[int]:
+    assert opened.shares is not None
+    with reading(opened.name):
+        return edges(opened.shares.file, opened.shares.size, opened.shares.cut)
+
+
+def _tried(shared: Callable[[], T], alone: Callable[[], T]) -> T:
+    from pageowner.sources.page_owner_shares import Alone
+
+    try:
+        return shared()
+    except Alone:
+        return alone()
 
 
 def read(opened: Opened, begun: Callable[[], list[Raw]] | None = None) -> Snapshot:
@@ -231,7 +256,12 @@ def begin_count(opened: Opened) -> Callable[[], list[Tally]]:
 
     if is_large(opened):
         return _begin(opened, tally)
-    return lambda: _count_stream(opened)
+    if not _has_shares(opened):
+        return lambda: _count_stream(opened)
+    from pageowner.sources import page_owner_shares
+
+    shared = page_owner_shares.begin_count(opened, _edges_of(opened), _fed, FOLD << 2)
+    return lambda: _tried(shared, lambda: _count_stream(opened))
 
 
 def _count_stream(opened: Opened) -> list[Tally]:

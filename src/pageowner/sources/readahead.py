@@ -56,23 +56,28 @@ def begin(argv: Sequence[str]) -> None:
     with suppress(PageownerError):  # said when its turn comes
         opened = open_source(files[0])
         try:
-            if page_owner.is_large(opened) and restored(opened) is opened:
-                if not opened.head.startswith(START):
-                    _begin_groups(files[0], opened, verb)
-                elif verb == _COUNTING:
-                    _begun[files[0]] = opened, page_owner.begin_count(opened)
-                else:
-                    _begun_whole[files[0]] = opened, page_owner.begin_read(opened)
+            text = restored(opened) if page_owner.is_large(opened) else None
+            if text is not None and verb == _COUNTING:
+                _begin_counting(files[0], opened, text)
+            elif text is opened and opened.head.startswith(START):
+                _begun_whole[files[0]] = opened, page_owner.begin_read(opened)
         finally:
             if not any(files[0] in begun for begun in (_begun, _begun_whole, _begun_groups)):
                 opened.close()
 
 
-def _begin_groups(file: str, opened: Opened, verb: str) -> None:
-    from pageowner.sources import groups
+def _begin_counting(file: str, opened: Opened, text: Opened) -> None:
+    """``text``: what was opened, as the kernel printed it."""
+    from pageowner.sources import groups, page_owner
+    from pageowner.sources.page_owner_parser import START
 
-    if verb == _COUNTING and (begin_text := groups.beginner(opened)) is not None:
-        _begun_groups[file] = opened, begin_text(opened)
+    if text is opened and not opened.head.startswith(START):
+        if (begin_text := groups.beginner(opened)) is not None:
+            _begun_groups[file] = opened, begin_text(opened)
+    elif text is opened or (text.shares is not None and groups.reader(text) is None):
+        if text is not opened:
+            text.file = opened.stream  # closed with it
+        _begun[file] = text, page_owner.begin_count(text)
 
 
 def _is_dump(file: str) -> bool:

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from pageowner.sources.as_printed import is_as_printed
-from pageowner.sources.opening import Opened, Pieces, after, reading
+from pageowner.sources.opening import Opened, Pieces, Shares, after, reading
 from pageowner.sources.page_owner_parser import LONGEST, WAIT
 
 if TYPE_CHECKING:
@@ -58,8 +58,38 @@ def restored(opened: Opened) -> Opened:
     with reading(opened.name):
         first = stream.peek(len(opened.head))[:max(len(opened.head), 64)]
     sizes = {alteration.page_size for alteration in found} - {None}
+    shares = _shares(opened, found[0]) if len(found) == len(undone) == 1 else None
     return Opened(opened.name, stream, None, first, undone=undone,
-                  page_size=sizes.pop() if sizes else None, quick=quick)
+                  page_size=sizes.pop() if sizes else None, quick=quick, shares=shares)
+
+
+def _shares(opened: Opened, alteration: Alteration) -> Shares | None:
+    """Parts of a plain file to which only this was done; None if it cannot be cut."""
+    size, quick = opened.size, alteration.quick
+    if size is None or quick is None:
+        return None
+    file = opened.stream.fileno()
+
+    def part(start: int, stop: int) -> Opened:
+        at = start
+
+        def more(wanted: int) -> bytes:
+            nonlocal at
+            piece = os.pread(file, min(wanted, stop - at), at)
+            at += len(piece)
+            return piece
+
+        there = io.BufferedReader(Pieces(more), HEAD)
+        text, records = _restored(
+            Opened(opened.name, cast(BinaryIO, there), None, b""), 0, None, [alteration])
+        return Opened(opened.name, cast(BinaryIO, io.BufferedReader(text, HEAD)), None, b"",
+                      quick=records)
+
+    def cut(text: bytes) -> int:
+        found = quick.cut.search(text)
+        return found.end() if found else -1
+
+    return Shares(file, size, cut, part, quick.listed)
 
 
 def note(meta: Metadata, opened: Opened) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pageowner.sources.page_owner_parser import CUT, NONE, START, End
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Iterator
 
     import numpy as np
@@ -38,11 +39,15 @@ class Quick(NamedTuple):
     """A form that is read by columns. ``take`` gives the records of a part, which ends where a
     record does, or None if they are not all just so; ``lead``: what stands in front of a record's
     first line once the form is undone; ``begins``: whether a part begins with the first lines of a
-    whole record, without which the one in front may be read as cut short."""
+    whole record, without which the one in front may be read as cut short. ``cut``: what stands in
+    front of a record, of which text in front tells nothing. ``listed``: the stacks that were listed
+    by handle so far, as the kernel prints them."""
 
     take: Callable[[bytes, Parser], Records | None]
     lead: bytes
     begins: Callable[[bytes], bool]
+    cut: re.Pattern[bytes]
+    listed: Callable[[], dict[bytes, bytes]] = dict
 
 
 def kind_of(parser: Parser, record: bytes) -> int | None:
@@ -79,6 +84,11 @@ class QuickText:
                 return text
         return b""
 
+    def is_at_a_cut(self, parser: Parser) -> bool:
+        """Whether what was fed ends where a record does that another one follows; nothing is held
+        then."""
+        return _at_a_cut(parser, self._quick.lead)
+
     def _following(self) -> bytes:
         part, self._next = self._next or next(self._parts, b""), b""
         return part
@@ -95,7 +105,7 @@ class QuickText:
                     self._parts, self._next = chain([self._next], self._parts), part
                     return
                 # The last record may be cut: it is read as text.
-                take, lead, begins = self._quick
+                take, lead, begins = self._quick[:3]
                 records = take(part, parser) if self._next and begins(part) and begins(
                     self._next) and _at_a_cut(parser, lead) else None
                 if records is None:
