@@ -95,10 +95,10 @@ def test_no_address_is_followed_twice(store: Store) -> None:
 
 def an_eventfd(store: Store) -> tuple[int, dict[str, Any]]:
     """A new eventfd, and the row of its own object."""
-    before = set(capture_objects(store).table["address"].to_pylist())
+    since = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     file = os.eventfd(0)
     rows = capture_objects(store).select(pid=os.getpid(), stack="do_eventfd").table.to_pylist()
-    row, = (row for row in rows if row["address"] not in before
+    row, = (row for row in rows if row["ts_ns"] >= since
             and row["stack"].split("\n")[1].startswith("do_eventfd+"))
     return file, row
 

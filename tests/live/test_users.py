@@ -128,10 +128,14 @@ def seen(request: pytest.FixtureRequest, planted: dict[str, Any]) -> Iterator[Se
         control.on()
     try:
         before = counted(planted)
-        snapshot = untracked() if request.param == "not tracked" else capture(users=True)
+        snapshot = look()
         yield Seen(snapshot, [before, counted(planted)])
     finally:
         control.off()
+
+
+def look() -> Snapshot:
+    return capture(users=True) if control.is_on() else untracked()
 
 
 @pytest.fixture
@@ -233,9 +237,14 @@ def test_a_cgroup_that_is_gone_is_still_charged(found: Snapshot, planted: dict[s
 
 def test_nearly_all_pages_have_a_user(found: Snapshot) -> None:
     """What remains has its flags: memory that the kernel's own code took, and what changed."""
-    early = found.in_state("early").table
-    pages = np.left_shift(1, early["order"].to_numpy().astype(np.int64))
-    freed = pc.equal(early["user"], FREED).fill_null(False).to_numpy()
+    for _ in range(5):
+        early = found.in_state("early").table
+        pages = np.left_shift(1, early["order"].to_numpy().astype(np.int64))
+        freed = pc.equal(early["user"], FREED).fill_null(False).to_numpy()
+        if pages[freed].sum() < 0.02 * pages.sum():
+            break
+        # A large process ended while it was looked at: nothing is known of what it had.
+        found = look()
     unknown = early["user"].is_null().to_numpy()
     share = 1 - pages[unknown].sum() / pages[~freed].sum()
     rest = np.bincount(pageflags.kind(early["page_flags"].to_numpy()[unknown]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from pageowner.report.key_columns import key_columns
 from pageowner.sources import live_users
 from pageowner.tracker.users import bpf_objects, layout, memory
 from pageowner.tracker.users.anonymous import _give, give_anonymous
-from pageowner.tracker.users.areas import credible, label, same_areas
+from pageowner.tracker.users.areas import credible, in_use, label, same_areas
 from pageowner.tracker.users.files import Holders, Namer, group_path, same_files
 from pageowner.tracker.users.find import numbers_of_proc, with_gone
 from pageowner.tracker.users.page_cache import file_pages
@@ -101,6 +102,73 @@ def test_the_frames_of_an_area_of_vmalloc_are_found_by_its_addresses(levels: int
     assert address.tolist() == [first + 4096, first + 8192]
     assert unread == 0
     assert page_tables.levels_of(first) == (5 if levels == 5 else 4)
+
+
+def test_what_is_mapped_at_addresses() -> None:
+    made = Memory()
+    made.entry(1, 300, 2)
+    made.entry(2, 0, 3)
+    made.entry(3, 1, 4)              # a table of single pages
+    made.entry(3, 2, 1024, PRESENT | LARGE)
+    made.entry(3, 3, 5)              # one that cannot be read
+    made.entry(4, 7, 77)
+    tables = page_tables.kernel_tables(made.read, 1, 4)
+    made.entry(3, 9, 6)              # one that was made since
+    start = (1 << 64) - (1 << 48) + (300 << 39)
+    at = {(1 << 21) + 7 * 4096 + 12: 77, (1 << 21) + 8 * 4096: page_tables.UNMAPPED,
+          (2 << 21) + 5 * 4096: 1029, 4 << 21: page_tables.UNMAPPED, 3 << 21: page_tables.UNKNOWN,
+          9 << 21: page_tables.UNKNOWN, 1 << 39: page_tables.UNKNOWN}
+    found = page_tables.frames_at(made.read, tables, np.array(
+        [start + place for place in at], np.uint64))
+    assert found.tolist() == list(at.values())
+
+
+def area(start: int, end: int, first: int) -> tuple[Any, ...]:
+    """A struct vm_struct of these addresses, whose list begins with this page frame."""
+    made = np.zeros(1, layout.AREA)
+    made["state"], made["start"], made["end"] = 1, start, end
+    made["count"], made["pages"] = (end - start) // 4096, 0xC0000000 + first
+    return made[0]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_area_that_was_freed_is_told_by_what_is_mapped_where_it_began(known: bool) -> None:
+    """Also where a larger area has its addresses by now."""
+    base, step = 1 << 63, 64
+
+    class Kernel:
+        """Page frames 10 and 11 lie where the first area in use does; 90, of the freed one, is
+        somebody else's by now."""
+
+        anchors = SimpleNamespace(direct_map=1 << 62 | base, vmemmap=1 << 60 | base)
+        layout = MappingProxyType({"page_size_of": step})
+        page_shift = 12
+
+        def copy(self, addresses: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+            raw = np.zeros((len(addresses), size), np.uint8)
+            for place, address in enumerate(addresses.tolist()):
+                if size == 8:  # the list of an area
+                    struct = self.anchors.vmemmap + (address - 0xC0000000) * step
+                    raw[place] = np.frombuffer(struct.to_bytes(8, "little"), np.uint8)
+                elif address >= self.anchors.direct_map:
+                    raw[place] = address - self.anchors.direct_map >> 12
+                else:
+                    raw[place] = 10 + (address - base >> 12)
+            return raw, (addresses < np.uint64(base + 0x9000)) | (size == 8) | (
+                addresses >= np.uint64(self.anchors.direct_map))
+
+    class Tables:
+        def frames_at(self, addresses: np.ndarray) -> np.ndarray:
+            inside = addresses < np.uint64(base + 0x9000)
+            return np.where(inside, 10 + (addresses - np.uint64(base) >> np.uint64(12)).astype(
+                np.int64), page_tables.UNMAPPED) if known else np.full(
+                    len(addresses), page_tables.UNKNOWN)
+
+    areas = np.array([area(base, base + 0x5000, 10), area(base + 0x1000, base + 0x2000, 90),
+                      area(base + 0x6000, base + 0x8000, 16), area(base + 0xA000, base + 0xB000, 91)
+                      ], layout.AREA)
+    assert in_use(Kernel(), Tables(), areas).tolist() == [  # type: ignore[arg-type]
+        True, False, True, False]
 
 
 def test_page_structs_are_read_where_this_kernel_has_their_fields() -> None:

@@ -9,7 +9,7 @@ topmost table is the kernel's and the same in every process.
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     Keep = Callable[[NDArray[np.uint64]], NDArray[np.bool_]]
     """Which of these page frames are wanted."""
 
-__all__ = ["Tables", "TooManyTables", "is_known", "kernel_tables", "levels_of", "mapped",
-           "second_halves", "user_pages", "user_pieces", "user_tables"]
+__all__ = ["ENTRIES", "UNKNOWN", "UNMAPPED", "Tables", "TooManyTables", "frames_at", "is_known",
+           "kernel_tables", "levels_of", "mapped", "second_halves", "user_pages", "user_pieces",
+           "user_tables"]
 
 ENTRIES = 512
+UNMAPPED, UNKNOWN = -1, -2
+"""In place of page frames, see `frames_at`."""
 _PRESENT, _LARGE = np.uint64(1), np.uint64(1 << 7)
 _FRAME = np.uint64(((1 << 52) - 1) & ~((1 << 12) - 1))
 _SHIFT = 12
@@ -136,7 +139,7 @@ def _joined(parts: list[_Level]) -> _Level:
     return _Level(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _parts(tables: NDArray[np.uint64]) -> Iterator[slice]:
+def _parts(tables: NDArray[Any]) -> Iterator[slice]:
     return (slice(start, start + _AT_ONCE) for start in range(0, len(tables), _AT_ONCE))
 
 
@@ -200,3 +203,34 @@ def mapped(read: Read, tables: Tables, first: int, stop: int) -> tuple[
         pfns.append((entries[table, place][inside] & _FRAME) >> np.uint64(_SHIFT))
         addresses.append(address[inside])
     return np.concatenate(pfns), np.concatenate(addresses), unread
+
+
+def frames_at(read: Read, tables: Tables, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The page frame that the kernel has mapped at each address; `UNMAPPED` where there is none,
+    `UNKNOWN` where a table could not be read or is newer than ``tables``."""
+    found = np.full(len(addresses), UNKNOWN, np.int64)
+    for level in (1, 2):  # single pages, then huge ones, where no table of single pages is
+        rows = np.flatnonzero(tables.level == level)
+        rows = rows[np.argsort(tables.base[rows], kind="stable")]
+        shift = np.uint64(_SHIFT + 9 * (level - 1))
+        at = np.searchsorted(tables.base[rows], addresses, "right") - 1
+        inside = (at >= 0) & (found == UNKNOWN)
+        inside[inside] = (addresses[inside] - tables.base[rows[at[inside]]]) >> shift < ENTRIES
+        mine = np.flatnonzero(inside)
+        used, which = np.unique(at[mine], return_inverse=True)
+        for part in _parts(used):
+            entries, good = read(tables.pfn[rows[used[part]]])
+            here = np.flatnonzero((which >= part.start) & (which < part.stop))
+            here = here[good[which[here] - part.start]]
+            places, table = mine[here], which[here] - part.start
+            entry = entries[table, (addresses[places] >> shift & np.uint64(ENTRIES - 1)
+                                    ).astype(np.int64)]
+            there = entry & _PRESENT != 0
+            first = ((entry & _FRAME) >> np.uint64(_SHIFT)).astype(np.int64)
+            if level > 1:
+                large = entry & _LARGE != 0
+                first = np.where(large, (first & ~np.int64(ENTRIES - 1)) + (
+                    addresses[places] >> np.uint64(_SHIFT) & np.uint64(ENTRIES - 1)
+                    ).astype(np.int64), UNKNOWN)
+            found[places] = np.where(there, first, UNMAPPED)
+    return found

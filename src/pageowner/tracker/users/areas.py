@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from pageowner.kernel.page_tables import UNKNOWN
 from pageowner.kernel.vmalloc_areas import is_stack_caller
 from pageowner.tracker.users.layout import CHUNK_BYTES
 
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
     from pageowner.kernel.kallsyms import Kallsyms
     from pageowner.tracker.users.memory import KernelMemory
+    from pageowner.tracker.users.tables import PageTables
 
-__all__ = ["PERCPU", "VMAP_AREA", "Areas", "cache_names", "credible", "find_areas", "label",
-           "same_areas", "stack_frames"]
+__all__ = ["PERCPU", "VMAP_AREA", "Areas", "cache_names", "credible", "find_areas", "in_use",
+           "label", "same_areas", "stack_frames"]
 
 PERCPU = "pcpu_get_vm_areas"
 """The caller of the areas that hold percpu chunks (mm/percpu-vm.c), which list no pages."""
@@ -61,8 +63,9 @@ def cache_names(sys: str = "/sys") -> frozenset[str]:
         return frozenset((own,))
 
 
-def find_areas(memory: KernelMemory, symbols: Kallsyms, slabs: NDArray[np.uint64],
-               orders: NDArray[np.uint8], sizes: NDArray[np.uint32]) -> Areas:
+def find_areas(memory: KernelMemory, tables: PageTables, symbols: Kallsyms,
+               slabs: NDArray[np.uint64], orders: NDArray[np.uint8], sizes: NDArray[np.uint32]
+               ) -> Areas:
     """All areas, of the slabs (page frames, orders, bytes from object to object) that may hold a
     struct vmap_area: no list of them can be found without symbols that few kernels show, but an
     area that is in use is in one, and belongs to a struct vm_struct of its address."""
@@ -83,7 +86,7 @@ def find_areas(memory: KernelMemory, symbols: Kallsyms, slabs: NDArray[np.uint64
             addresses.append(start[slab] + place.astype(np.uint64) * np.uint64(size))
     areas = memory.areas(np.concatenate(addresses))
     areas = areas[credible(areas, memory.page_shift)]
-    areas = areas[_in_use(memory, areas)]
+    areas = areas[in_use(memory, tables, areas)]
     pfn, area, unread = _frames(memory, areas)
     # One that was freed while its list was read may have had another's.
     same = same_areas(areas, memory.areas(areas["address"]))
@@ -103,27 +106,42 @@ def credible(areas: NDArray[Any], page_shift: int) -> NDArray[np.bool_]:
     return found
 
 
-def _in_use(memory: KernelMemory, areas: NDArray[Any]) -> NDArray[np.bool_]:
+def in_use(memory: KernelMemory, tables: PageTables, areas: NDArray[Any]) -> NDArray[np.bool_]:
     """Which of these have their first page where they begin.
 
     An area that was freed keeps its structs for long, unchanged: it waits to be purged with others,
     and a free object of a slab is as it was left. Its pages are somebody else's by then. But it is
-    unmapped at once (mm/vmalloc.c, free_unmap_vmap_area), or another area is mapped there.
+    unmapped at once (mm/vmalloc.c, free_unmap_vmap_area), or another area is mapped there. Where
+    page tables do not tell which page is, what is in it has to.
     """
     lists = (areas["count"] > 0) & (areas["pages"] != 0)
     found: NDArray[np.bool_] = ~lists
     mine = np.flatnonzero(lists)
-    shown, mapped = memory.copy(areas["start"][mine], _SEEN)
-    found[mine] = mapped
-    _, back, often = np.unique(areas["start"][mine], return_inverse=True, return_counts=True)
-    twice = np.flatnonzero(mapped & (often[back] > 1))
+    listed, good = memory.copy(areas["pages"][mine], 8)
+    pfn = (listed.view(np.uint64).ravel() - np.uint64(memory.anchors.vmemmap)
+           ) // np.uint64(memory.layout["page_size_of"])
+    frame = tables.frames_at(areas["start"][mine])
+    found[mine] = good & (frame >= 0) & (frame == pfn.astype(np.int64))
+    unknown = np.flatnonzero(good & (frame == UNKNOWN))
+    shown, mapped = memory.copy(areas["start"][mine[unknown]], _SEEN)
+    found[mine[unknown]] = mapped
     base = memory.anchors.direct_map
-    if len(twice) and base is not None:
-        listed, good = memory.copy(areas["pages"][mine[twice]], 8)
-        pfn = (listed.view(np.uint64).ravel() - np.uint64(memory.anchors.vmemmap)
-               ) // np.uint64(memory.layout["page_size_of"])
-        held, there = memory.copy(np.uint64(base) + (pfn << np.uint64(memory.page_shift)), _SEEN)
-        found[mine[twice]] = good & there & (held == shown[twice]).all(axis=1)
+    rivals = np.flatnonzero(mapped & _overlapping(areas)[mine[unknown]])
+    if len(rivals) and base is not None:
+        held, there = memory.copy(
+            np.uint64(base) + (pfn[unknown[rivals]] << np.uint64(memory.page_shift)), _SEEN)
+        found[mine[unknown[rivals]]] = there & (held == shown[rivals]).all(axis=1)
+    return found
+
+
+def _overlapping(areas: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which of these have addresses of others."""
+    order = np.argsort(areas["start"], kind="stable")
+    start, end = areas["start"][order], areas["end"][order]
+    behind = start[1:] < np.maximum.accumulate(end)[:-1]
+    found = np.zeros(len(areas), bool)
+    found[order[1:]] = behind
+    found[order[:-1]] |= start[1:] < end[:-1]
     return found
 
 

@@ -353,7 +353,7 @@ class Users:
                   if (code := self.found.code(f"slab {name}")) is not None}
         rows = np.flatnonzero(np.isin(self.found.codes, list(wanted)))
         symbols = self.symbols or kallsyms.load()
-        areas = vmalloc.find_areas(self.memory, symbols, self.pages.pfn[rows],
+        areas = vmalloc.find_areas(self.memory, self.tables, symbols, self.pages.pfn[rows],
                                    self.pages.order[rows], self.cache_sizes[rows])
         self.found.count("unreadable_areas", areas.unread)
         if not len(areas.areas):

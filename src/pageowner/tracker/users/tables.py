@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -64,6 +65,14 @@ class PageTables:
         could not be read."""
         pfn, _, unread = page_tables.mapped(self._read, self.of_kernel, first, stop)
         return pfn, unread
+
+    def frames_at(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """The page frame that the kernel has mapped at each address, as `page_tables.frames_at`
+        has it; `page_tables.UNKNOWN` everywhere where tables are not known."""
+        if self.known:
+            with suppress(page_tables.TooManyTables):
+                return page_tables.frames_at(self._read, self.of_kernel, addresses)
+        return np.full(len(addresses), page_tables.UNKNOWN, np.int64)
 
     def of_process(self, pid: int) -> NDArray[np.uint64] | None:
         """The page frames that a process maps; None if it has no memory of its own, or not all of
