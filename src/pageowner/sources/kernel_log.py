@@ -32,7 +32,7 @@ from pageowner.sources.kernel_log_pages import (
     offline_failure,
 )
 from pageowner.sources.kernel_log_reports import ReportReader, begins_report, continues_report
-from pageowner.sources.opening import open_source, reading
+from pageowner.sources.opening import ahead, open_source, reading
 from pageowner.sources.page_owner_parser import START
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from pageowner.sources.kernel_log_skipping import Piece
     from pageowner.sources.opening import Opened
 
 __all__ = ["parse", "read"]
@@ -115,19 +116,29 @@ class _Texts:
         decode = codecs.getincrementaldecoder("utf-16" if self._is_wide else "utf-8-sig")(
             "replace" if self._is_wide else "backslashreplace").decode
         number, is_end = 0, False
+        looked_at: Iterator[Piece] | None = None
         while not is_end:
-            may_skip = number >= SAMPLE and self._may_skip()
-            with reading(self._opened.name):
-                text = self._opened.stream.read(_MANY if may_skip else _PIECE)
+            may_skip, edges = number >= SAMPLE and self._may_skip(), None
+            if looked_at is None and may_skip:
+                looked_at = ahead(self._look, self._opened.name)
+            if looked_at is None:
+                with reading(self._opened.name):
+                    text = self._opened.stream.read(_PIECE)
+            elif (piece := next(looked_at, None)) is None:
+                text = b""
+            else:
+                text = piece.text
+                if len(self.rest) + piece.longest <= _PIECE:  # else one of the lines is several
+                    edges = piece.edges
             self._pieces, is_end = self._pieces + 1, not text
-            if may_skip and (edges := self._between(text)) is not None:
+            if may_skip and edges is not None and piece is not None:
                 first, last = int(edges[0]), int(edges[-1])
                 yield self.rest + decode(text[:first])[:-1]
-                yield from self._skipping(text[first:last], edges - first, decode)
+                yield from self._skipping(text[first:last], edges - first, piece.idle, decode)
                 text, self.rest = text[last:], ""
             for at in range(0, len(text) or 1, _PIECE):
-                piece = decode(text[at:at + _PIECE], is_end)
-                *whole, self.rest = (self.rest + piece).split("\n")
+                more = decode(text[at:at + _PIECE], is_end)
+                *whole, self.rest = (self.rest + more).split("\n")
                 number += len(whole)
                 yield from whole
                 if len(self.rest) > _PIECE and not is_end:
@@ -136,28 +147,22 @@ class _Texts:
         if self.rest:
             yield self.rest
 
-    def _between(self, text: bytes) -> np.ndarray | None:
-        """Where the lines behind the first line end of the text begin, and where the last of them
-        ends; None if no whole line is there, or one of the lines is several."""
-        from pageowner.sources.kernel_log_skipping import edges_of, longest_line
+    def _look(self) -> Piece | None:
+        """The next piece of the text, looked at by another thread; None at its end."""
+        from pageowner.sources.kernel_log_skipping import looked_at
 
-        edges = edges_of(text)
-        if len(edges) < 3 or len(self.rest) + longest_line(edges, len(text)) > _PIECE:
-            return None
-        return edges[1:]
+        text = self._opened.stream.read(_MANY)
+        return looked_at(text, self.lines.has_prefixes, _PIECE) if text else None
 
     def _may_skip(self) -> bool:
         """Whether whoever takes the lines is done with those behind him, and enough follow."""
         return self._skips and self._pieces > _FEW and not self.lines.was_encoded
 
-    def _skipping(self, text: bytes, begins: np.ndarray,
+    def _skipping(self, text: bytes, begins: np.ndarray, idle: list[tuple[int, int]],
                   decode: Callable[[bytes], str]) -> Iterator[str | int]:
-        """Whole lines. The first and the last of those to be left out are not: what stands in
-        front and behind may be joined to them."""
-        from pageowner.sources.kernel_log_skipping import runs
-
-        edges, idle = begins.tolist(), runs(text, begins, self.lines.has_prefixes)
-        at = 0
+        """Whole lines, without those that are ``idle``. The first and the last of these are given
+        too: what stands in front and behind may be joined to them."""
+        edges, at = begins.tolist(), 0
         for begin, end in (*idle, (len(edges) - 1,) * 2):
             yield from decode(text[edges[at]:edges[begin]]).split("\n")[:-1]
             for at in range(begin, end):

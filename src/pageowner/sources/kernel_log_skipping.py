@@ -7,11 +7,14 @@ says so; of all other lines it says nothing.
 
 from __future__ import annotations
 
+from threading import Thread
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["edges_of", "longest_line", "runs"]
+__all__ = ["Piece", "edges_of", "longest_line", "looked_at", "runs"]
 
 # Of kernel_log_lines: what is a prefix there, and is told without looking further.
 _TIME = r"\[ *\d+\.\d{3,9}\] "
@@ -43,14 +46,47 @@ def longest_line(edges: np.ndarray, size: int) -> int:
     return int(np.diff(np.append(edges, size)).max())
 
 
+class Piece(NamedTuple):
+    """A piece of a log: where the lines behind the first line end begin, and where the last of them
+    ends; None if no whole line is there. ``longest``: bytes of its longest line, with the parts of
+    lines at both ends. ``idle``: see `runs`."""
+
+    text: bytes
+    edges: np.ndarray | None
+    longest: int
+    idle: list[tuple[int, int]]
+
+
+def looked_at(text: bytes, has_prefixes: bool, most: int) -> Piece:
+    """A piece of a log; that a line is longer than ``most`` is enough to know of it."""
+    edges = edges_of(text)
+    longest = longest_line(edges, len(text))
+    if len(edges) < 3 or longest > most:
+        return Piece(text, None, longest, [])
+    edges = edges[1:]
+    return Piece(text, edges, longest, runs(text[edges[0]:edges[-1]], edges - edges[0],
+                                            has_prefixes))
+
+
 def runs(text: bytes, edges: np.ndarray, has_prefixes: bool) -> list[tuple[int, int]]:
     """From which line on to which all have nothing to do with memory. ``text`` ends with a line
     end; ``edges`` are where its lines begin, and its end. ``has_prefixes``: a line without a prefix
     belongs to the line before."""
     lines = pa.Array.from_buffers(pa.binary(), len(edges) - 1, [
         None, pa.py_buffer(edges.astype(np.int32)), pa.py_buffer(text)])
-    idle = ~pc.match_substring_regex(lines, _TELLING).to_numpy(zero_copy_only=False)
+    whole: list[np.ndarray] = []
+    # Arrow gives up Python's lock: both take the same time.
+    other = Thread(target=lambda: whole.append(_matching(lines, _WHOLE)), daemon=True)
     if has_prefixes:
-        idle &= pc.match_substring_regex(lines, _WHOLE).to_numpy(zero_copy_only=False)
+        other.start()
+    idle = ~_matching(lines, _TELLING)
+    if has_prefixes:
+        other.join()
+        idle &= whole[0]
     turns = np.flatnonzero(np.diff(np.concatenate([[False], idle, [False]]).astype(np.int8)))
     return list(zip(turns[::2].tolist(), turns[1::2].tolist(), strict=True))
+
+
+def _matching(lines: pa.Array, pattern: str) -> np.ndarray:
+    found: np.ndarray = pc.match_substring_regex(lines, pattern).to_numpy(zero_copy_only=False)
+    return found

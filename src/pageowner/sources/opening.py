@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from pageowner.errors import PageownerError
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
     from pageowner.sources.whole_records import QuickText
 
-__all__ = ["Opened", "Pieces", "Shares", "after", "by_record", "from_file", "open_source", "pieces",
-           "reading"]
+__all__ = ["Opened", "Pieces", "Shares", "after", "ahead", "by_record", "from_file", "open_source",
+           "pieces", "reading"]
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+T = TypeVar("T")
 
 _HEAD = 64
 _RECORDS = 1 << 16
@@ -264,18 +266,23 @@ _UNPACK_ERRORS = {"LZMAError", "ZstdError", "BadGzipFile", "error"}
 
 
 def pieces(stream: BinaryIO, name: str, size: int) -> Iterator[bytes]:
-    """The stream in pieces of ``size`` bytes, read ahead by a thread.
+    """The stream in pieces of ``size`` bytes, read ahead by a thread."""
+    return ahead(lambda: stream.read(size), name)
 
-    Unpacking and system calls give up Python's lock, so that the next piece is made while the
-    caller works on this one.
+
+def ahead(more: Callable[[], T | None], name: str) -> Iterator[T]:
+    """What ``more`` gives of the source of this name, up to what is false, by a thread.
+
+    Unpacking, system calls and Arrow's functions give up Python's lock, so that the next piece is
+    made while the caller works on this one.
     """
     import queue
     import threading
 
-    ready: queue.Queue[bytes | BaseException] = queue.Queue(maxsize=3)
+    ready: queue.Queue[T | BaseException | None] = queue.Queue(maxsize=3)
     stop = threading.Event()
 
-    def put(item: bytes | BaseException) -> bool:
+    def put(item: T | BaseException | None) -> bool:
         while not stop.is_set():
             try:
                 ready.put(item, timeout=0.1)
@@ -287,7 +294,7 @@ def pieces(stream: BinaryIO, name: str, size: int) -> Iterator[bytes]:
     def run() -> None:
         try:
             while True:
-                piece = stream.read(size)
+                piece = more()
                 if not put(piece) or not piece:
                     return
         except BaseException as error:
