@@ -9,7 +9,8 @@ import numpy as np
 
 from pageowner.model.snapshot import Metadata, Snapshot
 from pageowner.model.source_kinds import USERS
-from pageowner.tracker.users.untracked import as_column, blocks_of, columns_of, pages_of
+from pageowner.tracker.users.in_use import blocks_of
+from pageowner.tracker.users.untracked import as_column, columns_of, pages_of
 from pageowner.vmcore.machine import VmcoreMachine
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from pageowner.kernel import memory_ranges, pageflags
 from pageowner.model.page_users import FREED, NOBODY
 from pageowner.tracker.users.find import find_users
-from pageowner.tracker.users.untracked import blocks_in_use
+from pageowner.tracker.users.in_use import blocks_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

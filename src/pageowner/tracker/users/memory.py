@@ -9,7 +9,6 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib.recfunctions import repack_fields
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import page_tables
@@ -213,9 +212,13 @@ class KernelMemory(Copies):
 
     def files(self, mappings: NDArray[np.uint64]) -> Files:
         """What file each struct address_space is of."""
-        found = Files([np.zeros(0, layout.FILE[list(FILE_NUMBERS)])], [], [])
+        kind = np.dtype([(name, layout.FILE[name]) for name in FILE_NUMBERS])
+        found = Files([np.zeros(0, kind)], [], [])
         for part in self._answered("find_files", "files", "mapping", mappings):
-            found.numbers.append(repack_fields(part[list(FILE_NUMBERS)]))
+            numbers = np.empty(len(part), kind)
+            for name in FILE_NUMBERS:
+                numbers[name] = part[name]
+            found.numbers.append(numbers)
             found.paths += part["path"].tolist()
             found.kinds += part["kind"].tolist()
         return found

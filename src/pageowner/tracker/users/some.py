@@ -9,7 +9,7 @@ import numpy as np
 from pageowner.kernel import memory_ranges, zones
 from pageowner.model.page_users import NOBODY
 from pageowner.tracker.users.find import find_users, may_be_areas, of_slabs
-from pageowner.tracker.users.untracked import blocks_in_use
+from pageowner.tracker.users.in_use import blocks_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
