@@ -340,7 +340,11 @@ def load_counted(name: str | None) -> Counted | Snapshot:
     # Imported while workers read what was begun: nearly every question needs them.
     from pageowner.analysis import subsystems  # noqa: F401
     from pageowner.analysis.shorten import shortened
+    from pageowner.sources import readahead
     from pageowner.sources.source import count
+
+    if readahead.is_of_groups(name):
+        from pageowner.analysis import owners  # noqa: F401
 
     found = count(name)
     _name(found.meta, name)

@@ -44,15 +44,15 @@ def command(source: str | None, chosen: Filter, by: str, sort: str, reverse: boo
     if full and "stack" not in names:
         names.append("stack")
     check_sort(sort, names)
+    # Imported while workers read what was begun.
+    from pageowner.analysis.ranking import head, named
     from pageowner.api.owners import owners
+    from pageowner.report import owners_table
+    from pageowner.report.terminal import paper
 
     found = owners(source, names, sort=sort, reverse=reverse, read=reading(chosen),
                    first=None if full else most)
     held, meta, now_ns = found.columns, found.meta, found.now_ns
-    from pageowner.analysis.ranking import head, named
-    from pageowner.report import owners_table
-    from pageowner.report.terminal import paper
-
     if as_json:
         write_out(owners_table.to_json(held, most, names, meta))
         return

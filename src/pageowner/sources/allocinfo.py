@@ -94,6 +94,9 @@ def begin(opened: Opened) -> Callable[[], Snapshot]:
                            for start, stop in pairwise(edges)])
 
     def finish() -> Snapshot:
+        # Imported while the others read.
+        from pageowner.sources import page_owner_groups  # noqa: F401
+
         lines = Lines()
         with reading(opened.name):
             shares = workers.results()

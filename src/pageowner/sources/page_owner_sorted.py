@@ -178,6 +178,9 @@ def begin(opened: Opened) -> Callable[[], Snapshot]:
             for start, stop in pairwise(page_owner.edges(file, size, _cut))])
 
     def finish() -> Snapshot:
+        # Imported while the others read.
+        from pageowner.sources import page_owner_groups  # noqa: F401
+
         with reading(opened.name):
             shares = workers.results()
         groups = SortedGroups()

@@ -51,6 +51,7 @@ class Stacks(Groups):
         self.said: list[str] = []
         self.frames: list[bytes | mmap] = []
         self.many: Many | None = None
+        self.all_differ = True
         self._parts: list[Many | list[Held]] = []
         self._held: list[Held] = []
 
@@ -152,6 +153,7 @@ class Stacks(Groups):
 
         codes = codes_of(many, self.frames)
         end = None if codes is None else second_list(codes)
+        self.all_differ = codes is None
         if end is not None:
             again = Many(*(column[end:] for column in many))
             self._leave_out("stacks", len(again.pages), int(again.pages.sum()),

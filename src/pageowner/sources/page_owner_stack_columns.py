@@ -99,8 +99,8 @@ def to_snapshot(lists: Stacks, many: Many, name: str, kind: str) -> Snapshot:
 
     stacks = _texts(many, lists.frames)
     rows = pa.array(np.arange(len(stacks), dtype=np.int32))
-    encoded = (stacks.dictionary_encode() if codes_of(many, lists.frames) else
-               pa.DictionaryArray.from_arrays(rows, stacks))
+    encoded = (pa.DictionaryArray.from_arrays(rows, stacks) if lists.all_differ else
+               stacks.dictionary_encode())
     held = many.pages > 0
     if not held.all():
         many, encoded = Many(*(column[held] for column in many)), encoded.filter(pa.array(held))

@@ -73,6 +73,9 @@ def begin(opened: Opened) -> Callable[[], Snapshot]:
             for place, sink in zip(ranges, memory.files, strict=True)])
 
     def finish() -> Snapshot:
+        # Imported while the others read.
+        from pageowner.sources import page_owner_groups  # noqa: F401
+
         with reading(opened.name):
             shares = workers.results()
         lists = _together(shares, memory)

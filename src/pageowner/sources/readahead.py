@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pageowner.sources.page_owner_count import Tally
     from pageowner.sources.page_owner_parser import Raw
 
-__all__ = ["begin", "forget", "taken", "taken_groups", "taken_whole"]
+__all__ = ["begin", "forget", "is_of_groups", "taken", "taken_groups", "taken_whole"]
 
 _COUNTING = "report"
 _OPTIONS = {"--by", "--sort", "--reverse", "--top", "--all", "--full", "--json", "--page-size"}
@@ -108,6 +108,11 @@ def taken(source: object) -> tuple[Opened, Callable[[], list[Tally]]] | None:
 def taken_whole(source: object) -> tuple[Opened, Callable[[], list[Raw]]] | None:
     """What was begun to be read of it, once."""
     return _begun_whole.pop(source, None) if isinstance(source, str) else None
+
+
+def is_of_groups(source: object) -> bool:
+    """Whether a text of groups was begun to be read."""
+    return isinstance(source, str) and source in _begun_groups
 
 
 def taken_groups(source: object) -> tuple[Opened, Callable[[], Snapshot]] | None:
