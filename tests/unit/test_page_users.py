@@ -260,7 +260,7 @@ def test_areas_are_called_by_who_asked_for_them() -> None:
 
 def test_bpf_objects_are_called_by_number_and_many_alike_together() -> None:
     def named(kind: str, name: str, holder: str, alike: int) -> str:
-        return bpf_objects._Object((kind, 7), name, 1, holder).label(alike)
+        return bpf_objects.BpfObject((kind, 7), name, 1, holder).label(alike)
 
     assert named("map", "flows", "12 (falco)", 1) == "bpf map 7 (flows) of 12 (falco)"
     assert named("prog", "", "", 8) == "bpf program 7"

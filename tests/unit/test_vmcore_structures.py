@@ -19,7 +19,7 @@ from pageowner.tracker.users.layout import FILE_CUT, FILE_FAILED, FILE_ROOTLESS
 from pageowner.vmcore import in_use, limits, modules, page_structs
 from pageowner.vmcore.follow import Follow
 from pageowner.vmcore.large_folios import LargeFolios
-from pageowner.vmcore.open_files import deleted_files
+from pageowner.vmcore.open_files import deleted_files, open_files
 from pageowner.vmcore.slab_caches import slab_caches
 from pageowner.vmcore.structs import hlist, linked
 from pageowner.vmcore.user_files import Dentries
@@ -187,8 +187,9 @@ def test_deleted_files_are_of_who_has_them_open() -> None:
         0x7000: words(0x8000), 0x7100: words(0x8100),
         0x8000: words(0, 4711, 0x9000), 0x8100: words(1, 4712, 0x9000),
         0x9000: words(8 << 20 | 1)}, types(members))
-    found = deleted_files(Follow(memory), {0x100: 7, 0x200: 8, 0x300: 9}, {7: "sh", 8: "x"})
-    assert found == ({("8:1", 4711): [(7, "sh")]}, 2)  # one too large, one not there
+    opened = open_files(Follow(memory), {0x100: 7, 0x200: 8, 0x300: 9})
+    assert opened.left_out == 2  # one too large, one not there
+    assert deleted_files(Follow(memory), opened, {7: "sh", 8: "x"}) == {("8:1", 4711): [(7, "sh")]}
 
 
 def tasks(*links: tuple[int, int]) -> Any:

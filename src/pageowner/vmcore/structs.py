@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pageowner.errors import PageownerError
 from pageowner.kernel_memory.access import member, offset, word
 
@@ -12,10 +14,13 @@ if TYPE_CHECKING:
 
     from pageowner.kernel_memory.access import Memory
 
-__all__ = ["MOST", "has", "hlist", "linked", "place", "text", "value"]
+__all__ = ["MOST", "has", "hlist", "indexed", "linked", "place", "text", "value"]
 
 MOST = 1 << 20
 """Links of a list, at most: what has more is a circle in damaged memory."""
+_NODE, _LARGEST = 2, 4096
+_MOST_LEVELS = 17
+"""64 bits, of which a node of the smallest kind tells four (XA_CHUNK_SHIFT), and the pointers."""
 _KINDS = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<u8"}
 
 
@@ -62,6 +67,32 @@ def hlist(memory: Memory, head: int) -> Iterator[int]:
         ends.pass_(link)
         yield link
         link = word(memory, link)
+
+
+def indexed(memory: Memory, head: int) -> Iterator[int]:
+    """The pointers in a struct xarray, whose ``xa_head`` is at this address, in order. Raises
+    PageownerError.
+
+    include/linux/xarray.h of 4.20 to 7.3: of an entry's lowest two bits 0 are of a pointer, 2 of a
+    node if it is not one of the small numbers that stand for something else.
+    """
+    slots = member(memory.types, "xa_node", "slots")
+    level, passed = [word(memory, head)], 0
+    for _ in range(_MOST_LEVELS):
+        nodes = [entry - _NODE for entry in level if entry & 3 == _NODE and entry > _LARGEST]
+        if not nodes:
+            yield from (entry for entry in level if entry and entry & 3 == 0)
+            return
+        passed += len(nodes)
+        if len(set(nodes)) < len(nodes) or passed > MOST:
+            break
+        found, good = memory.copy(np.array(nodes, np.uint64) + np.uint64(slots.offset), slots.size)
+        if not good.all():
+            raise PageownerError(f"the kernel's tree at {head:#x} is not all in it")
+        rows = iter(found.view("<u8").tolist())
+        level = [below for entry in level for below in (
+            next(rows) if entry & 3 == _NODE and entry > _LARGEST else [entry])]
+    raise PageownerError(f"the kernel's tree at {head:#x} has no end")
 
 
 class _Ends:

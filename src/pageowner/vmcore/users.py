@@ -3,6 +3,7 @@ vmalloc, as `pageowner.tracker.users.find` has it of the running kernel."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +12,11 @@ from pageowner.errors import PageownerError
 from pageowner.kernel_memory.access import strings, word
 from pageowner.model.page_users import PageUsers
 from pageowner.tracker.users.areas import VMAP_AREA
-from pageowner.tracker.users.bpf_objects import BpfPages
 from pageowner.tracker.users.files import Namer
 from pageowner.tracker.users.find import Surroundings, Users
 from pageowner.tracker.users.pages import Pages
-from pageowner.vmcore.open_files import deleted_files
+from pageowner.vmcore.bpf_objects import bpf_pages
+from pageowner.vmcore.open_files import OpenFiles, deleted_files, open_files
 from pageowner.vmcore.structs import value
 from pageowner.vmcore.user_files import mounts
 from pageowner.vmcore.user_structures import KernelStructures
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     from pageowner.kernel.kallsyms import Kallsyms
     from pageowner.tracker.users.areas import Areas
+    from pageowner.tracker.users.bpf_objects import BpfPages
     from pageowner.tracker.users.files import Holders
-    from pageowner.tracker.users.tables import PageTables
     from pageowner.vmcore.memory import Vmcore
     from pageowner.vmcore.sections import MemMaps
 
@@ -80,20 +81,26 @@ class _OfDump(Surroundings):
             names.add((name or b"").decode("utf-8", "backslashreplace"))
         return frozenset(names)
 
+    @cached_property
+    def _opened(self) -> OpenFiles:
+        return open_files(self._structures.follow, self._structures.file_tables)
+
+    def _count_left_out(self, users: Users) -> None:
+        if self._opened.left_out:
+            note = (f"{self._opened.left_out:,} tables of open files cannot be read, or not to"
+                    " their ends: files without a name, and BPF maps and programs, may be of more"
+                    " processes than are named")
+            users.found.notes += [note] if note not in users.found.notes else []
+
     def deleted_files(self, users: Users) -> dict[tuple[str, int], Sequence[tuple[int, str]]]:
         """By the tables of open files of all tasks."""
-        found, left_out = deleted_files(self._structures.follow, self._structures.file_tables,
-                                        users.names)
-        if left_out:
-            users.found.notes.append(
-                f"{left_out:,} tables of open files cannot be read, or not to their ends: files"
-                " without a name may be of more processes than are named")
-        return found
+        self._count_left_out(users)
+        return deleted_files(self._structures.follow, self._opened, users.names)
 
-    def bpf_pages(self, memory: Any, areas: Areas, tables: PageTables, names: dict[int, str]
-                  ) -> BpfPages:
-        """None: their numbers are asked of a running kernel."""
-        return BpfPages({}, [], 0)
+    def bpf_pages(self, users: Users, areas: Areas) -> BpfPages:
+        """By the kernel's own lists of maps and programs."""
+        self._count_left_out(users)
+        return bpf_pages(self._structures.follow, areas, users.tables, self._opened, users.names)
 
     def namer(self, holders: Holders) -> Namer:
         """Names as the first process saw them."""

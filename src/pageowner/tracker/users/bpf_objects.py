@@ -23,7 +23,7 @@ from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.users.areas import same_areas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from pageowner.tracker.users.memory import KernelMemory
     from pageowner.tracker.users.tables import PageTables
 
-__all__ = ["BpfPages", "bpf_holders", "bpf_pages"]
+__all__ = ["BpfObject", "BpfPages", "Owners", "What", "bpf_holders", "bpf_pages", "holder",
+           "members_of"]
 
-_What = tuple[str, int]
+What = tuple[str, int]
 """``map`` or ``prog``, and the number."""
 
 _AT_ONCE = 128
@@ -68,47 +69,94 @@ class BpfPages(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def bpf_pages(memory: KernelMemory, areas: Areas, tables: PageTables, holders: dict[_What, str]
+def bpf_pages(memory: KernelMemory, areas: Areas, tables: PageTables, holders: dict[What, str]
               ) -> BpfPages:
     """The maps and programs that have pages of ``areas``, called ``bpf map 12 (name) of 34 (comm)``
     by ``holders``, or ``100 bpf maps (name)`` where so many have one name and holder."""
-    owners: dict[int, _Object] = {}
-    mapped: list[tuple[NDArray[np.uint64], _Object]] = []
-    unread = 0
     if (follow := _Following.of(memory)) is None or not len(areas.areas):
         return BpfPages({}, [], 0)
-    order = np.argsort(areas.areas["start"], kind="stable")
-    start, end = areas.areas["start"][order], areas.areas["end"][order]
+    owners = Owners(areas, tables)
     for objects in _pieces(memory.bpf):
         with ExitStack() as stack:
-            theirs: dict[int, _Object] = {}
+            theirs: dict[int, BpfObject] = {}
             for what in objects:
                 opened = _opened(memory.bpf, what, holders, stack)
                 if opened is None or (address := follow.to(*opened)) is None:
                     continue
-                for pointer in (address, *follow.members(address, opened[1].type)):
-                    place = int(np.searchsorted(start, np.uint64(pointer), "right")) - 1
-                    if place >= 0 and pointer < int(end[place]):
-                        theirs[int(order[place])] = opened[1]
+                for place in owners.places((address, *members_of(
+                        address, opened[1].type, follow.member, follow.word))):
+                    theirs[place] = opened[1]
             # What is open keeps its areas. Those that are not what they were when they were found
             # have other pages by now.
             places = np.fromiter(theirs, np.int64, len(theirs))
             same = same_areas(areas.areas[places], memory.areas(areas.areas["address"][places]))
-            for place in places[same].tolist():
-                owners[place] = theirs[place]
-                if theirs[place].is_mapped and tables.known:
-                    area = areas.areas[place]
-                    pfn, failed = tables.mapped(int(area["start"]), int(area["end"]))
-                    mapped.append((pfn, theirs[place]))
-                    unread += failed
-    alike = Counter(found.shared for found in set(owners.values()))
-    labels = {found: found.label(alike[found.shared]) for found in owners.values()}
-    return BpfPages({place: labels[found] for place, found in owners.items()},
-                    [(pfn, labels[found]) for pfn, found in mapped], unread)
+            owners.give({place: theirs[place] for place in places[same].tolist()})
+    return owners.pages()
 
 
-class _Object(NamedTuple):
-    what: _What
+class Owners:
+    """What objects have areas of vmalloc."""
+
+    def __init__(self, areas: Areas, tables: PageTables) -> None:
+        self._areas, self._tables = areas.areas, tables
+        self._order = np.argsort(self._areas["start"], kind="stable")
+        self._start, self._end = (self._areas[name][self._order] for name in ("start", "end"))
+        self._owners: dict[int, BpfObject] = {}
+        self._mapped: list[tuple[NDArray[np.uint64], BpfObject]] = []
+        self._unread = 0
+
+    def places(self, pointers: Iterable[int]) -> Iterator[int]:
+        """The places, among the areas, of those that these addresses are in."""
+        for pointer in pointers:
+            place = int(np.searchsorted(self._start, np.uint64(pointer), "right")) - 1
+            if place >= 0 and pointer < int(self._end[place]):
+                yield int(self._order[place])
+
+    def give(self, theirs: dict[int, BpfObject]) -> None:
+        """Areas, by their places, to what has them."""
+        self._owners |= theirs
+        for place, owner in theirs.items():
+            if owner.is_mapped and self._tables.known:
+                area = self._areas[place]
+                pfn, failed = self._tables.mapped(int(area["start"]), int(area["end"]))
+                self._mapped.append((pfn, owner))
+                self._unread += failed
+
+    def pages(self) -> BpfPages:
+        """All that was given, by what it is called."""
+        alike = Counter(found.shared for found in set(self._owners.values()))
+        labels = {found: found.label(alike[found.shared]) for found in self._owners.values()}
+        return BpfPages({place: labels[found] for place, found in self._owners.items()},
+                        [(pfn, labels[found]) for pfn, found in self._mapped], self._unread)
+
+
+def holder(processes: Sequence[str]) -> str:
+    """What is said of who has one open: the first, and how many others."""
+    first, *others = processes
+    return first + (f" and {len(others)} more" if others else "")
+
+
+def members_of(address: int, kind: int, offset: Callable[[str, str], int | None],
+               word: Callable[[int], int | None]) -> Iterator[int]:
+    """Where the members of a map of this type point to. ``offset``: of a struct's member, in bytes;
+    ``word``: what is at an address."""
+    struct, names = _MEMBERS.get(kind, ("", ()))
+    if not struct or offset(struct, "map") != 0:
+        return
+    for name in names:
+        place = offset(struct, name)
+        pointer = None if place is None else word(address + place)
+        if pointer and kind == _ARENA:  # a struct vm_struct
+            start = offset("vm_struct", "addr")
+            pointer = None if start is None else word(pointer + start)
+        if pointer:
+            yield pointer
+
+
+class BpfObject(NamedTuple):
+    """A map or program; ``type``: that of a map (enum bpf_map_type)."""
+
+    what: What
     name: str
     type: int
     holder: str
@@ -133,14 +181,14 @@ class _Object(NamedTuple):
         return f"bpf {word} {self.what[1]}{name}{of}"
 
 
-def _pieces(bpf: Libbpf) -> Iterator[list[_What]]:
+def _pieces(bpf: Libbpf) -> Iterator[list[What]]:
     every = [(kind, number) for kind in ("map", "prog") for number in bpf.numbers(kind)]
     for first in range(0, len(every), _AT_ONCE):
         yield every[first:first + _AT_ONCE]
 
 
-def _opened(bpf: Libbpf, what: _What, holders: dict[_What, str], stack: ExitStack
-            ) -> tuple[int, _Object] | None:
+def _opened(bpf: Libbpf, what: What, holders: dict[What, str], stack: ExitStack
+            ) -> tuple[int, BpfObject] | None:
     """A descriptor, open as long as ``stack``, and what it is of; None if that has ended."""
     kind, number = what
     try:
@@ -148,8 +196,8 @@ def _opened(bpf: Libbpf, what: _What, holders: dict[_What, str], stack: ExitStac
         stack.callback(os.close, fd)
         if kind == "map":
             about = bpf.map_info(fd)
-            return fd, _Object(what, about.name, about.type, holders.get(what, ""))
-        return fd, _Object(what, bpf.program_info(fd).name, 0, holders.get(what, ""))
+            return fd, BpfObject(what, about.name, about.type, holders.get(what, ""))
+        return fd, BpfObject(what, bpf.program_info(fd).name, 0, holders.get(what, ""))
     except BpfError:
         return None
 
@@ -174,13 +222,14 @@ class _Following:
         with open(os.devnull) as file:
             task = memory.anchor(file.fileno())["task"]
         follow = cls(memory, 0, offsets)
-        files = follow._word(task + offsets["task_struct.files"])
+        files = follow.word(task + offsets["task_struct.files"])
         if files is None:
             return None
         follow.files = files
         return follow
 
-    def _word(self, address: int, size: int = 8) -> int | None:
+    def word(self, address: int, size: int = 8) -> int | None:
+        """What is there; None where that is not the kernel's memory."""
         if not 1 << 63 <= address < (1 << 64) - 8:
             return None
         raw, good = self.memory.copy(np.array([address], np.uint64), size)
@@ -188,10 +237,10 @@ class _Following:
 
     def _along(self, address: int | None, *offsets: int) -> int | None:
         for offset in offsets:
-            address = None if address is None else self._word(address + offset)
+            address = None if address is None else self.word(address + offset)
         return address
 
-    def to(self, fd: int, wanted: _Object) -> int | None:
+    def to(self, fd: int, wanted: BpfObject) -> int | None:
         """The address of the struct behind ``fd``, if it has the number that it should have."""
         at, (kind, number) = self.offsets, wanted.what
         address = self._along(self.files, at["files_struct.fdt"], at["fdtable.fd"], 8 * fd,
@@ -199,30 +248,20 @@ class _Following:
         about = address if kind == "map" else self._along(address, at["bpf_prog.aux"])
         if address is None or about is None:
             return None
-        told = self._word(about + at["bpf_map.id" if kind == "map" else "bpf_prog_aux.id"], 4)
+        told = self.word(about + at["bpf_map.id" if kind == "map" else "bpf_prog_aux.id"], 4)
         return address if told == number else None
 
-    def members(self, address: int, kind: int) -> Iterator[int]:
-        """Where the members of a map of this type point to."""
-        struct, names = _MEMBERS.get(kind, ("", ()))
-        own = self.memory.bpf.member(struct, "map") if struct else None
-        if own is None or own[0]:
-            return
-        for name in names:
-            place = self.memory.bpf.member(struct, name)
-            pointer = None if place is None else self._word(address + place[0])
-            if pointer and kind == _ARENA:  # a struct vm_struct
-                start = self.memory.bpf.member("vm_struct", "addr")
-                pointer = None if start is None else self._word(pointer + start[0])
-            if pointer:
-                yield pointer
+    def member(self, struct: str, name: str) -> int | None:
+        """The offset of a struct's member."""
+        found = self.memory.bpf.member(struct, name)
+        return None if found is None else found[0]
 
 
 def bpf_holders(pids: Iterable[int], proc: str = "/proc", seconds: float = 0.3
-                ) -> tuple[dict[_What, str], bool]:
+                ) -> tuple[dict[What, str], bool]:
     """Which of the processes (``34 (comm)``) has each map and program open: the one with the lowest
     number, and how many others; and whether the time sufficed for all."""
-    found: dict[_What, list[str]] = {}
+    found: dict[What, list[str]] = {}
     until, complete = time.monotonic() + seconds, True
     for pid in sorted(pids):
         if not complete:
@@ -233,7 +272,7 @@ def bpf_holders(pids: Iterable[int], proc: str = "/proc", seconds: float = 0.3
             stack.callback(os.close, process)
             folder = os.open("fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
             stack.callback(os.close, folder)
-            theirs: dict[_What, None] = {}
+            theirs: dict[What, None] = {}
             for entry in stack.enter_context(os.scandir(folder)):
                 if time.monotonic() > until:
                     complete = False
@@ -246,8 +285,7 @@ def bpf_holders(pids: Iterable[int], proc: str = "/proc", seconds: float = 0.3
                 comm = _read(process, "comm").rstrip(b"\n").decode("utf-8", "backslashreplace")
                 for what in theirs:
                     found.setdefault(what, []).append(f"{pid} ({comm})")
-    return {what: first + (f" and {len(others)} more" if others else "")
-            for what, (first, *others) in found.items()}, complete
+    return {what: holder(processes) for what, processes in found.items()}, complete
 
 
 def _read(folder: int, path: str) -> bytes:

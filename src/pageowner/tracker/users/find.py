@@ -113,11 +113,10 @@ class Surroundings:
         """Names for files."""
         return Namer(holders)
 
-    def bpf_pages(self, memory: KernelMemory, areas: vmalloc.Areas, tables: PageTables,
-                  names: dict[int, str]) -> BpfPages:
-        """What of them is of BPF maps and programs; ``names``: of processes by tgid."""
-        holders, complete = bpf_holders(names)
-        found = bpf_pages(memory, areas, tables, holders)
+    def bpf_pages(self, users: Users, areas: vmalloc.Areas) -> BpfPages:
+        """What of them is of BPF maps and programs."""
+        holders, complete = bpf_holders(users.names if users.in_proc else {})
+        found = bpf_pages(users.memory, areas, users.tables, holders)
         return found if complete else found._replace(notes=[
             "not all open files could be looked at in time: who else holds BPF maps and programs,"
             " and who holds some, is not known"])
@@ -362,8 +361,7 @@ class Users:
                 if self.memory.anchors.direct_map is not None else
                 "where the kernel maps all memory is not known"))
         kernels = self.pages.flags & _KERNELS == 0
-        named = self.around.bpf_pages(self.memory, areas, self.tables,
-                                      self.names if self.in_proc else {})
+        named = self.around.bpf_pages(self, areas)
         self.found.count("unreadable_page_tables", named.unread)
         self.found.notes += named.notes
         codes = np.array([self.found.code(
