@@ -1,5 +1,5 @@
 """Compare what dumps made outside, after a guest's panic, tell with what was saved in the guest
-before: the jobs ``panic-sysrq`` and ``panic-oom``."""
+before: the jobs ``panic-sysrq``, ``panic-oom`` and ``kdump``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REST = tuple(name for name in RECORD if name not in ("order", "migrate_reason"))
 """What does not change as long as a page is allocated. Blocks may be split."""
 
 
-def compare(found: Snapshot, early: Snapshot, before: Snapshot) -> dict[str, Any]:
+def compare(found: Snapshot, early: Snapshot, before: Snapshot, begun: int) -> dict[str, Any]:
     """``steady``: records that were the same in both that were saved; ``equal`` of them are in the
     dump; of the others ``freed`` ones are in it no more, and ``wrong`` ones say something else of
     the same allocation. ``unexplained``: records that are in the dump alone, and older,
@@ -45,13 +45,15 @@ def compare(found: Snapshot, early: Snapshot, before: Snapshot) -> dict[str, Any
     clock = before.meta.clock_ns or 0
     allocations = {(row[0], row[3]) for row in last}
     times = {row[3] for row in last}
-    unexplained = [row for row in dumped - last if row[3] is not None and row[3] < clock
-                   and (row[0], row[3]) not in allocations
-                   and not (row[MOVED] is not None and row[3] in times)]
+    older = [row for row in dumped - last if row[3] is not None and row[3] < clock
+             and (row[0], row[3]) not in allocations
+             and not (row[MOVED] is not None and row[3] in times)]
+    unexplained = [row for row in older if row[3] < begun]
     result: dict[str, Any] = {
         "records": len(dumped), "steady": len(steady), "equal": len(steady & dumped),
         "freed": len(left) - len(wrong), "wrong": len(wrong), "new": len(dumped - first - last),
-        "unexplained": len(unexplained), "clock": (found.meta.clock_ns or 0) - clock,
+        "unexplained": len(unexplained), "meanwhile": len(older) - len(unexplained),
+        "clock": (found.meta.clock_ns or 0) - clock,
         "examples": sorted(map(str, (*wrong, *unexplained)))[:6]}
     for column in (*FRAME, "user"):
         if column in found.table.column_names:
@@ -114,11 +116,12 @@ def balances(dump: Path, before: Path) -> dict[str, Any]:
 def main(folder: str) -> int:
     place = Path(folder)
     early, before = (pageowner.read(place / f"{name}.parquet") for name in ("early", "before"))
+    begun = int((place / "saving").read_text())
     results, bad = {}, 0
     for path in (place / name for name in FORMATS.values() if (place / name).exists()):
         told = place / f"{path.name}.parquet"
         subprocess.run([sys.executable, "-m", "pageowner", "save", told, path], check=True)
-        results[path.name] = compare(pageowner.read(told), early, before)
+        results[path.name] = compare(pageowner.read(told), early, before, begun)
         why = subprocess.run([sys.executable, "-m", "pageowner", "explain", path], check=False,
                              capture_output=True, text=True)
         results[path.name]["explain"] = why.stdout.splitlines()[:8] + why.stderr.splitlines()[:4]

@@ -3,7 +3,7 @@ memory.
 
 WHY is ``sysrq``, or ``oom``: a hog of anonymous memory where the kernel panics when that is gone.
 What is tracked is saved twice just before (early.parquet, before.parquet), so that what stands
-still is known.
+still is known; ``saving`` has the time, in ns since boot, at which the second one was begun.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def die(why: str) -> None:
         [sys.executable, "-m", "pageowner", "balance", "--json"], check=True,
         stdout=subprocess.PIPE).stdout)
     pageowner("save", "early.parquet")
+    Path("saving").write_text(f"{time.monotonic_ns()}\n")
     pageowner("save", "before.parquet")
     Path("release").write_text(Path("/proc/sys/kernel/osrelease").read_text())
     os.sync()
