@@ -363,6 +363,20 @@ def test_why_the_kernel_died_is_said(explain: Run, tmp_path: Path) -> None:
     assert found == {"line": 2, "time": "464.577531", "text": "sysrq triggered crash"}
 
 
+def test_a_kernel_that_panics_instead_of_killing_lacks_no_victim(
+        explain: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("hog invoked oom-killer: gfp_mask=0x140cca(GFP_HIGHUSER_MOVABLE|__GFP_COMP), "
+                   "order=0, oom_score_adj=1000\n"
+                   "Kernel panic - not syncing: Out of memory: compulsory panic_on_oom is enabled\n"
+                   "CPU: 0 UID: 0 PID: 1181 Comm: hog Not tainted 6.12.118+deb13-amd64 #1\n"
+                   "Kernel Offset: 0x7000000 from 0xffffffff81000000\n")
+    found = explain(log)
+    assert "the kernel panicked instead (vm.panic_on_oom)" in found.out
+    assert "which task was killed" not in found.err
+    assert "not known to belong" not in found.err
+
+
 def test_what_others_write_of_a_panic_is_none(explain: Run, tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text(

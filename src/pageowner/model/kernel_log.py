@@ -137,6 +137,8 @@ class MemoryReport(Event):
     constraint: str = ""
     killed: list[Task] = field(default_factory=list)
     no_victim: bool = False
+    panicked: bool = False
+    """Instead of killing, as vm.panic_on_oom tells the kernel to."""
 
 
 @dataclass

@@ -137,6 +137,8 @@ def _report(report: MemoryReport, explained: Explained, paper: Paper, page_size:
               + (f": {sizes}" if sizes else ""))
     if report.no_victim:
         paper.line("  no task was left to kill")
+    if report.panicked:
+        paper.line("  no task was killed: the kernel panicked instead (vm.panic_on_oom)")
     if explained.memory is not None:
         _memory(report, explained.memory, paper, page_size)
     if explained.blocks is not None:

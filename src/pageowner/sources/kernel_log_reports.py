@@ -39,8 +39,10 @@ _USAGE = re.compile(r"(?P<what>memory|swap|memory\+swap|kmem): usage (?P<usage>\
 _STATS = re.compile(r"Memory cgroup stats for (?P<cgroup>.*?):(?P<rest>.*)$")
 _STAT = re.compile(r"([a-z_0-9]+) (\d+)$")
 _OLD_STAT = re.compile(r"([a-z_]+):(\d+)KB")
-_NO_VICTIM = ("Out of memory and no killable processes",
-              "System is deadlocked on memory", "Out of memory: compulsory panic_on_oom")
+_NO_VICTIM = ("Out of memory and no killable processes", "System is deadlocked on memory")
+_PANICS = re.compile(r"Out of memory: (?:compulsory|system-wide) panic_on_oom is enabled")
+"""check_panic_on_oom() in mm/oom_kill.c of 6.1 to 7.3."""
+_PANIC = "Kernel panic - not syncing: "
 _TELLS = re.compile(r"Kill|oom-kill:|killable|deadlocked|panic_on_oom|Task in |usage|cgroup stats")
 """What no line of the OOM killer itself is without."""
 _LEAST_FOREIGN = 100
@@ -166,6 +168,10 @@ class ReportReader:
                 named = re.search(r"oom_memcg=(.*?),task_memcg=", found["rest"])
                 report.cgroup = named[1] if named else report.cgroup
             return True
+        text = text.removeprefix(_PANIC)  # with which the kernel says most of these
+        if _PANICS.match(text):
+            report.panicked = self._ends = True
+            return True
         if text.startswith(_NO_VICTIM) or "no killable processes" in text:
             report.no_victim = True
             return True
@@ -230,7 +236,7 @@ class ReportReader:
         else:
             report.missing += missing_of(report.memory)
         if "out of memory" in report.kind:
-            if not report.killed and not report.no_victim:
+            if not (report.killed or report.no_victim or report.panicked):
                 report.missing.append("which task was killed")
             if not report.tasks:
                 report.missing.append("the table of tasks (or vm.oom_dump_tasks is 0)")
