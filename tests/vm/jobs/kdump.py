@@ -31,9 +31,12 @@ def load() -> None:
 
 
 def dump() -> int:
+    # where makedumpfile keeps a copy of VMCOREINFO meanwhile; the guest's root is read-only
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/tmp"], check=True)
     left_out = LEFT_OUT[not platform.release().startswith(KNOWN)]
     for command in (["cp", VMCORE, "vmcore.elf"],
-                    ["makedumpfile", "-c", "-d", left_out, VMCORE, "vmcore.kdump"]):
+                    ["makedumpfile", "--message-level", "6", "-c", "-d", left_out, VMCORE,
+                     "vmcore.kdump"]):
         if status := subprocess.run(command, check=False).returncode:
             return status
     return 0
