@@ -157,19 +157,23 @@ class _Walk:
         carried: list[tuple[int, int]] = []
         behind = 0
         places = self._places() if only is None else self._near(only)
+        # Deferred frames were just read.
+        quiet = {first for first in places
+                 if any(start <= first and first + self.size <= end for start, end in deferred)}
         # The kernel takes longer to tell flags than all else here takes.
-        for first, before in in_turn(lambda first: self._frames(first, self.size), places):
+        for first, read in in_turn(
+                lambda first: None if first in quiet else self._frames(first, self.size), places):
             stop = first + self.size
             if first > behind:
                 self.result.held.append((behind, first))
                 carried = []
             behind = stop
             self.result.spans.append((first, stop))
-            if not carried and any(start <= first and stop <= end for start, end in deferred):
-                # Nothing here was ever the page allocator's; deferred frames were just read.
+            if not carried and first in quiet:  # nothing here was ever the page allocator's
                 self.totals[RESERVED] += self.size
                 self.result.held.append((first, stop))
                 continue
+            before = self._frames(first, self.size) if read is None else read
             span = self.spans.get(first)
             carried = self._span(first, before, None if span is None else span.records, carried,
                                  _within(deferred, first, stop), _within(outside, first, stop))
