@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PIECE", "Places", "take"]
 
 _PLACE = 22
-PIECE = 4 << 20
+PIECE = 8 << 20
 """Bytes of lines that are read together."""
 
 
@@ -106,7 +106,7 @@ def take(text: bytes, lines: Lines, base: int = 0, places: Places | None = None)
 def _put(lines: Lines, places: Places, place: np.ndarray, size: np.ndarray,
          calls: np.ndarray) -> bool:
     """Add lines that follow each other; False, and nothing is added, if their sizes cannot be."""
-    total = int(size.sum())  # of less than 2**23 numbers below 10**12
+    total = int(size.sum())  # of less than 2**23 numbers below 10**12, as none is in one byte
     if lines.total + total >> PFN_BITS:
         return False
     lines.total += total

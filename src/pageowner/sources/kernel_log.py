@@ -68,7 +68,10 @@ _PIECE = 1 << 16
 """Bytes that are read at a time; a longer line is several."""
 
 _FEW = 16
-"""Pieces up to which none of their lines is left out."""
+"""Pieces up to which none of their lines is left out: imports that take as long are not needed."""
+
+_LARGE = 8 << 20
+"""Bytes of a file from which on these imports pay in any case."""
 
 _MANY = 16 * _PIECE
 """Bytes that are read at a time thereafter."""
@@ -108,6 +111,7 @@ class _Texts:
         self._is_wide = opened.head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         self._skips = skips and not self._is_wide
         self._pieces = 0
+        self._few = min(_FEW, 1) if (opened.size or 0) >= _LARGE else _FEW
         self.rest = ""
         self.streams: dict[str, _Stream] = {}
         self.lines = Stripped(self._texts())
@@ -156,7 +160,7 @@ class _Texts:
 
     def _may_skip(self) -> bool:
         """Whether whoever takes the lines is done with those behind him, and enough follow."""
-        return self._skips and self._pieces > _FEW and not self.lines.was_encoded
+        return self._skips and self._pieces > self._few and not self.lines.was_encoded
 
     def _skipping(self, text: bytes, begins: np.ndarray, idle: list[tuple[int, int]],
                   decode: Callable[[bytes], str]) -> Iterator[str | int]:

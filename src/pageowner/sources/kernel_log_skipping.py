@@ -33,6 +33,12 @@ _TELLING = (
     r"| free:|pid \]|Tasks state|Memory cgroup|[pP]age|belongs to the|PFNs busy|alloc_contig_range"
     r"|Show Memory|offlining|migrating pfn|suppressed|messages dropped|#012|[\x00\x1b]|\r[^\n]"
     r"|Kernel panic|^[>|]")
+_TELLING_AMONG = "(?m)" + _TELLING
+"""The same of lines together: no other part of it depends on where a line begins."""
+_ALL_WHOLE = "^(?:" + _PREFIX + _BODY + ")+$"
+"""Lines each of which is whole: none has a line end in it."""
+_GROUP = 16
+"""Lines that are looked at together."""
 
 
 def edges_of(text: bytes) -> np.ndarray:
@@ -72,14 +78,12 @@ def runs(text: bytes, edges: np.ndarray, has_prefixes: bool) -> list[tuple[int, 
     """From which line on to which all have nothing to do with memory. ``text`` ends with a line
     end; ``edges`` are where its lines begin, and its end. ``has_prefixes``: a line without a prefix
     belongs to the line before."""
-    lines = pa.Array.from_buffers(pa.binary(), len(edges) - 1, [
-        None, pa.py_buffer(edges.astype(np.int32)), pa.py_buffer(text)])
     whole: list[np.ndarray] = []
     # Arrow gives up Python's lock: both take the same time.
-    other = Thread(target=lambda: whole.append(_matching(lines, _WHOLE)), daemon=True)
+    other = Thread(target=lambda: whole.append(_are_whole(text, edges)), daemon=True)
     if has_prefixes:
         other.start()
-    idle = ~_matching(lines, _TELLING)
+    idle = ~_are_telling(text, edges)
     if has_prefixes:
         other.join()
         idle &= whole[0]
@@ -87,6 +91,34 @@ def runs(text: bytes, edges: np.ndarray, has_prefixes: bool) -> list[tuple[int, 
     return list(zip(turns[::2].tolist(), turns[1::2].tolist(), strict=True))
 
 
-def _matching(lines: pa.Array, pattern: str) -> np.ndarray:
+def _are_telling(text: bytes, edges: np.ndarray) -> np.ndarray:
+    """Which lines match `_TELLING`: those of groups in which one does are looked at by themselves,
+    since each look costs as much as many bytes."""
+    found = np.repeat(_matching(text, _groups(edges), _TELLING_AMONG), _GROUP)[:len(edges) - 1]
+    return _alone(text, edges, found, found, _TELLING)
+
+
+def _are_whole(text: bytes, edges: np.ndarray) -> np.ndarray:
+    """Which lines match `_WHOLE`, in the same way."""
+    found = np.repeat(_matching(text, _groups(edges), _ALL_WHOLE), _GROUP)[:len(edges) - 1]
+    return _alone(text, edges, found, ~found, _WHOLE)
+
+
+def _groups(edges: np.ndarray) -> np.ndarray:
+    return np.append(edges[:-1:_GROUP], edges[-1])
+
+
+def _alone(text: bytes, edges: np.ndarray, found: np.ndarray, looked_at: np.ndarray,
+           pattern: str) -> np.ndarray:
+    """What was found, with what the lines that are to be looked at say by themselves."""
+    turns = np.flatnonzero(np.diff(np.concatenate([[False], looked_at, [False]]).astype(np.int8)))
+    for begin, end in zip(turns[::2].tolist(), turns[1::2].tolist(), strict=True):
+        found[begin:end] = _matching(text, edges[begin:end + 1], pattern)
+    return found
+
+
+def _matching(text: bytes, edges: np.ndarray, pattern: str) -> np.ndarray:
+    lines = pa.Array.from_buffers(pa.binary(), len(edges) - 1, [
+        None, pa.py_buffer(edges.astype(np.int32)), pa.py_buffer(text)])
     found: np.ndarray = pc.match_substring_regex(lines, pattern).to_numpy(zero_copy_only=False)
     return found

@@ -85,10 +85,10 @@ class SortedGroups(Groups):
         lines, bodies, titles = self._quick_lines, self._quick_bodies, self._titles
         total, place = self.total, start
         for place in range(start, len(pieces)):
-            title, _, record = pieces[place].partition(b"\n")
-            head, _, body = record.partition(b"\n")
-            if (number := bodies.get(body)) is None:
+            parts = pieces[place].split(b"\n", 2)
+            if len(parts) < 3 or (number := bodies.get(parts[2])) is None:
                 break
+            title, head, _ = parts
             key, _, when = head.rpartition(b", ts ")
             line = lines.get(key) or self._quick_line(key)
             amount = titles.get(title) or self._quick_title(title)
