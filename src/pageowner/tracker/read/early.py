@@ -61,7 +61,7 @@ def settle(store: Store, ranges: Sequence[tuple[int, int]],
     """
     reach = 0
     marked = []
-    for span, first, flags in _ahead(_pieces(store.spans, ranges)):
+    for span, first, flags in _ahead(_pieces(store.spans, ranges), not_given):
         free = _free(store, first, flags, not_given)
         state = span.records["state"].copy()
         heads, ends = _blocks(span.records, state)
@@ -123,14 +123,17 @@ def _pieces(spans: Iterable[Span], ranges: Sequence[tuple[int, int]]) -> Iterato
                 yield span, begin, stop
 
 
-def _ahead(pieces: Iterator[Piece]) -> Iterator[tuple[Span, int, NDArray[np.uint64]]]:
+def _ahead(pieces: Iterator[Piece], not_given: Sequence[tuple[int, int]]
+           ) -> Iterator[tuple[Span, int, NDArray[np.uint64]]]:
     """The flags of each piece, in order, read by some threads ahead of who works on them: the
-    kernel takes longer to tell them than all the rest takes, and lets others work meanwhile."""
+    kernel takes longer to tell them than all the rest takes, and lets others work meanwhile. They
+    say nothing of what was ``not_given`` to the page allocator: of pieces in there, zeros."""
     readers = min(_READERS, len(os.sched_getaffinity(0)))
     with ThreadPoolExecutor(readers) as pool:
         coming: deque[tuple[Span, int, Future[list[tuple[int, NDArray[np.uint64]]]]]] = deque()
         for span, first, stop in pieces:
-            coming.append((span, first, pool.submit(_flags, first, stop)))
+            quiet = any(start <= first and stop <= end for start, end in not_given)
+            coming.append((span, first, pool.submit(_no_flags if quiet else _flags, first, stop)))
             if len(coming) > 2 * readers:
                 yield from _arrived(coming.popleft())
         while coming:
@@ -139,6 +142,11 @@ def _ahead(pieces: Iterator[Piece]) -> Iterator[tuple[Span, int, NDArray[np.uint
 
 def _flags(first: int, stop: int) -> list[tuple[int, NDArray[np.uint64]]]:
     return list(read_flags([(first, stop)]))
+
+
+def _no_flags(first: int, stop: int) -> list[tuple[int, NDArray[np.uint64]]]:
+    return [(start, np.zeros(min(_CHUNK, stop - start), np.uint64))
+            for start in range(first, stop, _CHUNK)]
 
 
 def _arrived(
