@@ -26,6 +26,8 @@ STANDS = ("slab_reclaimable", "slab_unreclaimable", "percpu", "kernel_stacks", "
           "vmalloc", "shared")
 FAR = 4 << 20
 """Bytes: two captures were saved in between."""
+CPUS = 2
+"""Of the guests. Each can be stopped between taking a block and writing its record."""
 MOVED = RECORD.index("migrate_reason")
 REST = tuple(name for name in RECORD if name not in ("order", "migrate_reason"))
 """What does not change as long as a page is allocated. Blocks may be split."""
@@ -53,6 +55,7 @@ def compare(found: Snapshot, early: Snapshot, before: Snapshot, begun: int) -> d
         "records": len(dumped), "steady": len(steady), "equal": len(steady & dumped),
         "freed": len(left) - len(wrong), "wrong": len(wrong), "new": len(dumped - first - last),
         "unexplained": len(unexplained), "meanwhile": len(older) - len(unexplained),
+        "untracked": [untracked(before), untracked(found)],
         "clock": (found.meta.clock_ns or 0) - clock,
         "examples": sorted(map(str, (*wrong, *unexplained)))[:6]}
     for column in (*FRAME, "user"):
@@ -66,6 +69,10 @@ def compare(found: Snapshot, early: Snapshot, before: Snapshot, begun: int) -> d
             result[f"{column} examples"] = dict(sorted(
                 others.items(), key=lambda item: -item[1])[:12])
     return result
+
+
+def untracked(snapshot: Snapshot) -> int:
+    return snapshot.table["state"].to_pylist().count("untracked")
 
 
 def same(row: tuple[Any, ...]) -> dict[str, Any]:
@@ -128,6 +135,8 @@ def main(folder: str) -> int:
         bad += why.returncode or WORDS[place.name] not in why.stdout + why.stderr
         bad += results[path.name]["wrong"] + results[path.name]["unexplained"]
         bad += results[path.name]["equal"] < 1000
+        earlier, now = results[path.name]["untracked"]
+        bad += now > earlier + CPUS
         if place.name != "panic-oom":  # where the kernel takes back what it can
             apart = results[path.name]["balance"] = balances(path, place / "balance.json")
             bad += bool(apart["total"]) + sum(abs(far) > FAR for far in apart.values())
