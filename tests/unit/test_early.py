@@ -96,6 +96,16 @@ def test_a_page_that_is_freed_before_it_is_marked_is_not_early(
     assert np.flatnonzero(machine.records["state"]).tolist() == [1, *range(1024, 1032)]
 
 
+@pytest.mark.parametrize("hole", [(8, 512), (512, 512)])
+def test_a_block_in_another_piece_of_memory_does_not_speak_for_the_pages_of_this_one(
+        machine: Machine, hole: tuple[int, int]) -> None:
+    """A span's frames are looked at in pieces: between holes, and so many at once."""
+    machine.records["state"][1800] = OWNED
+    early.settle(machine, [(0, hole[0]), (hole[1], 2048)])
+    assert np.flatnonzero(machine.records["state"]).tolist() == [1, 3, 700, *range(1024, 1032),
+                                                                1800]
+
+
 def test_frames_outside_of_memory_are_left_alone(machine: Machine) -> None:
     early.settle(machine, [(2, 1000), (1024, 1028)])
     assert np.flatnonzero(machine.records["state"]).tolist() == [3, 700, *range(1024, 1028)]

@@ -59,9 +59,13 @@ def settle(store: Store, ranges: Sequence[tuple[int, int]],
     `Store.unused`). The flags of all frames are read once, those of marked ones again: what was
     freed before it was marked is unmarked. What becomes of a frame afterwards is seen.
     """
-    reach = 0
+    # How far blocks reach that begin in spans before this one, and in this one or before.
+    reach = reached = 0
+    here_before = -1
     marked = []
     for span, first, flags in _ahead(_pieces(store.spans, ranges), not_given):
+        if span.first != here_before:  # not another piece of the same span
+            reach, here_before = reached, span.first
         free = _free(store, first, flags, not_given)
         state = span.records["state"].copy()
         heads, ends = _blocks(span.records, state)
@@ -76,7 +80,7 @@ def settle(store: Store, ranges: Sequence[tuple[int, int]],
             heads, ends = _blocks(span.records, span.records["state"].copy())
             store.settle(first, lost & covered(heads, ends, len(state))[here])
             marked.append(np.flatnonzero(lost) + first)
-        reach = max(reach, span.first + int(ends.max(initial=0)))
+        reached = max(reached, span.first + int(ends.max(initial=0)))
     _look_again(store, np.concatenate([np.zeros(0, np.int64), *marked]), not_given)
     return sum(int(np.count_nonzero(span.records["state"] == EARLY)) for span in store.spans)
 
