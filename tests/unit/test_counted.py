@@ -214,3 +214,14 @@ def test_a_key_that_a_source_does_not_know_is_unknown_of_all() -> None:
     assert owners_from_counts.owners(counted, "memcg") == {
         "memcg": [None], "pages": [5], "blocks": [4], "share": [1.0], "oldest_ns": [None],
         "newest_ns": [None]}
+
+
+@pytest.mark.parametrize("head", [b"PAR1", b"\x7fELF\2\1\1" + bytes(9) + b"\4\0", b"KDUMP   "])
+def test_what_is_no_text_is_not_begun_to_be_read_as_one(
+        head: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pageowner.sources import readahead, restoring
+
+    monkeypatch.setattr(page_owner, "PARALLEL", 1 << 8)
+    monkeypatch.setattr(restoring, "restored", lambda opened: pytest.fail("looked at as text"))
+    (tmp_path / "file").write_bytes(head + bytes(1 << 10))
+    readahead.begin(["report", str(tmp_path / "file")])

@@ -48,7 +48,8 @@ def begin(argv: Sequence[str]) -> None:
     from contextlib import suppress
 
     from pageowner.errors import PageownerError
-    from pageowner.sources import page_owner
+    from pageowner.model.source_kinds import PARQUET
+    from pageowner.sources import page_owner, vmcore
     from pageowner.sources.opening import open_source
     from pageowner.sources.page_owner_parser import START
     from pageowner.sources.restoring import restored
@@ -56,7 +57,8 @@ def begin(argv: Sequence[str]) -> None:
     with suppress(PageownerError):  # said when its turn comes
         opened = open_source(files[0])
         try:
-            text = restored(opened) if page_owner.is_large(opened) else None
+            is_text = not (opened.head.startswith(PARQUET) or vmcore.is_vmcore(opened.head))
+            text = restored(opened) if is_text and page_owner.is_large(opened) else None
             if text is not None and verb == _COUNTING:
                 _begin_counting(files[0], opened, text)
             elif text is opened and opened.head.startswith(START):
