@@ -43,7 +43,7 @@ _QUICK_FRONT = re.compile(rb"Page allocated via order \d{1,3}, mask 0x[0-9a-f]{1
                           rb"(?:\([^()\n]*\))?\Z")
 _NAME = 16
 _MANY = 1 << 16
-"""Titles that are kept."""
+"""Titles, and names, that are kept."""
 _OLD_ADDRESS = re.compile(rb"^ ?\[0x[0-9a-f]{8,16}\] +", re.MULTILINE)
 
 
@@ -73,6 +73,7 @@ class SortedGroups(Groups):
         """First lines in front of their times: the place in ``lines``, and the order."""
         self._quick_bodies: dict[bytes, int] = {}
         self._titles: dict[bytes, tuple[int, int]] = {}
+        self._names: dict[bytes, str] = {}
         self._fronts: dict[bytes, tuple[int, int | None, str | None]] = {}
         """First lines in front of the task: the order and the mask."""
         self.total = 0
@@ -127,16 +128,29 @@ class SortedGroups(Groups):
         pid, _, task = task.partition(b", tgid ")
         tgid, _, name = task.partition(b" (")
         said = self._fronts.get(front)
-        if said is None or b" times" in name or name[-1:] != b")" or len(name) > 16 or not (
-                pid.isdigit() and tgid.isdigit()) or len(pid) > 10 or len(tgid) > 10:
+        comm = self._names.get(name) or self._name(name)
+        if said is None or comm is None or not (pid.isdigit() and tgid.isdigit()) or (
+                len(pid) > 10 or len(tgid) > 10):
             return None
-        line = Line(*said, *_task(pid, tgid, name[:-1]))
-        if not _is_task(line):
+        numbers = int(pid), int(tgid)
+        if max(numbers) >> 31:
             return None
-        place = self._place(line)
+        line = Line._make((*said, *numbers, comm))
+        place = self._places.setdefault(line, len(self.lines))
+        if place == len(self.lines):
+            self.lines.append(line)
         self._known[key] = self.lines[place]
         quick = self._quick_lines[key] = place, said[0]
         return quick
+
+    def _name(self, name: bytes) -> str | None:
+        """The name of a task, of which the bracket behind is given too; None if it may be none."""
+        if b" times" in name or name[-1:] != b")" or len(name) > _NAME:
+            return None
+        if len(self._names) >= _MANY:
+            self._names.clear()
+        comm = self._names[name] = to_text(name[:-1])
+        return comm
 
     def know(self, piece: bytes) -> None:
         """Keep what `take_known` needs of a group that was added last."""
@@ -243,7 +257,7 @@ class SortedGroups(Groups):
             return False
         self.total += share.total
         lines = list(map(Line._make, zip(*share.lines, strict=True)))
-        new = [line for line in lines if line not in self._places]
+        new = [line for line in lines if line not in self._places] if self.lines else lines
         self._places.update(zip(new, count(len(self.lines))))
         self.lines += new
         line = np.fromiter(map(self._places.__getitem__, lines), np.int64, len(lines))
