@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PIECE", "Places", "take"]
 
 _PLACE = 22
-PIECE = 8 << 20
+PIECE = 4 << 20
 """Bytes of lines that are read together."""
 
 
@@ -83,7 +83,7 @@ def take(text: bytes, lines: Lines, base: int = 0, places: Places | None = None)
         found = _fixed_lines(piece)
         place = places.known(found.places)[found.place]
         others = np.flatnonzero(~(found.is_fixed & places.is_one[place])).tolist()
-        edges = [*found.start.tolist(), len(piece)]
+        edges = np.append(found.start, len(piece))
         if 8 * len(others) > len(place):  # of another form, such as a sorted one
             lines.take(piece[:-1], base + offset)
             others, place = [], place[:0]
@@ -94,10 +94,11 @@ def take(text: bytes, lines: Lines, base: int = 0, places: Places | None = None)
             rows = slice(begin, other)
             if begin < other and not _put(lines, places, place[rows], found.size[rows],
                                           found.calls[rows]):
-                lines.take(piece[edges[begin]:edges[other] - 1], base + offset + edges[begin])
+                lines.take(piece[edges[begin]:edges[other] - 1],
+                           base + offset + int(edges[begin]))
             if other < len(place):
                 lines.take(piece[edges[other]:edges[other + 1] - 1],
-                           base + offset + edges[other])
+                           base + offset + int(edges[other]))
             begin = other + 1
         offset = end
     return offset
