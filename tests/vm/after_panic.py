@@ -128,7 +128,8 @@ def main(folder: str) -> int:
     for path in (place / name for name in FORMATS.values() if (place / name).exists()):
         told = place / f"{path.name}.parquet"
         subprocess.run([sys.executable, "-m", "pageowner", "save", told, path], check=True)
-        results[path.name] = compare(pageowner.read(told), early, before, begun)
+        results[path.name] = compare(pageowner.read(told), early, before, begun) | {
+            "mib": path.stat().st_size >> 20}
         why = subprocess.run([sys.executable, "-m", "pageowner", "explain", path], check=False,
                              capture_output=True, text=True)
         results[path.name]["explain"] = why.stdout.splitlines()[:8] + why.stderr.splitlines()[:4]
@@ -144,7 +145,8 @@ def main(folder: str) -> int:
             same, all_of = results[path.name][column]
             bad += all_of < 1000 or same < all_of * 0.99
     print(json.dumps(results, indent=1))
-    (place / "after_panic.json").write_text(json.dumps(results))
+    (place / "after_panic.json").write_text(json.dumps(
+        {"kernel": (place / "release").read_text().strip(), "dumps": results}))
     return int(bool(bad) or not results)
 
 

@@ -28,7 +28,7 @@ def write_table(results: Path, target: Path) -> None:
                for folder in folders}
     kernels = {name: jobs for name, jobs in kernels.items() if any(jobs.values())}
     text = HEAD.format(day=date.today().isoformat())
-    for part in (_tracked, _many, _prices, _agreement):
+    for part in (_tracked, _many, _panics, _prices, _agreement):
         text += part(kernels)
     target.write_text(text)
 
@@ -122,6 +122,36 @@ def _many(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
          "tracker's memory, MiB", "bytes per page frame", "with 2 CPUs"], rows)
         + "Two CPUs run, on two nodes. The others could be plugged in, and the tracker's maps have"
         " space for each of them.\n\n")
+
+
+def _panics(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """What dumps of kernels that panicked tell, against what was saved just before."""
+    rows = []
+    for name, jobs in kernels.items():
+        for job in ("panic-sysrq", "panic-oom", "kdump"):
+            said = jobs.get(job, {})
+            for dump, found in said.get("dumps", {}).items():
+                rows.append([
+                    name, said["kernel"], said["day"], job, f"{dump}, {found['mib']:,} MiB",
+                    *(f"{found[what]:,}" for what in (
+                        "records", "steady", "equal", "freed", "wrong", "unexplained")),
+                    "{:,}, {:,}".format(*found["untracked"]),
+                    "{:,} of {:,}".format(*found["user"])])
+    if not rows:
+        return ""
+    return ("## Dumps after a panic\n\n" + _grid(
+        ["kernel", "release", "tested on", "job", "dump", "records", "stood still before", "equal",
+         "freed since", "different", "not explained", "untracked before, in the dump",
+         "same user"], rows)
+        + "The guest was tracked, under load and quiet again, and saved what was tracked twice just"
+        " before it panicked: by SysRq (`panic-sysrq`, `kdump`), or since memory was all taken"
+        " (`panic-oom`). vmcore.elf of `kdump` is a copy of /proc/vmcore, vmcore.kdump is"
+        " makedumpfile's; the others were made by QEMU. Stood still: the same in both that were"
+        " saved. Different: what the dump says of the same allocation. Not explained: records in"
+        " the dump alone that are older than what was saved. Untracked: blocks in use without a"
+        " record; were one lost in the dump, it would not be freed but be one of these. Until"
+        " `panic-oom` panics, the kernel takes back and moves what it can, so that users change."
+        "\n\n")
 
 
 def _price(jobs: dict[str, dict[str, Any]]) -> list[str]:
