@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["is_vmcore", "kernel_log", "memory_facts", "opened_memory", "read"]
 
-_FILTERED = "; a makedumpfile that is older than the kernel leaves out pages that it should not"
+_FILTERED = ("; a makedumpfile that is older than the kernel leaves out pages that it should not:"
+             " next time, give it -d 23 instead of -d 31")
 _DAMAGED = (ValueError, LookupError, TypeError, OverflowError, ArithmeticError, MemoryError,
             RecursionError, AttributeError)
 """What reading structures that are none may end in."""
