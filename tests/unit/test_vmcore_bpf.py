@@ -3,6 +3,7 @@ kernels are compared with the running kernel's in guests (tests/vm, ``panic-sysr
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pageowner.vmcore.bpf_objects import bpf_pages, objects
 from pageowner.vmcore.follow import Follow
 from pageowner.vmcore.open_files import OpenFiles
 from pageowner.vmcore.structs import indexed
+from pageowner.vmcore.users import _OfDump
 
 MEMBERS = {
     ("xa_node", "slots"): (8, 32), ("idr", "idr_rt.xa_head"): (8, 8),
@@ -26,11 +28,12 @@ MEMBERS = {
     ("file", "f_op"): (0, 8), ("file", "private_data"): (8, 8)}
 PLACES = {"map_idr": 0x100, "prog_idr": 0x200, "bpf_map_fops": 0x300, "bpf_prog_fops": 0x400}
 NODE = 2
-HASH, ARRAY = 1, 2
+HASH, ARRAY, ARENA = 1, 2, 33
 
 
-def tree(pieces: dict[int, bytes]) -> Any:
-    return Bytes(pieces, types(MEMBERS))
+def tree(pieces: dict[int, bytes], members: dict[tuple[str, str], tuple[int, int]] | None = None
+         ) -> Any:
+    return Bytes(pieces, types(MEMBERS | (members or {})))
 
 
 def test_the_pointers_of_an_xarray_are_found_in_order() -> None:
@@ -64,7 +67,7 @@ def kernel() -> Any:
         0x2000: named(12, HASH, b"flows", 0x50000, 0x60000), 0x3000: named(13, ARRAY, b"", 0, 0),
         0x6000: words(0x7000), 0x7000: named(5, 0, b"drop"),
         0x9000: words(0x300, 0x2000), 0x9100: words(0x400, 0x6000), 0x9200: words(0x555, 0x2000),
-    }, types(MEMBERS), PLACES)
+    }, types(MEMBERS), dict(PLACES))
 
 
 OPENED = OpenFiles(np.array([40, 8, 8, 40, 9], np.int64), np.array(
@@ -98,3 +101,23 @@ def test_where_the_maps_cannot_be_found_it_is_said_why() -> None:
     found = bpf_pages(Follow(memory), areas, tables, OPENED, COMMS)
     assert not found.areas
     assert "not all BPF maps and programs could be found" in found.notes[0]
+
+
+def test_a_damaged_pointer_of_a_map_leads_nowhere() -> None:
+    memory = tree({
+        0x100: words(0, 0x2000), 0x200: words(0, 0),
+        0x2000: named(12, ARENA, b"", (1 << 64) - 1)}, {
+            ("bpf_arena", "map"): (0, 24), ("bpf_arena", "kern_vm"): (24, 8),
+            ("vm_struct", "addr"): (8, 8)})
+    memory.info.symbols = dict(PLACES)
+    areas = Areas(np.zeros(1, AREA), [""], np.zeros(0, np.uint64), np.zeros(0, np.int64), 0)
+    tables: Any = None
+    found = bpf_pages(Follow(memory), areas, tables, OPENED, COMMS)
+    assert (found.areas, found.notes) == ({}, [])
+
+
+def test_files_without_a_name_have_no_holders_where_no_inode_is_known() -> None:
+    structures: Any = SimpleNamespace(memory=kernel(), follow=Follow(kernel()), file_tables={})
+    users: Any = SimpleNamespace(found=SimpleNamespace(notes=[]), names={})
+    assert _OfDump(structures).deleted_files(users) == {}
+    assert "who held files without a name is not known" in users.found.notes[0]

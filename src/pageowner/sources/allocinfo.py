@@ -100,7 +100,7 @@ def begin(opened: Opened) -> Callable[[], Snapshot]:
         lines = Lines()
         with reading(opened.name):
             shares = workers.results()
-            if not all(map(lines.add_share, shares)):
+            if not all(share is not None and lines.add_share(share) for share in shares):
                 return _alone(opened)
             lines.unterminated = os.pread(file, 1, size - 1) != b"\n"
         return _snapshot(lines, opened.name)
@@ -108,15 +108,17 @@ def begin(opened: Opened) -> Callable[[], Snapshot]:
     return finish
 
 
-def _share(file: int, start: int, stop: int) -> Share:
-    """The lines of a part of a text."""
+def _share(file: int, start: int, stop: int) -> Share | None:
+    """The lines of a part of a text; None if the text ends before the part does."""
     from pageowner.sources.allocinfo_columns import PIECE, Places, take
 
     lines, places, at, size = Lines(), Places(), start, PIECE
     while at < stop and lines.second is None:
         text = os.pread(file, min(size, stop - at), at)
+        if len(text) < min(size, stop - at):  # the file has become shorter
+            return None
         end = take(text, lines, at, places)
-        if at + len(text) >= stop or not text:
+        if at + len(text) >= stop:
             if lines.second is None:
                 lines.take(text[end:], at + end)
             break

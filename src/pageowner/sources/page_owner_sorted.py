@@ -197,15 +197,18 @@ def _cut(text: bytes) -> int:
 
 
 def _share(file: int, start: int, stop: int, is_end: bool) -> Share | None:
-    """The groups of a part of a text; None if its last one may go on behind it."""
+    """The groups of a part of a text; None if its last one may go on behind it, or the text ends
+    before the part does."""
+    at = start
+
     def texts() -> Iterator[bytes]:
-        at = start
+        nonlocal at
         while text := os.pread(file, min(_CHUNK, stop - at), at):
             yield text
             at += len(text)
 
     groups, held = _parsed(_split(texts(), start, is_end), is_end)
-    return groups.share() if is_end or not held else None
+    return groups.share() if at == stop and (is_end or not held) else None
 
 
 def _snapshot(groups: SortedGroups, name: str) -> Snapshot:

@@ -128,15 +128,15 @@ def last_cut(text: bytes) -> int:
 
 def _share(file: int, size: int, place: tuple[int, int], sink: int) -> Stacks | None:
     """The stacks of a part of a text, whose frames are put into a file of memory; None if not all
-    are told by frames alone."""
+    are told by frames alone, or the text ends before the part does."""
     from pageowner.sources.page_owner_stack_blocks import Stacks
 
     lists, (at, stop), wanted, text = Stacks(), place, _PIECE, b""
     while at < stop:
         text = os.pread(file, min(wanted, stop - at), at)
-        if not text:
-            break
         if at + len(text) < stop:
+            if len(text) < wanted:  # the file has become shorter
+                return None
             if not (end := last_cut(text)):
                 wanted *= 2
                 continue

@@ -43,6 +43,8 @@ def bpf_pages(follow: Follow, areas: Areas, tables: PageTables, opened: OpenFile
         return None if found is None else found.offset
 
     def word(address: int) -> int | None:
+        if address >> 64:  # of a pointer that is damaged
+            return None
         raw, good = follow.memory.copy(np.array([address], np.uint64), 8)
         return int.from_bytes(raw[0].tobytes(), "little") if good[0] else None
 

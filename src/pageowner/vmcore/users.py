@@ -95,7 +95,11 @@ class _OfDump(Surroundings):
     def deleted_files(self, users: Users) -> dict[tuple[str, int], Sequence[tuple[int, str]]]:
         """By the tables of open files of all tasks."""
         self._count_left_out(users)
-        return deleted_files(self._structures.follow, self._opened, users.names)
+        try:
+            return deleted_files(self._structures.follow, self._opened, users.names)
+        except PageownerError as error:
+            users.found.notes.append(f"who held files without a name is not known: {error}")
+            return {}
 
     def bpf_pages(self, users: Users, areas: Areas) -> BpfPages:
         """By the kernel's own lists of maps and programs."""
