@@ -236,7 +236,7 @@ def boot(
     require_qemu(machine)
     root = root_of(machine, kernel)
     out.mkdir(parents=True, exist_ok=True)
-    for name in ("job.log", "job.status", "boot-seconds"):
+    for name in ("job.log", "job.status", "boot-seconds", *panicked.FORMATS.values()):
         (out / name).unlink(missing_ok=True)
     (out / "command").write_text(f"exec {shlex.join(command)}\n")
     start = time.monotonic()

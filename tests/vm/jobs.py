@@ -211,7 +211,7 @@ JOBS = (
         "kdump",
         "a dump by makedumpfile from a crash kernel tells the same owners",
         (PYTHON, str(HERE / "jobs" / "kdump.py")),
-        kernels=("stock-6.1", "stock-6.12"),
+        kernels=("stock-6.1", "stock-6.12", "stock-7.3"),
         page_owner=False,
         kills=True,
         memory="1G",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 VMCORE = Path("/proc/vmcore")
-LEFT_OUT = ("31", "1")
+LEFT_OUT = ("31", "23")
 """What makedumpfile leaves out (-d): as distributions have it, pages of zeros, of the cache, of
-processes, and free ones; and those of zeros alone, where the kernel is newer than makedumpfile
-1.7.2, which would leave out slabs."""
+processes, and free ones; and without those of processes where the kernel is newer than makedumpfile
+1.7.2, which would take slabs for them."""
 KNOWN = "6.1."
 LOADS = "pipes,forks"
 
