@@ -23,11 +23,13 @@ import platform
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +42,8 @@ HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parents[1]
 HOST = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 """Debian's name of this machine's architecture."""
+PAUSE = "pause"
+"""The file of a guest that asks to be stopped, see `_ended`."""
 CANNOT = 77
 """Exit status of a test that this machine cannot run (automake's convention)."""
 
@@ -204,6 +208,24 @@ def qemu_command(
     return command
 
 
+def _ended(qemu: subprocess.Popen[bytes], pause: Path, timeout: float) -> bool:
+    """Wait until the guest ends, and whether it does in time. A guest that writes a number of
+    seconds to the file ``pause`` is stopped for so long, as a host suspends one."""
+    until = time.monotonic() + timeout
+    pause.unlink(missing_ok=True)
+    while time.monotonic() < until:
+        with suppress(subprocess.TimeoutExpired):
+            qemu.wait(0.5)
+            return True
+        with suppress(OSError, ValueError):
+            seconds = float(pause.read_text())
+            qemu.send_signal(signal.SIGSTOP)
+            time.sleep(seconds)
+            qemu.send_signal(signal.SIGCONT)
+            pause.unlink()
+    return False
+
+
 def boot(
     kernel: Path,
     command: Sequence[str],
@@ -264,13 +286,11 @@ def boot(
         late = False
         try:
             if not dies:
-                qemu.wait(timeout)
+                late = not _ended(qemu, out / PAUSE, timeout)
             elif panicked.wait(qemu, out / "console.log", Path(run) / "outside", out, timeout):
                 (out / "job.status").write_text("0\n")
             else:
                 late = qemu.poll() is None
-        except subprocess.TimeoutExpired:
-            late = True
         except OSError as error:
             raise GuestError(f"{kernel.name}: the guest was not dumped: {error}") from error
         finally:

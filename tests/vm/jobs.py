@@ -239,6 +239,13 @@ JOBS = (
         timeout=3000,
     ),
     Job(
+        "clocks",
+        "captures go on while the clock jumps, the guest is suspended, and the disk is full",
+        (PYTHON, str(HERE / "jobs" / "clocks.py")),
+        kernels=("stock-6.12",),
+        page_owner=False,
+    ),
+    Job(
         "agree",
         "the tracker agrees with the kernel's own page owner",
         (PYTHON, str(HERE / "jobs" / "agree.py")),
