@@ -110,6 +110,12 @@ def test_damaged_texts_are_read_as_text(form: str, monkeypatch: pytest.MonkeyPat
     assert taken > 1000
 
 
+def test_a_handle_that_is_listed_otherwise_is_so_from_there_on(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [FORMS["minidump"](number) for number in range(600)]
+    same(b"".join([*records[:300], b"8 600 1\nffffffc0bbbbbbbb\n", *records[300:]]), monkeypatch)
+
+
 def each_way(path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch) -> list[list[object]]:
     """What one process reads and counts, and what several do."""
     path.write_bytes(text)
@@ -136,12 +142,15 @@ def test_several_processes_read_the_same(form: str, tmp_path: Path,
     used = []
     monkeypatch.setattr(page_owner_shares, "begin_count",
                         lambda *words: used.append(words) or begin(*words))
-    whole, odd = b"".join(records), records[:200]
-    if form == "minidump":  # handles that are listed late, again, and otherwise
+    whole, odd, again = b"".join(records), records[:200], records * 2
+    if form == "minidump":  # a handle that is listed at the beginning, and otherwise behind it
+        again.insert(200, b"8 600 1\nffffffc0bbbbbbbb\n")
+        # handles that are listed late, again, and otherwise
         odd += [b"9 999 0\n", b"9 600 1\nffffffc0aaaaaaaa\n", b"9 600 0\n",
                 b"8 999 1\nffffffc0bbbbbbbb\n"]
     chance = random.Random(9)
     for text in (whole, whole[:-5], whole.replace(b"\n", b"\r\n"), b"".join(odd + records[200:]),
+                 b"".join(again),
                  whole + whole, b"".join(reversed(records)),
                  whole[:-9000] + b"x\n\n" + whole[-9000:],
                  whole[:-9000] + whole[-9000:].replace(b"\n", b"\r\n"),

@@ -45,6 +45,7 @@ class Columns:
         if found is None:
             return None
         pfn, handle, width, listed = found
+        self._forget_changed()
         if int(handle.max()) >= _HANDLES or (pfn >> np.uint64(PFN_BITS)).any():
             return None
         if not self._list(handle, listed):
@@ -76,8 +77,15 @@ class Columns:
                 return False
         for number, frames in new.items():
             self._stacks.put(b"%d" % number, frames)
-            self._place[number] = 0
+        self._forget_changed()
         return True
+
+    def _forget_changed(self) -> None:
+        """Of handles that are listed otherwise by now, also in parts that were read as text."""
+        for handle in self._stacks.changed:
+            if (number := int(handle)) < _HANDLES:
+                self._place[number] = 0
+        self._stacks.changed.clear()
 
     def _know(self, handle: int) -> None:
         record = record_of(b"0", self._stacks.of(b"%d" % handle))

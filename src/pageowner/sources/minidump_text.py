@@ -28,6 +28,9 @@ class Stacks:
 
     def __init__(self) -> None:
         self.known: dict[bytes, bytes] = {}
+        self.changed: set[bytes] = set()
+        """Handles that were put with another stack, or none, before: for who keeps what they are.
+        """
 
     def of(self, handle: bytes) -> bytes:
         """The lines of a stack; that of the handle, if it is not known."""
@@ -35,7 +38,10 @@ class Stacks:
 
     def put(self, handle: bytes, frames: list[bytes]) -> None:
         """List a stack, of so many addresses."""
-        self.known[handle] = stack_of(frames)
+        stack = stack_of(frames)
+        if self.known.get(handle) != stack:
+            self.known[handle] = stack
+            self.changed.add(handle)
 
     def undo(self, text: bytes) -> bytes:
         """Records as the kernel prints them."""

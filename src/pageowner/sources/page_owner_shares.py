@@ -97,6 +97,8 @@ def _begin(opened: Opened, edges: Sequence[int], read: Callable[[Opened, bool, b
     assert shares is not None
 
     def share(start: int, stop: int) -> tuple[T, dict[bytes, bytes]]:
+        if start:
+            shares.listed().clear()  # of the beginning, which was read to tell the form
         part = shares.part(start, stop)
         return read(part, not start, stop == edges[-1]), shares.listed()
 

@@ -219,7 +219,8 @@ def _behind_last_record(piece: bytes) -> int:
         begins = [at + found.start() for found in re.finditer(_FIRST_LINE, piece[at:])]
         if len(begins) > 2:
             break
-    if begins and piece.startswith(b"\nPage", begins[-1]) and len(begins) > 1 and (
-            piece.count(b"\n", begins[-2], begins[-1]) == 1):
-        del begins[-1]  # the line in front is of the same record
+    if begins and piece.startswith(b"\nPage", begins[-1]) and (
+            piece.count(b"\n", begins[-2], begins[-1]) == 1 if len(begins) > 1 else
+            b"\n" not in piece[:begins[0]]):
+        del begins[-1]  # the line in front is of the same record, or may be
     return begins[-1] + 1 if begins else 0
