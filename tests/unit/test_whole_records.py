@@ -110,6 +110,15 @@ def test_damaged_texts_are_read_as_text(form: str, monkeypatch: pytest.MonkeyPat
     assert taken > 1000
 
 
+def test_no_piece_is_cut_between_a_line_in_front_of_a_record_and_the_record() -> None:
+    first, last = FORMS["crash"](1), FORMS["crash"](2)
+    for at in range(1, last.index(b"\n") + 1):
+        parts = list(restoring._cut(iter([first + last[:at], last[at:]]),
+                                    restoring._behind_last_record))
+        assert b"".join(parts) == first + last
+        assert not any(part.startswith(b"Page") for part in parts)
+
+
 def test_a_handle_that_is_listed_otherwise_is_so_from_there_on(
         monkeypatch: pytest.MonkeyPatch) -> None:
     records = [FORMS["minidump"](number) for number in range(600)]
@@ -142,7 +151,8 @@ def test_several_processes_read_the_same(form: str, tmp_path: Path,
     used = []
     monkeypatch.setattr(page_owner_shares, "begin_count",
                         lambda *words: used.append(words) or begin(*words))
-    whole, odd, again = b"".join(records), records[:200], records * 2
+    whole, odd = b"".join(records), records[:200]
+    again = [FORMS[form](number) for number in range(600)]
     if form == "minidump":  # a handle that is listed at the beginning, and otherwise behind it
         again.insert(200, b"8 600 1\nffffffc0bbbbbbbb\n")
         # handles that are listed late, again, and otherwise
