@@ -29,7 +29,7 @@ LEAKING = Path(__file__).parents[2] / "benchmarks/leaking.py"
 
 @pytest.fixture
 def server(bpf: object, tracking: None) -> Iterator[Server]:
-    with serving("--every", "1s", "--window", "30s") as found:
+    with serving("--every", "1s", "--window", "12s") as found:
         found.figures()
         yield found
 
@@ -75,24 +75,6 @@ def test_a_leak_is_in_the_metrics_and_not_without_it(server: Server) -> None:
     while [key for key in samples(server) if "pageowner_leak_bytes" in key and "pipe" in key]:
         assert time.monotonic() < deadline
         time.sleep(1)
-
-
-def test_a_scrape_costs_little_and_idle_costs_nothing() -> None:
-    def cpu(pid: int) -> float:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-
-    with serving("--every", "10m", "--window", "1h") as server:
-        server.figures()
-        before = cpu(server.process.pid)
-        time.sleep(20)
-        assert cpu(server.process.pid) - before < 20 * 0.002
-        before = cpu(server.process.pid)
-        for _ in range(20):
-            began = time.monotonic()
-            server.get("/metrics")
-            assert time.monotonic() - began < 0.2
-        assert (cpu(server.process.pid) - before) / 20 < 0.05
 
 
 def test_a_capture_of_an_event_names_who_has_the_memory(tmp_path: Path) -> None:

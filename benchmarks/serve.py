@@ -1,0 +1,95 @@
+"""What ``pageowner serve`` of this machine costs: idle, and for each scrape of /metrics.
+
+    serve.py [SECONDS] [SCRAPES]
+
+As root; turns tracking on for as long as it runs, if it is off. The targets: idle, 0.2 % of one CPU
+and 80 MB; a scrape, 50 ms of CPU and 200 ms by the clock.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from common import ROOT, may_track, median
+
+PAGEOWNER = ROOT / ".venv/bin/pageowner"
+SECONDS, SCRAPES = 60, 100
+
+
+def main() -> None:
+    if not may_track():
+        return
+    given = [int(word) for word in sys.argv[1:3]]
+    seconds, scrapes = [*given, *[SECONDS, SCRAPES][len(given):]]
+    subprocess.run([PAGEOWNER, "on"], check=True, stdout=subprocess.DEVNULL)
+    try:
+        with subprocess.Popen([PAGEOWNER, "serve", "--listen", "127.0.0.1:0", "--every", "10m",
+                               "--window", "1h"], stderr=subprocess.PIPE, text=True) as server:
+            try:
+                measured(server, seconds, scrapes)
+            finally:
+                server.terminate()
+    finally:
+        subprocess.run([PAGEOWNER, "off"], check=True, stdout=subprocess.DEVNULL)
+
+
+def measured(server: subprocess.Popen[str], seconds: int, scrapes: int) -> None:
+    """Print the table."""
+    assert server.stderr is not None
+    for line in server.stderr:
+        if found := re.search(r"http://([\d.]+):(\d+)", line):
+            break
+    else:
+        raise SystemExit("serve did not start")
+    connection = http.client.HTTPConnection(found[1], int(found[2]), timeout=60)
+    while scrape(connection)[0] != 200:  # until there are figures
+        time.sleep(0.1)
+    before = cpu(server.pid)
+    time.sleep(seconds)
+    idle = (cpu(server.pid) - before) / seconds
+    resident = memory(server.pid)
+    before, took = cpu(server.pid), []
+    for _ in range(scrapes):
+        started = time.perf_counter()
+        _, size = scrape(connection)
+        took.append(time.perf_counter() - started)
+    each = (cpu(server.pid) - before) / scrapes
+    print(f"idle for {seconds} s; {scrapes} scrapes of {size / 1000:.0f} kB")
+    print()
+    print("| what | figure | asked |")
+    print("| --- | --- | --- |")
+    print(f"| CPU of the idle server | {idle:.2%} | 0.2 % |")
+    print(f"| its memory, MB | {resident / 1e6:.0f} | 80 |")
+    print(f"| CPU of a scrape, ms | {each * 1e3:.1f} | 50 |")
+    print(f"| a scrape by the clock, median, ms | {median(took) * 1e3:.1f} | 200 |")
+    print(f"| the slowest, ms | {max(took) * 1e3:.1f} | 200 |")
+
+
+def scrape(connection: http.client.HTTPConnection) -> tuple[int, int]:
+    """Status and bytes of an answer."""
+    connection.request("GET", "/metrics")
+    answer = connection.getresponse()
+    return answer.status, len(answer.read())
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU of a process and of those it has waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(pid: int) -> int:
+    """Bytes in memory."""
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) << 10
+
+
+if __name__ == "__main__":
+    main()
