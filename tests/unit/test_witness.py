@@ -274,13 +274,17 @@ def test_growth_of_one_owner_is_captured(case: Callable[..., Case], lists: Path,
     clock = [100.0]
     monkeypatch.setattr("pageowner.witness.process.time.monotonic", lambda: clock[0])
     here.witness.step(0.0)
-    (lists / "show_stacks").write_text(" hog+0x1/0x2\n vfs_write+0x1/0x2\nnr_base_pages: 12000\n\n")
+    (lists / "show_stacks").write_text("".join(
+        f" {stack}+0x1/0x2\nnr_base_pages: {pages}\n\n" for stack, pages in (
+            ("hog+0x1/0x2\n vfs_write", 12000), ("second", 2600), ("fourth", 2100),
+            ("third", 2200), ("small", 100), ("fifth", 2050))))
     here.witness.step(0.0)
     assert here.events() == []  # it is not looked at so often
     clock[0] += 2
     here.witness.step(0.0)
     (event,) = witnessed.events(here.folder)
-    assert event.text == "hog ← vfs_write: 11.7 MiB more within 10.0 s"
+    assert event.text == ("hog ← vfs_write: 11.7 MiB more; second: 10.2 MiB more;"
+                          " third: 8.6 MiB more; 2 others within 10.0 s")
 
 
 def test_a_full_disk_loses_the_capture_and_says_so(case: Callable[..., Case],

@@ -46,6 +46,7 @@ _BOUND = 512 << 20
 _BEFORE_S = 60.0
 """A capture from so long before a kill shows what led to it."""
 _LOOKS = 6
+_MOST_GROWN = 3
 _TIDY_S = 3600.0
 
 
@@ -131,10 +132,12 @@ class Witness:
         pages = -(-least // snapshot.meta.page_size)
         for _, before in self._looks:  # the longest ago first
             if found := grown(before, sums, pages):
-                stack, more = found[0]
-                name = "no stack" if stack is None else printable(short_stack(stack))
-                self._happened("growth", f"{name}: {size(more * snapshot.meta.page_size)} more"
-                                         f" within {age(seconds * 1e9)}")
+                told = [("no stack" if stack is None else printable(short_stack(stack)))
+                        + f": {size(more * snapshot.meta.page_size)} more"
+                        for stack, more in found[:_MOST_GROWN]]
+                if others := len(found) - len(told):
+                    told.append(f"{others:,} others")
+                self._happened("growth", f"{'; '.join(told)} within {age(seconds * 1e9)}")
                 return
 
     def _hear(self) -> None:
