@@ -260,6 +260,13 @@ def test_hostile_names_do_nothing(tmp_path: Path, cli: Callable[..., Done]) -> N
         assert b"\x1b" not in out
 
 
+def test_a_name_that_is_wrong_is_said_before_this_machine_is_asked(
+        tmp_path: Path, cli: Callable[..., Done]) -> None:
+    done = cli("diff", tmp_path / "missing")
+    assert done.status == 1
+    assert b"missing: cannot read: No such file" in done.err
+
+
 def test_sizes() -> None:
     assert [size_bytes(text) for text in ("7", "10MiB", "1.5 g", "2K", "3kb", "1TiB", "0")] == [
         7, 10 << 20, 3 << 29, 2048, 3072, 1 << 40, 0]

@@ -112,6 +112,14 @@ def test_the_pprof_tool_opens_the_address(server: Server, recorded: tuple[Path, 
     assert f"of {pageowner.read(recorded[0]).pages} total" in top
 
 
+def test_a_source_that_cannot_be_read_is_said_once(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"no record\n" * 9)
+    with serving(tmp_path / "other", "--every", "1s") as server:
+        assert server.process.stderr is not None
+        assert b"no figures for now: " in (said := server.process.stderr.readline())
+        assert b"contains no page_owner record" in said
+
+
 def test_a_scrape_gathers_nothing(server: Server) -> None:
     before = samples(server.get("/metrics").body.decode())
     for _ in range(20):

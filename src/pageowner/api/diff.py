@@ -43,6 +43,8 @@ def diff(before: Counted | Source, after: Counted | Source = None,
     check_sort(sort, names)
     # This machine first: what was saved holds the memory of the pageowner that saved it, and now
     # this one has as much, but more once it has read the other.
+    if after is None:
+        sources.check_there(before)
     second, new = _side(after, names, read)
     first, old = _side(before, names, read)
     check_units(first.meta, second.meta)

@@ -31,7 +31,8 @@ def serve(source: str | os.PathLike[str] | None = None, *, listen: str = "127.0.
     stacks and cgroups have metrics of their own. ``allow_hosts``: further host names to answer to.
     ``on``: events to capture into ``history`` when they happen, as `record` does; these captures
     are removed after ``keep``. ``told`` is called with a sentence about each event, from another
-    thread. ``ready`` is called with the address when the server listens.
+    thread, and with the reason when figures cannot be gathered. ``ready`` is called with the
+    address when the server listens.
 
     Raises UsageError for invalid arguments; PageownerError if the source does not exist, the
     address cannot be listened on, events cannot be watched for, another process records into
@@ -47,7 +48,7 @@ def serve(source: str | os.PathLike[str] | None = None, *, listen: str = "127.0.
     kept = duration_ns(keep) / 1e9
     for path in (source, None if on else history):
         if path is not None and not os.path.exists(path):
-            raise PageownerError(f"{os.fspath(path)}: there is no such file")
+            raise PageownerError(f"{os.fspath(path)}: cannot read: No such file or directory")
     if history is not None and not on and not os.path.isdir(history):
         raise UsageError(f"{os.fspath(history)}: --history takes a directory of 'pageowner record'")
     try:
@@ -74,7 +75,7 @@ def serve(source: str | os.PathLike[str] | None = None, *, listen: str = "127.0.
         folder = None if source is None or not os.path.isdir(source) else os.fspath(source)
         worker = calling.Worker(calling.Settings(
             None if source is None else os.fspath(source),
-            folder if history is None else os.fspath(history), step / 1e9, length / 1e9))
+            folder if history is None else os.fspath(history), step / 1e9, length / 1e9), told)
         shown = str(address)
         if not address.path:
             shown = str(listening.Address("", address.host, listener.getsockname()[1]))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias, Union
 
+from pageowner.errors import PageownerError
 from pageowner.report.text import source_name
 from pageowner.sources.source import count, read
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from pageowner.model.counts import Counted
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["Read", "Source", "counted", "name", "snapshot"]
+__all__ = ["Read", "Source", "check_there", "counted", "name", "snapshot"]
 
 Source: TypeAlias = Union["Snapshot", str, os.PathLike[str], None]
 """A file's or folder's name, ``"-"``, None (this machine), or a snapshot."""
@@ -34,6 +35,15 @@ def counted(source: Counted | Source, by: Read = count) -> Counted | Snapshot:
     if source is None or isinstance(source, (str, os.PathLike)):
         return by(_path(source))
     return source
+
+
+def check_there(source: Counted | Source) -> None:
+    """Raises PageownerError if this names a file that is not there."""
+    if isinstance(source, (str, os.PathLike)) and os.fspath(source) != "-":
+        try:
+            os.stat(source)
+        except OSError as error:
+            raise PageownerError(f"{os.fspath(source)}: cannot read: {error.strerror}") from error
 
 
 def name(source: Counted | Source, found: Counted | Snapshot) -> str:

@@ -101,9 +101,16 @@ def _draw_report(explained: Explained, paper: Paper, page_size: int) -> None:
         _page(event, explained, paper)
     if explained.next:
         paper.line("Next:", "columns")
-        widest = max(len(command) for command, _ in explained.next)
+        # Beside a long command no place is left for words: these go below it.
+        most = paper.width // 2 - 4
+        widest = max((len(command) for command, _ in explained.next if len(command) <= most),
+                     default=0)
         for command, why in explained.next:
-            entry(paper, f"  {command:<{widest}}  ", why)
+            if len(command) <= most:
+                entry(paper, f"  {command:<{widest}}  ", why)
+            else:
+                paper.line(f"  {command}")
+                prose(paper, why, indent=4)
 
 
 def _report_title(report: MemoryReport, page_size: int) -> str:

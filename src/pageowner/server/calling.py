@@ -9,11 +9,14 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.server.figures import Figures
 from pageowner.server.notices import Notices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Answered", "Busy", "Settings", "Worker"]
 
@@ -60,8 +63,9 @@ class Worker:
     ``error``, why it did last, empty if it did not.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, told: Callable[[str], None] = lambda text: None) -> None:
+        """``told`` is called with the reason when figures cannot be gathered, once for each."""
+        self.settings, self._told = settings, told
         self.figures: Figures | None = None
         self.renewals = self.failed = 0
         self.cpu_s = 0.0
@@ -114,6 +118,8 @@ class Worker:
         except (PageownerError, ValueError, TypeError, KeyError) as error:
             # the others: a worker of another version, after an upgrade; it must not end this task
             self.failed += 1
+            if self.error != str(error):
+                self._told(f"no figures for now: {error}")
             self.error = str(error)
 
     async def end(self) -> None:
