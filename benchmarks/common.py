@@ -155,6 +155,12 @@ def programs_of_nothing(image: bytes, names: tuple[str, ...]) -> Iterator[None]:
         yield
 
 
+def keep_run(results: Path, run: dict[str, Any]) -> None:
+    """Add a run to the file of `runs_by_leak`."""
+    with results.open("a") as file:
+        file.write(json.dumps(run) + "\n")
+
+
 def runs_by_leak(results: Path) -> dict[str, list[dict[str, Any]]]:
     """The runs that a file has so far, each a line of JSON, by what leaked in them."""
     runs: dict[str, list[dict[str, Any]]] = defaultdict(list)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import leaking
-from common import BIN, ROOT, leak_options, may_track, runs_by_leak
+from common import BIN, ROOT, keep_run, leak_options, may_track, runs_by_leak
 from pageowner.analysis.leaks import Watch, settling_ns
 from pageowner.analysis.live_rows import rows_of_looks
 from pageowner.tracker import control
@@ -197,8 +197,7 @@ def main() -> None:
             for _ in range(arguments.rounds):
                 for what in arguments.what:
                     result = run(what, arguments)
-                    with arguments.results.open("a") as file:
-                        file.write(json.dumps(result) + "\n")
+                    keep_run(arguments.results, result)
                     print(f"{what}: place {result['place']} of {result['claimed']} (by size"
                           f" {result['size']}, by difference {result['gain']}; saved"
                           f" {result.get('saved_place')} of {result.get('saved_claimed')}); load"

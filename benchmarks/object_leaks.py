@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import leaking
-from common import BIN, leak_options, may_track, runs_by_leak
+from common import BIN, keep_run, leak_options, may_track, runs_by_leak
 from leaks import noise
 from pageowner.analysis.subsystems import functions, short_stack
 from pageowner.model.tracking import Options
@@ -150,8 +150,7 @@ def main() -> None:
             time.sleep(arguments.warm)
             for what in arguments.what * arguments.rounds:
                 result = run(what, arguments)
-                with arguments.results.open("a") as file:
-                    file.write(json.dumps(result) + "\n")
+                keep_run(arguments.results, result)
                 print(f"{what}: place {result['place']} of {result['claimed']}, named"
                       f" {result['named']}, as {result['parts']}; load {os.getloadavg()[0]:.1f};"
                       f" {result['others'][:3]}", flush=True)

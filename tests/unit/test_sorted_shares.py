@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 from damage import damaged
+from outcomes import agreed, in_pieces, outcome
 
-from pageowner.errors import PageownerError
 from pageowner.model.snapshot import Snapshot
 from pageowner.page_owner_sort.command import main as sort
-from pageowner.sources import page_owner, page_owner_sorted
-from pageowner.sources.opening import open_source
+from pageowner.sources import page_owner_sorted
 from pageowner.sources.page_owner_sorted_groups import SortedGroups
 
 SAMPLE = Path(__file__).parents[1] / "data/6.1-sample/page_owner.txt.xz"
@@ -29,34 +28,14 @@ def groups(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return text + re.sub(rb"(?<=, pid )\d+(?=, tgid \d)", b"77", text)
 
 
-def read(path: Path) -> Snapshot | str:
-    with open_source(path) as opened:
-        try:
-            return page_owner_sorted.read(opened)
-        except PageownerError as error:
-            return str(error)
-
-
 def same(path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch) -> Snapshot | str:
     """What the text is one by one, if it is the same in each other way."""
     path.write_bytes(text)
     found: list[Snapshot | str] = []
     with monkeypatch.context() as changed:
         changed.setattr(SortedGroups, "take_known", lambda _, pieces, start: start)
-        found.append(read(path))
-    with monkeypatch.context() as changed:
-        changed.setattr(page_owner_sorted, "_CHUNK", 1 << 10)
-        found.append(read(path))
-        changed.setattr(page_owner, "PARALLEL", 1 << 8)
-        found.append(read(path))
-    for other in found[1:]:
-        if isinstance(other, str):
-            assert other == found[0]
-            continue
-        assert not isinstance(found[0], str)
-        assert other.meta == found[0].meta
-        assert other.table.to_pylist() == found[0].table.to_pylist()
-    return found[0]
+        found.append(outcome(page_owner_sorted.read, path))
+    return agreed(found + in_pieces(page_owner_sorted, "_CHUNK", path, monkeypatch))
 
 
 FIRST = b"Page allocated via order 0, mask 0x0(), pid 1, tgid 1 (%s), ts %s ns\n f+0x1/0x2\n\n"

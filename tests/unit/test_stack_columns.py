@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 from damage import damaged
+from outcomes import agreed, in_pieces, outcome
 
-from pageowner.errors import PageownerError
 from pageowner.model.snapshot import Snapshot
-from pageowner.sources import page_owner, page_owner_stack_blocks, page_owner_stack_lists
-from pageowner.sources.opening import open_source
+from pageowner.sources import page_owner_stack_blocks, page_owner_stack_lists
 
 WHOLE = lzma.decompress(
     (Path(__file__).parents[1] / "data/6.12-fragmented/show_stacks.txt.xz").read_bytes())
@@ -26,29 +25,8 @@ def same(path: Path, text: bytes, monkeypatch: pytest.MonkeyPatch) -> Snapshot |
     found: list[Snapshot | str] = []
     with monkeypatch.context() as changed:
         changed.setattr(page_owner_stack_blocks, "regular", lambda *_: None)
-        found.append(read(path))
-    with monkeypatch.context() as changed:
-        changed.setattr(page_owner_stack_lists, "_PIECE", 1 << 10)
-        found.append(read(path))
-        changed.setattr(page_owner, "PARALLEL", 1 << 8)
-        found.append(read(path))
-    for other in found[1:]:
-        if isinstance(other, str):
-            assert other == found[0]
-            continue
-        assert not isinstance(found[0], str)
-        assert other.meta == found[0].meta
-        for column in other.table.column_names:
-            assert other.table[column].to_pylist() == found[0].table[column].to_pylist(), column
-    return found[0]
-
-
-def read(path: Path) -> Snapshot | str:
-    with open_source(path) as opened:
-        try:
-            return page_owner_stack_lists.read(opened)
-        except PageownerError as error:
-            return str(error)
+        found.append(outcome(page_owner_stack_lists.read, path))
+    return agreed(found + in_pieces(page_owner_stack_lists, "_PIECE", path, monkeypatch))
 
 
 def test_early_pages_and_numbers_of_every_length(tmp_path: Path,

@@ -15,7 +15,7 @@ from pageowner.sources.page_owner_parser import START
 from pageowner.sources.whole_records import Records, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pageowner.sources.page_owner_parser import Parser
 
@@ -51,7 +51,11 @@ class _Kinds:
         return kind
 
 
-def _columns(kinds: list[int], pfns: list[int], ts: list[bytes], free: list[bytes],
+_Row = tuple[int, bytes, bytes, bytes]
+"""Of a record its kind, its page frame and both times, as texts."""
+
+
+def _columns(kinds: Sequence[int], pfns: list[int], ts: Sequence[bytes], free: Sequence[bytes],
              length: int) -> Records | None:
     """Records of these numbers, of which the times are texts; None if one of them cannot be."""
     if not (b"".join(ts) + b"".join(free)).isdigit() or max(map(len, ts)) > _DIGITS or max(
@@ -80,10 +84,7 @@ def crash(undo: Callable[[bytes], bytes],
         if into is not parser or not text.startswith(b"PFN ") or not text.endswith(b"\n\n"):
             return None
         records = text[4:-1].split(b"\nPFN ")
-        found: list[int] = []
-        pfns: list[bytes] = []
-        times: list[bytes] = []
-        free: list[bytes] = []
+        rows: list[_Row] = []
         rest: list[bytes] = []
         known, length = kinds.known, len(text)
         try:
@@ -98,13 +99,11 @@ def crash(undo: Callable[[bytes], bytes],
                             new := kinds.learn(key, b"PFN %s\n" % record)) is None:
                         return None
                     kind = new
-                found.append(kind)
-                pfns.append(pfn)
-                times.append(ts)
-                free.append(freed)
+                rows.append((kind, pfn, ts, freed))
                 rest.append(behind)
                 rest.append(decimal)
                 length -= len(first) - len(pfn) - 2
+            found, pfns, times, free = zip(*rows, strict=True)
             numbers = [int(pfn, 16) for pfn in pfns]
         except ValueError:
             return None
@@ -115,7 +114,7 @@ def crash(undo: Callable[[bytes], bytes],
     return take
 
 
-def _is_crashs(pfns: list[bytes], rest: list[bytes]) -> bool:
+def _is_crashs(pfns: Sequence[bytes], rest: list[bytes]) -> bool:
     """Whether the first lines are such, whose numbers are ``pfns``, and of each, as two items of
     ``rest``, what follows ``paddr`` and the pfn in decimal."""
     words = b" ".join(rest[::2]).split(b" ")
@@ -137,10 +136,7 @@ def gdb(undo: Callable[[bytes], bytes],
         if into is not parser or not text.startswith(START) or not text.endswith(b"\n") or (
                 size - len(text)) % len(_TRACKED):
             return None
-        found: list[int] = []
-        pfns: list[bytes] = []
-        times: list[bytes] = []
-        free: list[bytes] = []
+        rows: list[_Row] = []
         known = kinds.known
         try:
             for record in text[len(START):-1].split(b"\n" + START):
@@ -155,10 +151,8 @@ def gdb(undo: Callable[[bytes], bytes],
                     if (new := kinds.learn(key, b"%s%s\n" % (START, record))) is None:
                         return None
                     kind = new
-                found.append(kind)
-                pfns.append(pfn)
-                times.append(ts)
-                free.append(freed)
+                rows.append((kind, pfn, ts, freed))
+            found, pfns, times, free = zip(*rows, strict=True)
             if not b"".join(pfns).isdigit():
                 return None
             numbers = list(map(int, pfns))
