@@ -28,6 +28,9 @@ sys.dont_write_bytecode = False
 
 _DATA = Path(__file__).parent / "data"
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+_OWN = ("test_specification.py", "test_tearing.py")
+"""Of those on the running kernel, files that load programs of their own and need no tracker. They
+begin at once: others look later at which programs are loaded."""
 _LONG = ("test_fleet_spark.py", "test_hostile_files.py", "test_serve_page.py")
 """Files that begin first where tests run side by side, so that no process waits for one at the end.
 """
@@ -101,7 +104,13 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if _WORKER:
-        items.sort(key=lambda item: (item.path.name not in _LONG, item.path))
+        items.sort(key=lambda item: (_turn(item.path), item.path))
+
+
+def _turn(path: Path) -> int:
+    if path.name in _OWN:
+        return 1
+    return 0 if path.parent.name == "live" else 2 if path.name in _LONG else 3
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -117,7 +126,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Rows(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.split("::", maxsplit=1)[0]
-            return "live" if file.startswith("tests/live/") else file
+            own = file.endswith(_OWN)
+            return "live" if file.startswith("tests/live/") and not own else file
 
     config.option.loadscopereorder = False
     return Rows(config, log)

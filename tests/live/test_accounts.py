@@ -27,7 +27,7 @@ from pageowner.kernel import pageflags
 from pageowner.model.hook_states import is_whole
 from pageowner.model.snapshot import STATES, Snapshot
 
-_LOAD_SECONDS = 6
+_LOAD_SECONDS = 4
 
 
 @dataclass

@@ -13,7 +13,7 @@ from shown import OF_THE_MACHINE
 
 TUTORIAL, README = TREE / "docs/tutorial.md", TREE / "README.md"
 
-_PATIENT, _QUICK = "--for 30s --every 2s", "--for 10s --every 1s"
+_PATIENT, _QUICK = "--for 30s --every 2s", "--for 8s --every 1s"
 """How long the reader watches, who has other work on the machine, and how long is enough here."""
 
 

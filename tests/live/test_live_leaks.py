@@ -45,8 +45,8 @@ def found(out: bytes) -> list[dict[str, object]]:
 @pytest.mark.parametrize("leaking", ["pipes"], indirect=True)
 @pytest.mark.usefixtures("leaking")
 def test_a_leak_is_named_with_its_rate() -> None:
-    done = subprocess.run(leaks("--for", "12s", "--every", "1s"), capture_output=True, check=True)
-    assert done.stderr == b"pageowner: watching for 12.0 s\n"
+    done = subprocess.run(leaks("--for", "10s", "--every", "1s"), capture_output=True, check=True)
+    assert done.stderr == b"pageowner: watching for 10.0 s\n"
     # a program that builds up its own memory for these seconds may stand above it
     leak = next(one for one in found(done.stdout) if one["program"] is None)
     assert "pipe_write" in str(leak["stack"])
@@ -60,7 +60,7 @@ def test_ctrl_c_gives_the_result_so_far() -> None:
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watching:
         assert watching.stderr
         assert watching.stderr.readline()
-        time.sleep(10)
+        time.sleep(5)
         watching.send_signal(signal.SIGINT)
         out, _ = watching.communicate()
     assert watching.returncode == 0

@@ -35,8 +35,8 @@ def test_another_user_in_bpffs_harms_nothing_of_roots(scene: str) -> None:
 
 @pytest.mark.usefixtures("bpf", "off", "own_mounts")
 def test_no_race_with_another_user_changes_a_file_of_roots() -> None:
-    """A few hundred; PAGEOWNER_RACES says how many."""
-    count = os.environ.get("PAGEOWNER_RACES", "300")
+    """More than a hundred; PAGEOWNER_RACES says how many."""
+    count = os.environ.get("PAGEOWNER_RACES", "150")
     done = subprocess.run(["unshare", "--mount", sys.executable, SAFETY / "races.py", count],
                           capture_output=True, text=True, check=False)
     print(done.stdout)
