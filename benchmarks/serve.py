@@ -47,8 +47,8 @@ def measured(server: subprocess.Popen[str], seconds: int, scrapes: int) -> None:
             break
     else:
         raise SystemExit("serve did not start")
-    connection = http.client.HTTPConnection(found[1], int(found[2]), timeout=60)
-    while scrape(connection)[0] != 200:  # until there are figures
+    host, port = found[1], int(found[2])
+    while asked(host, port, "/api/figures")[0] != 200:  # until there are some
         time.sleep(0.1)
     before = cpu(server.pid)
     time.sleep(seconds)
@@ -57,7 +57,7 @@ def measured(server: subprocess.Popen[str], seconds: int, scrapes: int) -> None:
     before, took = cpu(server.pid), []
     for _ in range(scrapes):
         started = time.perf_counter()
-        _, size = scrape(connection)
+        _, size = asked(host, port, "/metrics")
         took.append(time.perf_counter() - started)
     each = (cpu(server.pid) - before) / scrapes
     print(f"idle for {seconds} s; {scrapes} scrapes of {size / 1000:.0f} kB")
@@ -71,11 +71,15 @@ def measured(server: subprocess.Popen[str], seconds: int, scrapes: int) -> None:
     print(f"| the slowest, ms | {max(took) * 1e3:.1f} | 200 |")
 
 
-def scrape(connection: http.client.HTTPConnection) -> tuple[int, int]:
-    """Status and bytes of an answer."""
-    connection.request("GET", "/metrics")
-    answer = connection.getresponse()
-    return answer.status, len(answer.read())
+def asked(host: str, port: int, path: str) -> tuple[int, int]:
+    """Status and bytes of an answer, on a connection of its own: idle ones are closed soon."""
+    connection = http.client.HTTPConnection(host, port, timeout=60)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, len(answer.read())
+    finally:
+        connection.close()
 
 
 def cpu(pid: int) -> float:
