@@ -28,7 +28,7 @@ sys.dont_write_bytecode = False
 
 _DATA = Path(__file__).parent / "data"
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
-_OWN = ("test_specification.py", "test_tearing.py")
+_OWN = ("test_safety.py", "test_specification.py", "test_tearing.py")
 """Of those on the running kernel, files that load programs of their own and need no tracker. They
 begin at once: others look later at which programs are loaded."""
 _LONG = ("test_fleet_spark.py", "test_hostile_files.py", "test_serve_page.py")

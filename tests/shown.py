@@ -30,7 +30,7 @@ OF_THE_MACHINE = ("on", "off", "status", "doctor")
 OF_NO_SNAPSHOT = ("balance",)
 """Whose source is a vmcore alone."""
 WITHOUT_END = ("record", "top", "serve")
-SECONDS = ("--for", "15s", "--every", "1s")
+SECONDS = ("--for", "8s", "--every", "1s")
 
 
 def rewritten(words: list[str]) -> list[str] | None:
