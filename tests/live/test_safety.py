@@ -25,7 +25,7 @@ def own_mounts() -> None:
         pytest.skip(f"no mount namespace can be made here: {done.stderr.strip()}")
 
 
-@pytest.mark.usefixtures("bpf", "off", "own_mounts")
+@pytest.mark.usefixtures("bpf", "own_mounts")
 @pytest.mark.parametrize("scene", SCENES)
 def test_another_user_in_bpffs_harms_nothing_of_roots(scene: str) -> None:
     done = subprocess.run(["unshare", "--mount", sys.executable, SAFETY / "scenes.py", scene],
@@ -33,7 +33,7 @@ def test_another_user_in_bpffs_harms_nothing_of_roots(scene: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.usefixtures("bpf", "off", "own_mounts")
+@pytest.mark.usefixtures("bpf", "own_mounts")
 def test_no_race_with_another_user_changes_a_file_of_roots() -> None:
     """More than a hundred; PAGEOWNER_RACES says how many."""
     count = os.environ.get("PAGEOWNER_RACES", "150")

@@ -27,9 +27,9 @@ pytestmark = pytest.mark.usefixtures("bpf", "tracking")
 LEAKING = Path(__file__).parents[2] / "benchmarks/leaking.py"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server(bpf: object, tracking: None) -> Iterator[Server]:
-    with serving("--every", "1s", "--window", "12s") as found:
+    with serving("--every", "1s", "--window", "8s") as found:
         found.figures()
         yield found
 
