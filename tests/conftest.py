@@ -114,6 +114,18 @@ def _turn(path: Path) -> int:
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than processors: a part of each row is waiting."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+def pytest_sessionstart() -> None:
+    """The row of the running kernel, which the first takes, is the longest: others give way."""
+    if _WORKER not in ("", "gw0"):
+        os.nice(5)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Where tests run side by side, those on the running kernel are one row, since there is one
     tracker, which begins first; of others each file is one, which shares what it has read.
