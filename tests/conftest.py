@@ -34,6 +34,8 @@ begin at once: others look later at which programs are loaded."""
 _LONG = ("test_fleet_spark.py", "test_hostile_files.py", "test_serve_page.py")
 """Files that begin first where tests run side by side, so that no process waits for one at the end.
 """
+_begun: list[Path] = []
+"""The file that this process began with."""
 
 
 def _unpacked(temporary: pytest.TempPathFactory, kernel: str) -> Path:
@@ -107,6 +109,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: (_turn(item.path), item.path))
 
 
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """The row on the running kernel is the longest: a process that begins with another gives way
+    to it."""
+    if _WORKER and not _begun:
+        _begun.append(item.path)
+        if _turn(item.path):
+            os.nice(5)
+
+
 def _turn(path: Path) -> int:
     if path.name in _OWN:
         return 1
@@ -117,12 +128,6 @@ def _turn(path: Path) -> int:
 def pytest_xdist_auto_num_workers() -> int:
     """One more than processors: a part of each row is waiting."""
     return len(os.sched_getaffinity(0)) + 1
-
-
-def pytest_sessionstart() -> None:
-    """The row of the running kernel, which the first takes, is the longest: others give way."""
-    if _WORKER not in ("", "gw0"):
-        os.nice(5)
 
 
 @pytest.hookimpl(optionalhook=True)
