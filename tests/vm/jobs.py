@@ -86,7 +86,7 @@ JOBS = (
     Job(
         "track",
         "tracking works there, every recognised stack checked",
-        (PYTHON, str(HERE / "jobs" / "track.py"), "--contiguous"),
+        (PYTHON, str(HERE / "jobs" / "track.py"), "--contiguous", "--always"),
         page_owner=False,
         memory=GIGANTIC,
     ),

@@ -3,6 +3,7 @@ too, the accounts close, nothing is left.
 
     track.py                  turns tracking on, runs loads, looks, turns it off
     track.py --contiguous     with the loads that take memory in one piece, from those who use it
+    track.py --always         with the second programs from the start, so that nothing is missed
     track.py --look           what is run while the loads hold their memory
 
 Writes track.json: hooks, pages by state, counters, the memo's. Exit status 1 if an account did not
@@ -103,7 +104,8 @@ def main() -> int:
     if sys.argv[1:] == ["--look"]:
         return look()
     loads = f"{LOADS},{CONTIGUOUS}" if "--contiguous" in sys.argv[1:] else LOADS
-    print(pageowner("on", "--check", "1"))
+    always = ["--second-programs", "always"] if "--always" in sys.argv[1:] else []
+    print(pageowner("on", "--check", "1", *always))
     status = subprocess.run([sys.executable, str(HERE.parent / "loads" / "hold.py"), "--only",
                              loads, sys.executable, __file__, "--look"], check=False).returncode
     pageowner("off")
