@@ -128,6 +128,15 @@ def test_wrong_words_are_said_in_one_line_with_status_2_before_anything_is_read(
     one_line(done.err)
 
 
+@pytest.mark.parametrize("words", [
+    ["flame", "--html"], ["fleet", "push", "--every"], ["report", "--top", "x"], ["--top"]])
+def test_wrong_usage_points_to_the_help_of_its_verb(cli: Cli, words: list[str]) -> None:
+    done = cli(*words)
+    verbs = " ".join(["pageowner", *(word for word in words[:-1] if not word.startswith("-"))])
+    assert done.status == 2
+    assert done.err.endswith(f"; see '{verbs} --help'\n".encode())
+
+
 def test_a_state_that_no_page_has_is_wrong_usage(cli: Cli, some_records: Path) -> None:
     done = cli("report", some_records, "--state", "nosuch")
     assert (done.status, done.out) == (2, b"")

@@ -91,6 +91,20 @@ def _complete(form: str) -> int:
     return shell_complete(program, {}, "pageowner", VARIABLE, form)
 
 
+def _path(words: Sequence[str]) -> str:
+    """``pageowner`` and the verb that the words begin with, if they do."""
+    path = "pageowner"
+    command: click.Command = program
+    context = click.Context(program)
+    for word in words:
+        if not isinstance(command, click.Group):
+            break
+        if (found := command.get_command(context, word)) is None:
+            break
+        path, command = f"{path} {word}", found
+    return path
+
+
 def run(argv: Sequence[str] | None) -> int:
     """Run what the words say; returns the exit status.
 
@@ -106,7 +120,7 @@ def run(argv: Sequence[str] | None) -> int:
         return 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        path = context.command_path if context else "pageowner"
+        path = context.command_path if context else _path(sys.argv[1:] if argv is None else argv)
         raise UsageError(f"{_said(error)}; see '{path} --help'") from error
     except click.Abort as error:
         # click makes it of Ctrl-C, and of what else ends us

@@ -369,9 +369,10 @@ def _warn(meta: Metadata) -> None:
 
 
 def about_users(meta: Metadata) -> list[str]:
-    """What of the pages' users could not be read."""
+    """What of the pages' users could not be read; freed pages are a user of their own."""
     about = meta.extra.get("users") or {}
-    counts = {name: number for name, number in (about.get("counts") or {}).items() if number}
+    counts = {name: number for name, number in (about.get("counts") or {}).items()
+              if number and name != "freed_pages"}
     lines = [f"users of pages: {note}" for note in about.get("notes") or []]
     if counts:
         lines.append("users of pages: " + ", ".join(
