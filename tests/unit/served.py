@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -108,6 +109,8 @@ def serving(*words: object, listen: str = "127.0.0.1:0") -> Iterator[Server]:
         [sys.executable, "-m", "pageowner", "serve", *map(str, words), "--listen", listen],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
+    late = threading.Timer(60, process.kill)  # ends what is read of it
+    late.start()
     try:
         said, found = "", None
         while found is None:
@@ -115,8 +118,10 @@ def serving(*words: object, listen: str = "127.0.0.1:0") -> Iterator[Server]:
             assert line, said
             said += line
             found = re.search(r"^serving .* on (?:http://([\d.]+):(\d+)|unix:)", line)
+        late.cancel()
         yield Server(found[1] or "", int(found[2] or 0), process)
     finally:
+        late.cancel()
         process.terminate()
         try:
             process.communicate(timeout=20)

@@ -12,9 +12,11 @@ __all__ = ["heed_log", "say", "told", "written"]
 
 
 def say(text: str, prefix: str = "pageowner: ") -> int:
-    """Say it; the number of lines that took. Every character of it is made visible."""
+    """Say it; the number of lines that took. Every character of it is made visible.
+
+    In one write: print() makes several, between which another thread may say something."""
     lines = _lines(prefix + printable(text))
-    print(*lines, sep="\n", file=sys.stderr)
+    sys.stderr.write("\n".join(lines) + "\n")
     return len(lines)
 
 
