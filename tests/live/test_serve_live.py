@@ -56,10 +56,15 @@ def test_metrics_of_the_tracker_are_there_and_add_up(server: Server) -> None:
 
 
 def test_owners_now_are_those_of_report(server: Server) -> None:
-    now = server.get("/api/owners?by=subsystem").json()
-    assert now["bytes"] == pytest.approx(sum(
-        row["pages"] for row in pageowner.owners(None, "subsystem").table.to_pylist())
-        * os.sysconf("SC_PAGE_SIZE"), rel=0.05)
+    """Others take and free memory between the two: of several pairs one is of a quiet moment."""
+    for _ in range(10):
+        now = server.get("/api/owners?by=subsystem").json()["bytes"]
+        report = os.sysconf("SC_PAGE_SIZE") * sum(
+            row["pages"] for row in pageowner.owners(None, "subsystem").table.to_pylist())
+        if now == pytest.approx(report, rel=0.05):
+            break
+        time.sleep(1)  # until it looks again
+    assert now == pytest.approx(report, rel=0.05)
 
 
 def test_a_leak_is_in_the_metrics_and_not_without_it(server: Server) -> None:
