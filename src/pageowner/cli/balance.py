@@ -6,7 +6,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say
-from pageowner.cli.options import as_json
+from pageowner.cli.options import about_vmcores, as_json
 from pageowner.cli.verb import verb
 
 __all__ = ["command"]
@@ -20,6 +20,7 @@ __all__ = ["command"]
 @click.option("--all", "everything", is_flag=True, help="Show all lines.")
 @click.option("--root", type=click.Path(exists=True, file_okay=False), metavar="DIR",
               help="Read copies of another machine's files, DIR/proc/meminfo and so on.")
+@about_vmcores
 @as_json
 def command(source: str | None, top: int, everything: bool, root: str | None,
             as_json: bool) -> None:

@@ -9,7 +9,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say
-from pageowner.cli.options import as_json
+from pageowner.cli.options import about_vmcores, as_json
 from pageowner.cli.verb import verb
 
 __all__ = ["command"]
@@ -21,6 +21,7 @@ __all__ = ["command"]
               help="Show only the last N reports.")
 @click.option("--page-size", type=click.Choice(["4096", "8192", "16384", "65536"]),
               help="Bytes of a page, if the log does not show it.")
+@about_vmcores
 @as_json
 def command(log: str | None, last: int | None, page_size: str | None, as_json: bool) -> None:
     """What a kernel log says about memory, and which commands to run next.

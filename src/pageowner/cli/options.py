@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["about_dumps", "about_users", "as_json", "at_time", "at_times", "check_page_flags",
-           "check_two_files", "filters", "grouped", "load", "load_counted", "most_owners",
-           "or_objects", "owners_shown", "reading", "some_filters", "source"]
+__all__ = ["about_dumps", "about_users", "about_vmcores", "as_json", "at_time", "at_times",
+           "check_page_flags", "check_two_files", "filters", "grouped", "load", "load_counted",
+           "most_owners", "or_objects", "owners_shown", "reading", "some_filters", "source"]
 
 
 class _Numbers(click.ParamType[Any]):
@@ -75,8 +75,26 @@ def _filters(command: Callable[..., Any], about: dict[str, Word]) -> Callable[..
     return wrapped
 
 
+def about_vmcores(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--vmlinux``, by which it reads vmcores."""
+
+    @click.option("--vmlinux", metavar="FILE", shell_complete=complete.files,
+                  help="The kernel of a vmcore, with debugging information: adds source lines to"
+                       " stacks. Kernels before 6.0 need it.")
+    @functools.wraps(command)
+    def wrapped(vmlinux: str | None, **words: Any) -> Any:
+        from pageowner.sources.given import VMLINUX, having
+
+        with having(VMLINUX, vmlinux, "debugging information"):
+            return command(**words)
+
+    return wrapped
+
+
 def about_dumps(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds ``--page-size``, ``--handles`` and ``--system-map``, by which it reads dumps."""
+    """Adds ``--page-size``, ``--handles``, ``--system-map`` and ``--vmlinux``, by which it reads
+    dumps."""
+    command = about_vmcores(command)
 
     @functools.wraps(command)
     def wrapped(page_size: str | None, handles: str | None, system_map: str | None,
@@ -86,10 +104,11 @@ def about_dumps(command: Callable[..., Any]) -> Callable[..., Any]:
         from pageowner.analysis.filters import size_bytes
         from pageowner.sources import handles as of_handles
         from pageowner.sources import page_size as of_pages
-        from pageowner.sources import system_map as of_addresses
+        from pageowner.sources.given import SYSTEM_MAP, having
 
         bytes_each = None if page_size is None else size_bytes(page_size)
-        with of_pages.using(bytes_each), of_handles.using(handles), of_addresses.using(system_map):
+        with (of_pages.using(bytes_each), of_handles.using(handles),
+              having(SYSTEM_MAP, system_map, "symbols")):
             return command(**words)
 
     for option in (

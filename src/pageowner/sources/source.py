@@ -11,9 +11,10 @@ import os
 import stat
 from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
-from pageowner.errors import PageownerError
+from pageowner.errors import PageownerError, UsageError
 from pageowner.model.source_kinds import PARQUET
 from pageowner.sources import live_users, of_objects, readahead, vmcore
+from pageowner.sources.given import SYSTEM_MAP, VMLINUX, having
 from pageowner.sources.opening import Opened, open_source, reading
 
 if TYPE_CHECKING:
@@ -44,13 +45,15 @@ class Moment(str):
 
 def read(source: str | os.PathLike[str] | None = None, *,
          page_size: int | None = None,
-         system_map: str | os.PathLike[str] | None = None) -> Snapshot:
+         system_map: str | os.PathLike[str] | None = None,
+         vmlinux: str | os.PathLike[str] | None = None) -> Snapshot:
     """Read the owners of pages from ``source``.
 
     ``page_size``: the size of a page in a dump, in bytes; by default it is found from the text, or
     else 4096 (``meta.page_size``; ``meta.extra["page_size_from"]`` says how it was found).
     ``system_map``: a System.map or a copy of /proc/kallsyms, which gives names to addresses in
-    stacks.
+    stacks. ``vmlinux``: the kernel's, with debugging information, of a vmcore: frames have their
+    lines of source then, and it takes the place of symbols and types that the vmcore does not have.
 
     Without a source, this machine is read: the live tracker if it is on, else the kernel's own page
     owner. The latter is read from the kernel's memory if possible, else as text
@@ -59,13 +62,9 @@ def read(source: str | os.PathLike[str] | None = None, *,
     """
     from pageowner.sources import page_size as of_pages
 
-    if system_map is None:
+    with (having(SYSTEM_MAP, system_map, "symbols"),
+          having(VMLINUX, vmlinux, "debugging information")):
         found = _read(source, sums=False)
-    else:
-        from pageowner.sources.system_map import using
-
-        with using(system_map):
-            found = _read(source, sums=False)
     of_pages.apply(found.meta, page_size)
     return found
 
@@ -89,6 +88,8 @@ def _read(source: str | os.PathLike[str] | None, *, sums: bool) -> Counted | Sna
 
 def _read(source: str | os.PathLike[str] | None, *, sums: bool) -> Counted | Snapshot:
     """A source as a snapshot, or with ``sums`` what takes less time, where there is such."""
+    if VMLINUX.get() and (source is None or os.path.isdir(source)):
+        raise UsageError("a vmlinux is for a vmcore: name that as the source")
     if source is None and of_objects.wanted():
         from pageowner.tracker.read.capture_objects import capture_objects
 
@@ -170,6 +171,8 @@ def read_opened(opened: Opened, *, sums: bool = False) -> Counted | Snapshot:
         return _saved(opened)
     if vmcore.is_vmcore(opened.head):
         return vmcore.read(opened)
+    if vmlinux := VMLINUX.get():
+        raise UsageError(f"{opened.name}: is not a vmcore; {vmlinux} can say nothing about it")
     from pageowner.sources import groups, page_owner
     from pageowner.sources.restoring import restored
 

@@ -8,24 +8,22 @@ the page allocator.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
 from pageowner.sources.given import SYSTEM_MAP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from pageowner.kernel.kallsyms import Kallsyms
     from pageowner.sources.page_owner_body import Body
     from pageowner.sources.page_owner_count import Tally
     from pageowner.sources.page_owner_parser import Raw
 
-__all__ = ["name_frames", "using"]
+__all__ = ["name_frames"]
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,16}\Z")
 _INNERMOST = (
@@ -39,26 +37,6 @@ _DEEP = 3
 _ALIGNMENTS = (1 << 21, 1 << 16)
 """Of where the kernel's text can be: x86 (CONFIG_PHYSICAL_ALIGN) and arm64 with large blocks, and
 arm64 (arch/arm64/kernel/pi/map_kernel.c, MIN_KIMG_ALIGN)."""
-
-
-@contextmanager
-def using(path: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Within this the addresses in the stacks of dumps that are read get names from this file.
-
-    Raises PageownerError if it cannot be read.
-    """
-    if path is not None:
-        try:
-            os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise PageownerError(f"cannot read symbols from {os.fspath(path)}: {reason}"
-                                 ) from error
-    token = SYSTEM_MAP.set(None if path is None else os.fspath(path))
-    try:
-        yield
-    finally:
-        SYSTEM_MAP.reset(token)
 
 
 def name_frames(parts: Sequence[Raw] | Sequence[Tally]) -> str | None:

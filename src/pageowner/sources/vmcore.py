@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
 from pageowner.sources import live_users
+from pageowner.sources.given import VMLINUX
 from pageowner.vmcore.formats import KDUMP, looks_so, why_not
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def opened_memory(opened: Opened) -> Iterator[Vmcore]:
         raise PageownerError(f"{opened.name}: a vmcore is read here and there, not in a stream;"
                              " decompress it into a file and name that")
     try:
-        with Made(opened.name) as memory:
+        with Made(opened.name, VMLINUX.get()) as memory:
             yield memory
     except PageownerError as error:
         filtered = (_FILTERED if opened.head.startswith(KDUMP) and "cannot be read" in str(error)

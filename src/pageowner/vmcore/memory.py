@@ -1,7 +1,8 @@
 """A vmcore as the kernel's memory: drgn finds the pages, what is in them we read ourselves.
 
-No debugging information is asked for: symbols are those of the kernel's own table (kallsyms), whose
+No debugging information is needed: symbols are those of the kernel's own table (kallsyms), whose
 place VMCOREINFO has since 6.0 (kernel/vmcore_info.c, commit 5fd8fea935a1), types those of its BTF.
+Of older kernels, and of those without BTF, both are taken from a vmlinux.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ import numpy as np
 from pageowner.errors import PageownerError
 from pageowner.system.closing import Closing
 from pageowner.vmcore import info
+from pageowner.vmcore.debug_info import DebugInfo, SymbolsWithLines, installed
 from pageowner.vmcore.limits import Limits
 from pageowner.vmcore.notes import find_note, has_note
-from pageowner.vmcore.symbols import kernel_symbols
+from pageowner.vmcore.symbols import WITH_VMLINUX, KernelSymbols, kernel_symbols, tells_symbols
 from pageowner.vmcore.types import BtfTypes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pageowner.kernel.kallsyms import Kallsyms
+    from pageowner.kernel_memory.access import AskedTypes
 
 __all__ = ["Vmcore"]
 
+_SYMBOLS = "its kallsyms"
 _NEEDS = "pip install 'pageowner[crash]'"
 _NO_NOTE = ("; it has no VMCOREINFO: give the guest QEMU's device vmcoreinfo, or have it dumped as"
             " ELF")
@@ -48,8 +52,9 @@ class Vmcore(Closing):
     runs while it is read. ``machine``: drgn's name of its architecture, such as ``x86_64``.
     """
 
-    def __init__(self, path: str) -> None:
-        """Raises PageownerError, in one line without the name of the file."""
+    def __init__(self, path: str, vmlinux: str | None = None) -> None:
+        """``vmlinux``: its kernel's, with debugging information. Raises PageownerError, in one line
+        without the name of the file."""
         try:
             import drgn
         except ImportError as error:
@@ -81,8 +86,12 @@ class Vmcore(Closing):
         if not self.page_size:
             raise PageownerError("its VMCOREINFO does not say how large a page is")
         self._shift = np.uint64(self.page_size.bit_length() - 1)
-        self._core = kernel_symbols(self)
-        self.types = BtfTypes(self._btf())
+        self._debug = None if vmlinux is None else DebugInfo(self._program, vmlinux)
+        if not tells_symbols(self) and (debug := self._debug_info()):
+            self._core = KernelSymbols(*debug.symbols())
+        else:
+            self._core = kernel_symbols(self)
+        self.types = self._types()
         self._symbols: Kallsyms | None = None
 
     @property
@@ -93,25 +102,36 @@ class Vmcore(Closing):
             from pageowner.kernel.kallsyms import Kallsyms
             from pageowner.vmcore.modules import bpf_symbols, init_symbols, module_symbols
 
-            self._symbols = Kallsyms(
-                self._core.text + module_symbols(self) + init_symbols(self) + bpf_symbols(self),
-                "its kallsyms")
+            text = (self._core.text + module_symbols(self) + init_symbols(self)
+                    + bpf_symbols(self))
+            self._symbols = (SymbolsWithLines(text, _SYMBOLS, self._debug.lines_of)
+                             if self._debug else Kallsyms(text, _SYMBOLS))
         return self._symbols
 
     def close(self) -> None:
         """Let go of the file."""
-        self.types.close()
-        self._program = None
+        if isinstance(self.types, BtfTypes):
+            self.types.close()
+        self._debug = self._program = None
 
     def symbol(self, name: str) -> int | None:
         """The address of a symbol of the kernel itself."""
         return self._core.address_of(name)
 
-    def _btf(self) -> bytes:
+    def _debug_info(self) -> DebugInfo | None:
+        """What was given, else what is installed for this kernel. None if there is neither."""
+        if self._debug is None and (found := installed(self.release)):
+            self._debug = DebugInfo(self._program, found)
+        return self._debug
+
+    def _types(self) -> AskedTypes:
         start, stop = (self.symbol(name) for name in ("__start_BTF", "__stop_BTF"))
-        if start is None or stop is None or not 0 < stop - start < _MOST_BTF:
-            raise PageownerError("the kernel in it has no type information (CONFIG_DEBUG_INFO_BTF)")
-        return self.read(start, stop - start)
+        if start is not None and stop is not None and 0 < stop - start < _MOST_BTF:
+            return BtfTypes(self.read(start, stop - start))
+        if debug := self._debug_info():
+            return debug.types()
+        raise PageownerError("the kernel in it has no type information (CONFIG_DEBUG_INFO_BTF):"
+                             f" {WITH_VMLINUX}")
 
     # -- bytes -----------------------------------------------------------------------------------
 

@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 
     from pageowner.vmcore.memory import Vmcore
 
-__all__ = ["KernelSymbols", "kernel_symbols"]
+__all__ = ["WITH_VMLINUX", "KernelSymbols", "kernel_symbols", "tells_symbols"]
 
+_TABLES = ("kallsyms_num_syms", "kallsyms_names", "kallsyms_token_table", "kallsyms_token_index")
 _MOST = 1 << 22
 _TOKENS = 256
 _LONGEST_NAME = 512
 """KSYM_NAME_LEN since 6.1, 128 before."""
 _PIECE = 1 << 21
-_OLD = ("its kernel is older than Linux 6.0 and does not tell where its symbols are; reading such a"
-        " vmcore is not supported")
+WITH_VMLINUX = ("give its vmlinux with debugging information (--vmlinux FILE), or install the"
+                " package that has it")
+_OLD = ("its kernel is older than Linux 6.0 and does not tell where its symbols are: "
+        + WITH_VMLINUX)
 
 
 class KernelSymbols:
@@ -47,11 +50,15 @@ class KernelSymbols:
         return self._places.get(name.encode())
 
 
+def tells_symbols(memory: Vmcore) -> bool:
+    """Whether VMCOREINFO has the place of the kernel's own table (since 6.0)."""
+    return all(name in memory.info.symbols for name in _TABLES)
+
+
 def kernel_symbols(memory: Vmcore) -> KernelSymbols:
     """All of them. Raises PageownerError."""
     places = memory.info.symbols
-    wanted = ("kallsyms_num_syms", "kallsyms_names", "kallsyms_token_table", "kallsyms_token_index")
-    if not all(name in places for name in wanted):
+    if not tells_symbols(memory):
         raise PageownerError(_OLD)
     count = int.from_bytes(memory.read(places["kallsyms_num_syms"], 4), "little")
     if not 0 < count <= _MOST:
