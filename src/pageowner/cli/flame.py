@@ -8,7 +8,8 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import written
-from pageowner.cli.options import at_times, check_two_files, filters, grouped, or_objects, reading
+from pageowner.cli.options import at_times, filters, grouped, or_objects, reading
+from pageowner.cli.pictures import check_pictures
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def command(first: str | None, second: str | None, html: str | None, svg: str | 
         raise click.UsageError("name a file to write: -o FILE, --html FILE or --svg FILE")
     if "-" in (html, svg):
         raise click.UsageError("a flame graph is written to a file; name one")
-    check_two_files(html, svg)
+    check_pictures(html, svg)
     if first == second == "-":
         raise click.UsageError("only one of A and B can be standard input")
     from pageowner.analysis.filters import key_names

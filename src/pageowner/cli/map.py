@@ -11,8 +11,9 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say, written
-from pageowner.cli.options import as_json, check_page_flags, check_two_files, grouped, load, source
+from pageowner.cli.options import as_json, check_page_flags, grouped, load, source
 from pageowner.cli.output import write_out
+from pageowner.cli.pictures import check_pictures
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def command(source: str | None, by: str, order: str, png: str | None,
         raise click.UsageError("--beside goes with --html")
     if "-" in (png, html):
         raise click.UsageError("a picture is written to a file; name one")
-    check_two_files(html, png)
+    check_pictures(html, png)
     if as_json and (png or html):
         raise click.UsageError("--json prints sums, and goes with neither --png nor --html")
     from pageowner.analysis.filters import colouring

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["about_dumps", "about_users", "about_vmcores", "as_json", "at_time", "at_times",
-           "check_page_flags", "check_two_files", "filters", "grouped", "load", "load_counted",
+           "check_page_flags", "filters", "grouped", "load", "load_counted",
            "most_owners", "or_objects", "owners_shown", "reading", "some_filters", "source"]
 
 
@@ -281,12 +281,6 @@ def owners_shown(by: str, sort: str, values: str, complete_by: Callable[..., Any
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def check_two_files(page: str | None, image: str | None) -> None:
-    """Raises UsageError if both are the same file, by whatever names."""
-    if page and image and os.path.realpath(page) == os.path.realpath(image):
-        raise click.UsageError("the page and the image cannot be one file")
 
 
 def load(name: str | None, chosen: Any = None, whole: bool = False) -> Snapshot:
