@@ -229,7 +229,7 @@ class Forks:
         resource.setrlimit(resource.RLIMIT_AS, (taken + (MIB << 20), most))
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         if not fresh:
-            self._module.Vmcore = lambda path: self.memory  # type: ignore[assignment,misc]
+            self._module.Vmcore = lambda *_: self.memory  # type: ignore[assignment,misc]
         return main(self._words(verb))
 
 
@@ -257,6 +257,10 @@ def run(path: Path, count: int, seed: int, folder: Path) -> Counter[str]:
               f" {len(mutations.reads.tables):,} page tables", file=sys.stderr)
     gc.collect()
     gc.freeze()
+    for fresh in (False, True):  # else all that is altered may be refused for another reason
+        end = forks.ask(VERBS[0], fresh)
+        if end.status:
+            raise SystemExit(f"{path}: {' '.join(VERBS[0])}: {end.err.decode(errors='replace')}")
     slowest, largest, spent = (0.0, 0), (0, 0), 0.0
     for number in range(seed, seed + count):
         chance = random.Random(number)
