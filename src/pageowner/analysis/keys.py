@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["ALIASES", "KEYS", "Key", "blocks_pages", "coded_stacks", "column", "key", "key_names",
-           "stacks_or_users", "times"]
+           "knows_users", "stacks_or_users", "times"]
 
 
 class Key(NamedTuple):
@@ -167,12 +167,17 @@ def key(snapshot: Snapshot, name: str) -> Key:
     return found
 
 
+def knows_users(snapshot: Snapshot) -> bool:
+    """Whether it was looked for who has each page."""
+    users = snapshot.table["user"]
+    return bool(users.null_count < len(users))
+
+
 def stacks_or_users(snapshot: Snapshot) -> Key:
     """The key ``stack``, and where there is none the state and who has the page now, if that was
     looked for (`pageowner.model.user_names`)."""
     found = key(snapshot, "stack")
-    users = snapshot.table["user"]
-    if users.null_count == len(users) or not found.labels.null_count:
+    if not knows_users(snapshot) or not found.labels.null_count:
         return found
     user, state = key(snapshot, "user"), key(snapshot, "state")
     pairs, codes = np.unique(user.codes * max(len(state.labels), 1) + state.codes,

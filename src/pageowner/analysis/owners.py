@@ -42,7 +42,8 @@ class Owners(NamedTuple):
 
 
 def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str = "pages",
-           reverse: bool = False, encoded: bool = False, first: int | None = None) -> pa.Table:
+           reverse: bool = False, encoded: bool = False, first: int | None = None,
+           users: bool = True) -> pa.Table:
     """One row for each distinct combination of the keys in ``by``.
 
     Columns: the keys, then ``pages`` and ``blocks`` (int64), ``share`` (of the pages of the
@@ -51,10 +52,11 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     first). If the source has only one object in N, ``low`` and ``high`` are added: with 95 %
     confidence, ``pages`` lies between them. ``encoded``: return the keys as dictionaries, because
     the text of very many owners may be as large as the snapshot. ``first``: of very many owners
-    only so many have to be in order, which saves to compare the names of all. Raises UsageError
+    only so many have to be in order, which saves to compare the names of all. ``users``: where
+    there is no stack, the user of the page takes its place, if it was looked for. Raises UsageError
     for an unknown key or sort order.
     """
-    found = ordered(snapshot, by, sort=sort, reverse=reverse, first=first)
+    found = ordered(snapshot, by, sort=sort, reverse=reverse, first=first, users=users)
     total = int(found.pages.sum())
     many = len(found.pages) > _FEW
     columns = {column.name: _encoded(column) if many and encoded else
@@ -85,12 +87,13 @@ def _spelled(column: Key) -> pa.Array:
 
 
 def ordered(snapshot: Snapshot, by: str | Sequence[str], *, sort: str = "pages",
-            reverse: bool = False, first: int | None = None) -> Owners:
+            reverse: bool = False, first: int | None = None, users: bool = True) -> Owners:
     """The same as numbers, with no text for each owner."""
     names = key_names(list(by) if not isinstance(by, str) else by)
     check_sort(sort, names)
-    keys = [stacks_or_users(snapshot) if name == "stack" and "user" not in names else
-            key(snapshot, name) for name in names]
+    users &= "user" not in names
+    keys = [stacks_or_users(snapshot) if name == "stack" and users else key(snapshot, name)
+            for name in names]
     pages = blocks_pages(snapshot)
     group, number, codes = groups(keys, len(pages))
     summed = np.zeros(number, np.int64)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pageowner.api.sources import Read, Source
     from pageowner.model.counts import Counted
+    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["diff"]
 
@@ -45,15 +46,21 @@ def diff(before: Counted | Source, after: Counted | Source = None,
     # this one has as much, but more once it has read the other.
     if after is None:
         sources.check_there(before)
-    second, new = _side(after, names, read)
-    first, old = _side(before, names, read)
+    now, was = sources.counted(after, read), sources.counted(before, read)
+    from pageowner.analysis.keys import knows_users
+    from pageowner.model.snapshot import Snapshot
+
+    # Were users in place of stacks on one side alone, all of these would be new, or gone.
+    users = all(isinstance(found, Snapshot) and knows_users(found) for found in (now, was))
+    second, new = _side(after, now, names, users)
+    first, old = _side(before, was, names, users)
     check_units(first.meta, second.meta)
     return Difference(difference(old, new, names, sort=sort, reverse=reverse), tuple(names), first,
                       second)
 
 
-def _side(source: Counted | Source, names: list[str], read: Read) -> tuple[Side, pa.Table]:
-    found = sources.counted(source, read)
-    owners = owners_of(found, names)
+def _side(source: Counted | Source, found: Counted | Snapshot, names: list[str], users: bool
+          ) -> tuple[Side, pa.Table]:
+    owners = owners_of(found, names, users)
     return Side(sources.name(source, found), found.meta, sum(owners["pages"].to_pylist()),
                 sum(owners["blocks"].to_pylist())), owners
