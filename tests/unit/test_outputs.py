@@ -44,8 +44,8 @@ def shared(tmp_path: Path) -> Path:
 
 
 def older(writer: str) -> bytes:
-    """What a file holds that this verb overwrites: save only snapshots, pictures all but those."""
-    return b"PAR1" if writer == "save" else b"kept"
+    """What a file begins with that this verb overwrites: its own kind, where it heeds that."""
+    return {"save": b"PAR1", "png": b"\x89PNG", "svg": b"<svg "}.get(writer, b"<!DOCTYPE html>")
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_link_of_another_user_is_not_followed(
         assert said.count("\n") == 1
         assert f"{out}: refusing to follow a symbolic link of" in said
         assert f"uid {NOBODY}" in said
-        assert victim.read_bytes() in (b"kept", b"PAR1")
+        assert victim.read_bytes() in map(older, ("save", "png", "svg", ""))
         assert sorted(os.listdir(victim.parent)) == ["shared", "victim"]
         assert os.listdir(shared) == ["out"]
 
@@ -131,7 +131,7 @@ def test_what_another_user_put_there_is_not_written(
     after = out.lstat()
     assert (after.st_ino, after.st_mode, after.st_size) == (
         before.st_ino, before.st_mode, before.st_size)
-    assert victim.read_bytes() in (b"kept", b"PAR1")
+    assert victim.read_bytes() in map(older, ("save", "png", "svg", ""))
     assert os.listdir(shared) == ["out"]
 
 
@@ -185,7 +185,7 @@ def test_what_lies_there_when_all_is_written_is_looked_at_again(
 
     with pytest.raises(PageownerError, match=f"uid {NOBODY}"):
         _write_meanwhile(out, lay_a_link)
-    assert victim.read_bytes() in (b"kept", b"PAR1")
+    assert victim.read_bytes() in map(older, ("save", "png", "svg", ""))
     assert os.listdir(shared) == ["out"]
 
 
@@ -249,11 +249,12 @@ def test_paths_of_every_form_lead_where_the_kernel_goes(
 
 
 @pytest.mark.parametrize("words", [["flame", "--html"], ["flame", "--svg"], ["map", "--png"]])
-@pytest.mark.parametrize("head", [b"PAR1", b"KDUMP   ", b"Page allocated via order 0, mask 0x1"])
+@pytest.mark.parametrize("head", [b"PAR1", b"KDUMP   ", b"Page allocated via order 0, mask 0x1",
+                                  b"\xfd7zXZ\0", b"notes"])
 def test_a_picture_is_not_drawn_over_a_source(
         cli: Cli, tmp_path: Path, some_records: Path, words: list[str], head: bytes) -> None:
     target = tmp_path / "kept"
     target.write_bytes(head)
     done = cli(*words, target, some_records)
     assert (done.status, target.read_bytes()) == (2, head)
-    assert b"would be overwritten" in done.err
+    assert b"refusing to overwrite it" in done.err

@@ -1,5 +1,5 @@
-"""Pages from before tracking have users and no stacks, others stacks: what asks for stacks keeps the
-two apart."""
+"""Pages from before tracking have users and no stacks, others stacks: what asks for stacks keeps
+the two apart."""
 
 from __future__ import annotations
 

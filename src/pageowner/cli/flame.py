@@ -9,7 +9,7 @@ import click
 from pageowner.cli import complete
 from pageowner.cli.messages import written
 from pageowner.cli.options import at_times, filters, grouped, or_objects, reading
-from pageowner.cli.pictures import check_pictures
+from pageowner.cli.overwriting import check_pictures
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pageowner.cli import complete
 from pageowner.cli.messages import say, written
 from pageowner.cli.options import as_json, check_page_flags, grouped, load, source
 from pageowner.cli.output import write_out
-from pageowner.cli.pictures import check_pictures
+from pageowner.cli.overwriting import check_pictures
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:

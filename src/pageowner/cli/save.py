@@ -10,8 +10,8 @@ import click
 from pageowner.cli import complete
 from pageowner.cli.messages import written
 from pageowner.cli.options import at_time, filters, load, or_objects
+from pageowner.cli.overwriting import spare
 from pageowner.cli.verb import verb
-from pageowner.errors import UsageError
 from pageowner.model.source_kinds import PARQUET, kind_of
 from pageowner.report.text import size
 
@@ -39,7 +39,8 @@ def command(file: str, source: str | None, chosen: Filter) -> None:
     """
     if file == "-":
         raise click.UsageError("a snapshot is written to a file; name one")
-    _spare(file, source)
+    spare(file, (PARQUET,), "not a snapshot; refusing to overwrite it. The snapshot's name comes"
+                            f" first: pageowner save SNAPSHOT {source or file}")
     # while other processes read a large dump
     from pageowner.report.amounts import counts
     from pageowner.sources import live_users
@@ -52,19 +53,3 @@ def command(file: str, source: str | None, chosen: Filter) -> None:
     snapshot.save(file)
     written(file, about=f"{counts(snapshot.meta, snapshot.pages, snapshot.blocks)},"
                         f" {size(os.path.getsize(file))}")
-
-
-def _spare(file: str, source: str | None) -> None:
-    """Refuse to write over what is no snapshot: a dump, named first by mistake."""
-    if not os.path.isfile(file):
-        return  # a pipe is not opened: its reader waits for what is written
-    try:
-        # a pipe that somebody puts there now is not waited for
-        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as there:
-            head = there.read(4)
-    except OSError:
-        return  # said when it is written
-    if head and head != PARQUET:
-        raise UsageError(
-            f"{file} exists and is not a snapshot; refusing to overwrite it. The snapshot's name"
-            f" comes first: pageowner save SNAPSHOT {source or file}")

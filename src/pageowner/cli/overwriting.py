@@ -1,0 +1,39 @@
+"""Which files a verb may write over: those of the kind that it writes. Words in the wrong order
+would else cost a dump, a snapshot or a vmcore, in whatever form and however compressed."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+import click
+
+from pageowner.errors import UsageError
+
+__all__ = ["check_pictures", "spare"]
+
+_PICTURES = (b"<!DOCTYPE html>", b"<svg ", b"\x89PNG")
+_HEAD = 16
+
+
+def spare(file: str, own: tuple[bytes, ...], refused: str) -> None:
+    """Raises UsageError if there is a file of this name that is not empty and does not begin as
+    one of ``own``; ``refused`` says what it is not, and what to do."""
+    if not os.path.isfile(file):
+        return  # a pipe is not opened: its reader waits for what is written
+    with suppress(OSError):  # said when it is written
+        # a pipe that somebody puts there now is not waited for
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as there:
+            head = there.read(_HEAD)
+        if head and not head.startswith(own):
+            raise UsageError(f"{file} exists and is {refused}")
+
+
+def check_pictures(page: str | None, image: str | None) -> None:
+    """Raises UsageError if both are the same file, by whatever names, or would be written over
+    something else than a picture."""
+    if page and image and os.path.realpath(page) == os.path.realpath(image):
+        raise click.UsageError("the page and the image cannot be one file")
+    for path in filter(None, (page, image)):
+        spare(path, _PICTURES, "no picture; refusing to overwrite it. Remove it first, or name"
+                               " another file")
