@@ -14,7 +14,7 @@ from asking import run
 import pageowner
 from pageowner import PageownerError
 from pageowner.sources import source
-from pageowner.sources.given import SYSTEM_MAP, having
+from pageowner.sources.given import with_system_map
 
 DATA = Path(__file__).parents[1] / "data" / "6.12-fragmented"
 
@@ -61,7 +61,7 @@ def test_addresses_of_a_real_dump_get_their_names_wherever_the_kernel_ran(
     assert f"moved by {moved:#x}" in said if moved else "moved" not in said
     assert found.table.num_rows == named.table.num_rows
     # also as sums, and without the file as addresses
-    with having(SYSTEM_MAP, tmp_path / "System.map", "symbols"):
+    with with_system_map(tmp_path / "System.map"):
         counted = source.count(tmp_path / "bare.txt")
     assert counted.meta.extra["symbols"] == said
     assert set(counted.columns["stack"]) == set(  # type: ignore[union-attr]

@@ -87,7 +87,7 @@ def _tracked(kernels: dict[str, dict[str, dict[str, Any]]]) -> str:
         " lost if every program that could record it was busy."
         " [Second programs](tracking.md#interrupts-and-preemption), which record what interrupts do"
         " while the first programs run, are attached from the start here (`--second-programs"
-        " always`), but for those that are called waiting above. By default they are attached when"
+        " always`), except those listed as waiting above. By default they are attached when"
         " pageowner is next called and finds them needed: until then, lost allocations leave"
         " untracked pages, and lost frees leave records of owners that are gone."
         " Every recognised stack was also unwound and compared; on arm64 stacks are not"

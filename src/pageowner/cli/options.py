@@ -83,9 +83,9 @@ def about_vmcores(command: Callable[..., Any]) -> Callable[..., Any]:
                        " stacks. Kernels before 6.0 need it.")
     @functools.wraps(command)
     def wrapped(vmlinux: str | None, **words: Any) -> Any:
-        from pageowner.sources.given import VMLINUX, having
+        from pageowner.sources.given import with_vmlinux
 
-        with having(VMLINUX, vmlinux, "debugging information"):
+        with with_vmlinux(vmlinux):
             return command(**words)
 
     return wrapped
@@ -104,11 +104,10 @@ def about_dumps(command: Callable[..., Any]) -> Callable[..., Any]:
         from pageowner.analysis.filters import size_bytes
         from pageowner.sources import handles as of_handles
         from pageowner.sources import page_size as of_pages
-        from pageowner.sources.given import SYSTEM_MAP, having
+        from pageowner.sources.given import with_system_map
 
         bytes_each = None if page_size is None else size_bytes(page_size)
-        with (of_pages.using(bytes_each), of_handles.using(handles),
-              having(SYSTEM_MAP, system_map, "symbols")):
+        with of_pages.using(bytes_each), of_handles.using(handles), with_system_map(system_map):
             return command(**words)
 
     for option in (

@@ -11,10 +11,10 @@ import os
 import stat
 from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
-from pageowner.errors import PageownerError, UsageError
+from pageowner.errors import PageownerError
 from pageowner.model.source_kinds import PARQUET
 from pageowner.sources import live_users, of_objects, readahead, vmcore
-from pageowner.sources.given import SYSTEM_MAP, VMLINUX, having
+from pageowner.sources.given import with_system_map, with_vmlinux
 from pageowner.sources.opening import Opened, open_source, reading
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def read(source: str | os.PathLike[str] | None = None, *,
     """
     from pageowner.sources import page_size as of_pages
 
-    with (having(SYSTEM_MAP, system_map, "symbols"),
-          having(VMLINUX, vmlinux, "debugging information")):
+    with with_system_map(system_map), with_vmlinux(vmlinux):
         found = _read(source, sums=False)
     of_pages.apply(found.meta, page_size)
     return found
@@ -88,8 +87,6 @@ def _read(source: str | os.PathLike[str] | None, *, sums: bool) -> Counted | Sna
 
 def _read(source: str | os.PathLike[str] | None, *, sums: bool) -> Counted | Snapshot:
     """A source as a snapshot, or with ``sums`` what takes less time, where there is such."""
-    if VMLINUX.get() and (source is None or os.path.isdir(source)):
-        raise UsageError("a vmlinux is for a vmcore: name that as the source")
     if source is None and of_objects.wanted():
         from pageowner.tracker.read.capture_objects import capture_objects
 
@@ -171,8 +168,6 @@ def read_opened(opened: Opened, *, sums: bool = False) -> Counted | Snapshot:
         return _saved(opened)
     if vmcore.is_vmcore(opened.head):
         return vmcore.read(opened)
-    if vmlinux := VMLINUX.get():
-        raise UsageError(f"{opened.name}: is not a vmcore; {vmlinux} can say nothing about it")
     from pageowner.sources import groups, page_owner
     from pageowner.sources.restoring import restored
 

@@ -75,7 +75,10 @@ def opened_memory(opened: Opened) -> Iterator[Vmcore]:
         raise PageownerError(f"{opened.name}: a vmcore is read here and there, not in a stream;"
                              " decompress it into a file and name that")
     try:
-        with Made(opened.name, VMLINUX.get()) as memory:
+        vmlinux = VMLINUX.get()
+        if vmlinux:
+            vmlinux.used = True
+        with Made(opened.name, vmlinux.path if vmlinux else None) as memory:
             yield memory
     except PageownerError as error:
         filtered = (_FILTERED if opened.head.startswith(KDUMP) and "cannot be read" in str(error)

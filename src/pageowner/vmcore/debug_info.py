@@ -1,14 +1,18 @@
 """Debugging information of the kernel in a vmcore, out of its vmlinux: what a dump does not tell.
 
-Symbols where VMCOREINFO does not say where the kernel has its own (before 6.0), types where the
-kernel has no BTF, and the lines of source of its code. drgn reads the file, finds out whether it is
-this kernel's by its build ID, and how far the kernel was moved (KASLR).
+Symbols where VMCOREINFO does not say where the kernel has its own (before 6.0) or these are
+functions alone, types where the kernel has no BTF, and the lines of source of its code. drgn reads
+the file, finds out by its build ID whether it is this kernel's, and how far the kernel was moved
+(KASLR).
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -17,7 +21,7 @@ from pageowner.kernel.kallsyms import Kallsyms
 from pageowner.kernel_memory.access import AskedTypes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -27,17 +31,22 @@ _LONGEST = 200
 """Characters of the lines of one frame; of more, those of the innermost and the outermost are kept.
 """
 _INSTALLED = ("/usr/lib/debug/boot/vmlinux-{}", "/usr/lib/debug/lib/modules/{}/vmlinux",
-              "/boot/vmlinux-{}", "/lib/modules/{}/build/vmlinux")
+              "/boot/vmlinux-{}")
 """Where packages with debugging information have a kernel's: Debian's linux-image-…-dbg, Fedora's
-kernel-debuginfo; where others keep the one that they built."""
+kernel-debuginfo."""
+_NO_SYMBOLS = ("$", ".L", "__crc_", "__kcfi_typeid_", "__efistub_", "__pi_$", "__pi_.L",
+               "__kvm_nvhe_$", "__kvm_nvhe_.L")
+"""What names begin with that the kernel leaves out of its own table (scripts/mksysmap): marks
+between code and data of arm64, local labels of riscv, and numbers that are no addresses."""
+
+Found = TypeVar("Found")
 
 
-def installed(release: str) -> str | None:
-    """The vmlinux of a kernel by its release, if this machine has it with debugging information."""
-    if "/" in release:
-        return None
-    return next((path for place in _INSTALLED if os.path.exists(path := place.format(release))),
-                None)
+def installed(release: str) -> Iterator[str]:
+    """Files of this machine that may be the vmlinux of a kernel, by its release."""
+    if release and "/" not in release:
+        yield from (path for place in _INSTALLED
+                    if os.path.isfile(path := place.format(release)))
 
 
 class DebugInfo:
@@ -46,7 +55,7 @@ class DebugInfo:
     def __init__(self, program: Any, path: str) -> None:
         """``program``: drgn's, of the vmcore. Raises PageownerError if the file cannot be read, is
         another kernel's, or has no debugging information."""
-        self._program = program
+        self._program, self._path = program, path
         try:
             # Nothing else is looked for: not on this machine, nor by network (debuginfod).
             program.set_enabled_debug_info_finders([])
@@ -55,23 +64,48 @@ class DebugInfo:
         except OSError as error:
             raise PageownerError(f"{path}: cannot read: {error.strerror}") from error
         except Exception as error:  # drgn's for what is missing, or whatever elfutils says
-            raise PageownerError(f"{path}: is not the vmlinux, with debugging information, of its"
-                                 " kernel") from error
+            raise PageownerError(f"{path} is not the vmlinux of this kernel, or has no debugging"
+                                 " information") from error
         self._lines: dict[int, str] = {}
+        self._told = False
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._program = None
 
     def symbols(self) -> tuple[NDArray[np.uint64], list[bytes]]:
         """The kernel's symbols in order of address: addresses, and names behind a letter for their
-        kind, as /proc/kallsyms has it."""
+        kind, as /proc/kallsyms has it. Of several at one address the first is that which the
+        kernel puts first (compare_symbols in scripts/kallsyms.c): weak ones are last, then those of
+        the linker's script, then those with more underscores in front."""
         kinds = {"FUNC": b"t", "UNKNOWN": b"t", "OBJECT": b"d"}  # no files, no sections
-        found = sorted({(symbol.address, kinds[symbol.kind.name] + symbol.name.encode())
-                        for symbol in self._program.symbols()
-                        if symbol.name and symbol.kind.name in kinds})
-        return (np.array([address for address, _ in found], np.uint64),
-                [name for _, name in found])
+        found = sorted({
+            (symbol.address, symbol.binding.name == "WEAK", _of_linker(symbol.name),
+             len(symbol.name) - len(symbol.name.lstrip("_")),
+             kinds[symbol.kind.name] + symbol.name.encode())
+            for symbol in self.asked(self._program.symbols) or ()
+            if symbol.name and symbol.kind.name in kinds
+            and not symbol.name.startswith(_NO_SYMBOLS)})
+        return np.array([row[0] for row in found], np.uint64), [row[-1] for row in found]
 
     def types(self) -> AskedTypes:
         """The kernel's types."""
-        return AskedTypes(_Dwarf(self._program))
+        return AskedTypes(_Dwarf(self))
+
+    def type(self, name: str) -> Any:
+        """drgn's type of this name; None if there is none."""
+        return self._program.type(name)
+
+    def asked(self, question: Callable[[], Found]) -> Found | None:
+        """What drgn answers; None where it knows nothing. Raises PageownerError where the file is
+        damaged."""
+        try:
+            return question()
+        except LookupError:
+            return None
+        except Exception as error:  # drgn's own, and that of texts that are none
+            raise PageownerError(f"{self._path}: its debugging information is damaged:"
+                                 f" {' '.join(str(error).split())[:200]}") from error
 
     def lines_of(self, address: int) -> str:
         """Where the call that returns to an address stands in the source, as
@@ -83,17 +117,30 @@ class DebugInfo:
         return known
 
     def _look_up(self, address: int) -> str:
-        try:
-            found = self._program.source_location(address - 1)
-            places = [f"{place.filename}:{place.line}" for place in found]
-        except Exception:  # LookupError where there is none, and drgn's own for damaged tables
+        if not address:
             return ""
+        try:
+            found = self.asked(lambda: [
+                f"{place.filename}:{place.line or '?'}"
+                for place in self._program.source_location(address - 1)])
+        except PageownerError as error:  # frames without lines are better than none
+            if not self._told:
+                logging.getLogger("pageowner").warning("%s", error)
+            self._told = True
+            return ""
+        places = found or []
         # A file's name with blanks or brackets would not be read as one again.
         if any(not place.isprintable() or set(place) & set(" ()[]") for place in places):
             return ""
         if len(" ".join(places)) > _LONGEST:
             places = [places[0], "...", places[-1]]
         return " ".join(places)
+
+
+def _of_linker(name: str) -> bool:
+    """As may_be_linker_script_provide_symbol() has it."""
+    return name.startswith("__") and (name.startswith(("__start_", "__stop_", "__end_"))
+                                      or name.endswith(("_start", "_end")))
 
 
 class SymbolsWithLines(Kallsyms):
@@ -108,29 +155,43 @@ class SymbolsWithLines(Kallsyms):
         """As `Kallsyms.stacks`; of ``func+0x1f/0x90 [module]`` it makes
         ``func+0x1f/0x90 (file.c:12) [module]``."""
         distinct, back = np.unique(rows, return_inverse=True)
-        texts = np.array([_placed(name, self._lines_of(address)) for name, address in zip(
+        texts = np.array([self._placed(name, address) for name, address in zip(
             self.resolve(distinct), distinct.tolist(), strict=True)], object)
         named = texts[back].reshape(rows.shape)
         ended = np.concatenate([rows == 0, np.ones((len(rows), 1), bool)], axis=1)
         return ["\n".join(row[skip:depth]) for row, depth in zip(
             named, ended.argmax(axis=1).tolist(), strict=True)]
 
+    def _placed(self, name: str, address: int) -> str:
+        symbol, blank, module = name.partition(" ")
+        # No call returns to where a function begins: what was interrupted there stands before it.
+        lines = "" if "+0x0/" in symbol else self._lines_of(address)
+        return f"{symbol} ({lines}){blank}{module}" if lines else name
 
-def _placed(name: str, lines: str) -> str:
-    symbol, blank, module = name.partition(" ")
-    return f"{symbol} ({lines}){blank}{module}" if lines else name
+
+_Asked = TypeVar("_Asked", bound=Callable[..., Any])
+
+
+def _guarded(method: _Asked) -> _Asked:
+    @wraps(method)
+    def guarded(self: _Dwarf, *words: str) -> Any:
+        return self.debug.asked(lambda: method(self, *words))
+
+    return guarded  # type: ignore[return-value]
 
 
 class _Dwarf:
     """`pageowner.kernel_memory.access.Btf` of what drgn knows."""
 
-    def __init__(self, program: Any) -> None:
-        self._program = program
+    def __init__(self, debug: DebugInfo) -> None:
+        self.debug = debug
 
+    @_guarded
     def size(self, name: str) -> int | None:
         found = self._struct(name)
         return None if found is None else int(found.size or 0)
 
+    @_guarded
     def member(self, name: str, path: str) -> tuple[int, int, int, int] | None:
         at, place = self._struct(name), 0
         found: tuple[int, int, int, int] | None = None
@@ -145,21 +206,17 @@ class _Dwarf:
             at = at if at.kind.name in ("STRUCT", "UNION") and at.is_complete() else None
         return found
 
+    @_guarded
     def enumerator(self, name: str, value: str) -> int | None:
-        try:
-            found = self._program.type(f"enum {name}")
-        except LookupError:
-            return None
+        found = self.debug.type(f"enum {name}")
         return next((int(each.value) for each in found.enumerators or () if each.name == value),
                     None)
 
     def _struct(self, name: str) -> Any:
-        for kind in ("struct", "union"):
-            try:
-                return self._program.type(f"{kind} {name}")
-            except LookupError:
-                continue
-        return None
+        try:
+            return self.debug.type(f"struct {name}")
+        except LookupError:
+            return self.debug.type(f"union {name}")
 
 
 def _behind_names(found: Any) -> Any:

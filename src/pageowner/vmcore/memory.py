@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pageowner.errors import PageownerError
+from pageowner.kernel.kallsyms import Kallsyms
 from pageowner.system.closing import Closing
 from pageowner.vmcore import info
 from pageowner.vmcore.debug_info import DebugInfo, SymbolsWithLines, installed
@@ -25,12 +27,13 @@ from pageowner.vmcore.types import BtfTypes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pageowner.kernel.kallsyms import Kallsyms
     from pageowner.kernel_memory.access import AskedTypes
 
 __all__ = ["Vmcore"]
 
 _SYMBOLS = "its kallsyms"
+_DATA = "init_task"
+"""A symbol of data, which every kernel has."""
 _NEEDS = "pip install 'pageowner[crash]'"
 _NO_NOTE = ("; it has no VMCOREINFO: give the guest QEMU's device vmcoreinfo, or have it dumped as"
             " ELF")
@@ -87,10 +90,7 @@ class Vmcore(Closing):
             raise PageownerError("its VMCOREINFO does not say how large a page is")
         self._shift = np.uint64(self.page_size.bit_length() - 1)
         self._debug = None if vmlinux is None else DebugInfo(self._program, vmlinux)
-        if not tells_symbols(self) and (debug := self._debug_info()):
-            self._core = KernelSymbols(*debug.symbols())
-        else:
-            self._core = kernel_symbols(self)
+        self._core = self._kernel_symbols()
         self.types = self._types()
         self._symbols: Kallsyms | None = None
 
@@ -99,7 +99,6 @@ class Vmcore(Closing):
         """The symbols of the kernel, its modules and BPF programs, as /proc/kallsyms would have
         them."""
         if self._symbols is None:
-            from pageowner.kernel.kallsyms import Kallsyms
             from pageowner.vmcore.modules import bpf_symbols, init_symbols, module_symbols
 
             text = (self._core.text + module_symbols(self) + init_symbols(self)
@@ -112,7 +111,9 @@ class Vmcore(Closing):
         """Let go of the file."""
         if isinstance(self.types, BtfTypes):
             self.types.close()
-        self._debug = self._program = None
+        if self._debug:
+            self._debug.close()
+        self._debug = self._symbols = self._program = None
 
     def symbol(self, name: str) -> int | None:
         """The address of a symbol of the kernel itself."""
@@ -120,9 +121,18 @@ class Vmcore(Closing):
 
     def _debug_info(self) -> DebugInfo | None:
         """What was given, else what is installed for this kernel. None if there is neither."""
-        if self._debug is None and (found := installed(self.release)):
-            self._debug = DebugInfo(self._program, found)
+        for path in installed(self.release) if self._debug is None else ():
+            with suppress(PageownerError):  # of another build, or without debugging information
+                self._debug = DebugInfo(self._program, path)
+                break
         return self._debug
+
+    def _kernel_symbols(self) -> KernelSymbols:
+        found = kernel_symbols(self) if tells_symbols(self) else None
+        # without CONFIG_KALLSYMS_ALL the kernel's own table has functions alone
+        if (found is None or found.address_of(_DATA) is None) and (debug := self._debug_info()):
+            return KernelSymbols(*debug.symbols())
+        return kernel_symbols(self) if found is None else found  # which says what is missing
 
     def _types(self) -> AskedTypes:
         start, stop = (self.symbol(name) for name in ("__start_BTF", "__stop_BTF"))
