@@ -21,6 +21,8 @@ __all__ = ["draw", "to_json"]
 
 _WIDE, _WIDER = 100, 140
 _FRAMES = 8
+_REASON = 30
+"""Characters of reasons that are shown whole, also where there is little room."""
 _SHARE = 5
 """Per cent: who has less of a leak is not named."""
 
@@ -97,7 +99,8 @@ def _suspects(rows: list[dict[str, Any]], watched: Watched, top: int, paper: Pap
                Column("STAYS", [stays(row, watched.page_size) for row in shown])]
     if paper.width >= _WIDE:
         columns.append(Column("GROWTH", [growth(row["series"]) for row in shown], True, False))
-    columns.append(Column("WHY NO LEAK", [why_no_leak(row) for row in shown], True))
+    reasons = [why_no_leak(row) for row in shown]
+    columns.append(Column("WHY NO LEAK", reasons, True, max(map(len, reasons)) > _REASON))
     draw_table(paper, columns + _owner_columns(shown, watched))
     if len(rows) > top:
         gained = sum(row["gained"] for row in rows[top:])
