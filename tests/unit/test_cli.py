@@ -434,3 +434,8 @@ def test_python_gives_the_figures_of_the_command_line(cli: Cli, few_saved: Path)
         pageowner.read(few_saved).report(by=[])
     with pytest.raises(AttributeError, match="nosuch"):
         _ = pageowner.nosuch
+
+
+def test_keys_that_are_given_one_by_one_all_count(cli: Cli, some_records: Path) -> None:
+    assert cli("report", some_records, "--by", "comm", "--by", "order", "--json").out == cli(
+        "report", some_records, "--by", "comm,order", "--json").out

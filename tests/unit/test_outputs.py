@@ -258,3 +258,19 @@ def test_a_picture_is_not_drawn_over_a_source(
     done = cli(*words, target, some_records)
     assert (done.status, target.read_bytes()) == (2, head)
     assert b"refusing to overwrite it" in done.err
+
+
+@pytest.mark.parametrize("words", [["dump"], ["export", "--format", "folded"],
+                                   ["export", "--format", "pprof"]])
+@pytest.mark.parametrize("head", [b"PAR1", b"KDUMP   ", b"\xfd7zXZ\0"])
+def test_no_text_is_written_over_a_source(
+        cli: Cli, tmp_path: Path, some_records: Path, words: list[str], head: bytes) -> None:
+    kept = tmp_path / "kept"
+    kept.write_bytes(head)
+    own = tmp_path / "own.txt"
+    own.write_bytes(some_records.read_bytes())
+    for source, target in ((some_records, kept), (own, own)):
+        before = target.read_bytes()
+        done = cli(*words, source, "-o", target)
+        assert (done.status, target.read_bytes()) == (2, before)
+        assert b"overwr" in done.err

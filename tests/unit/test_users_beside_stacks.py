@@ -11,6 +11,7 @@ import pytest
 
 import pageowner
 from pageowner.analysis.profile import NO_STACK, samples
+from pageowner.errors import PageownerError
 from pageowner.model.snapshot import Metadata, Snapshot
 
 if TYPE_CHECKING:
@@ -60,12 +61,19 @@ def test_users_known_on_one_side_alone_are_no_change(mixed: Snapshot) -> None:
         assert pageowner.diff(before, after).changes.num_rows == 0
 
 
-def test_users_known_on_both_sides_are_compared(mixed: Snapshot) -> None:
-    changes = pageowner.diff(mixed, mixed.select(user=["file /a/0"])).changes.to_pylist()
-    assert {row["became"] for row in changes} == {"gone"}
-    assert len(changes) == 5 + 19
+def test_pages_that_changed_their_user_have_changed_no_owner(mixed: Snapshot) -> None:
+    one = mixed.select(user=["file /a/0"])
+    changes = pageowner.diff(mixed, one).changes.to_pylist()
+    assert {row["stack"]: row["lost"] for row in changes} == {
+        None: 100 - one.pages, **{f"function_{number}": 20 for number in range(5)}}
 
 
 def test_a_report_names_users_where_there_is_no_stack(mixed: Snapshot) -> None:
     stacks = mixed.report().column("stack").to_pylist()
     assert len(stacks) == len(set(stacks)) == 25
+
+
+def test_users_of_one_side_alone_are_not_compared(mixed: Snapshot) -> None:
+    with pytest.raises(PageownerError, match="does not know who has each page"):
+        pageowner.diff(mixed, without_users(mixed), "user")
+    assert pageowner.diff(mixed, mixed, "user").changes.num_rows == 0

@@ -14,6 +14,8 @@ from pageowner.analysis.diff import (
 )
 from pageowner.analysis.filters import key_names
 from pageowner.api import sources
+from pageowner.errors import PageownerError
+from pageowner.sources import live_users
 from pageowner.sources.source import count
 
 if TYPE_CHECKING:
@@ -46,21 +48,32 @@ def diff(before: Counted | Source, after: Counted | Source = None,
     # this one has as much, but more once it has read the other.
     if after is None:
         sources.check_there(before)
-    now, was = sources.counted(after, read), sources.counted(before, read)
-    from pageowner.analysis.keys import knows_users
-    from pageowner.model.snapshot import Snapshot
-
-    # Were users in place of stacks on one side alone, all of these would be new, or gone.
-    users = all(isinstance(found, Snapshot) and knows_users(found) for found in (now, was))
-    second, new = _side(after, now, names, users)
-    first, old = _side(before, was, names, users)
+    with live_users.using("user" in names):
+        now, was = sources.counted(after, read), sources.counted(before, read)
+    if "user" in names:
+        _check_users(was, now)
+    second, new = _side(after, now, names)
+    first, old = _side(before, was, names)
     check_units(first.meta, second.meta)
     return Difference(difference(old, new, names, sort=sort, reverse=reverse), tuple(names), first,
                       second)
 
 
-def _side(source: Counted | Source, found: Counted | Snapshot, names: list[str], users: bool
+def _side(source: Counted | Source, found: Counted | Snapshot, names: list[str]
           ) -> tuple[Side, pa.Table]:
-    owners = owners_of(found, names, users)
+    # Pages without a stack are one owner: who has them changes as processes start and end.
+    owners = owners_of(found, names, users=False)
     return Side(sources.name(source, found), found.meta, sum(owners["pages"].to_pylist()),
                 sum(owners["blocks"].to_pylist())), owners
+
+
+def _check_users(*sides: Counted | Snapshot) -> None:
+    """Raises PageownerError if one alone knows who has its pages: all of them would seem new."""
+    from pageowner.analysis.keys import knows_users
+    from pageowner.model.snapshot import Snapshot
+
+    unknown = [found for found in sides
+               if not (isinstance(found, Snapshot) and knows_users(found))]
+    if len(unknown) == 1:
+        raise PageownerError(f"{unknown[0].meta.source or 'this machine'} does not know who has"
+                             " each page, so that it cannot be compared by user")

@@ -9,6 +9,7 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.options import filters, load, source
+from pageowner.cli.overwriting import spare_sources
 from pageowner.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def command(source: str | None, chosen: Filter, output: str | None) -> None:
         pageowner dump now.parquet            the text that a snapshot was made from
         pageowner dump --older 1h -o old.txt  pages allocated an hour ago or earlier
     """
+    if output is not None and output != "-":
+        spare_sources(output, source)
     snapshot = load(source, chosen)
     if output is not None and output != "-":
         snapshot.dump(output)

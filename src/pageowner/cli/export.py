@@ -13,7 +13,9 @@ from pageowner.cli import complete
 from pageowner.cli.messages import written
 from pageowner.cli.options import filters, grouped, or_objects, reading, source
 from pageowner.cli.output import standard_output
+from pageowner.cli.overwriting import spare_sources
 from pageowner.cli.verb import verb
+from pageowner.model.source_kinds import PARQUET
 
 if TYPE_CHECKING:
     from pageowner.analysis.filters import Filter
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _BINARY = ("pprof", "parquet")
+_OWN = {"parquet": (PARQUET,), "pprof": (b"\x1f\x8b",)}
+"""What files of a format begin with that are written over."""
 
 
 @verb("export")
@@ -54,6 +58,8 @@ def command(source: str | None, kind: str, output: str | None, by: str | None, u
         output = None
     if kind in _BINARY and output is None and sys.stdout.isatty():
         raise click.UsageError(f"{kind} is not text; name a file: -o FILE")
+    if output is not None:
+        spare_sources(output, source, _OWN.get(kind, ()))
     from pageowner.analysis.filters import key_names
 
     # before the source is read, which may take a while

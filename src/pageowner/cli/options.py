@@ -83,8 +83,10 @@ def about_vmcores(command: Callable[..., Any]) -> Callable[..., Any]:
                        " stacks. Kernels before 6.0 need it.")
     @functools.wraps(command)
     def wrapped(vmlinux: str | None, **words: Any) -> Any:
+        from pageowner.cli.messages import heed_log
         from pageowner.sources.given import with_vmlinux
 
+        heed_log()
         with with_vmlinux(vmlinux):
             return command(**words)
 
@@ -261,9 +263,16 @@ def grouped(help: str, default: str | None = None, *, single: bool = False,
             complete_by: Callable[..., Any] = complete.keys,
             ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds ``--by``, which takes keys, or a single one; ``default``: None if the help tells it."""
-    return click.option("--by", default=default, show_default=default is not None,
+    def joined(context: click.Context, option: click.Parameter, given: tuple[str, ...]
+               ) -> str | None:
+        if single and len(given) > 1:
+            raise click.UsageError("--by takes one key here")
+        return ",".join(given) if given else default
+
+    # given more than once, all of them count
+    return click.option("--by", multiple=True, callback=joined,
                         metavar="KEY" if single else "KEY[,KEY...]", shell_complete=complete_by,
-                        help=help)
+                        help=help if default is None else f"{help}  [default: {default}]")
 
 
 def owners_shown(by: str, sort: str, values: str, complete_by: Callable[..., Any],

@@ -9,10 +9,13 @@ from contextlib import suppress
 import click
 
 from pageowner.errors import UsageError
+from pageowner.model.source_kinds import PARQUET
 
-__all__ = ["check_pictures", "spare"]
+__all__ = ["check_pictures", "spare", "spare_sources"]
 
 _PICTURES = (b"<!DOCTYPE html>", b"<svg ", b"\x89PNG")
+_KEPT = (PARQUET, b"KDUMP   ", b"\x7fELF", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x1f\x8b")
+"""What snapshots, vmcores, and what xz, zstd and gzip have compressed begin with."""
 _HEAD = 16
 
 
@@ -27,6 +30,21 @@ def spare(file: str, own: tuple[bytes, ...], refused: str) -> None:
             head = there.read(_HEAD)
         if head and not head.startswith(own):
             raise UsageError(f"{file} exists and is {refused}")
+
+
+def spare_sources(file: str, source: str | None, own: tuple[bytes, ...] = ()) -> None:
+    """Raises UsageError if a file to write is the source itself, or a snapshot, a vmcore or
+    something compressed, unless it begins as one of ``own``."""
+    if source is not None and os.path.isfile(file) and os.path.exists(source) and (
+            os.path.samefile(file, source)):
+        raise UsageError(f"{file} is the source and would be overwritten; name another file")
+    with suppress(OSError):
+        if os.path.isfile(file):
+            with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as there:
+                head = there.read(_HEAD)
+            if head.startswith(_KEPT) and not head.startswith(own):
+                raise UsageError(f"{file} exists and may be a source; refusing to overwrite it."
+                                 " Remove it first, or name another file")
 
 
 def check_pictures(page: str | None, image: str | None) -> None:

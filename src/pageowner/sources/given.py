@@ -38,9 +38,11 @@ def with_system_map(path: str | os.PathLike[str] | None) -> Iterator[None]:
 
     Raises PageownerError if it cannot be read.
     """
-    if path is not None:
-        _check(path, "symbols")
-    token = SYSTEM_MAP.set(None if path is None else os.fspath(path))
+    if path is None:  # what was given around this holds
+        yield
+        return
+    _check(path, "symbols")
+    token = SYSTEM_MAP.set(os.fspath(path))
     try:
         yield
     finally:
@@ -53,15 +55,17 @@ def with_vmlinux(path: str | os.PathLike[str] | None) -> Iterator[None]:
 
     Raises PageownerError if the file cannot be read.
     """
-    if path is not None:
-        _check(path, "debugging information")
-    found = None if path is None else Vmlinux(os.fspath(path))
+    if path is None:  # what was given around this holds
+        yield
+        return
+    _check(path, "debugging information")
+    found = Vmlinux(os.fspath(path))
     token = VMLINUX.set(found)
     try:
         yield
     finally:
         VMLINUX.reset(token)
-    if found and not found.used:
+    if not found.used:
         import logging
 
         logging.getLogger("pageowner").warning(
