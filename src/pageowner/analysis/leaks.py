@@ -35,8 +35,8 @@ __all__ = ["KINDS", "LEAST_SAMPLES", "RECLAIMABLE", "Leaks", "Rows", "Watch",
 
 KINDS = ("leak", "reclaimable", "grows")
 """What a growing owner is: it leaks; so would it, but the kernel can take the pages back (page
-cache, reclaimable slab); it is a suspect, which has more settled pages than at first and fails one
-of the rules of `leak_rules`."""
+cache, reclaimable slab); it is a suspect, which has more pages than at first, and more settled
+ones, and fails one of the rules of `leak_rules`."""
 
 LEAST_SAMPLES = 4
 """With fewer no trend is unlikely to be chance: three values rise in one of six orders."""
@@ -245,7 +245,9 @@ class Watch:
         found = [self._judge(owner, series, max(
                     min_pages, round(self.least_rows * each.get(owner, 0))), births.get(owner))
                  for owner, series in self._series.items()]
-        rows = [row for row in found if row is not None]
+        # What has no more pages than at first has not grown: older ones of it have settled.
+        rows = [row for row in found
+                if row is not None and (row["kind"] != "grows" or row["gained"] > 0)]
         rows.sort(key=lambda row: (KINDS.index(row["kind"]), -row["rate_low"], -row["rate"])
                   if row["kind"] != "grows" else
                   (KINDS.index("grows"), -(row["stayed"] or 0), -row["gained"]))
