@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pageowner.errors import PageownerError
+from pageowner.api.who import frames_of
+from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.pagemap import frame_of
 
 if TYPE_CHECKING:
@@ -75,3 +76,15 @@ def test_words_of_pagemap(tmp_path: Path, word: int, found: int | str) -> None:
         return
     with pytest.raises(PageownerError, match=found):
         frame_of(9, address, str(tmp_path))
+
+
+@pytest.mark.parametrize(("text", "frames"), [
+    ("4096", (0x1000, 0x1000)), ("0x1000", (0x1000, 0x1000)), ("0x1000-0x1007", (0x1000, 0x1007)),
+    ("[1000, 1008)", (0x1000, 0x1007)), ("[0x1000, 0x1008)", (0x1000, 0x1007))])
+def test_frames_are_written_as_people_and_the_kernel_do(text: str, frames: tuple[int, int]) -> None:
+    assert frames_of(text) == frames
+
+
+def test_a_file_among_the_frames_is_told_how_to_name_it(some_records: Path) -> None:
+    with pytest.raises(UsageError, match="a source is named with -s"):
+        frames_of(str(some_records))

@@ -184,6 +184,9 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
     sees_free = False
     if isinstance(about, dict) and (runs := unpack(about.get("held"))) is not None:
         held, sees_free = runs, True
+        if deferred := meta.counters.get("deferred_pages", 0):
+            notes.append(f"{deferred:,} pages are not in the page allocator yet (deferred"
+                         " initialisation) and are no part of this; MemFree may count them")
         if (filtered := unpack(about.get("filtered"))) is not None:
             columns = _with_filtered(columns, filtered)
             notes.append(f"{int(np.diff(filtered).sum()):,} pages were left out by a filter of"

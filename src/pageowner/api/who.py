@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Frames", "frames_of", "who"]
 
-_KERNELS_RANGE = re.compile(r"\[([0-9a-f]+),\s*([0-9a-f]+)\)")
+_KERNELS_RANGE = re.compile(r"\[(?:0x)?([0-9a-f]+),\s*(?:0x)?([0-9a-f]+)\)")
 """As the kernel's log has them, hexadecimal, the second one not included: mm/page_alloc.c,
 ``alloc_contig_range: [%lx, %lx) PFNs busy``."""
 
@@ -73,8 +74,10 @@ def frames_of(text: str) -> tuple[int, int]:
         if first < 0:
             raise ValueError
     except ValueError:
+        hint = "; a source is named with -s" if os.path.exists(text) else ""
         raise UsageError(f"{text!r} is not a page frame number or a range of them; write 1234,"
-                         " 0x4d2, 0x1000-0x1fff or '[1000, 2000)'") from None
+                         " 0x4d2, 0x1000-0x1fff or '[1000, 2000)', which is hexadecimal as in the"
+                         f" kernel's log{hint}") from None
     if last < first:
         raise UsageError(f"{text!r} ends before it begins")
     if last >> PFN_BITS:

@@ -53,7 +53,7 @@ from a record is 0 for rows that have none."""
 
 STATES = ("owned", "early", "untracked")
 
-SEEN = ("stale_pages", "split_blocks", "reread_pages", "changed_pages")
+SEEN = ("stale_pages", "split_blocks", "reread_pages", "changed_pages", "deferred_pages")
 """What is counted on the way: see `Survey`."""
 
 _FROM_RECORD = ("ts", "stack_id", "task_id", "gfp_mask", "moved")
@@ -74,6 +74,8 @@ class Survey:
     - ``split_blocks``: found split past every hook
     - ``reread_pages``: looked untracked at first and were read again; ``changed_pages`` of them
       only changed hands just then, and count as free
+    - ``deferred_pages``: exist and are not in the page allocator yet, which the kernel gives memory
+      as it needs more; they count as reserved
 
     ``spans``: runs of the frames that were looked at; beside them there is no memory.
     ``held``, ``filtered``: runs (first, behind the last), in order, of frames that have no row and
@@ -153,6 +155,8 @@ class _Walk:
 
     def run(self, only: Sequence[tuple[int, int]] | None = None) -> Survey:
         deferred = list(self._deferred())
+        if only is None:
+            self.seen["deferred_pages"] = sum(stop - start for start, stop in deferred)
         outside = _outside(self.store.facts["ranges"])
         carried: list[tuple[int, int]] = []
         behind = 0
