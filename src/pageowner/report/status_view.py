@@ -161,7 +161,8 @@ def draw_status(status: Status, paper: Paper) -> None:
                    f" bulk {count(counters['bulk'])},"
                    f" migrated {count(counters['migrated'])}, split {count(counters['splits'])},"
                    f" fragmenting {count(counters['extfrag'])};"
-                   f" {count(nested)} of them interrupted the tracker")
+                   f" of them {count(nested)} by interrupts of the tracker, seen by its second"
+                   " programs")
     line("programs", *_preemption(status))
     for title, text, style in _memo(status):
         line(title, text, style)
