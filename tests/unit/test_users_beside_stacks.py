@@ -74,6 +74,6 @@ def test_a_report_names_users_where_there_is_no_stack(mixed: Snapshot) -> None:
 
 
 def test_users_of_one_side_alone_are_not_compared(mixed: Snapshot) -> None:
-    with pytest.raises(PageownerError, match="does not know who has each page"):
+    with pytest.raises(PageownerError, match="does not say who has each page"):
         pageowner.diff(mixed, without_users(mixed), "user")
     assert pageowner.diff(mixed, mixed, "user").changes.num_rows == 0

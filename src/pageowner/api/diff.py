@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from pageowner.api.sources import Read, Source
     from pageowner.model.counts import Counted
-    from pageowner.model.snapshot import Snapshot
 
 __all__ = ["diff"]
 
@@ -39,8 +38,8 @@ def diff(before: Counted | Source, after: Counted | Source = None,
     `pageowner.analysis.diff.difference`, in pages. Stacks of different boots, builds and kernels
     match if they have the same functions. ``read``: the function that reads a source given by name.
 
-    Raises UsageError for an unknown key or sort order, PageownerError if a source cannot be read or
-    the two have different page sizes.
+    Raises UsageError for an unknown key or sort order, PageownerError if a source cannot be read,
+    the two have different page sizes, or by user if one alone says who has each page.
     """
     names = key_names(by if isinstance(by, str) else list(by))
     check_sort(sort, names)
@@ -49,31 +48,24 @@ def diff(before: Counted | Source, after: Counted | Source = None,
     if after is None:
         sources.check_there(before)
     with live_users.using("user" in names):
-        now, was = sources.counted(after, read), sources.counted(before, read)
-    if "user" in names:
-        _check_users(was, now)
-    second, new = _side(after, now, names)
-    first, old = _side(before, was, names)
+        second, new, now_knows = _side(after, names, read)
+        first, old, knew = _side(before, names, read)
+    if "user" in names and now_knows != knew:
+        raise PageownerError(f"{first.name if now_knows else second.name} does not say who has each"
+                             " page: the two cannot be compared by user")
     check_units(first.meta, second.meta)
     return Difference(difference(old, new, names, sort=sort, reverse=reverse), tuple(names), first,
                       second)
 
 
-def _side(source: Counted | Source, found: Counted | Snapshot, names: list[str]
-          ) -> tuple[Side, pa.Table]:
-    # Pages without a stack are one owner: who has them changes as processes start and end.
-    owners = owners_of(found, names, users=False)
-    return Side(sources.name(source, found), found.meta, sum(owners["pages"].to_pylist()),
-                sum(owners["blocks"].to_pylist())), owners
-
-
-def _check_users(*sides: Counted | Snapshot) -> None:
-    """Raises PageownerError if one alone knows who has its pages: all of them would seem new."""
+def _side(source: Counted | Source, names: list[str], read: Read) -> tuple[Side, pa.Table, bool]:
+    """A side, its owners, and whether it says who has each page. Of a snapshot no more is kept."""
     from pageowner.analysis.keys import knows_users
     from pageowner.model.snapshot import Snapshot
 
-    unknown = [found for found in sides
-               if not (isinstance(found, Snapshot) and knows_users(found))]
-    if len(unknown) == 1:
-        raise PageownerError(f"{unknown[0].meta.source or 'this machine'} does not know who has"
-                             " each page, so that it cannot be compared by user")
+    found = sources.counted(source, read)
+    # Pages without a stack are one owner: who has them changes as processes start and end.
+    owners = owners_of(found, names, users=False)
+    return (Side(sources.name(source, found), found.meta, sum(owners["pages"].to_pylist()),
+                 sum(owners["blocks"].to_pylist())), owners,
+            isinstance(found, Snapshot) and knows_users(found))

@@ -22,14 +22,9 @@ _HEAD = 16
 def spare(file: str, own: tuple[bytes, ...], refused: str) -> None:
     """Raises UsageError if there is a file of this name that is not empty and does not begin as
     one of ``own``; ``refused`` says what it is not, and what to do."""
-    if not os.path.isfile(file):
-        return  # a pipe is not opened: its reader waits for what is written
-    with suppress(OSError):  # said when it is written
-        # a pipe that somebody puts there now is not waited for
-        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as there:
-            head = there.read(_HEAD)
-        if head and not head.startswith(own):
-            raise UsageError(f"{file} exists and is {refused}")
+    head = _head(file)
+    if head and not head.startswith(own):
+        raise UsageError(f"{file} exists and is {refused}")
 
 
 def spare_sources(file: str, source: str | None, own: tuple[bytes, ...] = ()) -> None:
@@ -38,13 +33,21 @@ def spare_sources(file: str, source: str | None, own: tuple[bytes, ...] = ()) ->
     if source is not None and os.path.isfile(file) and os.path.exists(source) and (
             os.path.samefile(file, source)):
         raise UsageError(f"{file} is the source and would be overwritten; name another file")
-    with suppress(OSError):
-        if os.path.isfile(file):
-            with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as there:
-                head = there.read(_HEAD)
-            if head.startswith(_KEPT) and not head.startswith(own):
-                raise UsageError(f"{file} exists and may be a source; refusing to overwrite it."
-                                 " Remove it first, or name another file")
+    head = _head(file)
+    if head.startswith(_KEPT) and not head.startswith(own):
+        raise UsageError(f"{file} exists and may be a source; refusing to overwrite it. Remove it"
+                         " first, or name another file")
+
+
+def _head(file: str) -> bytes:
+    """What a file begins with; nothing of what is none, or cannot be read, which is said when it is
+    written. A pipe is not opened: its reader waits for what is written."""
+    if os.path.isfile(file):
+        # a pipe that somebody puts there now is not waited for
+        with suppress(OSError), open(
+                os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as there:
+            return there.read(_HEAD)
+    return b""
 
 
 def check_pictures(page: str | None, image: str | None) -> None:
