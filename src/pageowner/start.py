@@ -12,6 +12,10 @@ import _signal  # type: ignore[import-not-found]  # signal itself loads enum, wh
 import os
 import sys
 
+# Nothing of ours multiplies matrices. The threads that numpy's library starts for it at import
+# turn idly for a while, which takes as long as half of a command's start.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Type checkers take this name for true.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
