@@ -53,6 +53,14 @@ def test_a_leak_is_named_with_its_rate() -> None:
     assert leak["bytes_per_hour"] == pytest.approx(_RATE * 3600, rel=0.3)
 
 
+@pytest.mark.parametrize("words", [["--by", "block"], ["--by", "stack,reason"],
+                                   ["--block-type", "Unmovable"]], ids=" ".join)
+def test_what_records_do_not_tell_takes_captures(words: list[str]) -> None:
+    done = subprocess.run(leaks("--for", "4s", "--every", "1s", *words), capture_output=True,
+                          check=True)
+    assert json.loads(done.stdout)["looks"] >= 4
+
+
 @pytest.mark.parametrize("leaking", ["tmpfs"], indirect=True)
 @pytest.mark.usefixtures("leaking")
 def test_ctrl_c_gives_the_result_so_far() -> None:

@@ -151,7 +151,7 @@ def _live(chosen: Filter, names: list[str], min_bytes: int | None, length: int, 
 
     with open_store() as store:
         cheap = told_by_records(names, chosen)
-        of_records = rows_of_looks(LiveReader(store).blocks, names, chosen)
+        of_records = rows_of_looks(LiveReader(store).blocks, names, chosen) if cheap else of_capture
         watch, pages = (Watch(names, settling_ns(length), store.facts["since_ns"], least)
                         for least in (least_rows(check_objects(store)) if objects else 0, 0))
         beside = objects and cheap and "stack" in names

@@ -48,6 +48,9 @@ _SINCE = "allocated while users were looked for"
 
 _MANY_TASKS = 1 << 16
 
+_OF_RECORD = {"stack": "stack_id", "task": "task_id", "order": "order", "gfp": "gfp_mask",
+              "migratetype": "gfp_mask"}
+"""What of a record tells a field (records.h)."""
 _OF_CHARGES = frozenset(("memcg", *OF_PATH))
 """The fields that the cgroup charged tells."""
 
@@ -291,8 +294,7 @@ class LiveReader:
     def _of_record(self, name: str, records: NDArray[np.void],
                    at: NDArray[np.int64] | slice = slice(None)) -> NDArray[Any]:
         """A field that records tell, as numbers."""
-        source = {"stack": "stack_id", "task": "task_id", "order": "order"}.get(name, "gfp_mask")
-        column = np.ascontiguousarray(records[source][at])
+        column = np.ascontiguousarray(records[_OF_RECORD[name]][at])
         return self.gfp.migratetype(column) if name == "migratetype" else column
 
     def _labelled(self, name: str, column: NDArray[Any]) -> tuple[NDArray[np.int32], list[Any]]:
