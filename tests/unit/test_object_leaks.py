@@ -25,10 +25,10 @@ MIB = 1 << 20
 
 def row(stack: str | None, gained: int, kind: str = "leak", tgid: int = 7) -> dict[str, Any]:
     return {"stack": stack, "note": None if stack else "untracked", "kind": kind, "pages": gained,
-            "program": None, "gained": gained, "rate": float(gained), "rate_low": float(gained),
-            "rate_high": float(gained), "settled": gained, "stayed": gained,
-            "series": [0, gained // 2, gained], "settled_series": [0, 0, gained],
-            "tasks": [{"comm": "leaker", "tgid": tgid, "pages": gained}]}
+            "program": None, "gained": gained, "each": 256.0, "rate": float(gained),
+            "rate_low": float(gained), "rate_high": float(gained),
+            "settled": gained, "stayed": gained, "series": [0, gained // 2, gained],
+            "settled_series": [0, 0, gained], "tasks": [{"comm": "leaker", "tgid": tgid, "pages": gained}]}
 
 
 def table(*rows: dict[str, Any]) -> pa.Table:
@@ -93,6 +93,17 @@ def test_pages_and_objects_of_one_call_are_one_leak() -> None:
     assert found["gained"] == 3 * MIB
     assert found["series"] == [0, 3 * MIB // 2, 3 * MIB]
     assert found["with"] == [{"stack": TABLES, "gained": 2 * MIB}]
+
+
+def test_a_leak_is_not_called_by_what_many_of_its_objects_share() -> None:
+    inode, dentry, nodes = (
+        f"kmem_cache_alloc+0x1/0x2\n{within}{CALL}" for within in (
+            "shmem_alloc_inode+0x1/0x2\nalloc_inode+0x1/0x2\nnew_inode+0x1/0x2\n",
+            "__d_alloc+0x1/0x2\nd_alloc+0x1/0x2\n", "simple_offset_add+0x1/0x2\n"))
+    leak = [row(inode, 64 * MIB) | {"each": 1024.0}, row(dentry, 12 * MIB) | {"each": 192.0}]
+    for number, named in ((1 << 16, nodes), (1 << 12, dentry)):
+        found, = with_pages(table(*leak, row(nodes, 256 * number)), table(), 4096).to_pylist()
+        assert found["stack"] == named
 
 
 def test_pages_of_slabs_are_left_to_the_objects_in_them() -> None:

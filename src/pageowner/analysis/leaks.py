@@ -228,6 +228,7 @@ class Watch:
         - ``survival``: of the pages that settled, the share that lives at the end (null if ages are
           unknown); ``steady``: the share of the time in which pages were added that live at the
           end; ``bursts``: the number of bursts, with pauses between them
+        - ``each``: pages of a block on average, at the end; null if there is none
         - ``settled``: the pages that settled in the watched time; ``stayed``: those of them that
           live at the end (null if ages are unknown)
         - ``failed``: which rules it fails (`leak_rules.FAILED`); ``confidence``: (1 - p) x survival
@@ -246,7 +247,7 @@ class Watch:
                     min_pages, round(self.least_rows * each.get(owner, 0))), births.get(owner))
                  for owner, series in self._series.items()]
         # What has no more pages than at first has not grown: older ones of it have settled.
-        rows = [row for row in found
+        rows = [row | {"each": each.get(row["owner"])} for row in found
                 if row is not None and (row["kind"] != "grows" or row["gained"] > 0)]
         rows.sort(key=lambda row: (KINDS.index(row["kind"]), -row["rate_low"], -row["rate"])
                   if row["kind"] != "grows" else
@@ -293,7 +294,7 @@ class Watch:
 
     def _row_pages(self) -> dict[tuple[Any, ...], float]:
         """How many pages a row of each owner has on average, at last."""
-        if self._last is None or not self.least_rows:
+        if self._last is None:
             return {}
         owners, group, rows = self._last
         number = np.bincount(group, minlength=len(owners))
@@ -355,8 +356,9 @@ def _evident(found: Evidence) -> dict[str, Any]:
 
 _COLUMNS: dict[str, pa.DataType] = {
     "note": pa.string(), "program": pa.string(), "kind": pa.string(), "reclaimable": pa.bool_(),
-    "pages": pa.int64(), "gained": pa.int64(), "rate": pa.float64(), "rate_low": pa.float64(),
-    "rate_high": pa.float64(), "p": pa.float64(), "tau": pa.float64(), "survival": pa.float64(),
+    "pages": pa.int64(), "gained": pa.int64(), "each": pa.float64(), "rate": pa.float64(),
+    "rate_low": pa.float64(), "rate_high": pa.float64(), "p": pa.float64(), "tau": pa.float64(),
+    "survival": pa.float64(),
     "steady": pa.float64(), "bursts": pa.int64(), "settled": pa.int64(), "stayed": pa.int64(),
     "failed": pa.list_(pa.string()), "confidence": pa.float64(), "series": pa.list_(pa.int64()),
     "settled_series": pa.list_(pa.int64()),

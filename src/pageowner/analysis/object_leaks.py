@@ -34,7 +34,7 @@ _MOST = 0.5
 
 _SLAB = WAYS.index("slab")
 
-_IN_PAGES = ("pages", "gained", "rate", "rate_low", "rate_high", "settled", "stayed")
+_IN_PAGES = ("pages", "gained", "each", "rate", "rate_low", "rate_high", "settled", "stayed")
 
 
 def leaks_of_objects(found: pa.Table, pinned: int | None = None) -> pa.Table:

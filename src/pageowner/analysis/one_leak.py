@@ -5,11 +5,13 @@ a thread is objects, and pages for its kernel stack.
 Two leaks are taken for one where the same processes allocated most of both, on the same way into
 the kernel: the outer frames of their stacks are the same, down to a function of their own. The leak
 is then called by the stack of an object that ends nearest to what they share, and is not of what
-every open file has: that of the object itself. The others are told beside it.
+every open file has, nor of what many of them share: that of the object itself. The others are told
+beside it.
 """
 
 from __future__ import annotations
 
+from statistics import median_high
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -32,6 +34,10 @@ _OWN_WAY = 2
 _MOST = 0.5
 """Of two leaks so much must have been allocated by the same processes; or, where many processes
 leak, by those of the same name on the same way: the workers of one program."""
+
+_FEW = 3
+"""What is there once for more than so many of the other objects, such as a node of a tree, is
+shared by them."""
 
 _SUMS = ("pages", "gained", "rate", "rate_low", "rate_high", "settled")
 
@@ -115,8 +121,10 @@ def _one(group: list[dict[str, Any]]) -> dict[str, Any]:
     if len(group) == 1:
         return group[0] | {"with": []}
     shared = min(_shared(group[0]["stack"], row["stack"]) for row in group[1:])
+    usual = median_high([_number(row) for row in group if not row.get(WHOLE_PAGES)] or [0.0])
     group = sorted(group, key=lambda row: (
-        row["kind"] != "leak", _is_companion(row["stack"], shared), row.get(WHOLE_PAGES, False),
+        row["kind"] != "leak", not row.get(WHOLE_PAGES) and _number(row) * _FEW < usual,
+        _is_companion(row["stack"], shared), row.get(WHOLE_PAGES, False),
         len(functions(row["stack"])) - shared, -row["gained"]))
     first, others = group[0], group[1:]
     sums = {name: sum(row[name] for row in group) for name in _SUMS}
@@ -133,6 +141,11 @@ def _one(group: list[dict[str, Any]]) -> dict[str, Any]:
     only_pages = all(row.get(WHOLE_PAGES) for row in group)
     return first | sums | {WHOLE_PAGES: only_pages, "stayed": stayed, "series": series,
                            "tasks": whose, "with": told}
+
+
+def _number(row: dict[str, Any]) -> float:
+    """How many objects were gained, by the size of those that are there."""
+    return float(row["gained"] / row["each"]) if row["each"] else 0.0
 
 
 def _is_companion(stack: str, shared: int) -> bool:
