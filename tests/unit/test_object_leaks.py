@@ -28,7 +28,8 @@ def row(stack: str | None, gained: int, kind: str = "leak", tgid: int = 7) -> di
             "program": None, "gained": gained, "each": 256.0, "rate": float(gained),
             "rate_low": float(gained), "rate_high": float(gained),
             "settled": gained, "stayed": gained, "series": [0, gained // 2, gained],
-            "settled_series": [0, 0, gained], "tasks": [{"comm": "leaker", "tgid": tgid, "pages": gained}]}
+            "settled_series": [0, 0, gained],
+            "tasks": [{"comm": "leaker", "tgid": tgid, "pages": gained}]}
 
 
 def table(*rows: dict[str, Any]) -> pa.Table:

@@ -100,7 +100,7 @@ def test_a_source_is_a_module_and_a_line(copy: Copy) -> None:
 
 def test_a_column_of_a_line_of_dumps_is_one_entry(copy: Copy) -> None:
     copy.add_line("model/schema.py", '    Column("handle", ', (
-        '    Column("pins", "uint16", "how often it is pinned", Key("pins", 19),'
+        '    Column("pins", "uint16", "how often it is pinned", Key("pins", 23),'
         ' line=Line(r"Pinned (\\d+) times", "Pinned %s times", 3)),'))
     text = CURRENT[:-1] + b"Pinned 12 times\n\n" + CURRENT[:-1] + b"Pinned 70000 times\n\n"
     (copy.folder / "dump.txt").write_bytes(text)
@@ -109,6 +109,7 @@ def test_a_column_of_a_line_of_dumps_is_one_entry(copy: Copy) -> None:
     assert report["counters"]["unknown_lines"] == 0
     assert "how often it is pinned" in copy.run("query", "--columns")
     copy.run("save", "saved.parquet", "dump.txt")
+    assert "  pins 12\n" in copy.run("who", "0x1a2b4", "--source", "dump.txt")
     assert copy.run("query", "SELECT max(pins) AS most FROM pages", "saved.parquet", "--csv") == (
         "most\n12\n")
     assert copy.run("dump", "saved.parquet").encode() == text

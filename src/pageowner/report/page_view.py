@@ -21,6 +21,12 @@ __all__ = ["document", "draw"]
 _STATES = {"early": "in use before tracking began",
            "untracked": "allocated since, past every hook"}
 
+_TOLD = frozenset((
+    "pfn", "order", "state", "pid", "tgid", "comm", "ts_ns", "free_ts_ns", "gfp_mask", "gfp_flags",
+    "migratetype", "node", "zone", "block_migratetype", "flags", "page_flags", "memcg", "pod",
+    "container", "migrate_reason", "handle", "user", "stack", "notes"))
+"""Columns for which there are words; others are shown by their names."""
+
 
 def draw(pfn: int, rows: list[dict[str, Any]], meta: Metadata, now_ns: int,
          paper: Paper, freed: LastFree | None = None,
@@ -129,8 +135,10 @@ def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int,
     lines += [f"{name} {row[name]}" for name in ("pod", "container") if row.get(name)]
     if row["migrate_reason"] is not None and row["notes"] is None:
         lines.append(f"migrated, last reason: {row['migrate_reason']}")
-    return lines + [f"{words} {row[name]}" for words, name in (
+    lines += [f"{words} {row[name]}" for words, name in (
         ("stack depot handle", "handle"), ("now", "user")) if row[name] is not None]
+    return lines + [f"{name} {value}" for name, value in row.items()
+                    if name not in _TOLD and value is not None]
 
 
 def document(pfn: int, rows: list[dict[str, Any]], freed: LastFree | None = None) -> dict[str, Any]:

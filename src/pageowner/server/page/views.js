@@ -7,9 +7,11 @@ const GROUPS = [['stack', 'stack'], ['subsystem', 'subsystem'], ['comm,pid', 'pr
   ['container', 'container'], ['module', 'module'], ['allocator', 'allocator'], ['order', 'block order'], ['state', 'state']];
 const MOST = 300;
 
-/** The groups that this server knows. */
-export const groups = about => GROUPS.filter(
-  ([value]) => value.split(',').every(name => about.keys.includes(name)));
+/** The groups that this server knows: those with a title, then its other keys. */
+export const groups = about => [
+  ...GROUPS.filter(([value]) => value.split(',').every(name => about.keys.includes(name))),
+  ...about.keys.filter(name => !GROUPS.some(([value]) => value.split(',').includes(name)))
+    .map(name => [name, name])];
 
 export const when = (about, state, changed) => about.captures.length < 2 ? null : choice('Moment',
   [['', 'now'], ...about.captures.map(taken => [String(taken), about.moment(taken)]).reverse()],
