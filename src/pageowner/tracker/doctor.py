@@ -142,4 +142,4 @@ def _cost() -> str:
     frames = sum(end - start for start, end in ranges)
     records = frames + (sizes.spares << sizes.span_shift)
     bytes_needed = records * RECORD.itemsize + sizes.tasks * 40 + sizes.stacks * (16 + 16 * 8)
-    return f"tracking takes {bytes_needed >> 20} MiB here, for {frames:,} page frames"
+    return f"tracking takes about {bytes_needed >> 20} MiB here, for {frames:,} page frames"

@@ -20,7 +20,7 @@ from pageowner.system.closing import Closing
 from pageowner.vmcore import info
 from pageowner.vmcore.debug_info import DebugInfo, SymbolsWithLines, installed
 from pageowner.vmcore.limits import Limits
-from pageowner.vmcore.notes import find_note, has_note
+from pageowner.vmcore.notes import end_of, find_note, has_note
 from pageowner.vmcore.symbols import WITH_VMLINUX, KernelSymbols, kernel_symbols, tells_symbols
 from pageowner.vmcore.types import BtfTypes
 
@@ -73,15 +73,17 @@ class Vmcore(Closing):
         except Exception as error:  # as which drgn gives whatever libkdumpfile says
             hint = _NO_NOTE if "vmcoreinfo" in str(error).lower() or "ARCH_NAME" in str(
                 error) else ""
-            raise PageownerError(f"cannot be read as a vmcore: {_line(error)}{hint}") from error
+            raise PageownerError(f"cannot be read as a vmcore: {_line(error)}"
+                                 f"{_cut(path) or hint}") from error
         self._limits = Limits(os.path.getsize(path))
         self.missing = 0
         try:
             text = self._program["VMCOREINFO"].string_()
         except Exception as error:
-            raise PageownerError(
-                "has no VMCOREINFO, by which a kernel tells where its things are: a process's core"
-                " dump, or one of QEMU's without the device vmcoreinfo") from error
+            why = _cut(path) or (": a process's core dump, or one of QEMU's without the device"
+                                 " vmcoreinfo")
+            raise PageownerError("has no VMCOREINFO, by which a kernel tells where its things are"
+                                 f"{why}") from error
         self.machine = self._program.platform.arch.name.lower()
         self.info = info.parse(text.decode("utf-8", "backslashreplace"))
         self.release = self.info.release
@@ -260,6 +262,15 @@ def _note(path: str) -> str | None:
         if not file.read(4).startswith(b"\x7fELF") or has_note(file):
             return None
         return find_note(file)
+
+
+def _cut(path: str) -> str:
+    """That the file is shorter than it says, if so."""
+    with open(path, "rb") as file:
+        end, size = (end_of(file) if file.read(4) == b"\x7fELF" else 0), os.path.getsize(path)
+    if end <= size:
+        return ""
+    return f": the file is cut short, at byte {size:,} of {end:,}; copy it again, whole"
 
 
 def _line(error: BaseException) -> str:

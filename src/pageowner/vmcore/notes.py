@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-__all__ = ["find_note", "has_note"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["end_of", "find_note", "has_note"]
 
 _NAME = b"VMCOREINFO\0"
 _BEGIN = b"VMCOREINFO\0\0OSRELEASE="
@@ -23,19 +26,28 @@ _MOST_NOTES = 1 << 26
 
 def has_note(file: BinaryIO) -> bool:
     """Whether an ELF file has a note of this name."""
+    return any(kind == _PT_NOTE and _NAME in _read(file, offset, min(length, _MOST_NOTES))
+               for kind, offset, length in _segments(file))
+
+
+def end_of(file: BinaryIO) -> int:
+    """The byte at which the last segment of an ELF file ends; 0 where it has none."""
+    return max((offset + length for _, offset, length in _segments(file)), default=0)
+
+
+def _segments(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
+    """Type, first byte in the file, and bytes of each segment."""
     raw = _read(file, 0, _HEADER.size)
     if len(raw) < _HEADER.size:
-        return False
+        return
     fields = _HEADER.unpack(raw)
     at, size, count = fields[5], fields[9], fields[10]
     if size != _SEGMENT.size:
-        return False
+        return
     table = _read(file, at, size * min(count, 1 << 16))
     for start in range(0, len(table) - size + 1, size):
         kind, _, offset, _, _, length, _, _ = _SEGMENT.unpack_from(table, start)
-        if kind == _PT_NOTE and _NAME in _read(file, offset, min(length, _MOST_NOTES)):
-            return True
-    return False
+        yield kind, offset, length
 
 
 def _read(file: BinaryIO, at: int, size: int) -> bytes:
