@@ -439,7 +439,7 @@ def test_a_log_without_reports_and_one_that_is_none(tmp_path: Path, explain: Run
     done = explain(empty)
     assert (done.status, "0 reports about memory in 0 lines" in done.out) == (0, True)
     (tmp_path / "noise").write_bytes(bytes(range(256)) * 999)
-    assert explain(tmp_path / "noise").status == 0
+    assert explain(tmp_path / "noise").status == 1
     done = explain(tmp_path / "missing")
     assert done.status == 1
     one_line(done.err.encode())
@@ -459,6 +459,12 @@ def test_a_report_of_a_log_names_the_verb_that_reads_logs(cli: Cli, log: Path) -
     done = cli("report", str(log))
     assert done.status == 1
     assert "pageowner explain" in one_line(done.err)
+
+
+def test_a_binary_file_is_no_log(cli: Cli) -> None:
+    done = cli("explain", sys.executable)
+    assert (done.status, done.out) == (1, b"")
+    assert "is a binary file, not a kernel log" in one_line(done.err)
 
 
 @pytest.mark.parametrize("kind", ["a page_owner dump", "a saved snapshot"])

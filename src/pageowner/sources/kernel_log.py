@@ -73,6 +73,11 @@ _FEW = 16
 _LARGE = 8 << 20
 """Bytes of a file from which on these imports pay in any case."""
 
+_BINARY = 20
+"""A text has at most one control character in so many; consoles leave some in logs."""
+
+_OF_TEXT = bytes(byte for byte in range(256) if byte >= ord(" ") or byte in b"\t\n\r\x1b")
+
 _MANY = 16 * _PIECE
 """Bytes that are read at a time thereafter."""
 
@@ -96,9 +101,13 @@ def _opened(opened: Opened, skips: bool = True) -> KernelLog:
     texts = _Texts(opened, skips)
     log = _parse(texts.lines, texts.streams, opened.name)
     log.cut = bool(texts.rest)
-    if not log.events and (what := _other_kind(opened.head)):
+    if log.events:
+        return log
+    if what := _other_kind(opened.head):
         raise PageownerError(f"{opened.name}: is {what}, not a kernel log; for that: pageowner"
                              f" report {opened.name}")
+    if _is_binary(opened.head):
+        raise PageownerError(f"{opened.name}: is a binary file, not a kernel log")
     return log
 
 
@@ -186,6 +195,12 @@ def _other_kind(head: bytes) -> str:
     if head.startswith(START):
         return "a page_owner dump"
     return ""
+
+
+def _is_binary(head: bytes) -> bool:
+    """Whether a file that begins so is no text."""
+    known = head.replace(b"\0", b"")  # every second byte of UTF-16 is such
+    return len(known.translate(None, _OF_TEXT)) * _BINARY > len(known)
 
 
 def _own() -> Iterator[str]:
