@@ -1,14 +1,14 @@
-"""Debian's Prometheus scrapes a live `serve` for minutes, under load.
+"""Debian's Prometheus scrapes a live `serve` under load, with the rules of `deploy/prometheus` as
+they are.
 
-    prometheus.py [SECONDS]
+    prometheus.py [QUIET [LEAK]]
 
-Needs root, `prometheus` and `promtool`, and turns tracking on for as long as it runs. The rules of
-`deploy/prometheus` are loaded as they are, but for the minutes that an alert waits. For the first
-half nothing leaks beneath the load; then pipes do, 4 MiB a second. Prints what was scraped, what
-failed, the cost of scrapes, and which alerts fired when. Prometheus itself grows while it fills its
-buffers: an alert that names it is right if its memory did grow by then, which is printed. Exit
-status 1 if a scrape failed, a series is missing, any other alert of a leak fired early, or none
-named the pipes.
+Needs root, `prometheus` and `promtool`, and turns tracking on for as long as it runs. For the first
+QUIET seconds (900, longer than an alert of a leak waits) nothing leaks beneath the load; then pipes
+do, 1 MiB a second, until the alert fires that names them, at most LEAK seconds (900). Prints what
+was scraped, what failed, the cost of scrapes, and which alerts waited and fired when. Exit status 1
+if a scrape failed, a series is missing, an alert of a leak fired early, another one than that of
+the pipes fired, or none did.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,15 @@ PAGEOWNER = ROOT / ".venv/bin/pageowner"
 SERVE, PROMETHEUS = 19463, 19090
 SCRAPE_S = 5
 WINDOW_S = 120
-LEAST_GROWN = 4 << 20
-"""Bytes by which Prometheus has grown if an alert that names it is right."""
+RATE = 1 << 20
+"""Bytes a second."""
 
 
 def config(folder: Path) -> Path:
-    """Prometheus's, and the rules without their waits."""
-    rules = (ROOT / "deploy/prometheus/pageowner.rules.yml").read_text()
-    (folder / "rules.yml").write_text(re.sub(r"^ +for: .*\n", "", rules, flags=re.MULTILINE))
+    """Prometheus's."""
     (folder / "prometheus.yml").write_text(f"""
 global: {{scrape_interval: {SCRAPE_S}s, evaluation_interval: {SCRAPE_S}s}}
-rule_files: [rules.yml]
+rule_files: [{ROOT}/deploy/prometheus/pageowner.rules.yml]
 scrape_configs:
   - job_name: pageowner
     static_configs: [{{targets: ["127.0.0.1:{SERVE}"]}}]
@@ -80,45 +79,42 @@ def cpu(pid: int) -> float:
     return own + sum(cpu(int(child)) for child in children)
 
 
-def firing() -> list[tuple[str, str]]:
-    """Alerts that fire, and of what they speak: that of a leak once for each owner."""
-    return [(alert["labels"]["alertname"],
-             re.sub(r" leaks .*", " leaks", alert["annotations"]["summary"]))
-            for alert in ask("alerts")["alerts"] if alert["state"] == "firing"]
-
-
-def anonymous(pid: int) -> int:
-    """Bytes of a process's own memory."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    (kib,) = re.findall(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)
-    return int(kib) << 10
+def alerts() -> dict[tuple[str, str], str]:
+    """The alerts there are, by name and of what they speak, that of a leak once for each owner, and
+    their states."""
+    return {(alert["labels"]["alertname"],
+             re.sub(r" leaks .*", " leaks", alert["annotations"]["summary"])): alert["state"]
+            for alert in ask("alerts")["alerts"]}
 
 
 class Watch:
-    """Looks once a second: ``seen`` has when each alert fired first, in seconds, and by how much
-    Prometheus had grown in the `WINDOW_S` before."""
+    """Looks once a second: when each alert first waited, and first fired, in seconds."""
 
-    def __init__(self, prometheus: int) -> None:
+    def __init__(self) -> None:
         self.began = time.monotonic()
-        self.seen: dict[tuple[str, str], tuple[float, int]] = {}
-        self._prometheus = prometheus
-        self._sizes = [anonymous(prometheus)]
+        self.seen: dict[tuple[str, str], dict[str, float]] = {}
 
-    def until(self, end: float) -> None:
-        while time.monotonic() < self.began + end:
-            self._sizes.append(anonymous(self._prometheus))
-            for alert in firing():
-                grown = self._sizes[-1] - self._sizes[-WINDOW_S:][0]
-                self.seen.setdefault(alert, (time.monotonic() - self.began, grown))
+    def fired(self, name: str) -> list[tuple[str, float]]:
+        """Of what the alerts of this name spoke that fired, and when."""
+        return [(text, states["firing"]) for (alert, text), states in self.seen.items()
+                if alert == name and "firing" in states]
+
+    def until(self, end: float, done: Callable[[], bool] = lambda: False) -> float:
+        """Look until ``end`` or until it is done; the seconds by then."""
+        while (now := time.monotonic() - self.began) < end and not done():
+            for alert, state in alerts().items():
+                self.seen.setdefault(alert, {}).setdefault(state, now)
             time.sleep(1)
+        return now
 
 
 def main() -> int:
-    seconds = float(sys.argv[1]) if sys.argv[1:] else 300.0
+    quiet, most = (float(word) for word in (sys.argv[1:] + ["900", "900"][len(sys.argv) - 1:]))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         started = [
-            subprocess.Popen([sys.executable, HERE / "mixed_load.py", str(int(seconds))],
+            subprocess.Popen([sys.executable, HERE / "mixed_load.py",
+                              str(int(quiet + most + 60))],
                              stdout=subprocess.DEVNULL),
             subprocess.Popen([PAGEOWNER, "serve", "--listen", f"127.0.0.1:{SERVE}", "--every",
                               "5s", "--window", f"{WINDOW_S}s"],
@@ -130,11 +126,11 @@ def main() -> int:
                  f"--web.listen-address=127.0.0.1:{PROMETHEUS}",
                  f"--storage.tsdb.path={folder}/data"], stderr=subprocess.DEVNULL))
             time.sleep(10)
-            before, watch = cpu(started[1].pid), Watch(started[-1].pid)
-            watch.until(seconds / 2)
-            with subprocess.Popen([sys.executable, HERE / "leaking.py", "pipes", str(4 << 20)],
+            before, watch = cpu(started[1].pid), Watch()
+            watch.until(quiet)
+            with subprocess.Popen([sys.executable, HERE / "leaking.py", "pipes", str(RATE)],
                                   stdin=subprocess.PIPE) as leak:
-                watch.until(seconds)
+                seconds = watch.until(quiet + most, lambda: bool(watch.fired("MemoryLeak")))
                 missing = names() - set(ask("label/__name__/values"))
                 rounds = f"[{int(seconds)}s]"
                 scrapes = value(f'count_over_time(up{{job="pageowner"}}{rounds})')
@@ -153,15 +149,12 @@ def main() -> int:
           f" ({target['lastError'] or 'no error'}); {series:.0f} samples, {len(missing)} names"
           f" missing; answered in {1000 * mean:.0f} ms, {1000 * slowest:.0f} ms at most;"
           f" serve took {100 * spent / seconds:.1f} % of one CPU with a look every 5 s")
-    wrong, right = False, False
-    for (name, text), (after, grown) in watch.seen.items():
-        own = "prometheus" in text
-        about = f" (it had grown by {grown / 2**20:.1f} MiB)" if own else ""
-        print(f"{name} fired after {after:.0f} s: {text}{about}")
-        if name == "MemoryLeak":
-            wrong |= grown < LEAST_GROWN if own else after < seconds / 2
-            right |= "pipe" in text and after >= seconds / 2
-    return int(scrapes != good or bool(missing) or wrong or not right)
+    for (name, text), states in watch.seen.items():
+        print(f"{name}: {text}: "
+              + ", ".join(f"{state} from {after:.0f} s" for state, after in states.items()))
+    leaks = watch.fired("MemoryLeak")
+    right = bool(leaks) and all("pipe" in text and after >= quiet for text, after in leaks)
+    return int(scrapes != good or bool(missing) or not right)
 
 
 if __name__ == "__main__":
