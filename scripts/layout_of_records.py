@@ -1,6 +1,8 @@
-"""Write src/pageowner/tracker/read/layout.py: what records.h says, for Python.
+"""Write what the two halves of the tracker say of each other: src/pageowner/tracker/read/layout.py,
+what records.h says, for Python; and src/pageowner/tracker/bpf/ran.h, for C, the counters that the
+table of hooks names.
 
-build-bpf runs it. With an argument the module goes to that file instead.
+build-bpf runs it. With an argument both go into that folder instead.
 """
 
 from __future__ import annotations
@@ -10,7 +12,10 @@ import sys
 import textwrap
 from pathlib import Path
 
-TRACKER = Path(__file__).parents[1] / "src" / "pageowner" / "tracker"
+PACKAGE = Path(__file__).parents[1] / "src" / "pageowner"
+TRACKER = PACKAGE / "tracker"
+HOOKS = PACKAGE / "model" / "hook_table.py"
+RAN = "RAN_COUNTERS"
 TYPES = {"u8": "u1", "u16": "u2", "u32": "u4", "u64": "u8", "s32": "i4", "s64": "i8"}
 ENUMS = {"counter": ("COUNTERS", "COUNT_"), "hook": ("HOOKS", "HOOK_"),
          "timed": ("TIMED", "TIMING_"), "memo_counter": ("MEMO_COUNTERS", "MEMO_"),
@@ -19,6 +24,17 @@ ENUMS = {"counter": ("COUNTERS", "COUNT_"), "hook": ("HOOKS", "HOOK_"),
 
 OF_PROGRAMS = {"RECENT", "counters", "recent", "task_key"}
 """What only the programs use, and counters, an array of what enum counter names."""
+
+HEADER = """\
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * How often hooks ran that no other counter tells apart: made of model/hook_table.py by
+ * scripts/build-bpf.
+ */
+#ifndef PAGEOWNER_RAN_H
+#define PAGEOWNER_RAN_H
+
+"""
 
 HEAD = '''\
 """What both halves of the tracker share, made of records.h by scripts/build-bpf: edit that.
@@ -32,9 +48,20 @@ from __future__ import annotations
 '''
 
 
-def module(header: str) -> str:
+def ran_counters(table: str) -> list[str]:
+    """The members of enum counter that this text of the table of hooks names, in its order."""
+    return [f"COUNT_{name.upper()}" for name in dict.fromkeys(re.findall(r'"(ran_\w+)"', table))]
+
+
+def ran_header(names: list[str]) -> str:
+    members = ", \\\n".join(f"\t{name}" for name in names)
+    return f"{HEADER}#define {RAN} \\\n{members}\n\n#endif\n"
+
+
+def module(header: str, ran: list[str]) -> str:
     """The module for this text of records.h."""
     text = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
+    text = text.replace(RAN, ",\n".join(ran))
     defines = {name: int(value, 0) for name, value in re.findall(
         r"^#define (\w+) (0x[0-9a-f]+|\d+)U?L*[ \t]*$", text, re.MULTILINE)}
     lines = [f"{name} = {shown(value)}\n" for name, value in defines.items()
@@ -83,5 +110,8 @@ def wrapped(name: str, items: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1]) if sys.argv[1:] else TRACKER / "read" / "layout.py"
-    out.write_text(module((TRACKER / "bpf" / "records.h").read_text()))
+    folders = [Path(sys.argv[1])] * 2 if sys.argv[1:] else [TRACKER / "bpf", TRACKER / "read"]
+    counters = ran_counters(HOOKS.read_text())
+    (folders[0] / "ran.h").write_text(ran_header(counters))
+    (folders[1] / "layout.py").write_text(
+        module((TRACKER / "bpf" / "records.h").read_text(), counters))

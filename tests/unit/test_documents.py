@@ -105,7 +105,8 @@ def test_every_counter_is_explained(sample61: Snapshot) -> None:
     page = (TREE / "docs/reference/counters.md").read_text()
     names = {*COUNTERS, *MEMO_COUNTERS, *SEEN, *sample61.meta.counters, "missed_in_interrupts",
              *(name for name in CLASSES if name != "absent")}
-    assert not {name for name in names if f"`{name}`" not in page}
+    # a hook's own is called by the hook
+    assert not {name for name in names if f"`{re.sub('^ran_.*', 'ran_*', name)}`" not in page}
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:

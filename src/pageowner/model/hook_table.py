@@ -26,7 +26,8 @@ class Hook:
 
     - ``name``: of the kernel's tracepoint, or of what its functions do
     - ``programs``: of tracker/bpf, the one that is pinned by the name first
-    - ``seen_by``: the counter (enum counter in records.h) that shows it at work
+    - ``seen_by``: the counter (enum counter in records.h) that shows it at work; one that begins
+      with ``ran_`` is there because it is named here (ran.h)
     - ``lost``: what is not seen without it, in words; empty where tracking needs it, or where
       another hook does the same
     - ``explains``: the kinds of untracked pages (`pageflags.KINDS`) that it would have seen, and

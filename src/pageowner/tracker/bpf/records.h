@@ -8,6 +8,8 @@
 #ifndef PAGEOWNER_RECORDS_H
 #define PAGEOWNER_RECORDS_H
 
+#include "ran.h"
+
 typedef unsigned char u8;
 typedef unsigned short u16;
 typedef unsigned int u32;
@@ -148,15 +150,7 @@ enum counter {
 	COUNT_NESTED_FREES,    /* blocks seen freed by the second program, the first being busy */
 	COUNT_REENTERED,       /* the first program ran inside itself, on kernels that allow it */
 	COUNT_FREED_PAGES,     /* base pages of the blocks seen freed, nested ones too, but for each one's first */
-	/* How often hooks ran that no counter above tells apart (model/hook_table.py). */
-	COUNT_RAN_MIGRATE,
-	COUNT_RAN_SPLIT_PAGE,
-	COUNT_RAN_SPLIT_FOLIO,
-	COUNT_RAN_EXACT,
-	COUNT_RAN_CONTIG_AROUND,
-	COUNT_RAN_ISOLATED,
-	COUNT_RAN_MIGRATE_START,
-	COUNT_RAN_MIGRATE_END,
+	RAN_COUNTERS,          /* how often hooks ran that no counter above tells apart */
 	/* Of the objects that are followed (object_table.bpf.h). */
 	COUNT_OBJECTS_KMALLOC,     /* seen allocated, by kmalloc() */
 	COUNT_OBJECTS_CACHE,       /* ... by kmem_cache_alloc() */
