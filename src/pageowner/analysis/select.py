@@ -92,7 +92,7 @@ def _check_known(snapshot: Snapshot, chosen: Filter) -> None:
         if word == "gfp" and all(flag.lower().startswith("0x") for flag in chosen.gfp or ()):
             continue
         raise PageownerError(f"{meta.source or meta.host or 'this machine'} does not know {what},"
-                             f" so --{word} cannot be used")
+                             f" so --{word.replace('_', '-')} cannot be used")
 
 
 def _by_label(snapshot: Snapshot, name: str, good: Callable[[object], bool]) -> np.ndarray:
