@@ -117,6 +117,15 @@ def test_programs_are_told_apart_in_their_own_memory() -> None:
         ("leaky", None)]
 
 
+def test_memory_of_programs_without_a_name_is_counted_once_in_each_look() -> None:
+    machine = Machine()
+    machine.noise()
+    machine.add(LEAK, np.arange(-30, 60, 0.05), 1e9)
+    for row in of_snapshots(machine.series(), "order", 60 * S).leaks().to_pylist():
+        assert len(row["series"]) == LOOKS
+        assert row["series"][-1] == machine.at(60).pages
+
+
 @pytest.mark.parametrize("since", [0, START])
 def test_a_leak_watched_as_soon_as_tracking_is_on_is_steady(since: int) -> None:
     """Nothing is known of before, which is no pause of the leak."""

@@ -132,9 +132,10 @@ ENTRY = "__x64_sys_eventfd2+0x1/0x2\ndo_syscall_64+0x1/0x2\nentry_SYSCALL_64_aft
 
 
 def leak(stack: str | None, gained: int, kind: str = "leak", tgid: int = 4711) -> dict[str, object]:
-    return {"stack": stack, "kind": kind, "pages": gained, "gained": gained, "rate": float(gained),
-            "rate_low": float(gained), "rate_high": float(gained), "settled": gained,
-            "stayed": gained, "series": [0, gained // 2, gained],
+    return {"stack": stack, "kind": kind, "pages": gained, "gained": gained,
+            "each": float(gained), "rate": float(gained), "rate_low": float(gained),
+            "rate_high": float(gained), "settled": gained, "stayed": gained, "series": [
+                0, gained // 2, gained],
             "tasks": [{"comm": "leaker", "tgid": tgid, "pages": gained}]}
 
 

@@ -426,9 +426,10 @@ def programs(names: Sequence[str], private: NDArray[np.bool_], comm: Key, pid: K
     comms = comm.labels.to_pylist()
     called = {int(of_kind[place]): comms[int(kinds[place]) // 2 % width] or "?" for place in order}
     called.pop(-1, None)
-    found, place = np.unique(of_kind, return_inverse=True)
-    nobody.codes[private] = place[inverse] + 1
-    labels = [None, *(None if tgid < 0 else tgid for tgid in found.tolist())]
+    # What is of an unknown process is nobody's, too: a label stands for one owner.
+    found, place = np.unique(np.append(of_kind, -1), return_inverse=True)
+    nobody.codes[private] = place[inverse]
+    labels = [None, *found[1:].tolist()]
     return Key("program", nobody.codes, pa.array(labels, pa.int64())), called
 
 
