@@ -115,12 +115,16 @@ class Worker:
             self.renewals += 1
             self._notices.of(self.figures)
             self.error = ""
-        except (PageownerError, ValueError, TypeError, KeyError) as error:
-            # the others: a worker of another version, after an upgrade; it must not end this task
+        except Exception as error:
+            # Whatever it is, such as a worker of another version after an upgrade: if it ended this
+            # task, the last figures would pass for those of now.
+            reason = str(error) if isinstance(error, PageownerError) else " ".join(
+                f"{type(error).__name__} {error}".split())
             self.failed += 1
-            if self.error != str(error):
-                self._told(f"no figures for now: {error}")
-            self.error = str(error)
+            told, self.error = self.error == reason, reason
+            if not told:
+                with contextlib.suppress(OSError, ValueError):  # nobody listens
+                    self._told(f"no figures for now: {reason}")
 
     async def end(self) -> None:
         """End the process, if there is one."""
@@ -162,9 +166,13 @@ class Worker:
                         head["file"])
 
     async def _start(self) -> asyncio.subprocess.Process:
-        process = self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "pageowner.server.worker", str(os.getpid()),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 20)
+        try:
+            process = self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "pageowner.server.worker", str(os.getpid()),
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 20)
+        except (OSError, RuntimeError) as error:  # the latter for a thread that waits for it
+            raise PageownerError("cannot start the process that reads the source:"
+                                 f" {getattr(error, 'strerror', None) or error}") from error
         assert process.stdin is not None
         about = {"source": self.settings.source, "history": self.settings.history,
                  "window_ns": int(self.settings.window_s * 1e9)}

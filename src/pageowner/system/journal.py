@@ -27,10 +27,10 @@ def send(fields: Mapping[str, str], path: str = SOCKET) -> bool:
         raw = value.encode("utf-8", "replace")[:_LONGEST]
         parts.append(name.encode() + (
             b"\n" + struct.pack("<Q", len(raw)) + raw if b"\n" in raw else b"=" + raw) + b"\n")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
-        journal.setblocking(False)
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+            journal.setblocking(False)
             journal.sendto(b"".join(parts), path)
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True

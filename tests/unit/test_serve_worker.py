@@ -1,0 +1,79 @@
+"""The worker of `serve`, when it cannot be started and when what it sends makes no sense: that is
+told and counted, and figures are renewed as soon as they can be."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from served import HOSTILE  # noqa: F401  # skips where the extra is not installed
+
+from pageowner.errors import PageownerError
+from pageowner.server.calling import Answered, Settings, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+DUMP = """Page allocated via order 0, mask 0x0(), pid 1, tgid 1 (init), ts 1 ns
+PFN 1 type Unmovable Block 0 type Unmovable Flags 0x0()
+ get_page+0x1/0x2
+
+"""
+
+
+async def until(is_so: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not is_so():
+            await asyncio.sleep(0.02)
+
+
+def test_a_worker_that_cannot_be_started_is_told_once_and_started_when_it_can(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dump").write_text(DUMP)
+    python, said = sys.executable, list[str]()
+
+    async def run() -> None:
+        worker = Worker(Settings(str(tmp_path / "dump"), every_s=0.1), said.append)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+        renewing = asyncio.create_task(worker.keep_fresh())
+        await until(lambda: renewing.done() or worker.failed >= 2)
+        assert "No such file or directory" in worker.error
+        with pytest.raises(PageownerError, match="cannot start the process that reads the source"):
+            await worker.ask("owners", {})
+        monkeypatch.setattr(sys, "executable", python)
+        await until(lambda: worker.figures)
+        assert worker.error == ""
+        renewing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await renewing
+        await worker.end()
+
+    asyncio.run(run())
+    assert said == ["no figures for now: cannot start the process that reads the source: No such"
+                    " file or directory"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("too\ndeep"), OSError(24, "Too many open files"),
+                                   MemoryError()])
+def test_no_failure_ends_the_renewing_of_figures(error: Exception,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(text: str) -> None:
+        said.append(text)
+        raise BrokenPipeError
+
+    async def fail(self: Worker, question: str, words: dict[str, str]) -> Answered:
+        raise error
+
+    said: list[str] = []
+    monkeypatch.setattr(Worker, "_asked", fail)
+    worker = Worker(Settings(), gone)
+    for _ in range(2):
+        asyncio.run(worker.renew())
+    assert worker.failed == 2
+    assert worker.error
+    (line,) = said
+    assert line.startswith(f"no figures for now: {type(error).__name__}")
+    assert "\n" not in line
