@@ -1,5 +1,5 @@
-"""An S3 server that is not ours: SeaweedFS, one program, with a user who may write and one who may
-only read."""
+"""An S3 server that is not ours: SeaweedFS, one program, with users who may write and read, only
+read, and only write."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 BUCKET = "memory"
-WRITER, READER = "writer", "reader"
+WRITER, READER, SENDER = "writer", "reader", "sender"
 _KEYS = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
 
 
@@ -44,7 +44,8 @@ class Server:
         (folder / "s3.json").write_text(json.dumps({"identities": [
             {"name": user, "credentials": [{"accessKey": user, "secretKey": f"{user}-secret"}],
              "actions": rights} for user, rights in (
-                 (WRITER, ["Admin", "Read", "Write", "List"]), (READER, ["Read", "List"]))]}))
+                 (WRITER, ["Admin", "Read", "Write", "List"]), (READER, ["Read", "List"]),
+                 (SENDER, ["Write"]))]}))
 
     def start(self) -> None:
         """Nothing, if it runs."""

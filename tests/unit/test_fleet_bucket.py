@@ -89,6 +89,19 @@ def test_a_bucket_gives_the_answers_of_a_folder_to_who_may_only_read(
     assert [stored.path for stored in Store(PLACE).objects("v1/incoming")] == []
 
 
+def test_who_may_only_write_may_send(few: Snapshot, running: s3_server.Server, tmp_path: Path,
+                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    be(monkeypatch, running, s3_server.SENDER)
+    place = f"s3://{s3_server.BUCKET}/sent"
+    spool = Spool(tmp_path / "spool", place, 1 << 30)
+    for hour, objects in ((0, 2), (1, 1)):  # stacks are remembered
+        done = push(capture(few, "db", hour=hour), Store(place), spool)
+        assert (done.away, done.sent, done.waiting) == ("", objects, 0)
+        assert done.clock_ahead_s is None
+    be(monkeypatch, running, s3_server.READER)
+    assert Fleet(place).report(**WHEN).machines == 1
+
+
 def test_wrong_credentials_are_told_in_one_line_at_once(
         running: s3_server.Server, monkeypatch: pytest.MonkeyPatch) -> None:
     be(monkeypatch, running, "nobody")

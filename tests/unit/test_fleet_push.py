@@ -22,7 +22,7 @@ from pageowner.fleet.capture import REST, Machine, capture_of
 from pageowner.fleet.layout import digits, hour_of, number_of, partition_of
 from pageowner.fleet.pushing import push
 from pageowner.fleet.spool import Spool
-from pageowner.fleet.store import Store
+from pageowner.fleet.store import Store, StoreAway
 from pageowner.kernel.containers import container
 
 if TYPE_CHECKING:
@@ -148,6 +148,26 @@ def test_what_cannot_be_sent_waits_and_goes_first_when_the_store_is_back(
     there = files(tmp_path / "store")
     assert len([name for name in there if name.startswith("v1/incoming/owners/")]) == 4
     assert not [name for name in files(tmp_path / "spool") if not name.endswith("memory.json")]
+
+
+def test_a_store_that_may_not_be_read_takes_captures_and_no_clocks_are_compared(
+        few: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All is sent: only what is read afterwards is refused."""
+    def refused(self: Store, path: str) -> float | None:
+        raise StoreAway(f"{self.place}: cannot read: AWS Error ACCESS_DENIED")
+
+    store = Store(str(tmp_path / "store"))
+    spool = Spool(tmp_path / "spool", store.place, 1 << 30)
+    first, *others = (capture_of(few, replace(DUMP, taken=TAKEN + hour * 3600), 0)
+                      for hour in range(3))
+    assert push(first, store, spool).clock_ahead_s is not None
+    memory = spool.remembered()
+    memory.compared, memory.stacks = 0.0, set()
+    spool.remember(memory)
+    monkeypatch.setattr(Store, "changed", refused)
+    for capture, objects in zip(others, (2, 1), strict=True):  # stacks are remembered
+        done = push(capture, store, spool)
+        assert (done.away, done.sent, done.waiting, done.clock_ahead_s) == ("", objects, 0, None)
 
 
 def test_a_full_spool_drops_the_oldest_and_says_how_many(few: Snapshot, tmp_path: Path) -> None:

@@ -84,7 +84,15 @@ def _objects(capture: Capture, memory: Memory, snapshot: bytes | None,
 
 
 def _compare_clocks(memory: Memory, store: Store, path: str) -> None:
-    """How far this machine's clock is ahead of the store's, once a day."""
+    """How far this machine's clock is ahead of the store's, once a day; None where that cannot be
+    read: all is sent by then, and who may send may not be allowed to read."""
     now = time.time()
-    if not 0 <= now - memory.compared < _COMPARED_S and (written := store.changed(path)):
+    if 0 <= now - memory.compared < _COMPARED_S:
+        return
+    try:
+        written = store.changed(path)
+    except StoreAway:
+        memory.clock_ahead_s = None  # what was found long ago is no longer so
+        return
+    if written:
         memory.clock_ahead_s, memory.compared = now - written, now
