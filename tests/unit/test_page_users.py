@@ -409,7 +409,7 @@ def test_early_pages_of_a_report_by_stack_are_told_apart_by_what_has_them() -> N
         pfn=[1, 2, 3, 4], state=["owned", "early", "early", "early"],
         stack=["alloc_pages+0x1/0x2", None, None, None],
         user=["slab dentry", "slab dentry", "file /a", None], page_flags=[0, 0, 0, 1 << 26])
-    table = owners(snapshot).to_pydict()
+    table = owners(snapshot, users=True).to_pydict()
     assert dict(zip(table["stack"], table["pages"], strict=True)) == {
         "alloc_pages+0x1/0x2": 1, "early: slab dentry": 1, "early: file /a": 1,
         "early: page tables": 1}
@@ -420,7 +420,7 @@ def test_early_pages_of_a_report_by_stack_are_told_apart_by_what_has_them() -> N
 
 def test_without_users_early_pages_are_one_row_as_before() -> None:
     snapshot = of_users(pfn=[1, 2], state=["early", "early"])
-    assert owners(snapshot).to_pydict()["stack"] == [None]
+    assert owners(snapshot, users=True).to_pydict()["stack"] == [None]
 
 
 def test_only_questions_that_need_no_stack_are_answered_without_tracking() -> None:

@@ -3,6 +3,7 @@ the two apart."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,8 +70,29 @@ def test_pages_that_changed_their_user_have_changed_no_owner(mixed: Snapshot) ->
 
 
 def test_a_report_names_users_where_there_is_no_stack(mixed: Snapshot) -> None:
-    stacks = mixed.report().column("stack").to_pylist()
+    stacks = mixed.report(users=True).column("stack").to_pylist()
     assert len(stacks) == len(set(stacks)) == 25
+    assert mixed.report().column("stack").null_count == 1
+
+
+def test_programs_get_no_users_for_stacks(mixed: Snapshot, tmp_path: Path) -> None:
+    pageowner.export(mixed, tmp_path / "owners.json", format="json", by="stack")
+    owners = json.loads((tmp_path / "owners.json").read_text())
+    owners = owners if isinstance(owners, list) else owners["owners"]
+    assert sum(owner["stack"] is None for owner in owners) == 1
+    assert not [held.stack for held in mixed.stacks() if ": " in held.stack]
+
+
+def test_flags_are_no_users_where_these_were_not_looked_for(mixed: Snapshot) -> None:
+    flags = Snapshot(mixed.table.set_column(
+        mixed.table.column_names.index("page_flags"), "page_flags",
+        pa.array([1 << 7] * 200, pa.uint64())), mixed.meta)
+    assert None not in flags.report("user")["user"].to_pylist()
+    assert without_users(flags).report("user")["user"].to_pylist() == [None]
+
+
+def test_a_side_without_any_page_has_no_unknown_users(mixed: Snapshot) -> None:
+    assert pageowner.diff(mixed.select(state="untracked"), mixed, "user").changes.num_rows
 
 
 def test_users_of_one_side_alone_are_not_compared(mixed: Snapshot) -> None:

@@ -83,9 +83,8 @@ def check_units(before: Metadata, after: Metadata) -> None:
             f" {after.page_size >> 10} KiB; both must be of kernels with pages of one size")
 
 
-def owners_of(found: Counted | Snapshot, by: Sequence[str], users: bool = True) -> pa.Table:
-    """The owners of a source, counted or read: the keys, ``pages``, ``blocks`` (int64). ``users``:
-    see `pageowner.analysis.owners.owners`."""
+def owners_of(found: Counted | Snapshot, by: Sequence[str]) -> pa.Table:
+    """The owners of a source, counted or read: the keys, ``pages``, ``blocks`` (int64)."""
     from pageowner.model.counts import Counted
 
     if isinstance(found, Counted):
@@ -96,7 +95,7 @@ def owners_of(found: Counted | Snapshot, by: Sequence[str], users: bool = True) 
                          for name in (*by, "pages", "blocks")})
     from pageowner.analysis.owners import owners
 
-    table = owners(found, by, users=users).select([*by, "pages", "blocks"])
+    table = owners(found, by).select([*by, "pages", "blocks"])
     return table.cast(pa.schema([(name, _type(name)) for name in table.column_names]))
 
 

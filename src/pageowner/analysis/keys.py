@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis.filters import ALIASES, KEYS, key_names
+from pageowner.errors import PageownerError
 from pageowner.kernel.cgroups import charge_state, path_state
 from pageowner.kernel.containers import OF_PATH
 from pageowner.model.amounts import row_pages
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from pageowner.analysis.coded import Coded
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["ALIASES", "KEYS", "Key", "blocks_pages", "coded_stacks", "column", "key", "key_names",
-           "knows_users", "stacks_or_users", "times"]
+__all__ = ["ALIASES", "KEYS", "Key", "blocks_pages", "check_users", "coded_stacks", "column", "key",
+           "key_names", "knows_users", "stacks_or_users", "times"]
 
 
 class Key(NamedTuple):
@@ -160,7 +161,7 @@ def key(snapshot: Snapshot, name: str) -> Key:
     found = _coded(name, _dictionary(table[BY_KEY[name].name]))
     if name == "gfp" and found.labels.null_count:
         return _or(found, _labelled(snapshot, "gfp_mask", lambda mask: f"{mask:#x}"))
-    if name == "user" and found.labels.null_count:
+    if name == "user" and found.labels.null_count and knows_users(snapshot):
         return _by_flags(snapshot, found, states=False)
     if name == "stack" and found.labels.null_count and _has_handles(snapshot):
         return _or(found, _labelled(snapshot, "handle", handle_name))
@@ -170,7 +171,15 @@ def key(snapshot: Snapshot, name: str) -> Key:
 def knows_users(snapshot: Snapshot) -> bool:
     """Whether it was looked for who has each page."""
     users = snapshot.table["user"]
-    return bool(users.null_count < len(users))
+    return bool(snapshot.meta.extra.get("users")) or not len(users) or bool(
+        users.null_count < len(users))
+
+
+def check_users(snapshot: Snapshot) -> None:
+    """Raises PageownerError if it was not looked for who has each page."""
+    if not knows_users(snapshot):
+        raise PageownerError(f"{snapshot.meta.source or 'the source'} does not say what uses each"
+                             " page now: captures that 'pageowner save' writes do, and vmcores")
 
 
 def stacks_or_users(snapshot: Snapshot) -> Key:

@@ -43,7 +43,7 @@ class Owners(NamedTuple):
 
 def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str = "pages",
            reverse: bool = False, encoded: bool = False, first: int | None = None,
-           users: bool = True) -> pa.Table:
+           users: bool = False) -> pa.Table:
     """One row for each distinct combination of the keys in ``by``.
 
     Columns: the keys, then ``pages`` and ``blocks`` (int64), ``share`` (of the pages of the
@@ -87,7 +87,7 @@ def _spelled(column: Key) -> pa.Array:
 
 
 def ordered(snapshot: Snapshot, by: str | Sequence[str], *, sort: str = "pages",
-            reverse: bool = False, first: int | None = None, users: bool = True) -> Owners:
+            reverse: bool = False, first: int | None = None, users: bool = False) -> Owners:
     """The same as numbers, with no text for each owner."""
     names = key_names(list(by) if not isinstance(by, str) else by)
     check_sort(sort, names)

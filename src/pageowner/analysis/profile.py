@@ -153,7 +153,7 @@ def _columns(found: Counted | Snapshot, keys: Sequence[str],
         from pageowner.analysis.keys import coded_stacks
         from pageowner.analysis.owners import ordered
 
-        owners = ordered(found, keys, users=False)  # at the places of `coded_stacks`
+        owners = ordered(found, keys)  # at the places of `coded_stacks`
         for column in owners.keys:
             columns[column.name] = Label(
                 column.codes, _is_text(column.labels) if column.name == "stack"

@@ -65,7 +65,7 @@ def _side(source: Counted | Source, names: list[str], read: Read) -> tuple[Side,
 
     found = sources.counted(source, read)
     # Pages without a stack are one owner: who has them changes as processes start and end.
-    owners = owners_of(found, names, users=False)
+    owners = owners_of(found, names)
     return (Side(sources.name(source, found), found.meta, sum(owners["pages"].to_pylist()),
                  sum(owners["blocks"].to_pylist())), owners,
             isinstance(found, Snapshot) and knows_users(found))

@@ -6,10 +6,12 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
+from pageowner.analysis.filters import key_names
 from pageowner.analysis.fragmentation import fragmentation, huge
 from pageowner.analysis.memory import without_process
 from pageowner.api import sources
 from pageowner.errors import UsageError
+from pageowner.sources import live_users
 from pageowner.sources.kpageflags import page_flags
 
 if TYPE_CHECKING:
@@ -91,7 +93,8 @@ def frag(source: Source = None, by: str | Sequence[str] | None = None, *, order:
     """
     if order is None and want is not None:
         raise UsageError("want goes with order, which says how large the blocks are")
-    snapshot = sources.snapshot(source)
+    with live_users.using("user" in key_names(by if isinstance(by, str) else list(by or ()))):
+        snapshot = sources.snapshot(source)
     if leave_out is None and source is None:
         leave_out = os.getpid()
     if leave_out is not None and snapshot.meta.kind == "tracker":

@@ -145,7 +145,8 @@ def _live(chosen: Filter, names: list[str], min_bytes: int | None, length: int, 
     def of_capture() -> tuple[int, Rows, dict[str, int]]:
         """Keys and filters that records alone do not answer take a whole capture; untracked pages
         are rows of it."""
-        snapshot = capture_objects(store) if objects else capture_others()
+        snapshot = capture_objects(store) if objects else capture_others(
+            "user" in names or bool(chosen.user))
         assert snapshot.meta.clock_ns is not None
         return snapshot.meta.clock_ns, rows_of(snapshot.where(chosen), names), {}
 

@@ -65,5 +65,5 @@ def owners(source: Counted | Source = None, by: str | Sequence[str] = "stack", *
     from pageowner.analysis.select import newest_ns
 
     return Owners(of_rows.owners(found, names, sort=sort, reverse=reverse, encoded=True,
-                                first=first),
+                                first=first, users=True),
                   found.meta, newest_ns(found))

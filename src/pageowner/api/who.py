@@ -111,8 +111,14 @@ def who(*frames: int | tuple[int, int] | str, phys: Iterable[int] = (),
         wanted += [(pfn, pfn) for pfn in (address // mmap.PAGESIZE for address in phys)]
         return _with_containers(_with_users(_at_once(wanted) or _near(wanted), users))
     from pageowner.api.sources import snapshot
+    from pageowner.sources import live_users
 
-    found = snapshot(source, read)
+    with live_users.using(users):
+        found = snapshot(source, read)
+    if users:
+        from pageowner.analysis.keys import check_users
+
+        check_users(found)
     wanted += [(pfn, pfn) for pfn in (address // found.meta.page_size for address in phys)]
     return _with_containers(_looked_up(found, wanted, {}))
 

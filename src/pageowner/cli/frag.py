@@ -52,8 +52,10 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
     from pageowner.api.frag import frag
     from pageowner.report import fragmentation_view as view
     from pageowner.report.terminal import paper
+    from pageowner.sources import live_users
 
-    snapshot = load(source)
+    with live_users.using("user" in names):
+        snapshot = load(source)
     check_page_flags(snapshot, kpageflags)
     # What the asking itself takes is gone when the answer is read.
     leave_out = os.getpid() if source is None else None

@@ -118,7 +118,7 @@ def owners(context: Context, words: Mapping[str, str]) -> Answer:
     names, sort = _names(words), words.get("sort") or "pages"
     check_sort(sort, names)
     snapshot = context.snapshot(words)
-    table = of_rows(snapshot, names, sort=sort, encoded=True)
+    table = of_rows(snapshot, names, sort=sort, encoded=True, users=True)
     document = owners_table.to_json(table, _number(words, "top", 200), names, snapshot.meta)
     document.document["owners"] = list(_told(document.document["owners"]))
     document.document.update(taken_at=snapshot.meta.taken_at, host=snapshot.meta.host)

@@ -72,9 +72,9 @@ def capture(store: Store | None = None, machine: Machine | None = None,
     return snapshot
 
 
-def capture_others() -> Snapshot:
+def capture_others(users: bool = False) -> Snapshot:
     """The same without the pages of this process itself."""
-    snapshot = capture()
+    snapshot = capture(users=users)
     others = pa.array(snapshot.table["tgid"].fill_null(-1).to_numpy() != os.getpid())
     return Snapshot(snapshot.table.filter(others), snapshot.meta)
 
