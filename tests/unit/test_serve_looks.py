@@ -124,5 +124,19 @@ def test_tracking_that_ends_is_told_and_begins_anew(
 def test_names_are_printable_and_end() -> None:
     assert gathering.name_of("a\x1b[2Jb\n") == "a\\x1b[2Jb\\x0a"
     assert len(gathering.name_of("x" * 5000)) == 200
+    assert gathering.name_of("x" * 5000) == gathering.name_of("x" * 5000)
     assert gathering.stack_id(None) == "none"
     assert gathering.stack_id("f+0x1/0x2\ng+0x3/0x4") == gathering.stack_id("f+0x9/0x2\ng")
+
+
+def test_cgroups_with_the_same_beginning_keep_their_own_memory_and_pods() -> None:
+    """As the cgroups of containers in a deep tree: only their ends tell them apart."""
+    parent = "/kubepods.slice/" + "deep/" * 50
+    paths = [f"{parent}pod{digit * 8}-1111-1111-1111-{digit * 12}/{digit * 64}" for digit in "12"]
+    cgroups = dict(zip(paths, (10, 20), strict=True))
+    found = gathering._named({}, cgroups, [], {})
+    assert sorted(found["cgroups"].values()) == [10, 20]
+    assert all(len(name) <= 200 for name in found["cgroups"])
+    pods = {number: found["containers"][name] for name, number in found["cgroups"].items()}
+    assert pods[10][1] == "1" * 12
+    assert pods[20][1] == "2" * 12

@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import time
 from contextlib import suppress
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.owners import owners
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["of_balance", "of_health", "of_leaks", "of_look", "of_snapshot", "stack_id"]
 
 _LONGEST = 200  # characters of a name: labels are kept for as long as a database of metrics lives
+_HASH = 6  # bytes, at the end of a name that is cut
 NO_STACK = "none"
 NO_CGROUP = "none"
 
@@ -35,9 +37,13 @@ def stack_id(stack: str | None) -> str:
 
 
 def name_of(text: str) -> str:
-    """A name that may be hostile as a label: printable, and not too long."""
+    """A name that may be hostile as a label: printable, and not too long. One that is cut ends with
+    a hash of the whole name: others that begin like it have another label."""
     shown = printable(text)
-    return shown if len(shown) <= _LONGEST else shown[:_LONGEST - 1] + "…"
+    if len(shown) <= _LONGEST:
+        return shown
+    end = "…" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_HASH).hexdigest()
+    return shown[:_LONGEST - len(end)] + end
 
 
 def of_snapshot(snapshot: Snapshot) -> dict[str, Any]:
