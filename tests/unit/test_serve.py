@@ -17,7 +17,9 @@ import pytest
 from served import EVERY, HOSTILE, Server, record_series, serving
 
 import pageowner
-from pageowner.server.metrics import NAMES, Shown
+from pageowner.server.calling import Settings, Worker
+from pageowner.server.figures import Figures, Growth
+from pageowner.server.metrics import NAMES, Metrics, Shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -260,6 +262,20 @@ def test_a_worker_that_is_killed_is_started_again(tmp_path: Path) -> None:
         server.process.wait()
         time.sleep(0.5)
         assert not Path(f"/proc/{worker}/cmdline").exists()
+
+
+def test_leaks_through_one_stack_at_other_offsets_are_one_series_with_all_they_leak() -> None:
+    leaks = [Growth("leak", stack, "f", "m", "pipes", "", "", rate, rate / 2, rate * 2, sure, 5)
+             for stack, rate, sure in (("a", 10.0, 0.7), ("a", 40.0, 0.9), ("b", 30.0, 0.5))]
+    worker = Worker(Settings())
+    worker.figures = Figures("host", True, 1.0, growth=leaks, looks=9)
+    found = samples(Metrics(worker, 3).exposition("")[0].decode())
+    values = {name: [value for key, value in found.items() if key.startswith(
+        f"pageowner_leak_{name}{{")] for name in (
+            "bytes_per_second", "low_bytes_per_second", "confidence_ratio")}
+    assert values == {"bytes_per_second": [50, 30], "low_bytes_per_second": [25, 15],
+                      "confidence_ratio": [0.9, 0.5]}
+    assert found["pageowner_leaks"] == 3
 
 
 def test_owners_near_the_largest_stay_series_of_their_own() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["MOST_LEAKS", "MOST_OWNERS", "Figures", "Growth", "StackOwner"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["MOST_LEAKS", "MOST_OWNERS", "Figures", "Growth", "StackOwner", "leaks_of"]
 
 MOST_OWNERS = 1000
 """Owners of a kind that a worker hands over, the largest; the others are summed."""
@@ -45,6 +48,23 @@ class Growth:
     confidence: float
     gained: int
     failed: list[str] = field(default_factory=list)
+
+
+def leaks_of(growth: Iterable[Growth]) -> list[Growth]:
+    """The leaks, the fastest first; those of one identity, whose stacks differ in nothing but the
+    offsets, as one: rates and what was gained summed, the confidence that of the fastest of them.
+
+    Low ends summed are a careful low end: it is not likely that all of them are so slow.
+    """
+    found: dict[tuple[str, str, str], Growth] = {}
+    leaks = [owner for owner in growth if owner.kind == "leak"]
+    for leak in sorted(leaks, key=lambda owner: -owner.rate_low):
+        key = leak.stack, leak.program, leak.note
+        first = found.get(key)
+        found[key] = leak if first is None else replace(
+            first, rate=first.rate + leak.rate, rate_low=first.rate_low + leak.rate_low,
+            rate_high=first.rate_high + leak.rate_high, gained=first.gained + leak.gained)
+    return sorted(found.values(), key=lambda owner: -owner.rate_low)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 
 from pageowner import __version__
+from pageowner.server.figures import leaks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -200,15 +201,14 @@ def _leaks(found: Figures) -> Iterator[Metric]:
     yield _single("pageowner_leak_watched_seconds", found.watched)
     if not found.looks:
         return
-    leaks = [owner for owner in found.growth if owner.kind == "leak"]
-    yield _single("pageowner_leaks", len(leaks))
+    yield _single("pageowner_leaks", sum(owner.kind == "leak" for owner in found.growth))
     yield _single("pageowner_leak_suspects", sum(owner.kind == "grows" for owner in found.growth))
-    by_labels = {(*_labels(owner), owner.program, owner.note): owner
-                 for owner in reversed(leaks[:_LEAKS])}
+    shown = leaks_of(found.growth)[:_LEAKS]
     for name, value in (("bytes_per_second", "rate"), ("low_bytes_per_second", "rate_low"),
                         ("confidence_ratio", "confidence")):
         yield _family(f"pageowner_leak_{name}", [
-            (list(labels), getattr(owner, value)) for labels, owner in by_labels.items()])
+            ([*_labels(owner), owner.program, owner.note], getattr(owner, value))
+            for owner in shown])
 
 
 def _health(found: Figures) -> Iterator[Metric]:

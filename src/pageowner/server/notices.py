@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pageowner.report.text import size
+from pageowner.server.figures import leaks_of
 from pageowner.system.journal import SOCKET, send
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ class Notices:
 
     def of(self, figures: Figures) -> int:
         """Send what is new; how many leaks that are."""
-        leaks = {(leak.stack, leak.program, leak.note): leak for leak in figures.growth[:_MOST]
-                 if leak.kind == "leak"}
+        leaks = {(leak.stack, leak.program, leak.note): leak
+                 for leak in leaks_of(figures.growth[:_MOST])}
         new = [leak for key, leak in leaks.items() if key not in self._known]
         self._known = set(leaks)
         for leak in new:
