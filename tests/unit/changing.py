@@ -24,6 +24,7 @@ class Machine:
         self.flags = self.random.integers(0, 9, PAGES).astype(np.uint64)
         self.clock = 10**12
         self.boot = "one"
+        self.since = 0
 
     def step(self, part: float) -> None:
         """A part of the pages is freed, others are taken, of more the flags change."""
@@ -59,7 +60,8 @@ class Machine:
             "state": ["early" if one else "owned" for one in early],
             "comm": [f"task{number % 5}" for number in self.stack],
             "page_flags": self.flags.copy()}, Metadata(kind="tracker", boot_id=self.boot,
-                                                clock_ns=self.clock, counters={"at": self.clock}))
+                                                clock_ns=self.clock, counters={"at": self.clock},
+                                                extra={"since_ns": self.since}))
 
 
 def same(one: Snapshot, other: Snapshot) -> None:

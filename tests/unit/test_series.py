@@ -228,6 +228,27 @@ def test_leaks_reads_what_was_recorded_since_the_last_boot(
     assert b"6 looks" in out
 
 
+def test_leaks_reads_what_was_recorded_since_tracking_began(
+        tmp_path: Path, cli: Callable[..., tuple[int, bytes, bytes]]) -> None:
+    machine = Machine()
+    recorder = Recorder(tmp_path, 600, 86400)
+    for number in range(11):
+        if number == 5:
+            machine.since = machine.clock + 1
+        machine.step(0.01)
+        recorder.add(machine.now(), BEGAN + 600 * number)
+    assert len(series.captures(tmp_path)) == 11
+    status, out, err = cli("leaks", tmp_path)
+    assert (status, err) == (0, b"")
+    assert b"6 looks" in out
+    machine.since += 1
+    machine.step(0.01)
+    machine.now().save(tmp_path / "later.parquet")
+    status, out, err = cli("leaks", tmp_path, tmp_path / "later.parquet")
+    assert status == 2
+    assert b"tracking was turned off and on between" in err
+
+
 def test_a_file_of_changes_alone_says_what_it_is(
         recorded: tuple[Path, list[Snapshot]]) -> None:
     folder, _ = recorded

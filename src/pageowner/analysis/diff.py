@@ -17,7 +17,7 @@ from pageowner.analysis.subsystems import functions
 from pageowner.errors import PageownerError, UsageError, near
 from pageowner.model.schema import BY_KEY
 from pageowner.model.snapshot import TEXT, arrow_type
-from pageowner.model.source_kinds import kind_of
+from pageowner.model.source_kinds import kind_of, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,12 +71,13 @@ def check_sort(sort: str, names: Sequence[str]) -> None:
 
 
 def check_units(before: Metadata, after: Metadata) -> None:
-    """Raises PageownerError for pages of two sizes, and for pages and bytes."""
-    if kind_of(before).in_pages != kind_of(after).in_pages:
+    """Raises PageownerError for pages of two sizes, and for sources that count pages, objects and
+    lines of code."""
+    if unit_of(before) != unit_of(after):
         raise PageownerError(
             f"{before.source or 'the first source'} is {kind_of(before).title},"
-            f" {after.source or 'the second'} {kind_of(after).title}: bytes by line of code cannot"
-            " be compared with pages by owner")
+            f" {after.source or 'the second'} {kind_of(after).title}: {unit_of(before)} cannot be"
+            f" compared with {unit_of(after)}")
     if before.page_size != after.page_size:
         raise PageownerError(
             f"pages of {before.page_size >> 10} KiB cannot be compared with pages of"

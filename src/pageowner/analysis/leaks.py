@@ -20,7 +20,7 @@ from pageowner.analysis.owners import groups
 from pageowner.analysis.sampled import share
 from pageowner.errors import UsageError
 from pageowner.model.live import TASK
-from pageowner.model.source_kinds import kind_of
+from pageowner.model.source_kinds import kind_of, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -443,7 +443,7 @@ def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],
     from pageowner.analysis.select import newest_ns
 
     watch = Watch(by, settling_ns(window_ns))
-    boot, in_pages = None, True
+    boot, what = None, ""
     for place, snapshot in enumerate(snapshots):
         meta, now = snapshot.meta, newest_ns(snapshot) if times is None else times[place]
         if not watch.times:
@@ -452,10 +452,13 @@ def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],
         if watch.times and meta.boot_id != boot:
             raise UsageError("the snapshots are from different machines or boots; compare them"
                              " with 'pageowner diff'")
-        if watch.times and kind_of(meta).in_pages != in_pages:
+        if watch.times and (meta.extra.get("since_ns") or 0) != watch.since_ns:
+            raise UsageError("tracking was turned off and on between the snapshots; a series is of"
+                             " one time of tracking")
+        if watch.times and unit_of(meta) != what:
             raise UsageError(f"{meta.source or 'a snapshot'}: {kind_of(meta).title} in a series"
                              " of others; a series is of one kind")
-        boot, in_pages = meta.boot_id, kind_of(meta).in_pages
+        boot, what = meta.boot_id, unit_of(meta)
         if watch.times and now <= watch.times[-1]:
             when = f" of {meta.taken_at}" if meta.taken_at else ""
             raise UsageError(f"{meta.source or 'a snapshot'}{when}: not later than the previous"

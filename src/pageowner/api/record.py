@@ -75,10 +75,9 @@ class _Source(NamedTuple):
 def _captured(source: _Source) -> Snapshot:
     with of_objects.asking(source.objects):
         found = sources.read() if source.file is None else sources.read(source.file)
-    if source.file is not None:
-        for name, value in here_and_now().items():
-            if getattr(found.meta, name) is None:
-                setattr(found.meta, name, value)
+    for name, value in here_and_now().items():  # the kernel's own page owner does not say
+        if getattr(found.meta, name) is None:
+            setattr(found.meta, name, value)
     return found
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
 
 __all__ = ["KINDS", "OBJECTS", "PARQUET", "READERS", "TRACKER_SUMS", "USERS", "SourceKind",
-           "check_pages", "has_pages", "kind_named", "kind_of"]
+           "check_pages", "has_pages", "kind_named", "kind_of", "unit_of"]
 
 OBJECTS = "objects"
 """Objects of slabs and of the percpu allocator, of ``on --objects``."""
@@ -96,6 +96,13 @@ def kind_named(name: str) -> SourceKind:
 def kind_of(meta: Metadata) -> SourceKind:
     """The kind of a source."""
     return kind_named(meta.kind)
+
+
+def unit_of(meta: Metadata) -> str:
+    """What a source counts; amounts of one can be compared with those of another."""
+    if kind_of(meta).in_pages:
+        return "pages by owner"
+    return "objects by owner" if meta.kind == OBJECTS else "bytes by line of code"
 
 
 def has_pages(meta: Metadata) -> bool:

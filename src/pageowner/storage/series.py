@@ -135,8 +135,8 @@ def captures(folder: Path) -> list[Capture]:
 
 
 def last_boot(folder: Path) -> list[Path]:
-    """The captures of a folder since the machine was started last, oldest first by the machine's
-    clock since then, which nobody sets.
+    """The captures of a folder since the machine was started last and tracking was turned on last,
+    oldest first by the machine's clock since then, which nobody sets.
 
     Raises PageownerError if the folder or one of its files cannot be read.
     """
@@ -151,15 +151,22 @@ def last_boot(folder: Path) -> list[Path]:
         if found and here != boot:
             break
         boot, group, found = here, [], found + group
-    return sorted(found, key=lambda path: (_clock(path), path.name))
+    known = {path: _metadata(path) for path in found}
+    found.sort(key=lambda path: (known[path].clock_ns or 0, path.name))
+    began = [known[path].extra.get("since_ns") for path in found]
+    # What was there before is without an owner again since.
+    first = next((place for place in range(len(began) - 1, 0, -1)
+                  if began[place - 1] != began[place]), 0)
+    return found[first:]
 
 
-def _clock(path: Path) -> int:
+def _metadata(path: Path) -> Metadata:
+    """Of a capture, whole or of changes."""
     try:
         about = parquet_columns.about(path).get(parquet.CHANGES_KEY)
         if about is None:
-            return parquet.read_metadata(path).clock_ns or 0
-        return Metadata.from_json(decode_changes(about, _FORMAT)[1]).clock_ns or 0
+            return parquet.read_metadata(path)
+        return Metadata.from_json(decode_changes(about, _FORMAT)[1])
     except PageownerError as error:
         raise _named(path, error) from error
     except _DAMAGED as error:
