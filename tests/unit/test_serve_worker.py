@@ -12,6 +12,7 @@ from served import HOSTILE  # noqa: F401  # skips where the extra is not install
 
 from pageowner.errors import PageownerError
 from pageowner.server.calling import Answered, Settings, Worker
+from pageowner.server.figures import Figures
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,3 +78,18 @@ def test_no_failure_ends_the_renewing_of_figures(error: Exception,
     (line,) = said
     assert line.startswith(f"no figures for now: {type(error).__name__}")
     assert "\n" not in line
+
+
+def test_missed_events_never_fall_while_tracking_goes_on() -> None:
+    def seen(since: int, missed: float) -> Figures:
+        return Figures("host", True, 1.0, since_ns=since, health={"missed": missed, "lost": 1})
+
+    def shown(found: Figures, before: Figures | None) -> float:
+        return found.following(before).health["missed"]
+
+    assert shown(seen(7, 3), None) == 3
+    assert shown(seen(7, 2), seen(7, 3)) == 3
+    assert shown(seen(7, 4), seen(7, 3)) == 4
+    assert shown(seen(8, 0), seen(7, 3)) == 0  # turned off and on
+    nothing = Figures("recorded", False, 1.0)
+    assert nothing.following(seen(0, 3)) == nothing

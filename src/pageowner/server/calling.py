@@ -110,7 +110,7 @@ class Worker:
         try:
             async with self._turn:
                 found = await self._asked("figures", {})
-            self.figures = Figures.of(json.loads(found.body))
+            self.figures = Figures.of(json.loads(found.body)).following(self.figures)
             self.cpu_s += self.figures.took
             self.renewals += 1
             self._notices.of(self.figures)

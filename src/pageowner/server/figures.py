@@ -77,7 +77,8 @@ class Figures:
     ``containers``: pod and container of those cgroups that are of any, "" for none. ``stacks``:
     the largest, and the bytes of all ``other_stacks``. ``growth``: leaks and suspects over
     ``watched`` seconds and ``looks``; fewer than four looks judge nothing. ``health``: counters of
-    the tracker by name. ``took``: seconds of CPU that gathering took, and ``waited`` by the clock.
+    the tracker by name, and ``since_ns`` when it began (since boot; 0: none). ``took``: seconds of
+    CPU that gathering took, and ``waited`` by the clock.
     """
 
     source: str
@@ -94,12 +95,22 @@ class Figures:
     looks: int = 0
     watched: float = 0.0
     health: dict[str, float] = field(default_factory=dict)
+    since_ns: int = 0
     balance: dict[str, int] = field(default_factory=dict)
     total: int = 0
     available: int | None = None
     took: float = 0.0
     waited: float = 0.0
     notes: list[str] = field(default_factory=list)
+
+    def following(self, before: Figures | None) -> Figures:
+        """These, with no fewer ``missed`` events than ``before`` of the same tracker: the number
+        is the difference of what is counted in two places while events go on, and a counter that
+        falls passes for one that began anew."""
+        if before is None or before.since_ns != self.since_ns or "missed" not in self.health:
+            return self
+        most = max(self.health["missed"], before.health.get("missed", 0))
+        return replace(self, health=self.health | {"missed": most})
 
     def plain(self) -> dict[str, Any]:
         """For JSON."""

@@ -214,7 +214,8 @@ class Machine:
         self._begin_watches(blocks.time_ns, store.facts["since_ns"])
         for watch in self._watches:
             watch.add(blocks.time_ns, rows, blocks.others)
-        return {"taken": time.time(), **found, **_growth(*self.watched())}
+        return {"taken": time.time(), "since_ns": store.facts["since_ns"], **found,
+                **_growth(*self.watched())}
 
     def _begin_watches(self, now: int, since: int) -> None:
         """Two watches that overlap: when the older has seen the whole window, the younger has seen

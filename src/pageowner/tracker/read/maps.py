@@ -30,11 +30,10 @@ import numpy as np
 from pageowner.errors import PageownerError
 from pageowner.kernel.ranges import numbers
 from pageowner.kernel.vmstat import pages_freed
-from pageowner.model.hook_states import NESTED
 from pageowner.model.tracking import Hook
 from pageowner.tracker.load.libbpf import BpfError, Libbpf
 from pageowner.tracker.load.pins import PIN_DIRECTORY
-from pageowner.tracker.read import layout, records
+from pageowner.tracker.read import layout, missed, records
 from pageowner.tracker.read.layout import (
     COUNTERS,
     FREED_WRITTEN,
@@ -344,28 +343,12 @@ class Store(Pinned):
         return with_seen(self.facts.get("hooks", {}), self.counters())
 
     def missed(self) -> int:
-        """Events that no program dealt with: those for which a program was too busy, but for
-        those that its second program took; those of objects are counted apart."""
-        of_objects = self.facts.get("object_hooks", {})
-        hooks = {hook.name: hook.missed for hook in self.hooks() if hook.name not in of_objects}
-        counters = self.counters()
-        # What the second program was too busy for came between two of the first one's, or was
-        # missed by the first one too.
-        lost = counters["reentered"] - counters["nested_allocs"] - counters["nested_frees"]
-        lost += hooks.pop("mm_page_alloc", 0) + hooks.pop("mm_page_free", 0)
-        return max(lost, 0) + sum(missed for name, missed in hooks.items()
-                                  if not name.endswith(NESTED))
+        """Events that no program dealt with (`missed.missed`)."""
+        return missed.missed(self)
 
     def missed_frees(self) -> int:
-        """How many of the missed events at most were frees. So many blocks at most may have a
-        record whose owner is gone: it stays until the block is seen allocated again."""
-        hooks = {hook.name: hook.missed for hook in self.hooks()}
-        counters = self.counters()
-        lost = hooks.get("mm_page_free", 0) - counters["nested_frees"]
-        # Which of the two programs ran inside itself is not told apart (before 6.1).
-        if counters["reentered"]:
-            lost += counters["reentered"] - counters["nested_allocs"]
-        return max(lost, 0)
+        """How many of them at most were frees (`missed.missed_frees`)."""
+        return missed.missed_frees(self)
 
     def unseen_frees(self) -> tuple[int | None, int | None]:
         """Base pages freed since `on` of which no program was told: at least, and at most, by the
