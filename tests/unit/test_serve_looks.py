@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 S = 10**9
 PAGE = os.sysconf("SC_PAGE_SIZE")
-COUNTERS = {"allocs": 10, "nested_allocs": 1, "frees": 4, "nested_frees": 0}
+COUNTERS = {"allocs": 10, "nested_allocs": 1, "bulk": 200, "frees": 4, "nested_frees": 0}
 
 
 class Tracker:
@@ -86,7 +86,8 @@ def test_a_look_adds_up(machine: tuple[sources.Machine, Tracker]) -> None:
     assert found["states"]["untracked"] == 7 * PAGE
     assert not any(c in name for name in found["cgroups"] for c in "\x1b\n")
     assert found["health"]["missed"] == 3
-    assert found["health"]["allocs"] == 11
+    assert found["health"]["allocs"] == 211
+    assert found["since_ns"] == START
 
 
 def test_growth_is_judged_over_a_window_that_goes_on(

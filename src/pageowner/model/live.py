@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["TASK", "Health", "LiveBlocks", "Look"]
+__all__ = ["TASK", "Health", "LiveBlocks", "Look", "seen"]
 
 TASK = ("comm", "pid", "tid")
 """The keys that the field ``task`` tells, in this order."""
@@ -64,7 +66,7 @@ class Health:
       counters)
     - ``stale``: records of free pages, of those ``checked`` by page flags so far
     - ``memory``: bytes of kernel memory of the tracker
-    - ``allocs``, ``frees``: all allocations and frees per second, counted by the tracker
+    - ``allocs``, ``frees``: blocks allocated and freed per second (`seen`)
     """
 
     pages: dict[str, int] = field(default_factory=dict)
@@ -78,3 +80,10 @@ class Health:
     allocs: float = 0.0
     frees: float = 0.0
     since_ns: int = 0
+
+
+def seen(counters: Mapping[str, int]) -> tuple[int, int]:
+    """How many blocks the tracker saw allocated, and how many freed, by its counters. Each page of
+    a bulk allocation is a block, as it is when it is freed."""
+    return (counters["allocs"] + counters["nested_allocs"] + counters["bulk"],
+            counters["frees"] + counters["nested_frees"])

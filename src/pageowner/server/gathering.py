@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pageowner.analysis.owners import owners
 from pageowner.analysis.subsystems import distinctive_frame, module_of, stack_identity, subsystem
 from pageowner.kernel.containers import OF_PATH
+from pageowner.model.live import seen
 from pageowner.report.text import printable
 from pageowner.server.figures import MOST_LEAKS, MOST_OWNERS, Growth, StackOwner
 
@@ -147,10 +148,10 @@ def of_leaks(table: pa.Table, page_size: int) -> list[Growth]:
 def of_health(health: Health, counters: Mapping[str, int],
               memo: Mapping[str, int]) -> dict[str, float]:
     """The tracker's own state, by the names that `metrics` knows."""
+    allocs, frees = seen(counters)
     return {"hooks": health.hooks, "all_hooks": health.all_hooks, "missed": health.missed,
             "lost": health.lost, "stale": health.stale, "checked": health.checked,
-            "memory": health.memory, "allocs": counters["allocs"] + counters["nested_allocs"],
-            "frees": counters["frees"] + counters["nested_frees"],
+            "memory": health.memory, "allocs": allocs, "frees": frees,
             "memo_different": memo.get("differences", 0), "memo_checks": memo.get("checks", 0)}
 
 

@@ -74,8 +74,9 @@ NAMES = {
     "pageowner_tracking": Meaning("1 if the source is this machine's tracker and it is on, else"
                                   " 0."),
     "pageowner_hooks": Meaning("Hooks of the tracker, attached or missing.", ("state",)),
-    "pageowner_allocations": Meaning("Allocations that the tracker saw.", counter=True),
-    "pageowner_frees": Meaning("Frees that the tracker saw.", counter=True),
+    "pageowner_allocations": Meaning("Blocks that the tracker saw allocated; each page of a bulk"
+                                     " allocation is one.", counter=True),
+    "pageowner_frees": Meaning("Blocks that the tracker saw freed.", counter=True),
     "pageowner_missed_events": Meaning("Events that no program of the tracker handled.",
                                        counter=True),
     "pageowner_lost_events": Meaning("Events lost for lack of space or time.", counter=True),

@@ -13,7 +13,7 @@ import numpy as np
 
 from pageowner.kernel import pageflags
 from pageowner.model.hook_states import is_whole
-from pageowner.model.live import Health
+from pageowner.model.live import Health, seen
 from pageowner.tracker import control
 from pageowner.tracker.read import reading
 from pageowner.tracker.read.maps import OWNED
@@ -89,9 +89,7 @@ class LiveHealth(KeptHealth):
                 health.pages[rare] = pages[rare]
         counters = self.store.counters()
         health.lost = sum(counters[name] for name in _LOST)
-        allocs = counters["allocs"] + counters["nested_allocs"] + counters["bulk"]
-        frees = counters["frees"] + counters["nested_frees"]
-        self.events(allocs, frees, now)
+        self.events(*seen(counters), now)
         self._patrol()
 
     def missed(self, hooks: dict[str, Any]) -> int:
