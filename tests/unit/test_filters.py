@@ -10,11 +10,12 @@ import pytest
 from said import one_line
 
 import pageowner
+from pageowner.errors import PageownerError, UsageError
+from pageowner.model.schema import Filter
+from pageowner.model.snapshot import Metadata, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from pageowner import Snapshot
 
     Cli = Callable[..., Any]
 
@@ -186,3 +187,20 @@ def test_a_live_capture_tells_cgroups_that_are_gone_by_their_names(sample61: Sna
         bare = bare.set_column(bare.schema.get_field_index(name), name, column)
     found = key(type(sample61)(bare, sample61.meta), "memcg_state")
     assert [found.labels[code].as_py() for code in found.codes] == ["online", "offline", None]
+
+
+def test_rows_without_a_state_are_owned() -> None:
+    objects = Snapshot.from_columns({"address": [1, 2], "amount": [8, 8]}, Metadata(kind="objects"))
+    assert objects.select(state="owned").table.num_rows == 2
+    assert objects.select(state="early").table.num_rows == 0
+
+
+def test_orders_that_a_source_does_not_have_are_not_selected() -> None:
+    texts = Path(__file__).parents[1] / "data/texts"
+    with pytest.raises(PageownerError, match="does not know orders of blocks, so --order"):
+        pageowner.read(texts / "allocinfo-1.0.txt").select(order=0)
+
+
+def test_top_selects_by_what_a_look_tells() -> None:
+    with pytest.raises(UsageError, match="top cannot select by --block-type; a capture can"):
+        next(pageowner.watch(where=Filter(block_type=("CMA",))))

@@ -326,9 +326,11 @@ def test_a_look_is_kept_as_sums_the_hog_first() -> None:
     look = Look(7, {"stack": (np.array([0, 1, 0], np.int32), ["hog+0x1/0x2", None]),
                     "task": (np.array([1, 0, 0], np.int32), [None, ("evil\x1b", 9, 10)])},
                 np.array([5000, 3, 20]), np.array([100, 3, 1]), np.zeros(3, np.int64))
-    found = sums_of_look(look, {"owned": 5023, "early": 40, "untracked": 7, "free": 99},
+    found = sums_of_look(look, {"owned": 5023, "early": 40, "untracked": 7, "free": 99,
+                                "filtered": 500, "in_motion": 2},
                          {"host": "here", "page_size": 4096})
-    assert (found.pages, found.meta.frames) == (5070, {"free": 99})
+    assert (found.pages, found.meta.frames) == (
+        5070, {"free": 99, "filtered": 500, "in_motion": 2})
     rows = found.report("comm,pid").to_pylist()
     assert (rows[0]["comm"], rows[0]["pid"], rows[0]["pages"], rows[0]["blocks"]) == (
         "evil\x1b", 9, 5000, 100)

@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["FIELDS", "grown", "sums_by_stack", "sums_of_look"]
 
 FIELDS = ("stack", "task")
+_OF_FRAMES = ("free", "filtered", "in_motion")
 
 
 def sums_of_look(look: Look, pages: Mapping[str, int], about: Mapping[str, Any]) -> Snapshot:
     """A row for each stack and task with ``blocks`` and, as ``amount``, pages, the largest first;
-    and one for each state of ``pages`` that has no owners, but what is free. ``about``: fields of
-    the metadata.
+    and one for each state of ``pages`` that has no owners. What is free, left out by a filter, or
+    was being written has none, as in a capture. ``about``: fields of the metadata.
     """
     stack_codes, stacks = look.fields["stack"]
     task_codes, tasks = look.fields["task"]
     order = np.argsort(-look.pages, kind="stable")
     owners = [tasks[code] for code in task_codes[order].tolist()]
     rest = [(state, number) for state, number in pages.items()
-            if number > 0 and state not in ("owned", "free")]
-    frames = {"free": pages["free"]} if "free" in pages else {}
+            if number > 0 and state in ("early", "untracked")]
+    frames = {name: number for name, number in pages.items() if name in _OF_FRAMES}
     none = [None] * len(rest)
     return Snapshot.from_columns({
         "stack": pa.array([stacks[code] for code in stack_codes[order].tolist()] + none,
@@ -43,8 +44,7 @@ def sums_of_look(look: Look, pages: Mapping[str, int], about: Mapping[str, Any])
         "tgid": pa.array([None if task is None else task[1] for task in owners] + none,
                          pa.int32()),
         "pid": pa.array([None if task is None else task[2] for task in owners] + none, pa.int32()),
-        "state": ["owned"] * len(order) + ["early" if state == "early" else "untracked"
-                                           for state, _ in rest],
+        "state": ["owned"] * len(order) + [state for state, _ in rest],
         "blocks": np.concatenate([look.blocks[order], np.zeros(len(rest), np.int64)]),
         "amount": np.concatenate([look.pages[order],
                                   np.array([number for _, number in rest], np.int64)])},

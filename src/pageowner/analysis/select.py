@@ -97,8 +97,10 @@ def _check_known(snapshot: Snapshot, chosen: Filter) -> None:
 
 def _by_label(snapshot: Snapshot, name: str, good: Callable[[object], bool]) -> np.ndarray:
     found = key(snapshot, name)
-    passing = np.array([label is not None and good(label) for label in found.labels.to_pylist()]
-                       or [False], bool)
+    labels = found.labels.to_pylist()
+    if name == "state":  # where pages have no state, all are owned
+        labels = [label or "owned" for label in labels]
+    passing = np.array([label is not None and good(label) for label in labels] or [False], bool)
     rows: np.ndarray = passing[found.codes]
     return rows
 

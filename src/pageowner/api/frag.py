@@ -93,7 +93,8 @@ def frag(source: Source = None, by: str | Sequence[str] | None = None, *, order:
     """
     if order is None and want is not None:
         raise UsageError("want goes with order, which says how large the blocks are")
-    with live_users.using("user" in key_names(by if isinstance(by, str) else list(by or ()))):
+    names = key_names(by if isinstance(by, str) else list(by)) if by else []
+    with live_users.using("user" in names):
         snapshot = sources.snapshot(source)
     if leave_out is None and source is None:
         leave_out = os.getpid()

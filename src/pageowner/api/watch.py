@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pageowner.analysis.filters import Filter, duration_ns
 from pageowner.analysis.live import ORDERS, Live, Question
 from pageowner.errors import UsageError, near
+from pageowner.model.schema import AGE, FILTERS, LOOKED_AT, LOOKS
 from pageowner.sources import of_objects
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ def live_model(by: str, every: str, where: Filter) -> tuple[Live, int]:
     if where.state is not None:
         raise UsageError("top shows pages that have an owner, and sums the others up; by state:"
                          " pageowner report --by state")
+    for word in where.given():
+        if FILTERS[word].takes != AGE and LOOKED_AT[word] not in LOOKS:
+            raise UsageError(f"top cannot select by --{word.replace('_', '-')}; a capture can:"
+                             f" pageowner report --{word.replace('_', '-')}")
     return Live(by, Question(where)), step
 
 

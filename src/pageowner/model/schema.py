@@ -273,7 +273,8 @@ class Filter:
     node: tuple[int, ...] | None = _word(
         "Only pages on these NUMA nodes.", NUMBERS, "NUMA nodes")
     zone: tuple[str, ...] | None = _word("Only pages in this zone.", "NAME", "zones")
-    order: tuple[int, ...] | None = _word("Only blocks of these orders.", NUMBERS)
+    order: tuple[int, ...] | None = _word(
+        "Only blocks of these orders.", NUMBERS, "orders of blocks")
     gfp: tuple[str, ...] | None = _word(
         "Only pages allocated with all of these gfp flags.", FLAGS, "names of gfp flags")
     migratetype: tuple[str, ...] | None = _word(

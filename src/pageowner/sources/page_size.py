@@ -68,12 +68,13 @@ def apply(meta: Metadata, size: int | None = None) -> None:
     Raises PageownerError for a capture, which knows.
     """
     size = _given.get() if size is None else check(size)
-    if size is None or (size == meta.page_size and meta.kind == "tracker"):
+    knows = kind_of(meta).live or "page_size_from" not in meta.extra  # as its kernel reported
+    if size is None or (size == meta.page_size and knows):
         return
     if not kind_of(meta).in_pages:
         raise PageownerError(f"{meta.source or 'the source'}: counts bytes, not pages: it takes no"
                              " page size")
-    if meta.kind == "tracker":
+    if knows:
         raise PageownerError(f"{meta.source or 'a capture'}: its pages have"
                              f" {meta.page_size >> 10} KiB, as its kernel reported; only a dump"
                              " takes another page size")

@@ -219,7 +219,9 @@ def live_look(stack: ExitStack) -> Callable[[], tuple[Snapshot, dict[str | None,
             stack.close()
             readers.clear()
             raise
-        about = {**here_and_now(), "page_size": os.sysconf("SC_PAGE_SIZE")}
+        facts = readers[0].store.facts
+        about = {**here_and_now(), "page_size": os.sysconf("SC_PAGE_SIZE"), "extra": {
+            "since_ns": facts.get("since_ns"), "options": facts.get("options", {})}}
         del about["clock_ns"]  # the look has its own
         return sums_of_look(found, readers[0].health.pages, about), sums_by_stack(found)
 
