@@ -223,29 +223,6 @@ def test_old_days_are_removed_and_no_other(few: Snapshot, tmp_path: Path) -> Non
     assert Store(str(store)).days(layout.OWNERS) == []
 
 
-@pytest.mark.parametrize("damage", ["half", "empty", "flipped"])
-def test_a_damaged_file_is_left_out_and_told_in_one_line(few: Snapshot, tmp_path: Path,
-                                                         damage: str) -> None:
-    good = [capture(few, f"db{number}", seed=number, share=0.5) for number in range(3)]
-    bad = capture(few, "bad", share=0.5)
-    store = pushed(tmp_path, [*good, bad])
-    path, = store.rglob(f"owners/**/{digits(bad.number)}.parquet")
-    content = bytearray(path.read_bytes())
-    if damage == "flipped":
-        content[300:310] = bytes(10)
-    path.write_bytes(b"" if damage == "empty" else bytes(content) if damage == "flipped" else
-                     content[:len(content) // 2])
-    found = Fleet(store).report(**WHEN)
-    assert found.machines == 3
-    note, = found.notes
-    assert "\n" not in note
-    assert note.startswith(f"{path}: damaged, left out: ")
-    done = compact(Store(str(store)), NOW)
-    assert done.captures == 3
-    assert len(done.damaged) == 1
-    assert path.exists()
-
-
 def test_files_of_an_older_version_lack_columns_and_count(few: Snapshot, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
@@ -262,23 +239,6 @@ def test_files_of_an_older_version_lack_columns_and_count(few: Snapshot, tmp_pat
         assert found["pages"] == pages
         assert 0 < found["o"] < old.owners.num_rows + new.owners.num_rows
         compact(Store(str(store)), NOW * 2)
-
-
-def test_a_file_with_columns_of_other_types_is_left_out(few: Snapshot, tmp_path: Path) -> None:
-    """A machine that sends nonsense keeps nobody from asking about the others."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    good, bad = (capture(few, host, share=0.5) for host in ("good", "bad"))
-    store = pushed(tmp_path, [good, bad])
-    path, = store.rglob(f"owners/**/{digits(bad.number)}.parquet")
-    table = pq.read_table(path)
-    place = table.column_names.index("pages")
-    pq.write_table(table.set_column(place, "pages", pa.array(["many"] * table.num_rows)), path)
-    found = Fleet(store).report(**WHEN)
-    assert found.machines == 1
-    assert found.notes == [f"{path}: damaged, left out: column pages has type string"]
-    assert compact(Store(str(store)), NOW).captures == 1
 
 
 def test_captures_of_a_newer_version_are_told(few: Snapshot, tmp_path: Path) -> None:

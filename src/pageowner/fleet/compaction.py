@@ -2,8 +2,11 @@
 
 An hour's captures become one file under one name, written whole over an older one, which names the
 captures that it has. What it was made of is removed in a later run, when every compaction that ran
-beside this one has ended: so nothing is lost, whoever runs it, and as often as he likes. Until
-then readers of ours leave out what the large file has.
+beside this one has ended, and once all of the large file was read: so nothing is lost, whoever runs
+it, and as often as he likes. Until then readers of ours leave out what the large file has.
+
+A file that cannot be read, or is none of ours, is left where it is, and so is what would go into
+it; the rest goes on.
 """
 
 from __future__ import annotations
@@ -11,18 +14,25 @@ from __future__ import annotations
 import io
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pageowner.fleet import layout
-from pageowner.fleet.arrow import CONTAINS_KEY, OWNERS_SCHEMA, STACKS_SCHEMA, as_parquet
-from pageowner.fleet.reading import contained
+from pageowner.fleet.arrow import (
+    CONTAINS_KEY,
+    OWNERS_SCHEMA,
+    SCHEMA_KEY,
+    STACKS_SCHEMA,
+    as_parquet,
+)
+from pageowner.fleet.reading import names_in
+from pageowner.fleet.store import StoreAway
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
 
     from pageowner.fleet.layout import Hour
     from pageowner.fleet.store import Store, StoredObject
@@ -34,6 +44,8 @@ GRACE_S = 600.0
 
 _SORTED_BY = ("stack_id", "comm", "state", "series", "taken")
 _THREADS = 16
+
+_Found = TypeVar("_Found")
 
 
 class Compacted(NamedTuple):
@@ -68,7 +80,7 @@ def stacks_file(table: pa.Table) -> bytes:
 def compact(store: Store, now: float | None = None, grace_s: float = GRACE_S,
             progress: Callable[[Hour], None] = lambda hour: None) -> Compacted:
     """Compact all hours that ended ``grace_s`` ago, and all stacks; remove what was compacted that
-    long ago. Raises StoreAway."""
+    long ago. Files that cannot be read are left. Raises StoreAway."""
     now = time.time() if now is None else now
     hours, captures, removed = 0, 0, 0
     damaged: list[str] = []
@@ -90,61 +102,81 @@ def compact(store: Store, now: float | None = None, grace_s: float = GRACE_S,
 
 def _hour(store: Store, hour: Hour, files: list[StoredObject], settled: float,
           damaged: list[str]) -> tuple[int, int]:
-    """Captures that were added to the hour's file, and files that were removed."""
-    written = store.changed(hour.compacted)
-    held = set() if written is None else contained(store, hour.compacted)
+    """Captures that were added to the hour's file, and files that were removed. Nothing is done
+    with an hour whose file cannot be read, or is none of ours."""
+    place = hour.compacted
+    held: set[str] | str = set()
+    if store.changed(place) is not None:
+        held = _or_why(store, place, lambda: _held(_footer(store, place)))
+        if isinstance(held, str):
+            damaged.append(held)
+            return 0, 0
     names = {stored.path: stored.path.rpartition("/")[2].removesuffix(".parquet")
              for stored in files}
-    new = [path for path, name in names.items() if name not in held]
-    tables = _tables(store, new, OWNERS_SCHEMA, damaged)
-    if tables:
-        whole = [*([_read(store.get(hour.compacted), OWNERS_SCHEMA)] if held else []),
-                 *tables.values()]
-        store.put(hour.compacted, hour_file(pa.concat_tables(whole)))
-        return len(tables), 0
-    removed = 0
-    if written is not None and written <= settled:
-        for path, name in names.items():
-            if name in held:
-                store.delete(path)
-                removed += 1
-    return 0, removed
+    new = _tables(store, [path for path, name in names.items() if name not in held], _capture,
+                  damaged)
+    there = [path for path, name in names.items() if name in held]
+    if not new and not there:
+        return 0, 0
+    kept = []
+    if held:
+        whole = _or_why(store, place, lambda: _whole(store.get(place)))
+        if isinstance(whole, str):
+            damaged.append(whole)
+            return 0, 0
+        held, rows = whole  # again: another compaction may have written it since
+        kept = [rows]
+    if new:
+        added = [table for path, table in new.items() if names[path] not in held]
+        if added:
+            store.put(place, hour_file(pa.concat_tables([*kept, *added])))
+        return len(added), 0
+    return 0, _remove(store, place, [path for path in there if names[path] in held], settled)
 
 
 def _stacks(store: Store, settled: float, damaged: list[str]) -> int:
     files = [stored.path for stored in store.objects(layout.INCOMING_STACKS)
              if stored.changed <= settled]
-    tables = _tables(store, files, STACKS_SCHEMA, damaged)
+    tables = _tables(store, files, lambda path, content: _read(content, STACKS_SCHEMA), damaged)
     if not tables:
         return 0
-    written = store.changed(layout.STACKS_FILE)
-    known = (STACKS_SCHEMA.empty_table() if written is None else
-             _read(store.get(layout.STACKS_FILE), STACKS_SCHEMA))
+    known = STACKS_SCHEMA.empty_table()
+    if store.changed(layout.STACKS_FILE) is not None:
+        whole = _or_why(store, layout.STACKS_FILE,
+                        lambda: _known_stacks(store.get(layout.STACKS_FILE)))
+        if isinstance(whole, str):
+            damaged.append(whole)
+            return 0
+        known = whole
     ids = set(known["stack_id"].to_pylist())
     new = {path for path, table in tables.items() if set(table["stack_id"].to_pylist()) - ids}
     if new:
         store.put(layout.STACKS_FILE, stacks_file(pa.concat_tables(
             [known, *(tables[path] for path in sorted(new))])))
         return 0
+    return _remove(store, layout.STACKS_FILE, list(tables), settled)
+
+
+def _remove(store: Store, into: str, paths: list[str], settled: float) -> int:
+    """Remove files that were found in a large one, if that was written before ``settled``: what was
+    read of it before this asks is then what was written."""
+    written = store.changed(into)
     if written is None or written > settled:
         return 0
-    for path in tables:
+    for path in paths:
         store.delete(path)
-    return len(tables)
+    return len(paths)
 
 
-def _tables(store: Store, paths: Iterable[str], schema: pa.Schema,
+def _tables(store: Store, paths: list[str], read: Callable[[str, bytes], pa.Table],
             damaged: list[str]) -> dict[str, pa.Table]:
-    def read(path: str) -> pa.Table | str:
-        try:
-            return _read(store.get(path), schema)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            return f"{store.name(path)}: {' '.join(str(error).split())[:200]}"
+    """Of these files those that ``read`` takes."""
+    def attempt(path: str) -> pa.Table | str:
+        return _or_why(store, path, lambda: read(path, store.get(path)))
 
-    paths = list(paths)
     found = {}
     with ThreadPoolExecutor(_THREADS) as pool:
-        for path, table in zip(paths, pool.map(read, paths), strict=True):
+        for path, table in zip(paths, pool.map(attempt, paths), strict=True):
             if isinstance(table, str):
                 damaged.append(table)
             else:
@@ -152,15 +184,69 @@ def _tables(store: Store, paths: Iterable[str], schema: pa.Schema,
     return found
 
 
+def _or_why(store: Store, path: str, read: Callable[[], _Found]) -> _Found | str:
+    """What ``read`` gives of a file, or why it cannot be read, in a line. Raises StoreAway where
+    this is not for the one file."""
+    try:
+        return read()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        why = str(error)
+    except StoreAway as error:
+        store.folders("")
+        why = str(error).removeprefix(f"{store.place}: ")
+    return f"{store.name(path)}: {' '.join(why.split())[:200]}"
+
+
+def _footer(store: Store, path: str) -> Mapping[bytes, bytes]:
+    with store.open(path) as file:
+        return pq.read_metadata(file).metadata or {}
+
+
+def _held(about: Mapping[bytes, bytes]) -> set[str]:
+    held = names_in(about)
+    if not held:
+        raise ValueError("names no captures: it was not written by 'fleet compact'")
+    return held
+
+
+def _whole(content: bytes) -> tuple[set[str], pa.Table]:
+    """The captures in an hour's file, all of which is read, and its rows."""
+    held = _held(pq.read_metadata(io.BytesIO(content)).metadata or {})
+    rows = _read(content, OWNERS_SCHEMA)
+    if held != set(map(layout.digits, pc.unique(rows["capture"]).to_pylist())):
+        raise ValueError("the captures that it names are not those that it has")
+    return held, rows
+
+
+def _known_stacks(content: bytes) -> pa.Table:
+    if SCHEMA_KEY not in (pq.read_metadata(io.BytesIO(content)).metadata or {}):
+        raise ValueError("it was not written by 'fleet compact'")
+    return _read(content, STACKS_SCHEMA)
+
+
+def _capture(path: str, content: bytes) -> pa.Table:
+    """The one capture of an incoming file. Others in it would be added in every run."""
+    rows = _read(content, OWNERS_SCHEMA)
+    name = path.rpartition("/")[2].removesuffix(".parquet")
+    if list(map(layout.digits, pc.unique(rows["capture"]).to_pylist())) != [name]:
+        raise ValueError("has not the one capture that its name says")
+    return rows
+
+
 def _read(content: bytes, schema: pa.Schema) -> pa.Table:
-    """A file with today's columns: those that an older one lacks are null."""
+    """A file with today's columns: those that an older one lacks are null, except the first, by
+    which rows belong together."""
     table = pq.read_table(io.BytesIO(content), page_checksum_verification=True)
     for field in schema:
         if field.name in table.column_names and table[field.name].type != field.type:
             raise ValueError(f"column {field.name} has type {table[field.name].type}")
     columns = [table[field.name] if field.name in table.column_names else
                pa.nulls(table.num_rows, field.type) for field in schema]
-    return pa.table(columns, schema=schema)
+    found = pa.table(columns, schema=schema)
+    found.validate(full=True)  # text that is no UTF-8 fails in engines
+    if found[0].null_count:
+        raise ValueError(f"column {schema[0].name} has rows without a value")
+    return found
 
 
 def expire(store: Store, keep_s: float, now: float | None = None) -> int:

@@ -17,12 +17,12 @@ from pageowner.fleet.columns import SCHEMA_VERSION
 from pageowner.fleet.store import StoreAway
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pageowner.fleet.layout import Hour
     from pageowner.fleet.store import Store
 
-__all__ = ["Files", "check_versions", "contained", "find", "unreadable"]
+__all__ = ["Files", "check_versions", "contained", "find", "names_in", "unreadable"]
 
 _THREADS = 16
 
@@ -30,19 +30,23 @@ _THREADS = 16
 @dataclass
 class Files:
     """The paths of the tables' files; ``compacted``: how many of ``owners`` hold a whole hour;
-    ``notes`` on files that had to be left out."""
+    ``notes`` on files that had to be left out; ``held``: of each compacted file the small ones that
+    are still beside it."""
 
     owners: list[str] = field(default_factory=list)
     stacks: list[str] = field(default_factory=list)
     compacted: int = 0
     notes: list[str] = field(default_factory=list)
+    held: dict[str, list[str]] = field(default_factory=dict)
 
     def without(self, paths: Iterable[str]) -> Files:
-        """All but these."""
+        """All but these, and what small files there are for large ones of them."""
         left_out = set(paths)
-        return Files([path for path in self.owners if path not in left_out],
+        instead = [small for path in left_out for small in self.held.get(path, ())]
+        return Files([path for path in [*self.owners, *sorted(instead)] if path not in left_out],
                      [path for path in self.stacks if path not in left_out],
-                     self.compacted, self.notes)
+                     self.compacted, self.notes,
+                     {path: small for path, small in self.held.items() if path not in left_out})
 
 
 def find(store: Store, since: float, until: float) -> Files:
@@ -68,6 +72,7 @@ def find(store: Store, since: float, until: float) -> Files:
             try:
                 held = contained(store, hour.compacted) if len(paths) > 1 else set()
                 found.compacted += 1
+                found.held[hour.compacted] = [path for path in paths if _name(path) in held]
                 paths = [path for path in paths if _name(path) not in held]
             except PageownerError as error:
                 found.notes.append(str(error))
@@ -88,10 +93,14 @@ def contained(store: Store, path: str) -> set[str]:
     StoreAway, and PageownerError if the file is damaged."""
     try:
         with store.open(path) as file:
-            about = pq.read_metadata(file).metadata or {}
-        return set(re.findall("[0-9a-f]{16}", about.get(CONTAINS_KEY, b"").decode("ascii")))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            return names_in(pq.read_metadata(file).metadata or {})
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise PageownerError(f"{store.name(path)}: damaged, left out: {_line(error)}") from error
+
+
+def names_in(about: Mapping[bytes, bytes]) -> set[str]:
+    """The captures that a file's metadata names. Raises ValueError if that is no text."""
+    return set(re.findall("[0-9a-f]{16}", about.get(CONTAINS_KEY, b"").decode("ascii")))
 
 
 def check_versions(store: Store) -> str:
@@ -103,16 +112,16 @@ def check_versions(store: Store) -> str:
 
 
 def unreadable(store: Store, paths: list[str]) -> dict[str, str]:
-    """Of these files those that are not whole, or have columns of other types, each with the
-    reason. Every byte is read."""
+    """Of these files those that are not whole, or have columns of other types or text that is no
+    UTF-8, each with the reason. Every byte is read."""
     def check(path: str) -> str:
         try:
             with store.open(path) as file, pq.ParquetFile(
                     file, page_checksum_verification=True) as whole:
                 if wrong := _wrong_type(path, whole.schema_arrow):
                     return wrong
-                for _ in whole.iter_batches():
-                    pass
+                for rows in whole.iter_batches():
+                    rows.validate(full=True)  # text that is no UTF-8 fails in engines
         except (pa.ArrowException, OSError, StoreAway) as error:
             return _line(error)
         return ""
