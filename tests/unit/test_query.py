@@ -18,6 +18,7 @@ import pytest
 
 import pageowner
 from pageowner.analysis.query import query, rows_of
+from pageowner.api.query import _shows_users
 from pageowner.errors import PageownerError, UsageError
 from pageowner.model.metadata import Metadata
 from pageowner.model.schema import DERIVED, SAVED
@@ -230,3 +231,14 @@ def test_a_question_leaves_memory_to_the_machine(sample61: Snapshot) -> None:
     available = int(meminfo["MemAvailable:"]) / 1024
     # others take and give while this runs
     assert mib == pytest.approx(max(available / 2, 256), rel=0.3)
+
+
+@pytest.mark.parametrize(("sql", "shows"), [
+    ("SELECT sum(pages) FROM pages", False), ("FROM pages LIMIT 5", True),
+    ("-- a comment\nFROM pages", True), ("SELECT 'user' FROM pages", False),
+    ("WITH early AS (FROM pages WHERE state = 'early') SELECT pfn FROM early", True),
+    ("SELECT pfn FROM (FROM pages)", True), ("SELECT \"user\" FROM pages", True),
+    ("SELECT pfn FROM pages UNION FROM other", True), (
+        "SELECT usern FROM (SELECT pfn FROM x)", False)])
+def test_users_are_looked_for_where_sql_may_show_them(sql: str, shows: bool) -> None:
+    assert _shows_users(sql) == shows

@@ -38,10 +38,34 @@ def query(sql: str, *named: Source | Mapping[str, Source],
     tables: list[tuple[str, Source]] = []
     for source in named or (None,):
         tables += source.items() if isinstance(source, Mapping) else [("", source)]
-    # ``user`` in no other word, or all columns
-    with live_users.using(re.search(r"\buser\b|\*|^\s*FROM", sql, re.IGNORECASE) is not None):
+    with live_users.using(_shows_users(sql)):
         found = {name: sources.snapshot(source, read) for name, source in _with_names(tables)}
     return by_sql.query(sql, found)
+
+
+_WORDS = re.compile(r"""'(?:[^']|'')*' | --[^\n]* | /\*.*?\*/ | [()*] | \w+""",
+                    re.VERBOSE | re.DOTALL)
+
+
+def _shows_users(sql: str) -> bool:
+    """Whether SQL may show the column ``user``: it names it or all columns, or begins with FROM, as
+    DuckDB's may, which shows all."""
+    has_select = [False]
+    for word in _WORDS.findall(sql):
+        match word.upper():
+            case "USER" | "*":
+                return True
+            case "(":
+                has_select.append(False)
+            case ")" if len(has_select) > 1:
+                has_select.pop()
+            case "SELECT":
+                has_select[-1] = True
+            case "FROM" if not has_select[-1]:
+                return True
+            case "UNION" | "EXCEPT" | "INTERSECT":
+                has_select[-1] = False
+    return False
 
 
 def _with_names(tables: list[tuple[str, Source]]) -> list[tuple[str, Source]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pageowner.model.handle_names import is_handle_name
 from pageowner.model.schema import NARROW, NUMERIC
+from pageowner.model.source_kinds import kind_named
 from pageowner.model.user_names import is_user_name, user_of
 from pageowner.report.cells import cut_path
 from pageowner.report.stack_lines import one_line_each
@@ -39,7 +40,7 @@ def key_columns(table: Mapping[str, list[Any]], by: Sequence[str], kind: str) ->
         if name == "user":
             columns.append(_users(values))
         elif name == "stack":
-            columns.append(_stacks(values, "(no stack)" if kind == "tracker" else
+            columns.append(_stacks(values, "(no stack)" if kind_named(kind).live else
                                    "(no stack in the dump)"))
         else:
             columns.append(Column(

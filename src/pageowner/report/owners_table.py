@@ -100,7 +100,7 @@ def draw_full(shown: Shown, by: Sequence[str], meta: Metadata, now_ns: int | Non
     blocks = sum(table["blocks"]) + shown.rest_blocks + without.blocks
     owners = shown.number + shown.rest_owners + without.owners
     prose(paper, summary(meta, total, blocks, owners, by))
-    why = ": early, untracked, or lost" if meta.kind == "tracker" else " in the dump"
+    why = ": early, untracked, or lost" if kind_of(meta).live else " in the dump"
     if without.pages:
         more = "; what they are: --by subsystem" if meta.kind == "tracker" else ""
         paper.line()
@@ -166,5 +166,6 @@ def to_json(owners: Any, top: int | None, by: Sequence[str], meta: Metadata) -> 
         "page_size": meta.page_size, "by": list(by), **for_programs(meta, pages, blocks),
         "bytes": pages * meta.page_size, "owners": shown(),
         "rest": {"owners": rest.rest_owners,
-                 **for_programs(meta, rest.rest_pages, rest.rest_blocks)},
+                 **for_programs(meta, rest.rest_pages, rest.rest_blocks),
+                 "bytes": rest.rest_pages * meta.page_size},
         "frames": meta.frames, **meta.as_read()}, rows="owners")
