@@ -308,7 +308,7 @@ def test_a_clock_that_runs_away_removes_nothing_at_once(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clocks = {"wall": BEGAN, "boot": 1000.0}
     monkeypatch.setattr("pageowner.storage.recording.time.time", lambda: clocks["wall"])
-    monkeypatch.setattr("pageowner.storage.recording._since_boot", lambda: clocks["boot"])
+    monkeypatch.setattr("pageowner.system.believed_time._since_boot", lambda: clocks["boot"])
     machine, recorder = Machine(), Recorder(tmp_path, 600, 6000)
 
     def capture(passed: float) -> list[Path]:

@@ -60,6 +60,16 @@ def test_what_lasts_is_captured_ever_less_often() -> None:
     assert not limits.may("low", 3600.0 + 704)
 
 
+def test_what_is_looked_for_rarely_is_captured_ever_less_often_too() -> None:
+    limits = Limits()
+    taken = [now for now in range(0, 6000, 100) if limits.may("growth", float(now), 100.0)]
+    assert taken[:7] == [0, 100, 300, 700, 1300, 1900, 2500]
+    assert limits.may("growth", 7400.0, 100.0)
+    assert not limits.may("growth", 7499.0, 100.0)
+    rare = [now for now in range(0, 60_000, 4000) if limits.may("low", float(now), 4000.0)]
+    assert rare == list(range(0, 60_000, 4000))
+
+
 @pytest.mark.parametrize(("record", "text"), [
     (b"3,881,5021106554,-;" + KILLED % (917, b"firefox bin"),
      "the kernel killed firefox bin (pid 917) to get memory"),
@@ -248,6 +258,19 @@ def test_memory_that_goes_fast_is_captured_before_it_is_gone(
     assert re.search(r"captured \d.* before", witnessed.capture_of(here.folder, "oom")[1])
 
 
+def test_kills_soon_after_another_are_told_without_a_capture(case: Callable[..., Case]) -> None:
+    here = case(oom=True)
+    for pid in (7, 8, 9):
+        here.kernel.send(b"3,1,2,-;" + KILLED % (pid, b"x"))
+    here.witness.step(0.01)
+    events = [event for event in witnessed.events(here.folder) if event.event == "oom"]
+    assert [f"(pid {pid})" in event.text for pid, event in zip((7, 8, 9), events, strict=True)] == [
+        True] * 3
+    assert [bool(event.capture) for event in events] == [True, False, False]
+    assert "oom: the kernel killed x (pid 9) to get memory; not captured, so soon after" in (
+        here.said[-1])
+
+
 def test_a_kill_without_warning_is_captured_after_it_and_says_so(case: Callable[..., Case]) -> None:
     here = case(oom=True)
     here.kernel.send(b"3,1,2,-;Memory cgroup out of memory: Killed process 9 (x) total-vm:6kB, \n")
@@ -297,17 +320,6 @@ def test_a_full_disk_loses_the_capture_and_says_so(case: Callable[..., Case],
     here.witness.step(0.01)
     assert "this capture is lost: cannot write: No space left" in here.said[0]
     assert os.listdir(here.folder) == [witnessed.LOG]
-
-
-def test_old_events_are_removed_and_other_files_stay(tmp_path: Path) -> None:
-    names = ["20200101T000000.000Z.low.parquet", "20990101T000000.000Z.oom.parquet",
-             "20200101T000000.000Z.parquet", "20200101T000000.000Z.mine.parquet", "notes.txt"]
-    for name in names:
-        (tmp_path / name).write_text("")
-    handle = os.open(tmp_path, os.O_RDONLY)
-    witnessed.forget(handle, time.time())
-    os.close(handle)
-    assert sorted(os.listdir(tmp_path)) == sorted(names[1:])
 
 
 def test_damaged_lines_of_the_log_are_passed_over(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pageowner.analysis.filters import duration_ns
 from pageowner.errors import PageownerError, UsageError
 from pageowner.sources import of_objects
 from pageowner.sources import source as sources
+from pageowner.storage import witnessed
 from pageowner.storage.recording import Recorder, owned_folder
 from pageowner.system.this_machine import here_and_now
 from pageowner.witness import conditions
@@ -99,6 +100,11 @@ def _captures(folder: Path, step: float, kept: float, count: int | None,
             if on and number == 0:
                 stack.enter_context(Watching(on, handle, kept, None if source.file is None else
                                              os.path.abspath(source.file), told))
+            try:
+                if not on:  # else the process that watches does, which writes the log
+                    witnessed.forget(handle, recorder.oldest())
+            except (PageownerError, OSError) as error:
+                stays = str(error)
             try:
                 recorder.forget()
             except (PageownerError, OSError) as error:

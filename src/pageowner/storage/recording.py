@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
-from pageowner.storage import series
+from pageowner.storage import series, witnessed
 from pageowner.storage.whole_file import TEMPORARY
+from pageowner.system.believed_time import BelievedTime
 from pageowner.system.safe_path import find, owner, why_not_own
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ _LONGEST = 144
 _GROUPS = 7
 """A whole snapshot begins a group, which is kept or removed as one: so many groups at least make
 the time that is kept."""
-
-_JUMP = 60
-"""Seconds that a clock runs away from the one that nobody sets, and is still believed."""
 
 
 @contextmanager
@@ -55,8 +53,8 @@ def owned_folder(folder: Path) -> Iterator[int]:
             raise PageownerError(f"{folder}: another process already records to it") from error
         for left in os.listdir(lock):
             # another's, or what 'pageowner save' is writing into this folder, stays
-            if (left.startswith(TEMPORARY)
-                    and series.is_name(left.removeprefix(TEMPORARY).rpartition(".")[0])
+            name = left.removeprefix(TEMPORARY).rpartition(".")[0]
+            if (left.startswith(TEMPORARY) and (series.is_name(name) or witnessed.is_name(name))
                     and _is_own(left, lock)):
                 with suppress(OSError):
                     os.unlink(left, dir_fd=lock)
@@ -125,8 +123,7 @@ class Recorder:
         self._before: tuple[Path, Snapshot] | None = None
         self._whole = self._since = 0
         self._builds_on: dict[str, str | None] = {}
-        self._clock = time.time() - _since_boot()
-        self._jumped: float | None = None
+        self._time = BelievedTime(keep_s)
 
     def add(self, snapshot: Snapshot, taken: float | None = None) -> Path:
         """Write one capture, taken at ``taken`` (seconds since 1970; now); returns its file.
@@ -144,6 +141,10 @@ class Recorder:
         self._before = path, snapshot
         return path
 
+    def oldest(self) -> float:
+        """What was captured before (seconds since 1970) is kept no longer."""
+        return self._time.now() - self.keep_s
+
     def forget(self, now: float | None = None) -> list[Path]:
         """Remove groups of which no capture is younger than asked for; returns their files.
 
@@ -151,7 +152,7 @@ class Recorder:
         in between. Raises PageownerError, when all others are removed, if something has the name of
         an old capture but is none of this user's: it stays.
         """
-        oldest = (self._now() if now is None else now) - self.keep_s
+        oldest = self.oldest() if now is None else now - self.keep_s
         captures = series.captures(self._place)
         # each file is opened once: they may be tens of thousands, and this comes with each capture
         names = {capture.path.name: capture.path for capture in captures}
@@ -193,24 +194,3 @@ class Recorder:
         finally:
             os.close(folder)
         return True
-
-    def _now(self) -> float:
-        """The time by which captures are old. A clock that was set forward is not believed before
-        it has been so for as long as captures are kept: it may be set right again."""
-        now, boot = time.time(), _since_boot()
-        expected = self._clock + boot
-        if now - expected <= _JUMP:
-            self._jumped = None
-            self._clock = min(self._clock, now - boot)
-            return now
-        if self._jumped is None:
-            self._jumped = boot
-        if boot - self._jumped < self.keep_s:
-            return expected
-        self._clock, self._jumped = now - boot, None
-        return now
-
-
-def _since_boot() -> float:
-    """Seconds, with those that the machine slept."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

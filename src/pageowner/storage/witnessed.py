@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 from pageowner.errors import PageownerError
 from pageowner.model.events import EVENTS
 from pageowner.storage import series
+from pageowner.storage.whole_file import whole_file
 
 if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["LOG", "Event", "add", "capture_of", "events", "forget", "log", "same_again"]
+__all__ = ["LOG", "Event", "add", "capture_of", "events", "forget", "is_name", "log",
+           "same_again"]
 
 LOG = "events.jsonl"
 _NAME = re.compile(r"(\d{8}T\d{6}\.\d{3}Z)\.([a-z]+)\.parquet")
@@ -41,6 +44,12 @@ class Event:
 
 def _name(taken: float, event: str) -> str:
     return series.file_name(taken).replace(".parquet", f".{event}.parquet")
+
+
+def is_name(name: str) -> bool:
+    """Whether a file of this name is a capture of an event, or the log of events."""
+    found = _NAME.fullmatch(name)
+    return name == LOG or (found is not None and found[2] in EVENTS)
 
 
 def add(handle: int, snapshot: Snapshot, event: str, taken: float) -> str:
@@ -117,8 +126,9 @@ def capture_of(folder: Path, event: str) -> tuple[Path, str]:
 
 
 def forget(handle: int, oldest: float) -> None:
-    """Remove captures of events from before ``oldest`` (seconds since 1970) that are this user's.
-    """
+    """Remove captures of events, and lines of the log, from before ``oldest`` (seconds since 1970)
+    that are this user's. Nobody else may write to the log meanwhile. Raises OSError, PageownerError
+    if they cannot be removed."""
     limit = series.file_name(max(oldest, 0)).removesuffix(".parquet")
     for name in os.listdir(handle):
         found = _NAME.fullmatch(name)
@@ -129,3 +139,24 @@ def forget(handle: int, oldest: float) -> None:
                     os.unlink(name, dir_fd=handle)
             except FileNotFoundError:
                 continue
+    _shorten(handle, oldest)
+
+
+def _shorten(handle: int, oldest: float) -> None:
+    """Write the log again without what is old, or damaged, or more than is read."""
+    try:
+        log = os.open(LOG, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+                      dir_fd=handle)
+    except FileNotFoundError:
+        return
+    with open(log, "rb") as file:
+        status = os.fstat(log)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            return
+        file.seek(max(status.st_size - _MOST_BYTES, 0))
+        lines = [line for line in file.read(_MOST_BYTES).split(b"\n") if line]
+    kept = [line for line in lines[-_MOST_LINES:]
+            if (event := _event(line)) is not None and event.at >= oldest]
+    if len(kept) < len(lines):
+        with whole_file(LOG, handle) as file:
+            file.writelines(b"\n" + line for line in kept)

@@ -26,6 +26,7 @@ from pageowner.report.text import age, printable, size
 from pageowner.sources.source import read as read_source
 from pageowner.storage import witnessed
 from pageowner.storage.witnessed import Event
+from pageowner.system.believed_time import BelievedTime
 from pageowner.system.child_process import end_with
 from pageowner.system.this_machine import here_and_now
 from pageowner.witness.conditions import Conditions, parse
@@ -74,7 +75,8 @@ class Witness:
             self._poll.register(self.pressure.fd, select.POLLPRI)
         self._last: tuple[float, str] | None = None
         self._looks: deque[tuple[float, dict[str | None, int]]] = deque(maxlen=_LOOKS + 1)
-        self._tidied = time.monotonic()
+        self._time = BelievedTime(keep_s)
+        self._tidy(time.monotonic())
 
     def run(self) -> None:
         """For ever."""
@@ -99,9 +101,12 @@ class Witness:
             stall, window = (age(part * 1000) for part in self.conditions.psi)
             self._happened("psi", f"tasks waited for memory for {stall} of {window}")
         if now - self._tidied > _TIDY_S:
-            self._tidied = now
-            with suppress(OSError):
-                witnessed.forget(self.folder, time.time() - self.keep_s)
+            self._tidy(now)
+
+    def _tidy(self, now: float) -> None:
+        self._tidied = now
+        with suppress(OSError, PageownerError):
+            witnessed.forget(self.folder, self._time.now() - self.keep_s)
 
     def _bound(self, standing: Standing) -> float:
         low = self.conditions.low
@@ -122,7 +127,8 @@ class Witness:
             self._grown(*self.conditions.growth, now)
 
     def _grown(self, least: int, seconds: float, now: float) -> None:
-        if self._looks and now - self._looks[-1][0] < seconds / _LOOKS:
+        every_s = seconds / _LOOKS
+        if self._looks and now - self._looks[-1][0] < every_s:
             return
         try:
             snapshot, sums = self.look()
@@ -137,7 +143,8 @@ class Witness:
                         for stack, more in found[:_MOST_GROWN]]
                 if others := len(found) - len(told):
                     told.append(f"{others:,} others")
-                self._happened("growth", f"{'; '.join(told)} within {age(seconds * 1e9)}")
+                if self.limits.may("growth", now, every_s):
+                    self._capture("growth", f"{'; '.join(told)} within {age(seconds * 1e9)}")
                 return
 
     def _hear(self) -> None:
@@ -156,9 +163,13 @@ class Witness:
             if self.conditions.order is not None and sign.order >= self.conditions.order:
                 self._happened("order", sign.text)
             return
-        if not self.conditions.oom or not self.limits.may("oom", time.monotonic()):
+        if not self.conditions.oom:
             return
         now = time.monotonic()
+        if not self.limits.may("oom", now):
+            self._tell(Event(time.time(), "oom", f"{sign.text}; not captured, so soon after"
+                             " another"))
+            return
         if self._last is not None and now - self._last[0] <= _BEFORE_S:
             kept, text = self._last[1], f"captured {age((now - self._last[0]) * 1e9)} before"
         elif during is not None:
