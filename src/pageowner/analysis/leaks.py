@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["KINDS", "LEAST_SAMPLES", "RECLAIMABLE", "Leaks", "Rows", "Watch",
@@ -126,6 +127,7 @@ class Watch:
         self.since_ns = since_ns
         self.least_rows = least_rows
         self.times: list[int] = []
+        self.meta: Metadata | None = None  # of the last snapshot, if looks are such
         self._series: dict[tuple[Any, ...], _Series] = {}
         self._forgotten = 0
         self._last: tuple[list[tuple[Any, ...]], NDArray[np.int64], Rows] | None = None
@@ -142,6 +144,34 @@ class Watch:
             self._last = last
             raise
         self._forget(place)
+
+    def add_snapshot(self, snapshot: Snapshot, time_ns: int, aged: bool = True) -> None:
+        """Add a snapshot as a look at ``time_ns``, as `add`; ``aged``: of that clock are the times
+        of allocation, too. The first says when tracking began, and one in how many is a row.
+
+        Raises UsageError if it is of another boot, time of tracking or kind than the snapshot
+        before, or not later.
+        """
+        meta, before = snapshot.meta, self.meta
+        if before is not None and meta.boot_id != before.boot_id:
+            raise UsageError("the snapshots are from different machines or boots; compare them"
+                             " with 'pageowner diff'")
+        if before is not None and (meta.extra.get("since_ns") or 0) != self.since_ns:
+            raise UsageError("tracking was turned off and on between the snapshots; a series is of"
+                             " one time of tracking")
+        if before is not None and unit_of(meta) != unit_of(before):
+            raise UsageError(f"{meta.source or 'a snapshot'}: {kind_of(meta).title} in a series"
+                             " of others; a series is of one kind")
+        if self.times and time_ns <= self.times[-1]:
+            when = f" of {meta.taken_at}" if meta.taken_at else ""
+            raise UsageError(f"{meta.source or 'a snapshot'}{when}: not later than the previous"
+                             " snapshot")
+        rows = rows_of(snapshot, self.names)
+        if before is None:
+            self.since_ns = meta.extra.get("since_ns") or 0
+            self.least_rows = least_rows(share(meta))
+        self.add(time_ns, rows if aged else rows._replace(ts=np.zeros_like(rows.ts)))
+        self.meta = meta
 
     def _add(self, time_ns: int, rows: Rows, others: dict[str, int]) -> None:
         keys = [*rows.keys, rows.note, rows.program]
@@ -438,34 +468,15 @@ def of_snapshots(snapshots: Iterable[Snapshot], by: str | Sequence[str],
     """What a series of snapshots shows, oldest first, over ``window_ns`` in all. ``times``: when
     each was taken (ns, increasing), where they do not say.
 
-    Raises UsageError if they are of different boots, or do not follow one another.
+    Raises UsageError as `Watch.add_snapshot`.
     """
     from pageowner.analysis.select import newest_ns
 
     watch = Watch(by, settling_ns(window_ns))
-    boot, what = None, ""
     for place, snapshot in enumerate(snapshots):
-        meta, now = snapshot.meta, newest_ns(snapshot) if times is None else times[place]
-        if not watch.times:
-            watch.since_ns = meta.extra.get("since_ns") or 0
-            watch.least_rows = least_rows(share(meta))
-        if watch.times and meta.boot_id != boot:
-            raise UsageError("the snapshots are from different machines or boots; compare them"
-                             " with 'pageowner diff'")
-        if watch.times and (meta.extra.get("since_ns") or 0) != watch.since_ns:
-            raise UsageError("tracking was turned off and on between the snapshots; a series is of"
-                             " one time of tracking")
-        if watch.times and unit_of(meta) != what:
-            raise UsageError(f"{meta.source or 'a snapshot'}: {kind_of(meta).title} in a series"
-                             " of others; a series is of one kind")
-        boot, what = meta.boot_id, unit_of(meta)
-        if watch.times and now <= watch.times[-1]:
-            when = f" of {meta.taken_at}" if meta.taken_at else ""
-            raise UsageError(f"{meta.source or 'a snapshot'}{when}: not later than the previous"
-                             " snapshot")
-        rows = rows_of(snapshot, watch.names)
         # Such times are of another clock than those of allocations.
-        watch.add(now, rows if times is None else rows._replace(ts=np.zeros_like(rows.ts)))
+        watch.add_snapshot(snapshot, newest_ns(snapshot) if times is None else times[place],
+                           aged=times is None)
     return watch
 
 

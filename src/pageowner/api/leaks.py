@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageowner.analysis.filters import Filter, duration_ns, key_names, size_bytes
+from pageowner.analysis.judging import judged, judged_objects, judged_pages
 from pageowner.analysis.leaks import (
     LEAST_SAMPLES,
     Leaks,
@@ -20,20 +21,17 @@ from pageowner.analysis.leaks import (
     rows_of,
     settling_ns,
 )
-from pageowner.analysis.object_leaks import leaks_of_objects, with_pages
+from pageowner.analysis.object_leaks import with_pages
 from pageowner.analysis.one_leak import joined
 from pageowner.analysis.shorten import shortened
 from pageowner.api.series_times import moments
 from pageowner.errors import PageownerError, UsageError
-from pageowner.model.source_kinds import OBJECTS
 from pageowner.report.text import age, count_of
 from pageowner.sources import of_objects
 from pageowner.sources.source import read as read_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    import pyarrow as pa
 
     from pageowner.analysis.leaks import Rows
     from pageowner.model.snapshot import Snapshot
@@ -42,8 +40,6 @@ __all__ = ["leaks", "watch_for"]
 
 _COMMAND = 120  # bytes of a command line
 _EVERY = "5s"
-_LEAST, _LEAST_OF_OBJECTS = 1 << 20, 1 << 16
-"""Bytes by which an owner must grow, unless told otherwise."""
 
 
 def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", window: str = "60s",
@@ -73,15 +69,6 @@ def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", w
         return _saved([os.fspath(path) for path in sources], chosen, names, min_bytes, read, step)
     return _live(chosen, names, min_bytes, length, duration_ns(_EVERY) if step is None else step,
                  progress)
-
-
-def _judged(watch: Watch, min_bytes: int | None, page_size: int) -> pa.Table:
-    return watch.leaks(max((_LEAST if min_bytes is None else min_bytes) // page_size, 1))
-
-
-def _judged_objects(watch: Watch, min_bytes: int | None, pinned: int | None) -> pa.Table:
-    return leaks_of_objects(
-        watch.leaks(max(_LEAST_OF_OBJECTS if min_bytes is None else min_bytes, 1)), pinned)
 
 
 def _saved(sources: list[str], chosen: Filter, names: list[str], min_bytes: int | None,
@@ -117,9 +104,7 @@ def _saved(sources: list[str], chosen: Filter, names: list[str], min_bytes: int 
     when = moments(parts, end(parts[0], 0), end(parts[-1], -1), step)
     watch: Watch = of_snapshots(each(), names, when.window_ns, when.times)
     meta = last[0].meta
-    found = (joined(_judged_objects(watch, min_bytes, None)) if meta.kind == OBJECTS else
-             _judged(watch, min_bytes, meta.page_size))
-    return Leaks(found, Watched(
+    return Leaks(judged(watch, meta.page_size, min_bytes), Watched(
         meta.host or sources[-1], (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
         watch.owners, names, meta.page_size, None if chosen else available_pages(last[0]),
         room="free or page cache", times_from=when.known_from))
@@ -172,11 +157,11 @@ def _live(chosen: Filter, names: list[str], min_bytes: int | None, length: int, 
         if objects:
             now_in_use = dentries.bytes_in_use()
             pinned = None if in_use is None or now_in_use is None else now_in_use - in_use
-            found = _judged_objects(watch, min_bytes, pinned)
-            found = with_pages(found, _judged(pages, min_bytes, page_size), page_size) if (
+            found = judged_objects(watch, min_bytes, pinned)
+            found = with_pages(found, judged_pages(pages, min_bytes, page_size), page_size) if (
                 beside) else joined(found)
         else:
-            found = _judged(watch, min_bytes, page_size)
+            found = judged_pages(watch, min_bytes, page_size)
         notes = [note for note, kind in zip(found["note"].to_pylist(), found["kind"].to_pylist(),
                                             strict=True) if kind == "leak" and note]
         by_kind = untracked_by_kind(capture(store)) if notes and not objects else None

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pageowner.analysis.filters import check_sort, key_names
+from pageowner.analysis.judging import judged
 from pageowner.analysis.leaks import LEAST_SAMPLES
 from pageowner.errors import PageownerError, UsageError
 from pageowner.model.schema import AGE, FILTERS, NUMBERS, Filter
@@ -160,14 +161,14 @@ def leaks(context: Context, words: Mapping[str, str]) -> Answer:
     from pageowner.report import leaks_view
     from pageowner.report.leak_suspects import why_no_leak
 
-    least = _number(words, "min", 1 << 20, 1 << 50)
+    least = _number(words, "min", 1, 1 << 50) if words.get("min") else None
     watch, about = context.source.watched()
     if watch is None and context.history is not None:
         watch, about = context.history.watched()
     if watch is None or about is None:
         return _document({"source": context.source.name, "looks": 0, "owners": [], "times_s": [],
                           "note": f"a trend takes at least {LEAST_SAMPLES} looks at one boot"})
-    rows = watch.leaks(max(least // about.page_size, 1)).to_pylist()
+    rows = judged(watch, about.page_size, least).to_pylist()
     document = leaks_view.to_json(rows, about).document
     document["owners"] = [owner | {"why": why_no_leak(row)} for owner, row in zip(
         _told(document["owners"]), rows, strict=True)]
@@ -268,7 +269,7 @@ def figures(context: Context, words: Mapping[str, str]) -> Answer:
     from pageowner.server.gathering import of_balance
 
     began, wall = time.process_time(), time.monotonic()
-    found = context.source.figures()
+    found = dict(context.source.figures())  # a source may keep its own
     notes = list(found.pop("notes", []))
     here: dict[str, Any] = {}
     if _is_here(context):

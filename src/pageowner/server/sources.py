@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pageowner.analysis.leaks import LEAST_SAMPLES, Watch, Watched, rows_of, settling_ns
+from pageowner.analysis.judging import judged
+from pageowner.analysis.leaks import LEAST_SAMPLES, Watch, Watched, settling_ns
 from pageowner.analysis.shorten import shortened
-from pageowner.errors import PageownerError
+from pageowner.errors import PageownerError, UsageError
 from pageowner.server import gathering
 from pageowner.sources.source import is_tracking
 from pageowner.sources.source import read as read_source
@@ -32,8 +33,6 @@ _KEPT = 2
 
 _FRESH_S = 30.0
 """A capture of this machine is good for so long."""
-
-_LEAST_BYTES = 1 << 20
 
 
 class Served(Protocol):
@@ -97,7 +96,11 @@ class Series:
         if self._last is None or self._last[0] != newest.path:
             found = gathering.of_snapshot(self.snapshot())
             found["taken"] = newest.taken
-            self._last = newest.path, found | _growth(*self.watched())
+            try:
+                found |= _growth(*self.watched())
+            except UsageError as error:  # captures of two kinds, which are no series
+                found["notes"] = [str(error)]
+            self._last = newest.path, found
         return self._last[1]
 
     def watched(self) -> tuple[Watch | None, Watched | None]:
@@ -120,16 +123,12 @@ class Series:
             self._watch = Watch("stack", settling_ns(max(ends[1] - ends[0], 1)))
         watch = self._watch
         for path, snapshot in zip(new, series.each(new), strict=True):
-            if not watch.times:
-                watch.since_ns = snapshot.meta.extra.get("since_ns") or 0
             now = snapshot.meta.clock_ns or 0
             if not watch.times or now > watch.times[-1]:
-                watch.add(now, rows_of(shortened(snapshot), watch.names))
+                watch.add_snapshot(shortened(snapshot), now)
             self._seen.append(path)
-            unit = snapshot.meta.page_size
-        if not new:
-            unit = self.snapshot().meta.page_size
-        return watch, _about(watch, self.name, unit)
+        assert watch.meta is not None
+        return watch, _about(watch, self.name, watch.meta.page_size)
 
 
 class File:
@@ -251,6 +250,6 @@ def _about(watch: Watch, name: str, page_size: int) -> Watched:
 def _growth(watch: Watch | None, about: Watched | None) -> dict[str, Any]:
     if watch is None or about is None or len(watch.times) < LEAST_SAMPLES:
         return {}
-    table = watch.leaks(max(_LEAST_BYTES // about.page_size, 1))
+    table = judged(watch, about.page_size)
     return {"growth": gathering.of_leaks(table, about.page_size), "looks": about.looks,
             "watched": about.seconds}
