@@ -20,10 +20,11 @@ from pageowner.fleet import columns
 from pageowner.fleet.arrow import OWNERS_SCHEMA, STACKS_SCHEMA
 from pageowner.fleet.capture import REST, Machine, capture_of
 from pageowner.fleet.layout import digits, hour_of, number_of, partition_of
-from pageowner.fleet.pushing import push
+from pageowner.fleet.pushing import Pushed, push
 from pageowner.fleet.spool import Spool
 from pageowner.fleet.store import Store, StoreAway
 from pageowner.kernel.containers import container
+from pageowner.storage.recording import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +95,28 @@ def test_a_capture_sent_twice_is_there_once(few: Snapshot, tmp_path: Path) -> No
     assert partition_of(owners) == (hour_of(TAKEN), digits(capture.number))
     assert re.match("v1/incoming/owners/day=2026-11-18/hour=", owners)
     assert "db1" not in "".join(there)
+
+
+def test_a_capture_is_there_once_whether_it_is_sent_alone_or_with_its_directory(
+        few: Snapshot, tmp_path: Path) -> None:
+    """Its file is named by when it was written, in thousandths of a second."""
+    folder, fleet = tmp_path / "recorded", Fleet(tmp_path / "store")
+    folder.mkdir()
+    recorder = Recorder(folder, 600, 86400)
+
+    def sent(together: bool) -> list[str]:
+        return [pushed.path for pushed in fleet.push(folder, all_captures=together,
+                                                     spool=tmp_path / "spool")
+                if isinstance(pushed, Pushed)]
+
+    alone = []
+    for number, stamp in enumerate((None, "2026-11-18T11:16:40Z", "2026-11-18T11:26:40Z")):
+        recorder.add(Snapshot(few.table, replace(few.meta, host="db1", taken_at=stamp,
+                                                 clock_ns=number)), TAKEN + 600 * number + 1.234)
+        alone += sent(False) if stamp else []
+    together = sent(True)
+    assert together[1:] == alone
+    assert "/day=2026-11-18/hour=11/" in together[0]  # by its file's name
 
 
 def test_files_have_the_declared_columns_and_types(few: Snapshot, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError, UsageError
-from pageowner.fleet.capture import Machine, capture_of
+from pageowner.fleet.capture import Machine, capture_of, taken_by
 from pageowner.fleet.pushing import CLOCK_S, Pushed
 from pageowner.fleet.pushing import push as send
 from pageowner.fleet.spool import Spool
@@ -56,7 +56,10 @@ def pushes(place: str, name: str | None, given: Machine, least: int, whole: bool
         captures = series.captures(Path(str(name)))
         each = series.each([capture.path for capture in captures])
         for capture, snapshot in zip(captures, each, strict=True):
-            when = capture.taken if given.taken is None else given.taken
+            # what it says itself comes first, as where it is pushed alone: else it has two numbers
+            when = given.taken
+            if when is None and taken_by(snapshot.meta) is None:
+                when = capture.taken
             yield _push(snapshot, store, spool, replace(given, taken=when), least, whole)
         return
     number, due = 0, time.monotonic()

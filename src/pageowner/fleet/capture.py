@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pageowner.model.snapshot import Snapshot
+    from pageowner.model.snapshot import Metadata, Snapshot
 
-__all__ = ["REST", "Capture", "Machine", "capture_of"]
+__all__ = ["REST", "Capture", "Machine", "capture_of", "taken_by"]
 
 REST = "rest"
 """The state of the row of small owners."""
@@ -94,7 +94,7 @@ def capture_of(snapshot: Snapshot, machine: Machine, least_bytes: int) -> Captur
     if not host:
         raise PageownerError(f"{meta.source or 'the snapshot'} does not say of which machine it"
                              " is; name it with --host")
-    taken = machine.taken if machine.taken is not None else _seconds(meta.taken_at)
+    taken = machine.taken if machine.taken is not None else taken_by(meta)
     if taken is None:
         raise PageownerError(f"{meta.source or 'the snapshot'} does not say when it was taken;"
                              " give --taken TIME")
@@ -114,11 +114,12 @@ def capture_of(snapshot: Snapshot, machine: Machine, least_bytes: int) -> Captur
     return Capture(number, taken, host, pa.table(columns, schema=OWNERS_SCHEMA), stacks)
 
 
-def _seconds(taken_at: str | None) -> float | None:
-    if taken_at is None:
+def taken_by(meta: Metadata) -> float | None:
+    """When a snapshot says that it was taken, in seconds since 1970; None if it does not."""
+    if meta.taken_at is None:
         return None
     try:
-        return float(calendar.timegm(time.strptime(taken_at, "%Y-%m-%dT%H:%M:%SZ")))
+        return float(calendar.timegm(time.strptime(meta.taken_at, "%Y-%m-%dT%H:%M:%SZ")))
     except ValueError:
         return None
 
