@@ -24,12 +24,13 @@ WHEN = {"since": "2026-11-20T00:00+00:00", "until": "2026-12-20T00:00+00:00"}
 
 def capture(snapshot: Snapshot, host: str, *, hour: float = 0, share: float = 1.0,
             boot: str = "one", clock_h: float | None = None, seed: int = 0,
-            least: int = 1 << 16, **about: Any) -> Capture:
+            least: int = 1 << 16, since: int | None = None, **about: Any) -> Capture:
     """A share of a snapshot's rows, as a machine's capture."""
     rows = np.random.default_rng(seed).random(snapshot.table.num_rows) < share
     clock = (snapshot.meta.clock_ns or 0) + round((hour if clock_h is None else clock_h) * 3.6e12)
     part = Snapshot(snapshot.table.filter(rows), replace(
-        snapshot.meta, boot_id=f"{host}-{boot}", clock_ns=clock))
+        snapshot.meta, boot_id=f"{host}-{boot}", clock_ns=clock,
+        extra=snapshot.meta.extra | {"since_ns": since}))
     return capture_of(part, Machine(host=host, taken=START + hour * 3600, **about), least)
 
 

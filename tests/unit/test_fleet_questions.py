@@ -275,6 +275,15 @@ def test_a_machine_that_was_reinstalled_is_one_machine(few: Snapshot, tmp_path: 
     assert "box was reinstalled: 2 machine ids" in found.notes[0]
 
 
+def test_tracking_that_began_anew_is_another_series_of_the_same_machine(
+        few: Snapshot, tmp_path: Path) -> None:
+    fleet = Fleet(pushed(tmp_path, [capture(few, "box", hour=hour, share=0.5, since=1 + hour // 3)
+                                    for hour in range(6)]))
+    assert (fleet.report(**WHEN).machines, fleet.report(**WHEN).notes) == (1, [])
+    assert fleet.query("SELECT count(DISTINCT series) AS n FROM captures", **WHEN).to_pylist() == [
+        {"n": 2}]
+
+
 def test_clocks_that_are_ahead_are_told_and_their_captures_found(few: Snapshot, tmp_path: Path,
                                                                  ) -> None:
     import time

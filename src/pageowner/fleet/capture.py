@@ -105,8 +105,10 @@ def capture_of(snapshot: Snapshot, machine: Machine, least_bytes: int) -> Captur
         "host": _text(host), "machine": machine.machine, "boot_id": _text(meta.boot_id),
         "kernel": _text(machine.kernel or meta.kernel),
         "labels": json.dumps(dict(sorted(machine.labels.items())))}
+    # After 'off' and 'on' all that was there before is without an owner: another series.
+    began = [str(since)] if (since := meta.extra.get("since_ns")) else []
     about: dict[str, Any] = {
-        "capture": number, "series": _number(*series.values()), **series,
+        "capture": number, "series": _number(*series.values(), *began), **series,
         "taken": round(taken * 1e6), "clock_s": None if meta.clock_ns is None else
         meta.clock_ns / 1e9, "clock_ahead_s": machine.clock_ahead_s, "page_size": meta.page_size}
     columns = {name: pa.array([about[name]] * rows, OWNERS_SCHEMA.field(name).type)

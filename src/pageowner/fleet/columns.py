@@ -41,7 +41,7 @@ def age_column(age: str) -> str:
 _CAPTURE = {
     "capture": Column("int64", "identifies the capture: a hash of host, boot, time and clock"),
     "series": Column("int64", "identifies the series of captures: a hash of host, machine, boot,"
-                     " kernel and labels"),
+                     " start of tracking, kernel and labels"),
     "host": Column("text", "name of the machine", "host"),
     "machine": Column("text", "hash of the machine's /etc/machine-id; null for dumps", "machine"),
     "boot_id": Column("text", "the kernel's random id of the boot; null for dumps", "boot"),
