@@ -24,7 +24,7 @@ class Machine:
         self.flags = self.random.integers(0, 9, PAGES).astype(np.uint64)
         self.clock = 10**12
         self.boot = "one"
-        self.since = 0
+        self.since = 1
 
     def step(self, part: float) -> None:
         """A part of the pages is freed, others are taken, of more the flags change."""

@@ -173,11 +173,16 @@ def test_help_and_sorting_wait_for_no_heavy_import(words: list[str]) -> None:
 
 
 def test_numpy_starts_no_threads_in_a_command() -> None:
-    code = "import os, pageowner.start, numpy; print(len(os.listdir('/proc/self/task')))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True,
-                          env={name: value for name, value in os.environ.items()
-                               if name != "OPENBLAS_NUM_THREADS"})
-    assert int(done.stdout) == 1
+    def threads(imported: str) -> int:
+        code = f"import os, {imported}; print(len(os.listdir('/proc/self/task')))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True,
+                              env={name: value for name, value in os.environ.items()
+                                   if name != "OPENBLAS_NUM_THREADS"})
+        return int(done.stdout)
+
+    if threads("numpy") == 1:
+        pytest.skip("numpy starts no threads here: one CPU, or another library")
+    assert threads("pageowner.start, numpy") == 1
 
 
 def test_a_damaged_dump_is_reported_with_a_warning_that_says_where(

@@ -235,10 +235,12 @@ def test_a_question_leaves_memory_to_the_machine(sample61: Snapshot) -> None:
 
 @pytest.mark.parametrize(("sql", "shows"), [
     ("SELECT sum(pages) FROM pages", False), ("FROM pages LIMIT 5", True),
-    ("-- a comment\nFROM pages", True), ("SELECT 'user' FROM pages", False),
+    ("-- a comment\nFROM pages", True), ("SELECT columns('us.*r') FROM pages", True),
+    ("SELECT comm AS \"who's\", user AS \"what's\" FROM pages", True),
+    ("SELECT 'FROM' AS \"from\" FROM pages", False),
     ("WITH early AS (FROM pages WHERE state = 'early') SELECT pfn FROM early", True),
     ("SELECT pfn FROM (FROM pages)", True), ("SELECT \"user\" FROM pages", True),
     ("SELECT pfn FROM pages UNION FROM other", True), (
-        "SELECT usern FROM (SELECT pfn FROM x)", False)])
+        "SELECT pfn FROM (SELECT pfn FROM x)", False)])
 def test_users_are_looked_for_where_sql_may_show_them(sql: str, shows: bool) -> None:
     assert _shows_users(sql) == shows

@@ -156,7 +156,8 @@ class Watch:
         if before is not None and meta.boot_id != before.boot_id:
             raise UsageError("the snapshots are from different machines or boots; compare them"
                              " with 'pageowner diff'")
-        if before is not None and (meta.extra.get("since_ns") or 0) != self.since_ns:
+        since_ns = meta.extra.get("since_ns") or self.since_ns
+        if before is not None and self.since_ns and since_ns != self.since_ns:
             raise UsageError("tracking was turned off and on between the snapshots; a series is of"
                              " one time of tracking")
         if before is not None and unit_of(meta) != unit_of(before):

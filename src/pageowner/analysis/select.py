@@ -62,7 +62,7 @@ def is_known(chosen: Filter) -> bool:
 
 def conditions(chosen: Filter) -> dict[str, Callable[[object], bool]]:
     """What each word that is given, but for the ages, asks of the labels of the key of its name; a
-    label that is unknown never matches."""
+    label that is unknown never matches, but for the state: what has none is owned."""
     result: dict[str, Callable[[object], bool]] = {}
     for name, wanted in chosen.given().items():
         takes, name = FILTERS[name].takes, LOOKED_AT[name]

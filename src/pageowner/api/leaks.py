@@ -86,7 +86,8 @@ def _saved(sources: list[str], chosen: Filter, names: list[str], min_bytes: int 
                                  " record'; name a dump or a snapshot")
     number = sum(1 if isinstance(part, str) else len(part) for part in parts)
     if number < LEAST_SAMPLES:
-        raise UsageError(f"a trend takes at least {LEAST_SAMPLES} snapshots of one boot, here"
+        raise UsageError(f"a trend takes at least {LEAST_SAMPLES} snapshots of one boot and one"
+                         " time of tracking, here"
                          f" {'is' if number == 1 else 'are'} {number}; two are compared by:"
                          " pageowner diff A B")
     last: list[Snapshot] = []

@@ -101,7 +101,9 @@ def _captures(folder: Path, step: float, kept: float, count: int | None,
                 stack.enter_context(Watching(on, handle, kept, None if source.file is None else
                                              os.path.abspath(source.file), told))
             try:
-                if not on:  # else the process that watches does, which writes the log
+                # With ``on`` the process that watches does, which writes the log. At boot a clock
+                # may be wrong until the network is there.
+                if not on and number:
                     witnessed.forget(handle, recorder.oldest())
             except (PageownerError, OSError) as error:
                 stays = str(error)

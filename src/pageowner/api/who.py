@@ -97,7 +97,8 @@ def who(*frames: int | tuple[int, int] | str, phys: Iterable[int] = (),
     ``read``: the function that reads a source given by name.
 
     Raises UsageError for a text that is not a frame or a range, and for ``virt`` with a source;
-    PageownerError if the source cannot be read, or no page is at an address.
+    PageownerError if the source cannot be read, no page is at an address, or ``users`` are asked of
+    a source that does not say them.
     """
     wanted = [frames_of(name) if isinstance(name, str) else
               (name, name) if isinstance(name, int) else name for name in frames]

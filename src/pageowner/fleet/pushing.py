@@ -84,15 +84,14 @@ def _objects(capture: Capture, memory: Memory, snapshot: bytes | None,
 
 
 def _compare_clocks(memory: Memory, store: Store, path: str) -> None:
-    """How far this machine's clock is ahead of the store's, once a day; None where that cannot be
-    read: all is sent by then, and who may send may not be allowed to read."""
+    """How far this machine's clock is ahead of the store's, once a day. Where that cannot be read,
+    what is known stays: all is sent by then, and who may send may not be allowed to read."""
     now = time.time()
     if 0 <= now - memory.compared < _COMPARED_S:
         return
     try:
         written = store.changed(path)
     except StoreAway:
-        memory.clock_ahead_s = None  # what was found long ago is no longer so
-        return
+        return  # it is tried again with the next one
     if written:
         memory.clock_ahead_s, memory.compared = now - written, now

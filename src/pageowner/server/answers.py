@@ -113,12 +113,15 @@ def _document(found: Any) -> Answer:
 def owners(context: Context, words: Mapping[str, str]) -> Answer:
     """As ``report --json``; owners by stack also have ``line`` and ``what``, which tell it short.
     """
+    from pageowner.analysis.keys import check_users
     from pageowner.analysis.owners import owners as of_rows
     from pageowner.report import owners_table
 
     names, sort = _names(words), words.get("sort") or "pages"
     check_sort(sort, names)
     snapshot = context.snapshot(words)
+    if "user" in names:
+        check_users(snapshot)
     table = of_rows(snapshot, names, sort=sort, encoded=True, users=True)
     document = owners_table.to_json(table, _number(words, "top", 200), names, snapshot.meta)
     document.document["owners"] = list(_told(document.document["owners"]))
@@ -167,7 +170,8 @@ def leaks(context: Context, words: Mapping[str, str]) -> Answer:
         watch, about = context.history.watched()
     if watch is None or about is None:
         return _document({"source": context.source.name, "looks": 0, "owners": [], "times_s": [],
-                          "note": f"a trend takes at least {LEAST_SAMPLES} looks at one boot"})
+                          "note": f"a trend takes at least {LEAST_SAMPLES} looks at one boot and"
+                                  " one time of tracking"})
     rows = judged(watch, about.page_size, least).to_pylist()
     document = leaks_view.to_json(rows, about).document
     document["owners"] = [owner | {"why": why_no_leak(row)} for owner, row in zip(

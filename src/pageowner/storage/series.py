@@ -156,7 +156,7 @@ def last_boot(folder: Path) -> list[Path]:
     began = [known[path].extra.get("since_ns") for path in found]
     # What was there before is without an owner again since.
     first = next((place for place in range(len(began) - 1, 0, -1)
-                  if began[place - 1] != began[place]), 0)
+                  if began[place - 1] and began[place] and began[place - 1] != began[place]), 0)
     return found[first:]
 
 

@@ -155,8 +155,11 @@ def _shorten(handle: int, oldest: float) -> None:
             return
         file.seek(max(status.st_size - _MOST_BYTES, 0))
         lines = [line for line in file.read(_MOST_BYTES).split(b"\n") if line]
-    kept = [line for line in lines[-_MOST_LINES:]
-            if (event := _event(line)) is not None and event.at >= oldest]
+    there = set(os.listdir(handle))
+    recent = len(lines) - _MOST_LINES
+    # what captures that are there say is kept, however much came after them
+    kept = [line for place, line in enumerate(lines) if (event := _event(line)) is not None
+            and event.at >= oldest and (place >= recent or event.capture in there)]
     if len(kept) < len(lines):
         with whole_file(LOG, handle) as file:
             file.writelines(b"\n" + line for line in kept)

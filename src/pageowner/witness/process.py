@@ -48,7 +48,7 @@ _BEFORE_S = 60.0
 """A capture from so long before a kill shows what led to it."""
 _LOOKS = 6
 _MOST_GROWN = 3
-_TIDY_S = 3600.0
+_TIDY_S, _FIRST_TIDY_S = 3600.0, 600.0
 
 
 class Witness:
@@ -76,7 +76,8 @@ class Witness:
         self._last: tuple[float, str] | None = None
         self._looks: deque[tuple[float, dict[str | None, int]]] = deque(maxlen=_LOOKS + 1)
         self._time = BelievedTime(keep_s)
-        self._tidy(time.monotonic())
+        # At boot a clock may be wrong until the network is there.
+        self._tidied = time.monotonic() - _TIDY_S + _FIRST_TIDY_S
 
     def run(self) -> None:
         """For ever."""
