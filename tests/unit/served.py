@@ -107,7 +107,7 @@ def serving(*words: object, listen: str = "127.0.0.1:0") -> Iterator[Server]:
     """``pageowner serve`` with these words, on a port of its own."""
     process = subprocess.Popen(
         [sys.executable, "-m", "pageowner", "serve", *map(str, words), "--listen", listen],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0)
     assert process.stderr is not None
     late = threading.Timer(60, process.kill)  # ends what is read of it
     late.start()

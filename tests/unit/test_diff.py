@@ -251,6 +251,20 @@ def test_what_was_tracked_differently_decides_nothing(
     assert cli("diff", names[0], names[0], "--fail-over", "1MiB").status == 0
 
 
+def test_two_times_of_tracking_of_one_boot_decide_nothing(
+        tmp_path: Path, cli: Callable[..., Done]) -> None:
+    for name, since, boot in (("one", 7, "b"), ("two", 8, "b"), ("other", 9, "c")):
+        meta = Metadata(kind="tracker", source=name, boot_id=boot, extra={"since_ns": since})
+        pageowner.Snapshot(made(1).table, meta).save(tmp_path / name)
+    text = b"tracking was turned off and on between A and B"
+    said = cli("diff", tmp_path / "one", tmp_path / "two")
+    assert (said.status, text in said.err) == (0, True)
+    said = cli("diff", tmp_path / "one", tmp_path / "two", "--fail-over", "1MiB")
+    assert (said.status, said.out, text in said.err) == (1, b"", True)
+    for name in ("one", "other"):
+        assert text not in cli("diff", tmp_path / "one", tmp_path / name).err
+
+
 def test_hostile_names_do_nothing(tmp_path: Path, cli: Callable[..., Done]) -> None:
     made(1).save(tmp_path / "a")
     made(2).save(tmp_path / "b")

@@ -241,6 +241,7 @@ def test_leaks_reads_what_was_recorded_since_tracking_began(
     status, out, err = cli("leaks", tmp_path)
     assert (status, err) == (0, b"")
     assert b"6 looks" in out
+    assert b"5 earlier captures, of another boot or time" in b" ".join(out.split())
     machine.since += 1
     machine.step(0.01)
     machine.now().save(tmp_path / "later.parquet")

@@ -4,11 +4,13 @@ told and counted, and figures are renewed as soon as they can be."""
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from served import HOSTILE  # noqa: F401  # skips where the extra is not installed
+from served import serving  # skips where the extra is not installed
 
 from pageowner.errors import PageownerError
 from pageowner.server.calling import Answered, Settings, Worker
@@ -93,3 +95,13 @@ def test_missed_events_never_fall_while_tracking_goes_on() -> None:
     assert shown(seen(8, 0), seen(7, 3)) == 0  # turned off and on
     nothing = Figures("recorded", False, 1.0)
     assert nothing.following(seen(0, 3)) == nothing
+
+
+def test_ctrl_c_on_a_terminal_ends_both_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "dump").write_text(DUMP)
+    with serving(tmp_path / "dump") as server:
+        server.figures()
+        os.killpg(server.process.pid, signal.SIGINT)  # as a terminal does
+        _, said = server.process.communicate(timeout=30)
+    assert b"Traceback" not in said
+    assert b"ended" not in said

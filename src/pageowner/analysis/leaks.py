@@ -71,6 +71,8 @@ class Watched:
     """What ``available`` is: MemAvailable, or of a snapshot what it knows."""
     times_from: str = ""
     """Where the times of looks are from, if the sources do not say them."""
+    earlier: int = 0
+    """Captures of the same folders that were left out: of another boot or time of tracking."""
 
 
 @dataclass(frozen=True)

@@ -105,10 +105,12 @@ def _saved(sources: list[str], chosen: Filter, names: list[str], min_bytes: int 
     when = moments(parts, end(parts[0], 0), end(parts[-1], -1), step)
     watch: Watch = of_snapshots(each(), names, when.window_ns, when.times)
     meta = last[0].meta
+    earlier = sum(len(series.captures(Path(name))) - len(part)
+                  for name, part in zip(sources, parts, strict=True) if isinstance(part, list))
     return Leaks(judged(watch, meta.page_size, min_bytes), Watched(
         meta.host or sources[-1], (watch.times[-1] - watch.times[0]) / 1e9, len(watch.times),
         watch.owners, names, meta.page_size, None if chosen else available_pages(last[0]),
-        room="free or page cache", times_from=when.known_from))
+        room="free or page cache", times_from=when.known_from, earlier=earlier))
 
 
 def _live(chosen: Filter, names: list[str], min_bytes: int | None, length: int, step: int,

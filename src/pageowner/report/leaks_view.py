@@ -38,8 +38,9 @@ def _names(rows: list[dict[str, Any]], name: str, tell_program: bool) -> list[st
     values = [row[name] for row in rows]
     names = one_line_each(values, "", PIPE_WIDTH) if name == "stack" else [
         printable(str(value)) for value in values]
-    return [(printable(f"({row['note']})") if row["note"] else UNKNOWN) if value is None else
-            shown + (printable(_of_program(row)) if tell_program else "")
+    return [(printable(f"({row['note']})") if row["note"] and value is None else
+             UNKNOWN if value is None else shown)
+            + (printable(_of_program(row)) if tell_program else "")
             for row, value, shown in zip(rows, values, names, strict=True)]
 
 
@@ -167,10 +168,13 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
     unit = watched.page_size
     room = ("" if watched.available is None else
             f"; {size(watched.available * unit)} {watched.room}")
+    earlier = ("" if not watched.earlier else
+               f"; {count_of(watched.earlier, 'earlier capture')}, of another boot or time of"
+               " tracking, left out")
     times = f"; times from {watched.times_from}" if watched.times_from else ""
     prose(paper, f"{printable(watched.name)}: {count_of(watched.looks, 'look')} in"
                  f" {age(watched.seconds * 1e9)}, {count_of(watched.owners, 'owner')} by"
-                 f" {', '.join(watched.by)}{room}{times}")
+                 f" {', '.join(watched.by)}{room}{times}{earlier}")
     paper.line()
     leaks = [row for row in rows if row["kind"] == "leak"]
     if not leaks:
@@ -229,6 +233,7 @@ def to_json(rows: list[dict[str, Any]], watched: Watched) -> Json:
         owners.append(owner)
     return Json({"source": watched.name, "seconds": watched.seconds,
             "times_from": watched.times_from or None, "looks": watched.looks,
+            "earlier": watched.earlier,
             "by": list(watched.by), "page_size": watched.page_size,
             "available": None if watched.available is None else
             watched.available * watched.page_size,

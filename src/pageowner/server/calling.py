@@ -169,7 +169,8 @@ class Worker:
         try:
             process = self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "pageowner.server.worker", str(os.getpid()),
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 20)
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 20,
+                start_new_session=True)  # Ctrl-C is for this process, which ends that one
         except (OSError, RuntimeError) as error:  # the latter for a thread that waits for it
             raise PageownerError("cannot start the process that reads the source:"
                                  f" {getattr(error, 'strerror', None) or error}") from error
