@@ -12,8 +12,8 @@ import _signal  # type: ignore[import-not-found]  # signal itself loads enum, wh
 import os
 import sys
 
-# Nothing of ours multiplies matrices. The threads that numpy's library starts for it at import
-# turn idly for a while, which takes as long as half of a command's start.
+# At import, numpy's library for matrices starts a thread for each CPU, which spins for a while
+# before it sleeps: as much CPU time as half of a command's start. Nothing here needs these threads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # Type checkers take this name for true.

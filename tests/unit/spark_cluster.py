@@ -1,5 +1,5 @@
-"""A Spark cluster of this test's own on loopback, in 2 GB: a master, and a worker with two
-executors."""
+"""A Spark cluster of this test's own on loopback, in 2 GB: a master, and two workers with an
+executor each."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def missing() -> str:
 
 @contextmanager
 def cluster(folder: Path, executors: int = EXECUTORS, java: str = "") -> Iterator[str]:
-    """The address of the master, while it and its worker run, each process with these words for
-    ``java``; sessions of this process fit into it."""
+    """The address of the master, while it and a worker for each of so many executors run, each
+    process with these words for ``java``; sessions of this process fit into it."""
     found = find_spec("pyspark")
     assert found is not None
     assert found.origin is not None
     run = Path(found.origin).parent / "bin/spark-class"
     env = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "192m",
            "SPARK_DAEMON_JAVA_OPTS": java,
-           "SPARK_LOG_DIR": str(folder), "SPARK_WORKER_DIR": str(folder / "work")}
+           "SPARK_LOG_DIR": str(folder)}
     package = "org.apache.spark.deploy"
     log = folder / "master.log"
     processes = []
@@ -54,9 +54,12 @@ def cluster(folder: Path, executors: int = EXECUTORS, java: str = "") -> Iterato
         start("master", f"{package}.master.Master", "--host", "127.0.0.1", "--port", "0",
               "--webui-port", "0")
         address = _wait(log, r"Starting Spark master at (spark://127\.0\.0\.1:\d+)", processes)
-        start("worker", f"{package}.worker.Worker", "--host", "127.0.0.1", "-c", f"{executors}",
-              "-m", f"{executors * 500}m", "--webui-port", "0", address)
-        _wait(folder / "worker.log", r"(Successfully registered with master)", processes)
+        workers = [f"worker{number}" for number in range(executors)]
+        for name in workers:
+            start(name, f"{package}.worker.Worker", "--host", "127.0.0.1", "-c", "1", "-m", "500m",
+                  "--webui-port", "0", "--work-dir", f"{folder}/{name}", address)
+        for name in workers:
+            _wait(folder / f"{name}.log", r"(Successfully registered with master)", processes)
         submit = (f"{_SUBMIT} --driver-java-options '{java}'"
                   f" --conf 'spark.executor.extraJavaOptions={java}' pyspark-shell")
         os.environ |= {"PYSPARK_SUBMIT_ARGS": submit, "SPARK_LOCAL_IP": "127.0.0.1"}

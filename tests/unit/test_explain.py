@@ -467,6 +467,11 @@ def test_a_binary_file_is_no_log(cli: Cli) -> None:
     assert "is a binary file, not a kernel log" in one_line(done.err)
 
 
+def test_text_of_another_alphabet_is_no_binary_file(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("привет, мир\n" * 9, encoding="utf-16")
+    assert cli("explain", tmp_path / "log").status == 0
+
+
 @pytest.mark.parametrize("kind", ["a page_owner dump", "a saved snapshot"])
 def test_what_is_no_log_is_refused_with_the_verb_for_it(
         cli: Cli, some_records: Path, tmp_path: Path, kind: str) -> None:

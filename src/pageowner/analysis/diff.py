@@ -63,6 +63,14 @@ class Difference:
         was, now = self.before.meta.left_out(), self.after.meta.left_out()
         return None if was == now else (was, now)
 
+    @property
+    def restarted(self) -> bool:
+        """Whether tracking was turned off and on between the two sides, within one boot: then what
+        was there by then has no owner in the later one."""
+        first, second = self.before.meta, self.after.meta
+        began = [meta.extra.get("since_ns") for meta in (first, second)]
+        return all(began) and began[0] != began[1] and first.boot_id == second.boot_id
+
 
 def check_sort(sort: str, names: Sequence[str]) -> None:
     """Raises UsageError if ``sort`` is neither one of `SORTS` nor one of the keys ``names``."""

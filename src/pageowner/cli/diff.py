@@ -84,18 +84,16 @@ def command(before: str, after: str | None, chosen: Filter, by: str, sort: str, 
 
 
 def _check_filters(found: Difference, decides: bool) -> None:
-    """Say that the sides were tracked with different filters, or at different times of one boot,
-    which then makes the difference.
+    """Say if the sides were tracked with different filters, or if tracking was turned off and on
+    between them: that makes part of the difference.
 
     Raises PageownerError if the exit status is to tell growth.
     """
-    first, second = (side.meta for side in (found.before, found.after))
-    began = [meta.extra.get("since_ns") for meta in (first, second)]
-    if all(began) and began[0] != began[1] and first.boot_id == second.boot_id:
+    if found.restarted:
         text = ("tracking was turned off and on between A and B: memory that was there by then has"
-                " no owner in B")
+                " no owner in the later one")
         if decides:
-            raise PageownerError(f"{text}; --fail-over takes two of one time of tracking")
+            raise PageownerError(f"{text}; --fail-over needs two of one time of tracking")
         say(text)
     if found.filters is None:
         return

@@ -15,6 +15,7 @@ from pageowner.analysis.leaks import LEAST_SAMPLES, Watch, Watched, settling_ns
 from pageowner.analysis.shorten import shortened
 from pageowner.errors import PageownerError, UsageError
 from pageowner.server import gathering
+from pageowner.sources import live_users
 from pageowner.sources.source import is_tracking
 from pageowner.sources.source import read as read_source
 from pageowner.storage import series
@@ -180,7 +181,8 @@ class Machine:
     def snapshot(self) -> Snapshot:
         if self._capture is None or time.monotonic() - self._capture[0] > _FRESH_S:
             self._capture = None  # not two at once
-            self._capture = time.monotonic(), shortened(read_source(None))
+            with live_users.using():
+                self._capture = time.monotonic(), shortened(read_source(None))
         return self._capture[1]
 
     def figures(self) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def _opened(opened: Opened, skips: bool = True) -> KernelLog:
     if what := _other_kind(opened.head):
         raise PageownerError(f"{opened.name}: is {what}, not a kernel log; for that: pageowner"
                              f" report {opened.name}")
-    if _is_binary(opened.head):
+    if not texts.is_wide and _is_binary(opened.head):
         raise PageownerError(f"{opened.name}: is a binary file, not a kernel log")
     return log
 
@@ -117,8 +117,8 @@ class _Texts:
 
     def __init__(self, opened: Opened, skips: bool) -> None:
         self._opened = opened
-        self._is_wide = opened.head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        self._skips = skips and not self._is_wide
+        self.is_wide = opened.head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        self._skips = skips and not self.is_wide
         self._pieces = 0
         self._few = min(_FEW, 1) if (opened.size or 0) >= _LARGE else _FEW
         self.rest = ""
@@ -126,8 +126,8 @@ class _Texts:
         self.lines = Stripped(self._texts())
 
     def _texts(self) -> Iterator[str | int]:
-        decode = codecs.getincrementaldecoder("utf-16" if self._is_wide else "utf-8-sig")(
-            "replace" if self._is_wide else "backslashreplace").decode
+        decode = codecs.getincrementaldecoder("utf-16" if self.is_wide else "utf-8-sig")(
+            "replace" if self.is_wide else "backslashreplace").decode
         number, is_end = 0, False
         looked_at: Iterator[Piece] | None = None
         while not is_end:
@@ -199,7 +199,7 @@ def _other_kind(head: bytes) -> str:
 
 def _is_binary(head: bytes) -> bool:
     """Whether a file that begins so is no text."""
-    known = head.replace(b"\0", b"")  # every second byte of UTF-16 is such
+    known = head.replace(b"\0", b"")  # every second byte of UTF-16, which may have no mark
     return len(known.translate(None, _OF_TEXT)) * _BINARY > len(known)
 
 

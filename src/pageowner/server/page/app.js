@@ -42,7 +42,8 @@ async function draw() {
       if (mine === turn) view.replaceChildren(...inside.flat(3).filter(Boolean));
     }, (words, quietly) => change(name, quietly ? parts()[1] : state, words, quietly));
   } catch (error) {
-    if (mine === turn) view.replaceChildren(el('p', {class: 'error'}, error.message));
+    if (mine === turn) view.replaceChildren(el('p', {class: 'error'}, error.message),
+      ...(state.by ? [el('p', {}, el('a', {href: `#${name}`}, 'Group by stack'))] : []));
   }
   if (mine !== turn) return;
   for (const place of view.querySelectorAll('.scroll')) {
