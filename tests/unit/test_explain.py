@@ -171,6 +171,42 @@ def test_a_cgroup_that_is_killed_whole_is_one_report() -> None:
     assert (event.missing, event.damaged, event.foreign) == ([], [], 0)
 
 
+def of_cgroup(*lines: str) -> MemoryReport:
+    (event,) = parse([
+        "[    1.000000] bash invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0,"
+        " oom_score_adj=0",
+        "[    1.000000] memory: usage 51200kB, limit 51200kB, failcnt 37", *lines], "log").events
+    assert isinstance(event, MemoryReport)
+    assert (event.damaged, event.foreign) == ([], 0)
+    return event
+
+
+def test_before_5_3_each_cgroup_below_has_its_own_statistics() -> None:
+    event = of_cgroup(*(
+        f"[    1.00000{place}] Memory cgroup stats for /a{below}: cache:{8 * place}KB"
+        f" rss:{100 * place}KB mapped_file:0KB" for place, below in enumerate(
+            ["", "/b", "/b/c"], start=1)))
+    assert (event.cgroup, event.cgroup_bytes) == (
+        "/a", {"cache": 48 << 10, "rss": 600 << 10, "mapped_file": 0})
+
+
+@pytest.mark.parametrize("stats", [
+    ["[    1.000001] anon 48000000", "file 4096", "kernel_stack 16384"],  # dmesg, journalctl
+    ["Nov 26 10:00:00 host kernel: anon 48000000#012file 4096#012kernel_stack 16384"],  # rsyslog
+    ["6,7,1000001,-;anon 48000000\\x0afile 4096\\x0akernel_stack 16384\\x0a"]])  # /dev/kmsg
+def test_statistics_of_a_cgroup_that_are_one_message_are_read(stats: list[str]) -> None:
+    event = of_cgroup("[    1.000000] Memory cgroup stats for /a:", *stats)
+    assert event.cgroup_bytes == {"anon": 48000000, "file": 4096, "kernel_stack": 16384}
+
+
+def test_a_task_whose_child_was_killed_instead_was_not_killed() -> None:
+    event = of_cgroup(
+        "[    1.000001] Memory cgroup out of memory: Kill process 62685 (bash) score 0 or"
+        " sacrifice child",
+        "[    1.000002] Killed process 62769 (cp) total-vm:9kB, anon-rss:8kB, file-rss:0kB")
+    assert [task.pid for task in event.killed] == [62769]
+
+
 def test_a_cgroup_without_statistics_shows_no_empty_table(tmp_path: Path, explain: Run) -> None:
     log = tmp_path / "log"
     log.write_text("java invoked oom-killer: gfp_mask=0xcc0(GFP_KERNEL), order=0, oom_score_adj=0\n"

@@ -222,14 +222,9 @@ def _own() -> Iterator[str]:
                 raise PageownerError(f"cannot read this machine's log, {_KMSG}: {error.strerror}"
                                      ) from error
             # the lines behind the first are what devices add, " SUBSYSTEM=pci"
-            yield _unescaped(record.split(b"\n", 1)[0].decode("utf-8", "backslashreplace"))
+            yield record.split(b"\n", 1)[0].decode("utf-8", "backslashreplace")
     finally:
         os.close(file)
-
-
-def _unescaped(text: str) -> str:
-    """Line ends are escapes in /dev/kmsg; a line of several is one here."""
-    return text.replace("\\x0a", " ")
 
 
 def parse(texts: Iterable[str], name: str) -> KernelLog:

@@ -186,7 +186,8 @@ def _line(number: int, text: str) -> Line:
     if text[:1].isdigit() and (found := _KMSG.match(text)):
         time = int(found["time"])
         line.time, line.caller = f"{time // 10**6}.{time % 10**6:06}", found["caller"] or ""
-        line.text, line.has_prefix = text[found.end():], True
+        line.text = text[found.end():].replace("\\x0a", " ")  # line ends of one message
+        line.has_prefix = True
         return line
     if found := _PLAIN_TIME.match(text):
         line.time, text, line.has_prefix = found[1], text[found.end():], True

@@ -37,7 +37,9 @@ _TASK_IN = re.compile(r"Task in (?P<task>.*) killed as a result of limit of (?P<
 _USAGE = re.compile(r"(?P<what>memory|swap|memory\+swap|kmem): usage (?P<usage>\d+)kB,"
                     r" limit (?P<limit>\d+)kB, failcnt \d+$")
 _STATS = re.compile(r"Memory cgroup stats for (?P<cgroup>.*?):(?P<rest>.*)$")
-_STAT = re.compile(r"([a-z_0-9]+) (\d+)$")
+_STAT = re.compile(r"([a-z_0-9]+) (\d+)")
+_ALL_STATS = re.compile(rf"{_STAT.pattern}(?:\s+{_STAT.pattern})*$")
+"""One message until 6.3, of which most logs have each line without a prefix, or all in one."""
 _OLD_STAT = re.compile(r"([a-z_]+):(\d+)KB")
 _NO_VICTIM = ("Out of memory and no killable processes", "System is deadlocked on memory")
 _PANICS = re.compile(r"Out of memory: (?:compulsory|system-wide) panic_on_oom is enabled")
@@ -190,9 +192,11 @@ class ReportReader:
             task.pages.update(kb)
         if not known:
             report.killed.append(Task(pid, pid, found["comm"], kb))
-        # Until 5.0 what is killed is told twice, the sizes in the second line.
         if kb:
             self._ends = True
+            # Until 5.0 a line without sizes says whose turn it is: that task is killed, or a child
+            # of it, as the next line tells (oom_kill_process in mm/oom_kill.c).
+            report.killed = [task for task in report.killed if task.pages]
             rest = _KILLED_REST.sub("", found["rest"] or "").strip(" ")
             if not {"total-vm", "anon-rss", "file-rss"} <= kb.keys() or rest.strip(",") or (
                     rest.endswith(",") and line.text.endswith(",")):
@@ -208,12 +212,13 @@ class ReportReader:
         elif found := _STATS.match(text):
             self._is_cgroups = self._in_stats = True
             report.cgroup = report.cgroup or found["cgroup"].strip()
-            report.cgroup_bytes.update((name, int(kb) << 10) for name, kb in
-                                       _OLD_STAT.findall(found["rest"]))
+            # Until 5.2 each cgroup of the tree has a line, without those below (mm/memcontrol.c).
+            for name, kb in _OLD_STAT.findall(found["rest"]):
+                report.cgroup_bytes[name] = report.cgroup_bytes.get(name, 0) + (int(kb) << 10)
             for name, number in re.findall(r"([a-z_0-9]+) (\d+)(?=\s|$)", found["rest"]):
                 report.cgroup_bytes.setdefault(name, int(number))
-        elif self._in_stats and (found := _STAT.match(text)):
-            report.cgroup_bytes[found[1]] = int(found[2])
+        elif self._in_stats and _ALL_STATS.match(text):
+            report.cgroup_bytes.update((name, int(size)) for name, size in _STAT.findall(text))
         elif re.match(r"(?:memory|swap|kmem|memory\+swap): usage", text):
             report.damaged.append((line.number, line.text))
         else:

@@ -31,8 +31,8 @@ _WHOLE = "^" + _PREFIX + _BODY + "$"
 _TELLING = (
     r"oom-kill|allocation (?:failure|stalls)|vmalloc error|Mem-Info|Kill|slab info:|active_anon:"
     r"| free:|pid \]|Tasks state|Memory cgroup|[pP]age|belongs to the|PFNs busy|alloc_contig_range"
-    r"|Show Memory|offlining|migrating pfn|suppressed|messages dropped|#012|[\x00\x1b]|\r[^\n]"
-    r"|Kernel panic|^[>|]")
+    r"|Show Memory|offlining|migrating pfn|suppressed|messages dropped|#012|\\x0a|[\x00\x1b]"
+    r"|\r[^\n]|Kernel panic|^[>|]")
 _TELLING_AMONG = "(?m)" + _TELLING
 """The same of lines together: no other part of it depends on where a line begins."""
 _ALL_WHOLE = "^(?:" + _PREFIX + _BODY + ")+$"
