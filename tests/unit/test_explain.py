@@ -6,16 +6,20 @@ import gzip
 import io
 import json
 import quopri
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kept_paper import KeptPaper
 from said import one_line
 
 import pageowner
 from pageowner.analysis.explain import explained
 from pageowner.model.kernel_log import BusyRange, MemoryReport, OfflineFailure, PageDump
+from pageowner.report.explain_json import to_json
+from pageowner.report.explain_view import draw, warnings
 from pageowner.sources.kernel_log import parse
 from pageowner.sources.kernel_log_lines import Stripped
 from pageowner.sources.kernel_log_traces import frame_of
@@ -487,6 +491,38 @@ def test_a_hostile_log_takes_no_long_time() -> None:
                  "page last allocated via order 1, " * 1500, "> " * 30000, "x" * 60000,
                  "[ 1.000001] " * 5000, "toy invoked oom-killer: gfp_mask=0x1," + "order=" * 9000):
         parse([line, line], "log")
+
+
+@pytest.mark.parametrize("digits", ["9" * 20, "9" * 4500])
+def test_numbers_that_no_kernel_has_end_nothing(digits: str) -> None:
+    logs = ("oom-6.12", "oom-cgroup-6.1-journal", "low-and-bad-page-6.6-callers", "ranges-dmesg-T")
+    texts = [line.text for log in logs for line in Stripped(lines_of(f"{log}.txt"))]
+    for place in range(14):
+        changed = []
+        for text in texts:
+            numbers = list(re.finditer(r"(?<![\w.])(?:0x)?[0-9a-f]*\d[0-9a-f]*(?![a-z_.])|\d+",
+                                       text))[place:place + 1]
+            changed += [text[:found.start()] + digits + text[found.end():] for found in numbers]
+            if not numbers:
+                changed.append(text)
+        found = explained(parse(changed, "log"))
+        draw(found, KeptPaper(80))
+        json.dumps(to_json(found, warnings(found)))
+
+
+@pytest.mark.parametrize("order", ["23", "2000", "9999999999", "9" * 5000])
+@pytest.mark.parametrize("line", [
+    "toy: page allocation failure: order:{}, mode:0xcc0(X), nodemask=(null)",
+    "toy invoked oom-killer: gfp_mask=0xcc0(X), order={}, oom_score_adj=0",
+    "toy: vmalloc error: size 4096, page order {}, failed to allocate pages, mode:0xcc0(X)",
+    "page:ffffea0000000000 refcount:1 mapcount:0 index:0x0 pfn:0x12\n"
+    "page last allocated via order {}, migratetype Movable, gfp_mask 0xcc0(X)"])
+def test_an_order_that_no_block_has_is_damage(line: str, order: str) -> None:
+    lines = line.format(order).split("\n")
+    (event,) = parse([*lines, ""], "log").events
+    assert [text for _, text in event.damaged] == lines[-1:]
+    assert isinstance(event, MemoryReport | PageDump)
+    assert event.order is None
 
 
 @pytest.mark.parametrize("log", sorted((Path(__file__).parent.parent / "data/logs").iterdir()),

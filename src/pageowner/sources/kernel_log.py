@@ -22,7 +22,7 @@ from pageowner.model.kernel_log import (
 )
 from pageowner.model.source_kinds import PARQUET
 from pageowner.sources import vmcore
-from pageowner.sources.kernel_log_lines import SAMPLE, Line, Stripped
+from pageowner.sources.kernel_log_lines import NUMBER, SAMPLE, Line, Stripped
 from pageowner.sources.kernel_log_pages import (
     PageReader,
     begins_page,
@@ -56,9 +56,9 @@ _MAY_BEGIN = re.compile(
 
 _SUPPRESSED = (
     re.compile(r"\b(?P<name>warn_alloc|oom_kill_process|dump_header|alloc_contig_\w+|offline_\w+"
-               r"|__alloc_pages_slowpath): (?P<number>\d+) callbacks suppressed"),
-    re.compile(r"(?P<name>Bad page state): (?P<number>\d+) messages suppressed"),
-    re.compile(r"\*\* ?(?P<number>\d+) printk messages dropped"))
+               rf"|__alloc_pages_slowpath): (?P<number>{NUMBER}) callbacks suppressed"),
+    re.compile(rf"(?P<name>Bad page state): (?P<number>{NUMBER}) messages suppressed"),
+    re.compile(rf"\*\* ?(?P<number>{NUMBER}) printk messages dropped"))
 """lib/ratelimit.c, bad_page() of mm/page_alloc.c, kernel/printk/printk.c."""
 
 _A_WHILE = 60

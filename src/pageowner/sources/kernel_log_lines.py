@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["SAMPLE", "Line", "Stripped"]
+__all__ = ["HEX", "NUMBER", "SAMPLE", "Line", "Stripped"]
+
+NUMBER = r"\d{1,20}"
+"""Of the kernel's numbers none has more digits (2^64 - 1), and a log may hold anything: no number
+of it is turned into one without such a limit."""
+
+HEX = "[0-9a-f]{1,16}"
+"""The same of addresses, page frames and masks."""
 
 SAMPLE = 4096
 """Lines by which a log is judged."""
@@ -60,7 +67,7 @@ _PLAIN_TIME = re.compile(r"\[\s*(\d+\.\d{3,9})\] (?!\S+\skernel:\s)")
 """What `_TIME` finds on nearly all lines, and `_SHORT_MONOTONIC` on none of these."""
 _CALLER = re.compile(r"\[\s*(?P<caller>[TC]\d+)\]\ ?")
 _VENDOR = re.compile(r"\(\d\)\[\d+:[^\]]{1,40}\]|\[\d+: ?[^\]]{1,40}: ?\d+\] ?")
-_KMSG = re.compile(r"\d+,\d+,(?P<time>\d+),[^;,]*(?:,caller=(?P<caller>[TC]\d+))?[^;]*;")
+_KMSG = re.compile(rf"\d+,\d+,(?P<time>{NUMBER}),[^;,]*(?:,caller=(?P<caller>[TC]\d+))?[^;]*;")
 _INNER = re.compile(r"(?<=\S)\s*(?=\[\s*\d{1,7}\.\d{6}\](?:\[\s*[TC]\d+\])?\s)")
 
 

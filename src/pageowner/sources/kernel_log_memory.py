@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pageowner.model.kernel_log import CodeLine, HugePages, SlabCache, Task, Zone
+from pageowner.sources.kernel_log_lines import NUMBER
 
 if TYPE_CHECKING:
     from pageowner.model.kernel_log import MemInfo
@@ -29,28 +30,29 @@ _LINES_OF_KINDS = {
     "mapped": ("shmem", "pagetables"),
     "free": ("free_pcp", "free_cma"),
 }
-_PAIR = re.compile(r"([A-Za-z_]+(?:\([a-z]+\))?): ?(\d+)(?![\d.])(?=\s|$)")
-_KB = re.compile(r"([A-Za-z_]+(?:\([a-z]+\))?): ?(\d+)[kK]B(?=\s|$)")
-_NODE = re.compile(r"Node (\d+) (?=active_anon:|hugepages_)")
+_PAIR = re.compile(rf"([A-Za-z_]+(?:\([a-z]+\))?): ?({NUMBER})(?![\d.])(?=\s|$)")
+_KB = re.compile(rf"([A-Za-z_]+(?:\([a-z]+\))?): ?({NUMBER})[kK]B(?=\s|$)")
+_NODE = re.compile(rf"Node ({NUMBER}) (?=active_anon:|hugepages_)")
 _ZONE_NAMES = "DMA|DMA32|Normal|HighMem|Movable|Device"
-_ZONE = re.compile(rf"(?:Node (\d+) )?({_ZONE_NAMES}) (?=free:)")
+_ZONE = re.compile(rf"(?:Node ({NUMBER}) )?({_ZONE_NAMES}) (?=free:)")
 _FIRST_OF_ZONES = tuple("NDHM")
-_LISTS = re.compile(rf"(?:Node (\d+) )?({_ZONE_NAMES}): (?=\d+\*)")
-_LIST = re.compile(r"(\d+)\*(\d+)kB(?: \(([A-Z]*)\))?(?=\s)")
-_LIST_SUM = re.compile(r"= (\d+)kB$")
-_RESERVE = re.compile(r"lowmem_reserve\[\]:((?: \d+)+)$")
-_HUGE = re.compile(r"Node (\d+) hugepages_total=(\d+) hugepages_free=(\d+) hugepages_surp=\d+"
-                   r" hugepages_size=(\d+)kB$")
+_LISTS = re.compile(rf"(?:Node ({NUMBER}) )?({_ZONE_NAMES}): (?=\d+\*)")
+_LIST = re.compile(rf"(?<!\d)({NUMBER})\*({NUMBER})kB(?: \(([A-Z]*)\))?(?=\s)")
+_LIST_SUM = re.compile(rf"= ({NUMBER})kB$")
+_RESERVE = re.compile(rf"lowmem_reserve\[\]:((?: {NUMBER})+)$")
+_HUGE = re.compile(rf"Node ({NUMBER}) hugepages_total=({NUMBER}) hugepages_free=({NUMBER})"
+                   rf" hugepages_surp=\d+ hugepages_size=({NUMBER})kB$")
 _TOTAL = re.compile(
-    r"(\d+) (?:total )?(pagecache pages|pages in swap cache|pages RAM|pages reserved"
+    rf"({NUMBER}) (?:total )?(pagecache pages|pages in swap cache|pages RAM|pages reserved"
     r"|pages cma reserved|pages hwpoisoned|pages HighMem/MovableOnly|pages HighMem|pages shared"
     r"|pages non-shared|reserved pages|pages slab|free pages|pages swap cached)$")
-_SWAP = re.compile(r"(Free|Total) swap\s*= ?(\d+)kB$")
-_CODE = re.compile(r"\s*(\d+(?:\.\d+)?) ?([KMGTPE]?i?B)\s+(\d+) (\S+:\d+) (?:\[(\S+)\] )?"
-                   r"func:(\S+)$")
-_SLAB = re.compile(r"(\S.*?)\s+(\d+)KB\s+(\d+)KB$")
+_SWAP = re.compile(rf"(Free|Total) swap\s*= ?({NUMBER})kB$")
+_CODE = re.compile(rf"\s*({NUMBER}(?:\.{NUMBER})?) ?([KMGTPE]?i?B)\s+({NUMBER}) (\S+:\d+)"
+                   r" (?:\[(\S+)\] )?func:(\S+)$")
+_SLAB = re.compile(rf"(\S.*?)\s+({NUMBER})KB\s+({NUMBER})KB$")
 _TASKS = re.compile(r"\[ *pid *\]((?: +[a-z_]+)+) +name$")
-_TASK = re.compile(r"\[\s*(\d+)\]\s+(\S.*)$")
+_TASK = re.compile(rf"\[\s*({NUMBER})\]\s+(\S.*)$")
+_VALUE = re.compile(rf"-?{NUMBER}")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50, "E": 1 << 60}
 
 _WHOLE, _BROKEN, _OTHER = "whole", "broken", "other"
@@ -185,8 +187,7 @@ class MemoryParts:
 
     def _task(self, found: re.Match[str]) -> str:
         words = found[2].split(None, len(self._columns))
-        if len(words) <= len(self._columns) or not all(
-                re.fullmatch(r"-?\d+", word) for word in words[:-1]):
+        if len(words) <= len(self._columns) or not all(map(_VALUE.fullmatch, words[:-1])):
             return _BROKEN
         values = dict(zip(self._columns, map(int, words[:-1]), strict=True))
         tgid = values.pop("tgid", int(found[1]))

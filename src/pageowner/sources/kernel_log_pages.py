@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from pageowner.kernel.limits import HIGHEST_ORDER, TIME_BITS
 from pageowner.model.kernel_log import BusyRange, OfflineFailure, OwnerOfPage, PageDump
+from pageowner.sources.kernel_log_lines import HEX, NUMBER
 from pageowner.sources.kernel_log_traces import frame_of, is_of_a_processor
 
 if TYPE_CHECKING:
@@ -20,23 +22,24 @@ __all__ = ["PageReader", "begins_page", "busy_range", "failed_migration", "is_al
            "offline_failure"]
 
 _BAD = re.compile(r"(?:BUG: )?Bad page state in process '?(?P<process>.*?)'?"
-                  r"(?:  ?pfn:(?P<pfn>[0-9a-f]+))?$")
+                  rf"(?:  ?pfn:(?P<pfn>{HEX}))?$")
 _PAGE = re.compile(r"page: ?(?:[0-9a-f]{6,16} |\(____ptrval____\) )?"
                    r"(?:refcount|count|flags):(?=\S)")
 _KASAN = re.compile(r"The buggy address belongs to the (?:physical )?page:$")
-_PFN = re.compile(r"\bpfn:(?:0x)?([0-9a-f]+)$")
-_HEAD = re.compile(r"head: ?(?:[0-9a-f]{6,16} )?order:(\d+) ")
+_PFN = re.compile(rf"\bpfn:(?:0x)?({HEX})$")
+_HEAD = re.compile(rf"head: ?(?:[0-9a-f]{{6,16}} )?order:({NUMBER}) ")
 _FLAGS = re.compile(r"(?:anon |ksm |page )?flags: (0x[0-9a-f]+(?:\(.*\))?(?: CMA)?)$")
 _TYPE = re.compile(r"page_type: (.*)$")
 _REASON = re.compile(r"page dumped because: (.*)$")
 _TRACKED = re.compile(r"page_owner tracks the page as (allocated|freed)$")
 _ALLOCATED = re.compile(
-    r"page (?:last )?allocated via order (?P<order>\d+), migratetype (?P<migratetype>\w+),"
-    r" gfp_mask (?P<mask>0x[0-9a-f]+)(?:\((?P<gfp>[^)]*)\))?"
-    r"(?:, pid (?P<pid>-?\d+))?(?:, tgid (?P<tgid>-?\d+) \((?P<comm>.*)\))?"
-    r"(?:, ts (?P<ts>\d+)(?: ns)?)?(?:, free_ts (?P<free_ts>\d+)(?: ns)?)?$")
-_FREED = re.compile(r"page last free(?: pid (?P<pid>-?\d+) tgid (?P<tgid>-?\d+))?"
-                    r"(?: ts (?P<ts>\d+))? stack trace:$")
+    rf"page (?:last )?allocated via order (?P<order>{NUMBER}), migratetype (?P<migratetype>\w+),"
+    rf" gfp_mask (?P<mask>0x{HEX})(?:\((?P<gfp>[^)]*)\))?"
+    rf"(?:, pid (?P<pid>-?{NUMBER}))?(?:, tgid (?P<tgid>-?{NUMBER}) \((?P<comm>.*)\))?"
+    rf"(?:, ts (?P<ts>{NUMBER})(?: ns)?)?(?:, free_ts (?P<free_ts>{NUMBER})(?: ns)?)?$")
+_FREED = re.compile(
+    rf"page last free(?: pid (?P<pid>-?{NUMBER}) tgid (?P<tgid>-?{NUMBER}))?"
+    rf"(?: ts (?P<ts>{NUMBER}))? stack trace:$")
 _MIGRATED = re.compile(r"page has been migrated, last migrate reason: (.*)$")
 _KNOWN = re.compile(
     r"(?:raw|head): [0-9a-f]{8,16}|(?:memcg:|page->mem_cgroup:)|bad because of flags:"
@@ -46,10 +49,11 @@ _KNOWN = re.compile(
     r"|page does not match folio|compound_mapcount|ksm|anon|(?:has|non-NULL) ")
 _BROKEN = re.compile(r"(?:page last |page allocated via|page_owner tracks|page dumped because"
                      r"|page has been migrated|(?:anon |ksm |page )?flags: |head: )")
-_BUSY = re.compile(r"alloc_contig_range(?:_noprof)?: \[([0-9a-f]+), ?([0-9a-f]+)\) PFNs busy")
-_OFFLINE = re.compile(r"memory offlining \[mem (0x[0-9a-f]+)-(0x[0-9a-f]+)\] failed"
+_BEGINS_STACK = re.compile(r"page (?:last |allocated via)")
+_BUSY = re.compile(rf"alloc_contig_range(?:_noprof)?: \[({HEX}), ?({HEX})\) PFNs busy")
+_OFFLINE = re.compile(rf"memory offlining \[mem (0x{HEX})-(0x{HEX})\] failed"
                       r"(?: due to (.*))?$")
-_MIGRATING = re.compile(r"migrating pfn ([0-9a-f]+) failed")
+_MIGRATING = re.compile(rf"migrating pfn ({HEX}) failed")
 _REASON_OF_BAD = re.compile(r"nonzero |non-NULL mapping|PAGE_FLAGS_CHECK|page still charged")
 """mm/page_alloc.c, page_bad_reason()."""
 _MANY = 40
@@ -102,6 +106,8 @@ class PageReader:
         elif not (self._owner(line, text) or self._rest(text)):
             if not _BROKEN.match(text):
                 return False
+            if _BEGINS_STACK.match(text):
+                self._stack = None
             self.event.damaged.append((line.number, line.text))
         self.event.mixed |= self._is_over
         self._strangers, self.last_line = 0, line.number
@@ -140,14 +146,14 @@ class PageReader:
         page = self.event
         if (found := _TRACKED.match(text)) and page.tracked is None:
             page.tracked = found[1]
-        elif (found := _ALLOCATED.match(text)) and page.allocated is None:
+        elif (found := _possible(_ALLOCATED.match(text))) and page.allocated is None:
             page.allocated = OwnerOfPage(
                 int(found["order"]), found["migratetype"], found["gfp"] or found["mask"],
                 _number(found["pid"]), _number(found["tgid"]), found["comm"] or "",
                 _number(found["ts"]))
             page.free_ts_ns = _number(found["free_ts"])
             self._stack = page.allocated.frames
-        elif (found := _FREED.match(text)) and page.freed is None:
+        elif (found := _possible(_FREED.match(text))) and page.freed is None:
             page.freed = OwnerOfPage(pid=_number(found["pid"]), tgid=_number(found["tgid"]),
                                      ts_ns=_number(found["ts"]))
             self._stack = page.freed.frames
@@ -166,7 +172,7 @@ class PageReader:
             page.reason = found[1]
         elif (found := _FLAGS.match(text)) and not page.flags:
             page.flags = found[1]
-        elif found := _HEAD.match(text):
+        elif (found := _HEAD.match(text)) and int(found[1]) <= HIGHEST_ORDER:
             page.order = int(found[1])
         elif found := _TYPE.match(text):
             page.page_type = found[1]
@@ -202,6 +208,17 @@ class PageReader:
         if self._strangers >= _MANY:
             page.foreign -= self._strangers
         return page
+
+
+def _possible(found: re.Match[str] | None) -> re.Match[str] | None:
+    """What was found, unless one of its numbers is beyond what a kernel has."""
+    if found is None:
+        return None
+    said = found.groupdict("0")
+    if int(said.get("order", 0)) > HIGHEST_ORDER or any(
+            int(said.get(time, 0)) >> TIME_BITS for time in ("ts", "free_ts")):
+        return None
+    return found
 
 
 def _number(text: str | None) -> int | None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from pageowner.kernel.limits import HIGHEST_ORDER
 from pageowner.model.kernel_log import MemoryReport, Task
+from pageowner.sources.kernel_log_lines import HEX, NUMBER
 from pageowner.sources.kernel_log_memory import MemoryParts, missing_of
 from pageowner.sources.kernel_log_traces import frame_of, is_of_a_processor
 
@@ -18,29 +20,30 @@ if TYPE_CHECKING:
 
 __all__ = ["ReportReader", "begins_report", "continues_report"]
 
-_OOM = re.compile(r"(?P<comm>.+?) invoked oom-killer: gfp_mask=(?P<mask>0x[0-9a-f]+)"
-                  r"(?:\((?P<gfp>[^)]*)\))?,.*?\border=(?P<order>-?\d+)")
+_OOM = re.compile(rf"(?P<comm>.+?) invoked oom-killer: gfp_mask=(?P<mask>0x{HEX})"
+                  rf"(?:\((?P<gfp>[^)]*)\))?,.*?\border=(?P<order>-?\d+)")
 _FAILURE = re.compile(
     r"(?P<comm>.+?): (?P<what>page allocation failure[:.]|page allocation stalls for \d+ms,"
     r"|vmalloc: allocation failure[,:]|vmalloc error:|vmalloc size \d+ allocation failure:)"
-    r".*?(?:\border:\s?(?P<order>\d+))?(?:, [^,]*)?, mode:\s?(?P<mask>0x[0-9a-f]+)"
+    rf".*?(?:\border:\s?(?P<order>\d+))?(?:, [^,]*)?, mode:\s?(?P<mask>0x{HEX})"
     r"(?:\((?P<gfp>[^)]*)\))?(?=[,\s]|$)")
+_ORDER_DIGITS = 3
 _FAILURE_ORDER = re.compile(r"\b(?:page )?order:?\s?(\d+)")
-_KILLED = re.compile(r"(?:.*: )?(?:Killed|Kill) process (?P<pid>\d+)"
+_KILLED = re.compile(rf"(?:.*: )?(?:Killed|Kill) process (?P<pid>{NUMBER})"
                      r"(?:, UID \d+,)?,? \((?P<comm>.*?)\)(?P<rest>,? .*)?$")
-_KILLED_KB = re.compile(r"(total-vm|[a-z]+-rss):(\d+)kB")
-_KILLED_REST = re.compile(r"[a-z-]+:\d+kB|UID:\d+|oom_score_adj:-?\d+|score \d+ or sacrifice child"
-                          r"|[, ]+(?=\S)")
+_KILLED_KB = re.compile(rf"(total-vm|[a-z]+-rss):({NUMBER})kB")
+_KILLED_REST = re.compile(rf"[a-z-]+:{NUMBER}kB|UID:\d+|oom_score_adj:-?\d+"
+                          r"|score \d+ or sacrifice child|[, ]+(?=\S)")
 _CONSTRAINT = re.compile(r"oom-kill:\s?constraint=(?P<constraint>\w+),(?P<rest>.*)$")
 _SHOW_MEMORY = re.compile(r"[sS]ys[rR]q ?: (?:HELP : )?Show Memory")
 _TASK_IN = re.compile(r"Task in (?P<task>.*) killed as a result of limit of (?P<cgroup>.*)$")
-_USAGE = re.compile(r"(?P<what>memory|swap|memory\+swap|kmem): usage (?P<usage>\d+)kB,"
-                    r" limit (?P<limit>\d+)kB, failcnt \d+$")
+_USAGE = re.compile(rf"(?P<what>memory|swap|memory\+swap|kmem): usage (?P<usage>{NUMBER})kB,"
+                    rf" limit (?P<limit>{NUMBER})kB, failcnt \d+$")
 _STATS = re.compile(r"Memory cgroup stats for (?P<cgroup>.*?):(?P<rest>.*)$")
-_STAT = re.compile(r"([a-z_0-9]+) (\d+)")
+_STAT = re.compile(rf"([a-z_0-9]+) ({NUMBER})(?=\s|$)")
 _ALL_STATS = re.compile(rf"{_STAT.pattern}(?:\s+{_STAT.pattern})*$")
 """One message until 6.3, of which most logs have each line without a prefix, or all in one."""
-_OLD_STAT = re.compile(r"([a-z_]+):(\d+)KB")
+_OLD_STAT = re.compile(rf"([a-z_]+):({NUMBER})KB")
 _NO_VICTIM = ("Out of memory and no killable processes", "System is deadlocked on memory")
 _PANICS = re.compile(r"Out of memory: (?:compulsory|system-wide) panic_on_oom is enabled")
 """check_panic_on_oom() in mm/oom_kill.c of 6.1 to 7.3."""
@@ -64,10 +67,10 @@ def begins_report(line: Line) -> MemoryReport | None:
             report.gfp_mask, report.gfp = int(found["mask"], 16), found["gfp"] or ""
             order = found["order"] or (None if pattern is _OOM else next(
                 iter(_FAILURE_ORDER.findall(line.text)), None))
-            report.order = None if order is None else int(order)
+            report.order = None if order is None else _order(order)
             report.kind = "out of memory" if pattern is _OOM else (
                 "vmalloc failure" if "vmalloc" in found["what"] else "allocation failure")
-            if order is None and report.kind != "vmalloc failure":
+            if report.order is None and (order or report.kind != "vmalloc failure"):
                 report.damaged.append((line.number, line.text))
             return report
     if _SHOW_MEMORY.search(line.text):
@@ -80,6 +83,13 @@ def begins_report(line: Line) -> MemoryReport | None:
             report.damaged.append((line.number, line.text))
             return report
     return None
+
+
+def _order(digits: str) -> int | None:
+    """None for one that no block has."""
+    if len(digits) > _ORDER_DIGITS or not -1 <= int(digits) <= HIGHEST_ORDER:
+        return None
+    return int(digits)
 
 
 _INSIDE = re.compile(
@@ -215,7 +225,7 @@ class ReportReader:
             # Until 5.2 each cgroup of the tree has a line, without those below (mm/memcontrol.c).
             for name, kb in _OLD_STAT.findall(found["rest"]):
                 report.cgroup_bytes[name] = report.cgroup_bytes.get(name, 0) + (int(kb) << 10)
-            for name, number in re.findall(r"([a-z_0-9]+) (\d+)(?=\s|$)", found["rest"]):
+            for name, number in _STAT.findall(found["rest"]):
                 report.cgroup_bytes.setdefault(name, int(number))
         elif self._in_stats and _ALL_STATS.match(text):
             report.cgroup_bytes.update((name, int(size)) for name, size in _STAT.findall(text))
