@@ -30,7 +30,10 @@ BODIES = [
     b"alloc_contig_range: [10, 20) PFNs busy", b"BUG: Bad page state in process a  pfn:12"]
 PREFIXES = [
     (b"[%12.6f] ",), (b"Nov 26 10:00:00 host kernel: [%12.6f] ",), (b"<6>[%12.6f] ",),
-    (b"2026-11-26T10:00:00.123456+01:00 host kernel: ",), (b"[Thu Nov 26 10:00:00 2026] ",),
+    (b"2026-11-26T10:00:00.123456+01:00 host kernel: ",), (b"    [%12.6f] ",),
+    (b"2026-11-26T10:00:00,123456+01:00 ",), (b"[%12.6f <    0.000012>] ",),
+    (b"Thu 2026-11-26 10:00:00 CET host kernel: ", b"1764150000.123456 host kernel: "),
+    (b">  ",), (b"[Thu Nov 26 10:00:00 2026] ",),
     (b"Nov 26 10:00:00 host kernel: ", b"Nov 26 10:00:00 host systemd[1]: "), (b"",),
     (b"[%12.6f] ", b"[%12.6f][    T7] ", b"", b"> ", b"  ", b"6,1,12345,-;")]
 

@@ -1,10 +1,10 @@
 """The lines of a kernel log without what dmesg, journals, consoles and mails put around them.
 
-A line is stripped of quote marks, of the syslog header (``Nov 26 10:00:00 host kernel:``, also with
-an ISO time), of the level (``<6>``, ``kern  :info  :``), of the time (``[  123.456789]`` and the
-other forms of dmesg), and of the caller (``[T123]``, ``[C4]``; kernel/printk/printk.c,
-CONFIG_PRINTK_CALLER), in any order. Records of /dev/kmsg (Documentation/ABI/testing/dev-kmsg) are
-read too.
+A line is stripped of quote marks, of blanks in front of a prefix, of the syslog header (``Nov 26
+10:00:00 host kernel:``, also with an ISO time and the others of journalctl), of the level (``<6>``,
+``kern  :info  :``), of the time (``[  123.456789]`` and the other forms of dmesg), and of the
+caller (``[T123]``, ``[C4]``; kernel/printk/printk.c, CONFIG_PRINTK_CALLER), in any order. Records
+of /dev/kmsg (Documentation/ABI/testing/dev-kmsg) are read too.
 """
 
 from __future__ import annotations
@@ -37,30 +37,36 @@ _LONGEST = 1 << 14
 """Characters of a line to which no other is joined."""
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|[@-Z\\-_])")
-_QUOTE = re.compile(r"(?:[>|]\s?)+(?=\S)|>+\s*$")
+_AROUND = frozenset(">| \t")
+_QUOTE = re.compile(r"(?:[>|]\s?)+")
 
-_SYSLOG = re.compile(
-    r"""(?:[A-Z][a-z]{2}\s+\d{1,2}\ \d\d:\d\d:\d\d(?:\.\d+)?          # Nov 26 10:00:00
+_DATE = r"""(?:[A-Z][a-z]{2}\s+\d{1,2}\ \d\d:\d\d:\d\d(?:\.\d+)?          # Nov 26 10:00:00
       |\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|\s?[+-]\d\d:?\d\d)?  # ISO 8601
-      )\s(?P<rest>\S+\s(?:kernel|\[kernel\]|kernel\[\d+\])\s?:?|\[kernel\]|kernel:)\s?""",
+      |[A-Z][a-z]{2}\ \d{4}-\d\d-\d\d\ \d\d:\d\d:\d\d(?:\.\d+)?\ \S+     # journalctl -o short-full
+      |\d{9,10}\.\d{6}                                                # short-unix
+      )\s"""
+_SYSLOG = re.compile(
+    _DATE + r"""(?P<rest>\S+\s(?:kernel|\[kernel\]|kernel\[\d+\])\s?:?|\[kernel\]|kernel:)\s?""",
     re.VERBOSE)
-_OTHER = re.compile(
-    r"""(?:[A-Z][a-z]{2}\s+\d{1,2}\ \d\d:\d\d:\d\d(?:\.\d+)?
-      |\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|\s?[+-]\d\d:?\d\d)?
-      )\s\S+\s[^\s:\[]{1,64}(?:\[\d+\])?:\s""",
-    re.VERBOSE)
+_OTHER = re.compile(_DATE + r"\S+\s[^\s:\[]{1,64}(?:\[\d+\])?:\s", re.VERBOSE)
 """What a syslog has in front of another program's line."""
 
-_SHORT_MONOTONIC = re.compile(r"\[\s*(?P<time>\d+\.\d+)\]\s\S+\skernel:\s")
+_SHORT_MONOTONIC = re.compile(
+    r"\[\s*(?P<time>\d+\.\d+)(?:\s+(?:<[^>]{1,20}>)?)?\]\s\S+\skernel:\s")
+"""Also short-delta, of journalctl too."""
+_ISO = re.compile(r"(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{6}[+-]\d\d:\d\d)(?: |$)")
+"""dmesg --time-format iso, which has a comma."""
 _LOGCAT = re.compile(r"\d\d-\d\d \d\d:\d\d:\d\d\.\d+\s+\d+\s+\d+ [A-Z] \S+\s*: ")
 _LEVEL = re.compile(r"<\d{1,3}>")
 _FACILITY = re.compile(r"(?:kern|user|daemon|auth|syslog)\s*:\s?[a-z]+\s*: ?")
 _TIME = re.compile(
-    r"""\[(?P<time>
+    r"""\[(?:(?P<time>
         \s*\+?\d+\.\d{3,9}                                                # seconds since boot
       | [^\W\d]\S{0,9}\ +\S{2,9}\ +\d+\ \d\d:\d\d:\d\d(?:\ [A-Z]+)?\ \d{4}  # dmesg -T, any language
       | [A-Z][a-z]{2}\ ?\d+\ \d\d:\d\d                                    # dmesg -e
       | \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^\]\s]*
+      )(?:\ <\s*-?\d+\.\d+>)?                                            # dmesg -d
+      |<\s*-?\d+\.\d+>                                                  # --time-format delta
       )\](?::)?\ ?""",
     re.VERBOSE)
 _PLAIN_TIME = re.compile(r"\[\s*(\d+\.\d{3,9})\] (?!\S+\skernel:\s)")
@@ -73,7 +79,8 @@ _INNER = re.compile(r"(?<=\S)\s*(?=\[\s*\d{1,7}\.\d{6}\](?:\[\s*[TC]\d+\])?\s)")
 
 _BY_FIRST = {
     "[": (_SHORT_MONOTONIC, _TIME, _CALLER, _VENDOR), "<": (_LEVEL,), "(": (_VENDOR,),
-    **dict.fromkeys("0123456789", (_SYSLOG, _LOGCAT)), **dict.fromkeys("ADFJMNOS", (_SYSLOG,)),
+    **dict.fromkeys("0123456789", (_SYSLOG, _ISO, _LOGCAT)),
+    **dict.fromkeys("ADFJMNOSTW", (_SYSLOG,)),
     **dict.fromkeys("kudas", (_FACILITY,))}
 """What a prefix can be, by its first character."""
 
@@ -186,10 +193,19 @@ def _apart(number: int, text: str) -> Iterator[Line]:
     yield _line(number, rest)
 
 
+def _begins_with_prefix(text: str) -> bool:
+    patterns = _BY_FIRST.get(text[:1])
+    return patterns is not None and (
+        _KMSG.match(text) is not None or any(pattern.match(text) for pattern in patterns))
+
+
 def _line(number: int, text: str) -> Line:
     line = Line(number, text)
-    if text[:1] in (">", "|") and (quote := _QUOTE.match(text)):
-        text, line.quoted = text[quote.end():], True
+    if text[:1] in _AROUND:
+        if quote := _QUOTE.match(text):
+            text, line.quoted = text[quote.end():], True
+        if _begins_with_prefix(plain := text.lstrip(" \t")):
+            text = plain
     if text[:1].isdigit() and (found := _KMSG.match(text)):
         time = int(found["time"])
         line.time, line.caller = f"{time // 10**6}.{time % 10**6:06}", found["caller"] or ""
@@ -211,6 +227,8 @@ def _line(number: int, text: str) -> Line:
             text = text[found.end():]
             if pattern is _SYSLOG:  # rsyslog writes line ends so
                 text = text.replace("#012", " ")
+                if found := _PLAIN_TIME.match(text):
+                    line.time, text = found[1], text[found.end():]
             break
         else:
             # Another program's line belongs to no line of the kernel, though it keeps its header.

@@ -17,12 +17,15 @@ import pyarrow.compute as pc
 __all__ = ["Piece", "edges_of", "longest_line", "looked_at", "runs"]
 
 # Of kernel_log_lines: what is a prefix there, and is told without looking further.
-_TIME = r"\[ *\d+\.\d{3,9}\] "
-_PREFIX = (r"(?:<\d{1,3}>)?(?:" + _TIME
-           + r"|\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d \d{4}\] "
+_DELTA = r"(?: < *\d+\.\d+>)?"
+_TIME = r"\[ *\d+\.\d{3,9}" + _DELTA + r"\] "
+_PREFIX = (r"[ \t]*(?:<\d{1,3}>)?(?:" + _TIME
+           + r"|\[[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d \d{4}" + _DELTA + r"\] "
+           r"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d,\d{6}[+-]\d\d:\d\d "
            r"|(?:[ADFJMNOS][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d"
-           r"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)) [!-~]+ kernel: (?:"
-           + _TIME + r")?)")
+           r"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)"
+           r"|[FMSTW][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]{3,5}"
+           r"|\d{9,10}\.\d{6}) [!-~]+ kernel: (?:" + _TIME + r")?)")
 # No time stands inside it, in front of which a console would have lost a line end.
 _BODY = r"(?:[^\x00-\x08\n-\x1f\[]|\[+(?:[^\x00-\x20\x30-\x39\[]|\d+[^\x00-\x1f.\d\[]))*\r?\n"
 _WHOLE = "^" + _PREFIX + _BODY + "$"
