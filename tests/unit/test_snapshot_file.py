@@ -340,6 +340,19 @@ def test_nothing_that_a_capture_says_is_dropped_when_its_file_is_read() -> None:
     assert written <= set(Extra.__struct_fields__)
 
 
+def test_what_is_said_of_a_source_is_said_of_its_saved_capture(
+        some_records: Path, tmp_path: Path, cli: Callable[..., Done]) -> None:
+    twice, file = tmp_path / "twice.txt", tmp_path / "a.parquet"
+    twice.write_bytes(2 * some_records.read_bytes())
+    made = pageowner.read(twice)
+    assert made.meta.extra["left_out"]
+    made.meta.extra |= {"read_while_running": True, "kernels_own": True, "not_from_memory": "why"}
+    made.save(file)
+    assert pageowner.read(file).meta == made.meta
+    assert cli("save", file, twice).status == 0
+    assert b"come again" in cli("report", file).err
+
+
 def test_a_row_group_holds_no_texts_but_its_own(tmp_path: Path,
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "_ROWS", 100)

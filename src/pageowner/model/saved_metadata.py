@@ -123,6 +123,10 @@ class Extra(Struct):
     symbols: Name | UnsetType | None = UNSET
     page_size_from: Name | UnsetType | None = UNSET
     undone: Annotated[list[Name], Meta(max_length=100)] | UnsetType = UNSET
+    left_out: Annotated[list[Name], Meta(max_length=100)] | UnsetType = UNSET
+    not_from_memory: Name | UnsetType = UNSET
+    read_while_running: bool | UnsetType = UNSET
+    kernels_own: bool | UnsetType = UNSET
     since_ns: Time | UnsetType | None = UNSET
     options: Annotated[dict[Short, bool | int | float | Name | None],
                        Meta(max_length=100)] | UnsetType = UNSET
