@@ -78,6 +78,14 @@ def test_the_address_of_the_struct_page_in_the_pfn_line_is_passed_over(pointer: 
     assert read(text).table.equals(read(CURRENT).table)
 
 
+@pytest.mark.parametrize(("node", "damaged"), [(b"1023", 0), (b"1024", 1), (b"99999", 1)])
+def test_a_node_that_no_kernel_has_is_damage(node: bytes, damaged: int, tmp_path: Path) -> None:
+    snapshot = read(CURRENT + CURRENT.replace(b"node=0", b"node=" + node))
+    assert (snapshot.table.num_rows, snapshot.meta.counters["damaged"]) == (2 - damaged, damaged)
+    snapshot.save(tmp_path / "saved.parquet")
+    pageowner.read(tmp_path / "saved.parquet")
+
+
 def test_crash_tells_pfns_in_front_and_both_stacks() -> None:
     snapshot = pageowner.read(TEXTS / "crash-owner-l.txt")
     assert snapshot.pages == 641

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from asking import run
+from one_record import CURRENT
 
 import pageowner
+from pageowner.sources import page_owner
 from pageowner.sources.told_twice import repeats, second_list
 
 TEXTS = Path(__file__).parents[1] / "data" / "texts"
@@ -130,6 +132,18 @@ def test_two_dumps_in_one_text_are_said(tmp_path: Path) -> None:
     shuffled = sample.split(b"\n\n")[:-1]
     chance.shuffle(shuffled)
     assert "come again" not in report(tmp_path, b"\n\n".join([*shuffled, b""]))[2]
+
+
+def test_of_a_stream_it_is_not_said_how_many_come_again(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_owner, "FOLD", 4)
+    monkeypatch.setattr(page_owner, "CHUNK", 2000)
+    (tmp_path / "once.txt").write_bytes(b"".join(CURRENT.replace(b"1a2b4", b"1a2%02x" % pfn)
+                                                 for pfn in range(60)))
+    assert "come again" not in run("report", tmp_path / "once.txt")[2]
+    (tmp_path / "twice.txt").write_bytes(2 * (tmp_path / "once.txt").read_bytes())
+    assert "page frames come again, or not in their order: if these are" in run(
+        "report", tmp_path / "twice.txt")[2]
 
 
 def test_two_texts_of_page_owner_sort_in_one_are_said(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ class Tally:
     """A part of a dump: how many records of each kind (``blocks``), the times of the oldest and
     the newest (`NONE`: 0 and none is known), and what was wrong. ``listed`` and ``left_out`` as in
     `Raw`; ``pfns``: the lowest and the highest, ``again``: records of a page frame that another one
-    is of."""
+    is of, as far as they were looked at together; ``begins_again``: whether page frames of some lie
+    among those of others that were not, so that these may be the same."""
 
     kinds: list[Kind]
     blocks: list[int]
@@ -46,6 +47,7 @@ class Tally:
     left_out: int
     pfns: tuple[int, int] | None
     again: int
+    begins_again: bool = False
 
 
 def _sample(raw: Raw) -> list[tuple[int, int]]:
@@ -131,6 +133,7 @@ class Folded:
             again.damage, again.unterminated = part.damage, part.unterminated
             again.decimal_pfn = part.decimal_pfn
             again.left_out, again.pfns, again.again = part.left_out, part.pfns, part.again
+            again.begins_again = part.begins_again
         return self._parts
 
 
@@ -146,7 +149,8 @@ def _add(part: Tally, before: Tally) -> None:
     part.unterminated += before.unterminated
     part.free_ts |= before.free_ts
     part.left_out += before.left_out
-    part.again += before.again + _overlaps(before.pfns, part.pfns)
+    part.again += before.again
+    part.begins_again |= before.begins_again or _overlaps(before.pfns, part.pfns)
     part.pfns = _both(before.pfns, part.pfns)
 
 
@@ -247,13 +251,14 @@ def counted(parts: Sequence[Tally], name: str) -> Counted | None:
             pfn_lines=any(number for _, (_, number, _, _), _ in kinds),
             damage=[place for part in parts for place in part.damage],
             left_out=sum(part.left_out for part in parts),
-            again=sum(part.again for part in parts) + begin_again(parts)))
+            again=None if begin_again(parts) else sum(part.again for part in parts)))
 
 
-def begin_again(parts: Sequence[Tally]) -> int:
-    """How many parts have page frames of one before."""
-    behind, number = None, 0
+def begin_again(parts: Sequence[Tally]) -> bool:
+    """Whether some of the page frames may be there again: see `Tally`."""
+    behind = None
     for part in parts:
-        number += _overlaps(behind, part.pfns)
+        if part.begins_again or _overlaps(behind, part.pfns):
+            return True
         behind = _both(behind, part.pfns)
-    return number
+    return False

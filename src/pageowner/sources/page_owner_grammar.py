@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pageowner.kernel.limits import HIGHEST_ORDER, PFN_BITS, TIME_BITS
+from pageowner.kernel.limits import HIGHEST_ORDER, NODES, PFN_BITS, TIME_BITS
 from pageowner.kernel.task_names import to_text
 
 __all__ = ["Header", "PfnLine", "parse_header", "parse_pfn_line", "parse_tail"]
@@ -68,7 +68,7 @@ _TAIL = re.compile(rb"type (\S+) Flags (.*)\Z")
 _PFN_NUMBERED = re.compile(rb"PFN (\d{1,20}) Block (\d{1,20}) type (\d{1,3})"
                            rb" (Fallback)?\s*Flags (.*)\Z")
 _NODE = re.compile(rb"\bnode=([0-9]+)")
-_NODE_DIGITS = 4  # there are 1024 nodes at most (CONFIG_NODES_SHIFT)
+_NODE_DIGITS = 4
 
 
 def _header(found: re.Match[bytes]) -> Header:
@@ -124,7 +124,7 @@ def parse_tail(tail: bytes) -> tuple[str, str]:
 
 def _flags(text: bytes) -> bytes:
     """As they are. Raises ValueError if they name a node that no kernel has."""
-    if any(len(node) > _NODE_DIGITS for node in _NODE.findall(text)):
+    if any(len(node) > _NODE_DIGITS or int(node) >= NODES for node in _NODE.findall(text)):
         raise ValueError("the node is out of range")
     return text
 

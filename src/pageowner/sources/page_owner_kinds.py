@@ -105,8 +105,9 @@ def _places(kinds: Iterable[Kind]) -> dict[str, bool]:
 def metadata(source: str, kinds: Sequence[Kind], *, pageblock_order: int | None, damaged: int,
              unknown_lines: int, unterminated: int, clock_ns: int | None, decimal_pfn: bool,
              free_ts: bool, pfn_lines: bool, damage: Iterable[Damage], left_out: int,
-             again: int) -> Metadata:
-    """What is known about a dump as a whole."""
+             again: int | None) -> Metadata:
+    """What is known about a dump as a whole. ``again``: how many records are of a page frame that
+    another one is of; None if there may be some."""
     page_size, size_from = told(kinds, pageblock_order)
     found = Metadata(
         source=source, kind="page_owner", page_size=page_size, pageblock_order=pageblock_order,
@@ -120,6 +121,10 @@ def metadata(source: str, kinds: Sequence[Kind], *, pageblock_order: int | None,
     note_left_out(found, left_out, [
         *([f"{left_out:,} stacks of a list left out: they hold pages that the records tell of"]
           if left_out else []),
-        *([f"page frames come again ({again:,}): if these are several dumps in one text, the pages"
-           " of all are counted"] if again else [])])
+        *([f"page frames come again{_again(again)}: if these are several dumps in one text, the"
+           " pages of all are counted"] if again != 0 else [])])
     return found
+
+
+def _again(number: int | None) -> str:
+    return ", or not in their order" if number is None else f" ({number:,})"
