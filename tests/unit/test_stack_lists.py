@@ -40,6 +40,20 @@ def test_a_list_agrees_with_the_dump_of_the_same_time() -> None:
     assert sum(changes["gained"].to_pylist() + changes["lost"].to_pylist()) <= 825
 
 
+@pytest.mark.parametrize("front", ["$ sudo cat show_stacks\n", "Top stacks:\nof today\n"])
+def test_a_prompt_or_heading_above_a_stack_is_no_frame(tmp_path: Path, front: str) -> None:
+    path = tmp_path / "list.txt"
+    for text in (LIST.read_text(), LIST.read_text()[1:]):  # of which the first blank was lost, too
+        path.write_text(front + text)
+        assert sorted(pageowner.read(path).table["stack"].to_pylist()) == sorted(
+            pageowner.read(LIST).table["stack"].to_pylist())
+        number = front.count("\n")
+        assert (f"{number} line{'s' * (number > 1)} above stacks left out: no frames"
+                in run("report", path)[2])
+    path.write_text("f\ng+0x1/0x2\nnr_base_pages: 1\n\n")  # trimmed
+    assert pageowner.read(path).table["stack"].to_pylist() == ["f\ng+0x1/0x2"]
+
+
 def test_how_many_allocations_is_not_made_up() -> None:
     status, text, _ = run("report", LIST)
     assert status == 0

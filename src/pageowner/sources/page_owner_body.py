@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pageowner.kernel.task_names import to_text
 from pageowner.model.schema import COLUMNS, LINES
 
-__all__ = ["BEFORE_PFN", "BEFORE_STACK", "Body", "first_word", "parse_body"]
+__all__ = ["BEFORE_PFN", "BEFORE_STACK", "Body", "first_word", "is_frame", "parse_body"]
 
 BEFORE_PFN, BEFORE_STACK = "before_pfn", "before_stack"
 """Where lines of vendors stand, if not behind the stack."""
@@ -55,6 +55,11 @@ _HANDLE = re.compile(rb"handle: (\d{1,10})\Z")
 def first_word(line: str) -> str:
     """What tells a line of a vendor from others, of up to 40 characters."""
     return line.split(None, 1)[0].split(":", maxsplit=1)[0][:40] if line.strip() else ""
+
+
+def is_frame(line: bytes) -> bool:
+    """Whether a line is one of a stack without the blank in front."""
+    return _FRAME.match(line) is not None
 
 
 def parse_body(body: bytes, before: bytes = b"") -> Body:

@@ -13,7 +13,7 @@ from pageowner.kernel.task_names import to_text
 from pageowner.sources.allocinfo_lines import is_of_allocinfo
 from pageowner.sources.damage import SHOWN_DAMAGE
 from pageowner.sources.group_columns import Groups, Line
-from pageowner.sources.page_owner_body import Body
+from pageowner.sources.page_owner_body import Body, is_frame
 from pageowner.sources.page_owner_parser import START
 from pageowner.sources.page_owner_stack_columns import Many, joined, regular
 from pageowner.sources.told_twice import second_list
@@ -47,7 +47,7 @@ class Stacks(Groups):
         super().__init__()
         self.of_blocks = self.has_handles = False
         self.names: dict[int, str] = {}
-        self.left_out = self.total = 0
+        self.left_out = self.total = self._above = 0
         self.said: list[str] = []
         self.frames: list[bytes | mmap] = []
         self.many: Many | None = None
@@ -84,6 +84,7 @@ class Stacks(Groups):
         self.has_handles |= behind.has_handles
         self.names |= behind.names
         self.left_out += behind.left_out
+        self._above += behind._above
         self.said = self.said or behind.said
         self.total += behind.total
         self.damaged += behind.damaged
@@ -109,7 +110,7 @@ class Stacks(Groups):
         for line in block.split(b"\n"):
             if _COUNT.match(line):
                 if not (lines or handle is not None) or not self._counted(
-                        b"\n".join(lines), handle, line, start):
+                        self._frames(lines), handle, line, start):
                     self.lost(start, _IMPOSSIBLE if lines or handle is not None else
                               "a number of pages without its stack")
                 lines, handle, start = [], None, offset + len(line) + 1
@@ -120,12 +121,20 @@ class Stacks(Groups):
                 self.said = [_ALLOCINFO]
                 start = offset + len(line) + 1
             elif line.strip():
-                lines.append(line.strip())
+                lines.append(line)
             offset += len(line) + 1
         if lines and handle is not None and not block.startswith(START):
-            self.names[handle] = to_text(b"\n".join(lines))
+            self.names[handle] = to_text(self._frames(lines))
         elif lines or handle is not None:
             self.lost(start, "a stack without its number of pages")
+
+    def _frames(self, lines: list[bytes]) -> bytes:
+        """The lines of a stack, without what a prompt or a heading is above it: a line that has no
+        blank in front and is no frame, where one below has a blank."""
+        begin = next((place for place, line in enumerate(lines) if line[:1] in _BLANKS), 0)
+        kept = [*filter(is_frame, lines[:begin]), *lines[begin:]] if begin else lines
+        self._above += len(lines) - len(kept)
+        return b"\n".join([line.strip() for line in kept])
 
     def _counted(self, frames: bytes, handle: int | None, line: bytes, offset: int) -> bool:
         """Add a stack; False if that cannot be."""
@@ -142,6 +151,9 @@ class Stacks(Groups):
 
     def settle(self) -> None:
         """Make a group of each stack, of those that the text tells twice only once."""
+        if self._above:
+            self.said.append(f"{self._above:,} line{'' if self._above == 1 else 's'} above stacks"
+                             " left out: no frames")
         size = sum(map(len, self.frames))
         if self.has_handles or size >> 31:
             self._settle_one_by_one()
@@ -231,6 +243,7 @@ def _amount(number: int, pages: int) -> str:
     return f"{number:,} of them, {pages:,} pages"
 
 
+_BLANKS = (b" ", b"\t")
 _NO_LINE = Line()
 _IMPOSSIBLE = "more pages than a machine can have"
 _ALLOCINFO = "lines of /proc/allocinfo left out: give them in a file of their own"
