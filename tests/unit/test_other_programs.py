@@ -125,6 +125,28 @@ def test_gdb_tells_as_much() -> None:
         "slab: dentries", "anonymous memory"]
 
 
+GDB = (TEXTS / "gdb-lx-dump-page-owner.txt").read_bytes()
+OF_ONE = GDB[GDB.index(b"\nPage") + 1:].replace(b"Page alloc", b"Page last alloc")
+FREED = (b"page_owner tracks the page as freed\n", b"page_owner is not allocated\n")
+
+
+@pytest.mark.parametrize("lines", [FREED, FREED[:1], FREED[1:]])
+@pytest.mark.parametrize("times", [1, 4000])
+def test_a_freed_page_that_gdb_was_asked_for_is_left_out_and_counted(
+        lines: tuple[bytes, ...], times: int) -> None:
+    freed = b"".join(lines) + OF_ONE
+    owned = b"page_owner tracks the page as allocated\n" + OF_ONE
+    snapshot = read((GDB + freed + owned) * times)
+    assert snapshot.table.num_rows == 3 * times
+    assert snapshot.meta.counters["damaged"] == times
+    assert snapshot.meta.counters["unknown_lines"] == 0
+    assert "freed" in snapshot.meta.extra["damage"][0][1]
+    first, second = pageowner.read(TEXTS / "gdb-lx-dump-page-owner.txt").table["stack"].to_pylist()
+    assert set(snapshot.table["stack"].to_pylist()) == {first, second}
+    only = read(freed + owned)
+    assert only.table["pfn"].to_pylist() == [655370]
+
+
 @pytest.mark.parametrize("name", ["crash-owner-l", "gdb-lx-dump-page-owner",
                                   "slab-file-page-lines", "vendor-pid-line"])
 def test_spoilt_texts_of_other_programs_lose_nothing_silently(name: str) -> None:

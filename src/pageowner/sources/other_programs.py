@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pageowner.sources.alteration import Alteration
+from pageowner.sources.page_owner_parser import FREED, LAST
 from pageowner.sources.whole_records import Quick
 
 if TYPE_CHECKING:
@@ -45,10 +46,18 @@ def crash(head: bytes) -> Alteration | None:
 
 
 # gdb's lx-dump-page-owner (scripts/gdb/linux/page_owner.py, since 6.6), and "x /i" for each frame.
+_GDB_NUMBERS = (
+    rb"allocated via order (\d+), gfp_mask: (0x[0-9a-f]+), pid: (-?\d+), tgid: (-?\d+) "
+    rb"\((.{0,15}?)\), ts (\d+) ns, free_ts (\d+) ns\nPFN: (\d+), Flags: (0x[0-9a-f]+)$")
 _GDB_FIRST = re.compile(
-    rb"^(?:page_owner tracks the page as allocated\n)?Page (?:last )?allocated via order (\d+), "
-    rb"gfp_mask: (0x[0-9a-f]+), pid: (-?\d+), tgid: (-?\d+) \((.{0,15}?)\), ts (\d+) ns, "
-    rb"free_ts (\d+) ns\nPFN: (\d+), Flags: (0x[0-9a-f]+)$", re.MULTILINE | re.DOTALL)
+    rb"^(?:page_owner tracks the page as allocated\n)?Page (?:last )?" + _GDB_NUMBERS,
+    re.MULTILINE | re.DOTALL)
+# With --pfn, the last owner of a page that has none.
+_GDB_FREED = re.compile(
+    rb"^page_owner (?:tracks the page as freed\n(?:page_owner is not allocated\n)?"
+    rb"|is not allocated\n)Page last " + _GDB_NUMBERS
+    + rb"(?:\n(?: |page last free stack trace:|page_owner \w+ stack trace missing"
+      rb"|page has been migrated)[^\n]*)*", re.MULTILINE | re.DOTALL)
 # The line in front of a record, where there is none, is a frame of the one before.
 _GDB_CUT = re.compile(rb"\n +0x[0-9a-f]+ <[^>\n]+>:[^\n]*\n(?=(?:page_owner tracks the page as"
                       rb" allocated\n)?Page allocated via order \d+, gfp_mask: 0x)")
@@ -72,6 +81,8 @@ def gdb(head: bytes) -> Alteration | None:
         return frames
 
     def undo(text: bytes) -> bytes:
+        if LAST in text:
+            text = _GDB_FREED.sub(rb"\n%s\n" % FREED, text)  # counted as damage is
         text = _GDB_FIRST.sub(rb"\nPage allocated via order \1, mask \2, pid \3, tgid \4 (\5), "
                               rb"ts \6 ns, free_ts \7 ns\nPFN \8 Flags \9", text)
         text = _GDB_FRAMES.sub(stack, text)

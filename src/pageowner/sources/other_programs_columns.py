@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.kernel.limits import PFN_BITS
-from pageowner.sources.page_owner_parser import START
+from pageowner.sources.page_owner_parser import LAST, START
 from pageowner.sources.whole_records import Records, kind_of
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def gdb(undo: Callable[[bytes], bytes],
         size = len(text)
         text = text.replace(b"\n" + _TRACKED + START, b"\n" + START).removeprefix(_TRACKED)
         if into is not parser or not text.startswith(START) or not text.endswith(b"\n") or (
-                size - len(text)) % len(_TRACKED):
+                size - len(text)) % len(_TRACKED) or LAST in text:
             return None
         rows: list[_Row] = []
         known = kinds.known

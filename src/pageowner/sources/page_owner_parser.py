@@ -29,11 +29,16 @@ from pageowner.sources.damage import Damage, count_damage
 from pageowner.sources.page_owner_body import parse_body
 from pageowner.sources.page_owner_raw import NONE, Raw
 
-__all__ = ["CHUNK", "CUT", "NONE", "START", "WAIT", "Damage", "End", "Parser", "Raw"]
+__all__ = ["CHUNK", "CUT", "FREED", "LAST", "NONE", "START", "WAIT", "Damage", "End", "Parser",
+           "Raw"]
 
 START = b"Page allocated via order "
 CUT = b"\n\n" + START
 TORN = b"\n" + START
+LAST = b"Page last allocated via order "
+FREED = b"page_owner tracks the page as freed"
+"""What stands above the last owner, `LAST`, of a page that has none
+(scripts/gdb/linux/page_owner.py since 6.6)."""
 CHUNK = 1 << 20
 LONGEST = 1 << 16
 """A record is at most one page of text (print_page_owner in mm/page_owner.c), of 64 KiB at most."""
@@ -376,7 +381,8 @@ class Parser:
         not of a list of stacks."""
         for piece in text.split(b"\n\n"):
             if piece.strip() and not self.raw.lists(piece):
-                self._damaged(offset, "not a record, or a record without its start")
+                self._damaged(offset, "a page that was freed" if FREED in piece else
+                              "not a record, or a record without its start")
             offset += len(piece) + 2
 
     def _span(self, text: bytes, offset: int, end: End, *, stray: bool = False) -> None:

@@ -208,7 +208,7 @@ def _behind_last_line(piece: bytes) -> int:
 
 
 _FIRST_LINE = (rb"\n(?:PFN \d+\(|Page (?:last )?allocated via order |page_owner tracks |"
-               rb"\d+ \d+ \d+\n)")
+               rb"page_owner is not allocated\n|\d+ \d+ \d+\n)")
 
 
 def _behind_last_record(piece: bytes) -> int:
@@ -219,7 +219,7 @@ def _behind_last_record(piece: bytes) -> int:
         begins = [at + found.start() for found in re.finditer(_FIRST_LINE, piece[at:])]
         if len(begins) > 2:
             break
-    if begins and piece.startswith(b"\nPage", begins[-1]) and (
+    while begins and piece.startswith((b"\nPage", b"\npage_owner is"), begins[-1]) and (
             piece.count(b"\n", begins[-2], begins[-1]) == 1 if len(begins) > 1 else
             b"\n" not in piece[:begins[0]]):
         del begins[-1]  # the line in front is of the same record, or may be
