@@ -197,6 +197,8 @@ def test_a_minidump_is_read_and_what_it_lacks_is_said(tmp_path: Path) -> None:
     assert snapshot.meta.counters == {"damaged": 0, "unknown_lines": 0, "unterminated": 0}
     (undone,) = snapshot.meta.extra["undone"]
     assert "no orders (each block counts as one page)" in undone
+    assert snapshot.table["gfp_mask"].null_count == snapshot.table["migratetype"].null_count == 20
+    assert snapshot.report(by="migratetype").to_pylist()[0]["migratetype"] is None
     owners = snapshot.report(by="stack").to_pylist()
     assert [owner["blocks"] for owner in owners] == [5] * 4
     assert owners[0]["stack"].startswith("0xffffffc0100")

@@ -44,6 +44,14 @@ def _of_mask(header: Header, old: bool) -> str:
     return "Reclaimable" if header.gfp_mask & _RECLAIMABLE and not old else "Unmovable"
 
 
+def _has_no_mask(header: Header, line: Line) -> bool:
+    """Whether the mask of 0 is one that nothing told, as of a minidump (minidump_text.py), where
+    each record has a pfn alone; the kernel itself prints a type, or who it was."""
+    said, number, _, _ = line
+    return not header.gfp_mask and header.gfp_flags is None and header.pid is None and (
+        said is None and not number)
+
+
 def _numbering(kinds: Iterable[Kind]) -> tuple[str, ...] | None:
     """Before 4.6 the block's type is a number whose meaning changed in 4.4.
 
@@ -72,12 +80,15 @@ def columns(kinds: Sequence[Kind]) -> dict[str, list[Any]]:
     numbering = _numbering(kinds)
     old = numbering is _NAMES_BEFORE_4_4
     flags = [said or None for _, _, said, _ in lines]
+    unknown = list(map(_has_no_mask, headers, lines))
     return {
         "order": [header.order for header in headers],
-        "gfp_mask": [header.gfp_mask for header in headers],
+        "gfp_mask": [None if no_mask else header.gfp_mask
+                     for header, no_mask in zip(headers, unknown, strict=True)],
         "gfp_flags": [header.gfp_flags for header in headers],
-        "migratetype": [said or _of_mask(header, old)
-                        for header, (said, _, _, _) in zip(headers, lines, strict=True)],
+        "migratetype": [None if no_mask else said or _of_mask(header, old) for
+                        header, (said, _, _, _), no_mask in zip(headers, lines, unknown,
+                                                                strict=True)],
         **{column: [body.said(column) for body in bodies] for column in LINES},
         "pid": [body.said("pid") if header.pid is None else header.pid
                 for header, _, body in kinds],
