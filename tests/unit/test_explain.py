@@ -281,6 +281,19 @@ def test_who_allocated_a_page_and_who_freed_it(log: str, expected: tuple[Any, ..
     assert (page.missing, page.damaged, page.foreign) == ([], [], 0)
 
 
+def test_the_stack_below_a_damaged_line_is_not_that_of_the_allocation() -> None:
+    log = lines_of("kasan-7.3-dmesg-t.txt")
+    (place,) = [place for place, line in enumerate(log) if line.startswith("page last free")]
+    whole, spoilt = only("kasan-7.3-dmesg-t.txt").event, [*log]
+    spoilt[place] = log[place].replace("pid", "p?d")
+    (page,) = parse(spoilt, "log").events
+    assert isinstance(page, PageDump)
+    assert isinstance(whole, PageDump)
+    assert [number for number, _ in page.damaged] == [place + 1]
+    assert page.freed is None
+    assert page.allocated == whole.allocated
+
+
 def test_a_task_may_call_itself_anything(tmp_path: Path, explain: Run) -> None:
     _, found = pageowner.explain(LOGS / "low-and-bad-page-6.6-callers.txt").events
     assert isinstance(found.event, PageDump)
