@@ -118,6 +118,16 @@ def test_a_field_that_older_looks_lack_begins_anew() -> None:
     assert live.rows()[0][0].label == "/build.slice"
 
 
+def test_a_field_that_only_the_first_look_had_begins_anew() -> None:
+    live = Live("memcg", looks=4)
+    for number, one in enumerate(series(8)):
+        live.ask(by="memcg" if number < 2 else "stack")
+        live.add(one if number < 2 else dataclasses.replace(one, fields={
+            name: one.fields[name] for name in ("stack", "task")}))
+    live.ask(by="memcg")
+    assert (live.looks, live.seconds, live.rows()) == (0, 0.0, ([], 0))
+
+
 def test_filters_mean_what_they_mean_in_report() -> None:
     def labels(text: str, by: str = "stack") -> list[object]:
         return [row.label for row in shown(by, question(text)).rows()[0]]

@@ -220,7 +220,7 @@ class Live:
     @property
     def seconds(self) -> float:
         """The time over which changes are counted."""
-        if self._first is None:
+        if self._first is None or not self._looks:  # none since then tells of what is asked now
             return 0.0
         return (self._looks[-1][0].time_ns - self._first[0].time_ns) / 1e9
 
