@@ -185,12 +185,14 @@ class Watch:
             values = labelled.labels.to_pylist()
             labels.append([values[place] for place in code.tolist()])
         owners = list(zip(*labels, strict=True))
-        settled = rows.ts + np.uint64(self.settle_ns) <= np.uint64(time_ns)
+        # Pages of no known time (0) are older than all.
+        is_aged = rows.ts > 0
+        settled = (rows.ts + np.uint64(self.settle_ns) <= np.uint64(time_ns)) | ~is_aged
         before = self.times[-1] if self.times else time_ns
-        arrived = settled & (rows.ts + np.uint64(self.settle_ns) > np.uint64(before))
+        arrived = settled & is_aged & (rows.ts + np.uint64(self.settle_ns) > np.uint64(before))
         sums = [np.bincount(group, weights, minlength=number).astype(np.int64).tolist()
                 for weights in (rows.pages, np.where(settled, rows.pages, 0),
-                                np.where(arrived, rows.pages, 0), rows.ts > 0)]
+                                np.where(arrived, rows.pages, 0), is_aged)]
         place = len(self.times)
         self.times.append(time_ns)
         for owner, *counted in zip(owners, *sums, strict=True):
