@@ -143,6 +143,10 @@ def test_pages_of_another_machine_have_its_size(tmp_path: Path) -> None:
 def test_kernel_stacks_are_not_counted_again_in_vmalloc() -> None:
     assert row(balanced(machine()), "vmalloc").bytes == 112 * MIB
     assert row(balanced(replace(machine(), vmapped_stacks=False)), "vmalloc").bytes == 128 * MIB
+    # 0 always before 5.3
+    old = balanced(machine(VmallocUsed=0))
+    assert not any(found.key == "vmalloc" for found in old.rows)
+    assert row(old, "kernel_stacks").bytes == 16 * MIB
     guessed = balanced(replace(machine(), vmapped_stacks=None))
     assert row(guessed, "vmalloc").bytes == 112 * MIB
     assert "CONFIG_VMAP_STACK" in guessed.notes[0]
@@ -167,9 +171,10 @@ def test_zram_and_zswap_share_the_pages_of_zsmalloc() -> None:
 
 def test_the_first_percpu_chunk_is_not_part_of_the_total() -> None:
     log = ["6,1,0,-;percpu: Embedded 53 pages/cpu s185560 r0 d31528 u1048576"]
-    assert first_percpu_chunk(log, 2) == 106 * 4096
-    assert first_percpu_chunk(["percpu: 25 4K pages/cpu s78112"], 4) == 100 * 4096
-    assert first_percpu_chunk([], 2) is None
+    assert first_percpu_chunk(log, 2, 4096) == 106 * 4096
+    assert first_percpu_chunk(log, 2, 1 << 16) == 106 << 16
+    assert first_percpu_chunk(["percpu: 25 4K pages/cpu s78112"], 4, 1 << 16) == 100 * 4096
+    assert first_percpu_chunk([], 2, 4096) is None
     assert row(balanced(replace(machine(), first_percpu_chunk=MIB)), "percpu").bytes == 7 * MIB
     assert "first chunk" in row(balanced(machine()), "percpu").note
 

@@ -104,7 +104,9 @@ def test_the_pageblock_order_is_found_where_it_is_told(data: Path) -> None:
     assert zones.pageblock_order(text) == 9
     page = os.sysconf("SC_PAGE_SIZE")
     assert zones.pageblock_order(None, f"Hugepagesize:    {512 * page // 1024} kB\n") == 9
-    assert zones.pageblock_order("", f"Hugepagesize: {(page << 13) // 1024} kB\n") == 10
+    for huge in (page << 4, page << 18):  # default_hugepagesz, of which pageblocks know nothing
+        assert zones.pageblock_order("", f"Hugepagesize: {huge // 1024} kB\n") == 9
+    assert zones.pageblock_order("", "Hugepagesize: 2048 kB\n", largest=8) == 8
     assert zones.pageblock_order(None, "MemTotal: 1 kB") is None
     with pytest.raises(PageownerError, match="no pageblock order"):
         zones.parse_pagetypeinfo("")

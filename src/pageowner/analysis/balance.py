@@ -142,9 +142,11 @@ def _unmapped_swap_cache(memory: dict[str, int]) -> int:
 def _kernel_rows(facts: MemoryFacts, notes: list[str]) -> list[Row]:
     memory = facts.meminfo
     stacks, shadow = memory.get("KernelStack", 0), memory.get("ShadowCallStack", 0)
-    in_vmalloc = stacks if facts.vmapped_stacks in (True, None) else 0
+    # VmallocUsed is 0 always in kernels before 5.3 (fs/proc/meminfo.c) and those derived of them.
     used = memory.get("VmallocUsed", 0)
-    if facts.vmapped_stacks is None and stacks:
+    in_vmalloc = stacks if used and facts.vmapped_stacks in (True, None) else 0
+    shadow_in_vmalloc = shadow if used else 0
+    if facts.vmapped_stacks is None and in_vmalloc:
         notes.append("kernel stacks are taken to be part of VmallocUsed, as with CONFIG_VMAP_STACK;"
                      " the kernel's configuration is not readable here")
     percpu, chunk = memory.get("Percpu", 0), facts.first_percpu_chunk
@@ -165,9 +167,9 @@ def _kernel_rows(facts: MemoryFacts, notes: list[str]) -> list[Row]:
         Row("page_tables", "page tables", memory.get("PageTables", 0), "PageTables",
             "grep VmPTE /proc/*/status"),
         Row("vmalloc", "vmalloc without kernel stacks" if in_vmalloc else "vmalloc",
-            used - in_vmalloc - shadow,
+            used - in_vmalloc - shadow_in_vmalloc,
             "VmallocUsed - KernelStack" if in_vmalloc else "VmallocUsed", "cat /proc/vmallocinfo",
-            rows=vmalloc_rows(facts, used - in_vmalloc - shadow, stacks)),
+            rows=vmalloc_rows(facts, used - in_vmalloc - shadow_in_vmalloc, stacks)),
         Row("percpu", "per-CPU memory", percpu - (chunk or 0), "Percpu",
             "grep Percpu /proc/meminfo",
             "" if chunk is not None else "with its first chunk, which is not part of MemTotal"),

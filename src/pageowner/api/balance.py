@@ -86,7 +86,7 @@ def facts(root: str | os.PathLike[str] | None = None) -> MemoryFacts:
     found.zswap_in_zsmalloc = _zswap_pool(sys) == "zsmalloc"
     found.balloon_outside = memory_pools.balloon_outside_total(sys)
     found.dmabuf = memory_pools.dmabuf_bytes(sys)
-    found.sockets = memory_pools.socket_bytes(proc)
+    found.sockets = memory_pools.socket_bytes(found.page_size, proc)
     found.nodes = memory_pools.nodes(sys)
     if not top:
         _slab_users(found)
@@ -206,7 +206,7 @@ def _boot(found: MemoryFacts, proc: str, sys: str, this_machine: bool) -> None:
     log = memory_pools.kernel_log() if this_machine else (
         (_text(f"{proc}/kmsg.txt") or "").splitlines())
     units = memory_pools.parse_possible_cpus(_text(f"{sys}/devices/system/cpu/possible") or "0")
-    found.first_percpu_chunk = memory_pools.first_percpu_chunk(log, units)
+    found.first_percpu_chunk = memory_pools.first_percpu_chunk(log, units, found.page_size)
 
 
 def _text(path: str) -> str | None:

@@ -89,14 +89,15 @@ def nodes(sys: str = "/sys") -> list[Node]:
     return sorted(found)
 
 
-def socket_bytes(proc: str = "/proc") -> dict[str, int]:
-    """Bytes that TCP and UDP count for their sockets (``mem`` of /proc/net/sockstat, in pages;
-    net/ipv4/proc.c): of this network namespace's counters, which all namespaces share."""
+def socket_bytes(page_size: int, proc: str = "/proc") -> dict[str, int]:
+    """Bytes that TCP and UDP count for their sockets (``mem`` of /proc/net/sockstat, in pages of
+    ``page_size`` bytes; net/ipv4/proc.c): of this network namespace's counters, which all
+    namespaces share."""
     found = {}
     with suppress(OSError):
         for protocol, pages in re.findall(r"^(TCP|UDP): .*\bmem (\d+)",
                                           Path(proc, "net/sockstat").read_text(), re.MULTILINE):
-            found[protocol] = int(pages) * os.sysconf("SC_PAGE_SIZE")
+            found[protocol] = int(pages) * page_size
     return found
 
 
@@ -135,13 +136,14 @@ def kernel_log(limit: int = 1500) -> list[str]:
     return found
 
 
-def first_percpu_chunk(log: list[str], units: int) -> int | None:
+def first_percpu_chunk(log: list[str], units: int, page_size: int) -> int | None:
     """Bytes of the first chunk of percpu memory, which Percpu of meminfo counts although it was
-    taken before MemTotal (mm/percpu.c, pcpu_setup_first_chunk); None if the log does not tell."""
+    taken before MemTotal (mm/percpu.c, pcpu_setup_first_chunk); None if the log does not tell.
+    ``units``: of the chunk, one a possible CPU; ``page_size``: of the machine whose log it is."""
     for line in log:
         found = re.search(r"percpu: (?:Embedded )?(\d+) (?:(\d+)K )?pages/cpu", line)
         if found:
-            page = int(found[2]) << 10 if found[2] else os.sysconf("SC_PAGE_SIZE")
+            page = int(found[2]) << 10 if found[2] else page_size
             return int(found[1]) * page * units
     return None
 

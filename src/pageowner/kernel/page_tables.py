@@ -156,9 +156,10 @@ def user_pages(read: Read, top: NDArray[np.uint64], levels: int, most: int | Non
 
 def user_pieces(read: Read, top: NDArray[np.uint64], levels: int, most: int | None = None,
                 keep: Keep | None = None) -> Iterator[NDArray[np.uint64] | None]:
-    """The page frames that a process maps, piece by piece, huge pages of 2 MiB each as its 512;
-    larger ones, which are never anonymous, are left out. None for tables that could not be read,
-    and instead of all if there are more tables than ``most``.
+    """The page frames that a process maps, piece by piece, huge pages of 2 MiB each as its 512.
+    Larger ones, which are of hugetlb or of a device, are left out: of these no process is told.
+    None for tables that could not be read, and instead of all if there are more tables than
+    ``most``.
 
     ``keep``: asked of each frame which are wanted; of a huge page, its first tells of all."""
     try:

@@ -207,22 +207,22 @@ def parse_pagetypeinfo(text: str) -> PageTypeInfo:
 
 def pageblock_order(pagetypeinfo: str | None, meminfo: str | None = None,
                     largest: int = MAX_ORDER) -> int | None:
-    """The order of a pageblock: from pagetypeinfo, else from the huge page size of /proc/meminfo.
+    """The order of a pageblock: from pagetypeinfo, else where /proc/meminfo says that there are
+    huge pages.
 
-    Pageblocks are as large as a huge page where the kernel has those (include/linux/
-    pageblock-flags.h), and at most of the ``largest`` order. None if neither text tells.
+    Pageblocks are then as large as a huge page (include/linux/pageblock-flags.h), and at most of
+    the ``largest`` order: the huge page that one table of page table entries maps, whatever
+    ``default_hugepagesz`` is, which Hugepagesize tells (HPAGE_SHIFT of x86, arm64, riscv,
+    loongarch). None if neither text tells.
     """
     if pagetypeinfo:
         found = re.search(r"^Page block order:\s*(\d+)$", pagetypeinfo, re.MULTILINE)
         if found:
             return int(found[1])
-    if meminfo:
-        huge = kilobytes(meminfo).get("Hugepagesize")
-        if huge:
-            import os
+    if meminfo and kilobytes(meminfo).get("Hugepagesize"):
+        import os
 
-            pages = huge // os.sysconf("SC_PAGE_SIZE")
-            return min(max(pages.bit_length() - 1, 0), largest)
+        return min(os.sysconf("SC_PAGE_SIZE").bit_length() - 1 - 3, largest)
     return None
 
 

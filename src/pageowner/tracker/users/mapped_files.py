@@ -55,7 +55,9 @@ def give_mapped_files(found: PageUsers, pages: Pages, names: Mapping[int, str],
                     continue
                 device = f"{int(major, 16)}:{int(minor, 16)}"
                 label = _label(path, kinds.get(device, ""), int(inode), f"{pid} ({comm})")
-                _give(found, pages, pagemap, int(start, 16), int(end, 16), label)
+                if not _give(found, pages, pagemap, int(start, 16), int(end, 16), label, until):
+                    late += 1
+                    break
         except OSError:
             continue
         finally:
@@ -63,9 +65,13 @@ def give_mapped_files(found: PageUsers, pages: Pages, names: Mapping[int, str],
     found.count("late_processes", late)
 
 
-def _give(found: PageUsers, pages: Pages, pagemap: int, start: int, end: int, label: str) -> None:
+def _give(found: PageUsers, pages: Pages, pagemap: int, start: int, end: int, label: str,
+          until: float) -> bool:
+    """False if time was up before all of the mapping was read: one may be of terabytes."""
     first, stop = start // mmap.PAGESIZE, end // mmap.PAGESIZE
     for at in range(first, stop, _AT_ONCE):
+        if time.monotonic() > until:
+            return False
         words = np.frombuffer(os.pread(pagemap, 8 * min(_AT_ONCE, stop - at), 8 * at), np.uint64)
         pfn = words[words & _PRESENT == _PRESENT] & _FRAME
         place, inside = pages.places_of(pfn)
@@ -73,6 +79,7 @@ def _give(found: PageUsers, pages: Pages, pagemap: int, start: int, end: int, la
         place = place[pages.flags[place] & _NO_FILE == 0]
         if len(place):
             found.give(np.unique(place), found.code(label))
+    return True
 
 
 def _label(path: bytes, kind: str, inode: int, holder: str) -> str:
