@@ -35,7 +35,7 @@ __all__ = ["memory_facts"]
 _FILE_SECONDS = 30.0
 _PIECE = 15
 """Bits of the number of frames whose flags are read at once."""
-_ANON = np.uint64(mask("anon"))
+_ANON, _HUGE = np.uint64(mask("anon")), np.uint64(mask("huge"))
 _KERNEL = 1 << 63
 
 
@@ -91,7 +91,8 @@ def _slabs(found: MemoryFacts, memory: Vmcore) -> None:
 
 
 def _first_chunk(found: MemoryFacts, memory: Vmcore) -> None:
-    found.first_percpu_chunk = memory_pools.first_percpu_chunk(lines(memory), len(cpus(memory)))
+    found.first_percpu_chunk = memory_pools.first_percpu_chunk(
+        lines(memory), len(cpus(memory)), memory.page_size)
 
 
 def _processes(found: MemoryFacts, memory: Vmcore, structures: Any, frames: VmcoreFrames) -> None:
@@ -138,7 +139,8 @@ def _shares(structures: Any, frames: VmcoreFrames) -> dict[int, int]:
 
 
 class _Anonymous:
-    """Which of some frames are; flags are read once, in pieces. ``stop``: the frame behind all."""
+    """Which of some frames are, but for hugetlb; flags are read once, in pieces. ``stop``: the
+    frame behind all."""
 
     def __init__(self, frames: VmcoreFrames) -> None:
         self._frames = frames
@@ -155,7 +157,9 @@ class _Anonymous:
         wanted[pieces] = True
         for piece in np.flatnonzero(wanted & ~self._known).tolist():
             first, stop = piece << _PIECE, min((piece + 1) << _PIECE, self.stop)
-            self._is[first:stop] = self._frames.flags(first, stop - first) & _ANON != 0
+            # The kernel's Pss_Anon (smaps_pte_range) leaves out hugetlb, which balance has apart.
+            flags = self._frames.flags(first, stop - first)
+            self._is[first:stop] = flags & (_ANON | _HUGE) == _ANON
             self._known[piece] = True
         found: NDArray[np.bool_] = inside & self._is[place]
         return found
