@@ -130,6 +130,8 @@ class MadeMemory:
     version: Version
     page_size: int = PAGE
     live: bool = False
+    machine: str = "x86_64"
+    section_size_bits: int | None = None
     regions: dict[int, bytearray] = field(default_factory=dict)
     symbols: dict[str, int] = field(default_factory=dict)
 

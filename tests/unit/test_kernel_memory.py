@@ -8,11 +8,24 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-from made_memory import DEPOT, EXT, KALLSYMS, PAGES, SECTION, STEXT, VERSIONS, MadeMemory, Version
+from made_memory import (
+    DEPOT,
+    EXT,
+    KALLSYMS,
+    PAGE,
+    PAGES,
+    SECTION,
+    STEXT,
+    VERSIONS,
+    MadeMemory,
+    Version,
+)
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import kallsyms
 from pageowner.kernel_memory.access import strings
+from pageowner.kernel_memory.pageblocks import BlockTypes
+from pageowner.kernel_memory.sections import Pieces, pieces, section_bits
 from pageowner.kernel_memory.snapshot import page_owner
 from pageowner.model.snapshot import Snapshot
 from pageowner.sources.page_owner_text import write
@@ -84,6 +97,43 @@ def test_an_isolated_pageblock_is_called_so() -> None:
         memory = MadeMemory(version)
         memory.plant(0x500, memory.stack(*ALLOCATED))
         assert rows(read(memory))[0x500]["block_migratetype"] == "Isolate"
+
+
+def test_the_one_pageblock_of_a_section_has_its_type() -> None:
+    """As with pages of 64 KiB on arm64, where a section is as large as a pageblock."""
+    for version in VERSIONS:
+        memory = MadeMemory(version)
+        memory.types.structs["free_area"] = 64, {}  # 22 orders
+        memory.types.structs["page"] = 64, memory.types.structs["page"][1]
+        memory.page_size = 1 << 18
+        found = BlockTypes(memory, pieces_of(memory))
+        assert found.order == SECTION.bit_length() - 1
+        assert [found.names[code] for code in found.codes(np.array([0, 9], np.uint64))] == [
+            "Movable", "Movable"]
+
+
+def pieces_of(memory: MadeMemory) -> Pieces:
+    """Those of its sections, whose size stays as it was made."""
+    size, memory.page_size = memory.page_size, PAGE
+    found = pieces(memory)
+    memory.page_size = size
+    return found
+
+
+@pytest.mark.parametrize(("machine", "release", "page", "told", "frames"), [
+    ("x86_64", "6.1.0", 12, None, 15), ("x86_64", "6.1.0", 12, 28, 16),
+    ("aarch64", "5.10.0", 12, None, 18), ("aarch64", "5.12.0", 12, None, 15),
+    ("aarch64", "6.12.0", 16, None, 13), ("loongarch64", "6.12.0", 14, None, 15)])
+def test_a_section_is_as_large_as_the_kernel_has_them(
+        machine: str, release: str, page: int, told: int | None, frames: int) -> None:
+    memory = MadeMemory(OF_6_12, page_size=1 << page, machine=machine, section_size_bits=told)
+    memory.release = release
+    assert section_bits(memory) == frames
+
+
+def test_a_machine_whose_sections_are_not_known_is_refused() -> None:
+    with pytest.raises(PageownerError, match="SECTION_SIZE_BITS of sparc64"):
+        section_bits(MadeMemory(OF_6_12, machine="sparc64"))
 
 
 def test_its_text_is_the_kernels() -> None:

@@ -139,7 +139,7 @@ class Bytes:
 
     def __init__(self, pieces: dict[int, bytes], types: Any = None, places: Any = None) -> None:
         self.pieces, self.types = pieces, types
-        self.info = SimpleNamespace(symbols=places or {})
+        self.info = SimpleNamespace(symbols=places or {}, numbers={})
 
     def fill(self, address: int, size: int) -> tuple[np.ndarray, bool]:
         for start, piece in self.pieces.items():

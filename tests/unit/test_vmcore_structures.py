@@ -245,7 +245,7 @@ def test_a_name_without_an_end_costs_no_more_than_the_longest() -> None:
     assert lines[-1] == b"%016x t %b\t[mod]" % (0x1000 + count - 1, b"x" * 512)
 
 
-def test_a_huge_page_of_1_gib_is_one_of_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_page_of_1_gib_is_one_of_its_order_and_of_hugetlb(monkeypatch: pytest.MonkeyPatch) -> None:
     head, order = 1 << 18, 18
     raw = np.zeros((1 << 19, 64), np.uint8)
     raw.view("<u8")[:, 0] = 1 << 40
@@ -260,17 +260,19 @@ def test_a_huge_page_of_1_gib_is_one_of_its_order(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(page_structs, "Charges", lambda _memory: None)
     monkeypatch.setattr(page_structs, "LargeFolios",
                         lambda _memory: SimpleNamespace(add=lambda *_: None))
-    memory: Any = SimpleNamespace(release="6.12.0", types=types(
+    memory: Any = SimpleNamespace(release="6.6.0", info=SimpleNamespace(numbers={}), types=types(
         {("page", "flags"): (0, 8), ("page", "compound_head"): (8, 8), ("page", "private"): (40, 8),
          ("page", "mapping"): (24, 8), ("page", "page_type"): (48, 4),
          ("page", "_refcount"): (52, 4), ("page", "_mapcount"): (48, 4),
          ("zone", "free_area"): (0, 11 * 128)},
-        {"free_area": 128}, {("pageflags", "PG_head"): 6, ("pageflags", "PG_dirty"): 4}))
+        {"free_area": 128, "page": 64}, {("pageflags", name): bit for name, bit in (
+            ("PG_head", 6), ("PG_dirty", 4), ("PG_hugetlb", 5))}))
     raw.view("<u8")[head, 0] |= 1 << 4
+    raw.view("<u8")[head + 1, 0] |= 1 << 5
     frames = page_structs.VmcoreFrames(memory)
     pfn, orders, _ = in_use.blocks(frames)
     assert orders.max() == order
     assert pfn[orders == order].tolist() == [head]
     assert len(pfn) == (1 << 19) - (1 << 15) - (1 << order) + 1
     inside = frames.flags(head + 5000, 10)  # what the first says holds of all
-    assert (inside & np.uint64(mask("dirty")) != 0).all()
+    assert (inside & np.uint64(mask("huge")) != 0).all()

@@ -81,10 +81,14 @@ class Memory(Protocol):
     """The kernel's memory by its own addresses.
 
     ``live``: it changes while it is read. ``release``: the kernel's, as ``uname -r`` has it.
+    ``machine``: as ``uname -m`` has it, such as ``x86_64``. ``section_size_bits``: of the bytes of
+    a section of memory, where the kernel tells.
     """
 
     page_size: int
     release: str
+    machine: str
+    section_size_bits: int | None
     live: bool
 
     @property

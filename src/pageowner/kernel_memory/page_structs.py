@@ -1,9 +1,8 @@
 """What page owner's records need of the struct page of their frames.
 
 include/linux/page-flags.h and mm/internal.h of 4.18 to 7.3 (PageBuddy, buddy_order_unsafe): a free
-block is marked by the type of its first frame's struct page, and ``private`` is its order. The type
-is the highest byte of ``page_type`` since 6.12 (PGTY_buddy), before that one bit that is cleared in
-a word of ones (PG_buddy, at 0x80 until 6.10).
+block is marked by the type of its first frame's struct page
+(`pageowner.kernel_memory.page_types`), and ``private`` is its order.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 
 from pageowner.errors import PageownerError
 from pageowner.kernel_memory.access import member, offset
+from pageowner.kernel_memory.page_types import PageTypes
 from pageowner.kernel_memory.runs import copy_run
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from pageowner.kernel_memory.access import Memory
 
 __all__ = ["PageStructs", "Structs"]
-
-_BUDDY, _BASE = 0x80, 0xF0000000
-"""PG_buddy and PAGE_TYPE_BASE of 4.18 to 6.10, which are no enumerators."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +53,7 @@ class PageStructs:
         self._head = offset(types, "page", "compound_info", "compound_head")
         charge = types.member("page", "memcg_data")  # since 5.11, with CONFIG_MEMCG
         self._charge = None if charge is None else charge.offset
-        self._by_byte = types.enumerator("pagetype", "PGTY_buddy")
-        buddy = types.enumerator("pagetype", "PG_buddy")
-        base = types.enumerator("pagetype", "PAGE_TYPE_BASE")
-        self._buddy = _BUDDY if buddy is None else buddy & 0xFFFFFFFF
-        self._base = _BASE if base is None else base & 0xFFFFFFFF
+        self._types = PageTypes(types)
         area, free = types.size("free_area"), types.member("zone", "free_area")
         self._orders = free.size // area if area and free else 11
 
@@ -95,11 +88,7 @@ class PageStructs:
         return Structs(free, self._word(raw, self._flags).copy(), charge)
 
     def _is_buddy(self, raw: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        kind = raw.view("<u4")[:, self._type // 4]
-        buddy: NDArray[np.bool_] = (
-            kind >> np.uint32(24) == self._by_byte if self._by_byte is not None
-            else kind & np.uint32(self._base | self._buddy) == self._base)
-        return buddy
+        return self._types.are("buddy", raw.view("<u4")[:, self._type // 4])
 
     def _word(self, raw: NDArray[np.uint8], at: int) -> NDArray[np.uint64]:
         column: NDArray[np.uint64] = raw.view("<u8")[:, at // 8]

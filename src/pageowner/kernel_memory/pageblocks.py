@@ -67,7 +67,8 @@ class BlockTypes:
         self._places = np.full(int(number[-1]) + 1, -1, np.int64)
         self._places[number.astype(np.int64)] = np.arange(len(number))
         blocks = max(found.frames >> self.order, 1)
-        raw, good = memory.copy(found.blocks, blocks * (_WIDE if wide else _NARROW) // 8)
+        # One block of four bits, as sections of arm64 with pages of 64 KiB have, is in a byte too.
+        raw, good = memory.copy(found.blocks, -(-blocks * (_WIDE if wide else _NARROW) // 8))
         if wide:
             kinds = raw & np.uint8(_TYPE)
             if "Isolate" in self.names:

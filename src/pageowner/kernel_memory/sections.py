@@ -19,25 +19,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.errors import PageownerError
-from pageowner.kernel_memory.access import member, offset, symbol, word
+from pageowner.kernel_memory.access import member, offset, symbol, version, word
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pageowner.kernel_memory.access import Memory
 
-__all__ = ["Pieces", "page_ext_size", "pieces"]
+__all__ = ["Pieces", "page_ext_size", "pieces", "section_bits"]
 
 _HAS_MEM_MAP = np.uint64(2)
 """SECTION_HAS_MEM_MAP."""
 _INVALID = np.uint64(1)
 """PAGE_EXT_INVALID."""
-_SECTION_BITS = 27
-"""Of the bytes of a section: SECTION_SIZE_BITS of arch/x86/include/asm/sparsemem.h (64 bit), of
-arch/arm64/include/asm/sparsemem.h with pages of 4 and 16 KiB since 5.12, of riscv and loongarch's
-64-bit ones 27 to 29."""
-_SECTION_BITS_64K = 29
-"""arm64 with pages of 64 KiB."""
+_SECTION_BITS = {"x86_64": 27, "aarch64": 27, "riscv64": 27, "loongarch64": 29, "ppc64": 24,
+                 "ppc64le": 24}
+"""Of the bytes of a section, by machine: SECTION_SIZE_BITS of arch/*/include/asm/sparsemem.h, of
+x86 and riscv the 64-bit ones, of arm64 with pages of 4 and 16 KiB since 5.12 (commit f0b13ee23241)."""
+_ARM64_64K, _ARM64_OLD = 29, 30
+"""arm64 with pages of 64 KiB, and before 5.12."""
+_ARM64_SINCE = (5, 12)
 _MOST_PIECES = 1 << 22
 """Sections of 128 MiB in 512 TiB."""
 
@@ -71,6 +72,25 @@ def page_ext_size(memory: Memory) -> int:
     return size
 
 
+def section_bits(memory: Memory) -> int:
+    """Of the number of frames in a section. Raises PageownerError where that is not known."""
+    bits = memory.section_size_bits
+    if bits is None:
+        bits = _SECTION_BITS.get(memory.machine)
+        if memory.machine == "aarch64":
+            if (0, 0) < version(memory) < _ARM64_SINCE:
+                bits = _ARM64_OLD
+            elif memory.page_size >= 1 << 16:
+                bits = _ARM64_64K
+    if bits is None:
+        raise PageownerError("it is not known how large this kernel's sections of memory are"
+                             f" (SECTION_SIZE_BITS of {memory.machine})")
+    bits -= memory.page_size.bit_length() - 1
+    if not 0 < bits < 32:
+        raise PageownerError("its VMCOREINFO is damaged: SECTION_SIZE_BITS")
+    return bits
+
+
 def pieces(memory: Memory) -> Pieces:
     """All of them. Raises PageownerError where the kernel's structures do not fit."""
     highest = word(memory, symbol(memory, "max_pfn"))
@@ -90,7 +110,7 @@ def _sections(memory: Memory, highest: int) -> Pieces:
     size = types.size("mem_section")
     if not size or size > page:
         raise PageownerError("the kernel's types (BTF) do not have struct mem_section")
-    bits = (_SECTION_BITS_64K if page >= 1 << 16 else _SECTION_BITS) - (page.bit_length() - 1)
+    bits = section_bits(memory)
     count = min(-(-highest // (1 << bits)), _MOST_PIECES)
     tables = _tables(memory, count, page // size, size)
     number = np.arange(len(tables), dtype=np.uint64)

@@ -87,6 +87,7 @@ class Vmcore(Closing):
         self.machine = self._program.platform.arch.name.lower()
         self.info = info.parse(text.decode("utf-8", "backslashreplace"))
         self.release = self.info.release
+        self.section_size_bits = self.info.numbers.get("SECTION_SIZE_BITS")
         self.page_size = self.info.page_size
         if not self.page_size:
             raise PageownerError("its VMCOREINFO does not say how large a page is")

@@ -2,9 +2,9 @@
 
 fs/proc/page.c (stable_page_flags) of 6.1, 6.12 and 7.3. But here only merged pages are so (6.12 and
 newer say it of each anonymous page), and no slab is anonymous (they say it by a word of its own).
-Where a flag is in ``page->flags`` tells enum pageflags of the kernel's BTF. A type that is in
-``page_type`` is its highest byte since 6.12 (enum pagetype: PGTY_buddy), before a bit that is
-cleared there in a word of ones. Since 6.9 the flags of a tail are those of its head, but for a few.
+Where a flag is in ``page->flags`` tells enum pageflags of the kernel's BTF, and types
+`pageowner.kernel_memory.page_types`. Since 6.9 the flags of a tail are those of its head, but for a
+few.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from pageowner.kernel.flag_bits import BITS, MAX_ORDER
 from pageowner.kernel_memory.access import member, offset, version
+from pageowner.kernel_memory.page_types import PageTypes, hugetlb_of_second
 from pageowner.tracker.read.frames import Frames
 from pageowner.vmcore.cgroups import Charges
 from pageowner.vmcore.large_folios import LargeFolios
@@ -41,14 +42,8 @@ _COPIED = {
 }
 """Bits of kpageflags that are copied from one of page->flags."""
 
-_TYPES = {"buddy": ("PGTY_buddy", "PG_buddy", 0x80),
-          "offline": ("PGTY_offline", "PG_offline", 0x100),
-          "pgtable": ("PGTY_table", "PG_table", 0x200), "slab": ("PGTY_slab", "", 0),
-          "huge": ("PGTY_hugetlb", "PG_hugetlb", 0)}
-"""Page types: as the highest byte since 6.12; before as a bit (6.1: an enumerator nowhere, so its
-value)."""
-_BASE = 0xF0000000
-_NO_TYPE = 0xFFFFFFFF
+_OF_WHOLE = ("slab", "huge")
+"""Types that the first page has for all of its compound page."""
 _ANON, _KSM = 1, 3
 _SINCE_FOLIOS = (6, 9)
 _CHUNK = 1 << 15
@@ -77,7 +72,8 @@ class VmcoreFrames(Frames):
         charge = types.member("page", "memcg_data")
         self._charge_at = None if charge is None else charge.offset
         self._bits = self._copied_bits()
-        self._of_types = self._type_masks()
+        self._types = PageTypes(types, memory.info.numbers)
+        self._is_hugetlb = (None if "huge" in self._types.has else hugetlb_of_second(types))
         self._head_bit = types.enumerator("pageflags", "PG_head")
         self._of_swap = [types.enumerator("pageflags", name)
                          for name in ("PG_swapcache", "PG_swapbacked")]
@@ -133,11 +129,10 @@ class VmcoreFrames(Frames):
         found = np.zeros(len(raw), np.uint64)
         for bit, place in self._bits:
             found |= (source >> np.uint64(place) & np.uint64(1)) << np.uint64(bit)
-        for name, mask in self._of_types.items():
-            mine = mask(kind)
-            if name in ("slab", "huge"):
-                mine = mine[owner]
-            found[mine] |= np.uint64(1 << BITS[name])
+        for name in self._types.has:
+            mine = self._types.are(name, kind)
+            found[mine[owner] if name in _OF_WHOLE else mine] |= np.uint64(1 << BITS[name])
+        self._hugetlb(found, raw, np.flatnonzero(head & ~tail), owner)
         cached = np.full(len(raw), None not in self._of_swap)
         for bit_of in self._of_swap:
             cached &= source >> np.uint64(bit_of or 0) & np.uint64(1) != 0
@@ -149,6 +144,15 @@ class VmcoreFrames(Frames):
         self._free(found, raw)
         found[~there] = np.uint64(1 << BITS["nopage"])
         return found[len(before):]
+
+    def _hugetlb(self, found: NDArray[np.uint64], raw: NDArray[np.uint8],
+                 heads: NDArray[np.int64], owner: NDArray[np.int64]) -> None:
+        """Huge pages of hugetlb where no type says so; compound pages begin at ``heads``."""
+        heads = heads[heads + 1 < len(raw)]
+        if self._is_hugetlb is not None and len(heads):
+            mine = np.zeros(len(raw), bool)
+            mine[heads] = self._is_hugetlb(raw[heads + 1])
+            found[mine[owner]] |= np.uint64(1 << BITS["huge"])
 
     def _before(self, raw: NDArray[np.uint8], first: int) -> NDArray[np.uint8]:
         """The first two struct pages of the compound page that these frames begin inside of, which
@@ -216,20 +220,6 @@ class VmcoreFrames(Frames):
                 found.append((BITS[name], places[0]))
         return found
 
-    def _type_masks(self) -> dict[str, _TypeIs]:
-        types = self._memory.types
-        found = {}
-        for name, (new, old, number) in _TYPES.items():
-            byte = types.enumerator("pagetype", new)
-            if byte is not None:
-                found[name] = _TypeIs(byte & 0xFF, None)
-                continue
-            bit = types.enumerator("pagetype", old) if old else None
-            mask = (number if bit is None else bit) & 0xFFFFFFF
-            if mask:
-                found[name] = _TypeIs(None, mask)
-        return found
-
     def _word(self, raw: NDArray[np.uint8], name: str) -> NDArray[np.uint64]:
         column: NDArray[np.uint64] = raw.view("<u8")[:, self._at[name] // 8]
         return column
@@ -237,19 +227,3 @@ class VmcoreFrames(Frames):
     def _half(self, raw: NDArray[np.uint8], name: str) -> NDArray[np.uint32]:
         column: NDArray[np.uint32] = np.ascontiguousarray(raw.view("<u4")[:, self._at[name] // 4])
         return column
-
-
-class _TypeIs:
-    """Whether page_type says that a page is of a type."""
-
-    def __init__(self, byte: int | None, bit: int | None) -> None:
-        self._byte, self._bit = byte, bit
-
-    def __call__(self, kind: NDArray[np.uint32]) -> NDArray[np.bool_]:
-        if self._byte is not None:
-            found: NDArray[np.bool_] = kind >> np.uint32(24) == self._byte
-            return found
-        base: NDArray[np.bool_] = kind & np.uint32(_BASE | int(self._bit or 0)) == _BASE
-        return base
-
-

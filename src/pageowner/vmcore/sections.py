@@ -10,6 +10,7 @@ import numpy as np
 
 from pageowner.errors import PageownerError
 from pageowner.kernel_memory.access import offset, symbol, word
+from pageowner.kernel_memory.sections import section_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,10 +80,7 @@ def mem_maps(memory: Vmcore) -> MemMaps:
     size, page_struct = types.size("mem_section"), types.size("page")
     if not size or size > page or not page_struct or page_struct % 8:
         raise PageownerError("the kernel's types (BTF) do not have struct mem_section")
-    numbers = memory.info.numbers
-    bits = numbers.get("SECTION_SIZE_BITS", 27) - (page.bit_length() - 1)
-    if not 0 < bits < 32:
-        raise PageownerError("its VMCOREINFO is damaged: SECTION_SIZE_BITS")
+    bits = section_bits(memory)
     highest = word(memory, symbol(memory, "max_pfn"))
     count = min(-(-highest // (1 << bits)), _MOST_SECTIONS)
     each = page // size

@@ -35,6 +35,8 @@ class LiveMemory(Closing):
         """Raises PageownerError where the kernel or this user may not read it."""
         self.page_size = os.sysconf("SC_PAGE_SIZE")
         self.release = platform.release()
+        self.machine = platform.machine()
+        self.section_size_bits: int | None = None
         self._symbols = symbols
         self._copies = Copies()
         self.types = AskedTypes(self._copies.bpf)
