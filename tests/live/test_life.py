@@ -21,7 +21,7 @@ from machine import mapped_frames
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.tracker import control
-from pageowner.tracker.load import loading
+from pageowner.tracker.load import loading, pins
 from pageowner.tracker.load.libbpf import BpfError, Libbpf
 from pageowner.tracker.load.libbpf_abi import PRINT
 from pageowner.tracker.read import survey
@@ -125,6 +125,21 @@ def test_on_when_on_says_so_and_names_what_differs() -> None:
     with pytest.raises(PageownerError, match="already on with --depth 8, not with --depth 32;"):
         control.on(control.Options(depth=32))
     assert control.status().options.depth == 8
+
+
+@pytest.mark.usefixtures("off")
+def test_on_when_on_does_not_wait_for_its_own_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks how tracking stands attaches a second program if it is needed, under the lock."""
+    control.on()
+    real = control.status
+
+    def under_the_lock() -> control.Status:
+        with control._locked():
+            return real()
+
+    monkeypatch.setattr(pins, "_LOCK_SECONDS", 1)
+    monkeypatch.setattr(control, "status", under_the_lock)
+    assert control.on().already_on
 
 
 @pytest.mark.usefixtures("off")

@@ -134,6 +134,16 @@ def test_charges_are_those_of_kpagecgroup(reader: LiveReader) -> None:
     assert sum(seen.values()) >= SIZE // mmap.PAGESIZE
 
 
+def test_memory_that_was_added_since_is_looked_at(reader: LiveReader) -> None:
+    reader.counts({"stack", "task"})
+    ranges, spans = reader.store.facts["ranges"], reader.store.spans
+    reader.store.facts["ranges"] = ranges[1:]  # as if the first had been covered since
+    reader._health._attended_ns -= 60 * 10**9
+    reader.counts({"stack", "task"})
+    assert reader.store.facts["ranges"] == ranges
+    assert reader.store.spans is not spans
+
+
 def test_the_header_accounts_for_all_memory(reader: LiveReader) -> None:
     reader.counts({"stack", "task"})
     time.sleep(0.3)

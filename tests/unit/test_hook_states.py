@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 import pageowner.tracker.bpf as package
+from pageowner.errors import PageownerError
 from pageowner.kernel import pageflags
 from pageowner.model.hook_states import ACTIVE, ATTACHED, WAITING, is_whole
 from pageowner.model.hook_states import in_words as state_in_words
@@ -17,6 +21,7 @@ from pageowner.model.unexplained import in_words, unexplained
 from pageowner.tracker.load.object_hooks import OBJECT_HOOKS
 from pageowner.tracker.read import layout
 from pageowner.tracker.read.maps import COUNTERS
+from pageowner.tracker.read.pinned import Pinned
 from pageowner.tracker.read.seen import with_seen
 
 BPF = Path(package.__file__).parent
@@ -111,3 +116,19 @@ def test_what_nothing_explains_is_to_be_reported() -> None:
     None, [], "no", 7, [1], [{}], [{"pages": "many"}], [{"pages": 1}], {"pages": 1}])
 def test_what_a_file_says_in_its_place_is_no_reason_to_end(damaged: object) -> None:
     assert in_words(damaged, None, {}) == ""
+
+
+def test_facts_that_are_written_meanwhile_are_read_until_they_are_whole() -> None:
+    whole = [b'{"a": 1}\0\0', b'{"a": 22}\0']
+    torn = whole[0][:6] + whole[1][6:]
+    told = iter([whole[0], torn, torn, whole[1], whole[1]])
+    bpf: Any = SimpleNamespace(lookup=lambda *_: next(told))
+    with open(os.devnull) as file:
+        store = Pinned(bpf, "/sys/fs/bpf/x", {"config": os.dup(file.fileno())},
+                       {"span_shift": 1, "depth": 1})
+    with store:
+        assert store._refresh() == whole[1]
+        assert store.facts["a"] == 22
+        bpf.lookup = lambda *_: b"{"
+        with pytest.raises(PageownerError, match="pageowner off, then on"):
+            store._refresh()

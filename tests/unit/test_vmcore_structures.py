@@ -245,7 +245,8 @@ def test_a_name_without_an_end_costs_no_more_than_the_longest() -> None:
     assert lines[-1] == b"%016x t %b\t[mod]" % (0x1000 + count - 1, b"x" * 512)
 
 
-def test_a_huge_page_of_1_gib_is_one_of_its_order_and_of_hugetlb(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_page_of_1_gib_is_one_of_its_order_and_of_hugetlb(
+        monkeypatch: pytest.MonkeyPatch) -> None:
     head, order = 1 << 18, 18
     raw = np.zeros((1 << 19, 64), np.uint8)
     raw.view("<u8")[:, 0] = 1 << 40

@@ -35,7 +35,8 @@ _INVALID = np.uint64(1)
 _SECTION_BITS = {"x86_64": 27, "aarch64": 27, "riscv64": 27, "loongarch64": 29, "ppc64": 24,
                  "ppc64le": 24}
 """Of the bytes of a section, by machine: SECTION_SIZE_BITS of arch/*/include/asm/sparsemem.h, of
-x86 and riscv the 64-bit ones, of arm64 with pages of 4 and 16 KiB since 5.12 (commit f0b13ee23241)."""
+x86 and riscv the 64-bit ones, of arm64 with pages of 4 and 16 KiB since 5.12 (commit
+f0b13ee23241)."""
 _ARM64_64K, _ARM64_OLD = 29, 30
 """arm64 with pages of 64 KiB, and before 5.12."""
 _ARM64_SINCE = (5, 12)

@@ -15,12 +15,18 @@ Snapshots from before these were told apart have ``active`` for every hook that 
 
 from __future__ import annotations
 
-__all__ = ["ACTIVE", "ATTACHED", "NESTED", "WAITING", "in_words", "is_whole"]
+__all__ = ["ACTIVE", "ATTACHED", "NESTED", "WAITING", "in_words", "is_attached", "is_whole"]
 
 ACTIVE, ATTACHED, WAITING = "active", "attached", "waiting"
 
 NESTED = "_nested"
 """Behind a hook's name: its second program, for the events that the first was too busy for."""
+
+
+def is_attached(state: str | None) -> bool:
+    """Whether a hook in this state is attached, be it that part passes it by; None: there is no
+    such hook."""
+    return state is not None and (state in (ACTIVE, ATTACHED) or state.startswith("partly:"))
 
 
 def is_whole(state: str) -> bool:

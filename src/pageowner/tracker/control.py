@@ -28,7 +28,7 @@ import numpy as np
 from pageowner.errors import PageownerError
 from pageowner.kernel import gfp, zones
 from pageowner.kernel.memory_ranges import ram_ranges
-from pageowner.model.hook_states import ATTACHED
+from pageowner.model.hook_states import is_attached
 from pageowner.model.hook_table import FEXIT_HOOKS
 from pageowner.model.tracking import Options, Status
 from pageowner.tracker import waiting
@@ -58,6 +58,7 @@ from pageowner.tracker.read.maps import (
     open_store,
 )
 from pageowner.tracker.read.objects import objects
+from pageowner.tracker.read.pinned import ENDED
 from pageowner.tracker.read.reading import pages_by_state
 from pageowner.tracker.read.seen import objects_seen
 from pageowner.tracker.read.survey import not_given
@@ -99,15 +100,15 @@ def on(options: Options | None = None, debug: bool = False) -> Status:
     bpf = requirements.require(debug)
     with _locked() as root:
         pins.clean(root)
-        if is_on():
-            return _already(options)
-        try:
-            _start(bpf, options, root)
-        except BpfError as error:
-            raise _refusal(error, debug) from error
-        finally:
-            pins.clean(root)
-    return status()
+        if not (was_on := is_on()):
+            try:
+                _start(bpf, options, root)
+            except BpfError as error:
+                raise _refusal(error, debug) from error
+            finally:
+                pins.clean(root)
+    # Without the lock: who asks how tracking stands may have to attach, and take it (`attend`).
+    return _already(options) if was_on else status()
 
 
 def off() -> bool:
@@ -237,6 +238,8 @@ def _added(covered: Sequence[Sequence[int]], ranges: Sequence[tuple[int, int]]) 
 
 def _already(options: Options) -> Status:
     now = status()
+    if not now.on:
+        raise PageownerError(ENDED)
     if now.options != options:
         theirs, ours = (" ".join(["with", *chosen.words()]) if chosen.words() else "without options"
                         for chosen in (now.options, options))
@@ -333,7 +336,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
         # What the first hooks saw while the last were attached is there too, but not all of it.
         facts |= {"since_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
                   "since_wall": time.time()}
-        if facts["hooks"]["alloc_pages_bulk"] == ATTACHED:
+        if is_attached(facts["hooks"]["alloc_pages_bulk"]):
             skip = skip_of_fexit(tracker)
             if skip is not None:
                 tracker.skip_frames(dict.fromkeys(FEXIT_HOOKS, skip))

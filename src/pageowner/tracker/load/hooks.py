@@ -13,7 +13,7 @@ import numpy as np
 
 from pageowner.kernel.symbol_text import Lines
 from pageowner.kernel.vmstat import pages_freed
-from pageowner.model.hook_states import ATTACHED, NESTED, WAITING
+from pageowner.model.hook_states import ATTACHED, NESTED, WAITING, is_attached
 from pageowner.model.hook_table import FUNCTIONS, TRACEPOINTS
 from pageowner.tracker.load.calibrate import leading_frames, tracing_ranges
 from pageowner.tracker.load.libbpf import BpfError
@@ -88,18 +88,18 @@ def attach_optional(tracker: Tracker, directory: str | None, symbols: Lines) -> 
     copies = copies_of({function for hook in FUNCTIONS for function in hook.functions}, symbols)
     for hook in FUNCTIONS:
         function = _known(tracker.bpf, hook.functions)
-        if hooks.get(hook.instead_of) == ATTACHED or (hook.newer and not function):
+        if is_attached(hooks.get(hook.instead_of)) or (hook.newer and not function):
             continue
-        if hooks.get(hook.around) == ATTACHED:
+        if is_attached(hooks.get(hook.around)):
             hook = replace(hook, programs=hook.programs_around)
         said = _attach_function(tracker, hook, directory)
         if said == ATTACHED and function in copies:
             said = f"partly: BPF cannot trace {' and '.join(copies[function])}, made of {function}"
-        if said == ATTACHED or not hook.instead_of:
+        if is_attached(said) or not hook.instead_of:
             hooks[hook.name] = said
     for hook in TRACEPOINTS:
         program, = hook.programs
-        if program.startswith("on_migrate_") and hooks["folio_migrate_flags"] != ATTACHED:
+        if program.startswith("on_migrate_") and not is_attached(hooks["folio_migrate_flags"]):
             continue  # it would say why of a migration that no hook sees
         hooks[hook.name] = _attach(tracker, hook.name, program, directory, None,
                                    {"hold": int(tracker.may_hold)})

@@ -115,7 +115,8 @@ class LiveReader:
         Raises PageownerError if tracking was turned off.
         """
         self.store.check_on()
-        self._health.attend()
+        if self._health.attend():
+            self._keep_up()
         free = zones.free_pages(zones.read_text("/proc/zoneinfo"))
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         pages = {"owned": 0, "early": 0, "filtered": 0, "in_motion": 0}
@@ -123,6 +124,14 @@ class LiveReader:
         # Memory does not stand still meanwhile: the middle of before and after.
         free = (free + zones.free_pages(zones.read_text("/proc/zoneinfo"))) // 2
         return now, pages | {"free": free}, read
+
+    def _keep_up(self) -> None:
+        """Memory may have been added or taken away since the last time."""
+        grown, now = self.store.renew(), zones.running()
+        if grown or [zone.present for zone in now.zones] != [
+                zone.present for zone in self.zones.zones]:
+            self.zones, self._charges = now, None
+            self._managed = self._health.managed = sum(zone.managed for zone in now.zones)
 
     def _owned(self, span: Span, pages: dict[str, int]) -> _Owned:
         """The owned blocks of a span; ``pages`` is added to."""
@@ -203,14 +212,16 @@ class LiveReader:
 
         def runs(owned: _Owned, now: int) -> dict[str, NDArray[Any]]:
             if "user" in further:
-                recorded.append((owned.at + owned.span.first,
-                                 np.int64(1) << owned.order.astype(np.int64)))
+                records = owned.records
+                at = np.flatnonzero(np.isin(records["state"], (OWNED, FILTERED)))
+                recorded.append((at + owned.span.first,
+                                 np.int64(1) << records["order"][at].astype(np.int64)))
             return self._runs(owned, further, _Ages(self._last_ns, now, least_age, most_age))
 
+        if self._charges is not None and not _OF_CHARGES.isdisjoint(further):
+            self._charges.begin()
         now, pages, parts = self._pass(runs)
         self._health.account(pages, now)
-        if self._charges is not None and not _OF_CHARGES.isdisjoint(further):
-            self._charges.asked(now)
         self._last_ns = now
         look = self._joined(now, parts)
         if "user" in further and least_age is None and most_age is None:

@@ -7,6 +7,7 @@ is a sample of what a capture would find.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from pageowner.kernel import pageflags
 from pageowner.model.hook_states import is_whole
 from pageowner.model.live import Health, seen
 from pageowner.tracker import control
+from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.read import reading
 from pageowner.tracker.read.maps import OWNED
 
@@ -61,29 +63,33 @@ class KeptHealth:
 
 
 class LiveHealth(KeptHealth):
-    """That of pages, on a machine with so many ``managed`` ones."""
+    """That of pages, on a machine with so many ``managed`` ones, which may change."""
 
     def __init__(self, store: Store, managed: int) -> None:
         super().__init__(store, "hooks")
-        self._managed = managed
+        self.managed = managed
         self._attended_ns = -_SELDOM_NS
         self._patrolled: tuple[int, int] = (0, 0)
 
-    def attend(self) -> None:
-        """Attach second programs that turned out to be needed (`control.attend`), now and then."""
+    def attend(self) -> bool:
+        """Attach second programs that turned out to be needed, and cover memory that was added
+        (`control.cover`), now and then: whether it was the time for that."""
         now = time.monotonic_ns()
-        if self.store.directory and now - self._attended_ns >= _SELDOM_NS:
-            control.attend()
-            self._attended_ns = now
+        if not self.store.directory or now - self._attended_ns < _SELDOM_NS:
+            return False
+        with suppress(BpfError):  # no room to cover it: what happens there is counted
+            control.cover()
+        self._attended_ns = now
+        return True
 
     def account(self, pages: dict[str, int], now: int) -> None:
         """After a look at ``now`` (ns since boot) that found these ``pages`` by state, ``free``
         among them."""
         health = self.health
-        free = min(pages["free"], self._managed)
+        free = min(pages["free"], self.managed)
         in_use = sum(pages.values()) - pages["free"]
         health.pages = {"owned": pages["owned"], "early": pages["early"],
-                        "untracked": max(self._managed - free - in_use, 0), "free": free}
+                        "untracked": max(self.managed - free - in_use, 0), "free": free}
         for rare in ("filtered", "in_motion"):
             if pages[rare]:
                 health.pages[rare] = pages[rare]

@@ -276,6 +276,17 @@ class Store(Pinned):
             if self.claims() == claims and self._refresh() == known:
                 return sorted(spans.values(), key=lambda span: span.first)
 
+    def renew(self) -> bool:
+        """Take over what was covered since this was opened; whether that was anything. Then
+        `spans` and `freed` are other ones from now on."""
+        before = self.facts["ranges"], self.facts.get("other_spans")
+        self._refresh()
+        if before == (self.facts["ranges"], self.facts.get("other_spans")):
+            return False
+        for name in ("spans", "freed"):
+            self.__dict__.pop(name, None)
+        return True
+
     @cached_property
     def spans(self) -> list[Span]:
         """The records (`RECORD`), in pfn order; what no span holds is not memory."""

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pageowner.errors import PageownerError
@@ -24,6 +24,8 @@ __all__ = ["CONFIG_BYTES", "ENDED", "FIRST_PINS", "Pinned", "open_pinned"]
 
 CONFIG_BYTES = 16384
 """Of the map with the facts."""
+
+_TRIES = 100
 
 FIRST_PINS = {f"mm_page_{kind}{NESTED}": f"on_{kind}" for kind in ("alloc", "free")}
 """By name of a second program's hook: the pin of the first (tracker/waiting.py)."""
@@ -50,8 +52,7 @@ class Pinned(Closing):
         self.pins = directory if folder is None else f"/proc/self/fd/{folder}"
         self._fds: dict[str, int] = fds or {}
         if facts is None:
-            raw = bpf.lookup(self.fd("config"), bytes(4), CONFIG_BYTES) or b""
-            facts = json.loads(raw.rstrip(b"\0") or b"{}")
+            _, facts = self._written_facts()
             if facts.get("object") != identity():
                 os.close(self._fds.pop("config"))
                 raise PageownerError(_OTHER)
@@ -88,9 +89,22 @@ class Pinned(Closing):
         """Take over what another process has covered since; the facts as they are written."""
         if not self.directory:
             return b""
-        raw = self.bpf.lookup(self.fd("config"), bytes(4), CONFIG_BYTES) or b""
-        self.facts.update(json.loads(raw.rstrip(b"\0") or b"{}"))
+        raw, facts = self._written_facts()
+        self.facts.update(facts)
         return raw
+
+    def _written_facts(self) -> tuple[bytes, dict[str, Any]]:
+        """The facts as they are written, and what that says. The kernel copies a value while
+        another process may be writing it: what is the same twice is whole."""
+        before: bytes | None = None
+        for _ in range(_TRIES):
+            raw = self.bpf.lookup(self.fd("config"), bytes(4), CONFIG_BYTES) or b""
+            if raw == before:
+                with suppress(ValueError):
+                    return raw, json.loads(raw.rstrip(b"\0") or b"{}")
+            before = raw
+        raise PageownerError("the tracker's facts cannot be read: they are damaged, or written all"
+                             " the time; restart tracking: sudo pageowner off, then on")
 
     def check_on(self) -> None:
         """Raises PageownerError if tracking was turned off since this was opened: what it says

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pageowner.model.hook_states import ACTIVE, ATTACHED
+from pageowner.model.hook_states import ACTIVE, ATTACHED, is_attached
 from pageowner.model.hook_table import BY_NAME
 from pageowner.model.object_hooks import OBJECT_HOOKS
 
@@ -20,7 +20,7 @@ def with_seen(hooks: Mapping[str, str], counters: Mapping[str, int]) -> dict[str
         hook = BY_NAME.get(name)
         if hook is None:
             return False
-        around = hooks.get(hook.around) == ATTACHED
+        around = is_attached(hooks.get(hook.around))
         return counters.get(hook.seen_around if around else hook.seen_by, 0) > 0
 
     return {name: ACTIVE if state == ATTACHED and seen(name) else state
