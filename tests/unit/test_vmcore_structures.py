@@ -245,23 +245,30 @@ def test_a_name_without_an_end_costs_no_more_than_the_longest() -> None:
     assert lines[-1] == b"%016x t %b\t[mod]" % (0x1000 + count - 1, b"x" * 512)
 
 
+PAGES_AT = 0xFFFFEA0000000000
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
 def test_a_huge_page_of_1_gib_is_one_of_its_order_and_of_hugetlb(
-        monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch: pytest.MonkeyPatch, is_shared: bool) -> None:
+    """``is_shared``: all its page structs are in one page, mapped again and again."""
     head, order = 1 << 18, 18
     raw = np.zeros((1 << 19, 64), np.uint8)
     raw.view("<u8")[:, 0] = 1 << 40
     raw.view("<u4")[:, 12] = 0xFFFFFFFF
     raw.view("<u8")[head, 0] |= 1 << 6
-    raw.view("<u8")[head + 1:head + (1 << order), 1] = 0x5001
+    raw.view("<u8")[head + 1:head + (1 << order), 1] = PAGES_AT + head * 64 | 1
     maps = SimpleNamespace(
         size=64, ranges=[(1 << 15, 1 << 19)], known=lambda first, stop: np.ones(stop - first, bool),
         read=lambda first, stop: (raw[first:stop].copy(), np.ones(stop - first, bool)),
-        read_some=lambda pfn: (raw[pfn.astype(np.int64)], np.ones(len(pfn), bool)))
+        read_some=lambda pfn: (raw[pfn.astype(np.int64)], np.ones(len(pfn), bool)),
+        addresses=lambda pfn: np.uint64(PAGES_AT) + pfn * np.uint64(64))
     monkeypatch.setattr(page_structs, "mem_maps", lambda _memory: maps)
     monkeypatch.setattr(page_structs, "Charges", lambda _memory: None)
     monkeypatch.setattr(page_structs, "LargeFolios",
                         lambda _memory: SimpleNamespace(add=lambda *_: None))
-    memory: Any = SimpleNamespace(release="6.6.0", info=SimpleNamespace(numbers={}), types=types(
+    memory: Any = SimpleNamespace(
+        release="6.6.0", page_size=4096, info=SimpleNamespace(numbers={}), types=types(
         {("page", "flags"): (0, 8), ("page", "compound_head"): (8, 8), ("page", "private"): (40, 8),
          ("page", "mapping"): (24, 8), ("page", "page_type"): (48, 4),
          ("page", "_refcount"): (52, 4), ("page", "_mapcount"): (48, 4),
@@ -270,6 +277,8 @@ def test_a_huge_page_of_1_gib_is_one_of_its_order_and_of_hugetlb(
             ("PG_head", 6), ("PG_dirty", 4), ("PG_hugetlb", 5))}))
     raw.view("<u8")[head, 0] |= 1 << 4
     raw.view("<u8")[head + 1, 0] |= 1 << 5
+    if is_shared:
+        raw[head:head + (1 << order)] = np.tile(raw[head:head + 64], ((1 << order) // 64, 1))
     frames = page_structs.VmcoreFrames(memory)
     pfn, orders, _ = in_use.blocks(frames)
     assert orders.max() == order

@@ -75,6 +75,8 @@ class VmcoreFrames(Frames):
         self._types = PageTypes(types, memory.info.numbers)
         self._is_hugetlb = (None if "huge" in self._types.has else hugetlb_of_second(types))
         self._head_bit = types.enumerator("pageflags", "PG_head")
+        self._has_pointers = types.member("page", "compound_info") is None
+        self._within_page = np.uint64(memory.page_size - 1)
         self._of_swap = [types.enumerator("pageflags", name)
                          for name in ("PG_swapcache", "PG_swapbacked")]
         self._large = LargeFolios(memory)
@@ -119,6 +121,8 @@ class VmcoreFrames(Frames):
             there = np.append(np.ones(len(before), bool), there)
         flags = self._word(raw, "flags")
         tail = self._word(raw, "head") & np.uint64(1) != 0
+        tail[:-1] |= self._copies(raw[:-1], raw[1:],
+                                  np.arange(first - len(before), stop - 1, dtype=np.uint64))
         head = flags >> np.uint64(self._head_bit or 0) & np.uint64(1) != 0
         if self._head_bit is None:
             head = np.append(tail[1:], False) & ~tail
@@ -158,16 +162,40 @@ class VmcoreFrames(Frames):
         """The first two struct pages of the compound page that these frames begin inside of, which
         tell of all of it; none if they begin with one. It begins at a multiple of its size."""
         none = raw[:0]
-        if not self._word(raw[:1], "head")[0] & np.uint64(1):
+        if not (self._word(raw[:1], "head")[0] & np.uint64(1)
+                or self._copies(raw[:1], raw[1:2], np.array([first], np.uint64)).any()):
             return none
         starts = sorted({first >> order << order for order in range(1, _LARGEST + 1)} - {first},
                         reverse=True)
-        rows, there = self.mem_maps.read_some(np.array(starts, np.uint64))
-        begins = np.flatnonzero(there & (self._word(rows, "head") & np.uint64(1) == 0))
+        pfns = np.array(starts, np.uint64)
+        rows, there = self.mem_maps.read_some(pfns)
+        following, _ = self.mem_maps.read_some(pfns + np.uint64(1))
+        begins = np.flatnonzero(there & (self._word(rows, "head") & np.uint64(1) == 0)
+                                & ~self._copies(rows, following, pfns))
         if not len(begins):
             return none
         start = starts[begins[0]]
         return self.mem_maps.read(start, min(start + 2, first))[0]
+
+    def _copies(self, raw: NDArray[np.uint8], following: NDArray[np.uint8],
+                pfns: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which of these struct pages are copies of the first one of a huge page of hugetlb.
+
+        mm/hugetlb_vmemmap.c since 5.14: all pages of struct pages of a huge page may be one page,
+        mapped again and again. The copy of the first says to be a first one, and the one behind
+        it whose tail it is (include/linux/page-flags.h, page_fixed_fake_head). Kernels with
+        ``compound_info`` have no such copies. ``following``: the one behind each.
+        """
+        found = np.zeros(len(raw), bool)
+        if self._head_bit is None or not self._has_pointers or len(following) < len(raw):
+            return found
+        bit = np.uint64(1 << self._head_bit)
+        at = np.flatnonzero((self._word(raw, "flags") & bit != 0)
+                            & (pfns * np.uint64(self._size) & self._within_page == 0))
+        behind = self._word(following, "head")[at]
+        found[at] = (behind & np.uint64(1) != 0) & (
+            behind - np.uint64(1) != self.mem_maps.addresses(pfns[at]))
+        return found
 
     def _mappings(self, found: NDArray[np.uint64], raw: NDArray[np.uint8],
                   owner: NDArray[np.int64], kind: NDArray[np.uint32]) -> None:

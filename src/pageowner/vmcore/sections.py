@@ -66,6 +66,13 @@ class MemMaps:
                 low - first:high - first].any(axis=1)
         return raw, there
 
+    def addresses(self, pfns: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Where the struct pages of these frames are; of frames without, anywhere."""
+        section = np.minimum(pfns >> np.uint64(self.bits), np.uint64(max(len(self.maps) - 1, 0)))
+        found: NDArray[np.uint64] = self.maps[section.astype(np.int64)] + pfns * np.uint64(
+            self.size)
+        return found
+
     def read_some(self, pfns: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """The same of frames in no order."""
         section = np.minimum(pfns >> np.uint64(self.bits), np.uint64(max(len(self.maps) - 1, 0)))
