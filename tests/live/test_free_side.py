@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from machine import mapped_frames
 
@@ -64,8 +65,8 @@ def freed() -> tuple[int, list[int]]:
         free = not_owned(capture(), np.sort(pfns))[::16].tolist()
         with open_store() as store:
             known = last_frees(store, free)
-        assert len(known) > 50
-        if his := [pfn for pfn, freed in known.items() if freed.tgid == holder.pid]:
+        his = [pfn for pfn, freed in known.items() if freed.tgid == holder.pid]
+        if his and len(known) > 50:
             return holder.pid, his[::max(len(his) // 50, 1)]
     raise AssertionError("nothing is freed by whom it was freed")
 
@@ -117,13 +118,19 @@ def test_an_owned_page_says_when_it_was_freed_before() -> None:
     try:
         # On one CPU, whose own list of free pages gives first what it got last.
         os.sched_setaffinity(0, {min(allowed)})
-        start, before = touched(200)
-        pfns = mapped_frames(os.getpid(), [(start, len(before))])
-        del start
-        before.close()
-        _, memory = touched(1000)
-        check_freed_before(pfns)
-        memory.close()
+        for _ in range(TRIES):
+            start, before = touched(200)
+            pfns = mapped_frames(os.getpid(), [(start, len(before))])
+            del start
+            before.close()
+            _, memory = touched(1000)
+            mine = capture().select(pid=os.getpid(), state="owned").table
+            again = mine.filter(np.isin(mine["pfn"].to_numpy(), pfns))
+            if again.num_rows > 50:  # nobody else was given them
+                check_freed_before(again)
+                return
+            memory.close()
+        raise AssertionError("others take all that is freed here")
     finally:
         os.sched_setaffinity(0, allowed)
         control.off()
@@ -138,10 +145,7 @@ def touched(pages: int) -> tuple[int, mmap.mmap]:
     return ctypes.addressof(ctypes.c_char.from_buffer(memory)), memory
 
 
-def check_freed_before(pfns: np.ndarray) -> None:
-    mine = capture().select(pid=os.getpid(), state="owned").table
-    again = mine.filter(np.isin(mine["pfn"].to_numpy(), pfns))
-    assert again.num_rows > 50
+def check_freed_before(again: pa.Table) -> None:
     assert again["free_ts_ns"].null_count == 0
     assert (again["free_ts_ns"].to_numpy() < again["ts_ns"].to_numpy()).all()
     _, said = who(*again["pfn"].to_pylist()[:20])

@@ -363,9 +363,9 @@ def test_a_hook_that_does_not_see_what_was_done_for_it_is_said_to_be_blind() -> 
     """Those that this kernel refuses do not, and are said to be attached here."""
     names = ("alloc_pages_bulk", "split_page", "split_folio", "folio_migrate_flags")
     with control.tracking() as store:
-        began = time.monotonic()
+        began = time.process_time()
         found = provoke.provoke(store, dict.fromkeys(names, ATTACHED))
-        took = time.monotonic() - began
+        took = time.process_time() - began
         assert set(found) == set(names)
         folio = store.facts["hooks"]["split_folio"]
         assert found["split_folio"] == ATTACHED or (

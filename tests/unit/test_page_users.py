@@ -283,7 +283,7 @@ def test_who_has_a_bpf_map_open_is_told_by_fdinfo(
     held = {("map", 12): "7 (falco) and 1 more", ("prog", 5): "9 (loader)"}
     assert bpf_objects.bpf_holders([7, 8, 9, 10], str(tmp_path)) == (held, True)
     # the time is over in the middle of a process that has much open
-    monkeypatch.setattr("time.monotonic", itertools.count().__next__)
+    monkeypatch.setattr("time.thread_time", itertools.count().__next__)
     assert not bpf_objects.bpf_holders([7], str(tmp_path), 2.5)[1]
     assert bpf_objects.bpf_holders([7], str(tmp_path), 3.5)[1]
     assert not open_files({7: "falco"}, str(tmp_path), 3.5).complete

@@ -49,7 +49,8 @@ class _Stat(ctypes.Structure):
 def open_cached_files(names: dict[int, str], page_size: int, least: int = 1 << 20,
                       seconds: float = 0.15) -> CachedFiles | None:
     """Open files of at least so many bytes, largest in the cache first; files that several
-    processes hold open once. None where the kernel has no cachestat or this user may not ask.
+    processes hold open once; as many as ``seconds`` of this thread suffice for. None where the
+    kernel has no cachestat or this user may not ask.
 
     The files are not opened again, which would break leases: pidfd_getfd (5.6) copies the
     descriptor.
@@ -60,9 +61,9 @@ def open_cached_files(names: dict[int, str], page_size: int, least: int = 1 << 2
     except OSError:
         return None
     found: dict[tuple[int, int], CachedFile] = {}
-    until, answered, complete = time.monotonic() + seconds, False, True
+    until, answered, complete = time.thread_time() + seconds, False, True
     for pid, comm in names.items():
-        if time.monotonic() > until:
+        if time.thread_time() > until:
             complete = False
             break
         with suppress(OSError):

@@ -47,11 +47,11 @@ def read_charges(known: Cgroups, proc: str = "/proc", seconds: float = 0.2) -> C
     their parent's. In version 1 they are its own (``total_`` ones are not), and the number of
     cgroups in /proc/cgroups includes removed ones (kernel/cgroup/cgroup.c, css_free_rwork_fn).
     """
-    found, own, until = CgroupCharges(), {}, time.monotonic() + seconds
+    found, own, until = CgroupCharges(), {}, time.thread_time() + seconds
     whole: dict[str, int] = {}
     version1 = (Path(known.origin) / "memory.limit_in_bytes").exists()
     for path in known.known.values() if known.origin else ():
-        if time.monotonic() > until:
+        if time.thread_time() > until:
             found.complete = False
             break
         stat = _stat(f"{known.origin}{path}/memory.stat")

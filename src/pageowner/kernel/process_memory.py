@@ -101,13 +101,14 @@ class OpenFiles:
 
 
 def open_files(names: dict[int, str], proc: str = "/proc", seconds: float = 0.3) -> OpenFiles:
-    """Look through the open files of the processes ``names`` (comm by pid)."""
+    """Look through the open files of the processes ``names`` (comm by pid), for so many seconds of
+    this thread's own time: a busy machine knows as many."""
     found = OpenFiles()
     deleted: dict[tuple[int, int], tuple[str, int, list[tuple[int, str]]]] = {}
     clients: dict[tuple[str, str], GpuClient] = {}
-    until = time.monotonic() + seconds
+    until = time.thread_time() + seconds
     for pid, comm in names.items():
-        if not found.complete or time.monotonic() > until:
+        if not found.complete or time.thread_time() > until:
             found.complete = False
             break
         folder = f"{proc}/{pid}/fd"
@@ -119,7 +120,7 @@ def open_files(names: dict[int, str], proc: str = "/proc", seconds: float = 0.3)
         except OSError:
             continue
         for number in numbers:
-            if time.monotonic() > until:
+            if time.thread_time() > until:
                 found.complete = False
                 break
             with suppress(OSError):
@@ -179,9 +180,9 @@ def mapped_inodes(pids: list[int], proc: str = "/proc", seconds: float = 0.3
                   ) -> set[tuple[str, int]] | None:
     """Files that processes map, as (``major:minor``, inode); None if not all could be read."""
     found: set[tuple[str, int]] = set()
-    until = time.monotonic() + seconds
+    until = time.thread_time() + seconds
     for pid in pids:
-        if time.monotonic() > until:
+        if time.thread_time() > until:
             return None
         try:
             text = Path(proc, str(pid), "maps").read_text(errors="replace")

@@ -260,9 +260,9 @@ class _Following:
 def bpf_holders(pids: Iterable[int], proc: str = "/proc", seconds: float = 0.3
                 ) -> tuple[dict[What, str], bool]:
     """Which of the processes (``34 (comm)``) has each map and program open: the one with the lowest
-    number, and how many others; and whether the time sufficed for all."""
+    number, and how many others; and whether the time, of this thread, sufficed for all."""
     found: dict[What, list[str]] = {}
-    until, complete = time.monotonic() + seconds, True
+    until, complete = time.thread_time() + seconds, True
     for pid in sorted(pids):
         if not complete:
             break
@@ -274,7 +274,7 @@ def bpf_holders(pids: Iterable[int], proc: str = "/proc", seconds: float = 0.3
             stack.callback(os.close, folder)
             theirs: dict[What, None] = {}
             for entry in stack.enter_context(os.scandir(folder)):
-                if time.monotonic() > until:
+                if time.thread_time() > until:
                     complete = False
                     break
                 with suppress(OSError):
