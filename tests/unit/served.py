@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,7 +25,6 @@ from pageowner.storage.recording import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 for _module in ("starlette", "uvicorn", "prometheus_client"):
     pytest.importorskip(_module, reason=f"{_module} is not installed (pageowner[serve])")
@@ -100,6 +102,18 @@ class Server(NamedTuple):
             assert time.monotonic() < deadline, found.body
             time.sleep(0.1)
         return found.json()
+
+
+@contextmanager
+def worker_stands_still(server: Server) -> Iterator[None]:
+    """The process that answers questions for the server does nothing meanwhile."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    (worker,) = map(int, children.read_text().split())
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(worker, signal.SIGCONT)
 
 
 @contextmanager

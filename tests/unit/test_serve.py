@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import go_pprof
 import pyarrow.parquet as pq
 import pytest
-from served import EVERY, HOSTILE, Server, record_series, serving
+from served import EVERY, HOSTILE, Server, record_series, serving, worker_stands_still
 
 import pageowner
 from pageowner.server.calling import Settings, Worker
@@ -123,9 +123,10 @@ def test_a_source_that_cannot_be_read_is_said_once(tmp_path: Path) -> None:
 
 
 def test_a_scrape_gathers_nothing(server: Server) -> None:
-    before = samples(server.get("/metrics").body.decode())
-    for _ in range(20):
-        after = samples(server.get("/metrics").body.decode())
+    with worker_stands_still(server):  # figures are renewed every minute besides
+        before = samples(server.get("/metrics").body.decode())
+        for _ in range(20):
+            after = samples(server.get("/metrics").body.decode())
     assert after["pageowner_figures_renewed_total"] == before["pageowner_figures_renewed_total"]
     resident = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{server.process.pid}/status").read_text())
     assert resident is not None

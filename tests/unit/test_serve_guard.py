@@ -6,7 +6,6 @@ import base64
 import http.client
 import os
 import re
-import signal
 import socket
 import stat
 import subprocess
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from served import Server, record_series, serving
+from served import Server, record_series, serving, worker_stands_still
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.server import listening
@@ -195,18 +194,13 @@ def test_a_hundred_clients_at_once_are_answered_or_told_to_wait(server: Server) 
 
 def test_questions_that_take_long_do_not_pile_up(server: Server) -> None:
     """Of 40 that ask while the process that answers stands still, 16 wait."""
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
-    (worker,) = map(int, children.read_text().split())
     found: list[int] = []
     asking = threading.Thread(target=statuses, args=(server, "/api/frag", 40, found))
-    os.kill(worker, signal.SIGSTOP)
-    try:
+    with worker_stands_still(server):
         asking.start()
         began = time.monotonic()
         while len(found) < 40 - 16 and time.monotonic() - began < 20:
             time.sleep(0.01)
-    finally:
-        os.kill(worker, signal.SIGCONT)
     asking.join()
     assert sorted(found) == [200] * 16 + [503] * (40 - 16)
     assert server.get("/metrics").status == 200
