@@ -137,7 +137,9 @@ def test_charges_are_those_of_kpagecgroup(reader: LiveReader) -> None:
 def test_memory_that_was_added_since_is_looked_at(reader: LiveReader) -> None:
     reader.counts({"stack", "task"})
     ranges, spans = reader.store.facts["ranges"], reader.store.spans
-    reader.store.facts["ranges"] = ranges[1:]  # as if the first had been covered since
+    # As if the first range had been covered since.
+    assert reader.store._spans_known
+    reader.store._spans_known = (ranges[1:], *reader.store._spans_known[1:])
     reader._health._attended_ns -= 60 * 10**9
     reader.counts({"stack", "task"})
     assert reader.store.facts["ranges"] == ranges

@@ -92,23 +92,42 @@ def test_what_is_charged_soon_after_it_was_allocated_is_asked_for_again(kernel: 
     assert asked(found, {7: now}) == [30]
 
 
-def test_what_a_removed_cgroup_had_is_told_of_the_one_above(kernel: Kernel) -> None:
+def test_what_a_removed_cgroup_had_is_told_of_the_one_above(
+        kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel.charge[[1, 900, 1800]] = 30, 40, 50
     kernel.write()
     found, pages = made(), {1: LONG_AGO, 900: LONG_AGO, 1800: LONG_AGO}
     assert asked(found, pages) == [30, 40, 50]
+
+    def paths() -> list[str | None]:
+        found.begin()
+        return [found.path(number) for number in asked(found, pages)]
+
     before = kernel.walks
-    assert [found.path(number) for number in (30, 40, 50)] == [
-        "/b/c", "cgroup 40 (gone)", "cgroup 50 (gone)"]
+    assert paths() == ["/b/c", "cgroup 40 (gone)", "cgroup 50 (gone)"]
     assert kernel.walks == before + 1  # for all of them
+    kernel.charge[900] = 20
+    kernel.write()
+    assert paths() == ["/b/c", "/b", "cgroup 50 (gone)"]
+    assert paths() == ["/b/c", "/b", "cgroup 50 (gone)"]  # asked again, and the same
+    kernel.charge[1800] = 20  # the kernel takes its time
+    kernel.write()
+    assert [paths()[2] for _ in range(2)] == ["cgroup 50 (gone)", "/b"]
     del kernel.paths[30]
-    kernel.charge[[1, 900]] = 20
+    kernel.charge[1] = 20
     kernel.write()
-    found.begin()
-    assert asked(found, pages) == [30, 20, 50]
-    assert [found.path(number) for number in (30, 20, 50)] == [
-        "/b/c", "/b", "cgroup 50 (gone)"]  # nobody has looked for the first since
-    found.begin()
-    kernel.charge[1800] = 20
+    assert paths()[0] == "/b/c"  # until the cgroups are looked through again
+    monkeypatch.setattr(charges, "_WALKED_AGAIN_S", -1)
+    assert [paths()[0] for _ in range(2)] == ["cgroup 30 (gone)", "/b"]
+
+
+def test_all_of_memory_is_read_in_pieces(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(charges, "_PIECE", 100)
+    kernel.charge[:] = np.arange(FRAMES) // 7
     kernel.write()
-    assert asked(found, pages) == [30, 20, 50]  # told again once, and the same
+    every = dict.fromkeys(range(0, FRAMES, 3), LONG_AGO)
+    found = made()
+    assert asked(found, every) == [frame // 7 for frame in every]
+    kernel.file.write_bytes(kernel.charge[:1000].tobytes())  # the rest of memory is taken away
+    assert asked(found, dict.fromkeys(every, LATER)) == [
+        frame // 7 if frame < 1000 else 0 for frame in every]

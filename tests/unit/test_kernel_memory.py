@@ -122,7 +122,7 @@ def pieces_of(memory: MadeMemory) -> Pieces:
 
 @pytest.mark.parametrize(("machine", "release", "page", "told", "frames"), [
     ("x86_64", "6.1.0", 12, None, 15), ("x86_64", "6.1.0", 12, 28, 16),
-    ("aarch64", "5.10.0", 12, None, 18), ("aarch64", "5.12.0", 12, None, 15),
+    ("aarch64", "5.10.0", 12, 30, 18), ("aarch64", "5.12.0", 12, None, 15),
     ("aarch64", "6.12.0", 16, None, 13), ("loongarch64", "6.12.0", 14, None, 15)])
 def test_a_section_is_as_large_as_the_kernel_has_them(
         machine: str, release: str, page: int, told: int | None, frames: int) -> None:
@@ -131,9 +131,10 @@ def test_a_section_is_as_large_as_the_kernel_has_them(
     assert section_bits(memory) == frames
 
 
-def test_a_machine_whose_sections_are_not_known_is_refused() -> None:
-    with pytest.raises(PageownerError, match="SECTION_SIZE_BITS of sparc64"):
-        section_bits(MadeMemory(OF_6_12, machine="sparc64"))
+@pytest.mark.parametrize(("machine", "version"), [("sparc64", OF_6_12), ("aarch64", VERSIONS[0])])
+def test_a_machine_whose_sections_are_not_known_is_refused(machine: str, version: Version) -> None:
+    with pytest.raises(PageownerError, match=f"SECTION_SIZE_BITS of {machine}, Linux "):
+        section_bits(MadeMemory(version, machine=machine))
 
 
 def test_its_text_is_the_kernels() -> None:

@@ -99,16 +99,6 @@ def programs(live: Callable[[str, int], np.ndarray], names: dict[str, int],
     return of_snapshots(series, by, 60 * S).leaks().to_pylist()
 
 
-def test_pages_of_no_known_time_are_settled_from_the_first_look_on() -> None:
-    """Also on a machine that has run for less than pages need to settle."""
-    machine, day = Machine(), 86400
-    machine.add(None, np.zeros(10_000), 1e9)
-    machine.add(None, [day / 2], 1e9)
-    looks = [machine.at(second) for second in range(0, day + 1, day // 12)]
-    (found,) = of_snapshots(looks, "stack", day * S).leaks(1).to_pylist()
-    assert found["settled_series"] == found["series"] == [10_000] * 6 + [10_001] * 7
-
-
 def test_programs_are_told_apart_in_their_own_memory() -> None:
     def live(name: str, second: int) -> np.ndarray:
         if name == "leaky":

@@ -6,9 +6,12 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from test_leaks import Machine, S
 
 import pageowner
+from pageowner.analysis.leaks import of_snapshots
 from pageowner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -117,3 +120,13 @@ def test_a_file_of_the_kernel_is_recorded_as_a_series(tmp_path: Path) -> None:
     assert newest.pages == 6900
     assert newest.meta.boot_id is not None
     assert newest.meta.host is not None
+
+
+def test_pages_of_no_known_time_are_settled_from_the_first_look_on() -> None:
+    """Also on a machine that has run for less than pages need to settle."""
+    machine, day = Machine(), 86400
+    machine.add(None, np.zeros(10_000), 1e9)
+    machine.add(None, [day / 2], 1e9)
+    looks = [machine.at(second) for second in range(0, day + 1, day // 12)]
+    (found,) = of_snapshots(looks, "stack", day * S).leaks(1).to_pylist()
+    assert found["settled_series"] == found["series"] == [10_000] * 6 + [10_001] * 7

@@ -34,18 +34,21 @@ IN_6_10 = {"PAGE_BUDDY_MAPCOUNT_VALUE": ~0x80, "PAGE_OFFLINE_MAPCOUNT_VALUE": ~0
 NO_TYPE = 0xFFFFFFFF
 
 
-@pytest.mark.parametrize(("of", "numbers", "words"), [
-    (OF_6_1, {}, {"buddy": NO_TYPE ^ 0x80, "offline": NO_TYPE ^ 0x100, "pgtable": NO_TYPE ^ 0x200}),
-    (OF_6_1, IN_6_10, {"buddy": NO_TYPE ^ 0x80, "offline": NO_TYPE ^ 0x100,
+@pytest.mark.parametrize(("release", "of", "numbers", "words"), [
+    ((5, 10), OF_6_1, {}, {"buddy": NO_TYPE ^ 0x80, "offline": NO_TYPE ^ 0x100,
+                           "pgtable": NO_TYPE ^ 0x400}),
+    ((6, 1), OF_6_1, {}, {"buddy": NO_TYPE ^ 0x80, "offline": NO_TYPE ^ 0x100,
+                          "pgtable": NO_TYPE ^ 0x200}),
+    ((6, 10), OF_6_1, IN_6_10, {"buddy": NO_TYPE ^ 0x80, "offline": NO_TYPE ^ 0x100,
                        "pgtable": NO_TYPE ^ 0x200, "huge": NO_TYPE ^ 0x800,
                        "slab": NO_TYPE ^ 0x1000}),
-    (OF_6_11, IN_6_10, {"buddy": 0xBFFFFFFF, "offline": 0xDFFFFFFF, "pgtable": 0xEFFFFFFF,
+    ((6, 11), OF_6_11, IN_6_10, {"buddy": 0xBFFFFFFF, "offline": 0xDFFFFFFF, "pgtable": 0xEFFFFFFF,
                         "huge": 0xFBFFFFFF, "slab": 0xFDFFFFFF}),
-    (OF_6_12, {}, {"buddy": 0xF0FFFFFF, "offline": 0xF1FFFFFF, "pgtable": 0xF2FFFFFF,
+    ((6, 12), OF_6_12, {}, {"buddy": 0xF0FFFFFF, "offline": 0xF1FFFFFF, "pgtable": 0xF2FFFFFF,
                    "huge": 0xF4000001, "slab": 0xF5000020})])
-def test_a_word_says_what_the_page_is(of: Any, numbers: dict[str, int],
+def test_a_word_says_what_the_page_is(release: tuple[int, int], of: Any, numbers: dict[str, int],
                                       words: dict[str, int]) -> None:
-    found = PageTypes(of, numbers)
+    found = PageTypes(of, release, numbers)
     assert found.has == words.keys()
     kind = np.array([*words.values(), NO_TYPE, 0, 5], np.uint32)  # no type, mapped once, six times
     for place, name in enumerate(words):

@@ -16,7 +16,7 @@ from pageowner.errors import PageownerError
 from pageowner.kernel.flag_bits import mask
 from pageowner.kernel_memory.access import Member
 from pageowner.tracker.users.layout import FILE_CUT, FILE_FAILED, FILE_ROOTLESS
-from pageowner.vmcore import in_use, limits, modules, page_structs
+from pageowner.vmcore import facts, in_use, limits, modules, page_structs
 from pageowner.vmcore.follow import Follow
 from pageowner.vmcore.large_folios import LargeFolios
 from pageowner.vmcore.open_files import deleted_files, open_files
@@ -248,9 +248,10 @@ def test_a_name_without_an_end_costs_no_more_than_the_longest() -> None:
 PAGES_AT = 0xFFFFEA0000000000
 
 
-@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize(("release", "is_shared"), [
+    ("6.6.0", False), ("6.6.0", True), ("6.12.0", False), ("6.12.0", True)])
 def test_a_huge_page_of_1_gib_is_one_of_its_order_and_of_hugetlb(
-        monkeypatch: pytest.MonkeyPatch, is_shared: bool) -> None:
+        monkeypatch: pytest.MonkeyPatch, release: str, is_shared: bool) -> None:
     """``is_shared``: all its page structs are in one page, mapped again and again."""
     head, order = 1 << 18, 18
     raw = np.zeros((1 << 19, 64), np.uint8)
@@ -268,15 +269,22 @@ def test_a_huge_page_of_1_gib_is_one_of_its_order_and_of_hugetlb(
     monkeypatch.setattr(page_structs, "LargeFolios",
                         lambda _memory: SimpleNamespace(add=lambda *_: None))
     memory: Any = SimpleNamespace(
-        release="6.6.0", page_size=4096, info=SimpleNamespace(numbers={}), types=types(
+        release=release, page_size=4096, info=SimpleNamespace(numbers={}), types=types(
         {("page", "flags"): (0, 8), ("page", "compound_head"): (8, 8), ("page", "private"): (40, 8),
          ("page", "mapping"): (24, 8), ("page", "page_type"): (48, 4),
          ("page", "_refcount"): (52, 4), ("page", "_mapcount"): (48, 4),
          ("zone", "free_area"): (0, 11 * 128)},
-        {"free_area": 128, "page": 64}, {("pageflags", name): bit for name, bit in (
-            ("PG_head", 6), ("PG_dirty", 4), ("PG_hugetlb", 5))}))
+        {"free_area": 128, "page": 64}, {
+            ("pageflags", "PG_head"): 6, ("pageflags", "PG_dirty"): 4, **(
+                {("pageflags", "PG_hugetlb"): 5} if release == "6.6.0" else
+                {("pagetype", f"PGTY_{name}"): 0xF0 + byte for byte, name in enumerate((
+                    "buddy", "offline", "table", "guard", "hugetlb", "slab"))})}))
     raw.view("<u8")[head, 0] |= 1 << 4
-    raw.view("<u8")[head + 1, 0] |= 1 << 5
+    raw.view("<u8")[head, 3] = 0x77 << 32 | 1  # anonymous memory of a process
+    if release == "6.6.0":
+        raw.view("<u8")[head + 1, 0] |= 1 << 5
+    else:
+        raw.view("<u4")[head, 12] = 0xF4000000
     if is_shared:
         raw[head:head + (1 << order)] = np.tile(raw[head:head + 64], ((1 << order) // 64, 1))
     frames = page_structs.VmcoreFrames(memory)
@@ -286,3 +294,10 @@ def test_a_huge_page_of_1_gib_is_one_of_its_order_and_of_hugetlb(
     assert len(pfn) == (1 << 19) - (1 << 15) - (1 << order) + 1
     inside = frames.flags(head + 5000, 10)  # what the first says holds of all
     assert (inside & np.uint64(mask("huge")) != 0).all()
+    if release == "6.12.0":  # flags too, since 6.9
+        assert (inside & np.uint64(mask("dirty")) != 0).all()
+    assert (inside & np.uint64(mask("anon")) != 0).all()
+    is_anonymous = facts._Anonymous(frames)  # whom balance gives to processes
+    assert not is_anonymous(np.arange(head, head + 600, 100, dtype=np.uint64)).any()
+    raw.view("<u8")[head - 9, 3] = 0x77 << 32 | 1
+    assert facts._Anonymous(frames)(np.array([head - 9, head], np.uint64)).tolist() == [True, False]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
-import time
 from contextlib import suppress
 from typing import NamedTuple
 
 from pageowner.kernel import mounts
+from pageowner.kernel.allowance import Allowance
 
 __all__ = ["CachedFile", "CachedFiles", "open_cached_files"]
 
@@ -49,7 +49,7 @@ class _Stat(ctypes.Structure):
 def open_cached_files(names: dict[int, str], page_size: int, least: int = 1 << 20,
                       seconds: float = 0.15) -> CachedFiles | None:
     """Open files of at least so many bytes, largest in the cache first; files that several
-    processes hold open once; as many as ``seconds`` of this thread suffice for. None where the
+    processes hold open once; as many as ``seconds`` suffice for. None where the
     kernel has no cachestat or this user may not ask.
 
     The files are not opened again, which would break leases: pidfd_getfd (5.6) copies the
@@ -61,9 +61,9 @@ def open_cached_files(names: dict[int, str], page_size: int, least: int = 1 << 2
     except OSError:
         return None
     found: dict[tuple[int, int], CachedFile] = {}
-    until, answered, complete = time.thread_time() + seconds, False, True
+    allowed, answered, complete = Allowance(seconds), False, True
     for pid, comm in names.items():
-        if time.thread_time() > until:
+        if allowed.is_over:
             complete = False
             break
         with suppress(OSError):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from pageowner.kernel.allowance import Allowance
 
 if TYPE_CHECKING:
     from pageowner.kernel.cgroups import Cgroups
@@ -47,11 +48,11 @@ def read_charges(known: Cgroups, proc: str = "/proc", seconds: float = 0.2) -> C
     their parent's. In version 1 they are its own (``total_`` ones are not), and the number of
     cgroups in /proc/cgroups includes removed ones (kernel/cgroup/cgroup.c, css_free_rwork_fn).
     """
-    found, own, until = CgroupCharges(), {}, time.thread_time() + seconds
+    found, own, allowed = CgroupCharges(), {}, Allowance(seconds)
     whole: dict[str, int] = {}
     version1 = (Path(known.origin) / "memory.limit_in_bytes").exists()
     for path in known.known.values() if known.origin else ():
-        if time.thread_time() > until:
+        if allowed.is_over:
             found.complete = False
             break
         stat = _stat(f"{known.origin}{path}/memory.stat")

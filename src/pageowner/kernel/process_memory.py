@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from pageowner.kernel.allowance import Allowance
 from pageowner.kernel.meminfo import kilobytes
 
 __all__ = ["DeletedFile", "GpuClient", "OpenFiles", "ProcessMemory", "mapped_inodes",
@@ -101,14 +102,14 @@ class OpenFiles:
 
 
 def open_files(names: dict[int, str], proc: str = "/proc", seconds: float = 0.3) -> OpenFiles:
-    """Look through the open files of the processes ``names`` (comm by pid), for so many seconds of
-    this thread's own time: a busy machine knows as many."""
+    """Look through the open files of the processes ``names`` (comm by pid), for so many seconds
+    (`Allowance`)."""
     found = OpenFiles()
     deleted: dict[tuple[int, int], tuple[str, int, list[tuple[int, str]]]] = {}
     clients: dict[tuple[str, str], GpuClient] = {}
-    until = time.thread_time() + seconds
+    allowed = Allowance(seconds)
     for pid, comm in names.items():
-        if not found.complete or time.thread_time() > until:
+        if not found.complete or allowed.is_over:
             found.complete = False
             break
         folder = f"{proc}/{pid}/fd"
@@ -120,7 +121,7 @@ def open_files(names: dict[int, str], proc: str = "/proc", seconds: float = 0.3)
         except OSError:
             continue
         for number in numbers:
-            if time.thread_time() > until:
+            if allowed.is_over:
                 found.complete = False
                 break
             with suppress(OSError):
@@ -180,9 +181,9 @@ def mapped_inodes(pids: list[int], proc: str = "/proc", seconds: float = 0.3
                   ) -> set[tuple[str, int]] | None:
     """Files that processes map, as (``major:minor``, inode); None if not all could be read."""
     found: set[tuple[str, int]] = set()
-    until = time.thread_time() + seconds
+    allowed = Allowance(seconds)
     for pid in pids:
-        if time.thread_time() > until:
+        if allowed.is_over:
             return None
         try:
             text = Path(proc, str(pid), "maps").read_text(errors="replace")

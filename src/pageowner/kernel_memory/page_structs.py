@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.errors import PageownerError
-from pageowner.kernel_memory.access import member, offset
+from pageowner.kernel_memory.access import member, offset, version
 from pageowner.kernel_memory.page_types import PageTypes
 from pageowner.kernel_memory.runs import copy_run
 
@@ -53,7 +53,7 @@ class PageStructs:
         self._head = offset(types, "page", "compound_info", "compound_head")
         charge = types.member("page", "memcg_data")  # since 5.11, with CONFIG_MEMCG
         self._charge = None if charge is None else charge.offset
-        self._types = PageTypes(types)
+        self._types = PageTypes(types, version(memory))
         area, free = types.size("free_area"), types.member("zone", "free_area")
         self._orders = free.size // area if area and free else 11
 

@@ -5,9 +5,9 @@ include/linux/page-flags.h: since 6.12 a type is the highest byte of ``page_type
 PGTY_buddy). Before, it is a bit that is cleared in a word of ones, so that what always stays
 (PAGE_TYPE_BASE) tells types from counts: enumerators in 6.11 alone, which has bits and a base of
 its own; until then macros. Of those VMCOREINFO has the ones that came last, the slabs of 6.10 and
-hugetlb of 6.9. Before 6.9 hugetlb is told by the second struct page of a compound page: a flag
-since 6.6 (PG_hugetlb of enum pageflags), before that its destructor (``compound_dtor``,
-``_folio_dtor`` since 6.2; HUGETLB_PAGE_DTOR).
+hugetlb of 6.9; page tables have another bit before 5.11. Before 6.9 hugetlb is told by the second
+struct page of a compound page: a flag since 6.6 (PG_hugetlb of enum pageflags), before that its
+destructor (``compound_dtor``, ``_folio_dtor`` since 6.2; HUGETLB_PAGE_DTOR).
 """
 
 from __future__ import annotations
@@ -35,14 +35,18 @@ _TYPES = {"buddy": ("PGTY_buddy", "PG_buddy", "PAGE_BUDDY_MAPCOUNT_VALUE", 0x80)
 bits in VMCOREINFO, and the bit of kernels where nothing says it; 0 where these have none."""
 _BASE = 0xF0000000
 _WORD = 0xFFFFFFFF
+_TABLES_MOVED, _OLD_TABLES = (5, 11), 0x400
+"""In 4.18 to 5.10 0x200 was PG_kmemcg."""
 
 
 class PageTypes:
     """How this kernel has them. ``has``: names of those that it has, of ``buddy``, ``offline``,
     ``pgtable``, ``slab`` and ``huge``."""
 
-    def __init__(self, types: Types, numbers: Mapping[str, int] = MappingProxyType({})) -> None:
-        """``numbers``: of VMCOREINFO, where there is one."""
+    def __init__(self, types: Types, release: tuple[int, int],
+                 numbers: Mapping[str, int] = MappingProxyType({})) -> None:
+        """``release``: `access.version` of the kernel; ``numbers``: of VMCOREINFO, where there is
+        one."""
         base = types.enumerator("pagetype", "PAGE_TYPE_BASE")
         self._base = _BASE if base is None else base & _WORD
         self._bytes: dict[str, int] = {}
@@ -52,6 +56,8 @@ class PageTypes:
             if byte is not None:
                 self._bytes[name] = byte & 0xFF
                 continue
+            if name == "pgtable" and (0, 0) < release < _TABLES_MOVED:
+                plain = _OLD_TABLES
             bit = types.enumerator("pagetype", bit_name)
             if bit is None and number_name in numbers:
                 bit = ~numbers[number_name]

@@ -37,9 +37,10 @@ _SECTION_BITS = {"x86_64": 27, "aarch64": 27, "riscv64": 27, "loongarch64": 29, 
 """Of the bytes of a section, by machine: SECTION_SIZE_BITS of arch/*/include/asm/sparsemem.h, of
 x86 and riscv the 64-bit ones, of arm64 with pages of 4 and 16 KiB since 5.12 (commit
 f0b13ee23241)."""
-_ARM64_64K, _ARM64_OLD = 29, 30
-"""arm64 with pages of 64 KiB, and before 5.12."""
+_ARM64_64K = 29
+"""arm64 with pages of 64 KiB."""
 _ARM64_SINCE = (5, 12)
+"""Before, it was 30, but vendors' kernels had 27 earlier."""
 _MOST_PIECES = 1 << 22
 """Sections of 128 MiB in 512 TiB."""
 
@@ -75,17 +76,16 @@ def page_ext_size(memory: Memory) -> int:
 
 def section_bits(memory: Memory) -> int:
     """Of the number of frames in a section. Raises PageownerError where that is not known."""
-    bits = memory.section_size_bits
-    if bits is None:
-        bits = _SECTION_BITS.get(memory.machine)
-        if memory.machine == "aarch64":
-            if (0, 0) < version(memory) < _ARM64_SINCE:
-                bits = _ARM64_OLD
-            elif memory.page_size >= 1 << 16:
-                bits = _ARM64_64K
+    known = memory.section_size_bits
+    bits = _SECTION_BITS.get(memory.machine) if known is None else known
+    if known is None and memory.machine == "aarch64":
+        if (0, 0) < version(memory) < _ARM64_SINCE:
+            bits = None
+        elif memory.page_size >= 1 << 16:
+            bits = _ARM64_64K
     if bits is None:
         raise PageownerError("it is not known how large this kernel's sections of memory are"
-                             f" (SECTION_SIZE_BITS of {memory.machine})")
+                             f" (SECTION_SIZE_BITS of {memory.machine}, Linux {memory.release})")
     bits -= memory.page_size.bit_length() - 1
     if not 0 < bits < 32:
         raise PageownerError("its VMCOREINFO is damaged: SECTION_SIZE_BITS")

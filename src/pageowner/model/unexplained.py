@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LOST", "gone_owners", "in_words", "of_snapshot", "unexplained"]
 
-LOST = ("missed_in_interrupts", "bulk_missed", "out_of_range", "contended")
+LOST = ("missed_in_interrupts", "bulk_missed", "out_of_range")
 """Counters of events that leave untracked pages, each of up to `_BLOCK`."""
 
 _BLOCK = 8

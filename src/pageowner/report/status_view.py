@@ -34,7 +34,7 @@ _MISSED = {
     "tasks_full": "allocations whose task did not fit into the table",
     "bulk_missed": "pages of very large bulk allocations",
     "extfrag_full": "fragmentation events that did not fit into the table",
-    "contended": "writes given up since another CPU was writing the record",
+    "contended": "reads and writes given up since another CPU was writing the record",
     "overwritten": "allocations of pages whose last free was missed",
 }
 """Counters of what could not be tracked, in the order shown."""

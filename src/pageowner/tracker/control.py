@@ -199,6 +199,9 @@ def cover() -> int:
             return 0
     with _locked(), open_store() as store:
         ranges = ram_ranges()
+        # Another process may have done so while this one waited.
+        if not (store.spares_in_use() or _added(store.facts["ranges"], ranges)):
+            return 0
         numbers = store.span_numbers()
         made, moved = add_memory(store, ranges)
         store.facts.update(ranges=ranges, other_spans=[])

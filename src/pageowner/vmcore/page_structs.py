@@ -72,7 +72,7 @@ class VmcoreFrames(Frames):
         charge = types.member("page", "memcg_data")
         self._charge_at = None if charge is None else charge.offset
         self._bits = self._copied_bits()
-        self._types = PageTypes(types, memory.info.numbers)
+        self._types = PageTypes(types, version(memory), memory.info.numbers)
         self._is_hugetlb = (None if "huge" in self._types.has else hugetlb_of_second(types))
         self._head_bit = types.enumerator("pageflags", "PG_head")
         self._has_pointers = types.member("page", "compound_info") is None
@@ -181,10 +181,11 @@ class VmcoreFrames(Frames):
                 pfns: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Which of these struct pages are copies of the first one of a huge page of hugetlb.
 
-        mm/hugetlb_vmemmap.c since 5.14: all pages of struct pages of a huge page may be one page,
+        mm/hugetlb_vmemmap.c since 5.18: all pages of struct pages of a huge page may be one page,
         mapped again and again. The copy of the first says to be a first one, and the one behind
         it whose tail it is (include/linux/page-flags.h, page_fixed_fake_head). Kernels with
-        ``compound_info`` have no such copies. ``following``: the one behind each.
+        ``compound_info`` have no such copies. ``following``: the one behind each; none is a copy
+        where these are fewer.
         """
         found = np.zeros(len(raw), bool)
         if self._head_bit is None or not self._has_pointers or len(following) < len(raw):

@@ -88,7 +88,7 @@ def attach_optional(tracker: Tracker, directory: str | None, symbols: Lines) -> 
     copies = copies_of({function for hook in FUNCTIONS for function in hook.functions}, symbols)
     for hook in FUNCTIONS:
         function = _known(tracker.bpf, hook.functions)
-        if is_attached(hooks.get(hook.instead_of)) or (hook.newer and not function):
+        if hooks.get(hook.instead_of) == ATTACHED or (hook.newer and not function):
             continue
         if is_attached(hooks.get(hook.around)):
             hook = replace(hook, programs=hook.programs_around)

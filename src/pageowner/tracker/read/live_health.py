@@ -7,7 +7,6 @@ is a sample of what a capture would find.
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from pageowner.kernel import pageflags
 from pageowner.model.hook_states import is_whole
 from pageowner.model.live import Health, seen
 from pageowner.tracker import control
-from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.read import reading
 from pageowner.tracker.read.maps import OWNED
 
@@ -72,13 +70,12 @@ class LiveHealth(KeptHealth):
         self._patrolled: tuple[int, int] = (0, 0)
 
     def attend(self) -> bool:
-        """Attach second programs that turned out to be needed, and cover memory that was added
-        (`control.cover`), now and then: whether it was the time for that."""
+        """Attach second programs that turned out to be needed (`control.attend`), now and then:
+        whether it was the time for that."""
         now = time.monotonic_ns()
         if not self.store.directory or now - self._attended_ns < _SELDOM_NS:
             return False
-        with suppress(BpfError):  # no room to cover it: what happens there is counted
-            control.cover()
+        control.attend()
         self._attended_ns = now
         return True
 

@@ -200,6 +200,8 @@ class Store(Pinned):
     beside the ranges).
     """
 
+    _spans_known: tuple[Any, ...] | None = None
+
     def _array(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
         fd = self.fd(name)
         return map_array(fd, dtype, self.bpf.map_info(fd).max_entries)
@@ -277,11 +279,13 @@ class Store(Pinned):
                 return sorted(spans.values(), key=lambda span: span.first)
 
     def renew(self) -> bool:
-        """Take over what was covered since this was opened; whether that was anything. Then
-        `spans` and `freed` are other ones from now on."""
-        before = self.facts["ranges"], self.facts.get("other_spans")
+        """Take over spans that another process has made since this was asked last, and spare ones
+        that the programs have taken; whether there are any. Then `spans` and `freed` are other ones
+        from now on."""
+        before = self._spans_known
         self._refresh()
-        if before == (self.facts["ranges"], self.facts.get("other_spans")):
+        self._spans_known = self.facts["ranges"], self.facts.get("other_spans"), self.claims()
+        if before == self._spans_known:
             return False
         for name in ("spans", "freed"):
             self.__dict__.pop(name, None)

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,7 +26,7 @@ __all__ = ["CONFIG_BYTES", "ENDED", "FIRST_PINS", "Pinned", "open_pinned"]
 CONFIG_BYTES = 16384
 """Of the map with the facts."""
 
-_TRIES = 100
+_TRIES, _PAUSE = 100, 0.002
 
 FIRST_PINS = {f"mm_page_{kind}{NESTED}": f"on_{kind}" for kind in ("alloc", "free")}
 """By name of a second program's hook: the pin of the first (tracker/waiting.py)."""
@@ -52,7 +53,11 @@ class Pinned(Closing):
         self.pins = directory if folder is None else f"/proc/self/fd/{folder}"
         self._fds: dict[str, int] = fds or {}
         if facts is None:
-            _, facts = self._written_facts()
+            try:
+                _, facts = self._written_facts()
+            except PageownerError:
+                os.close(self._fds.pop("config"))
+                raise
             if facts.get("object") != identity():
                 os.close(self._fds.pop("config"))
                 raise PageownerError(_OTHER)
@@ -102,9 +107,10 @@ class Pinned(Closing):
             if raw == before:
                 with suppress(ValueError):
                     return raw, json.loads(raw.rstrip(b"\0") or b"{}")
+                time.sleep(_PAUSE)  # whoever writes may stand still
             before = raw
-        raise PageownerError("the tracker's facts cannot be read: they are damaged, or written all"
-                             " the time; restart tracking: sudo pageowner off, then on")
+        raise PageownerError("what the tracker says of itself cannot be read; try again, and if"
+                             " that does not help, restart tracking: sudo pageowner off, then on")
 
     def check_on(self) -> None:
         """Raises PageownerError if tracking was turned off since this was opened: what it says

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from collections import Counter
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pageowner.kernel.allowance import Allowance
 from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.users.areas import same_areas
 
@@ -260,9 +260,9 @@ class _Following:
 def bpf_holders(pids: Iterable[int], proc: str = "/proc", seconds: float = 0.3
                 ) -> tuple[dict[What, str], bool]:
     """Which of the processes (``34 (comm)``) has each map and program open: the one with the lowest
-    number, and how many others; and whether the time, of this thread, sufficed for all."""
+    number, and how many others; and whether the time sufficed for all."""
     found: dict[What, list[str]] = {}
-    until, complete = time.thread_time() + seconds, True
+    allowed, complete = Allowance(seconds), True
     for pid in sorted(pids):
         if not complete:
             break
@@ -274,7 +274,7 @@ def bpf_holders(pids: Iterable[int], proc: str = "/proc", seconds: float = 0.3
             stack.callback(os.close, folder)
             theirs: dict[What, None] = {}
             for entry in stack.enter_context(os.scandir(folder)):
-                if time.thread_time() > until:
+                if allowed.is_over:
                     complete = False
                     break
                 with suppress(OSError):
