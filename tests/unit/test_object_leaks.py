@@ -9,7 +9,9 @@ import pyarrow as pa
 import pytest
 
 from pageowner.analysis.object_leaks import leaks_of_objects, with_pages
+from pageowner.analysis.reclaimable import is_reclaimable
 from pageowner.kernel import dentries
+from pageowner.model.snapshot import Metadata, Snapshot
 
 CALL = "__x64_sys_linkat+0x1/0x2\ndo_syscall_64+0x1/0x2\nentry_SYSCALL_64_after_hwframe+0x1/0x2"
 DENTRY = f"kmem_cache_alloc_lru+0x1/0x2\n__d_alloc+0x1/0x2\ndo_linkat+0x1/0x2\n{CALL}"
@@ -168,3 +170,12 @@ def test_dentries_in_use_are_those_that_are_not_on_the_list_of_unused_ones(tmp_p
         "slabinfo - version: 2.1\n"
         "dentry 466000 467000 192 21 1 : tunables 0 0 0 : slabdata 22238 22238 0\n")
     assert dentries.bytes_in_use(str(tmp_path)) == 11443 * 192
+
+
+def test_what_the_kernel_frees_many_at_a_time_is_no_leak() -> None:
+    """Areas of vmalloc, such as those of kernel stacks, are kept for a while once they are freed.
+    """
+    caches = ["vmap_area", "filp", "vmap_area", None]
+    objects = Snapshot.from_columns({
+        "amount": [64] * 4, "stack": [TASK] * 4, "cache": caches}, Metadata(kind="objects"))
+    assert is_reclaimable(objects, ["processes"]).tolist() == [True, False, True, False]

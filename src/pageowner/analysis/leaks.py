@@ -17,6 +17,7 @@ import pyarrow as pa
 from pageowner.analysis.keys import Key, blocks_pages, coded_stacks, key, key_names, times
 from pageowner.analysis.leak_rules import FINE, PARTS, Evidence, evidence
 from pageowner.analysis.owners import groups
+from pageowner.analysis.reclaimable import is_reclaimable
 from pageowner.analysis.sampled import share
 from pageowner.errors import UsageError
 from pageowner.model.live import TASK
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["KINDS", "LEAST_SAMPLES", "RECLAIMABLE", "Leaks", "Rows", "Watch",
+__all__ = ["KINDS", "LEAST_SAMPLES", "Leaks", "Rows", "Watch",
            "Watched", "available_pages", "least_rows", "of_snapshots", "programs", "rows_of",
            "settling_ns"]
 
@@ -41,9 +42,6 @@ ones, and fails one of the rules of `leak_rules`."""
 
 LEAST_SAMPLES = 4
 """With fewer no trend is unlikely to be chance: three values rise in one of six orders."""
-
-RECLAIMABLE = frozenset({"page cache"})
-"""Subsystems whose pages the kernel can take back, beside what is Reclaimable by its gfp mask."""
 
 _LEAST_CHOSEN = PARTS
 """One a part of the time, of objects chosen by chance."""
@@ -425,11 +423,8 @@ def rows_of(snapshot: Snapshot, names: Sequence[str]) -> Rows:
     stacks = key(snapshot, "stack")
     of_stacks = coded.labels_of(stacks.labels,
                                 coded.subsystems(coded_stacks(snapshot))).to_pylist()
-    cache = np.array([label in RECLAIMABLE for label in of_stacks], bool)[stacks.codes]
     private = np.array([label in PRIVATE for label in of_stacks], bool)[stacks.codes] & owned
-    kind = key(snapshot, "migratetype")
-    cache |= np.array([label == "Reclaimable" for label in kind.labels.to_pylist()],
-                      bool)[kind.codes]
+    cache = is_reclaimable(snapshot, of_stacks)
     labels = [*use.labels.to_pylist(), None]
     note = Key("note", np.where(owned, len(labels) - 1, use.codes), pa.array(labels, pa.string()))
     comm, tgid = key(snapshot, "comm"), key(snapshot, "pid")

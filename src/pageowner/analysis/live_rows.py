@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis.keys import Key, blocks_pages, key
-from pageowner.analysis.leaks import RECLAIMABLE, Rows, programs
+from pageowner.analysis.leaks import Rows, programs
 from pageowner.analysis.live import field_of, labels_of
+from pageowner.analysis.reclaimable import RECLAIMABLE
 from pageowner.analysis.select import conditions, is_known
 from pageowner.analysis.subsystems import PRIVATE, subsystem
 from pageowner.model.schema import AGE, BY_KEY, COLUMNS, FILTERS, LOOKED_AT

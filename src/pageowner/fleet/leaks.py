@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pageowner.analysis.leaks import LEAST_SAMPLES, RECLAIMABLE
+from pageowner.analysis.leaks import LEAST_SAMPLES
+from pageowner.analysis.reclaimable import RECLAIMABLE
 from pageowner.analysis.subsystems import PRIVATE
 from pageowner.fleet import questions
 from pageowner.fleet.answers import FleetAnswer, named

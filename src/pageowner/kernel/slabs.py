@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["SlabCache", "allocating_functions", "allocating_lines", "names", "parse_slabinfo",
-           "reclaimable_names"]
+__all__ = ["FREED_LATER", "SlabCache", "allocating_functions", "allocating_lines", "names",
+           "parse_slabinfo", "reclaimable_names"]
+
+FREED_LATER = frozenset(("vmap_area",))
+"""Caches whose objects the kernel keeps for a while after they were freed, until it frees many
+together: areas of vmalloc, until there are 32 MiB of them and more (mm/vmalloc.c of 6.1 and 6.12,
+free_vmap_area_noflush, lazy_max_pages). Each kernel stack that ends can add one."""
 
 _LINE = re.compile(
     r"^(?P<name>\S+) +(?P<active>\d+) +(?P<objects>\d+) +(?P<size>\d+) +(?P<each>\d+)"
