@@ -49,8 +49,8 @@ class _Stat(ctypes.Structure):
 def open_cached_files(names: dict[int, str], page_size: int, least: int = 1 << 20,
                       seconds: float = 0.15) -> CachedFiles | None:
     """Open files of at least so many bytes, largest in the cache first; files that several
-    processes hold open once; as many as ``seconds`` suffice for. None where the
-    kernel has no cachestat or this user may not ask.
+    processes hold open once; as many as can be looked at in ``seconds``. None where the kernel has
+    no cachestat or this user may not ask.
 
     The files are not opened again, which would break leases: pidfd_getfd (5.6) copies the
     descriptor.

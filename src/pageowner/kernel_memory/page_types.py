@@ -7,7 +7,7 @@ PGTY_buddy). Before, it is a bit that is cleared in a word of ones, so that what
 its own; until then macros. Of those VMCOREINFO has the ones that came last, the slabs of 6.10 and
 hugetlb of 6.9; page tables have another bit before 5.11. Before 6.9 hugetlb is told by the second
 struct page of a compound page: a flag since 6.6 (PG_hugetlb of enum pageflags), before that its
-destructor (``compound_dtor``, ``_folio_dtor`` since 6.2; HUGETLB_PAGE_DTOR).
+destructor (``compound_dtor``, later ``_folio_dtor``; HUGETLB_PAGE_DTOR).
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ NESTED = "_nested"
 
 
 def is_attached(state: str | None) -> bool:
-    """Whether a hook in this state is attached, be it that part passes it by; None: there is no
-    such hook."""
+    """Whether a hook in this state is attached, even if part of what it is there for passes it by;
+    None: there is no such hook."""
     return state is not None and (state in (ACTIVE, ATTACHED) or state.startswith("partly:"))
 
 

@@ -1,9 +1,9 @@
 """Which memory cgroup each live page is charged to, kept from look to look.
 
 /proc/kpagecgroup (fs/proc/page.c, kpagecgroup_read) is slow to read in whole. A page keeps its
-charge as long as it is allocated, so only pages are asked for whose record is another than when
-they last were: allocated since, moved there by migration, the rest of a block that was divided, or
-not asked about before. What a removed cgroup had the kernel tells of the cgroup above it.
+charge as long as it is allocated, so a page is asked for again only if its record has changed: it
+was allocated since, was moved there by migration, is the rest of a block that was divided, or was
+not asked about before. When a cgroup is removed, the kernel names the one above it for its pages.
 """
 
 from __future__ import annotations

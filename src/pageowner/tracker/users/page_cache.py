@@ -33,8 +33,8 @@ _NAMED = 1000
 _KERNEL = np.uint64(1 << 63)
 _FIRST_TYPE, _LAST_TYPE = 0x80000000, 0xFFFFFF80
 """What page_type of a page with a type lies between; other pages have their mapcount there
-(include/linux/page-flags.h, PAGE_TYPE_BASE, the lowest of all kernels that of 6.11, and
-PAGE_MAPCOUNT_RESERVE)."""
+(include/linux/page-flags.h, PAGE_TYPE_BASE, which is lowest in 6.11, and PAGE_MAPCOUNT_RESERVE).
+"""
 
 _IN_MEMORY = frozenset((b"tmpfs", b"ramfs", b"hugetlbfs", b"devtmpfs", b"bdev"))
 _SUBSECTION = 512
