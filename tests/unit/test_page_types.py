@@ -68,5 +68,15 @@ def test_hugetlb_is_told_by_the_second_page(of: Any) -> None:
     assert is_hugetlb(second).tolist() == [False, True, False]
 
 
+def test_vmcoreinfo_tells_the_destructor_where_the_types_do_not() -> None:
+    of = types({}, {("page", "compound_dtor"): (16, 1)})
+    assert hugetlb_of_second(of) is None
+    is_hugetlb = hugetlb_of_second(of, {"HUGETLB_PAGE_DTOR": 2})
+    second = np.zeros((3, PAGE), np.uint8)
+    second[:, 16] = 1, 2, 0
+    assert is_hugetlb is not None
+    assert is_hugetlb(second).tolist() == [False, True, False]
+
+
 def test_newer_kernels_do_not_tell_it_there() -> None:
     assert hugetlb_of_second(OF_6_12) is None

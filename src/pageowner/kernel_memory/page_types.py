@@ -7,7 +7,8 @@ PGTY_buddy). Before, it is a bit that is cleared in a word of ones, so that what
 its own; until then macros. Of those VMCOREINFO has the ones that came last, the slabs of 6.10 and
 hugetlb of 6.9; page tables have another bit before 5.11. Before 6.9 hugetlb is told by the second
 struct page of a compound page: a flag since 6.6 (PG_hugetlb of enum pageflags), before that its
-destructor (``compound_dtor``, later ``_folio_dtor``; HUGETLB_PAGE_DTOR).
+destructor (``compound_dtor``, later ``_folio_dtor``; HUGETLB_PAGE_DTOR, which VMCOREINFO has too,
+kernel/crash_core.c of 4.18 to 6.5).
 """
 
 from __future__ import annotations
@@ -78,9 +79,10 @@ class PageTypes:
         return found
 
 
-def hugetlb_of_second(types: Types) -> Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None:
+def hugetlb_of_second(types: Types, numbers: Mapping[str, int] = MappingProxyType({}),
+                      ) -> Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None:
     """What tells of the second struct pages of compound pages, a row of bytes each, which of these
-    are of hugetlb; None where this kernel does not say it there."""
+    are of hugetlb; None where this kernel does not say it there. ``numbers``: of VMCOREINFO."""
     page, flags = types.size("page"), types.member("page", "flags")
     bit = types.enumerator("pageflags", "PG_hugetlb")
     if bit is not None and flags is not None:
@@ -93,6 +95,8 @@ def hugetlb_of_second(types: Types) -> Callable[[NDArray[np.uint8]], NDArray[np.
 
         return by_flag
     destructor = types.enumerator("compound_dtor_id", "HUGETLB_PAGE_DTOR")
+    if destructor is None:
+        destructor = numbers.get("HUGETLB_PAGE_DTOR")
     of_page, of_folio = (types.member(*where) for where in (
         ("page", "compound_dtor"), ("folio", "_folio_dtor")))
     if destructor is None or not page or (of_page is None and of_folio is None):

@@ -73,7 +73,8 @@ class VmcoreFrames(Frames):
         self._charge_at = None if charge is None else charge.offset
         self._bits = self._copied_bits()
         self._types = PageTypes(types, version(memory), memory.info.numbers)
-        self._is_hugetlb = (None if "huge" in self._types.has else hugetlb_of_second(types))
+        self._is_hugetlb = (None if "huge" in self._types.has
+                            else hugetlb_of_second(types, memory.info.numbers))
         self._head_bit = types.enumerator("pageflags", "PG_head")
         self._has_pointers = types.member("page", "compound_info") is None
         self._within_page = np.uint64(memory.page_size - 1)
