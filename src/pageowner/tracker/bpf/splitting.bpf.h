@@ -177,13 +177,18 @@ GLOBAL int split_step(u32 splitter)
 	struct record *record;
 	u32 word;
 
-	if (!split || split->at >= split->end)
+	/* The pieces of a block that reaches beyond the end, as one does whose free was lost, are all
+	 * written, so that it does not stay divided. */
+	if (!split || (!split->left && split->at >= split->end))
 		return 0;
 	record = record_at(split->at);
-	if (!record)
+	if (!record && !split->left)
 		return 0;
 	if (split->left) {
-		put_piece(record, &split->copy, split->word);
+		if (record)
+			put_piece(record, &split->copy, split->word);
+		else if (state_in(split->word) == STATE_OWNED)
+			drop_task(split->copy.task_id, 1);
 		split->at += 1ULL << (split->to & 31);
 		if (--split->left == 0) {
 			record = record_at(split->head);
@@ -237,7 +242,8 @@ GLOBAL int split_until(u64 pfn, u64 end, u32 to, u32 splitter)
 	split->end = end;
 	split->left = 0;
 	split->to = to;
-	for (i = 0; i <= (1 << MAX_CLEARED) / CLEARED_AT_ONCE; i++)
+	/* Twice as many steps as there are pages: the last block may reach beyond the end. */
+	for (i = 0; i <= 2 * (1 << MAX_CLEARED) / CLEARED_AT_ONCE; i++)
 		if (!split_steps(splitter))
 			break;
 	count(COUNT_SPLITS, 1);
