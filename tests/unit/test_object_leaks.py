@@ -30,7 +30,7 @@ def row(stack: str | None, gained: int, kind: str = "leak", tgid: int = 7) -> di
             "program": None, "gained": gained, "each": 256.0, "rate": float(gained),
             "rate_low": float(gained), "rate_high": float(gained),
             "settled": gained, "stayed": gained, "series": [0, gained // 2, gained],
-            "settled_series": [0, 0, gained],
+            "settled_series": [0, 0, gained], "came": gained,
             "tasks": [{"comm": "leaker", "tgid": tgid, "pages": gained}]}
 
 
@@ -95,6 +95,7 @@ def test_pages_and_objects_of_one_call_are_one_leak() -> None:
     assert found["stack"] == TASK
     assert found["gained"] == 3 * MIB
     assert found["series"] == [0, 3 * MIB // 2, 3 * MIB]
+    assert found["settled_series"] == [0, 0, 3 * MIB]
     assert found["with"] == [{"stack": TABLES, "gained": 2 * MIB}]
 
 
@@ -155,9 +156,9 @@ def test_the_workers_of_one_program_have_one_leak() -> None:
 
 
 def test_a_look_at_pages_that_objects_had_not_is_left_out() -> None:
-    pages = row(TABLES, 512) | {"series": [0, 1, 2, 3]}
+    pages = row(TABLES, 512) | {"series": [0, 1, 2, 3], "settled_series": [0, 0, 1, 2]}
     found, = with_pages(table(row(TASK, MIB)), table(pages), 4096).to_pylist()
-    assert len(found["series"]) == 3
+    assert len(found["series"]) == len(found["settled_series"]) == 3
 
 
 def test_dentries_in_use_are_those_that_are_not_on_the_list_of_unused_ones(tmp_path: Path) -> None:

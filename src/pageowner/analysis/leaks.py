@@ -267,8 +267,8 @@ class Watch:
         - ``failed``: which rules it fails (`leak_rules.FAILED`); ``confidence``: (1 - p) x survival
           x steady
         - ``series``: the pages at each look; ``settled_series``: the settled pages
-        - ``tasks``: who allocated most of the pages that came after the first look and live at the
-          end: comm, tgid and pages
+        - ``came``: the pages that came after the first look and live at the end, 0 if ages or tasks
+          are unknown; ``tasks``: who allocated most of them: comm, tgid and pages
 
         Raises UsageError if there were fewer than `LEAST_SAMPLES` looks.
         """
@@ -286,17 +286,17 @@ class Watch:
                   if row["kind"] != "grows" else
                   (KINDS.index("grows"), -(row["stayed"] or 0), -row["gained"]))
         for row in rows:
-            row["tasks"] = self._tasks(row.pop("owner"))
+            row["tasks"], row["came"] = self._tasks(row.pop("owner"))
         names = [*self.names, *_COLUMNS]
         return pa.table({name: pa.array([row[name] for row in rows], _COLUMNS.get(name))
                          for name in names})
 
-    def _tasks(self, owner: tuple[Any, ...]) -> list[dict[str, Any]]:
+    def _tasks(self, owner: tuple[Any, ...]) -> tuple[list[dict[str, Any]], int]:
         if self._last is None:
-            return []
+            return [], 0
         owners, group, rows = self._last
         if rows.comm is None or rows.tgid is None or owner not in owners:
-            return []
+            return [], 0
         new = (group == owners.index(owner)) & (rows.ts > np.uint64(self.times[0]))
         width = max(len(rows.tgid.labels), 1)
         pairs, at = np.unique(rows.comm.codes[new] * width + rows.tgid.codes[new],
@@ -304,7 +304,8 @@ class Watch:
         pages = np.bincount(at, rows.pages[new], len(pairs)).astype(np.int64)
         return [{"comm": rows.comm.labels[int(pairs[pair]) // width].as_py(),
                  "tgid": rows.tgid.labels[int(pairs[pair]) % width].as_py(),
-                 "pages": int(pages[pair])} for pair in np.argsort(-pages, kind="stable")[:_TASKS]]
+                 "pages": int(pages[pair])} for pair in np.argsort(-pages, kind="stable")[:_TASKS]
+                ], int(pages.sum())
 
     def table(self) -> pa.Table:
         """All owners, without judgement, except tasks that had no pages at the first and the last
@@ -394,7 +395,7 @@ _COLUMNS: dict[str, pa.DataType] = {
     "survival": pa.float64(),
     "steady": pa.float64(), "bursts": pa.int64(), "settled": pa.int64(), "stayed": pa.int64(),
     "failed": pa.list_(pa.string()), "confidence": pa.float64(), "series": pa.list_(pa.int64()),
-    "settled_series": pa.list_(pa.int64()),
+    "settled_series": pa.list_(pa.int64()), "came": pa.int64(),
     "tasks": pa.list_(pa.struct({"comm": pa.string(), "tgid": pa.int64(), "pages": pa.int64()}))}
 
 

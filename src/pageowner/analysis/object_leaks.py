@@ -34,7 +34,8 @@ _MOST = 0.5
 
 _SLAB = WAYS.index("slab")
 
-_IN_PAGES = ("pages", "gained", "each", "rate", "rate_low", "rate_high", "settled", "stayed")
+_IN_PAGES = ("pages", "gained", "came", "each", "rate", "rate_low", "rate_high", "settled",
+             "stayed")
 
 
 def leaks_of_objects(found: pa.Table, pinned: int | None = None) -> pa.Table:
@@ -86,7 +87,7 @@ def with_pages(objects: pa.Table, pages: pa.Table, page_size: int) -> pa.Table:
     # Ctrl-C may have come after a look at pages and before that at objects.
     looks = min((len(row["series"]) for row in ours + beside), default=0)
     for row in ours + beside:
-        row["series"] = row["series"][:looks]
+        row |= {name: row[name][:looks] for name in ("series", "settled_series")}
     # keys of a table without rows have no type
     schema = pa.unify_schemas([objects.schema, pages.schema], promote_options="permissive").append(
         pa.field(WHOLE_PAGES, pa.bool_()))

@@ -39,7 +39,8 @@ _FEW = 3
 """What is there once for more than so many of the other objects, such as a node of a tree, is
 shared by them."""
 
-_SUMS = ("pages", "gained", "rate", "rate_low", "rate_high", "settled")
+_SUMS = ("pages", "gained", "came", "rate", "rate_low", "rate_high", "settled")
+_SERIES = ("series", "settled_series")
 
 
 def joined(found: pa.Table) -> pa.Table:
@@ -129,7 +130,8 @@ def _one(group: list[dict[str, Any]]) -> dict[str, Any]:
     first, others = group[0], group[1:]
     sums = {name: sum(row[name] for row in group) for name in _SUMS}
     stayed = None if first["stayed"] is None else sum(row["stayed"] or 0 for row in group)
-    series = [sum(numbers) for numbers in zip(*(row["series"] for row in group), strict=True)]
+    series = {name: [sum(numbers) for numbers in zip(*(row[name] for row in group), strict=True)]
+              for name in _SERIES}
     tasks: dict[tuple[str | None, int | None], int] = {}
     for task in (task for row in group for task in row["tasks"]):
         name = task["comm"], task["tgid"]
@@ -139,8 +141,8 @@ def _one(group: list[dict[str, Any]]) -> dict[str, Any]:
     told = [{"stack": row["stack"], "gained": row["gained"]}
             for row in sorted(others, key=lambda row: -row["gained"])]
     only_pages = all(row.get(WHOLE_PAGES) for row in group)
-    return first | sums | {WHOLE_PAGES: only_pages, "stayed": stayed, "series": series,
-                           "tasks": whose, "with": told}
+    return first | sums | series | {WHOLE_PAGES: only_pages, "stayed": stayed, "tasks": whose,
+                                    "with": told}
 
 
 def _number(row: dict[str, Any]) -> float:

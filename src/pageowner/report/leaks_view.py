@@ -150,7 +150,7 @@ def _by_whom(row: dict[str, Any], watched: Watched) -> str:
     for task in row["tasks"]:
         if task["tgid"] is None:
             continue
-        share = 100 * task["pages"] / max(row["gained"], task["pages"], 1)
+        share = 100 * task["pages"] / row["came"]
         if share < _SHARE:
             continue
         command = (watched.commands or {}).get(task["tgid"])
@@ -227,8 +227,8 @@ def to_json(rows: list[dict[str, Any]], watched: Watched) -> Json:
         for name in ("settled", "stayed"):
             owner[f"{name}_bytes"] = (None if row[name] is None else
                                       row[name] * watched.page_size)
-        for name in ("kind", "failed", "note", "program", "tasks", "p", "tau", "survival", "steady",
-                     "bursts", "confidence", "series", "settled_series"):
+        for name in ("kind", "failed", "note", "program", "came", "tasks", "p", "tau", "survival",
+                     "steady", "bursts", "confidence", "series", "settled_series"):
             owner[name] = row[name]
         owners.append(owner)
     return Json({"source": watched.name, "seconds": watched.seconds,
