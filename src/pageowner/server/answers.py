@@ -92,9 +92,10 @@ def _names(words: Mapping[str, str], default: str = "stack") -> list[str]:
 
 def _number(words: Mapping[str, str], name: str, default: int, most: int = _MOST_ROWS) -> int:
     text = words.get(name) or str(default)
-    if not text.isdecimal() or not 1 <= int(text[:9]) <= most:
-        raise UsageError(f"{name}={text!r} is not a number from 1 to {most:,}")
-    return int(text[:9])
+    # no more digits than the largest has: int() takes long for thousands of them
+    if text.isdecimal() and len(text) <= len(str(most)) and 1 <= (number := int(text)) <= most:
+        return number
+    raise UsageError(f"{name}={text!r} is not a number from 1 to {most:,}")
 
 
 def _bytes(writer: Writer) -> bytes:

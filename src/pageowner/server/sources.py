@@ -76,7 +76,9 @@ class Series:
         there = [capture for capture in self.captures() if when is None or capture.taken <= when]
         key = str(there[-1].path) if there else ""
         if key not in self._kept:
-            found = shortened(series.at(self.folder, when))
+            # Of this one: a look at the folder again may find one that has come since.
+            found = shortened(series.read(there[-1].path) if there else
+                              series.at(self.folder, when))
             while len(self._kept) >= _KEPT:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = found
