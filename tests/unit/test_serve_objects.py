@@ -6,11 +6,13 @@ import json
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from served import HOSTILE  # noqa: F401  # skips where the extra is not installed
 from test_leaks import LEAK, Machine
 
 import pageowner
+from pageowner.errors import UsageError
 from pageowner.model.metadata import Metadata
 from pageowner.model.snapshot import Snapshot
 from pageowner.model.source_kinds import OBJECTS
@@ -66,8 +68,30 @@ def test_growth_of_objects_is_what_leaks_says(folder: Path) -> None:
     assert growth[0].rate == pytest.approx(rows[0]["rate"] / 3600)
     asked = json.loads(answers.leaks(answers.Context(here, here), {}).body)["owners"]
     assert [owner["gained"] for owner in asked] == [rows[0]["gained"]]
-    assert json.loads(answers.leaks(answers.Context(here, here), {"min": "9999999"}).body)[
-        "owners"] == []
+    for least in ("9999999", "1000000000", "10000000000"):
+        assert json.loads(answers.leaks(answers.Context(here, here), {"min": least}).body)[
+            "owners"] == []
+    for wrong in ("0", "-1", "9" * 5000):
+        with pytest.raises(UsageError):
+            answers.leaks(answers.Context(here, here), {"min": wrong})
+
+
+def test_few_objects_whose_frames_are_in_order_are_all_there(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, 600, 7 * 86400)
+    for look, number in enumerate((2, 3)):
+        few = objects(look).table.slice(0, number)
+        few = few.set_column(few.column_names.index("pfn"), "pfn",
+                             pa.array(range(number), pa.uint64()))
+        recorder.add(Snapshot(few, objects(look).meta), 1.7e9 + look * 600)
+    assert pageowner.read(tmp_path).table.num_rows == 3
+
+
+def test_a_capture_that_comes_while_another_is_read_is_not_taken_for_it(
+        folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = sources.Series(folder)
+    before = here.captures()[:-1]
+    monkeypatch.setattr(here, "captures", lambda: before)
+    assert here.at(None).meta.clock_ns == objects(55).meta.clock_ns
 
 
 def test_memory_is_shown_where_captures_of_two_kinds_are_no_series(folder: Path) -> None:

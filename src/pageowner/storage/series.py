@@ -261,8 +261,9 @@ def add(folder: Path, snapshot: Snapshot, taken: float, before: tuple[Path, Snap
 
 
 def _frames(table: pa.Table) -> NDArray[np.uint64] | None:
-    """The page frames, if they are all known and in order, as they are in a capture."""
-    if table["pfn"].null_count:
+    """The page frames, if they are all known and in order, as they are in a capture of pages. (In
+    a file of changes, a row without a state is a frame that is gone.)"""
+    if table["pfn"].null_count or table["state"].null_count:
         return None
     frames: NDArray[np.uint64] = table["pfn"].to_numpy()
     return frames if bool((frames[1:] > frames[:-1]).all()) else None
