@@ -136,7 +136,7 @@ def test_only_captures_of_the_users_own_are_removed(place: Path, sample61: Snaps
             sample61.save(theirs)
             os.chown(theirs, NOBODY, NOBODY)
             others.add(theirs.name)
-        with pytest.raises(PageownerError, match="of a capture but belongs to another"):
+        with pytest.raises(PageownerError, match="of a capture, but is damaged or"):
             recorder.forget(BEGAN + 200 * 86400)
     assert not old.exists()
     assert set(os.listdir(place)) == others | {series.file_name(BEGAN + 100 * 86400)}

@@ -108,7 +108,8 @@ def _captures(folder: Path, step: float, kept: float, count: int | None,
             except (PageownerError, OSError) as error:
                 stays = str(error)
             try:
-                recorder.forget()
+                if number or count == 1:  # for the same reason
+                    recorder.forget()
             except (PageownerError, OSError) as error:
                 stays = str(error)
             yield Recorded(path, lost, stays)

@@ -177,8 +177,8 @@ class Recorder:
                     is_removed = self._remove(capture.path.name)
                     (removed if is_removed else others).append(self.folder / capture.path.name)
         if others:
-            raise PageownerError(f"{others[-1]} has the name of a capture but belongs to another"
-                                 " user; it was left alone")
+            raise PageownerError(f"{others[-1]} has the name of a capture, but is damaged or"
+                                 " belongs to another user; it was left alone")
         return removed
 
     def _remove(self, name: str) -> bool:
