@@ -175,6 +175,7 @@ INLINE u32 task_id_of(struct hot *hot, struct task_struct *current, u32 hook)
 		task = hot->task_id ? task_at(hot->task_id) : NULL;
 		id = task ? hold_task(task, (struct task_key *)&hot->pid_tgid, n) : 0;
 		if (id) {
+			hot->task_id = id; /* the same task's, of a later generation perhaps */
 			hot->held = n - 1;
 			return id;
 		}
