@@ -11,7 +11,9 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from pageowner.storage import witnessed
 from pageowner.storage.recording import owned_folder
 from pageowner.witness.conditions import Conditions, parse
 from pageowner.witness.limits import Limits
-from pageowner.witness.process import Witness, file_look
+from pageowner.witness.process import LiveLook, Witness, file_look
 from pageowner.witness.signs import KernelLog, Memory, Pressure, Standing, sign_of
 
 if TYPE_CHECKING:
@@ -332,6 +334,54 @@ def test_damaged_lines_of_the_log_are_passed_over(tmp_path: Path) -> None:
     witnessed.log(handle, event)
     os.close(handle)
     assert witnessed.events(tmp_path) == [event, event]
+
+
+def test_a_tracker_that_was_turned_off_is_let_go_and_the_next_one_looked_at(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here trackers are made up: two, the first of which is turned off, then none."""
+    events: list[str] = []
+    on = ["first"]
+
+    class Reader:
+        health = SimpleNamespace(pages={"owned": 1})
+
+        def __init__(self) -> None:
+            if not on:
+                raise PageownerError("tracking is off")
+            self.name = on[0]
+            self.store = SimpleNamespace(facts={}, check_on=self.check_on)
+
+        def check_on(self) -> None:
+            if self.name not in on:
+                raise PageownerError("tracking was turned off")
+
+        def counts(self, fields: object) -> Look:
+            self.check_on()
+            events.append(f"looked at {self.name}")
+            return Look(7, {"stack": (np.zeros(1, np.int32), ["f+0x1/0x2"]),
+                            "task": (np.zeros(1, np.int32), [None])},
+                        np.ones(1, np.int64), np.ones(1, np.int64), np.zeros(1, np.int64))
+
+    @contextmanager
+    def opened() -> Iterator[Reader]:
+        reader = Reader()
+        yield reader
+        events.append(f"closed {reader.name}")
+
+    monkeypatch.setattr("pageowner.api.watch.live_reader", opened)
+    with ExitStack() as stack:
+        look = LiveLook(stack)
+        assert look()[1] == {"f+0x1/0x2": 1}
+        look.let_go()
+        on[0] = "second"
+        look()
+        assert events == ["looked at first", "closed first", "looked at second"]
+        on.clear()
+        look.let_go()
+        look.let_go()
+        assert events[3:] == ["closed second"]
+        with pytest.raises(PageownerError, match="tracking is off"):
+            look()
 
 
 def test_a_look_is_kept_as_sums_the_hog_first() -> None:

@@ -17,7 +17,7 @@ import sys
 import time
 from collections import deque
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pageowner.analysis.look_sums import FIELDS, grown, sums_by_stack, sums_of_look
 from pageowner.analysis.subsystems import short_stack
@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pageowner.model.snapshot import Snapshot
+    from pageowner.tracker.read.live import LiveReader
 
-__all__ = ["Witness", "main"]
+__all__ = ["LiveLook", "Witness", "main"]
 
 # include/uapi/asm-generic/mman.h; of what is mapped, what is in use is locked: the libraries' code
 # alone would be a hundred MiB
@@ -49,6 +50,7 @@ _BEFORE_S = 60.0
 _LOOKS = 6
 _MOST_GROWN = 3
 _TIDY_S, _FIRST_TIDY_S = 3600.0, 600.0
+_IDLE_S = 10.0
 
 
 class Witness:
@@ -79,10 +81,14 @@ class Witness:
         # At boot a clock may be wrong until the network is there.
         self._tidied = time.monotonic() - _TIDY_S + _FIRST_TIDY_S
 
-    def run(self) -> None:
-        """For ever."""
+    def run(self, idle: Callable[[], None]) -> None:
+        """For ever; ``idle`` is called every ten seconds."""
+        called = time.monotonic()
         while True:
             self.step(1.0)
+            if time.monotonic() - called >= _IDLE_S:
+                idle()
+                called = time.monotonic()
 
     def step(self, longest_s: float) -> None:
         """Wait for what comes next, ``longest_s`` at most, and deal with it."""
@@ -216,28 +222,48 @@ class Witness:
         self.say(f"{event.event}: {event.text}" + (f"; {event.capture}" if event.capture else ""))
 
 
-def live_look(stack: ExitStack) -> Callable[[], tuple[Snapshot, dict[str | None, int]]]:
+class LiveLook:
     """Looks at this machine's tracker, opened anew if it was turned off and on."""
-    from pageowner.api.watch import live_reader
 
-    readers: list[Any] = []
+    def __init__(self, stack: ExitStack) -> None:
+        """``stack`` has what is open, and nothing else."""
+        self._stack = stack
+        self._reader: LiveReader | None = None
 
-    def look() -> tuple[Snapshot, dict[str | None, int]]:
-        if not readers:
-            readers.append(stack.enter_context(live_reader()))
+    def __call__(self) -> tuple[Snapshot, dict[str | None, int]]:
+        """Raises PageownerError where tracking is off."""
+        was_open = self._reader is not None
         try:
-            found = readers[0].counts(FIELDS)
+            return self._look()
         except PageownerError:
-            stack.close()
-            readers.clear()
-            raise
-        facts = readers[0].store.facts
+            self._close()
+            if not was_open:
+                raise
+            return self._look()
+
+    def let_go(self) -> None:
+        """Keep nothing of a tracker that was turned off, since its maps are freed only then."""
+        try:
+            if self._reader is not None:
+                self._reader.store.check_on()
+        except PageownerError:
+            self._close()
+
+    def _look(self) -> tuple[Snapshot, dict[str | None, int]]:
+        from pageowner.api.watch import live_reader
+
+        if self._reader is None:
+            self._reader = self._stack.enter_context(live_reader())
+        found = self._reader.counts(FIELDS)
+        facts = self._reader.store.facts
         about = {**here_and_now(), "page_size": os.sysconf("SC_PAGE_SIZE"), "extra": {
             "since_ns": facts.get("since_ns"), "options": facts.get("options", {})}}
         del about["clock_ns"]  # the look has its own
-        return sums_of_look(found, readers[0].health.pages, about), sums_by_stack(found)
+        return sums_of_look(found, self._reader.health.pages, about), sums_by_stack(found)
 
-    return look
+    def _close(self) -> None:
+        self._reader = None
+        self._stack.close()
 
 
 def file_look(source: str) -> Callable[[], tuple[Snapshot, dict[str | None, int]]]:
@@ -285,7 +311,8 @@ def main() -> None:
         print(printable(text), flush=True)
 
     with ExitStack() as stack:
-        look = live_look(stack) if words["source"] is None else file_look(words["source"])
+        live = LiveLook(stack)
+        look = live if words["source"] is None else file_look(words["source"])
         try:
             look()  # what it imports and fills is there from now on
             witness = Witness(parse(words["on"]), words["folder"], words["keep_s"], look, say)
@@ -296,7 +323,7 @@ def main() -> None:
         print(flush=True)
         if refused:
             say(f"while memory is short, {refused}")
-        witness.run()
+        witness.run(live.let_go)
 
 
 if __name__ == "__main__":
