@@ -173,8 +173,21 @@ def not_a_pin() -> None:
     assert ours() == []
 
 
+def another_tools() -> None:
+    """What another tool of root's pinned under our name stays."""
+    bpffs()
+    libbpf().pin(libbpf().create_array("other", 8, 1), f"{PINS}")
+    for verb in ("on", "off"):
+        status, said = pageowner(verb)
+        assert (status, said.count("\n")) == (1, 1), said
+        assert f"{PINS} belongs to root and is in the way" in said
+        assert PINS.is_file()
+    assert ours() == [PINS.name]
+
+
 SCENES = {act.__name__: act for act in (
-    links, folders, mounts, lies, privately, hidden, not_sticky, owned, locked, not_a_pin)}
+    links, folders, mounts, lies, privately, hidden, not_sticky, owned, locked, not_a_pin,
+    another_tools)}
 
 if __name__ == "__main__":
     SCENES[sys.argv[1]]()

@@ -277,7 +277,8 @@ def _displace(root: int, name: str) -> None:
             status = os.fstat(handle)
         finally:
             os.close(handle)
-        if is_ours(status):
+        if is_ours(status) or (status.st_uid == 0 and stat.S_ISREG(status.st_mode)):
+            # a folder of its own, or a map, program or link that another tool of root's pinned
             raise PageownerError(f"{path} belongs to root and is in the way; check it and"
                                  " remove it")
         whose = owner(status.st_uid)
