@@ -159,7 +159,10 @@ def _live(chosen: Filter, names: list[str], min_bytes: int | None, length: int, 
         page_size = os.sysconf("SC_PAGE_SIZE")
         if objects:
             now_in_use = dentries.bytes_in_use()
-            pinned = None if in_use is None or now_in_use is None else now_in_use - in_use
+            # The kernel counts the dentries of all, which says nothing of some.
+            some = bool(chosen) or any(store.facts["options"].get(name)
+                                       for name in ("tgid", "cgroup"))
+            pinned = None if some or in_use is None or now_in_use is None else now_in_use - in_use
             found = judged_objects(watch, min_bytes, pinned)
             found = with_pages(found, judged_pages(pages, min_bytes, page_size), page_size) if (
                 beside) else joined(found)
