@@ -9,17 +9,22 @@ import pyarrow as pa
 import pytest
 
 import pageowner
+from pageowner.analysis.filters import Filter
 from pageowner.analysis.one_leak import joined
 from pageowner.analysis.sampled import bounds, share
 from pageowner.analysis.sparse_slabs import sparse
+from pageowner.api.watch import live_model
 from pageowner.cli import main
-from pageowner.errors import PageownerError
+from pageowner.errors import PageownerError, UsageError
+from pageowner.model.live import OBJECT_FIELDS
 from pageowner.model.metadata import Metadata
 from pageowner.model.object_hooks import ALLOCATED_BY, FREED_BY, OBJECT_HOOKS
 from pageowner.model.snapshot import Snapshot
 from pageowner.model.source_kinds import OBJECTS, check_pages
 from pageowner.model.tracking import Status
 from pageowner.report.objects_view import about_objects, started
+from pageowner.sources import of_objects
+from pageowner.tracker.read import capture_objects, live_objects
 from pageowner.tracker.read.layout import COUNTERS
 from pageowner.tracker.read.seen import objects_seen
 
@@ -113,6 +118,27 @@ def test_it_is_said_what_objects_do_not_tell(objects: Snapshot) -> None:
     assert "about 600 by /proc/slabinfo, most of them dentry (600)" in text
     assert "3 events that found the programs at work" in text
     assert "overwritten" not in text
+    objects.meta.extra["options"] = {"tgid": 4711}
+    assert "Objects of others are not among them: tracking is on with --pid 4711" in "\n".join(
+        about_objects(objects.meta))
+
+
+def test_objects_of_a_cache_without_a_name_are_there_too() -> None:
+    names = pa.array(["dentry", "filp"]).dictionary_encode().take(pa.array([0, None, 1, None]))
+    assert capture_objects._migratetypes(names).to_pylist() == [
+        "Reclaimable", "Unmovable", "Unmovable", "Unmovable"]
+    assert capture_objects._early({"dentry": 7, "filp": 1}, {
+        "cache": names, "blocks": np.full(4, 2, np.uint64)}) == {"dentry": 5}
+
+
+def test_of_objects_that_overlap_the_youngest_is_there() -> None:
+    """Two of 64 bytes where one of 256 was, and one that is whole."""
+    rows = np.zeros(4, [("bytes", "u4"), ("ts", "u8")])
+    rows["bytes"], rows["ts"] = (256, 64, 64, 256), (5, 7, 6, 5)
+    address = np.array([0x1000, 0x1040, 0x1080, 0x1100], np.uint64)
+    assert capture_objects._youngest(address, rows) == [1, 2, 3]
+    rows["ts"] = 9, 7, 6, 5
+    assert capture_objects._youngest(address, rows) == [0, 3]
 
 
 def test_every_hook_on_objects_has_a_counter_of_its_own() -> None:
@@ -134,8 +160,8 @@ ENTRY = "__x64_sys_eventfd2+0x1/0x2\ndo_syscall_64+0x1/0x2\nentry_SYSCALL_64_aft
 def leak(stack: str | None, gained: int, kind: str = "leak", tgid: int = 4711) -> dict[str, object]:
     return {"stack": stack, "kind": kind, "pages": gained, "gained": gained,
             "each": float(gained), "rate": float(gained), "rate_low": float(gained),
-            "rate_high": float(gained), "settled": gained, "stayed": gained, "series": [
-                0, gained // 2, gained],
+            "rate_high": float(gained), "settled": gained, "came": gained, "stayed": gained,
+            "series": [0, gained // 2, gained], "settled_series": [0, 0, gained],
             "tasks": [{"comm": "leaker", "tgid": tgid, "pages": gained}]}
 
 
@@ -246,6 +272,17 @@ def test_what_needs_pages_does_not_offer_objects(verb: str,
                                                  capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--objects"]) == 2
     assert "no option --objects" in capsys.readouterr().err
+
+
+def test_the_live_view_of_objects_refuses_keys_that_they_do_not_have() -> None:
+    assert live_objects._SOURCE.keys() == OBJECT_FIELDS
+    with of_objects.asking(True):
+        for key, where in (("memcg", Filter()), ("cgroup", Filter()), ("user", Filter()),
+                           ("stack", Filter(container="x")), ("comm", Filter(order=(0,)))):
+            with pytest.raises(UsageError, match=r"objects have no .*chosen by stack, comm"):
+                live_model(key, "2s", where)
+        for key in ("subsystem", "cache", "tgid", "gfp"):
+            live_model(key, "2s", Filter(comm="x", older="1m"))
 
 
 @pytest.mark.parametrize(("share", "hooks", "text"), [

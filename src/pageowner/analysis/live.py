@@ -17,7 +17,7 @@ import numpy as np
 from pageowner.analysis.select import conditions
 from pageowner.analysis.subsystems import OF_STACK, subsystem
 from pageowner.errors import UsageError, near
-from pageowner.model.live import TASK
+from pageowner.model.live import OBJECT_FIELDS, TASK
 from pageowner.model.schema import AGE, ALIASES, FILTERS, KEYS, LOOKED_AT, LOOKS, NUMBERS, Filter
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from pageowner.model.live import Look
 
-__all__ = ["BASE", "GROUPS", "OF_OBJECTS", "ORDERS", "Live", "Part", "Question", "Row", "field_of",
-           "labels_of", "question"]
+__all__ = ["BASE", "GROUPS", "OF_OBJECTS", "ORDERS", "Live", "Part", "Question", "Row",
+           "check_objects_have", "field_of", "labels_of", "question"]
 
 GROUPS = ("stack", "comm", "subsystem", "memcg")
 """The keys that the view changes between."""
@@ -69,6 +69,15 @@ def field_of(name: str) -> str:
         raise UsageError(f"the live view cannot group by {name}; a full capture can:"
                          f" pageowner report --by {name}")
     raise UsageError(f"cannot group by {name!r}; {near(name, LOOKS)}")
+
+
+def check_objects_have(by: str, chosen: Filter) -> None:
+    """Raises UsageError for a key, or the key of a filter, that objects do not have."""
+    for name in (by, *(LOOKED_AT[word] for word in chosen.given())):
+        looked_at = LOOKS.get(name)  # none for ages, which all have
+        if looked_at is not None and looked_at not in OBJECT_FIELDS:
+            raise UsageError(f"objects have no {name}; they can be grouped and chosen by"
+                             f" {', '.join(key for key in LOOKS if LOOKS[key] in OBJECT_FIELDS)}")
 
 
 def labels_of(name: str, values: Sequence[Any]) -> list[Any]:

@@ -28,13 +28,13 @@ class Slabs:
 def slabs() -> Slabs:
     """Which owners keep slabs of this machine that are at most half full.
 
-    Raises UsageError if not all objects are tracked, PageownerError if tracking is off or this
-    process lacks the rights.
+    Raises UsageError if not all objects are tracked, PageownerError if tracking is off, the direct
+    map is not known or this process lacks the rights.
     """
     from pageowner.analysis.sparse_slabs import sparse
     from pageowner.kernel.slabs import parse_slabinfo
     from pageowner.tracker.read.capture import capture
-    from pageowner.tracker.read.capture_objects import capture_objects
+    from pageowner.tracker.read.capture_objects import capture_objects, direct_map
     from pageowner.tracker.read.maps import open_store
     from pageowner.tracker.read.objects import check_objects
 
@@ -47,6 +47,7 @@ def slabs() -> Slabs:
         if store.facts["options"].get("tgid") or store.facts["options"].get("cgroup"):
             raise UsageError("what others have in a slab is not known where tracking is limited to"
                              " a process or a cgroup")
+        direct_map(store)  # without it no object's page is known
         objects, pages = capture_objects(store), capture(store)
     try:
         text = Path("/proc/slabinfo").read_text(errors="backslashreplace")

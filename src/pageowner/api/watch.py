@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pageowner.analysis.filters import Filter, duration_ns
-from pageowner.analysis.live import ORDERS, Live, Question
+from pageowner.analysis.live import ORDERS, Live, Question, check_objects_have
 from pageowner.errors import UsageError, near
-from pageowner.model.schema import AGE, FILTERS, LOOKED_AT, LOOKS
+from pageowner.model.schema import AGE, ALIASES, FILTERS, LOOKED_AT, LOOKS
 from pageowner.sources import of_objects
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def live_model(by: str, every: str, where: Filter) -> tuple[Live, int]:
         if FILTERS[word].takes != AGE and LOOKED_AT[word] not in LOOKS:
             raise UsageError(f"top cannot select by --{word.replace('_', '-')}; a capture can:"
                              f" pageowner report --{word.replace('_', '-')}")
+    if of_objects.wanted():
+        check_objects_have(ALIASES.get(by, by), where)
     return Live(by, Question(where)), step
 
 

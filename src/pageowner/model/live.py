@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["TASK", "Health", "LiveBlocks", "Look", "seen"]
+__all__ = ["OBJECT_FIELDS", "TASK", "Health", "LiveBlocks", "Look", "seen"]
 
 TASK = ("comm", "pid", "tid")
 """The keys that the field ``task`` tells, in this order."""
+
+OBJECT_FIELDS = frozenset({"stack", "task", "gfp", "cache"})
+"""The fields of a `Look` that objects have."""
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class ObjectHook:
     only_without: str = ""
 
 
-_STAY = "stay until their place is allocated again or their slab is freed"
+_STAY = "stay until their place is allocated again; captures leave out those whose slab is gone"
 
 # Those on frees first: a free of what was not seen allocated does no harm.
 OBJECT_HOOKS = (

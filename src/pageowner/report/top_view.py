@@ -26,6 +26,8 @@ from textual.widgets import Input, Static
 from pageowner.analysis import live
 from pageowner.analysis.live import Row
 from pageowner.errors import PageownerError, UsageError
+from pageowner.model.live import OBJECT_FIELDS
+from pageowner.model.schema import LOOKS
 from pageowner.report import top_lines
 from pageowner.report.ascii import ascii_only, is_ascii
 from pageowner.report.palette import CURSOR, STYLES
@@ -288,8 +290,10 @@ class TopApp(App[None]):
             groups = self._groups
             place = groups.index(self._model.by) + 1 if self._model.by in groups else 0
             by = groups[place % len(groups)]
-        if by == self._model.by or by == "cache" != self._groups[-1]:
-            return
+        of_objects = self._page_size == 1
+        if by == self._model.by or (LOOKS[by] not in OBJECT_FIELDS if of_objects else
+                                    by == "cache"):
+            return  # what is shown has no such key
         self._last_by, self._message = self._model.by, ""
         self._ask(by=by)
 
@@ -359,6 +363,8 @@ class TopApp(App[None]):
         text = " ".join(event.value.split("\n")).strip()
         try:
             question = live.question(text, self._given)
+            if self._page_size == 1:
+                live.check_objects_have(self._model.by, question.chosen)
         except UsageError as error:
             self._message = str(error)
             self._draw()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Slab", "cache_labels", "capture_objects", "capture_slab"]
+__all__ = ["Slab", "cache_labels", "capture_objects", "capture_slab", "direct_map"]
 
 _PERCPU = "percpu"
 
@@ -50,13 +50,15 @@ class Slab(NamedTuple):
 def capture_slab(store: Store, address: int) -> Slab:
     """The slab at an address of the kernel's direct map.
 
-    Raises PageownerError if objects are not tracked, there is no slab there, or this process may
-    not read the maps, the symbols or the page flags.
+    An object that a younger one overlaps is left out: its free was not seen, and the page is of
+    another slab since. Raises PageownerError if objects are not tracked, the direct map is not
+    known, there is no slab there, or this process may not read the maps, the symbols or the page
+    flags.
     """
-    found, base = objects(store), int(store.facts.get("direct_map") or 0)
+    found, base = objects(store), direct_map(store)
     shift = mmap.PAGESIZE.bit_length() - 1
     pfn = (address - base) >> shift
-    run = procpages.compound_run(pfn) if base and address >= base else None
+    run = procpages.compound_run(pfn) if address >= base else None
     if run is None:
         raise PageownerError(f"{address:#x}: not an address of the kernel's direct map, in which"
                              " slabs are")
@@ -67,8 +69,32 @@ def capture_slab(store: Store, address: int) -> Slab:
     inside = (found.address >= start) & (found.address < start + (pages << shift))
     found = replace(found, address=found.address[inside], rows=found.rows[inside])
     order = np.argsort(found.address)
+    order = order[_youngest(found.address[order], found.rows[order])]
     found = replace(found, address=found.address[order], rows=found.rows[order])
     return Slab(_snapshot(store, found, _frames(store, found), 0), first, pages, start)
+
+
+def direct_map(store: Store) -> int:
+    """Where the kernel maps all memory. Raises PageownerError if `on` could not find it."""
+    base = int(store.facts.get("direct_map") or 0)
+    if not base:
+        raise PageownerError("where this kernel maps all memory was not found, so that no slab is"
+                             " known by its page; 'sudo pageowner off' and 'sudo pageowner on"
+                             " --objects' look for it again")
+    return base
+
+
+def _youngest(address: NDArray[np.uint64], rows: NDArray[np.void]) -> list[int]:
+    """Those of a slab's objects, in order of their address, that no younger one overlaps."""
+    kept: list[int] = []
+    for place in range(len(address)):
+        # Each may take the place of the last ones, which begin before it.
+        while kept and address[kept[-1]] + rows["bytes"][kept[-1]] > address[place] and (
+                rows["ts"][kept[-1]] < rows["ts"][place]):
+            kept.pop()
+        if not kept or address[kept[-1]] + rows["bytes"][kept[-1]] <= address[place]:
+            kept.append(place)
+    return kept
 
 
 def capture_objects(store: Store | None = None) -> Snapshot:
@@ -78,8 +104,8 @@ def capture_objects(store: Store | None = None) -> Snapshot:
     its stack, task and time. It stands for ``blocks`` objects of ``amount`` bytes in all, since one
     in so many is followed: ``meta.extra["objects"]`` has the number (``share``), how many objects
     of each cache are in use by /proc/slabinfo (``there``), and how many of these at most are older
-    than tracking (``early``); ``meta.counters`` what was lost, and ``meta.hooks`` through which
-    hooks objects are seen.
+    than tracking (``early``; empty where only some tasks' are tracked); ``meta.counters`` what was
+    lost, and ``meta.hooks`` through which hooks objects are seen.
 
     Raises PageownerError if tracking is off or without objects, or this process may not read the
     maps or the symbols.
@@ -89,8 +115,8 @@ def capture_objects(store: Store | None = None) -> Snapshot:
             return capture_objects(opened)
     found = objects(store)
     frames, stale = _frames(store, found), 0
-    if (gone := _gone(frames)) is not None:
-        stale = int(gone.sum())
+    if (gone := _gone(frames)) is not None and gone.any():
+        stale = _still(store, found, gone)
         found = replace(found, address=found.address[~gone], rows=found.rows[~gone])
         frames = frames.filter(pa.array(~gone))
     return _snapshot(store, found, frames, stale)
@@ -105,7 +131,9 @@ def _snapshot(store: Store, found: Objects, frames: pa.Array, stale: int) -> Sna
         counters=_counters(store, found, hooks) | {"objects_stale": stale},
         extra={"since_ns": store.facts.get("since_ns"), "options": store.facts.get("options", {}),
                "objects": {"share": found.share, "there": _there()}})
-    metadata.extra["objects"]["early"] = _early(metadata.extra["objects"]["there"], columns)
+    options = metadata.extra["options"]
+    metadata.extra["objects"]["early"] = {} if options.get("tgid") or options.get("cgroup") else (
+        _early(metadata.extra["objects"]["there"], columns))
     store.check_on()
     return Snapshot.from_columns(columns, metadata)
 
@@ -175,6 +203,18 @@ def _gone(frames: pa.Array) -> NDArray[np.bool_] | None:
     return gone
 
 
+def _still(store: Store, found: Objects, gone: NDArray[np.bool_]) -> int:
+    """How many of these are there yet, now that their page was seen to be no slab's; others were
+    freed between the two looks, with their slab."""
+    now = objects(store)
+    if not len(now.address):
+        return 0
+    order = np.argsort(now.address)
+    place = np.minimum(np.searchsorted(now.address[order], found.address[gone]), len(order) - 1)
+    there = now.address[order][place] == found.address[gone]
+    return int((there & (now.rows["ts"][order][place] == found.rows["ts"][gone])).sum())
+
+
 def _taken(texts: Sequence[str | None], codes: NDArray[np.intp]) -> pa.DictionaryArray:
     """A dictionary column of ``texts[codes]``, equal texts joined."""
     return pa.array(texts, pa.string()).dictionary_encode().take(pa.array(codes))
@@ -202,8 +242,8 @@ def _migratetypes(names: pa.DictionaryArray) -> pa.DictionaryArray:
     labels = names.dictionary.to_pylist()
     taken_back = slabs.reclaimable_names(labels) or set()
     kinds = [gfp.MIGRATETYPES[2] if label in taken_back else gfp.MIGRATETYPES[0]
-             for label in labels]
-    return _taken(kinds, names.indices.to_numpy())
+             for label in (*labels, None)]  # the last for objects of a cache that is not known
+    return _taken(kinds, names.indices.fill_null(len(labels)).to_numpy())
 
 
 def _counters(store: Store, found: Objects, hooks: dict[str, str]) -> dict[str, int]:
@@ -217,8 +257,9 @@ def _early(there: dict[str, int], columns: dict[str, Any]) -> dict[str, int]:
     """Of each cache how many objects are in use and not among these. At most, since the kernel
     counts as in use all of a slab that a CPU allocates from (mm/slub.c, get_slabinfo)."""
     names = columns["cache"]
-    counted = np.bincount(names.indices.to_numpy(), columns["blocks"].astype(float),
-                          len(names.dictionary))
+    known_names = names.is_valid().to_numpy(zero_copy_only=False)
+    counted = np.bincount(names.indices.drop_null().to_numpy(),
+                          columns["blocks"].astype(float)[known_names], len(names.dictionary))
     known = dict(zip(names.dictionary.to_pylist(), counted.astype(np.int64).tolist(), strict=True))
     return {name: left for name, number in there.items()
             if (left := number - known.get(name, 0)) > 0}

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ObjectReader"]
 
+_SOURCE = {"stack": "stack_id", "task": "task_id", "gfp": "gfp_mask", "cache": "cache"}
+"""Of each field that objects have (`pageowner.model.live.OBJECT_FIELDS`) that of their record."""
+
 _LOST = ("objects_full", "objects_busy", "objects_bulk_missed")
 
 
@@ -77,13 +80,12 @@ class ObjectReader:
                           for name, column in columns.items()}, *counted)
 
     def _column(self, name: str, rows: NDArray[np.void]) -> NDArray[np.uint32]:
-        source = {"stack": "stack_id", "task": "task_id", "gfp": "gfp_mask", "cache": "cache"}
-        if name not in source:
+        if name not in _SOURCE:
             return np.zeros(len(rows), np.uint32)
         if name == "cache":
             codes, _ = self._caches(rows)
             return codes.astype(np.uint32)
-        return np.ascontiguousarray(rows[source[name]])
+        return np.ascontiguousarray(rows[_SOURCE[name]])
 
     def _caches(self, rows: NDArray[np.void]) -> tuple[NDArray[np.int64], list[str | None]]:
         codes, self._cache_labels = cache_labels(self.store, rows)
