@@ -10,18 +10,18 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import asking
+import pyarrow as pa
 import pytest
 from kept_paper import KeptPaper
 from machines import machine
 from rich.cells import cell_len
 
+from pageowner.model.snapshot import Snapshot
 from pageowner.report import fragmentation_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from pageowner import Snapshot
 
 
 def frag(*words: object) -> tuple[int, str, str]:
@@ -138,6 +138,19 @@ def drawn(snapshot: Snapshot, width: int, by: str = "comm", **more: Any) -> list
     fragmentation_view.draw_huge(huge(snapshot, 4, by, want=3, top=10, **more), snapshot.meta,
                                  paper)
     return paper.lines
+
+
+def test_who_is_in_no_cgroup_is_not_called_untracked() -> None:
+    snapshot = machine(5).snapshot()
+    snapshot.meta.kind = "tracker"
+    snapshot.meta.extra["extfrag"] = [
+        {"comm": "a", "tgid": 1, "pid": 1, "stack": "f+0x1/0x2", "count": 5, "last_ns": 9}]
+    place = snapshot.table.column_names.index("memcg")
+    nowhere = Snapshot(snapshot.table.set_column(place, "memcg", pa.nulls(
+        snapshot.table.num_rows, snapshot.table["memcg"].type)), snapshot.meta)
+    for by in ("memcg", "container"):
+        assert not any("not tracked" in line or "untracked pages are" in line
+                       for line in drawn(nowhere, 160, by))
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.blocks import STATES
 from pageowner.kernel.free_area import NO_INDEX
 from pageowner.model.hook_states import ACTIVE, is_whole
 from pageowner.model.live import TASK
-from pageowner.model.schema import NUMERIC
+from pageowner.model.schema import BY_KEY, COLUMNS, NUMERIC
 from pageowner.report.json_text import Json
 from pageowner.report.stack_lines import one_line_each
 from pageowner.report.table import Column, draw_table, natural_width
@@ -269,8 +270,7 @@ def _who(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
          paper: Paper) -> list[Column]:
     """The columns that say who: the keys, and tasks and cgroups where there is room for them."""
     columns = []
-    unknown = _missing(meta)
-    for name in by:
+    for place, name in enumerate(by):
         values = [owner[name] for owner in owners]
         if name == "stack":
             from pageowner.analysis.subsystems import subsystem
@@ -279,10 +279,10 @@ def _who(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
                 UNKNOWN if stack is None else printable(subsystem(stack))
                 for stack in values], True))
             values = one_line_each(values, "(no stack)", PIPE_WIDTH)
+        unknown = UNKNOWN if place or not _is_recorded(name, meta) else "(not tracked)"
         columns.append(Column(name.upper(), [
             unknown if value is None else printable(str(value)) for value in values],
             name not in NUMERIC))
-        unknown = UNKNOWN
     if paper.width >= _WIDE:
         extra = [("TASKS", "tasks"), ("CGROUPS", "cgroups")]
         for title, word in extra:
@@ -296,8 +296,9 @@ def _who(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
     return columns
 
 
-def _missing(meta: Metadata) -> str:
-    return "(not tracked)" if meta.kind == "tracker" else UNKNOWN
+def _is_recorded(name: str, meta: Metadata) -> bool:
+    """Whether who has none of this key was not tracked."""
+    return meta.kind == "tracker" and COLUMNS[BY_KEY[name].source].recorded
 
 
 def _more(number: int, paper: Paper) -> None:
@@ -307,7 +308,7 @@ def _more(number: int, paper: Paper) -> None:
 
 def _no_stack(owners: Sequence[Mapping[str, Any]], by: Sequence[str], meta: Metadata,
               paper: Paper) -> None:
-    if meta.kind == "tracker" and "subsystem" not in by and any(
+    if "subsystem" not in by and any(_is_recorded(name, meta) for name in by) and any(
             all(owner[name] is None for name in by) for owner in owners):
         _aside(paper, "To see what early and untracked pages are: --by subsystem")
 
@@ -331,7 +332,8 @@ def _events(events: Sequence[Mapping[str, Any]], by: Sequence[str], now_ns: int 
                 age(max(now_ns - event["last_ns"], 0)) for event in shown]))
         plain = [{**event, "tasks": [], "cgroups": [], "more_tasks": 0, "more_cgroups": 0}
                  for event in shown]
-        draw_table(paper, [*columns, *_who(plain, by, meta, paper)], 2)
+        # Each was seen, so that what is not known of one has another reason.
+        draw_table(paper, [*columns, *_who(plain, by, replace(meta, kind=""), paper)], 2)
         _more(len(events) - len(shown), paper)
 
 
