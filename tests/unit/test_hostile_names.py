@@ -169,12 +169,21 @@ def test_hostile_frames_cgroups_and_notes_reach_no_terminal(cli: Cli, tmp_path: 
         b"Charged to memcg /\x1b]0;x\x07\n[vendor\x1b[2J]\n"
         b"Page has been migrated, last migrate reason: \x1b[5m\n\n")
     for words in (["report", "--by", "stack,memcg,gfp,migratetype,block,module,frame,subsystem"],
-                  ["report", "--full"], ["report", "--json"], ["who", "16", "-s"]):
+                  ["report", "--full"], ["report", "--json"], ["who", "16", "-s"],
+                  ["map", "--by", "stack"], ["map", "--by", "memcg"]):
         done = cli(*words, path)
         assert done.status == 0
         assert harmless(done.out)
     for words in (["dump"], ["stacks"], ["who", "16", "-s"]):
         assert harmless(on_terminal([*words, str(path)], 80).replace("\r\n", "\n").encode())
+
+
+def test_a_picture_of_a_file_with_any_name_is_drawn(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"d\xff\x1b.txt")
+    path.write_bytes(b"Page allocated via order 0, mask 0xcc0(GFP_KERNEL), pid 1, tgid 1 (x), ts 5"
+                     b" ns\nPFN 16 type Unmovable Block 0 type Movable Flags 0x0()\n f+0x1/0x2\n\n")
+    assert cli("map", path, "--png", tmp_path / "m.png").status == 0
+    assert b"d\\udcff\\x1b.txt" in (tmp_path / "m.png").read_bytes()
 
 
 def test_no_word_of_a_snapshots_metadata_reaches_the_output_raw(

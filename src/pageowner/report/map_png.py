@@ -13,6 +13,7 @@ from pageowner.analysis.picture import aggregate
 from pageowner.report import png
 from pageowner.report.map_view import legend
 from pageowner.report.palette import BACKGROUND, colours, shaded
+from pageowner.report.text import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,7 +82,7 @@ class MapPng:
 
     def write(self, file: BinaryIO) -> None:
         texts = {
-            "Title": f"Physical memory by {self.picture.by}: {self.meta.source}",
+            "Title": f"Physical memory by {self.picture.by}: {printable(self.meta.source)}",
             "Description": "\n".join(name + share
                                      for _, name, share in legend(self.picture, self.meta)),
             "Software": "pageowner"}

@@ -161,7 +161,7 @@ def _label(drawn: Picture, category: Category) -> str:
     if drawn.by == "stack" and category.role == "value":
         from pageowner.analysis.subsystems import short_stack
 
-        return short_stack(category.label, 6)
+        return printable(short_stack(category.label, 6))
     return printable(category.label)
 
 
