@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import quopri
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -259,7 +260,11 @@ def test_what_grew_between_two_reports_is_said(explain: Run) -> None:
     out = explain(LOGS / "oom-twice.txt").out
     assert "What leaks?" in out
     assert "+391 MiB  781 MiB  1.1 GiB  slab, unreclaimable" in out
-    assert explain(LOGS / "oom-twice.txt", "--last", "1").out.count("Who owns") == 1
+    out = explain(LOGS / "oom-twice.txt", "--last", "1").out
+    assert out.count("Who owns") == 1
+    assert "What leaks?" not in out
+    last = json.loads(explain(LOGS / "oom-twice.txt", "--last", "1", "--json").out)
+    assert (last["reports_in_all"], len(last["reports"]), last["grown"]) == (2, 1, [])
 
 
 @pytest.mark.parametrize(("log", "expected"), [
@@ -307,6 +312,11 @@ def test_a_task_may_call_itself_anything(tmp_path: Path, explain: Run) -> None:
             "toy_ring_grow", "\x9bm").replace("make invoked", "\x07 invoked"))
     done = explain(hostile)
     assert all(c.isprintable() or c == "\n" for c in done.out + done.err)
+    hostile.write_text(re.sub(r"oom_memcg=/[^,]*", "oom_memcg=/a/b[*\x1bc\x9bm",
+                              (LOGS / "oom-cgroup-6.1-journal.txt").read_text()))
+    again = explain(hostile)
+    assert all(c.isprintable() or c == "\n" for c in again.out + again.err)
+    assert "--memcg '*b[[][*]\\x1bc" in again.out
     assert "u202e" in done.out
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pageowner.analysis import log_memory
@@ -59,13 +60,21 @@ class Explanation:
     events: list[Explained]
     grown: list[Growth]
 
+    def only_last(self, number: int) -> Explanation:
+        """The same of the last so many reports."""
+        events = self.events[-number:]
+        return replace(self, events=events, grown=_growth(events))
+
 
 def explained(log: KernelLog) -> Explanation:
     """What the log's reports say."""
     events = [_explained(event, log.page_size) for event in log.events]
-    memories = [report.memory for report in events if report.memory is not None
-                and isinstance(report.event, MemoryReport) and report.event.memory.kinds]
-    return Explanation(log, events, growth(memories))
+    return Explanation(log, events, _growth(events))
+
+
+def _growth(events: Sequence[Explained]) -> list[Growth]:
+    return growth([report.memory for report in events if report.memory is not None
+                   and isinstance(report.event, MemoryReport) and report.event.memory.kinds])
 
 
 def _explained(event: Event, page_size: int) -> Explained:
@@ -97,7 +106,8 @@ def _after_report(report: MemoryReport, memory: Memory | None, blocks: Blocks | 
     if report.cgroup:
         name = report.cgroup.rstrip("/").rpartition("/")[2]
         if name:
-            commands.append((f"sudo pageowner report --memcg {shlex.quote(f'*{name}*')}"
+            commands.append((f"sudo pageowner report --memcg "
+                             f"{shlex.quote(f'*{glob.escape(name)}*')}"
                              " --by subsystem,comm", "what this cgroup's memory is used for"))
     if blocks is not None and blocks.verdict == "fragmented":
         commands.append((f"sudo pageowner frag --order {max(blocks.order, 1)}",

@@ -3,8 +3,6 @@ pages."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
 
 from pageowner.cli import complete
@@ -42,7 +40,7 @@ def command(log: str | None, last: int | None, page_size: str | None, as_json: b
 
     found = explain(log, page_size=None if page_size is None else int(page_size))
     if last is not None:
-        found = replace(found, events=found.events[-last:])
+        found = found.only_last(last)
     notes = warnings(found)
     for note in notes:
         say(note)

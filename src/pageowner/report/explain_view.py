@@ -103,9 +103,9 @@ def _draw_report(explained: Explained, paper: Paper, page_size: int) -> None:
         paper.line("Next:", "columns")
         # Beside a long command no place is left for words: these go below it.
         most = paper.width // 2 - 4
-        widest = max((len(command) for command, _ in explained.next if len(command) <= most),
-                     default=0)
-        for command, why in explained.next:
+        commands = [(printable(command), why) for command, why in explained.next]
+        widest = max((len(command) for command, _ in commands if len(command) <= most), default=0)
+        for command, why in commands:
             if len(command) <= most:
                 entry(paper, f"  {command:<{widest}}  ", why)
             else:
