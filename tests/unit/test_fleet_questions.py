@@ -381,6 +381,9 @@ def test_a_restart_begins_a_leak_anew_and_ages_choose_what_is_settled() -> None:
     assert day is not None
     assert day.settled == "older_3h"
     assert ages_for(600) is None
+    year = ages_for(365 * 86400)  # a sixth of it is above all classes
+    assert year is not None
+    assert (year.settled, year.columns[-1]) == ("older_14d", "older_28d")
 
 
 def test_the_notebook_reads_the_files_without_us(few: Snapshot, tmp_path: Path,

@@ -1,8 +1,9 @@
 """Leaks in the series of a fleet, by the rules of `pageowner.analysis.leak_rules`.
 
 The tables have ages in classes, so the largest class of at most a sixth of the time that a machine
-was watched is what counts as settled (``leaks`` takes the sixth itself), and what lives at last is
-spread evenly over the time of its class.
+was watched is what counts as settled (``leaks`` takes the sixth itself; of times that are too long
+for all classes it is the last but one), and what lives at last is spread evenly over the time of
+its class.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def ages_for(window_s: float) -> Ages | None:
                 default=None)
     if first is None:
         return None
+    first = min(first, len(_AGES_S) - 2)  # what settled is told by the class after it
     last = max(place for place, age in enumerate(_AGES_S)
                if place == first + 1 or age <= window_s + _AGES_S[first])
     places = range(first, last + 1)
