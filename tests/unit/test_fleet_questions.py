@@ -88,6 +88,14 @@ def test_wrong_words_are_told(hosts: tuple[Path, list[Any]], words: dict[str, An
         Fleet(hosts[0]).report(**{**WHEN, **words})
 
 
+def test_ages_do_not_choose_what_leaks(hosts: tuple[Path, list[Any]], cli: Cli) -> None:
+    """The rules take ages of their own: others would be heeded by nothing."""
+    with pytest.raises(UsageError, match="--older"):
+        Fleet(hosts[0]).leaks(where=Filter(older="1h"), **WHEN)
+    done = cli("fleet", "leaks", str(hosts[0]), "--newer", "1h")
+    assert (done.status, b"--newer" in done.err) == (2, True)
+
+
 def test_a_machine_that_stands_out_is_named(few: Snapshot, tmp_path: Path) -> None:
     captures = [capture(few, f"h{number}", seed=number, share=0.2, least=0) for number in range(20)]
     captures += [capture(few, "odd", seed=99, share=1.0, least=0)]

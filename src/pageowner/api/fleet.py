@@ -101,12 +101,16 @@ class Fleet:
               until: str | None = None, machines: Sequence[str] = (),
               where: Filter | None = None, least: str = "1MiB", watched: str = "1d") -> FleetAnswer:
         """Which machines leak, by the rules of `pageowner.leaks`: every owner that grew by
-        ``least`` or more, in every boot whose captures cover ``watched`` or longer. Columns: see
+        ``least`` or more, in every boot whose captures cover ``watched`` or longer. ``where``
+        cannot choose by age, which the rules do themselves. Columns: see
         `pageowner.fleet.leaks.leaks`."""
         from pageowner.fleet import leaks
         from pageowner.fleet.choosing import key_names
 
         names, least_bytes, watched_s = key_names(by), size_bytes(least), duration_ns(watched) / 1e9
+        if where and where.ages_ns() != (None, None):
+            raise UsageError("leaks are told by all ages of an owner's pages: --older and --newer"
+                             " cannot choose some of them")
         asked = self._asked(since, until)
         return self._answer(asked, machines, where, lambda engine, chosen: leaks.leaks(
             engine, chosen, names, *asked.window, least_bytes, watched_s))

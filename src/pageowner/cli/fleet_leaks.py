@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pageowner.cli.fleet_options import about, fleet_filters, grouped, show, store, top
+from pageowner.cli.fleet_options import about, grouped, owner_filters, show, store, top
 from pageowner.cli.options import as_json
 from pageowner.cli.verb import verb
 
@@ -28,7 +28,7 @@ LEAKS = 3
 @click.option("--fail", is_flag=True, help=f"Exit with status {LEAKS} if there is a leak.")
 @top
 @about("7d")
-@fleet_filters
+@owner_filters
 @as_json
 def command(store: str, chosen: Filter, by: str, least: str, watched: str, fail: bool,
             top: int | None, since: str, until: str | None, machines: tuple[str, ...],

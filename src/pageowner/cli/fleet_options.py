@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
     from pageowner.fleet.answers import FleetAnswer
 
-__all__ = ["FILTERS", "about", "fleet_filters", "grouped", "show", "store", "top"]
+__all__ = ["FILTERS", "about", "fleet_filters", "grouped", "owner_filters", "show", "store", "top"]
 
 FILTERS = ("comm", "memcg", "container", "pod", "subsystem", "order", "migratetype", "state",
-           "module", "allocator", "stack", "older", "newer")
-"""The filters that a fleet's tables can answer."""
+           "module", "allocator", "stack")
+"""The filters of owners that a fleet's tables can answer."""
 
-fleet_filters = some_filters(FILTERS)
+owner_filters = some_filters(FILTERS)
+fleet_filters = some_filters((*FILTERS, "older", "newer"))
 
 store = click.argument("store", metavar="STORE", shell_complete=complete.folders)
 
