@@ -147,6 +147,25 @@ def test_diff_counts_pairs_of_machines(few: Snapshot, tmp_path: Path) -> None:
         Fleet(store).diff(["kernel=1"], ["kernel=3"], **WHEN)
 
 
+def test_owners_without_pages_of_the_age_do_not_count(few: Snapshot, tmp_path: Path) -> None:
+    """Three machines have no page that is a day old, three no other."""
+    captures = [capture(few, f"{kernel}{number}", clock_h=hours, kernel=kernel, least=0)
+                for kernel, hours in (("new", 0), ("aged", 48)) for number in range(3)]
+    fleet, aged = Fleet(pushed(tmp_path, captures)), Filter(older="1d")
+    found = fleet.report("subsystem", where=aged, **WHEN).owners.to_pylist()
+    assert {row["machines"] for row in found} == {3}
+    assert sum(row["pages"] for row in found) == 3 * few.pages
+    assert not any(row["p50"] for row in found)
+    young = fleet.report("subsystem", where=Filter(newer="1d"), **WHEN).owners.to_pylist()
+    assert [row["pages"] for row in young] == [row["pages"] for row in found]
+    rows = fleet.who_else(where=aged, **WHEN).owners.to_pylist()
+    assert [(row["host"], row["captures"], row["pages"]) for row in rows] == [
+        (f"aged{number}", 1, few.pages) for number in range(3)]
+    changes = fleet.diff(["kernel=new"], ["kernel=aged"], "subsystem", where=aged, **WHEN)
+    assert {(row["had"], row["have"], row["more"], row["before"])
+            for row in changes.owners.to_pylist()} == {(0, 3, 1.0, 0.0)}
+
+
 def answers(store: Path) -> list[Any]:
     fleet = Fleet(store)
     return [fleet.report("stack,comm", **WHEN).owners.to_pylist(),

@@ -54,13 +54,13 @@ def _and(conditions: Sequence[str]) -> str:
 
 def _owners(keys: Sequence[str], conditions: Sequence[str], pages: str, joined: str,
             also: Sequence[str] = ()) -> str:
-    """Pages by keys of the chosen captures."""
+    """Pages by keys of the chosen captures; only of owners that have any of those that count."""
     names = ", ".join(f"{key} AS k{place}" for place, key in enumerate(keys))
     groups = ", ".join([*(also or ()), *keys])
     shown = ", ".join([*(also or ()), names, f"CAST(sum({pages}) AS BIGINT) AS pages",
                        "CAST(sum(o.blocks) AS BIGINT) AS blocks"])
     return (f"SELECT {shown} FROM owners o JOIN {joined}{_stacks(keys, conditions)}"
-            f" WHERE o.pages > 0{_and(conditions)} GROUP BY {groups}")
+            f" WHERE o.pages > 0{_and(conditions)} GROUP BY {groups} HAVING sum({pages}) > 0")
 
 
 def _never_null(key: str, value: str) -> str:
@@ -185,7 +185,7 @@ WITH each AS (
 SELECT o.series, o.capture, o.taken_s, CAST(sum({pages}) AS BIGINT) AS pages
 FROM owners o JOIN chosen_captures c ON o.capture = c.capture
 {_stacks((), conditions)} WHERE o.pages > 0{_and(conditions)}
-GROUP BY o.series, o.capture, o.taken_s)
+GROUP BY o.series, o.capture, o.taken_s HAVING sum({pages}) > 0)
 SELECT series, count(*) AS captures, min(taken_s) AS first_s, max(taken_s) AS last_s,
        max_by(pages, taken_s) AS pages, max(pages) AS most FROM each GROUP BY series
 """
