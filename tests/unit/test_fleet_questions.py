@@ -88,6 +88,16 @@ def test_wrong_words_are_told(hosts: tuple[Path, list[Any]], words: dict[str, An
         Fleet(hosts[0]).report(**{**WHEN, **words})
 
 
+@pytest.mark.parametrize("memory", ["4", "half", "1KiB"])
+def test_memory_that_is_no_size_or_too_little_is_told(hosts: tuple[Path, list[Any]], memory: str,
+                                                      ) -> None:
+    with pytest.raises(UsageError, match=r"is not a size|16 MiB"):
+        Fleet(hosts[0], memory=memory).report("comm", **WHEN)
+    fleet = Fleet(hosts[0], memory="300MiB")
+    assert fleet.query("SELECT current_setting('memory_limit') AS m", **WHEN).to_pylist() == [
+        {"m": "300.0 MiB"}]
+
+
 def test_ages_do_not_choose_what_leaks(hosts: tuple[Path, list[Any]], cli: Cli) -> None:
     """The rules take ages of their own: others would be heeded by nothing."""
     with pytest.raises(UsageError, match="--older"):

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Fleet"]
 
+_LEAST_MEMORY = 16 << 20
+"""With less an engine does not even start; who writes 4 means other units."""
+
 
 class Fleet:
     """A store of captures of many machines: a directory, or a URL such as ``s3://bucket/prefix``.
@@ -183,7 +186,11 @@ class Fleet:
         between = window(moment(since), None if until is None else moment(until))
         if between.since >= between.until:
             raise UsageError(f"--since {since} is not before --until {until}")
-        return Asked(self.store, between, self.engine, self.memory)
+        memory = None if self.memory is None else size_bytes(self.memory)
+        if memory is not None and memory < _LEAST_MEMORY:
+            raise UsageError(f"--memory {self.memory} is less than {_LEAST_MEMORY >> 20} MiB;"
+                             " write 4GB")
+        return Asked(self.store, between, self.engine, memory)
 
     def _answer(self, asked: Asked, machines: Sequence[str], where: Filter | None,
                 work: Callable[[Engine, Chosen], FleetAnswer]) -> FleetAnswer:

@@ -32,12 +32,13 @@ class Window(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """How a store is asked: by which ``engine`` (see `open_engine`) with how much ``memory``."""
+    """How a store is asked: by which ``engine`` (see `open_engine`), with how many
+    bytes of ``memory``."""
 
     place: str
     window: Window
     engine: str = "duckdb"
-    memory: str | None = None
+    memory: int | None = None
     locked: bool = False
 
 

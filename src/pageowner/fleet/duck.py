@@ -27,17 +27,19 @@ _SQL_TYPES = {"text": "VARCHAR", "int32": "INTEGER", "int64": "BIGINT", "double"
 class Duck:
     """DuckDB in this process, over the files as they are."""
 
-    def __init__(self, store: Store, files: Files, memory: str | None = None,
+    def __init__(self, store: Store, files: Files, memory: int | None = None,
                  locked: bool = False) -> None:
-        """``memory``: its limit, such as 4GB; half of what is available by default. ``locked``:
+        """``memory``: its limit in bytes; half of what is available by default. ``locked``:
         SQL may be another's; it can reach nothing but the tables."""
         from pageowner.analysis.query import memory_config, open_duckdb
 
         self._errors = open_duckdb().Error
-        self._connection = open_duckdb().connect(":memory:", config={
-            "autoinstall_known_extensions": "false", "autoload_known_extensions": "false",
-            "python_enable_replacements": "false", "preserve_insertion_order": "false",
-            **memory_config(), **({"memory_limit": memory} if memory else {})})
+        limit = memory_config() if memory is None else {"memory_limit": f"{memory >> 20}MiB"}
+        with self._errors_in_one_line():
+            self._connection = open_duckdb().connect(":memory:", config={
+                "autoinstall_known_extensions": "false", "autoload_known_extensions": "false",
+                "python_enable_replacements": "false", "preserve_insertion_order": "false",
+                **limit})
         prefix = "" if store.is_local else _through_arrow(self._connection, store)
         reached = []
         for table, columns, paths in (("owners", OWNERS, files.owners),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["open_engine"]
 
 
-def open_engine(name: str, store: Store, files: Files, memory: str | None = None,
+def open_engine(name: str, store: Store, files: Files, memory: int | None = None,
                 locked: bool = False) -> Engine:
     """``duckdb``, or Spark by the address of its master (``spark://host:7077``, ``local[4]``) or
     of a server of Spark Connect (``sc://host:15002``). ``locked``: see `Duck`.

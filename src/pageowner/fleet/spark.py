@@ -28,8 +28,8 @@ class Spark:
     """A session on a cluster; its workers read the store themselves, so they must reach it under
     the same path or URL (s3:// is read as s3a://, with hadoop-aws on the cluster)."""
 
-    def __init__(self, master: str, store: Store, files: Files, memory: str | None = None) -> None:
-        """``memory``: of each executor, such as 2g. Raises PageownerError if PySpark is not
+    def __init__(self, master: str, store: Store, files: Files, memory: int | None = None) -> None:
+        """``memory``: bytes of each executor. Raises PageownerError if PySpark is not
         installed, EngineFailed if the cluster cannot be reached."""
         try:
             from pyspark.errors import PySparkException
@@ -42,7 +42,7 @@ class Spark:
         builder = (builder.remote(master) if master.startswith("sc://") else
                    builder.master(master).config("spark.ui.enabled", "false"))
         if memory and not master.startswith("sc://"):
-            builder = builder.config("spark.executor.memory", memory.lower().removesuffix("b"))
+            builder = builder.config("spark.executor.memory", f"{memory >> 20}m")
         try:
             self._session: Any = builder.getOrCreate()
             self._session.conf.set("spark.sql.session.timeZone", "UTC")
