@@ -176,6 +176,24 @@ def test_owners_without_pages_of_the_age_do_not_count(few: Snapshot, tmp_path: P
             for row in changes.owners.to_pylist()} == {(0, 3, 1.0, 0.0)}
 
 
+def test_a_task_of_any_name_is_apart_from_rows_without_one(few: Snapshot, tmp_path: Path) -> None:
+    """In joins something stands in for null; no task's name is that."""
+    import pyarrow as pa
+
+    names = ["(nothing)" if name else None for name in few.table["comm"].to_pylist()]
+    names[::2] = [None] * len(names[::2])
+    place = few.table.column_names.index("comm")
+    table = few.table.set_column(place, "comm", pa.array(names).dictionary_encode().cast(
+        few.table.schema.field("comm").type))
+    captures = [capture(Snapshot(table, few.meta), f"h{number}", share=0.1, least=0, seed=number)
+                for number in range(8)]
+    captures.append(capture(Snapshot(table, few.meta), "odd", least=0))
+    found = Fleet(pushed(tmp_path, captures)).report("comm", least="4KiB", **WHEN)
+    assert {row["comm"]: row["outliers"] for row in found.owners.to_pylist()} == {
+        name: [{"host": "odd", "pages": pages["odd"]}]
+        for name, pages in pages_of(captures, "comm").items()}
+
+
 def answers(store: Path) -> list[Any]:
     fleet = Fleet(store)
     return [fleet.report("stack,comm", **WHEN).owners.to_pylist(),

@@ -21,7 +21,8 @@ __all__ = ["SERIES", "diff", "growing", "latest", "out_of_line", "report", "seri
            "who_else"]
 
 _NUMBERS = ("o.stack_id", "o.block_order")
-_NOTHING = "'(nothing)'"
+_NOTHING = "chr(0)"
+"""No text of the tables has it (`pageowner.fleet.capture`); both engines have the function."""
 
 SERIES = """
 SELECT series, min(host) AS host, min(machine) AS machine, min(boot_id) AS boot_id,
