@@ -176,6 +176,40 @@ def test_owners_without_pages_of_the_age_do_not_count(few: Snapshot, tmp_path: P
             for row in changes.owners.to_pylist()} == {(0, 3, 1.0, 0.0)}
 
 
+def test_pages_of_different_sizes_are_counted_in_the_smallest(few: Snapshot, tmp_path: Path,
+                                                              ) -> None:
+    """Two machines that do the same, and leak all the time."""
+    from dataclasses import replace
+
+    import numpy as np
+    import pyarrow as pa
+
+    clock, rows = few.meta.clock_ns or 0, few.table.num_rows
+    born = clock + np.random.default_rng(0).integers(-3600, 8 * 3600, rows) * 10**9
+    table = few.table.set_column(few.table.column_names.index("ts_ns"), "ts_ns",
+                                 pa.array(born.astype("uint64")))
+    captures = [capture(Snapshot(table.filter(pa.array(born <= clock + hour * 3600 * 10**9)),
+                                 replace(few.meta, page_size=size)), host, kernel=host, hour=hour,
+                        least=0)
+                for host, size in (("small", 1 << 12), ("large", 1 << 16)) for hour in range(9)]
+    fleet = Fleet(pushed(tmp_path, captures))
+    by = pages_of(captures, "comm")
+    report = fleet.report("comm", least="1KiB", **WHEN)
+    assert (report.page_size, {row["comm"]: row["pages"] for row in report.owners.to_pylist()}) == (
+        4096, {name: hosts["small"] + 16 * hosts["large"] for name, hosts in by.items()})
+    who = fleet.who_else(where=Filter(comm="*"), **WHEN).owners.to_pylist()
+    assert [row["host"] for row in who] == ["large", "small"]
+    assert who[0]["pages"] == 16 * who[1]["pages"]
+    for row in fleet.diff(["kernel=small"], ["kernel=large"], "comm", **WHEN).owners.to_pylist():
+        assert row["after"] == 16 * row["before"]
+    leaks = fleet.leaks("comm", watched="8h", least="4KiB", **WHEN).owners.to_pylist()
+    rates = {(row["host"], row["comm"]): (row["rate"], row["gained"]) for row in leaks}
+    assert any(host == "small" for host, _ in rates)
+    for (host, name), figures in rates.items():
+        if host == "small":
+            assert rates["large", name] == pytest.approx([16 * figure for figure in figures])
+
+
 def test_a_task_of_any_name_is_apart_from_rows_without_one(few: Snapshot, tmp_path: Path) -> None:
     """In joins something stands in for null; no task's name is that."""
     import pyarrow as pa

@@ -178,14 +178,18 @@ def _identity(row: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Owners:
-    """Which owners: ``conditions`` in SQL, and the expression of the ``pages`` that count."""
+    """Which owners: ``conditions`` in SQL, and the expression of the ``pages`` that count; ``unit``
+    follows any number of pages where machines have pages of several sizes, and makes them so many
+    of the smallest."""
 
     conditions: list[str]
     pages: str
+    unit: str = ""
 
 
-def owners_chosen(engine: Engine, chosen: Filter) -> Owners:
-    """What filters choose; each one's matching values become a table of the engine.
+def owners_chosen(engine: Engine, chosen: Filter, unit: str = "") -> Owners:
+    """What filters choose; each one's matching values become a table of the engine. ``unit``: see
+    `Owners`.
 
     Raises UsageError for a filter that the tables cannot answer.
     """
@@ -205,7 +209,7 @@ def owners_chosen(engine: Engine, chosen: Filter) -> Owners:
         found.append(f"{column} IN (SELECT value FROM chosen_{name})")
     older = f"coalesce(o.{ages['older']}, 0)" if "older" in ages else "o.pages"
     younger = f" - coalesce(o.{ages['newer']}, o.pages)" if "newer" in ages else ""
-    return Owners(found, f"({older}{younger})")
+    return Owners(found, f"({older}{younger}){unit}", unit)
 
 
 def _age(name: str, text: str) -> str:
@@ -226,7 +230,11 @@ class Chosen:
     @property
     def page_size(self) -> int:
         """Bytes of a page: the smallest, where machines differ."""
-        return min((row["page_size"] for row in self.series if row["page_size"]), default=4096)
+        return min(_page_sizes(self.series), default=4096)
+
+
+def _page_sizes(series: list[dict[str, Any]]) -> set[int]:
+    return {row[name] for row in series for name in ("page_size", "largest_page") if row[name]}
 
 
 def choose(engine: Engine, since: float, until: float, words: Sequence[str],
@@ -239,4 +247,8 @@ def choose(engine: Engine, since: float, until: float, words: Sequence[str],
     engine.register("chosen_series", pa.table({
         "series": pa.array([row["series"] for row in series], pa.int64()),
         "machine_no": pa.array([machines.number[row["series"]] for row in series], pa.int64())}))
-    return Chosen(series, machines, owners_chosen(engine, where or Filter()))
+    sizes = _page_sizes(series)
+    # a quotient is a double in both engines, and exact: sizes are powers of two
+    unit = (f" * CAST(coalesce(o.page_size, {min(sizes)}) / {min(sizes)} AS BIGINT)"
+            if len(sizes) > 1 else "")
+    return Chosen(series, machines, owners_chosen(engine, where or Filter(), unit))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pageowner.fleet.choosing import Chosen
+    from pageowner.fleet.choosing import Chosen, Owners
     from pageowner.fleet.engine import Engine
 
 __all__ = ["leaks"]
@@ -60,7 +60,7 @@ def leaks(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, until
     runs = _runs(engine, chosen, since, until, watched_s)
     keys = [*(column_of(key) for key in by), *_beside(by)]
     least = max(least_bytes // chosen.page_size, 1)
-    found = _found(engine, runs, keys, chosen.owners.conditions, least) if runs else []
+    found = _found(engine, runs, keys, chosen.owners, least) if runs else []
     found.sort(key=lambda row: (row["kind"] != "leak", -row["rate_low"], -row["rate"],
                                 row["host_no"], row["series"]))
     series = {row["series"]: row for row in chosen.series}
@@ -81,18 +81,20 @@ def leaks(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, until
         sum(len(run.captures) for run in runs), chosen.page_size, notes)
 
 
-def _found(engine: Engine, runs: list[_Run], keys: Sequence[str], conditions: Sequence[str],
-           least: int) -> list[dict[str, Any]]:
+def _found(engine: Engine, runs: list[_Run], keys: Sequence[str], owners: Owners, least: int,
+           ) -> list[dict[str, Any]]:
     """The owners of all runs that leak, by `_judged`."""
     settled = sorted({run.ages.settled for run in runs})
     _register(engine, runs, settled)
-    growing = engine.sql(questions.growing(keys, conditions, settled, least))
+    growing = engine.sql(questions.growing(keys, owners.conditions, settled, least,
+                                           owners.unit))
     ages = [column for column in map(age_column, AGES)
             if any(column in run.ages.columns for run in runs)]
     found: list[dict[str, Any]] = []
     for start in range(0, growing.num_rows, _PIECE):
         engine.register("wanted", _wanted(growing.slice(start, _PIECE), runs))
-        rows = engine.sql(questions.series_of_owners(keys, conditions, ages))
+        rows = engine.sql(questions.series_of_owners(keys, owners.conditions, ages,
+                                                     owners.unit))
         found += _judged(rows, runs, ages, len(keys), least)
     return found
 

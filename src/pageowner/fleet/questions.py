@@ -27,8 +27,8 @@ _NOTHING = "chr(0)"
 SERIES = """
 SELECT series, min(host) AS host, min(machine) AS machine, min(boot_id) AS boot_id,
        min(kernel) AS kernel, min(labels) AS labels, min(page_size) AS page_size,
-       count(*) AS captures, min(taken_s) AS first_s, max(taken_s) AS last_s,
-       max(clock_ahead_s) AS clock_ahead_s
+       max(page_size) AS largest_page, count(*) AS captures, min(taken_s) AS first_s,
+       max(taken_s) AS last_s, max(clock_ahead_s) AS clock_ahead_s
 FROM captures WHERE taken_s >= {since!r} AND taken_s <= {until!r} GROUP BY series
 """
 """What captures there are: a row a series. ``since`` and ``until`` are seconds since 1970."""
@@ -146,14 +146,15 @@ FROM ranked GROUP BY {names}
 
 
 def growing(keys: Sequence[str], conditions: Sequence[str], settled: Sequence[str],
-            least_pages: int) -> str:
+            least_pages: int, unit: str) -> str:
     """Owners of a run (a machine's boot) that may leak: whose settled pages (of unknown age: all)
     are ``least_pages`` more at its end than at its start, and more in its last third than in its
-    first. ``settled``: the columns that count them; a run's is the one at its ``settled_no``. No
-    leak by the rules is passed over, but for one whose trend rises while its last third has less.
+    first. ``settled``: the columns that count them; a run's is the one at its ``settled_no``.
+    ``unit``: see `pageowner.fleet.choosing.Owners`. No leak by the rules is passed over, but for
+    one whose trend rises while its last third has less.
     """
     choices = "".join(f" WHEN {place} THEN o.{column}" for place, column in enumerate(settled))
-    value = f"coalesce(CASE c.settled_no{choices} END, o.pages)"
+    value = f"coalesce(CASE c.settled_no{choices} END, o.pages){unit}"
     names = ", ".join(f"{key} AS k{place}" for place, key in enumerate(keys))
     return f"""
 SELECT c.run, {names} FROM owners o JOIN chosen_captures c ON o.capture = c.capture
@@ -164,16 +165,16 @@ HAVING sum(c.weight_end * {value}) >= {least_pages} AND sum(c.weight_third * {va
 
 
 def series_of_owners(keys: Sequence[str], conditions: Sequence[str],
-                     columns: Sequence[str]) -> str:
+                     columns: Sequence[str], unit: str) -> str:
     """The series of those that may leak, of which ``wanted`` has a row for each capture of their
     run: run, clock_s, k0…, pages, ages. One join, by equality: an engine that could choose to join
     owners by name first would have each with those of all machines."""
     same = " AND ".join(f"{_never_null(key, key)} = {_never_null(key, f'w.k{place}')}"
                         for place, key in enumerate(keys))
     names = _keys(keys, "w.")
-    sums = "".join(f", CAST(sum(o.{column}) AS BIGINT) AS {column}" for column in columns)
+    sums = "".join(f", CAST(sum(o.{column}{unit}) AS BIGINT) AS {column}" for column in columns)
     return f"""
-SELECT w.run, w.clock_s, {names}, CAST(sum(o.pages) AS BIGINT) AS pages{sums}
+SELECT w.run, w.clock_s, {names}, CAST(sum(o.pages{unit}) AS BIGINT) AS pages{sums}
 FROM owners o{_stacks(keys, conditions)} JOIN wanted w ON o.capture = w.capture AND {same}
 WHERE o.stack_id IS DISTINCT FROM 0{_and(conditions)} GROUP BY w.run, w.clock_s, {names}
 """
