@@ -194,6 +194,23 @@ def test_a_store_that_may_not_be_read_takes_captures_and_no_clocks_are_compared(
         assert (done.away, done.sent, done.waiting, done.clock_ahead_s) == ("", objects, 0, ahead)
 
 
+def test_a_snapshot_that_takes_long_to_send_is_no_clock_that_is_ahead(
+        few: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, written = [2e9], {}
+
+    def put(self: Store, path: str, content: bytes) -> None:
+        now[0] += 300
+        written[path] = now[0]
+
+    monkeypatch.setattr("time.time", lambda: now[0])
+    monkeypatch.setattr(Store, "put", put)
+    monkeypatch.setattr(Store, "changed", lambda self, path: written[path])
+    store = Store(str(tmp_path / "store"))
+    done = push(capture_of(few, DUMP, 0), store, Spool(tmp_path / "spool", store.place, 1 << 30),
+                b"whole")
+    assert (done.sent, done.clock_ahead_s) == (3, 0.0)
+
+
 def test_a_full_spool_drops_the_oldest_and_says_how_many(few: Snapshot, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
     store = Store(str(tmp_path / "store"))

@@ -51,7 +51,7 @@ def push(capture: Capture, store: Store, spool: Spool, snapshot: bytes | None = 
         objects = _objects(capture, memory, snapshot)
         path = layout.incoming(capture.number, capture.taken)
         size = next(len(content) for name, content in objects if name == path)
-        sent, away = 0, ""
+        sent, away, filed = 0, "", 0.0
         try:
             for name in spool.waiting():
                 store.put(spool.path(name), spool.content(name))
@@ -59,10 +59,11 @@ def push(capture: Capture, store: Store, spool: Spool, snapshot: bytes | None = 
                 sent += 1
             while objects:
                 store.put(*objects[0])
-                objects.pop(0)
+                if objects.pop(0)[0] == path:
+                    filed = time.time()  # a snapshot after it may take long
                 sent += 1
             memory.stacks.update(capture.stacks["stack_id"].to_pylist())
-            _compare_clocks(memory, store, path)
+            _compare_clocks(memory, store, path, filed)
             spool.remember(memory)
         except StoreAway as error:
             away = str(error)
@@ -83,10 +84,10 @@ def _objects(capture: Capture, memory: Memory, snapshot: bytes | None,
     return objects
 
 
-def _compare_clocks(memory: Memory, store: Store, path: str) -> None:
-    """How far this machine's clock is ahead of the store's, once a day. Where that cannot be read,
-    what is known stays: all is sent by then, and who may send may not be allowed to read."""
-    now = time.time()
+def _compare_clocks(memory: Memory, store: Store, path: str, now: float) -> None:
+    """How far this machine's clock is ahead of the store's, once a day: by an object that was
+    written ``now``. Where that cannot be read, what is known stays: all is sent by then, and who
+    may send may not be allowed to read."""
     if 0 <= now - memory.compared < _COMPARED_S:
         return
     try:
