@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import threading
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 import pytest
 
+import pageowner
 from pageowner import Fleet, PageownerError, Snapshot, UsageError
 from pageowner.analysis.keys import blocks_pages
 from pageowner.api.fleet_push import labels_of
@@ -21,7 +23,7 @@ from pageowner.fleet.arrow import OWNERS_SCHEMA, STACKS_SCHEMA
 from pageowner.fleet.capture import REST, Machine, capture_of
 from pageowner.fleet.layout import digits, hour_of, number_of, partition_of
 from pageowner.fleet.pushing import Pushed, push
-from pageowner.fleet.spool import Spool
+from pageowner.fleet.spool import Memory, Spool
 from pageowner.fleet.store import Store, StoreAway
 from pageowner.kernel.containers import container
 from pageowner.storage.recording import Recorder
@@ -117,6 +119,31 @@ def test_a_capture_is_there_once_whether_it_is_sent_alone_or_with_its_directory(
     together = sent(True)
     assert together[1:] == alone
     assert "/day=2026-11-18/hour=11/" in together[0]  # by its file's name
+
+
+def test_only_what_was_taken_just_now_is_filed_by_the_clock_of_the_store(
+        few: Snapshot, tmp_path: Path) -> None:
+    """A file is sent again when the clock may be right."""
+    import socket
+
+    path = save(Snapshot(few.table, replace(
+        few.meta, kind="tracker", host=socket.gethostname(), taken_at="2026-11-18T11:16:40Z")),
+        tmp_path)
+    fleet, spool = Fleet(tmp_path / "store"), tmp_path / "spool"
+    kept = Spool(spool, fleet.store, 1 << 30)
+
+    def sent(source: Path | None, ahead: float) -> str:
+        with kept.locked():
+            kept.remember(Memory(clock_ahead_s=ahead, compared=time.time()))
+        pushed, = fleet.push(source, spool=spool, read=lambda name: pageowner.read(path))
+        assert isinstance(pushed, Pushed)
+        return pushed.path.rpartition("/")[0]
+
+    assert sent(path, 7200.0) == sent(path, 0.0) == "v1/incoming/owners/day=2026-11-18/hour=11"
+    assert sent(None, 7200.0) == "v1/incoming/owners/day=2026-11-18/hour=09"
+    found = fleet.report("comm", since="2026-11-18T00:00+00:00", until="2026-11-19T00:00+00:00")
+    assert (found.captures, sum(found.owners["pages"].to_pylist())) == (1, few.pages)
+    assert found.notes == ["captures that lie in several hours, and count once: 1"]
 
 
 def test_files_have_the_declared_columns_and_types(few: Snapshot, tmp_path: Path) -> None:

@@ -60,12 +60,12 @@ def pushes(place: str, name: str | None, given: Machine, least: int, whole: bool
             when = given.taken
             if when is None and taken_by(snapshot.meta) is None:
                 when = capture.taken
-            yield _push(snapshot, store, spool, replace(given, taken=when), least, whole)
+            yield _push(snapshot, store, spool, replace(given, taken=when), least, whole, False)
         return
     number, due = 0, time.monotonic()
     while True:
         try:
-            yield _push(read(name), store, spool, given, least, whole)
+            yield _push(read(name), store, spool, given, least, whole, name is None)
         except (PageownerError, OSError, MemoryError) as error:
             if number == 0:
                 raise
@@ -79,11 +79,13 @@ def pushes(place: str, name: str | None, given: Machine, least: int, whole: bool
 
 
 def _push(snapshot: Snapshot, store: Store, spool: Spool, given: Machine, least: int,
-          whole: bool) -> Pushed:
+          whole: bool, just_taken: bool) -> Pushed:
     ahead = None
     of_this_machine = (snapshot.meta.kind == "tracker" and given.host is None
                        and snapshot.meta.host == socket.gethostname())
-    if of_this_machine:
+    # Only of what is taken now is the clock known; and what is in a file may be sent again when it
+    # is another: then the capture would lie in two hours.
+    if of_this_machine and just_taken:
         with spool.locked():
             ahead = spool.remembered().clock_ahead_s
     machine = replace(given, machine=_machine() if of_this_machine else None, clock_ahead_s=ahead)

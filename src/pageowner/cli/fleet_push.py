@@ -92,7 +92,7 @@ def _report(pushed: Any, store: str) -> str:
     if ahead is not None and abs(ahead) > CLOCK_S:
         where = "ahead of" if ahead > 0 else "behind"
         say(f"this machine's clock is {age(abs(ahead) * 1e9)} {where} the store's;"
-            " captures are filed by the store's")
+            " what is captured now is filed by the store's")
     if sys.stderr.isatty():
         others = f", {pushed.sent - 1} more sent" if pushed.sent > 1 else ""
         say(f"{pushed.path}: {size(pushed.size)}{others}", "")

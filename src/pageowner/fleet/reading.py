@@ -51,7 +51,8 @@ class Files:
 
 def find(store: Store, since: float, until: float) -> Files:
     """The files with what was captured from ``since`` to ``until`` (seconds since 1970), whole
-    hours of it. A capture that is in its hour's compacted file is not taken from another.
+    hours of it. A capture that is in its hour's compacted file is not taken from another, and of
+    small files of one capture in several hours only the first.
 
     Raises StoreAway; PageownerError where there is nothing, ever.
     """
@@ -65,19 +66,25 @@ def find(store: Store, since: float, until: float) -> Files:
                 place = layout.partition_of(stored.path)
                 if place is not None and first <= place[0] <= last:
                     hours.setdefault(place[0], []).append(stored.path)
-    found = Files()
+    found, met, again = Files(), set[str](), 0
     for hour in sorted(hours):
         paths = hours[hour]
         if hour.compacted in paths:
             try:
                 held = contained(store, hour.compacted) if len(paths) > 1 else set()
                 found.compacted += 1
+                met |= held
                 found.held[hour.compacted] = [path for path in paths if _name(path) in held]
                 paths = [path for path in paths if _name(path) not in held]
             except PageownerError as error:
                 found.notes.append(str(error))
                 paths.remove(hour.compacted)
-        found.owners += sorted(paths)
+        kept = [path for path in sorted(paths) if _name(path) not in met]
+        again += len(paths) - len(kept)
+        met.update(name for name in map(_name, kept) if layout.number_of(name) is not None)
+        found.owners += kept
+    if again:
+        found.notes.append(f"captures that lie in several hours, and count once: {again:,}")
     for table in (layout.STACKS, layout.INCOMING_STACKS):
         found.stacks += [stored.path for stored in store.objects(table)
                          if stored.path.endswith(".parquet")]
