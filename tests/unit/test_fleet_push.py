@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -297,6 +298,20 @@ def test_hostile_names_reach_the_store_as_text_that_every_engine_takes(few: Snap
     row = capture_of(few, replace(DUMP, host=host), 0).owners.to_pylist()[0]
     assert row["host"].startswith("a\\x00b\\udcff/../../etc")
     assert len(row["host"]) <= 256
+
+
+def test_a_long_path_of_a_cgroup_tells_its_container_and_stays_apart_from_others(few: Snapshot,
+                                                                                 ) -> None:
+    slices = "".join(f"/{name}.slice" for name in ("a" * 120, "b" * 120))
+    paths = [f"{slices}/docker-{digit * 64}.scope" for digit in "01"]
+    place = few.table.column_names.index("memcg")
+    named = pa.array([paths[row % 2] for row in range(few.table.num_rows)])
+    owners = capture_of(Snapshot(few.table.set_column(place, "memcg", named.cast(
+        few.table.schema.field("memcg").type)), few.meta), DUMP, 0).owners
+    found = {(row["memcg"], row["container"]) for row in owners.to_pylist() if row["memcg"]}
+    assert {name for _, name in found} == {"0" * 12, "1" * 12}
+    assert len(found) == len({memcg for memcg, _ in found}) == 2
+    assert {len(memcg) for memcg, _ in found} == {256}
 
 
 @pytest.mark.parametrize("word", ["rack", "=7", "1rack=7", "ra ck=7", "host=a", "k=" + "x" * 300])

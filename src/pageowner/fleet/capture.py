@@ -28,6 +28,7 @@ from pageowner.kernel.containers import OF_PATH
 from pageowner.model.amounts import row_blocks
 from pageowner.model.handle_names import is_handle_name
 from pageowner.model.source_kinds import kind_of
+from pageowner.report.text import cut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,10 +133,10 @@ def _number(*identity: object) -> int:
 
 
 def _text(value: str | None, longest: int = _LONGEST) -> str | None:
-    """A text that every engine takes: UTF-8 without NUL, not too long."""
+    """A text that every engine takes: UTF-8 without NUL, not too long (`cut`)."""
     if value is None:
         return None
-    return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")[:longest]
+    return cut(value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00"), longest)
 
 
 def _rows(snapshot: Snapshot, least_bytes: int) -> tuple[pa.Table, pa.Table]:
@@ -164,7 +165,7 @@ def _rows(snapshot: Snapshot, least_bytes: int) -> tuple[pa.Table, pa.Table]:
     columns["state"] = [*(_text(value) or "owned" for value in labels["state"]), REST]
     names = snapshot.meta.container_names()
     for name, of_path in OF_PATH.items():
-        columns[name] = [_text(of_path(path, names)) for path in columns["memcg"]]
+        columns[name] = [*(_text(of_path(path, names)) for path in labels["memcg"]), None]
     for name, values in summed.items():
         hidden = unknown[order] if name in ages else np.zeros(len(order), bool)
         columns[name] = [*(None if hide else value for value, hide in zip(

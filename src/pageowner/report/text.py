@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from pageowner.model.source_kinds import kind_of
@@ -11,7 +12,8 @@ from pageowner.model.source_kinds import kind_of
 if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
 
-__all__ = ["UNKNOWN", "age", "count", "count_of", "printable", "size", "source_name", "titled"]
+__all__ = ["UNKNOWN", "age", "count", "count_of", "cut", "printable", "size", "source_name",
+           "titled"]
 
 UNKNOWN = "-"
 """In a table, what is not known."""
@@ -20,6 +22,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _DAY = 86400
 # Letters and symbols that look like nothing: Hangul fillers, the empty Braille pattern.
 _BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
+_HASH = 6  # bytes, at the end of a text that is cut
 
 
 def printable(text: str) -> str:
@@ -39,6 +42,16 @@ def _escape(c: str) -> str:
     code = ord(c)
     return f"\\x{code:02x}" if code < 1 << 8 else (
         f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}")
+
+
+def cut(text: str, longest: int, whole: str | None = None) -> str:
+    """The text with at most ``longest`` characters. One that is cut ends with a hash of ``whole``,
+    by default the text: others that begin like it stay others."""
+    if len(text) <= longest:
+        return text
+    end = "…" + blake2b((text if whole is None else whole).encode("utf-8", "surrogatepass"),
+                        digest_size=_HASH).hexdigest()
+    return text[:longest - len(end)] + end
 
 
 @lru_cache(1 << 12)

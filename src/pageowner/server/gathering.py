@@ -5,14 +5,13 @@ from __future__ import annotations
 import calendar
 import time
 from contextlib import suppress
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.owners import owners
 from pageowner.analysis.subsystems import distinctive_frame, module_of, stack_identity, subsystem
 from pageowner.kernel.containers import OF_PATH
 from pageowner.model.live import seen
-from pageowner.report.text import printable
+from pageowner.report.text import cut, printable
 from pageowner.server.figures import MOST_LEAKS, MOST_OWNERS, Growth, StackOwner
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["of_balance", "of_health", "of_leaks", "of_look", "of_snapshot", "stack_id"]
 
 _LONGEST = 200  # characters of a name: labels are kept for as long as a database of metrics lives
-_HASH = 6  # bytes, at the end of a name that is cut
 NO_STACK = "none"
 NO_CGROUP = "none"
 
@@ -38,13 +36,8 @@ def stack_id(stack: str | None) -> str:
 
 
 def name_of(text: str) -> str:
-    """A name that may be hostile as a label: printable, and not too long. One that is cut ends with
-    a hash of the whole name: others that begin like it have another label."""
-    shown = printable(text)
-    if len(shown) <= _LONGEST:
-        return shown
-    end = "…" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_HASH).hexdigest()
-    return shown[:_LONGEST - len(end)] + end
+    """A name that may be hostile as a label: printable, and not too long (`cut`)."""
+    return cut(printable(text), _LONGEST, text)
 
 
 def of_snapshot(snapshot: Snapshot) -> dict[str, Any]:
