@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from kept_paper import KeptPaper
 
 import pageowner
 from pageowner.analysis.balance import balanced
@@ -25,6 +26,7 @@ from pageowner.kernel.shared_memory import Tmpfs, TmpfsFile, parse_sysv
 from pageowner.kernel.slabs import SlabCache, parse_slabinfo
 from pageowner.kernel.vmalloc_areas import parse_vmallocinfo
 from pageowner.model.memory_facts import MemoryFacts
+from pageowner.report import balance_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -330,6 +332,20 @@ def test_the_table_has_the_rest_as_a_line(cli: Callable[..., Any]) -> None:
     assert b"not accounted for by any counter" in out
     assert b"VmallocUsed - KernelStack" in out
     assert b"free(1) shows: total 23.5 GiB" in out
+
+
+def drawn(facts: MemoryFacts, top: int | None) -> list[str]:
+    paper = KeptPaper(100)
+    balance_view.draw(balanced(facts), paper, top)
+    return paper.lines
+
+
+def test_files_of_the_same_name_and_size_are_each_counted() -> None:
+    same = [DeletedFile("/memfd:buf", "0:1", number, 50 * MIB, ((7, "java"),))
+            for number in range(4)]
+    lines = drawn(replace(machine(), shm_device="0:1", files=OpenFiles(same)), 1)
+    place = next(place for place, line in enumerate(lines) if "memfd:buf" in line)
+    assert lines[place + 1].split()[:4] == ["3", "others", "150", "MiB"]
 
 
 def test_a_directory_without_meminfo_is_refused_in_one_line(

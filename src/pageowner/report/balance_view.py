@@ -76,12 +76,18 @@ def _folded(rows: Sequence[Row], top: int | None, least: int) -> Iterator[Row]:
     if top is None:
         yield from rows
         return
-    named = [row for row in rows if row.key not in ("rest", "moved")]
-    few = [row for row in named[:top] if row.bytes >= least]
-    rest = [row for row in rows if row not in named and abs(row.bytes) >= least]
+    few: list[Row] = []
+    rest: list[Row] = []
+    others: list[Row] = []
+    named = 0
+    for row in rows:  # not by value: there are equal ones, such as files of the same name and size
+        if row.key in ("rest", "moved"):
+            (rest if abs(row.bytes) >= least else others).append(row)
+            continue
+        (few if named < top and row.bytes >= least else others).append(row)
+        named += 1
     if not few and not rest:
         return
-    others = [row for row in rows if row not in few and row not in rest]
     yield from few
     if len(others) == 1:
         yield others[0]
