@@ -18,7 +18,7 @@ import pageowner
 from pageowner.analysis.balance import balanced
 from pageowner.api.balance import facts
 from pageowner.errors import PageownerError
-from pageowner.kernel.cgroup_memory import CgroupCharges
+from pageowner.kernel.cgroup_memory import CgroupCharges, CgroupMemory
 from pageowner.kernel.meminfo import CloseRead, best, kilobytes
 from pageowner.kernel.memory_pools import HugetlbPool, Node, first_percpu_chunk
 from pageowner.kernel.process_memory import DeletedFile, OpenFiles, ProcessMemory
@@ -346,6 +346,16 @@ def test_files_of_the_same_name_and_size_are_each_counted() -> None:
     lines = drawn(replace(machine(), shm_device="0:1", files=OpenFiles(same)), 1)
     place = next(place for place, line in enumerate(lines) if "memfd:buf" in line)
     assert lines[place + 1].split()[:4] == ["3", "others", "150", "MiB"]
+
+
+def test_cgroups_without_charges_are_neither_shown_nor_counted() -> None:
+    charged = [CgroupMemory(f"/{name}", MIB, 0, 0) for name in "abc"]
+    charges = CgroupCharges([*charged, CgroupMemory("/empty", 0, 0, 0)])
+    lines = drawn(replace(machine(), charges=charges), 1)
+    assert any(line.startswith("/a ") for line in lines)
+    assert "2 more cgroups; --all shows them" in lines
+    alone = replace(machine(), charges=CgroupCharges([charged[0], *charges.cgroups[3:]]))
+    assert not any("CGROUP" in line for line in drawn(alone, None))
 
 
 def test_a_directory_without_meminfo_is_refused_in_one_line(

@@ -103,10 +103,10 @@ def _share(held: int, balance: Balance) -> str:
 
 def _cgroups(balance: Balance, paper: Paper, top: int | None) -> None:
     """The same memory once more, by the cgroup that it is charged to."""
-    shown = [cgroup for cgroup in balance.cgroups if cgroup[1] + cgroup[2] + cgroup[3] > 0]
-    shown = shown if top is None else shown[:top]
-    if len(shown) < 2:
+    charged = [cgroup for cgroup in balance.cgroups if cgroup[1] + cgroup[2] + cgroup[3] > 0]
+    if len(charged) < 2:
         return
+    shown = charged[:top]
     paths = [printable(cgroup.path) for cgroup in shown]
     paper.line()
     called = [printable(cgroup.container or cgroup.pod or "") for cgroup in shown]
@@ -117,8 +117,8 @@ def _cgroups(balance: Balance, paper: Paper, top: int | None) -> None:
         Column("ANONYMOUS", [size(cgroup.anonymous) for cgroup in shown]),
         Column("FILE AND SHARED", [size(cgroup.file) for cgroup in shown]),
         Column("KERNEL", [size(cgroup.kernel) for cgroup in shown])])
-    if len(balance.cgroups) > len(shown):
-        more = count_of(len(balance.cgroups) - len(shown), "more cgroup")
+    if len(charged) > len(shown):
+        more = count_of(len(charged) - len(shown), "more cgroup")
         paper.line(f"{more}; --all shows them", "dim")
 
 
