@@ -92,8 +92,9 @@ def decoded(raw: bytes) -> tuple[list[tuple[list[str], list[int], dict[str, Any]
     assert 0 not in location
     found = []
     for one in whole.sample:
+        # pprof drops a label that has neither text nor number nor unit
         labels = {text[label.key]: text[label.str] if label.str else label.num
-                  for label in one.label}
+                  for label in one.label if label.str or label.num or label.num_unit}
         assert len(labels) == len(one.label)
         found.append(([location[place] for place in reversed(one.location_id)], list(one.value),
                       labels))
@@ -145,11 +146,11 @@ def test_pprof_has_every_stack_with_its_labels(sample61: Snapshot, text61: Path,
     found, whole = decoded(cli("export", text61, "--format", "pprof").out)
     told: Counter[tuple[object, ...]] = Counter()
     for frames, (pages, _, _), labels in found:
-        told[(*frames, *(labels.get(name) or None for name in LABELS))] += pages
+        told[(*frames, *(labels.get(name) for name in LABELS))] += pages
     expected: Counter[tuple[object, ...]] = Counter()
     for row in sample61.table.to_pylist():
         frames = [str(function) for function in reversed(functions(row["stack"]))]
-        expected[(*frames, *(row[name] or None for name in LABELS))] += 1 << row["order"]
+        expected[(*frames, *(row[name] for name in LABELS))] += 1 << row["order"]
     assert told == expected
     text = whole.string_table
     assert [(text[one.type], text[one.unit]) for one in whole.sample_type] == [
@@ -171,6 +172,8 @@ def test_the_pprof_tool_reads_it(big: Snapshot, dump_text: Path, tmp_path: Path,
     pages = big.report(by="comm").to_pylist()[0]
     tags = pprof("-tags", "-sample_index=pages", str(path))
     assert re.search(rf"^ *{pages['pages']}\.0 .*: {pages['comm']}$", tags, re.MULTILINE)
+    single = sum(row["pages"] for row in big.report(by="order").to_pylist() if not row["order"])
+    assert re.search(rf"^ *{single}\.0 .*: 0$", tags, re.MULTILINE)  # kept though it is a zero
     assert "Type: bytes" in pprof("-top", str(path))
 
 

@@ -200,7 +200,9 @@ def _label(text: _Numbered, name: str, value: str | int | None) -> bytes:
     if value is None:
         return b""
     if isinstance(value, int):
-        return _bytes(3, _number(1, text[name]) + _number(3, value))
+        # With a unit, or pprof drops a 0 (profile/encode.go, postDecode). The key is the unit that
+        # it takes for labels without one (profile/profile.go, NumLabelUnits), and prints of none.
+        return _bytes(3, _number(1, text[name]) + _number(3, value) + _number(4, text[name]))
     return _bytes(3, _number(1, text[name]) + _number(2, text[value]))
 
 
