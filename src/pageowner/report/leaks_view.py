@@ -77,6 +77,13 @@ def _table(rows: list[dict[str, Any]], watched: Watched, paper: Paper) -> None:
     draw_table(paper, [*columns, *_owner_columns(rows, watched)])
 
 
+def _more(rows: list[dict[str, Any]], watched: Watched, paper: Paper) -> None:
+    """Below a table, what it has no room for."""
+    if rows:
+        rate = size(sum(row["rate"] for row in rows) * watched.page_size)
+        paper.line(f"and {count_of(len(rows), 'more owner')}: {rate} an hour", "dim")
+
+
 def _owner_columns(rows: list[dict[str, Any]], watched: Watched) -> list[Column]:
     """What it is, and the keys."""
     columns: list[Column] = []
@@ -181,9 +188,7 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
         prose(paper, "No leak: no owner's pages grew steadily or in bursts, and stayed.", "bold")
     else:
         _table(leaks[:top], watched, paper)
-        if len(leaks) > top:
-            paper.line(f"and {count_of(len(leaks) - top, 'more owner')}:"
-                       f" {size(sum(row['rate'] for row in leaks[top:]) * unit)} an hour", "dim")
+        _more(leaks[top:], watched, paper)
         if len(leaks) > 1:
             together = {"rate": sum(row["rate"] for row in leaks)}
             hours = _full_in(together, watched)
@@ -205,6 +210,7 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
         paper.line("Also grows, but is cache that the kernel reclaims when memory is short:",
                    "bold")
         _table(cache[:top], watched, paper)
+        _more(cache[top:], watched, paper)
     suspects = [row for row in rows if row["kind"] == "grows"]
     if suspects:
         _suspects(suspects, watched, top, paper)
@@ -230,10 +236,12 @@ def to_json(rows: list[dict[str, Any]], watched: Watched) -> Json:
         for name in ("kind", "failed", "note", "program", "came", "tasks", "p", "tau", "survival",
                      "steady", "bursts", "confidence", "series", "settled_series"):
             owner[name] = row[name]
+        owner["with"] = [{"stack": part["stack"].split("\n"), "gained": part["gained"]}
+                         for part in row.get("with") or ()]
         owners.append(owner)
     return Json({"source": watched.name, "seconds": watched.seconds,
             "times_from": watched.times_from or None, "looks": watched.looks,
-            "earlier": watched.earlier,
+            "earlier": watched.earlier, "watched_owners": watched.owners,
             "by": list(watched.by), "page_size": watched.page_size,
             "available": None if watched.available is None else
             watched.available * watched.page_size,
