@@ -92,6 +92,18 @@ def test_if_no_going_is_enough_it_says_so(saved: Path) -> None:
     assert re.search(r"\n +17 +pages of the kernel itself or of init\n", text)
 
 
+def test_as_many_owners_to_stop_are_listed_as_asked_for(saved: Path) -> None:
+    words = (saved, "--order", "9", "--want", "5000", "--by", "stack")
+    planned = len(json.loads(ok(*words, "--json"))["plan"]["owners"])
+    assert planned > 21
+    for more, listed in (((), 20), (("--top", "21"), 21), (("--top", "10"), 10),
+                         (("--all",), planned)):
+        table, _, _ = ok(*words, *more).partition("\nStop ")[2].partition("\n  then:")
+        told = re.search(r"and ([0-9,]+) more owner", table)
+        assert (int(told[1]) if told else 0) == planned - listed
+        assert len(re.findall(r"\n +[0-9,]+ +[0-9.]+ [KMG]iB ", table)) == listed
+
+
 def test_if_nobodys_going_helps_it_says_why(saved: Path, flags: Path) -> None:
     text = ok(saved, "--order", "9", "--want", "5", "--by", "memcg")
     assert "stopping owners does not help" in text

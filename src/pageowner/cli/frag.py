@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import click
+from click.core import ParameterSource
 
 from pageowner.cli import complete
 from pageowner.cli.options import as_json, check_page_flags, grouped, load, most_owners, source
@@ -14,6 +15,8 @@ from pageowner.cli.verb import verb
 __all__ = ["command"]
 
 _LARGEST = 30
+_PLANNED = 20
+"""Owners to stop that are listed by default: part of a plan helps less than part of a ranking."""
 
 
 @verb("frag")
@@ -27,7 +30,7 @@ _LARGEST = 30
               help="Show which owners to stop to free N more blocks.")
 @click.option("--kpageflags", metavar="FILE", shell_complete=complete.files,
               help="A copy of /proc/kpageflags made with the dump: shows which pages are free.")
-@most_owners(10)
+@most_owners(10, f"; of those to stop, {_PLANNED} by default")
 @as_json
 def command(source: str | None, by: str | None, order: int | None, want: int | None,
             kpageflags: str | None, most: int | None, as_json: bool) -> None:
@@ -69,4 +72,6 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
     elif order is None:
         view.draw(found, names, snapshot.meta, newest_ns(snapshot), most, paper())
     else:
-        view.draw_huge(found, snapshot.meta, paper())
+        asked = click.get_current_context().get_parameter_source("top")
+        is_default = most is not None and asked == ParameterSource.DEFAULT
+        view.draw_huge(found, snapshot.meta, paper(), _PLANNED if is_default else most)

@@ -77,8 +77,10 @@ def draw(answer: Mapping[str, Any], by: Sequence[str], meta: Metadata, now_ns: i
     _events(answer["events"], by, now_ns, top, meta, paper)
 
 
-def draw_huge(answer: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
-    """What is in the way of blocks of an order, and of whom."""
+def draw_huge(answer: Mapping[str, Any], meta: Metadata, paper: Paper,
+              planned: int | None = None) -> None:
+    """What is in the way of blocks of an order, and of whom. ``planned``: at most so many owners to
+    stop are listed; None for all."""
     order, states, by = answer["order"], answer["states"], answer["by"]
     prose(paper, f"{_named(meta)}: {_blocks(sum(states.values()), order, meta)}")
     _notes(answer["notes"], paper)
@@ -121,11 +123,11 @@ def draw_huge(answer: Mapping[str, Any], meta: Metadata, paper: Paper) -> None:
                       " with one blocking page; PAGES: the owner's pages that block")
         _no_stack(blockers, by, meta, paper)
     if answer["plan"] is not None:
-        _plan(answer["plan"], states, reach, by, meta, paper)
+        _plan(answer["plan"], planned, states, reach, by, meta, paper)
 
 
-def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str, int],
-          by: Sequence[str], meta: Metadata, paper: Paper) -> None:
+def _plan(plan: Mapping[str, Any], most: int | None, states: Mapping[str, int],
+          reach: Mapping[str, int], by: Sequence[str], meta: Metadata, paper: Paper) -> None:
     paper.line()
     owners = plan["owners"]
     wanted = count_of(plan["want"], "more block")
@@ -138,7 +140,7 @@ def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str
     why = f"; {count(plan['want'])} cannot be freed by stopping owners" if short else ""
     prose(paper, f"Stop {count_of(len(owners), 'owner')} ({_size(plan['pages'], meta)}) to free"
           f" {count_of(gain, 'more block')}{why}", _HEADING)
-    shown = owners[:_MOST_OWNERS]
+    shown = owners[:most]
     columns = [Column("PAGES", [count(owner["pages"]) for owner in shown]),
                Column("SIZE", [_size(owner["pages"], meta) for owner in shown])]
     draw_table(paper, [*columns, *_who(shown, by, meta, paper)], 2)
@@ -156,8 +158,6 @@ def _plan(plan: Mapping[str, Any], states: Mapping[str, int], reach: Mapping[str
         _aside(paper, "Ending a task frees its own memory, not page cache, tmpfs or anything else"
                       " that outlives it.")
 
-
-_MOST_OWNERS = 20
 
 _WHY = {
     "nameless": "pages without a known owner",
