@@ -38,6 +38,18 @@ def test_signs_of_the_shell_stay_what_they_are() -> None:
     assert ">>\\(ti/.bashrc" in manual.pages()["pageowner-completion.1"]
 
 
+def test_verbs_with_statuses_of_their_own_are_named_with_them() -> None:
+    cli = Path(manual.__file__).parent
+    own = [path.stem.replace("_", " ") for path in cli.glob("*.py")
+           if re.search(r"Exit\(1\)|^[A-Z]+ = 3$", path.read_text(), re.MULTILINE)]
+    assert len(own) == 5
+    docs = (Path(__file__).parents[2] / "docs/reference/exit-status.md").read_text()
+    page = manual.pages()["pageowner.1"].partition(".SH EXIT STATUS")[2].partition(".SH")[0]
+    for verb in own:
+        assert f"`{verb}" in docs
+        assert re.search(rf"(?<!fleet ){verb} (with|found|knows) ", page), verb
+
+
 @pytest.mark.skipif(not shutil.which("groff"), reason="groff is not installed")
 def test_a_formatter_has_nothing_to_say_against_them(tmp_path: Path) -> None:
     pages = [path for path in manual.write(tmp_path) if path.name != "pageowner-sort.1"]

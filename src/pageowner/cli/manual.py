@@ -21,10 +21,13 @@ _SIGNS = str.maketrans({"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^"
 
 _HELP = ["-h", "--help"]
 
-_STATUSES = (("0", "Success."), ("1", "Failure; one line on standard error gives the reason."),
+_STATUSES = (("0", "Success."),
+             ("1", "Failure; one line on standard error gives the reason. Without such a line: who"
+                   " knows nothing of a page or an object that was named; doctor found that"
+                   " tracking is not possible."),
              ("2", "Wrong usage."),
              ("3", "diff with --fail-over: an owner gained more than allowed; leaks with --fail or"
-                   " --fail-over: one leaks."))
+                   " --fail-over, fleet leaks with --fail: one leaks."))
 
 _FILES = (("/sys/fs/bpf/pageowner", "The programs and maps of the tracker, while it is on."),
           ("/sys/kernel/debug/page_owner", "The kernel's own page owner, if it is on."))

@@ -45,6 +45,8 @@ def command(frames: tuple[tuple[int, int] | int, ...], phys: tuple[int, ...],
     With 'pageowner on --objects' it takes addresses of objects in slabs, which begin with 0xffff on
     most machines: the object's owner, and the other objects in its slab.
 
+    Exit status 1 if nothing is known of an object, or of a page that is not part of a range.
+
     Examples:
         pageowner who 0x1a2b3                     a page of this machine
         pageowner who 6699 6700 -s dump.txt       two pages of a dump
