@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pageowner.errors import UsageError
 from pageowner.fleet import questions
@@ -80,13 +81,13 @@ def report(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, unti
            least_bytes: int) -> FleetAnswer:
     """Owners across machines, by the last capture of each machine.
 
-    Columns: the keys; ``machines`` that have the owner; ``pages`` and ``blocks`` of all together;
-    ``p50``, ``p99`` and ``most``: pages of one machine, over all machines; ``out``: how many
-    machines stand out; ``outliers``: the first of them, with host and pages (see
-    `questions.report`). Most pages first.
+    Columns: the keys; ``small``: whether it is the row of small owners; ``machines`` that have the
+    owner; ``pages`` and ``blocks`` of all together; ``p50``, ``p99`` and ``most``: pages of one
+    machine, over all machines; ``out``: how many machines stand out; ``outliers``: the first of
+    them, with host and pages (see `questions.report`). Most pages first.
     """
     captures = _captures(engine, chosen, since, until)
-    keys = [column_of(key) for key in by]
+    keys = [*map(column_of, by), questions.IS_SMALL]
     about = (keys, chosen.owners.conditions, chosen.owners.pages, max(captures.num_rows, 1),
              max(least_bytes // chosen.page_size, 1))
     owners = engine.sql(questions.report(*about))
@@ -96,8 +97,10 @@ def report(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, unti
         out.setdefault(tuple(row[f"k{place}"] for place in range(len(keys))), []).append(
             {"host": chosen.machines.names[row["machine_no"]], "pages": row["pages"]})
     rows = list(zip(*(owners[f"k{place}"].to_pylist() for place in range(len(keys))), strict=True))
-    owners = owners.select([*(f"k{place}" for place in range(len(keys))), "machines", "pages",
-                            "blocks", "p50", "p99", "most"])
+    owners = pa.table({
+        **{f"k{place}": owners[f"k{place}"] for place in range(len(by))},
+        "small": pc.equal(owners[f"k{len(by)}"], 1),
+        **{name: owners[name] for name in ("machines", "pages", "blocks", "p50", "p99", "most")}})
     owners = owners.append_column("out", pa.array([len(out.get(row, ())) for row in rows],
                                                   pa.int64()))
     owners = owners.append_column("outliers", pa.array(
@@ -111,11 +114,13 @@ def diff(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, until:
          before: Sequence[str], after: Sequence[str]) -> FleetAnswer:
     """Owners on the machines before and after, which differ in kernel, label or host.
 
-    Columns: the keys; ``before`` and ``after``: mean pages per machine; ``change``; ``had`` and
-    ``have``: machines that have the owner; ``more``: of all pairs of a machine before and one
-    after, the share in which the machine after has more, ties counted as half; ``sure``: whether
-    chance is unlikely, because the rank sum is three standard deviations from its expected value
-    (Mann-Whitney). Owners that are ``sure`` come first, then by change times how often it was seen.
+    Columns: the keys; ``small``: whether it is the row of small owners; ``before`` and ``after``:
+    mean pages per machine; ``change``; ``had`` and ``have``: machines that have the owner;
+    ``more``: of all pairs of a machine before and one after, the share in which the machine after
+    has more, ties counted as half; ``sure``: whether chance is unlikely, because the rank sum is
+    three standard deviations from its expected value (Mann-Whitney), and it is one owner, not the
+    row of small ones. Owners that are ``sure`` come first, then by change times how often it was
+    seen.
 
     Raises UsageError if a side has no machine, or if a series is on both sides.
     """
@@ -143,15 +148,16 @@ def diff(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, until:
         "side": pa.array([row[1] for row in rows], pa.int32()),
         "machine_no": pa.array([row[2] for row in rows], pa.int64()),
         "captures": pa.array([counted[row[1:]] for row in rows], pa.int64())}))
-    keys = [column_of(key) for key in by]
+    keys = [*map(column_of, by), questions.IS_SMALL]
     found = engine.sql(questions.diff(keys, chosen.owners.conditions, chosen.owners.pages))
-    found = _compared(found, len(keys), *numbers)
+    found = _compared(found, len(by), *numbers)
     notes = [*machines[0].notes, *machines[1].notes]
     return FleetAnswer(named(engine, found, by), tuple(by), sum(numbers), len(rows),
                        chosen.page_size, notes)
 
 
 def _compared(found: pa.Table, keys: int, before: int, after: int) -> pa.Table:
+    """``keys``: how many; the column after them says whether a row is that of small owners."""
     had, have = (found[name].to_numpy() for name in ("had", "have"))
     # pairs of explicit rows, those with nothing before, and half of those with nothing at all
     more = (found["ranks"].to_numpy().astype(float) - have * (have + 1) / 2
@@ -161,18 +167,20 @@ def _compared(found: pa.Table, keys: int, before: int, after: int) -> pa.Table:
     mean_before = found["before"].to_numpy() / before
     mean_after = found["after"].to_numpy() / after
     share = more / pairs
-    sure = np.abs(more - pairs / 2) >= _SURE * spread
+    small = found[f"k{keys}"].to_numpy() == 1
+    sure = (np.abs(more - pairs / 2) >= _SURE * spread) & ~small
     change = mean_after - mean_before
     weight = np.abs(change) * np.abs(2 * share - 1)
-    labels = [found[f"k{place}"].to_pylist() for place in range(keys)]
+    labels = [found[f"k{place}"].to_pylist() for place in range(keys + 1)]
     tie = sorted(range(found.num_rows), key=lambda row: [
         (values[row] is None, str(values[row])) for values in labels])
     rank = np.empty(found.num_rows, np.int64)
     rank[tie] = np.arange(found.num_rows)
     order = pa.array(np.lexsort((rank, -np.round(weight, 6), ~sure)))
     columns = {f"k{place}": found[f"k{place}"] for place in range(keys)}
-    return pa.table({**columns, "before": mean_before, "after": mean_after, "change": change,
-                     "had": had, "have": have, "more": share, "sure": sure}).take(order)
+    return pa.table({**columns, "small": small, "before": mean_before, "after": mean_after,
+                     "change": change, "had": had, "have": have, "more": share, "sure": sure,
+                     }).take(order)
 
 
 def who_else(engine: Engine, chosen: Chosen, since: float, until: float) -> FleetAnswer:

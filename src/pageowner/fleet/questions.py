@@ -17,10 +17,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["SERIES", "diff", "growing", "latest", "out_of_line", "report", "series_of_owners",
-           "who_else"]
+__all__ = ["IS_SMALL", "SERIES", "diff", "growing", "latest", "out_of_line", "report",
+           "series_of_owners", "who_else"]
 
-_NUMBERS = ("o.stack_id", "o.block_order")
+IS_SMALL = "CASE WHEN o.stack_id = 0 THEN 1 ELSE 0 END"
+"""What to group by beside the keys: 1 for the row of owners too small for rows of their own. Its
+keys are null, as those of early pages are, which are another owner."""
+
+_NUMBERS = ("o.stack_id", "o.block_order", IS_SMALL)
 _NOTHING = "chr(0)"
 """No text of the tables has it (`pageowner.fleet.capture`); both engines have the function."""
 

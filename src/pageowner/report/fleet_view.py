@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from pageowner.fleet.columns import SMALL
 from pageowner.report.json_text import Json
 from pageowner.report.key_columns import key_columns
 from pageowner.report.table import Column, draw_table
@@ -37,8 +36,8 @@ def _numbers(rows: Sequence[dict[str, Any]], name: str, shown: Callable[[Any], s
 def draw_report(rows: list[dict[str, Any]], by: Sequence[str], machines: int, page_size: int,
                 top: int | None, paper: Paper) -> None:
     """Owners across machines, and who stands out."""
-    small = [row for row in rows if row.get("stack") == SMALL]
-    rows = [row for row in rows if row.get("stack") != SMALL]
+    small = [row for row in rows if row["small"]]
+    rows = [row for row in rows if not row["small"]]
     total = sum(row["pages"] for row in rows) + sum(row["pages"] for row in small)
     prose(paper, f"{count_of(machines, 'machine')}, each as captured last:"
                  f" {size(total * page_size)}; {count_of(len(rows), 'owner')} by {', '.join(by)}")
@@ -131,7 +130,7 @@ def _leak_keys(rows: list[dict[str, Any]], by: Sequence[str]) -> list[Column]:
 def draw_diff(rows: list[dict[str, Any]], by: Sequence[str], sides: tuple[str, str],
               page_size: int, top: int | None, paper: Paper) -> None:
     """Before against after: what is sure, and how many of the others there are."""
-    sure = [row for row in rows if row["sure"] and row.get("stack") != SMALL]
+    sure = [row for row in rows if row["sure"]]
     prose(paper, f"{printable(sides[0])} against {printable(sides[1])}:"
                  f" {count_of(len(sure), 'owner')} by {', '.join(by)} with a difference that is"
                  " hardly chance; sizes of a machine in the mean")
