@@ -93,6 +93,16 @@ def test_options_are_named_as_on_the_command_line() -> None:
     assert "options   --free --pid 12 --cgroup /a b --check 0.25" in paper.lines
 
 
+@pytest.mark.parametrize(("untracked", "said"), [
+    (2, "25.0 % of the pages in use; 9 pages"),
+    (None, "50.0 % of the pages in use, without untracked ones; 9 pages")])
+def test_untracked_pages_are_in_use_too(untracked: int | None, said: str) -> None:
+    paper = KeptPaper(PIPE_WIDTH)
+    status_view.draw_status(replace(STATUS, pages={"owned": 1, "early": 1}, untracked=untracked,
+                                    facts={"early_pages": 9}), paper)
+    assert f"early     {said} when tracking began" in paper.lines
+
+
 def test_what_bpf_refuses_is_no_failure_to_write(
         monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def refused() -> None:

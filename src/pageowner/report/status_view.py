@@ -93,11 +93,14 @@ def _preemption(status: Status) -> tuple[str, str]:
             f" ({how})", "warn")
 
 
-def early_share(pages: dict[str, int], at_start: int) -> str:
-    """How much of the pages in use were allocated before tracking began, now and at its start."""
-    used = sum(pages.values())
+def early_share(pages: dict[str, int], untracked: int | None, at_start: int) -> str:
+    """How much of the pages in use were allocated before tracking began, now and at its start.
+    ``untracked``: how many have no record; None if they were not counted."""
+    used = sum(pages.values()) + (untracked or 0)
     share = 100 * pages.get("early", 0) / used if used else 0
-    return f"{share:.1f} % of the pages in use; {count_of(at_start, 'page')} when tracking began"
+    left_out = ", without untracked ones" if untracked is None else ""
+    return (f"{share:.1f} % of the pages in use{left_out}; {count_of(at_start, 'page')} when"
+            " tracking began")
 
 
 def draw_start(status: Status, paper: Paper) -> None:
@@ -151,7 +154,7 @@ def draw_status(status: Status, paper: Paper) -> None:
     unseen = {"unseen_frees": status.unseen_frees or 0}
     if text := unexplained_in_words(status.unexplained, platform.release(), unseen):
         line("", text, "warn")
-    line("early", early_share(status.pages, status.facts["early_pages"]))
+    line("early", early_share(status.pages, status.untracked, status.facts["early_pages"]))
     line("memory", f"{size(status.memory_bytes)} of kernel memory:"
                    f" {status.memory_bytes / max(status.frames, 1):.1f} bytes per page frame,"
                    f" {count_of(status.frames, 'frame')} covered")
