@@ -14,6 +14,7 @@ import click
 import pytest
 
 from documents import DOCUMENTS, TREE, Shell, commands, inline, is_shown, server
+from pageowner.cli.group import VERBS, program
 from pageowner.storage.recording import Recorder, owned_folder
 from pageowner.tracker.load.memo import MEMO_COUNTERS
 from pageowner.tracker.read.accounts import CLASSES
@@ -107,6 +108,16 @@ def test_every_counter_is_explained(sample61: Snapshot) -> None:
              *(name for name in CLASSES if name != "absent")}
     # a hook's own is called by the hook
     assert not {name for name in names if f"`{re.sub('^ran_.*', 'ran_*', name)}`" not in page}
+
+
+def test_the_page_of_objects_names_the_verbs_that_read_them() -> None:
+    context = click.Context(program)
+    verbs = {name: program.get_command(context, name) for name in VERBS if name != "on"}
+    taking = {name for name, verb in verbs.items()
+              if verb is not None and any("--objects" in one.opts for one in verb.params)}
+    named, = re.findall(r"^(.*) take `--objects`", (TREE / "docs/objects.md").read_text(),
+                        re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", named)) == taking
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
