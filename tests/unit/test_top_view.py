@@ -4,6 +4,7 @@ kept in tests/data/screens (written anew by pytest --update-screens)."""
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -13,12 +14,14 @@ from typing import Any
 import pytest
 from looks import series
 from textual import events
+from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.worker import WorkerCancelled
 
 from pageowner.analysis.live import Live
 from pageowner.errors import PageownerError
 from pageowner.model.live import Health, Look
+from pageowner.model.schema import LOOKS
 from pageowner.report.top_view import TopApp
 
 SCREENS = Path(__file__).parent.parent / "data/screens"
@@ -35,6 +38,14 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
     time.tzset()
+
+
+def test_the_page_names_all_letters_and_all_that_can_be_grouped_by() -> None:
+    page = (Path(__file__).parents[2] / "docs/top.md").read_text().partition("\n## Keys")[2]
+    assert set(LOOKS) <= set(re.findall(r"\w+", page))
+    letters = {key for binding in TopApp.BINDINGS if isinstance(binding, Binding)
+               for key in binding.key.split(",") if len(key) == 1}
+    assert letters <= set(re.findall("`(.)`", page))
 
 
 class Machine:
