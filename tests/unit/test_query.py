@@ -178,6 +178,9 @@ def test_values_of_every_type_are_printed(text61: Path, cli: Callable[..., Done]
         "a": 1, "a_2": 2, "d": 1.5, "n": None, "z": None, "l": [1, 2], "s": {"k": "v"},
         "t": "2026-01-02", "b": True, "h": (1 << 127) - 1}]
     assert cli("query", sql, text61, "--csv").out.startswith(b"a,a_2,d,n,z,l,s,t,b,h\n1,2,1.50,")
+    table = cli("query", "SELECT 1234567.25::DOUBLE AS a, -999999.7::DOUBLE AS b, 1e15 AS c,"
+                " 0.123456789::DOUBLE AS d, 'inf'::DOUBLE AS i", text61).out.splitlines()
+    assert table[1].split() == [b"1234567", b"-1000000", b"1e+15", b"0.123457", b"inf"]
     for sql in ("SELECT 1 AS x WHERE false", "EXPLAIN SELECT 1",
                 'PIVOT pages ON "order" USING sum(pages) GROUP BY state'):
         assert cli("query", sql, text61).status == 0

@@ -40,4 +40,7 @@ def draw(columns: Sequence[str], rows: Iterator[tuple[Any, ...]], top: int | Non
 
 
 def _text(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    # six digits; seconds and bytes that have more before the point whole, as far as they are exact
+    return f"{value:.0f}" if 1e5 <= abs(value) < 1e15 else f"{value:.6g}"
