@@ -89,13 +89,21 @@ def test_what_is_not_tracked_is_said(one_in: int, words: str) -> None:
     assert "256 B" in text  # of the others, one by one, not of those that they stand for
 
 
-def test_json_has_the_object_and_the_others() -> None:
+def test_no_line_is_drawn_for_a_stack_that_is_not_known() -> None:
+    found = slab_at(SLAB)
+    lines = drawn(replace(found, object={**(found.object or {}), "stack": None})).splitlines()
+    assert lines[lines.index("  for: no stack") + 1].startswith("slab at")
+
+
+def test_json_has_the_object_the_others_and_who_made_the_slab() -> None:
     out = io.BytesIO()
     Json(slab_page.document(slab_at(SLAB, 64))).write(out)
     document = json.loads(out.getvalue())
     assert document["object"]["bytes"] == 256
     assert document["object"]["stack"] == STACKS[0].split("\n")
-    assert document["slab"] == {"address": f"{SLAB:#x}", "pfn": 0x12340, "pages": 1, "room": 16}
+    assert document["slab"] == {
+        "address": f"{SLAB:#x}", "pfn": 0x12340, "pages": 1, "room": 16,
+        "made": [{"state": "owned", "pid": 3, "tgid": 3, "comm": "maker", "ts_ns": 0}]}
     assert len(document["others"]) == 9
 
 

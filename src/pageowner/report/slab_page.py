@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["document", "draw"]
 
+_MAKER = ("state", "pid", "tgid", "comm", "ts_ns")
+"""What is told of whose allocation a slab's pages were."""
+
 
 def draw(found: SlabAt, paper: Paper, top: int) -> None:
     """The object at an address, its slab, and at most ``top`` of the others in it."""
@@ -29,7 +32,7 @@ def draw(found: SlabAt, paper: Paper, top: int) -> None:
               "bold")
         for text in _lines(row, found, now_ns):
             prose(paper, printable(text), indent=2)
-        for frame in (row["stack"] or "").split("\n"):
+        for frame in row["stack"].split("\n") if row["stack"] else ():
             paper.line(f"    {printable(frame)}")
     room = f" of {found.room}" if found.room else ""
     followed = len(found.others) + (row is not None)
@@ -101,5 +104,6 @@ def document(found: SlabAt) -> dict[str, Any]:
 
     return {"address": f"{found.address:#x}", "object": apart(found.object), "share": found.share,
             "slab": {"address": f"{found.start:#x}", "pfn": found.first, "pages": found.pages,
-                     "room": found.room or None},
+                     "room": found.room or None,
+                     "made": [{name: block[name] for name in _MAKER} for block in found.made]},
             "others": [apart(row) for row in found.others]}
