@@ -112,6 +112,9 @@ def test_every_runtimes_containers_have_their_names(root: Path) -> None:
     assert container(f"cgroup 7 (gone: {PATHS['docker']})", names) == "happy_hopper"
     assert container(f"cri-containerd-{IDS['web']}", names) == "shop/cart-7d9f/web"
     assert pod(slice_of(UID), names) == "shop/cart-7d9f"
+    # what watches over a container
+    assert container(f"/machine.slice/libpod-conmon-{IDS['podman']}.scope", names) is None
+    assert container(slice_of(UID, f"/crio-conmon-{IDS['crio']}.scope"), names) is None
     assert container(slice_of(UID), names) is None
 
 
@@ -251,7 +254,8 @@ def test_what_is_no_file_is_not_even_opened(runtime: str, path: str, root: Path)
 @pytest.fixture
 def snapshot(root: Path) -> Snapshot:
     paths = [PATHS["web"], PATHS["web"], PATHS["pause"], PATHS["docker"], "/init.scope", None]
-    names = container_names(paths, str(root))
+    names = container_names([*paths, PATHS["rootless"]], str(root))
+    assert max(map(len, names)) > 64  # a user's own begin with the user
     return Snapshot.from_columns(
         {"pfn": np.arange(6), "order": np.array([3, 0, 0, 2, 0, 0], np.uint8), "memcg": paths},
         Metadata(kind="tracker", host="node1", taken_at="2026-11-27T00:00:00Z",

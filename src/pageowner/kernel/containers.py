@@ -3,6 +3,7 @@
 Docker and containerd (``docker-ID.scope``, ``/docker/ID``, ``cri-containerd-ID.scope``), CRI-O
 (``crio-ID.scope``), Podman (``libpod-ID.scope``), Kubernetes without systemd (``/kubepods/…/ID``):
 the id is 64 hexadecimal digits (the OCI runtimes' random ids). LXC, by name: ``lxc.payload.NAME``.
+What watches over a container (``libpod-conmon-ID.scope``, ``crio-conmon-ID.scope``) is not in it.
 
 The kubelet names a pod's cgroup by its UID (``kubepods-burstable-podUID.slice`` with ``_`` for
 ``-``, or ``podUID``; 32 digits without ``-`` for a static pod), Podman by the pod's id
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["OF_PATH", "Id", "container", "containers_in", "pod", "pods_in"]
 
 _END = r"(?=(?:\.scope)?(?:/|$|\)))"  # a cgroup that is gone is in brackets
-_ID = re.compile(r"(?:^|[/-])([0-9a-f]{64})" + _END)
+_ID = re.compile(r"(?:^|[/-])(?<!-conmon-)([0-9a-f]{64})" + _END)
 _LXC = re.compile(r"(?:^|/)lxc\.payload\.([^/)]+)")
 _POD = re.compile(r"(?:^|[/-])pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})"
                   r"(?=\.slice(?:/|$|\))|/|$|\))")

@@ -105,8 +105,8 @@ class Objects(Struct):
     """``extra.objects``: how objects were chosen, and how many there were."""
 
     share: Annotated[int, Meta(ge=1, le=1 << 20)]
-    there: Annotated[dict[Short, Count], Meta(max_length=1 << 14)] = {}
-    early: Annotated[dict[Short, Count], Meta(max_length=1 << 14)] = {}
+    there: Annotated[dict[Name, Count], Meta(max_length=1 << 14)] = {}
+    early: Annotated[dict[Name, Count], Meta(max_length=1 << 14)] = {}
 
 
 class Users(Struct):
@@ -137,7 +137,7 @@ class Extra(Struct):
     unexplained: Annotated[list[Unexplained], Meta(max_length=1 << 16)] | UnsetType = UNSET
     objects: Objects | UnsetType = UNSET
     users: Users | UnsetType = UNSET
-    containers: Annotated[dict[Short, Name], Meta(max_length=1 << 16)] | UnsetType = UNSET
+    containers: Annotated[dict[Name, Name], Meta(max_length=1 << 16)] | UnsetType = UNSET
     panic: Name | UnsetType | None = UNSET
 
 
