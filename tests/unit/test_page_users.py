@@ -323,9 +323,12 @@ def test_what_a_process_maps_is_in_its_page_tables() -> None:
     made.entry(3, 1, 512, PRESENT | LARGE)
     made.entry(4, 5, 77)
     made.entry(4, 6, 78, 0)
+    # PROT_NONE, as NUMA balancing sets it: not present, and the frame is inverted
+    for table, place, pfn, bits in ((4, 7, 79, 1 << 8), (3, 3, 1024, 1 << 8 | LARGE)):
+        made.tables[table][place] = ~(pfn << 12) & (1 << 52) - (1 << 12) | bits
     found = page_tables.user_pages(made.read, np.array([1], np.uint64), 4)
     assert found is not None
-    assert found.tolist() == [77, *range(512, 1024)]
+    assert found.tolist() == [77, 79, *range(512, 1536)]
     made.entry(3, 2, 5)  # a table that is not there to be read: not all of its pages are known
     assert page_tables.user_pages(made.read, np.array([1], np.uint64), 4) is None
 

@@ -1,9 +1,9 @@
 """Page tables of x86-64 as the processor reads them: which page frames are tables, and what they
 map.
 
-Bits: arch/x86/include/asm/pgtable_types.h of 6.12 (_PAGE_PRESENT, _PAGE_PSE, PTE_PFN_MASK) and
-Documentation/arch/x86/x86_64/mm.rst. A table is one page of 512 entries; the upper half of the
-topmost table is the kernel's and the same in every process.
+Bits: arch/x86/include/asm/pgtable_types.h of 6.12 (_PAGE_PRESENT, _PAGE_PSE, _PAGE_PROTNONE,
+PTE_PFN_MASK) and Documentation/arch/x86/x86_64/mm.rst. A table is one page of 512 entries; the
+upper half of the topmost table is the kernel's and the same in every process.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ ENTRIES = 512
 UNMAPPED, UNKNOWN = -1, -2
 """In place of page frames, see `frames_at`."""
 _PRESENT, _LARGE = np.uint64(1), np.uint64(1 << 7)
+_NO_ACCESS = np.uint64(1 << 8)
 _FRAME = np.uint64(((1 << 52) - 1) & ~((1 << 12) - 1))
 _SHIFT = 12
+_PLACES = np.arange(ENTRIES, dtype=np.uint64)
 _AT_ONCE = 1 << 10
 """Tables that are read at once."""
 _FIVE_LEVELS_BELOW = 0xFFFF_8000_0000_0000
@@ -174,17 +176,28 @@ def user_pieces(read: Read, top: NDArray[np.uint64], levels: int, most: int | No
         entries, good = read(small[part])
         if not good.all():
             yield None
-        found = (entries[entries & _PRESENT != 0] & _FRAME) >> np.uint64(_SHIFT)
+        found = _frames(entries, _PRESENT | _NO_ACCESS)
         yield found if keep is None else found[keep(found)]
     for part in _parts(middle):
         entries, good = read(middle[part])
         if not good.all():
             yield None
-        large = entries[(entries & _PRESENT != 0) & (entries & _LARGE != 0)]
-        first = (large & _FRAME) >> np.uint64(_SHIFT) & ~np.uint64(ENTRIES - 1)
+        first = _frames(entries[entries & _LARGE != 0], _PRESENT | _LARGE)
+        first &= ~np.uint64(ENTRIES - 1)
         first = first if keep is None else first[keep(first)]
         for huge in _parts(first):
-            yield (first[huge, None] + np.arange(ENTRIES, dtype=np.uint64)).ravel()
+            pages: NDArray[np.uint64] = np.add.outer(first[huge], _PLACES)
+            yield pages.ravel()
+
+
+def _frames(entries: NDArray[np.uint64], there: np.uint64) -> NDArray[np.uint64]:
+    """The frames of a program's entries that have one of these bits. Where the first bit is clear,
+    as NUMA balancing and mprotect(PROT_NONE) leave it, the frame is inverted (arch/x86/include/asm/
+    pgtable.h, pte_present, pmd_present; pgtable-invert.h, protnone_mask)."""
+    kept = entries[entries & there != 0]
+    frames = np.where(kept & _PRESENT != 0, kept, ~kept) & _FRAME
+    found: NDArray[np.uint64] = frames >> np.uint64(_SHIFT)
+    return found
 
 
 def mapped(read: Read, tables: Tables, first: int, stop: int) -> tuple[
