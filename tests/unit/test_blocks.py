@@ -180,6 +180,12 @@ def test_a_huge_page_is_moved_only_for_a_gigantic_one() -> None:
     for wanted, moves in ((9, [cannot, can]), (10, [cannot, can]), (18, [can] * 2),
                           (3, [cannot] * 2)):
         assert compaction.at_order(known, order, wanted, 9, 10).tolist() == moves
+    single = np.array([9, 0], np.uint8)
+    for wanted, moves in ((9, [cannot, can]), (2, [cannot, can]), (18, [can] * 2)):
+        assert compaction.at_order(known, single, wanted, 9, 10, False).tolist() == moves
+    assert compaction.at_order(known, order, 9, 9, 10, False).tolist() == [cannot] * 2
+    assert [compaction.moves_large_folios(release) for release in (
+        None, "6.1.0-28-amd64", "6.8.12", "6.9.0", "7.3.4")] == [True, False, False, True, True]
 
 
 def test_runs_survive_being_saved() -> None:

@@ -106,7 +106,7 @@ def blocks(memory: Memory, order: int) -> Blocks:
     edges, inside = _edges(memory, order)
     size = 1 << order
     moves = compaction.at_order(memory.moves, memory.order, order, memory.pageblock_order,
-                                memory.max_order)
+                                memory.max_order, memory.moves_large)
     pages = {}
     for what in (compaction.CAN, compaction.CANNOT, compaction.UNKNOWN):
         mine = moves == what
@@ -142,7 +142,7 @@ def in_the_way(memory: Memory, found: Blocks) -> tuple[NDArray[np.int64], NDArra
     """Which allocations cannot be moved out of which blocks: places in ``memory`` and places in
     ``found``, one pair for each block that an allocation lies in."""
     moves = compaction.at_order(memory.moves, memory.order, found.order, memory.pageblock_order,
-                                memory.max_order)
+                                memory.max_order, memory.moves_large)
     stuck = np.flatnonzero(moves == compaction.CANNOT)
     first = memory.first[stuck] >> found.order
     number = ((memory.first[stuck] + memory.pages[stuck] - 1) >> found.order) - first + 1

@@ -92,6 +92,8 @@ class Memory:
     """The largest order of the page allocator of that kernel."""
     notes: tuple[str, ...] = ()
     left: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    moves_large: bool = True
+    """See `pageowner.kernel.compaction.moves_large_folios`."""
 
     @property
     def end(self) -> int:
@@ -117,7 +119,7 @@ class Memory:
         return Memory(self.first[kept], self.pages[kept], self.order[kept], self.row[kept],
                       self.kind[kept], self.moves[kept], self.cache[kept], self.stays[kept],
                       self.held, self.stretches, self.pageblock_order, self.sees_free,
-                      self.max_order, self.notes, left)
+                      self.max_order, self.notes, left, self.moves_large)
 
 
 def free_said(meta: Metadata) -> list[tuple[int, str, list[int]]] | None:
@@ -210,8 +212,11 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
     # (include/linux/pageblock-flags.h), and as large with pages of 16 and 64 KiB on arm64.
     orders = [len(counts) - 1 for _, _, counts in free_said(meta) or ()]
     max_order = max(orders) if orders else max(pageflags.MAX_ORDER, pageblock_order)
+    # Kernels before 6.5 print decimal page frame numbers.
+    moves_large = compaction.moves_large_folios(meta.kernel) and not meta.dump_format.get(
+        "decimal_pfn")
     return Memory(first, pages, order, row, kind, moves, cache, stays, held, stretches,
-                  pageblock_order, sees_free, max_order, tuple(notes))
+                  pageblock_order, sees_free, max_order, tuple(notes), moves_large=moves_large)
 
 
 def _kinds(found: Key) -> NDArray[np.uint8]:

@@ -9,8 +9,8 @@ From mm/compaction.c (isolate_migratepages_block, skip_isolation_on_order) and m
   allocated with __GFP_MOVABLE. The same flag stands for user pages that are only on their way to
   an LRU list, in a batch of a CPU
 - a folio of the wanted order or larger, or as large as a pageblock, is not: moving it takes such a
-  block to gain one. For more than the largest order of the page allocator whole
-  ranges are emptied instead, and large folios are moved
+  block to gain one. Before 6.9 none of more than one page is. For more than the largest order of
+  the page allocator whole ranges are emptied instead, and large folios are moved
 - hugetlb pages are not moved, nor is a range with one of them emptied
 - all else stays where it is: slab, page tables, stacks, buffers, what drivers took
 
@@ -26,13 +26,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.kernel import pageflags
+from pageowner.kernel.release import version
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["CAN", "CANNOT", "UNKNOWN", "at_order", "by_flags", "by_text", "cache_by_flags",
-           "cache_by_text", "movability", "outlives_tasks"]
+           "cache_by_text", "movability", "moves_large_folios", "outlives_tasks"]
 
+_LARGE_SINCE = (6, 9)
 CANNOT, CAN, UNKNOWN = range(3)
 """Whether a page can be moved; as uint8."""
 
@@ -121,9 +123,16 @@ def by_flags(flags: NDArray[np.uint64], known: NDArray[np.uint8]) -> NDArray[np.
     return result
 
 
+def moves_large_folios(release: str | None) -> bool:
+    """Whether compaction moves folios of more than one page for a block of the page allocator:
+    since 6.9 (skip_isolation_on_order). Where the release is not known, that of a new kernel."""
+    return version(release) == (0, 0) or version(release) >= _LARGE_SINCE
+
+
 def at_order(known: NDArray[np.uint8], order: NDArray[np.uint8], wanted: int,
-             pageblock_order: int, max_order: int) -> NDArray[np.uint8]:
+             pageblock_order: int, max_order: int, moves_large: bool = True) -> NDArray[np.uint8]:
     """``known`` (see `movability`) for who wants a block of order ``wanted``: folios that are too
-    large are not moved for it. ``max_order``: the largest that the page allocator has."""
-    limit = min(wanted, pageblock_order) if wanted <= max_order else wanted
+    large are not moved for it. ``max_order``: the largest that the page allocator has;
+    ``moves_large``: see `moves_large_folios`."""
+    limit = wanted if wanted > max_order else min(wanted, pageblock_order) if moves_large else 1
     return np.where(order >= limit, np.uint8(CANNOT), known)

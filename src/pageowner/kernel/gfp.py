@@ -16,6 +16,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError
+from pageowner.kernel.release import version
 from pageowner.kernel.tracefs import TRACEFS
 
 if TYPE_CHECKING:
@@ -258,12 +259,13 @@ def for_release(release: str) -> GfpFlags:
     Right for kernels built without the debugging options that add bits (KASAN with hardware
     tags, lockdep); use `running` or `from_format` where there is a format file.
     """
-    found = re.match(r"(\d+)\.(\d+)", release)
-    version = (int(found[1]), int(found[2])) if found else (999, 0)
-    layout = max((v for v in _BITS if v <= version), default=min(_BITS))
-    return _layout(layout, version >= (6, 7))
+    found = version(release)
+    found = found if any(found) else _NEWEST
+    layout = max((v for v in _BITS if v <= found), default=min(_BITS))
+    return _layout(layout, found >= (6, 7))
 
 
+_NEWEST = (9999, 0)
 _OTHERS = ("NOLOCKDEP", "SKIP_ZERO", "SKIP_KASAN", "SKIP_KASAN_POISON", "SKIP_KASAN_UNPOISON",
            "NO_OBJ_EXT", "NOTRACK_FALSE_POSITIVE", "OTHER_NODE", "ATOMIC")
 """Names of flags that no layout above has: of kernels between, or built for debugging."""

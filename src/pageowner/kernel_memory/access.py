@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from pageowner.errors import PageownerError
+from pageowner.kernel import release
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,8 +106,7 @@ class Memory(Protocol):
 
 def version(memory: Memory) -> tuple[int, int]:
     """The first two numbers of the kernel's release; (0, 0) if it does not begin with them."""
-    found = re.match(r"(\d{1,4})\.(\d{1,4})", memory.release)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    return release.version(memory.release)
 
 
 def symbol(memory: Memory, *names: str) -> int:
