@@ -18,9 +18,16 @@ import pageowner
 from pageowner.analysis.balance import balanced
 from pageowner.api.balance import facts
 from pageowner.errors import PageownerError
-from pageowner.kernel.cgroup_memory import CgroupCharges, CgroupMemory
+from pageowner.kernel.cgroup_memory import CgroupCharges, CgroupMemory, read_charges
+from pageowner.kernel.cgroups import Cgroups
 from pageowner.kernel.meminfo import CloseRead, best, kilobytes
-from pageowner.kernel.memory_pools import HugetlbPool, Node, first_percpu_chunk
+from pageowner.kernel.memory_pools import (
+    HugetlbPool,
+    Node,
+    first_percpu_chunk,
+    percpu_without_cpu,
+    socket_bytes,
+)
 from pageowner.kernel.process_memory import DeletedFile, OpenFiles, ProcessMemory
 from pageowner.kernel.shared_memory import Tmpfs, TmpfsFile, parse_sysv
 from pageowner.kernel.slabs import SlabCache, parse_slabinfo
@@ -177,6 +184,39 @@ def test_the_first_percpu_chunk_is_not_part_of_the_total() -> None:
     assert first_percpu_chunk(log, 2, 1 << 16) == 106 << 16
     assert first_percpu_chunk(["percpu: 25 4K pages/cpu s78112"], 4, 1 << 16) == 100 * 4096
     assert first_percpu_chunk([], 2, 4096) is None
+
+
+def test_units_of_percpu_memory_without_a_cpu_have_no_pages() -> None:
+    log = ["7,9,0,-;pcpu-alloc: s78112 r8192 d16096 u262144 alloc=1*2097152",
+           "7,10,0,-;pcpu-alloc: [0] 00 01 02 03 04 05 -- -- \n",
+           "pcpu-alloc: [1] 6 7 8 9 - - - -"]
+    assert percpu_without_cpu(log, 1600) == 600
+    assert percpu_without_cpu(log[:1], 1600) == 0
+    assert row(balanced(replace(machine(), percpu_without_cpu=MIB)), "percpu").bytes == (
+        row(balanced(machine()), "percpu").bytes - MIB)
+
+
+def test_what_is_in_a_cgroup_below_is_not_in_those_above(tmp_path: Path) -> None:
+    for path, kernel in (("", 7), ("/a", 5), ("/a/b", 4), ("/a/b/c", 4), ("/a/d", 1)):
+        (tmp_path / path[1:]).mkdir(exist_ok=True)
+        (tmp_path / path[1:] / "memory.stat").write_text(
+            f"anon {kernel}00\nfile 0\nkernel {kernel}\n")
+    known = Cgroups(dict(enumerate(("/", "/a", "/a/b", "/a/b/c", "/a/d"))), str(tmp_path))
+    assert {one.path: (one.anonymous, one.kernel) for one in read_charges(known).cgroups} == {
+        "/": (200, 2), "/a": (0, 0), "/a/b": (0, 0), "/a/b/c": (400, 4), "/a/d": (100, 1)}
+
+
+def test_sockets_are_counted_in_pages_of_4_kib_before_6_0(tmp_path: Path) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net/sockstat").write_text("TCP: inuse 4 orphan 0 tw 0 alloc 5 mem 10\n")
+    (tmp_path / "sys/kernel").mkdir(parents=True)
+    for release, size in (("4.10.0", 1 << 16), ("4.18.0-553.el8.aarch64", 4096),
+                          ("6.0.1", 1 << 16)):
+        (tmp_path / "sys/kernel/osrelease").write_text(f"{release}\n")
+        assert socket_bytes(1 << 16, str(tmp_path)) == {"TCP": 10 * size}
+
+
+def test_the_first_percpu_chunk_is_taken_off_its_row() -> None:
     assert row(balanced(replace(machine(), first_percpu_chunk=MIB)), "percpu").bytes == 7 * MIB
     assert "first chunk" in row(balanced(machine()), "percpu").note
 

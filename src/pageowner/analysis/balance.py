@@ -7,7 +7,8 @@ mm/ and fs/proc/meminfo.c of 5.15 to 7.3, the overlap is taken off:
   CPUs' own lists. Active, Inactive, Unevictable, Mlocked, Mapped, Dirty, AnonHugePages and the like
   count again what other lines count, and are not used.
 - VmallocUsed includes kernel stacks (CONFIG_VMAP_STACK) and shadow call stacks (scs_alloc, 5.11).
-- Percpu includes the first chunk, which was taken before MemTotal (pcpu_setup_first_chunk).
+- Percpu includes the first chunk, which was taken before MemTotal (pcpu_setup_first_chunk), and
+  units for which there is no CPU, which have no pages (`memory_pools.percpu_without_cpu`).
 - NR_ZSPAGES (zoneinfo, vmstat) has the memory of zram and, if its pool is zsmalloc, of zswap.
 - SwapCached includes anonymous pages that are also mapped, and so in AnonPages.
 - Balloon may count pages that are no longer in MemTotal (`memory_pools.balloon_outside_total`).
@@ -149,7 +150,8 @@ def _kernel_rows(facts: MemoryFacts, notes: list[str]) -> list[Row]:
     if facts.vmapped_stacks is None and in_vmalloc:
         notes.append("kernel stacks are taken to be part of VmallocUsed, as with CONFIG_VMAP_STACK;"
                      " the kernel's configuration is not readable here")
-    percpu, chunk = memory.get("Percpu", 0), facts.first_percpu_chunk
+    percpu = memory.get("Percpu", 0) - facts.percpu_without_cpu
+    chunk = facts.first_percpu_chunk
     simple = [
         ("secondary_page_tables", "page tables of guests and IOMMUs", "SecPageTables",
          "cat /proc/meminfo"),

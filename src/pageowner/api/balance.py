@@ -152,7 +152,8 @@ def _vmalloc(found: MemoryFacts, proc: str, top: str) -> None:
         return
     found.vmalloc = vmalloc_areas.parse_vmallocinfo(text)
     found.stack_callers = {name for name in found.vmalloc if vmalloc_areas.is_stack_caller(name)}
-    found.vmapped_stacks = bool(found.stack_callers)
+    if found.vmapped_stacks is None or found.stack_callers:
+        found.vmapped_stacks = bool(found.stack_callers)
 
 
 def _shared(found: MemoryFacts, proc: str, this_machine: bool) -> None:
@@ -207,6 +208,7 @@ def _boot(found: MemoryFacts, proc: str, sys: str, this_machine: bool) -> None:
         (_text(f"{proc}/kmsg.txt") or "").splitlines())
     units = memory_pools.parse_possible_cpus(_text(f"{sys}/devices/system/cpu/possible") or "0")
     found.first_percpu_chunk = memory_pools.first_percpu_chunk(log, units, found.page_size)
+    found.percpu_without_cpu = memory_pools.percpu_without_cpu(log, found.meminfo.get("Percpu", 0))
 
 
 def _text(path: str) -> str | None:

@@ -65,7 +65,8 @@ def read_charges(known: Cgroups, proc: str = "/proc", seconds: float = 0.2) -> C
             kernel = _number(f"{known.origin}{path}/memory.kmem.usage_in_bytes")
             own[path] = [stat["rss"], stat.get("cache", 0), kernel]
     places = [0, 1, 2] if not version1 else [2]  # of version 1 only kernel memory includes children
-    for path in sorted(own, key=lambda path: -path.count("/")):
+    # Those above first, while what is below them has its whole figures yet.
+    for path in sorted(own, key=lambda path: path.count("/")):
         parent = path.rpartition("/")[0] or "/"
         if path != "/" and parent in own:
             for place in places:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pageowner.kernel.meminfo import kilobytes
+from pageowner.kernel.release import version
 
 __all__ = ["HugetlbPool", "Node", "balloon_outside_total", "boot_ranges", "dmabuf_bytes",
            "first_percpu_chunk", "hugetlb_pools", "kernel_log", "nodes", "parse_possible_cpus",
-           "socket_bytes", "vmapped_stacks", "zram_devices"]
+           "percpu_without_cpu", "socket_bytes", "vmapped_stacks", "zram_devices"]
 
 
 class HugetlbPool(NamedTuple):
@@ -91,9 +92,12 @@ def nodes(sys: str = "/sys") -> list[Node]:
 
 def socket_bytes(page_size: int, proc: str = "/proc") -> dict[str, int]:
     """Bytes that TCP and UDP count for their sockets (``mem`` of /proc/net/sockstat, in pages of
-    ``page_size`` bytes; net/ipv4/proc.c): of this network namespace's counters, which all
-    namespaces share."""
+    ``page_size`` bytes, from 4.11 to before 6.0 of 4 KiB: include/net/sock.h, SK_MEM_QUANTUM;
+    net/ipv4/proc.c): of this network namespace's counters, which all namespaces share."""
     found = {}
+    with suppress(OSError):
+        if (4, 11) <= version(Path(proc, "sys/kernel/osrelease").read_text()) < (6, 0):
+            page_size = 4096
     with suppress(OSError):
         for protocol, pages in re.findall(r"^(TCP|UDP): .*\bmem (\d+)",
                                           Path(proc, "net/sockstat").read_text(), re.MULTILINE):
@@ -146,6 +150,16 @@ def first_percpu_chunk(log: list[str], units: int, page_size: int) -> int | None
             page = int(found[2]) << 10 if found[2] else page_size
             return int(found[1]) * page * units
     return None
+
+
+def percpu_without_cpu(log: list[str], percpu: int) -> int:
+    """Of so many bytes that Percpu of meminfo counts those for units that no CPU has: it counts all
+    units of a chunk (mm/percpu.c, pcpu_nr_pages), pages are there for possible CPUs alone
+    (pcpu_alloc_pages). 0 if the log does not tell (pcpu_dump_alloc_info)."""
+    units = [unit for line in log if (found := re.search(r"pcpu-alloc: (\[\d+\] .*)", line))
+             for unit in re.findall(r"(?<![\[\d])(?:\d+|-+)(?=\s|$)", found[1])]
+    empty = sum(unit.startswith("-") for unit in units)
+    return percpu * empty // len(units) if units else 0
 
 
 def parse_possible_cpus(text: str) -> int:

@@ -100,7 +100,10 @@ def shm_files(folder: str = "/dev/shm", least: int = 1 << 20) -> list[TmpfsFile]
         with suppress(OSError), os.scandir(todo.pop()) as entries:
             for entry in entries:
                 seen += 1
-                status = entry.stat(follow_symlinks=False)
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # it has gone meanwhile
                 if entry.is_dir(follow_symlinks=False):
                     todo.append(entry.path)
                 elif entry.is_file(follow_symlinks=False) and status.st_blocks * 512 >= least:

@@ -63,6 +63,8 @@ class MemoryFacts:
     """Pages that exist, and those given to the page allocator, of /proc/zoneinfo."""
     boot: dict[str, int] = field(default_factory=dict)
     first_percpu_chunk: int | None = None
+    percpu_without_cpu: int = 0
+    """Bytes that Percpu counts and that are not there."""
     vmapped_stacks: bool | None = None
     processes: list[ProcessMemory] = field(default_factory=list)
     files: OpenFiles | None = None

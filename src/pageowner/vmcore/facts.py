@@ -91,8 +91,10 @@ def _slabs(found: MemoryFacts, memory: Vmcore) -> None:
 
 
 def _first_chunk(found: MemoryFacts, memory: Vmcore) -> None:
-    found.first_percpu_chunk = memory_pools.first_percpu_chunk(
-        lines(memory), len(cpus(memory)), memory.page_size)
+    log = lines(memory)
+    found.first_percpu_chunk = memory_pools.first_percpu_chunk(log, len(cpus(memory)),
+                                                               memory.page_size)
+    found.percpu_without_cpu = memory_pools.percpu_without_cpu(log, found.meminfo.get("Percpu", 0))
 
 
 def _processes(found: MemoryFacts, memory: Vmcore, structures: Any, frames: VmcoreFrames) -> None:
