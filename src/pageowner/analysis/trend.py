@@ -49,8 +49,8 @@ def trend(times: NDArray[Any], values: NDArray[Any]) -> Trend:
     _, ties = np.unique(values, return_counts=True)
     variance = _variance(len(times), ties)
     reach = _Z95 * math.sqrt(variance)
-    low = max(math.floor((pairs - reach) / 2), 0)
     high = min(math.ceil((pairs + reach) / 2), pairs - 1)
+    low = pairs - 1 - high  # as many slopes below as there are above
     return Trend(float(np.median(slopes)), float(slopes[low]), float(slopes[high]), score / pairs,
                  _p_value(len(times), score, variance, bool((ties > 1).any())))
 

@@ -17,7 +17,8 @@ ALLOCATORS: dict[str, str] = {
     # mm/page_alloc.c, mm/mempolicy.c, and the hooks that see an allocation
     "pages": """
         post_alloc_hook prep_new_page prep_new_pages get_page_from_freelist __alloc_pages
-        __alloc_pages_* __alloc_frozen_pages alloc_frozen_pages alloc_pages alloc_pages_*
+        __alloc_pages_* __alloc_frozen_pages alloc_frozen_pages
+        alloc_frozen_pages_* alloc_pages alloc_pages_*
         alloc_page_* alloc_page ___alloc_pages_bulk __alloc_pages_bulk get_free_pages
         __get_free_pages get_zeroed_page folio_alloc folio_alloc_* __folio_alloc __folio_alloc_*
         vma_alloc_folio vma_alloc_zeroed_movable_folio __page_cache_alloc rmqueue* try_alloc_pages
@@ -41,7 +42,8 @@ ALLOCATORS: dict[str, str] = {
         cache_grow cache_grow_begin cache_alloc_refill kmem_getpages fallback_alloc
         ____cache_alloc_node __kmem_cache_alloc_node refill_objects refill_sheaf
         __refill_objects_node ___pcs_* __pcs_* alloc_full_sheaf alloc_empty_sheaf
-        __prefill_sheaf_pfmemalloc kmem_cache_prefill_sheaf kmem_cache_alloc kmem_cache_alloc_*
+        __alloc_empty_sheaf __prefill_sheaf_pfmemalloc kmem_cache_prefill_sheaf
+        kmem_cache_refill_sheaf kmalloc_nolock kmem_cache_alloc kmem_cache_alloc_*
         __kmem_cache_alloc_bulk __kmalloc __kmalloc_* kmalloc kmalloc_node kmalloc_trace
         kmalloc_node_trace kmalloc_array kcalloc kmalloc_*_trace __do_kmalloc_node
         __do_krealloc slab_post_alloc_hook early_kmem_cache_node_alloc""",
