@@ -270,7 +270,8 @@ def test_the_daemonset_is_what_kubernetes_takes() -> None:
     (0, 0, ["on --objects 8"], 0),
     (1, 0, ["on --objects 8", "doctor", "off", "on --objects 8"], 0),  # of another version
     (9, 0, ["on --objects 8", "doctor", "off", "on --objects 8"], 1),
-    (9, 1, ["on --objects 8", "doctor"], 1)])  # what tracks stays
+    (9, 1, ["on --objects 8", "doctor"], 1),  # what tracks stays
+    (137, 0, ["on --objects 8"], 1)])  # so it does where the first was killed
 def test_a_pod_of_another_version_begins_tracking_anew(
         on_fails: int, lacks: int, ran: list[str], status: int, tmp_path: Path) -> None:
     document = yaml.safe_load((DEPLOY / "kubernetes/daemonset.yaml").read_text())
@@ -278,6 +279,7 @@ def test_a_pod_of_another_version_begins_tracking_anew(
     stub = tmp_path / "pageowner"
     stub.write_text(f"#!/bin/sh\ncd {tmp_path}\necho \"$*\" >> ran\n"
                     f"case $1 in off) ;; doctor) exit {lacks} ;; *)"
+                    f" [ {on_fails} != 137 ] || exit 137\n"
                     f" test $(grep -c ^on ran) -gt {on_fails} ;; esac\n")
     stub.chmod(0o755)
     done = subprocess.run([*container["command"], *container["args"], "--objects", "8"],
