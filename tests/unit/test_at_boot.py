@@ -160,7 +160,8 @@ def test_what_runs_only_in_this_shell_is_not_installed(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="for root")
-@pytest.mark.parametrize("how", ["owner", "mode", "folder", "file in package", "sticky folder"])
+@pytest.mark.parametrize("how", ["owner", "mode", "folder", "file in package", "sticky folder",
+                                 "linked package"])
 def test_what_another_user_could_change_is_not_run_at_boot(
         systemd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     place = tmp_path / "opt"
@@ -188,6 +189,13 @@ def test_what_another_user_could_change_is_not_run_at_boot(
         os.chown(place, 65534, 65534)
     elif how == "sticky folder":
         place.chmod(0o1777)
+    elif how == "linked package":
+        (tmp_path / "elsewhere").mkdir()
+        (searched / "click").symlink_to(tmp_path / "elsewhere")
+        at_boot.install(Options())
+        at_boot.remove()
+        (tmp_path / "elsewhere" / "core.py").write_text("")
+        os.chown(tmp_path / "elsewhere" / "core.py", 65534, 65534)
     else:
         module.chmod(0o666)
     with pytest.raises(PageownerError, match="would run as root at boot") as said:

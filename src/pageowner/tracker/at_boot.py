@@ -200,12 +200,17 @@ def _check_roots(program: Sequence[str]) -> None:
              os.path.realpath(sys.executable), *_mapped()}
     for path in sorted(files | searched):
         _check_way(path)
-    for path in sorted(searched):
-        for folder, _, names in os.walk(path):
-            for entry in (folder, *(os.path.join(folder, name) for name in names)):
+    # os.walk() does not follow links to folders; what they lead to is looked at in its turn.
+    todo = sorted(searched)
+    for path in todo:
+        for folder, folders, names in os.walk(path):
+            for entry in (folder, *(os.path.join(folder, name) for name in (*names, *folders))):
                 status = os.stat(entry, follow_symlinks=False)
                 if stat.S_ISLNK(status.st_mode):
                     _check_way(entry)
+                    target = os.path.realpath(entry)
+                    if os.path.isdir(target) and target not in todo:
+                        todo.append(target)
                 elif status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
                     raise _not_roots(entry, entry, f"belongs to {owner(status.st_uid)}"
                                      if status.st_uid else "is writable by others")

@@ -59,7 +59,7 @@ def install() -> None:
     text = UNIT.read_text()
     UNIT.write_text(text.replace("5min", "9min"))
     for words in (["off", "--at-boot"], ["on", "--at-boot"]):
-        assert "not as pageowner wrote it" in run(*words, status=1)
+        assert "was changed since pageowner wrote it" in run(*words, status=1)
     UNIT.write_text(text)
     run("on", "--at-boot", "--depth", "20")
     assert UNIT.read_text() == text
