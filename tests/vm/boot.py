@@ -51,7 +51,8 @@ MONITOR = "pageowner.qmp"
 """Name of the guest's serial port that is QEMU's monitor."""
 
 COMPLAINT = re.compile(
-    r"BUG: |Oops: |Kernel panic|WARNING: CPU|general protection fault|Call [Tt]race:"
+    r"BUG: |Oops: |Kernel panic|general protection fault|Call [Tt]race:"
+    r"|WARNING: (?:CPU|[\w./-]+:\d+ at )"  # kernel/panic.c, __warn(), as it was and since 6.18
     r"|Out of memory: |Internal error: "  # arm64 says "Internal error" for "Oops"
 )
 
@@ -167,9 +168,12 @@ def qemu_command(
                f" po_venv={sys.prefix} po_source={PROJECT / 'src'} po_python=/usr/bin")
     rootflags = "trans=virtio,version=9p2000.L,msize=262144,cache=loose"
     words = (
-        f"console={machine.console} panic={'0' if outside else '-1'} loglevel=4 root=root"
-        # on a busy host the kernel's own check of the timer fails
-        f" no_timer_check rootfstype=9p rootflags={rootflags} ro po_kernel={kernel}"
+        f"console={machine.console} panic={'0' if outside else '-1'} root=root"
+        # up to warnings, which are what WARN() prints
+        " loglevel=5"
+        # on a busy host the kernel's own check of the timer fails, and a CPU may rest for long
+        " no_timer_check rcupdate.rcu_cpu_stall_suppress=1"
+        f" rootfstype=9p rootflags={rootflags} ro po_kernel={kernel}"
         f" po_out={out} {own} {append} "
     )
     command = [
@@ -206,6 +210,15 @@ def qemu_command(
     if monitor or outside:
         command += ["-device", "vmcoreinfo"]
     return command
+
+
+def complaints_in(out: Path) -> tuple[str, ...]:
+    """Lines of the console of a guest in which the kernel reports a fault, an oops or a warning."""
+    try:
+        lines = (out / "console.log").read_text(errors="replace").splitlines()
+    except OSError:
+        return ()
+    return tuple(line.strip() for line in lines if COMPLAINT.search(line))
 
 
 def _ended(qemu: subprocess.Popen[bytes], pause: Path, timeout: float) -> bool:
@@ -298,7 +311,7 @@ def boot(
             qemu.wait()
     seconds = time.monotonic() - start
     lines = (out / "console.log").read_text(errors="replace").splitlines()
-    complaints = tuple(line.strip() for line in lines if COMPLAINT.search(line))
+    complaints = complaints_in(out)
     why = f"; the kernel says: {complaints[0]}" if complaints else ""
     if not (out / "job.log").exists():
         last = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")

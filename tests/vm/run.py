@@ -1,7 +1,7 @@
 """Run the jobs on the kernels, each in a guest of its own, and print what came out.
 
 Results are in build/vmtest/KERNEL/JOB. Exit status: 0 if all that could run passed, 1 if not.
-A machine that cannot boot guests says so in one line and passes.
+Guests that this machine cannot boot are left out, and a line says why.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from boot import CannotBoot, GuestError, boot, install, require_qemu
+from boot import CannotBoot, GuestError, boot, complaints_in, install, require_qemu
 from jobs import JOBS, Job
 from kernels import KERNELS, Kernel, NoKernel, obtain
 from machines import MACHINES, machine_of
@@ -66,9 +66,12 @@ def _run(kernel: Kernel, job: Job, words: str, limit: float | None) -> Row:
             append=f"{kernel.words(job.page_owner, job.memcg)} {words}".strip(),
             timeout=min(job.timeout, limit or job.timeout),
         )
+    except CannotBoot as error:
+        print(f"vmtest: {error}", flush=True)
+        return Row(kernel.name, job.name, "skipped (cannot boot)")
     except GuestError as error:
         print(f"vmtest: {error}", flush=True)
-        if limit and time.monotonic() - start >= limit:
+        if limit and time.monotonic() - start >= limit and not complaints_in(out):
             return Row(kernel.name, job.name, f"skipped (not done in {limit:.0f} s)", seconds=limit)
         return Row(kernel.name, job.name, "FAILED", seconds=job.timeout)
     sys.stdout.write(done.log)
@@ -79,8 +82,9 @@ def _run(kernel: Kernel, job: Job, words: str, limit: float | None) -> Row:
         result = "FAILED (kernel complains)"
     if job.then and not done.status:
         sys.stdout.flush()
-        if subprocess.run([*job.then, out], check=False).returncode:
+        if compared := subprocess.run([*job.then, out], check=False).returncode:
             result = "FAILED (see above)"
+            (out / "job.status").write_text(f"{compared}\n")
     return Row(kernel.name, job.name, result, done.boot_seconds, done.seconds)
 
 
@@ -143,8 +147,9 @@ def main() -> int:
         try:
             require_qemu(machine_of(kernel.folder) or MACHINES[0])
         except CannotBoot as error:
-            print(f"vmtest: skipped: {error}")
-            return 0
+            print(f"vmtest: {name}: {error}", flush=True)
+            rows.append(Row(name, "-", "skipped (cannot boot)"))
+            continue
         install("mkfs.xfs", "xfsprogs")  # for one load, which says so where it is missing
         if any(job.name == "kdump" and job.wanted_on(name) for job in JOBS if job.name in wanted):
             install("kexec", "kexec-tools")
