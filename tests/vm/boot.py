@@ -262,12 +262,15 @@ def boot(
     (`panicked.FORMATS`): that is status 0. `timeout` is in seconds. The accelerator is QEMU's
     software emulation unless PAGEOWNER_ACCEL names another (``kvm``).
 
-    Raises CannotBoot without QEMU, GuestError when the guest does not reach or end the command.
+    Raises CannotBoot without QEMU or where a path has a space, GuestError when the guest does not reach or end the command.
     """
     kernel, out = kernel.resolve(), out.resolve()
     machine = machine_of(kernel)
     if machine is None or not (kernel / "release").exists():
         raise GuestError(f"{kernel}: no kernel there; see build-kernel and stock_kernel.py")
+    for path in (PROJECT, kernel, out, sys.prefix):
+        if re.search(r"\s", str(path)):
+            raise CannotBoot(f"{path}: the kernel's command line takes no path with a space")
     require_qemu(machine)
     root = root_of(machine, kernel)
     out.mkdir(parents=True, exist_ok=True)
