@@ -262,7 +262,8 @@ def boot(
     (`panicked.FORMATS`): that is status 0. `timeout` is in seconds. The accelerator is QEMU's
     software emulation unless PAGEOWNER_ACCEL names another (``kvm``).
 
-    Raises CannotBoot without QEMU or where a path has a space, GuestError when the guest does not reach or end the command.
+    Raises CannotBoot without QEMU or where a path has a space, GuestError when the guest does not
+    reach or end the command.
     """
     kernel, out = kernel.resolve(), out.resolve()
     machine = machine_of(kernel)

@@ -187,6 +187,15 @@ JOBS = (
         rounds=("slub_debug=U",),
     ),
     Job(
+        "objects-soak",
+        "half an hour of load, and objects of slabs are as many as the kernel counts",
+        (PYTHON, str(HERE / "jobs" / "objects_soak.py")),
+        kernels=("stock-6.12", "stock-7.3"),
+        page_owner=False,
+        rounds=("slub_debug=U",),
+        timeout=3600,
+    ),
+    Job(
         "crash",
         "a dump of its memory tells the same owners as were saved just before",
         (PYTHON, str(HERE / "jobs" / "crash.py")),

@@ -10,12 +10,16 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 UNITS = Path("/etc/systemd/system")
 UNIT, LINK = UNITS / "pageowner.service", UNITS / "sysinit.target.wants" / "pageowner.service"
 KEPT = Path("units")
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy" / "systemd"
 PAGEOWNER = Path(sys.executable).with_name("pageowner")
 
 
@@ -66,6 +70,33 @@ def install() -> None:
     shutil.copytree(UNITS, KEPT, symlinks=True)
 
 
+def services() -> None:
+    """The units of deploy/ do their work, without being started again."""
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/var/lib"], check=True)
+    names = [f"pageowner-{name}.service" for name in ("record", "serve")]
+    for name in names:
+        text = (DEPLOY / name).read_text().replace("/usr/local/bin/pageowner", str(PAGEOWNER))
+        (Path("/run/systemd/system") / name).write_text(text)
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    subprocess.run(["systemctl", "start", *names], check=True)
+    until, answer = time.monotonic() + 180, b""
+    while time.monotonic() < until and not (answer and list(Path("/var/lib/pageowner").glob(
+            "*.parquet"))):
+        time.sleep(1)
+        with suppress(OSError), urllib.request.urlopen("http://127.0.0.1:9463/metrics") as page:
+            answer = page.read()
+    for name in names:
+        found = subprocess.run(["systemctl", "show", name, "-pActiveState,NRestarts"],
+                               capture_output=True, text=True, check=True).stdout
+        said = subprocess.run(["systemctl", "status", "--no-pager", name], capture_output=True,
+                              text=True, check=False).stdout
+        print(said)
+        assert sorted(found.split()) == ["ActiveState=active", "NRestarts=0"], name
+    assert b"\npageowner_" in answer
+    assert list(Path("/var/lib/pageowner").glob("*.parquet"))
+    subprocess.run(["systemctl", "stop", *names], check=True)
+
+
 def with_the_word() -> None:
     """Round 2: tracking is on since early in the boot, with the options that were given."""
     found = shown("ActiveState", "ConditionResult", "ExecMainStartTimestampMonotonic",
@@ -89,6 +120,7 @@ def with_the_word() -> None:
     print(f"\n{early:,} pages were early at {status['since_ns'] / 1e9:.1f} s after boot;"
           f" now {pages['early']:,} of {sum(pages.values()):,} in use")
     run("report", "--by", "subsystem", "--top", "4")
+    services()
     run("off", "--at-boot")
     assert not UNIT.exists()
     assert not LINK.is_symlink()
