@@ -11,7 +11,9 @@ import shutil
 import socket
 import subprocess
 import time
+import tomllib
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -305,10 +307,25 @@ def server_help() -> str:
     return command.get_help(click.Context(command))
 
 
-def test_the_image_is_made_of_what_is_there() -> None:
-    text = (DEPLOY / "Containerfile").read_text()
-    assert "'/src[serve]'" in text
-    assert 'ENTRYPOINT ["pageowner"]' in text
+def test_the_image_is_made_of_what_is_there_and_keeps_no_sources() -> None:
+    _, build, image = (DEPLOY / "Containerfile").read_text().split("\nFROM ")
+    assert "/wheel /src" in build
+    assert "/src" not in image
+    assert re.findall(r"^COPY .*", image, re.MULTILINE) == ["COPY --from=made /wheel /wheel"]
+    assert '[serve]"' in image
+    assert 'ENTRYPOINT ["pageowner"]' in image
+    root = DEPLOY.parent
+    lines = (root / ".dockerignore").read_text().splitlines()
+    kept = [line[1:] for line in lines if line.startswith("!")]
+    assert lines[lines.index("!" + kept[0]) - 1] == "*"  # nothing but what follows
+    assert all(any(root.glob(name)) for name in kept)
+    # what pyproject.toml says goes into the wheel
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    wanted = ["pyproject.toml", project["project"]["readme"], *project["project"]["license-files"],
+              *wheel["packages"], *wheel["shared-scripts"], wheel["hooks"]["custom"]["path"]]
+    assert [name for name in wanted
+            if not any(fnmatch(name.split("/")[0], each) for each in kept)] == []
 
 
 def growth(stack: str, kind: str = "leak", function: str = "f") -> Growth:
