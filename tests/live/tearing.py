@@ -20,6 +20,9 @@ from pageowner.tracker.read.maps import OWNED, WRITTEN
 
 ROOT = Path(__file__).parents[2]
 FRAMES, WRITES = 512, 1000
+NO_COMPILER = 77
+"""The exit status of scripts/build-bpf that says so."""
+
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -35,7 +38,8 @@ class Seen:
 
 
 def build(place: Path) -> bytes:
-    """The tracker's object with the writer in it; CalledProcessError without the compiler."""
+    """The tracker's object with the writer in it; CalledProcessError, with `NO_COMPILER` for its
+    status where the compiler cannot be installed."""
     subprocess.run([ROOT / "scripts/build-bpf", place / "rewrite.o",
                     Path(__file__).with_name("rewrite.bpf.c")], check=True, capture_output=True,
                    text=True, env={**os.environ, "PIP_RETRIES": "0", "PIP_TIMEOUT": "5"})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,61 @@ def test_where_setup_cannot_make_environments_it_names_the_package_and_no_more(
         f"setup: installing {python}-venv",
         f"setup: {python}-venv is missing and could not be installed;"
         f" as root: apt-get install {python}-venv"]
+
+
+VENV = """#!/bin/sh
+# python3 -m venv FOLDER: a Python there whose pip does what $PIP says, and which is a real one else.
+[ "$2" = venv ] || exit 0
+mkdir -p "$3/bin"
+cat >"$3/bin/python" <<'END'
+#!/bin/sh
+[ "$2" != pip ] || exec sh -ec "$PIP"
+exec python3.real "$@"
+END
+chmod +x "$3/bin/python"
+"""
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder with a space in its name, and scripts/setup in it with `VENV` for Python."""
+    tree = tmp_path / "my tools"
+    for name in ("scripts", "src", "bin"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy(SCRIPTS / "setup", tree / "scripts/setup")
+    (tree / "pyproject.toml").touch()
+    (tmp_path / "python3").write_text(VENV)
+    (tmp_path / "python3").chmod(0o755)
+    (tmp_path / "python3.real").symlink_to(sys.executable)
+    return tree
+
+
+@pytest.mark.parametrize("script", ["setup", "build-bpf"])
+def test_two_at_once_install_once_and_both_find_it(clone: Path, script: str) -> None:
+    pipe, made = clone.parent / "pipe", clone.parent / "made"
+    os.mkfifo(pipe)
+    (clone.parent / "python3.real").unlink()
+    (clone.parent / "python3.real").symlink_to("/bin/true")
+    words = [clone / "scripts/setup"] if script == "setup" else [SCRIPTS / script, "--headers"]
+    both = [subprocess.Popen(words, stderr=subprocess.DEVNULL, env={
+        "PATH": f"{clone.parent}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(clone.parent),
+        "PIP": f"echo made >>'{made}'; read -r line <'{pipe}'"}) for _ in range(2)]
+    try:
+        pipe.write_text("go on\n")
+        assert [one.wait(timeout=60) for one in both] == [0, 0]
+    finally:
+        for one in both:
+            one.kill()
+    assert made.read_text() == "made\n"
+
+
+def test_without_a_compiler_to_install_build_bpf_says_so_by_its_exit_status(clone: Path) -> None:
+    done = subprocess.run([SCRIPTS / "build-bpf", "--headers"], text=True, capture_output=True,
+                          check=False, env={
+        "PATH": f"{clone.parent}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(clone.parent),
+        "PIP": "echo no network >&2; exit 1"})
+    assert done.returncode == 77
+    assert done.stderr.splitlines()[1] == "no network"
 
 
 @pytest.mark.parametrize("script", [path for path in sorted(SCRIPTS.iterdir())

@@ -124,7 +124,7 @@ def test_the_object_has_every_parameter_that_is_set() -> None:
 def build(*words: str | Path) -> None:
     done = subprocess.run([ROOT / "scripts" / "build-bpf", *words], capture_output=True, text=True,
                           env={**os.environ, "PIP_RETRIES": "0", "PIP_TIMEOUT": "5"})
-    if done.returncode and "pip" in done.stderr.lower() + done.stdout.lower():
+    if done.returncode == 77:
         pytest.skip("the compiler wheel cannot be installed here")
     assert done.returncode == 0, done.stderr
 
