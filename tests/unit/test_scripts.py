@@ -83,6 +83,38 @@ def clone(tmp_path: Path) -> Path:
     return tree
 
 
+def setup(clone: Path, pip: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([clone / "scripts/setup"], text=True, capture_output=True, check=False,
+                          env={"PATH": f"{clone.parent}:{os.environ['PATH']}", "PIP": pip})
+
+
+def test_where_setup_can_install_nothing_what_was_there_works_on(clone: Path) -> None:
+    assert setup(clone, "echo first >.venv/made").returncode == 0
+    assert setup(clone, "echo again >.venv/made").stderr == ""  # nothing has changed
+    (clone / "pyproject.toml").write_text("more is needed now")
+    # ended by an error of pip's, and from outside in the middle of it
+    done = setup(clone, "echo no network >&2; exit 1")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[1:] == [
+        "no network", "setup: pip could not install what pyproject.toml names; it says above why;"
+        " .venv stays as it was, for what pyproject.toml named then"]
+    assert (clone / ".venv/made").read_text() == "first\n"
+    assert setup(clone, "kill -9 $PPID").returncode == -9
+    assert setup(clone, "exit 1").returncode == 1
+    assert (clone / ".venv/made").read_text() == "first\n"
+    assert setup(clone, "echo second >.venv/made").returncode == 0
+    assert (clone / ".venv/made").read_text() == "second\n"
+    assert not list(clone.glob(".venv?*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_what_root_makes_in_a_clone_belongs_to_whom_the_clone_does(clone: Path) -> None:
+    os.chown(clone, 4711, 4711)
+    assert setup(clone, "ln -s /bin/true .venv/link; touch .venv/made").returncode == 0
+    assert {path.lstat().st_uid for path in (clone / ".venv").rglob("*")} == {4711}
+    assert Path("/bin/true").stat().st_uid == 0
+
+
 @pytest.mark.parametrize("script", ["setup", "build-bpf"])
 def test_two_at_once_install_once_and_both_find_it(clone: Path, script: str) -> None:
     pipe, made = clone.parent / "pipe", clone.parent / "made"
