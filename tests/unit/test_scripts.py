@@ -57,7 +57,7 @@ def test_where_setup_cannot_make_environments_it_names_the_package_and_no_more(
 
 
 VENV = """#!/bin/sh
-# python3 -m venv FOLDER: a Python there whose pip does what $PIP says, and which is a real one else.
+# python3 -m venv FOLDER: a Python there whose pip does what $PIP says; else it is a real one.
 [ "$2" = venv ] || exit 0
 mkdir -p "$3/bin"
 cat >"$3/bin/python" <<'END'
@@ -71,8 +71,8 @@ chmod +x "$3/bin/python"
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder with a space in its name, and scripts/setup in it with `VENV` for Python."""
-    tree = tmp_path / "my tools"
+    """A folder with scripts/setup in it, and `VENV` for Python."""
+    tree = tmp_path / "tree"
     for name in ("scripts", "src", "bin"):
         (tree / name).mkdir(parents=True)
     shutil.copy(SCRIPTS / "setup", tree / "scripts/setup")
@@ -105,6 +105,22 @@ def test_where_setup_can_install_nothing_what_was_there_works_on(clone: Path) ->
     assert setup(clone, "echo second >.venv/made").returncode == 0
     assert (clone / ".venv/made").read_text() == "second\n"
     assert not list(clone.glob(".venv?*"))
+
+
+def test_the_commands_run_where_a_folder_has_a_space_in_its_name(clone: Path) -> None:
+    clone = clone.rename(clone.parent / "my tools")
+    for name in ("pageowner", "page_owner_sort"):
+        (clone / "bin" / name).write_text("#!python\nimport sys\nprint(*sys.argv, sep='\\n')\n")
+    # as pip does
+    done = setup(clone, """for name in pageowner page_owner_sort; do
+        sed "1s|.*|#!$PWD/.venv/bin/python|" <bin/$name >.venv/bin/$name
+        chmod +x .venv/bin/$name; done""")
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    for name in ("pageowner", "page_owner_sort"):
+        command = clone / ".venv/bin" / name
+        said = subprocess.run([command, "a  word", "*"], text=True, capture_output=True,
+                              check=True, env={"PATH": f"{clone.parent}:{os.environ['PATH']}"})
+        assert said.stdout.splitlines() == [str(command), "a  word", "*"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
