@@ -31,6 +31,21 @@ def test_without_a_browser_to_install_one_line_says_what_is_left_out(
         " out"]
 
 
+def test_no_time_limit_ends_apt_get_while_it_unpacks(tmp_path: Path) -> None:
+    for name in ("sh", "id", "env"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    for name, text in {"sudo": 'shift\nexec "$@"', "timeout": 'shift\nTIMED=yes exec "$@"',
+                       "apt-get": f'echo "${{TIMED-no}} $*" >>"{tmp_path}/log"'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    subprocess.run([SCRIPTS / "browser"], env={"PATH": str(tmp_path)}, check=True,
+                   stderr=subprocess.DEVNULL)
+    _, fetches, unpacks = (tmp_path / "log").read_text().splitlines()
+    assert fetches.startswith("yes install ")
+    assert fetches.endswith(" --download-only")
+    assert unpacks.startswith("no install ")
+
+
 @pytest.mark.parametrize(("sudo", "apt_get"), [
     (None, None),
     ("#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n", None),
