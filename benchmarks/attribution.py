@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from common import may_track
+from common import need_tracking
 from mixed_load import rounds as mixed_load
 from pageowner.tracker import control
 from pageowner.tracker.control import Options
@@ -20,8 +20,7 @@ from pageowner.tracker.read.maps import Store
 
 
 def main() -> None:
-    if not may_track():
-        return
+    need_tracking()
     arguments = [int(text) for text in sys.argv[1:]] + [60, 10_000_000][len(sys.argv) - 1 :]
     if arguments[0]:
         hit_rate(arguments[0])

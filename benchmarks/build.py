@@ -25,7 +25,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import may_track, median
+from common import median, need_tracking, skip
 from pageowner.tracker import control
 from pageowner.tracker.control import Options
 from pageowner.tracker.load import memo
@@ -44,8 +44,8 @@ OPTIONS = {MEMO: Options(), PLAIN: Options(memo=False), OBJECTS: Options(objects
            ALL_OBJECTS: Options(objects=1)}
 
 
-def prepared() -> Path | None:
-    """The configured source, or None, having said what is missing."""
+def prepared() -> Path:
+    """The configured source; skips the benchmark where something is missing."""
     tree = CACHE / f"linux-source-{VERSION}"
     missing = [tool for tool in TOOLS if not shutil.which(tool)]
     if not Path("/usr/include/libelf.h").exists():
@@ -53,8 +53,7 @@ def prepared() -> Path | None:
     if not ARCHIVE.exists():
         missing.append(ARCHIVE.name.split(".tar")[0])
     if missing:
-        print(f"skipped: sudo apt-get install {' '.join(missing)}")
-        return None
+        skip(f"sudo apt-get install {' '.join(missing)}")
     done = tree / ".pageowner-prepared"
     if not done.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
@@ -113,11 +112,8 @@ def tracked(way: str) -> contextlib.AbstractContextManager[object]:
 
 
 def main() -> None:
-    if not may_track():
-        return
+    need_tracking()
     tree = prepared()
-    if tree is None:
-        return
     words = sys.argv[1:]
     chosen = words.pop(0).removeprefix("--ways=") if words[:1] and words[0].startswith("--") else (
         "nothing,memo,plain")

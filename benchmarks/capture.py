@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mixed_load
-from common import BIN, Run, folder, median
+from common import BIN, Run, folder, median, skip
 from pageowner.errors import PageownerError
 from pageowner.sources.source import read
 from pageowner.tracker import control
@@ -84,7 +84,7 @@ def main() -> None:
         if not was_on:
             control.on()
     except PageownerError as error:
-        raise SystemExit(f"capture: {error}") from error
+        skip(str(error))
     try:
         seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20
         with folder() as place:

@@ -9,6 +9,7 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -17,13 +18,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 DUMP = ROOT / "tests/data/6.12-fragmented/page_owner.txt.xz"
 BIN = ROOT / ".venv/bin"
 PEER = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / (
     "pageowner/peers/page_owner_sort")
+SKIPPED = 77
+"""The exit status of a benchmark that cannot run here; scripts/bench keeps its last result."""
 
 
 @dataclass
@@ -123,17 +126,20 @@ def folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="pageowner-bench-")
 
 
-def may_track() -> bool:
-    """Whether tracking can be turned on here; one line says why not."""
+def skip(reason: str) -> NoReturn:
+    """End, since this cannot be measured here: exit status `SKIPPED`."""
+    print(f"skipped: {reason}", file=sys.stderr)
+    raise SystemExit(SKIPPED)
+
+
+def need_tracking() -> None:
+    """Skip the benchmark unless tracking can be turned on here."""
     from pageowner.tracker import control
 
     if os.geteuid() != 0:
-        print("skipped: tracking needs root")
-    elif control.is_on():
-        print("skipped: tracking is on; turn it off first")
-    else:
-        return True
-    return False
+        skip("tracking needs root")
+    if control.is_on():
+        skip("tracking is on; turn it off first")
 
 
 def image_of_nothing(place: str) -> bytes:

@@ -28,7 +28,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from common import ROOT, folder, image_of_nothing, may_track, programs_of_nothing
+from common import ROOT, folder, image_of_nothing, need_tracking, programs_of_nothing
 from pageowner.tracker import control
 from pageowner.tracker.control import Options
 from pageowner.tracker.read.maps import RECORD
@@ -195,8 +195,7 @@ def against(tree: Path, rounds: int) -> None:
 
 
 def main() -> None:
-    if not may_track():
-        return
+    need_tracking()
     if sys.argv[1:2] == ["--against"]:
         against(Path(sys.argv[2]).absolute(), int([*sys.argv[3:], str(ROUNDS)][0]))
         return

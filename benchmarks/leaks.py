@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import leaking
-from common import BIN, ROOT, keep_run, leak_options, may_track, runs_by_leak
+from common import BIN, ROOT, keep_run, leak_options, need_tracking, runs_by_leak
 from pageowner.analysis.leaks import Watch, settling_ns
 from pageowner.analysis.live_rows import rows_of_looks
 from pageowner.tracker import control
@@ -184,9 +184,10 @@ def main() -> None:
     parser.add_argument("--quiet", action="store_true", help="no noise")
     parser.add_argument("--keep", help="a folder for what was seen")
     arguments = parser.parse_args()
-    if arguments.table or not may_track():
+    if arguments.table:
         table(arguments.results)
         return
+    need_tracking()
     control.on()
     try:
         from contextlib import nullcontext

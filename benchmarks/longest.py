@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import may_track
+from common import need_tracking
 from mixed_load import rounds as mixed_load
 from pageowner.tracker import control
 from pageowner.tracker.load import memo
@@ -103,8 +103,7 @@ def learning(stacks: int) -> None:
 
 
 def main() -> None:
-    if not may_track():
-        return
+    need_tracking()
     given = [int(text) for text in sys.argv[1:]] + [60, 10_000][len(sys.argv) - 1 :]
     if given[0]:
         with control.tracking(timed=True) as store:

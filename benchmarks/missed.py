@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from unittest.mock import patch
 
-from common import may_track
+from common import need_tracking
 from pageowner.tracker import control, waiting
 from pageowner.tracker.read.maps import open_store
 
@@ -93,8 +93,7 @@ def counted() -> list[int]:
 
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10
-    if not may_track():
-        return
+    need_tracking()
     with patch.object(waiting, "wanted", return_value=[]):
         control.on()
         try:

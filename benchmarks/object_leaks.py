@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import leaking
-from common import BIN, keep_run, leak_options, may_track, runs_by_leak
+from common import BIN, keep_run, leak_options, need_tracking, runs_by_leak
 from leaks import noise
 from pageowner.analysis.subsystems import functions, short_stack
 from pageowner.model.tracking import Options
@@ -141,9 +141,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--share", type=int, default=64, help="follow one object in so many")
     arguments = parser.parse_args()
-    if arguments.table or not may_track():
+    if arguments.table:
         table(arguments.results)
         return
+    need_tracking()
     control.on(Options(objects=arguments.share))
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, noise(folder):

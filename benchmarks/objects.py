@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from common import ROOT, folder, image_of_nothing, may_track, programs_of_nothing
+from common import ROOT, folder, image_of_nothing, need_tracking, programs_of_nothing
 from pageowner.model.tracking import Options
 from pageowner.tracker import control
 
@@ -90,8 +90,7 @@ def empty(image: bytes) -> Iterator[bool]:
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     passes = int(sys.argv[2]) if len(sys.argv) > 2 else PASSES
-    if not may_track():
-        return
+    need_tracking()
     tracers = {
         "none": nothing,
         "on": lambda: tracking(Options()),

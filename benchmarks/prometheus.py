@@ -3,7 +3,7 @@ they are.
 
     prometheus.py [QUIET [LEAK]]
 
-Needs root, `prometheus` and `promtool`, and turns tracking on for as long as it runs. For the first
+Needs root and `prometheus`, and turns tracking on for as long as it runs. For the first
 QUIET seconds (900, longer than an alert of a leak waits) nothing leaks beneath the load; then pipes
 do, 1 MiB a second, until the alert fires that names them, at most LEAK seconds (900). Prints what
 was scraped, what failed, the cost of scrapes, and which alerts waited and fired when. Exit status 1
@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import ROOT
+from common import ROOT, need_tracking, skip
 
 HERE = Path(__file__).resolve().parent
 PAGEOWNER = ROOT / ".venv/bin/pageowner"
@@ -158,6 +159,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    need_tracking()
+    if not shutil.which("prometheus"):
+        skip("sudo apt-get install prometheus")
     subprocess.run([PAGEOWNER, "on"], check=True)
     try:
         code = main()

@@ -18,7 +18,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from common import ROOT, may_track, median
+from common import ROOT, median, need_tracking
 from pageowner.sources.source import read
 from pageowner.storage import series
 from pageowner.storage.recording import Recorder, owned_folder
@@ -83,8 +83,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=2, help="seconds between two")
     parser.add_argument("--no-load", action="store_true")
     arguments = parser.parse_args()
-    if not may_track():
-        return
+    need_tracking()
     control.on()
     try:
         fill("/usr")

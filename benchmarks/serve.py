@@ -16,15 +16,14 @@ import sys
 import time
 from pathlib import Path
 
-from common import ROOT, may_track, median
+from common import ROOT, median, need_tracking
 
 PAGEOWNER = ROOT / ".venv/bin/pageowner"
 SECONDS, SCRAPES = 60, 100
 
 
 def main() -> None:
-    if not may_track():
-        return
+    need_tracking()
     given = [int(word) for word in sys.argv[1:3]]
     seconds, scrapes = [*given, *[SECONDS, SCRAPES][len(given):]]
     subprocess.run([PAGEOWNER, "on"], check=True, stdout=subprocess.DEVNULL)

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from common import may_track
+from common import need_tracking
 from pageowner.kernel.slabs import parse_slabinfo
 from pageowner.model.tracking import Options
 from pageowner.tracker import control
@@ -71,8 +71,7 @@ def shown(what: str, before: tuple[Counter[str], Counter[str]],
 
 def main() -> None:
     rest = float(sys.argv[1]) if len(sys.argv) > 1 else REST
-    if not may_track():
-        return
+    need_tracking()
     status = control.on(Options(objects=1))
     try:
         for name, state in status.facts["object_hooks"].items():

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
-from common import ROOT, Run, folder, may_track, median
+from common import ROOT, Run, folder, median, need_tracking
 
 ROUNDS = 7
 
@@ -63,8 +63,7 @@ def rounds_or(default: int) -> int:
 
 
 def main() -> None:
-    if not may_track():
-        return
+    need_tracking()
     rounds = rounds_or(ROUNDS)
     with compared() as (sources, name):
         runs: dict[tuple[Path, str], list[Run]] = {}

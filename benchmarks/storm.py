@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, folder, may_track
+from common import ROOT, folder, need_tracking
 from pageowner.tracker import control
 from pageowner.tracker.read.maps import open_store
 from pageowner.tracker.read.untracked import untracked
@@ -98,8 +98,7 @@ def rounds_of(program: str, way: tuple[str, str, str], rounds: int,
 
 
 def main() -> None:
-    if not may_track():
-        return
+    need_tracking()
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else SECONDS
     with folder() as place, veth() as joined:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common import ROOT, folder
+from common import ROOT, folder, skip
 from pageowner.errors import PageownerError
 from pageowner.tracker.load import requirements
 from pageowner.tracker.read import reading
@@ -49,12 +49,11 @@ READERS: dict[str, tuple[Reader, bool]] = {
 def main() -> None:
     reads = int(sys.argv[1]) if len(sys.argv) > 1 else READS
     if os.geteuid() != 0 or len(os.sched_getaffinity(0)) < 2:
-        print("skipped: needs root and two CPUs")
-        return
+        skip("needs root and two CPUs")
     try:
         bpf = requirements.require()
     except PageownerError as error:
-        raise SystemExit(f"tearing: {error}") from error
+        skip(str(error))
     wrong = 0
     with folder() as place:
         image = tearing.build(Path(place))

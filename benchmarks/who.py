@@ -12,7 +12,7 @@ import ctypes
 import mmap
 from pathlib import Path
 
-from common import Run, may_track, median
+from common import Run, median, need_tracking
 from starting import compared, rounds_or, run_of
 
 ROUNDS = 5
@@ -20,8 +20,7 @@ ASKED = 3
 
 
 def main() -> None:
-    if not may_track():
-        return
+    need_tracking()
     rounds = rounds_or(ROUNDS)
     with compared() as (sources, name):
         runs: dict[Path, list[Run]] = {source: [] for source in sources}

@@ -174,6 +174,38 @@ def test_without_a_compiler_to_install_build_bpf_says_so_by_its_exit_status(clon
     assert done.stderr.splitlines()[1] == "no network"
 
 
+def bench(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([tree / "scripts/bench", *words], text=True, capture_output=True,
+                          check=False)
+
+
+def test_bench_runs_what_can_run_alone_and_keeps_results_of_what_is_skipped(
+        tmp_path: Path) -> None:
+    for name in ("scripts", "benchmarks/results", ".venv/bin"):
+        (tmp_path / name).mkdir(parents=True)
+    shutil.copy(SCRIPTS / "bench", tmp_path / "scripts")
+    shutil.copy(SCRIPTS.parent / "benchmarks/common.py", tmp_path / "benchmarks")
+    for name, text in {"scripts/setup": "", "scripts/peers": "",
+                       ".venv/bin/python": f'exec "{sys.executable}" "$@"'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    for name, text in {"fails": "exit(1)", "fleet": "exit(1)", "mixed_load": "exit(1)",
+                       "skips": "import common; common.skip('no root')",
+                       "works": "print('figures')"}.items():
+        (tmp_path / "benchmarks" / f"{name}.py").write_text(text)
+    skips = tmp_path / "benchmarks/results/skips.txt"
+    skips.write_text("last year's")
+    done = bench(tmp_path, "--keep", "skips", "works", "fails", "works")
+    assert done.returncode == 1
+    assert skips.read_text() == "last year's"
+    assert "skipped: no root" in done.stderr
+    assert (tmp_path / "benchmarks/results/works.txt").read_text().endswith("\n\nfigures\n")
+    assert done.stdout.splitlines()[-1] == "== fails"
+    (tmp_path / "benchmarks/fails.py").unlink()
+    done = bench(tmp_path)
+    assert (done.returncode, done.stdout) == (0, "== skips\n== works\nfigures\n")
+
+
 @pytest.mark.parametrize("script", [path for path in sorted(SCRIPTS.iterdir())
                                     if path.read_text().startswith("#!/bin/sh")],
                          ids=lambda path: path.name)
