@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from common import ROOT, folder, image_of_nothing, need_tracking, programs_of_nothing
 from pageowner.model.tracking import Options
@@ -73,7 +73,8 @@ def other(*command: str) -> Iterator[bool]:
             time.sleep(1)
             yield tool.poll() is None and programs() > before
         finally:
-            os.killpg(tool.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it may have ended by itself
+                os.killpg(tool.pid, signal.SIGKILL)
 
 
 @contextmanager
