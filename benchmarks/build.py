@@ -1,7 +1,7 @@
 """What tracking costs a real load: a part of the Linux kernel compiled with nothing, with the
 tracker as it is turned on by default, and with plain unwinding; or with the WAYs of `WAYS`.
 
-    build.py [--ways=WAY,…] [ROUNDS] [FOLDER…]
+    build.py [--ways=nothing,WAY,…] [ROUNDS] [FOLDER…]
 
 Each of ROUNDS (5) compiles FOLDERs (mm fs/ext4 net/ipv4) of Debian's linux-source with as
 many compilers as there are CPUs, once each way; objects are removed between. A machine that is
@@ -111,16 +111,25 @@ def tracked(way: str) -> contextlib.AbstractContextManager[object]:
     return control.tracking(OPTIONS[way])
 
 
+def ways_of(names: str) -> list[str]:
+    """The ways of these names; all are compared with nothing, which has to be among them."""
+    ways = names.split(",")
+    if unknown := [name for name in ways if name not in WAYS]:
+        raise SystemExit(f"build: no way {unknown[0]!r}: there are {', '.join(WAYS)}")
+    if "nothing" not in ways:
+        raise SystemExit("build: --ways needs 'nothing', with which the others are compared")
+    return [WAYS[name] for name in ways]
+
+
 def main() -> None:
+    words = sys.argv[1:]
+    ways = ways_of(words.pop(0).removeprefix("--ways=")
+                   if words[:1] and words[0].startswith("--") else "nothing,memo,plain")
     need_tracking()
     tree = prepared()
-    words = sys.argv[1:]
-    chosen = words.pop(0).removeprefix("--ways=") if words[:1] and words[0].startswith("--") else (
-        "nothing,memo,plain")
     rounds = int(words[0]) if words else 5
     folders = words[1:] or FOLDERS
     parts = parts_of(tree, folders)
-    ways = [WAYS[name] for name in chosen.split(",")]
     taken = {way: [Taken() for _ in range(rounds)] for way in ways}
     stacks = hits = 0
     for turn in range(rounds):

@@ -29,3 +29,16 @@ def test_an_alert_of_a_leak_that_is_none_is_wrong(
     import prometheus
 
     assert prometheus.wrong(seen, 900) == wrong
+
+
+@pytest.mark.parametrize(("names", "said"), [
+    ("memo,plain", "build: --ways needs 'nothing', with which the others are compared"),
+    ("nothing,mem", "build: no way 'mem': there are nothing, memo, plain, objects, all"),
+])
+def test_what_cannot_be_compared_is_refused_before_anything_is_built(
+        names: str, said: str) -> None:
+    import build
+
+    with pytest.raises(SystemExit) as refused:
+        build.ways_of(names)
+    assert refused.value.code == said
