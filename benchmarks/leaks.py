@@ -63,9 +63,10 @@ def watch(seconds: float, every: float, saves: str | None) -> tuple[Watch, list[
         look = rows_of_looks(LiveReader(store).blocks, ["stack"])
         watched = Watch("stack", settling_ns(int(seconds * 1e9)))
         began, steps, cpu = time.monotonic(), round(seconds / every), 0.0
+        apart = max(steps // (_SNAPSHOTS - 1), 1)
         for step in range(steps + 1):
             time.sleep(max(began + step * every - time.monotonic(), 0))
-            if saves and step % (steps // (_SNAPSHOTS - 1)) == 0:
+            if saves and step % apart == 0:
                 files.append(f"{saves}/{step:03}.parquet")
                 if saving:
                     saving.wait()
