@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mixed_load
-from common import BIN, Run, folder, median, skip
+from common import BIN, Run, folder, median, run, skip
 from pageowner.errors import PageownerError
 from pageowner.sources.source import read
 from pageowner.tracker import control
@@ -66,15 +66,14 @@ def _dumped(pageowner: str, path: str) -> int:
 
 
 def _run(command: list[str]) -> Run:
-    """One process to its end, not watched meanwhile: that takes time off a busy machine."""
+    """One process to its end, its memory not watched: that takes time off a busy machine."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}")
-    return Run(time.perf_counter() - started, usage.ru_utime + usage.ru_stime,
-               usage.ru_maxrss * 1024)
+    return Run(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, 0)
 
 
 def main() -> None:
@@ -103,11 +102,12 @@ def _measure(pageowner: str, path: str) -> None:
     read_all = "; ".join(f"dd if=/proc/{name} of=/dev/null bs=1M"
                          for name in ("kpageflags", "kpagecount"))
     mine, other = [], []
-    for number in range(ROUNDS + 1):
-        ours, theirs = _run([pageowner, "save", path]), _run(["sh", "-c", read_all])
-        if number:  # the first is not counted
-            mine.append(ours)
-            other.append(theirs)
+    # not counted but for its memory
+    peak = run([pageowner, "save", path]).peak
+    _run(["sh", "-c", read_all])
+    for _ in range(ROUNDS):
+        mine.append(_run([pageowner, "save", path]))
+        other.append(_run(["sh", "-c", read_all]))
     snapshot = read(path)
     frames = sum(snapshot.meta.frames.values())
     snapshot.select(state=("owned",)).save(owned := path + ".owned")
@@ -115,7 +115,6 @@ def _measure(pageowner: str, path: str) -> None:
     text_part, part = _dumped(pageowner, owned), os.path.getsize(owned)
     times = [a.wall / b.wall for a, b in zip(mine, other, strict=True)]
     cpu = [a.cpu / b.cpu for a, b in zip(mine, other, strict=True)]
-    peak = median([run.peak for run in mine])
     early = 100 * snapshot.meta.frames["early"] / frames
     print(f"{frames:,} page frames ({early:.0f} % early), {snapshot.table.num_rows:,} rows;"
           f" medians of {ROUNDS} pairs\n")
@@ -125,7 +124,8 @@ def _measure(pageowner: str, path: str) -> None:
           f" {median([r.wall for r in other]):.2f} | {median(times):.2f} |")
     print(f"| CPU seconds | {median([r.cpu for r in mine]):.2f} |"
           f" {median([r.cpu for r in other]):.2f} | {median(cpu):.2f} |")
-    print(f"\npeak memory {peak / 2**20:.0f} MiB: {peak / frames:.1f} bytes a page frame")
+    print(f"\npeak memory {peak / 2**20:.0f} MiB in one more run: {peak / frames:.1f} bytes a page"
+          " frame")
     print(f"file {file / 2**20:.2f} MiB of a dump of {text / 2**20:.1f} MiB: 1/{text / file:.0f};"
           f" owned pages alone {part / 2**20:.2f} of {text_part / 2**20:.1f} MiB:"
           f" 1/{text_part / part:.0f}")
