@@ -61,7 +61,7 @@ def run(command: list[str], stdin: IO[bytes] | None = None) -> Run:
     def watch() -> None:
         nonlocal peak
         while not done.wait(0.005):
-            peak = max(peak, _memory(process.pid))
+            peak = max(peak, memory(process.pid))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -75,7 +75,8 @@ def run(command: list[str], stdin: IO[bytes] | None = None) -> Run:
     return Run(wall, usage.ru_utime + usage.ru_stime, peak)
 
 
-def _memory(pid: int) -> int:
+def memory(pid: int) -> int:
+    """Bytes in memory of a process and its children, proportional where they share (Pss)."""
     total = 0
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().split("\n"):
@@ -84,7 +85,15 @@ def _memory(pid: int) -> int:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return total
-    return total + sum(_memory(int(child)) for child in children)
+    return total + sum(memory(int(child)) for child in children)
+
+
+def cpu(pid: int) -> float:
+    """CPU seconds of a process and its children, also of those that it has waited for."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(cpu(int(child)) for child in children)
 
 
 def pairs(ours: list[str], theirs: list[str], rounds: int) -> tuple[list[Run], list[Run]]:

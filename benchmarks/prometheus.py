@@ -14,7 +14,6 @@ of the pipes, or none did. Alerts of other things are only printed.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -27,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import ROOT, need_tracking, skip
+from common import ROOT, cpu, need_tracking, skip
 
 HERE = Path(__file__).resolve().parent
 PAGEOWNER = ROOT / ".venv/bin/pageowner"
@@ -70,14 +69,6 @@ def names() -> set[str]:
     with urllib.request.urlopen(request, timeout=30) as answer:
         lines = answer.read().decode().splitlines()
     return {re.split(r"[{ ]", line)[0] for line in lines if line and not line.startswith("#")}
-
-
-def cpu(pid: int) -> float:
-    """CPU seconds of a process and its children."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return own + sum(cpu(int(child)) for child in children)
 
 
 def alerts() -> dict[tuple[str, str], str]:
