@@ -174,6 +174,22 @@ def test_without_a_compiler_to_install_build_bpf_says_so_by_its_exit_status(clon
     assert done.stderr.splitlines()[1] == "no network"
 
 
+def test_packages_that_nobody_can_check_are_not_built(tmp_path: Path) -> None:
+    for name in ("scripts", ".venv", "dist"):
+        (tmp_path / name).mkdir()
+    shutil.copy(SCRIPTS / "package", tmp_path / "scripts")
+    for name, status in {"scripts/setup": 0, "git": 127}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {status}\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run([tmp_path / "scripts/package"], text=True, capture_output=True,
+                          check=False, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "package: what belongs into the packages is known to git, and this is no clone, or there is"
+        " no git"]
+    assert (tmp_path / "dist").exists()
+
+
 def bench(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([tree / "scripts/bench", *words], text=True, capture_output=True,
                           check=False)
