@@ -270,8 +270,8 @@ def boot(
     if machine is None or not (kernel / "release").exists():
         raise GuestError(f"{kernel}: no kernel there; see build-kernel and stock_kernel.py")
     for path in (PROJECT, kernel, out, sys.prefix):
-        if re.search(r"\s", str(path)):
-            raise CannotBoot(f"{path}: the kernel's command line takes no path with a space")
+        if re.search(r"[\s,]", str(path)):
+            raise CannotBoot(f"{path}: a guest takes no path with a space or a comma")
     require_qemu(machine)
     root = root_of(machine, kernel)
     out.mkdir(parents=True, exist_ok=True)
