@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -28,7 +29,7 @@ from pageowner.kernel.memory_pools import (
     percpu_without_cpu,
     socket_bytes,
 )
-from pageowner.kernel.process_memory import DeletedFile, OpenFiles, ProcessMemory
+from pageowner.kernel.process_memory import DeletedFile, OpenFiles, ProcessMemory, named_files_open
 from pageowner.kernel.shared_memory import Tmpfs, TmpfsFile, parse_sysv
 from pageowner.kernel.slabs import SlabCache, parse_slabinfo
 from pageowner.kernel.vmalloc_areas import parse_vmallocinfo
@@ -204,6 +205,25 @@ def test_what_is_in_a_cgroup_below_is_not_in_those_above(tmp_path: Path) -> None
     known = Cgroups(dict(enumerate(("/", "/a", "/a/b", "/a/b/c", "/a/d"))), str(tmp_path))
     assert {one.path: (one.anonymous, one.kernel) for one in read_charges(known).cgroups} == {
         "/": (200, 2), "/a": (0, 0), "/a/b": (0, 0), "/a/b/c": (400, 4), "/a/d": (100, 1)}
+
+
+def test_files_that_are_held_open_are_told_by_their_mount(tmp_path: Path) -> None:
+    """A process of two mounts, and files of which one cannot be looked at."""
+    process = tmp_path / "proc" / "7"
+    (process / "fd").mkdir(parents=True)
+    (process / "fdinfo").mkdir()
+    status = os.stat(tmp_path)
+    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    (process / "mountinfo").write_text(
+        f"31 1 {device} / /shm rw - tmpfs shm rw\n40 1 0:99 / /net rw - nfs4 away:/ rw\n")
+    files = []
+    for number, mount in (("3", "31"), ("4", "40"), ("5", "12")):
+        (tmp_path / number).touch()
+        (process / "fd" / number).symlink_to(tmp_path / number)
+        (process / "fdinfo" / number).write_text(f"pos:\t0\nflags:\t02\nmnt_id:\t{mount}\n")
+        files.append((device, os.stat(tmp_path / number).st_ino))
+    assert named_files_open([7, 8], set(files), str(tmp_path / "proc")) == {files[0]}
+    assert named_files_open([7], {("0:98", 5)}, str(tmp_path / "proc")) == set()
 
 
 def test_sockets_are_counted_in_pages_of_4_kib_before_6_0(tmp_path: Path) -> None:

@@ -118,7 +118,9 @@ def test_it_is_said_what_objects_do_not_tell(objects: Snapshot) -> None:
     assert "about 600 by /proc/slabinfo, most of them dentry (600)" in text
     assert "3 events that found the programs at work" in text
     assert "overwritten" not in text
-    objects.meta.extra["options"] = {"tgid": 4711}
+    objects.meta.extra["options"] = {"min_order": 2, "kernel_only": True}  # of pages
+    assert "Objects of others" not in "\n".join(about_objects(objects.meta))
+    objects.meta.extra["options"] = {"tgid": 4711, "min_order": 2}
     assert "Objects of others are not among them: tracking is on with --pid 4711" in "\n".join(
         about_objects(objects.meta))
 

@@ -24,8 +24,8 @@ def test_mounts_with_odd_names_and_optional_fields() -> None:
             r"2 1 0:2 / /a\040b\012c rw shared:1 master:2 - cgroup cgroup rw,cpu,memory"
             "\nno mount\n")
     assert mounts.parse(text) == [
-        mounts.Mount("/", "9p", ("rw",), "0:1"),
-        mounts.Mount("/a b\nc", "cgroup", ("rw", "cpu", "memory"), "0:2")]
+        mounts.Mount("/", "9p", ("rw",), "0:1", number="1"),
+        mounts.Mount("/a b\nc", "cgroup", ("rw", "cpu", "memory"), "0:2", number="2")]
 
 
 def test_where_memory_ends_words_end(tmp_path: Path) -> None:

@@ -336,7 +336,7 @@ def test_damaged_lines_of_the_log_are_passed_over(tmp_path: Path) -> None:
     assert witnessed.events(tmp_path) == [event, event]
 
 
-def test_a_tracker_that_was_turned_off_is_let_go_and_the_next_one_looked_at(
+def test_a_tracker_that_was_turned_off_is_keep_up_and_the_next_one_looked_at(
         monkeypatch: pytest.MonkeyPatch) -> None:
     """Here trackers are made up: two, the first of which is turned off, then none."""
     events: list[str] = []
@@ -372,14 +372,19 @@ def test_a_tracker_that_was_turned_off_is_let_go_and_the_next_one_looked_at(
     with ExitStack() as stack:
         look = LiveLook(stack)
         assert look()[1] == {"f+0x1/0x2": 1}
-        look.let_go()
+        look.keep_up()
         on[0] = "second"
         look()
         assert events == ["looked at first", "closed first", "looked at second"]
+        on[0] = "third"
+        look.keep_up()
+        look.keep_up()
+        look.keep_up()
+        assert events[3:] == ["closed second", "looked at third"]
         on.clear()
-        look.let_go()
-        look.let_go()
-        assert events[3:] == ["closed second"]
+        look.keep_up()
+        look.keep_up()
+        assert events[5:] == ["closed third"]
         with pytest.raises(PageownerError, match="tracking is off"):
             look()
 

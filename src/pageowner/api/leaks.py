@@ -26,6 +26,7 @@ from pageowner.analysis.one_leak import joined
 from pageowner.analysis.shorten import shortened
 from pageowner.api.series_times import moments
 from pageowner.errors import PageownerError, UsageError
+from pageowner.model.metadata import of_some_tasks
 from pageowner.report.text import age, count_of
 from pageowner.sources import of_objects
 from pageowner.sources.source import read as read_source
@@ -160,8 +161,7 @@ def _live(chosen: Filter, names: list[str], min_bytes: int | None, length: int, 
         if objects:
             now_in_use = dentries.bytes_in_use()
             # The kernel counts the dentries of all, which says nothing of some.
-            some = bool(chosen) or any(store.facts["options"].get(name)
-                                       for name in ("tgid", "cgroup"))
+            some = chosen or of_some_tasks(store.facts["options"])
             pinned = None if some or in_use is None or now_in_use is None else now_in_use - in_use
             found = judged_objects(watch, min_bytes, pinned)
             found = with_pages(found, judged_pages(pages, min_bytes, page_size), page_size) if (

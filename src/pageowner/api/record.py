@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorded", "record"]
 
+_FIRST_FORGET_S = 600.0
 
 @dataclass(frozen=True)
 class Recorded:
@@ -66,6 +67,19 @@ def record(folder: str | os.PathLike[str], *, every: str = "10m", keep: str = "7
     return _captures(Path(folder), step, kept, count, _Source(source, objects), on, told)
 
 
+def _forget(recorder: Recorder, events: int | None) -> str:
+    """Remove what is old, also of events in an open folder, which the process that watches for them
+    does where there is one, since it writes their log; why something stays."""
+    stays = ""
+    for remove in (recorder.forget, *(
+            () if events is None else (lambda: witnessed.forget(events, recorder.oldest()),))):
+        try:
+            remove()
+        except (PageownerError, OSError) as error:
+            stays = stays or str(error)
+    return stays
+
+
 class _Source(NamedTuple):
     """What is captured: a file, else this machine's pages or objects."""
 
@@ -88,6 +102,8 @@ def _captures(folder: Path, step: float, kept: float, count: int | None,
         handle = stack.enter_context(owned_folder(folder))
         recorder = Recorder(folder, step, kept, handle)
         number, due = 0, time.monotonic()
+        # At boot a clock may be wrong until the network is there: nothing is old by it so soon.
+        believed = due + (_FIRST_FORGET_S if count is None else 0)
         while True:
             path, lost, stays = None, "", ""
             try:
@@ -100,21 +116,15 @@ def _captures(folder: Path, step: float, kept: float, count: int | None,
             if on and number == 0:
                 stack.enter_context(Watching(on, handle, kept, None if source.file is None else
                                              os.path.abspath(source.file), told))
-            try:
-                # With ``on`` the process that watches does, which writes the log. At boot a clock
-                # may be wrong until the network is there.
-                if not on and number:
-                    witnessed.forget(handle, recorder.oldest())
-            except (PageownerError, OSError) as error:
-                stays = str(error)
-            try:
-                if number or count == 1:  # for the same reason
-                    recorder.forget()
-            except (PageownerError, OSError) as error:
-                stays = str(error)
+            if time.monotonic() >= believed:
+                stays = _forget(recorder, None if on else handle)
             yield Recorded(path, lost, stays)
             number += 1
             if count is not None and number >= count:
                 return
             due = max(due + step, time.monotonic() - step)
+            # In a process that ends before its second capture, too, as one of a few hours a day.
+            if number == 1 and due > believed > time.monotonic():
+                time.sleep(believed - time.monotonic())
+                _forget(recorder, None if on else handle)
             time.sleep(max(due - time.monotonic(), 0))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError, UsageError
+from pageowner.model.metadata import of_some_tasks
 
 if TYPE_CHECKING:
     from pageowner.analysis.sparse_slabs import Sparse
@@ -44,7 +45,7 @@ def slabs() -> Slabs:
             raise UsageError(f"one object in {share} is followed, and what else a slab has is not"
                              " known; for that all must be: sudo pageowner off, then: sudo"
                              " pageowner on --objects 1")
-        if store.facts["options"].get("tgid") or store.facts["options"].get("cgroup"):
+        if of_some_tasks(store.facts["options"]):
             raise UsageError("what others have in a slab is not known where tracking is limited to"
                              " a process or a cgroup")
         direct_map(store)  # without it no object's page is known

@@ -13,13 +13,15 @@ class Mount(NamedTuple):
     """``place``: the directory; ``kind``: of file system; ``options`` of the file system itself,
     among them the controllers of a hierarchy of cgroups of version 1; ``device``: its number as
     ``major:minor``, as in /proc/PID/maps but for hexadecimal there; ``root``: which directory of
-    the file system is mounted there."""
+    the file system is mounted there; ``number``: the mount's id, as ``mnt_id`` in
+    /proc/PID/fdinfo."""
 
     place: str
     kind: str
     options: tuple[str, ...]
     device: str = ""
     root: str = "/"
+    number: str = ""
 
 
 def running(path: str = "/proc/self/mountinfo") -> list[Mount]:
@@ -37,5 +39,6 @@ def parse(mountinfo: str) -> list[Mount]:
         if len(fields) >= 5 and len(rest) >= 3:
             root, place = (re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), field)
                            for field in fields[3:5])
-            found.append(Mount(place, rest[0], tuple(rest[2].split(",")), fields[2], root))
+            found.append(Mount(place, rest[0], tuple(rest[2].split(",")), fields[2], root,
+                               fields[0]))
     return found

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from pageowner.kernel import mounts
 from pageowner.kernel.allowance import Allowance
 from pageowner.kernel.meminfo import kilobytes
 
@@ -198,17 +199,21 @@ def mapped_inodes(pids: list[int], proc: str = "/proc", seconds: float = 0.3
 
 def named_files_open(pids: list[int], wanted: set[tuple[str, int]], proc: str = "/proc"
                      ) -> set[tuple[str, int]]:
-    """Which of the ``wanted`` files (``major:minor``, inode), all in /dev/shm, these processes hold
-    open. Others are not looked at: a look at a file of a server that is away does not end."""
-    found = set()
+    """Which of the ``wanted`` files (``major:minor``, inode) these processes hold open. Files on
+    other devices are told by their mount and not looked at: a look at one of a server that is away
+    does not end."""
+    found, devices = set(), {device for device, _ in wanted}
     for pid in pids:
         with suppress(OSError):
-            for number in os.listdir(f"{proc}/{pid}/fd"):
+            near = {mount.number for mount in mounts.running(f"{proc}/{pid}/mountinfo")
+                    if mount.device in devices}
+            for number in os.listdir(f"{proc}/{pid}/fd") if near else ():
                 with suppress(OSError):
-                    path = f"{proc}/{pid}/fd/{number}"
-                    if not os.readlink(path).startswith("/dev/shm/"):
+                    about = Path(proc, str(pid), "fdinfo", number).read_text()
+                    mount = re.search(r"^mnt_id:\s*(\d+)$", about, re.MULTILINE)
+                    if mount is None or mount[1] not in near:
                         continue
-                    status = os.stat(path)
+                    status = os.stat(f"{proc}/{pid}/fd/{number}")
                     key = (f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}", status.st_ino)
                     if key in wanted:
                         found.add(key)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["SCHEMA_VERSION", "STATES", "Metadata"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["SCHEMA_VERSION", "STATES", "Metadata", "of_some_tasks"]
 
 SCHEMA_VERSION = 2
 """Raised when a reader of the older version could misread a newer file: 2 has rows that stand for
@@ -20,6 +23,22 @@ STATES = ("owned", "early", "untracked")
 _FILTERS: dict[str, tuple[str, Any]] = {
     "kernel_only": ("--kernel-only", False), "min_order": ("--min-order", 0), "tgid": ("--pid", 0),
     "cgroup": ("--cgroup", ""), "sample": ("--sample", 1)}
+
+
+_OF_TASKS = ("tgid", "cgroup")
+
+
+def of_some_tasks(options: object) -> str:
+    """Whose allocations alone ``options`` of `pageowner on` choose, as the words for that; empty if
+    everybody's."""
+    return _words(options, _OF_TASKS)
+
+
+def _words(options: object, names: Iterable[str]) -> str:
+    given = options if isinstance(options, dict) else {}
+    return " ".join(word if given[name] is True else f"{word} {given[name]}"
+                    for name, (word, default) in ((name, _FILTERS[name]) for name in names)
+                    if given.get(name, default) != default)
 
 
 @dataclass
@@ -51,11 +70,12 @@ class Metadata:
 
     def left_out(self) -> str:
         """Which pages were not tracked, as the words of `pageowner on` for that; empty if none."""
-        options = self.extra.get("options")
-        options = options if isinstance(options, dict) else {}
-        return " ".join(word if options[name] is True else f"{word} {options[name]}"
-                        for name, (word, default) in _FILTERS.items()
-                        if options.get(name, default) != default)
+        return _words(self.extra.get("options"), _FILTERS)
+
+    def of_some_tasks(self) -> str:
+        """Whose allocations alone were tracked, pages as objects, as such words; empty if
+        everybody's."""
+        return of_some_tasks(self.extra.get("options"))
 
     def container_names(self) -> dict[str, str]:
         """What containers and pods are called, by id (`pageowner.kernel.containers`), as far as the

@@ -39,7 +39,7 @@ def about_objects(meta: Metadata) -> list[str]:
     if share > 1:
         lines.append(f"One object in {count(share)} is followed, so sizes are estimates: with 95 %"
                      " confidence each lies between the two given.")
-    if some := meta.left_out():
+    if some := meta.of_some_tasks():
         lines.append(f"Objects of others are not among them: tracking is on with {some}.")
     lines.append(f"Objects that were there before tracking began are not among them{_early(meta)}.")
     for name, state in meta.hooks.items():

@@ -241,11 +241,14 @@ class LiveLook:
                 raise
             return self._look()
 
-    def let_go(self) -> None:
-        """Keep nothing of a tracker that was turned off, since its maps are freed only then."""
+    def keep_up(self) -> None:
+        """Keep nothing of a tracker that was turned off, since its maps are freed only then; and
+        have the next one at hand, which is opened and looked at once."""
         try:
             if self._reader is not None:
                 self._reader.store.check_on()
+            else:
+                self._look()
         except PageownerError:
             self._close()
 
@@ -323,7 +326,7 @@ def main() -> None:
         print(flush=True)
         if refused:
             say(f"while memory is short, {refused}")
-        witness.run(live.let_go)
+        witness.run(live.keep_up)
 
 
 if __name__ == "__main__":

@@ -131,9 +131,8 @@ def _snapshot(store: Store, found: Objects, frames: pa.Array, stale: int) -> Sna
         counters=_counters(store, found, hooks) | {"objects_stale": stale},
         extra={"since_ns": store.facts.get("since_ns"), "options": store.facts.get("options", {}),
                "objects": {"share": found.share, "there": _there()}})
-    options = metadata.extra["options"]
-    metadata.extra["objects"]["early"] = {} if options.get("tgid") or options.get("cgroup") else (
-        _early(metadata.extra["objects"]["there"], columns))
+    metadata.extra["objects"]["early"] = {} if metadata.of_some_tasks() else _early(
+        metadata.extra["objects"]["there"], columns)
     store.check_on()
     return Snapshot.from_columns(columns, metadata)
 
