@@ -51,8 +51,9 @@ MONITOR = "pageowner.qmp"
 """Name of the guest's serial port that is QEMU's monitor."""
 
 COMPLAINT = re.compile(
-    r"BUG: |Oops: |Kernel panic|general protection fault|Call [Tt]race:"
-    r"|WARNING: (?:CPU|[\w./-]+:\d+ at )"  # kernel/panic.c, __warn(), as it was and since 6.18
+    r"BUG: |Oops: |Kernel panic|general protection fault"
+    # kernel/panic.c, __warn(), as it was and since 6.18; lockdep and RCU
+    r"|WARNING: (?:CPU|[\w./-]+:\d+ at |possible |inconsistent |suspicious )"
     r"|Out of memory: |Internal error: "  # arm64 says "Internal error" for "Oops"
 )
 

@@ -41,6 +41,12 @@ MACHINES = (
 )
 
 
+def machine_for(name: str) -> Machine:
+    """The machine of a kernel by its name, such as ``stock-7.3-arm64`` or ``stock-6.1``."""
+    return next((machine for machine in MACHINES if f"-{machine.architecture}" in name),
+                MACHINES[0])
+
+
 def machine_of(kernel: Path) -> Machine | None:
     """The machine that a kernel's folder is for; None if there is no kernel in it."""
     return next((machine for machine in MACHINES if (kernel / machine.image).exists()), None)

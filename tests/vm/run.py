@@ -17,7 +17,7 @@ from pathlib import Path
 from boot import CannotBoot, GuestError, boot, complaints_in, install, require_qemu
 from jobs import JOBS, Job
 from kernels import KERNELS, Kernel, NoKernel, obtain
-from machines import MACHINES, machine_of
+from machines import machine_for
 from table import write_table
 
 RESULTS = Path(__file__).resolve().parents[2] / "build" / "vmtest"
@@ -139,13 +139,12 @@ def main() -> int:
         rows.append(here())
     for name in names if args.kernels or not args.here else ():
         try:
+            require_qemu(machine_for(name))
             kernel = obtain(name, cached_only=args.cached)
         except NoKernel as error:
             print(f"vmtest: {name}: {error}", flush=True)
             rows.append(Row(name, "-", "skipped" if args.cached else "FAILED (no kernel)"))
             continue
-        try:
-            require_qemu(machine_of(kernel.folder) or MACHINES[0])
         except CannotBoot as error:
             print(f"vmtest: {name}: {error}", flush=True)
             rows.append(Row(name, "-", "skipped (cannot boot)"))

@@ -174,7 +174,8 @@ def _kernel_rows(facts: MemoryFacts, notes: list[str]) -> list[Row]:
             rows=vmalloc_rows(facts, used - in_vmalloc - shadow_in_vmalloc, stacks)),
         Row("percpu", "per-CPU memory", percpu - (chunk or 0), "Percpu",
             "grep Percpu /proc/meminfo",
-            "" if chunk is not None else "with its first chunk, which is not part of MemTotal"),
+            "" if chunk is not None else "with its first chunk, which is not part of MemTotal, and"
+                                         " perhaps units without a CPU"),
         _zsmalloc(facts),
         Row("memmap", "page structs of memory added later",
             facts.vmstat.get("nr_memmap_pages", 0) * facts.page_size, "nr_memmap_pages",

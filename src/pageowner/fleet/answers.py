@@ -1,7 +1,8 @@
 """Answers about a fleet as tables: owners across machines, before and after, who has a stack.
 
 The columns that an owner is known by are named by their keys (``stack``, ``comm``, …). A stack is
-its functions, innermost first, one a line, as in `diff`; the row of small owners is `SMALL`.
+its functions, innermost first, one a line, as in `diff`; the row of small owners is `SMALL` there,
+null by other keys, and ``small`` is true.
 """
 
 from __future__ import annotations

@@ -47,8 +47,9 @@ _CAPTURE = {
     "boot_id": Column("text", "the kernel's random id of the boot; null for dumps", "boot"),
     "kernel": Column("text", "kernel release, as uname -r prints it", "kernel"),
     "labels": Column("text", "the labels given with --label: a JSON object, with sorted keys"),
-    "taken": Column("timestamp", "when the capture was taken; by the store's clock if the machine's"
-                    " differs from it by more than a minute"),
+    "taken": Column("timestamp", "when the capture was taken; of one that was not read from a file"
+                    " by the store's clock, if the machine's differs from it by more than a"
+                    " minute"),
     "clock_s": Column("double", "the same moment in seconds since boot, by a clock that cannot"
                       " be set"),
     "clock_ahead_s": Column("double", "how many seconds the machine's clock was ahead of the"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["CLOCK_S", "Pushed", "push"]
 
 CLOCK_S = 60.0
-"""A clock that is further from the store's is said, and captures are filed by the store's."""
+"""A clock that is further from the store's is said, and what is captured now is filed by the
+store's."""
 
 _COMPARED_S = 86400.0
 

@@ -5,9 +5,9 @@ in use (mm/slub.c, get_slabinfo). What it has more than the tracker knows are ob
 `on`: some of these are freed under load, none are added. Every few minutes the load is stopped, and
 both are counted at rest.
 
-Exit status 0 if nothing was lost, no cache has more objects than the kernel says, and what is older
-than tracking stays the same from the first look to the last, within 1 % of all objects, and does
-not grow by more than 1 % in any cache of 1,000 objects and more.
+Exit status 0 if nothing was lost but one event in 10,000, no cache has more objects than the kernel
+says, and what is older than tracking stays the same from the first look to the last, within 1 % of
+all objects, and does not grow by more than 1 % in any cache of 1,000 objects and more.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ REST = 20
 """Seconds for what is freed later (RCU, work queues) to be freed."""
 LARGE = 1000
 ALLOWED = 0.01
-LOST = ("objects_full", "objects_busy", "objects_bulk_missed", "objects_missed",
-        "objects_overwritten", "object_caches_full")
+LOST = ("objects_full", "objects_busy", "objects_bulk_missed", "objects_overwritten",
+        "object_caches_full")
+MISSED = 1e-4
+"""What interrupts free or allocate within the programs may be missed."""
 
 
 def look() -> tuple[Counter[str], Counter[str], dict[str, int]]:
@@ -91,13 +93,18 @@ def soak(minutes: float, folder: str) -> list[str]:
             failures += [f"{name}: {counters[name]:,}" for name in LOST if counters.get(name)]
             if load.poll() is not None:
                 failures.append(f"the load ended with status {load.returncode}")
+                break
             os.killpg(load.pid, signal.SIGCONT)
     finally:
-        os.killpg(load.pid, signal.SIGKILL)
+        if load.poll() is None:
+            os.killpg(load.pid, signal.SIGKILL)
         load.wait()
     seen = sum(number for name, number in counters.items() if name in (
         "objects_kmalloc", "objects_cache", "objects_bulk"))
-    print(f"{seen:,} objects were seen allocated")
+    missed = counters.get("objects_missed", 0)
+    print(f"{seen:,} objects were seen allocated, {missed:,} events missed")
+    if missed > seen * MISSED:
+        failures.append(f"{missed:,} events missed of {seen:,}")
     print({name: number for name, number in counters.items() if name.startswith("object")})
     return failures
 
