@@ -96,7 +96,7 @@ class Frees:
     def __init__(self) -> None:
         """Raises PageownerError where the kernel does not count."""
         self._stale = self._last = self._now = 0
-        self._unseen()
+        self._began = self._unseen()[0]
 
     def _unseen(self) -> tuple[int, int]:
         with open_store() as store:
@@ -108,6 +108,10 @@ class Frees:
     def unseen(self) -> int:
         """Pages freed unseen since tracking began; at most."""
         return self._unseen()[1]
+
+    def unseen_since(self) -> int:
+        """The same since this was made."""
+        return self.unseen() - self._began
 
     def capture_begins(self) -> None:
         """To be called before each capture."""
