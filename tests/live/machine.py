@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import re
 from collections.abc import Iterator
@@ -83,6 +85,19 @@ def pages_by_state(snapshot: Snapshot) -> dict[str, int]:
     return dict.fromkeys(STATES, 0) | {
         name: int(sizes[codes == code].sum())
         for code, name in enumerate(states.dictionary.to_pylist())}
+
+
+def resident(path: Path) -> int:
+    """Pages of a file in the page cache (mincore(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        view = np.frombuffer(mapped, np.uint8)
+        there = np.zeros(-(-len(view) // mmap.PAGESIZE), np.uint8)
+        failed = libc.mincore(ctypes.c_void_p(view.ctypes.data), ctypes.c_size_t(len(view)),
+                              ctypes.c_void_p(there.ctypes.data))
+        del view  # or the mapping cannot be closed
+    assert not failed, os.strerror(ctypes.get_errno())
+    return int(np.count_nonzero(there & 1))
 
 
 class Frees:

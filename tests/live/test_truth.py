@@ -6,7 +6,6 @@ hold their pages, one when they are gone.
 
 from __future__ import annotations
 
-import ctypes
 import fnmatch
 import json
 import mmap
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from machine import Frees, mapped_frames, memory_cgroup, pages_by_state
+from machine import Frees, mapped_frames, memory_cgroup, pages_by_state, resident
 
 from pageowner.analysis.keys import blocks_pages, key
 from pageowner.errors import PageownerError
@@ -223,23 +222,10 @@ def held(tracking: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
             if not what_stays(after, pids).pages:
                 break
         unseen = 0 if frees is None else frees.unseen_since()
-        resident = _resident(path)
+        there = resident(path)
         path.unlink()
         end = read()
-        yield Held(programs, during, after, resident, end, references, unseen)
-
-
-def _resident(path: Path) -> int:
-    """Pages of a file in the page cache (mincore(2))."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
-        view = np.frombuffer(mapped, np.uint8)
-        there = np.zeros(-(-len(view) // mmap.PAGESIZE), np.uint8)
-        failed = libc.mincore(ctypes.c_void_p(view.ctypes.data), ctypes.c_size_t(len(view)),
-                              ctypes.c_void_p(there.ctypes.data))
-        del view  # or the mapping cannot be closed
-    assert not failed, os.strerror(ctypes.get_errno())
-    return int(np.count_nonzero(there & 1))
+        yield Held(programs, during, after, there, end, references, unseen)
 
 
 def _program(name: str, held: Held) -> Program:
