@@ -39,6 +39,20 @@ def test_the_largest_order_is_the_kernels(page_size: int, order: int, told: bool
     assert moves.tolist() == [compaction.CANNOT, compaction.CAN, compaction.CAN]
 
 
+@pytest.mark.parametrize(("kernel", "dump_format", "moves_large", "noted"), [
+    (None, {}, True, True), (None, {"free_ts": True}, False, False),
+    (None, {"decimal_pfn": True}, False, False), ("6.1.0-28-amd64", {}, False, False),
+    ("6.12.1", {}, True, False)])
+def test_whether_large_folios_are_moved_is_by_the_kernel_or_it_is_said(
+        kernel: str | None, dump_format: dict[str, bool], moves_large: bool, noted: bool) -> None:
+    made = snapshot(4096, 9, None)
+    made.meta.kernel, made.meta.dump_format = kernel, dump_format
+    assert memory(made).moves_large is moves_large
+    notes = fragmentation.huge(made, 9)["notes"]
+    assert any("before 6.9" in note for note in notes) is noted
+    assert not any("before 6.9" in note for note in fragmentation.huge(made, 18)["notes"])
+
+
 def test_free_blocks_have_all_orders() -> None:
     order = 13
     flags = np.zeros(4 << order, np.uint64)

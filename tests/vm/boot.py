@@ -172,9 +172,8 @@ def qemu_command(
         f"console={machine.console} panic={'0' if outside else '-1'} root=root"
         # up to warnings, which are what WARN() prints
         " loglevel=5"
-        # on a busy host the kernel's own check of the timer fails, and a CPU may rest for long
-        " no_timer_check rcupdate.rcu_cpu_stall_suppress=1"
-        f" rootfstype=9p rootflags={rootflags} ro po_kernel={kernel}"
+        # on a busy host the kernel's own check of the timer fails
+        f" no_timer_check rootfstype=9p rootflags={rootflags} ro po_kernel={kernel}"
         f" po_out={out} {own} {append} "
     )
     command = [

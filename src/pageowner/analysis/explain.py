@@ -106,9 +106,9 @@ def _after_report(report: MemoryReport, memory: Memory | None, blocks: Blocks | 
     if report.cgroup:
         name = report.cgroup.rstrip("/").rpartition("/")[2]
         if name:
-            commands.append((f"sudo pageowner report --memcg "
-                             f"{shlex.quote(f'*{glob.escape(name)}*')}"
-                             " --by subsystem,comm", "what this cgroup's memory is used for"))
+            pattern = shlex.quote(f"*{glob.escape(name)}*")
+            commands.append((f"sudo pageowner report --memcg {pattern} --by subsystem,comm",
+                             "what this cgroup's memory is used for"))
     if blocks is not None and blocks.verdict == "fragmented":
         commands.append((f"sudo pageowner frag --order {max(blocks.order, 1)}",
                          "what prevents blocks of this size, and which owners to stop"))

@@ -25,7 +25,8 @@ from pageowner.analysis.culprits import (
 from pageowner.analysis.filters import key_names
 from pageowner.analysis.memory import Memory, free_said, memory
 from pageowner.analysis.mixed import BINS, contents, mixed
-from pageowner.kernel import free_area
+from pageowner.kernel import compaction, free_area
+from pageowner.kernel.release import version
 from pageowner.model.schema import BY_KEY
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from pageowner.analysis.blocks import Blocks
     from pageowner.kernel.zones import Zone
+    from pageowner.model.metadata import Metadata
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["events", "fragmentation", "huge", "indices"]
@@ -150,6 +152,16 @@ def events(snapshot: Snapshot, names: Sequence[str]) -> list[dict[str, Any]]:
     return sorted(sums.values(), key=lambda total: -total["count"])
 
 
+def _about_large(seen: Memory, wanted: int, meta: Metadata) -> list[str]:
+    """A note, if which pages are moved depends on the kernel's version, and that is not known."""
+    large = (seen.moves == compaction.CAN) & (seen.order > 0)
+    if any(version(meta.kernel)) or not seen.moves_large or wanted > seen.max_order or (
+            not large.any()):
+        return []
+    return ["the source does not say which kernel it is of: before 6.9, compaction moves no folio"
+            " of more than one page, so that fewer blocks can be emptied"]
+
+
 def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "pid"), *,
          want: int | None = None, flags: NDArray[np.uint64] | None = None,
          top: int | None = None) -> dict[str, Any]:
@@ -187,7 +199,8 @@ def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "pid
     unsure = found.unsure > 0
     return {
         "order": order, "by": names, "pageblock_order": seen.pageblock_order,
-        "notes": list(seen.notes), "states": found.count(), "zones": zones,
+        "notes": [*seen.notes, *_about_large(seen, order, snapshot.meta)],
+        "states": found.count(), "zones": zones,
         "reachable": _reachable(snapshot, seen, found),
         "single": int(np.count_nonzero((found.stuck == 1) & (found.held == 0))),
         "taken": of_order.taken(seen, found),

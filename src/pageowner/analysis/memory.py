@@ -212,11 +212,15 @@ def memory(snapshot: Snapshot, flags: NDArray[np.uint64] | None = None) -> Memor
     # (include/linux/pageblock-flags.h), and as large with pages of 16 and 64 KiB on arm64.
     orders = [len(counts) - 1 for _, _, counts in free_said(meta) or ()]
     max_order = max(orders) if orders else max(pageflags.MAX_ORDER, pageblock_order)
-    # Kernels before 6.5 print decimal page frame numbers.
-    moves_large = compaction.moves_large_folios(meta.kernel) and not meta.dump_format.get(
-        "decimal_pfn")
+    moves_large = compaction.moves_large_folios(meta.kernel) and not _is_of_before_6_7(meta)
     return Memory(first, pages, order, row, kind, moves, cache, stays, held, stretches,
                   pageblock_order, sees_free, max_order, tuple(notes), moves_large=moves_large)
+
+
+def _is_of_before_6_7(meta: Metadata) -> bool:
+    """Whether the text is as such kernels print it: with decimal page frame numbers (before 6.5) or
+    the time of the last free (before 6.7; print_page_owner)."""
+    return bool(meta.dump_format.get("decimal_pfn") or meta.dump_format.get("free_ts"))
 
 
 def _kinds(found: Key) -> NDArray[np.uint8]:

@@ -28,6 +28,7 @@ __all__ = ["Recorded", "record"]
 
 _FIRST_FORGET_S = 600.0
 
+
 @dataclass(frozen=True)
 class Recorded:
     """One capture: ``path`` is its file, or None if it failed, and then ``lost`` is the reason.

@@ -5,10 +5,10 @@ in use (mm/slub.c, get_slabinfo). What it has more than the tracker knows are ob
 `on`: some of these are freed under load, none are added. Every few minutes the load is stopped, and
 both are counted at rest.
 
-Exit status 0 if nothing was lost but what interrupts did within the programs, one event in 1,000 at
-most, which explains every object whose free was not seen; if no cache has more objects than the
-kernel says; and if what is older than tracking stays the same from the first look to the last,
-within 1 % of all objects, and grows in no cache of 1,000 objects and more by more than 1 %.
+Exit status 0 if no cache has more objects than the kernel says; if what is older than tracking
+stays the same from the first look to the last, within 1 % of all objects, and grows in no cache of
+1,000 objects and more by more than 1 %; and if nothing was lost, which is judged at the end. (Today
+events are lost of interrupts that come while a program is at work, and the job fails for that.)
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ REST = 20
 """Seconds for what is freed later (RCU, work queues) to be freed."""
 LARGE = 1000
 ALLOWED = 0.01
-LOST = ("objects_full", "objects_busy", "objects_bulk_missed", "object_caches_full")
-MISSED = 1e-3
-"""What interrupts free or allocate within the programs is missed, and counted."""
+LOST = ("objects_full", "objects_busy", "objects_bulk_missed", "objects_missed",
+        "objects_overwritten", "object_caches_full")
 
 
 def look() -> tuple[Counter[str], Counter[str], dict[str, int]]:
@@ -90,7 +89,6 @@ def soak(minutes: float, folder: str) -> list[str]:
             there, known, counters = look()
             first = first or (there, known)
             failures += differences(first, (there, known))
-            failures += [f"{name}: {counters[name]:,}" for name in LOST if counters.get(name)]
             if load.poll() is not None:
                 failures.append(f"the load ended with status {load.returncode}")
                 break
@@ -101,13 +99,8 @@ def soak(minutes: float, folder: str) -> list[str]:
         load.wait()
     seen = sum(number for name, number in counters.items() if name in (
         "objects_kmalloc", "objects_cache", "objects_bulk"))
-    missed = counters.get("objects_missed", 0)
-    print(f"{seen:,} objects were seen allocated, {missed:,} events missed")
-    if missed > seen * MISSED:
-        failures.append(f"{missed:,} events missed of {seen:,}")
-    unseen = counters.get("objects_overwritten", 0) + counters.get("objects_stale", 0)
-    if unseen > missed:
-        failures.append(f"{unseen:,} frees not seen, and {missed:,} events missed")
+    print(f"{seen:,} objects were seen allocated")
+    failures += [f"{name}: {counters[name]:,}" for name in LOST if counters.get(name)]
     print({name: number for name, number in counters.items() if name.startswith("object")})
     return failures
 
