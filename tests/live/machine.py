@@ -111,7 +111,7 @@ class Frees:
     def __init__(self) -> None:
         """Raises PageownerError where the kernel does not count."""
         self._stale = self._last = self._now = 0
-        self._began = self._unseen()[0]
+        self._unseen()
 
     def _unseen(self) -> tuple[int, int]:
         with open_store() as store:
@@ -123,10 +123,6 @@ class Frees:
     def unseen(self) -> int:
         """Pages freed unseen since tracking began; at most."""
         return self._unseen()[1]
-
-    def unseen_since(self) -> int:
-        """The same since this was made."""
-        return self.unseen() - self._began
 
     def capture_begins(self) -> None:
         """To be called before each capture."""
