@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pageowner.analysis.keys import blocks_pages
+from pageowner.analysis.keys import blocks_pages, times
 from pageowner.tracker.read.capture import capture
 from pageowner.tracker.read.live import LiveReader
 from pageowner.tracker.read.maps import open_store
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.usefixtures("bpf", "tracking")
 
 _LEAKING = Path(__file__).parents[2] / "benchmarks/leaking.py"
 _RATE = 4 << 20
+_LOOKS = 10
+_HELD = 64 << 20
 
 
 @pytest.fixture
@@ -75,21 +78,54 @@ def test_ctrl_c_gives_the_result_so_far() -> None:
     assert json.loads(out)["looks"] >= 4
 
 
+@pytest.fixture
+def holding() -> Iterator[None]:
+    """A program that has some memory all the time, and has stopped."""
+    text = f"held = b'1' * {_HELD}; print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", text], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as program:
+        assert program.stdout
+        program.stdout.readline()
+        yield
+        program.communicate()
+
+
+@pytest.mark.usefixtures("holding")
 def test_a_look_counts_what_a_capture_counts() -> None:
+    """Others work meanwhile: of what was allocated before both looks, a capture in between has at
+    least what the second still has, and at most what the first had."""
     with open_store() as store:
         reader = LiveReader(store)
         before = reader.blocks()
         snapshot = capture(store)
         after = reader.blocks()
-    owned = int(blocks_pages(snapshot)[snapshot.table["state"].combine_chunks()
-                                       .dictionary_decode().to_numpy(False) == "owned"].sum())
-    # this process itself is left out of a look, and others work meanwhile
-    mine = snapshot.select(pid=os.getpid()).pages
-    looks = sorted(int(look.pages.sum()) for look in (before, after))
-    slack = 0.1 * owned + 8192
-    assert looks[0] - slack <= owned - mine <= looks[1] + slack
-    assert abs(sum(before.others.values()) - snapshot.meta.frames["untracked"]) < slack
+    state, process = (snapshot.table[name].combine_chunks() for name in ("state", "tgid"))
+    # this process itself is left out of a look
+    there = (state.dictionary_decode().to_numpy(False) == "owned") & (
+        process.fill_null(0).to_numpy(False) != os.getpid())
+    looked = [(look.ts, look.pages) for look in (before, after)]
+    looked.insert(1, (times(snapshot)[0][there], blocks_pages(snapshot)[there]))
+    moments, place = np.unique(np.concatenate([ts for ts, _ in looked]), return_inverse=True)
+    parts = np.split(place, np.cumsum([len(ts) for ts, _ in looked])[:-1])
+    first, then, now = (np.bincount(at, pages, len(moments))[moments <= before.time_ns]
+                        for at, (_, pages) in zip(parts, looked, strict=True))
+    allowed = snapshot.meta.counters["stale_pages"] + 0.001 * first.sum()
+    assert first.sum() * mmap.PAGESIZE >= _HELD
+    assert np.maximum(now - then, 0).sum() <= allowed
+    assert np.maximum(then - first, 0).sum() <= allowed
     assert np.all(before.ts > 0)
+
+
+def test_a_look_knows_how_many_pages_are_untracked() -> None:
+    """As exactly as memory stands still meanwhile, which it does at one of some looks."""
+    with open_store() as store:
+        reader = LiveReader(store)
+        for _ in range(_LOOKS):
+            untracked = sum(reader.blocks().others.values())
+            frames = capture(store).meta.frames
+            if abs(untracked - frames["untracked"]) < 0.1 * frames["owned"] + 8192:
+                return
+    raise AssertionError(f"{untracked} untracked pages, and {frames} in the capture after it")
 
 
 def test_record_fills_a_folder_that_verbs_read(tmp_path: Path) -> None:
