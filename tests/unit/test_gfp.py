@@ -56,6 +56,28 @@ def test_the_layout_by_version_is_the_table_of_the_format_file(table_612: gfp.Gf
         assert by_version.decode(mask) == table_612.decode(mask)
 
 
+def test_bits_that_the_format_names_are_those_of_the_enum(
+        data: Path, table_612: gfp.GfpFlags) -> None:
+    bits = gfp._BITS[6, 3].split()
+    text = (data / "6.12-fragmented/mm_page_alloc.format").read_text()
+    text = re.sub(r"<< \((\d+)\)", lambda bit: f"<< (___GFP_{bits[int(bit[1])]}_BIT)", text)
+    assert "___GFP_DIRECT_RECLAIM_BIT" in text
+    assert gfp.from_format(text).table == table_612.table
+    kasan = text.replace('"GFP_DMA"}', '"GFP_DMA"}, {( unsigned long)(( gfp_t)((((1UL))) <<'
+                         ' (___GFP_SKIP_KASAN_BIT))), "__GFP_SKIP_KASAN"}')
+    assert gfp.from_format(kasan).bits["__GFP_SKIP_KASAN"] == 1 << 25
+
+
+def test_a_format_with_unknown_names_leaves_the_version(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '__print_flags(REC->gfp_flags, "|", {(1UL << ___GFP_NEW_BIT), "__GFP_NEW"})'
+    with pytest.raises(PageownerError, match="cannot read the gfp mask"):
+        gfp.from_format(text)
+    (tmp_path / "format").write_text(text)
+    monkeypatch.setattr(gfp, "FORMAT_FILES", (str(tmp_path / "format"),))
+    assert gfp.running() == gfp.for_release(os.uname().release)
+
+
 @pytest.mark.skipif(not any(os.access(p, os.R_OK) for p in gfp.FORMAT_FILES),
                     reason="tracefs is not readable here")
 def test_the_running_kernel_names_its_bits() -> None:

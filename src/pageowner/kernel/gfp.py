@@ -165,14 +165,15 @@ def contiguous(release: str, names: GfpFlags) -> Contiguous:
 
 
 def running() -> GfpFlags:
-    """The table of the running kernel, from tracefs, else by its version."""
+    """The table of the running kernel, from tracefs, else by its version: also where the kernel
+    has a format file whose table cannot be read."""
     for path in FORMAT_FILES:
         try:
             with open(path, encoding="ascii") as file:
                 text = file.read()
-        except OSError:
+            return from_format(text, path)
+        except (OSError, PageownerError):
             continue
-        return from_format(text, path)
     return for_release(os.uname().release)
 
 
@@ -180,7 +181,8 @@ def from_format(text: str, origin: str = "format") -> GfpFlags:
     """The table in the format file of the tracepoint mm_page_alloc.
 
     Its ``print fmt`` line holds ``__print_flags(REC->gfp_flags, "|", {mask, "name"}, …)``, where
-    each mask is a C expression of constants. Raises PageownerError if there is no such table.
+    each mask is a C expression of constants. Raises PageownerError if there is no such table, or
+    if a mask of it cannot be read.
     """
     start = text.find("__print_flags(REC->gfp_flags")
     entries = re.findall(r'\{\s*([^{}"]+?)\s*,\s*"([A-Za-z_0-9]+)"\s*\}', text[max(start, 0):])
@@ -192,15 +194,24 @@ def from_format(text: str, origin: str = "format") -> GfpFlags:
 
 _CASTS = re.compile(r"\(\s*(?:__force\s+)?(?:unsigned\s+(?:long|int)|gfp_t)\s*\)")
 _SUFFIX = re.compile(r"\b(0[xX][0-9a-fA-F]+|[0-9]+)[uUlL]*\b")
+_PLACE = re.compile(r"\b___GFP_([A-Z0-9_]+)_BIT\b")
 
 
 def _constant(expression: str, origin: str) -> int:
     """The value of a C constant expression of integers, ``|``, ``&``, ``~`` and shifts."""
-    plain = _SUFFIX.sub(r"\1", _CASTS.sub("", expression))
+    plain = _SUFFIX.sub(r"\1", _PLACE.sub(_place, _CASTS.sub("", expression)))
     try:
         return _evaluate(ast.parse(plain.strip(), mode="eval").body) & 0xFFFF_FFFF
     except (SyntaxError, ValueError, RecursionError) as error:
         raise PageownerError(f"{origin}: cannot read the gfp mask {expression[:60]!r}") from error
+
+
+def _place(name: re.Match[str]) -> str:
+    """The number of a bit that the format names. The bits are an enum since 6.9 (772dd0342727), and
+    the format files of 6.9 to 6.12.10 have its names (until 60295b944ff6, in 6.13 and 6.12.11).
+    SKIP_ZERO and SKIP_KASAN are in it where the kernel has KASAN with hardware tags."""
+    bits = [*_BITS[6, 3].split(), "SKIP_ZERO", "SKIP_KASAN"]
+    return str(bits.index(name[1])) if name[1] in bits else name[0]
 
 
 def _evaluate(node: ast.expr) -> int:
