@@ -222,6 +222,8 @@ def test_a_table_without_an_end_is_damaged() -> None:
     (0, 16, 500, "hello\0\0\0"),  # what it says of its length is more than there is
     (48, 64, 5, "hello"),  # ends where the ring does
     (56, 64 + 16, 5, "hello"),  # begins anew
+    (2**64 - 8, 16, 5, "hello"),  # at the first end of the ring, where positions begin anew too
+    (2**64 - 16, 0, 5, "hello"),
     (1, 1, 5, ""),
     (16, 8, 5, None),
     (0, 1000, 5, None),
@@ -229,7 +231,7 @@ def test_a_table_without_an_end_is_damaged() -> None:
 def test_a_line_of_the_log_is_found_in_its_ring(
         begin: int, end: int, length: int, text: str | None) -> None:
     ring = bytearray(64)
-    at = 0 if begin == 56 else begin & ~1
+    at = 0 if begin % 64 == 56 else begin % 64 & ~1
     ring[at:at + 16] = struct.pack("<Q", 7) + b"hello\0\0\0"
     assert kernel_log._text(bytes(ring), 6, begin, end, length, 7) == text
     if text:

@@ -29,6 +29,9 @@ _NO_TEXT = 1
 """LPOS_DATALESS."""
 _MOST_BITS = 30
 _ID = 8
+_POSITIONS = (1 << 64) - 1
+"""Positions count on in 64 bits and begin just below their end, at -(1 << bits), so that they start
+anew once the ring does (BLK0_LPOS of printk_ringbuffer.h)."""
 
 
 def lines(memory: Vmcore) -> list[str]:
@@ -97,10 +100,10 @@ def _text(text: bytes, bits: int, begin: int, end: int, length: int, record: int
     if begin & _NO_TEXT:
         return ""
     size = 1 << bits
-    if end <= begin or end - begin > 2 * size:
+    if not 0 < end - begin & _POSITIONS <= 2 * size:
         return None
     at, stop = begin % size, end % size or size
-    if begin >> bits != end - 1 >> bits:
+    if begin >> bits != (end - 1 & _POSITIONS) >> bits:
         at = 0
     if int.from_bytes(text[at:at + _ID], "little") & (1 << _STATE) - 1 != record:
         return None
