@@ -301,3 +301,23 @@ def test_a_huge_page_of_1_gib_is_one_of_its_order_and_of_hugetlb(
     assert not is_anonymous(np.arange(head, head + 600, 100, dtype=np.uint64)).any()
     raw.view("<u8")[head - 9, 3] = 0x77 << 32 | 1
     assert facts._Anonymous(frames)(np.array([head - 9, head], np.uint64)).tolist() == [True, False]
+
+
+def shares(monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]],
+           looks: list[dict[int, list[int]]]) -> dict[int, int]:
+    """``tasks``: tgid and mm; ``looks``: the page frames of each process, look by look."""
+    left = {pid: [look[pid] for look in looks] for pid in looks[0]}
+    tables = SimpleNamespace(known=True, pieces_of_process=lambda pid, _keep: iter(
+        [np.array(left[pid].pop(0), np.uint64)]))
+    monkeypatch.setattr(facts, "PageTables", lambda *_: tables)
+    frames: Any = SimpleNamespace(ranges=lambda: [(0, 8)])
+    rows = np.array(tasks, [("tgid", "<i4"), ("mm", "<u8")])
+    return facts._shares(SimpleNamespace(
+        tasks=lambda: rows, memory=SimpleNamespace(page_size=4096)), frames)
+
+
+def test_an_address_space_of_two_processes_is_of_the_first(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    look = {9: [0, 1, 2, 3], 5: [0, 1, 2, 3], 7: [3, 4]}
+    tasks = [(2, 0), (9, 0x500), (9, 0x500), (5, 0x500), (7, 0x400)]
+    assert shares(monkeypatch, tasks, [look, look]) == {9: 4096 * 7 // 2, 7: 4096 * 3 // 2}

@@ -124,7 +124,11 @@ def _shares(structures: Any, frames: VmcoreFrames) -> dict[int, int]:
     # The tables are read twice, since what all processes map may be many times the memory.
     anonymous, unread = _Anonymous(frames), set[int]()
     sharing = np.zeros(anonymous.stop, np.uint32)
-    pids = sorted({int(task["tgid"]) for task in tasks if task["mm"]})
+    # Several processes may have one address space (vfork, CLONE_VM): it counts once, for the same
+    # process as in _processes, which is the first.
+    users = tasks[tasks["mm"] != 0]
+    _, first = np.unique(users["mm"], return_index=True)
+    pids = sorted(set(users["tgid"][first].tolist()))
     for pid in pids:
         for piece in tables.pieces_of_process(pid, anonymous):
             if piece is None:
