@@ -321,3 +321,8 @@ def test_an_address_space_of_two_processes_is_of_the_first(
     look = {9: [0, 1, 2, 3], 5: [0, 1, 2, 3], 7: [3, 4]}
     tasks = [(2, 0), (9, 0x500), (9, 0x500), (5, 0x500), (7, 0x400)]
     assert shares(monkeypatch, tasks, [look, look]) == {9: 4096 * 7 // 2, 7: 4096 * 3 // 2}
+
+
+def test_a_page_that_is_mapped_between_two_looks_is_of_its_process(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shares(monkeypatch, [(7, 0x400)], [{7: [3]}, {7: [3, 4]}]) == {7: 4096 * 2}

@@ -138,7 +138,8 @@ def _shares(structures: Any, frames: VmcoreFrames) -> dict[int, int]:
     found = {}
     for pid in pids:
         if pid not in unread:
-            share = sum(float((1 / sharing[piece.astype(np.int64)]).sum())
+            # In /proc/kcore, a page may be mapped only since its tables were first read.
+            share = sum(float((1 / np.maximum(sharing[piece.astype(np.int64)], 1)).sum())
                         for piece in tables.pieces_of_process(pid, anonymous) if piece is not None)
             found[pid] = round(share * structures.memory.page_size)
     return found
