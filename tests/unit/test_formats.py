@@ -86,6 +86,22 @@ def test_4_4_type_one_is_movable(read: Read) -> None:
     assert (row["migratetype"], row["block_migratetype"]) == ("Movable", "Movable")
 
 
+@pytest.mark.parametrize(("masks", "kinds"), [
+    (["0xd0", "0x800d0", "0xc0", "0x280da"], [None, None, "Unmovable", "Movable"]),
+    # __GFP_KSWAPD_RECLAIM, so 4.4 or 4.5
+    (["0x24000d0", "0x2080020", "0x10"], ["Reclaimable", "Unmovable", "Reclaimable"]),
+    (["0x20280da", "0xd0"], ["Movable", None]),  # a vendor's __GFP_CMA
+])
+def test_an_excerpt_before_4_6_in_which_no_page_tells_what_a_mask_means(
+        read: Read, masks: list[str], kinds: list[str | None]) -> None:
+    snapshot = read("".join(
+        f"Page allocated via order 0, mask {mask}\nPFN {pfn} Block 0 type 0 Fallback Flags U\n"
+        " f+0x1/0x2\n\n" for pfn, mask in enumerate(masks, 1)).encode())
+    assert snapshot.table["migratetype"].to_pylist() == kinds
+    assert snapshot.table["block_migratetype"].to_pylist() == [
+        "Unmovable" if masks[0] == "0x24000d0" else None] * len(masks)
+
+
 def test_4_6_names_of_flags_and_types_are_read(read: Read) -> None:
     snapshot = read(
         b"Page allocated via order 0, mask 0x24201ca(GFP_HIGHUSER_MOVABLE|__GFP_COLD)\n"

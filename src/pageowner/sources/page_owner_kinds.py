@@ -31,16 +31,30 @@ _PLACES = 50
 _ZONE = re.compile(r"\bzone=([0-9]+)")
 _NODE = re.compile(r"\bnode=([0-9]+)")
 # include/linux/gfp_types.h: these two bits tell the migratetype; since 4.4 they stand side by side.
+# In 4.4 all but some movable pages have __GFP_KSWAPD_RECLAIM; before, the bit is of no flag,
+# or of a vendor's for movable pages (__GFP_CMA).
 _MOVABLE, _RECLAIMABLE, _RECLAIMABLE_BEFORE_4_4 = 0x08, 0x10, 0x80000
+_KSWAPD_RECLAIM = 0x2000000
 _NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "CMA", "Isolate")
 _NAMES_BEFORE_4_4 = ("Unmovable", "Reclaimable", "Movable", "Reserve", "CMA", "Isolate")
 
 
-def _of_mask(header: Header, old: bool) -> str:
-    if header.gfp_flags is None and old and header.gfp_mask & _RECLAIMABLE_BEFORE_4_4:
+def _is_before_4_6(header: Header) -> bool:
+    """Whether it may be: names are printed since 4.6, and tasks, also by other programs, since
+    5.11."""
+    return header.gfp_flags is None and header.pid is None
+
+
+def _of_mask(header: Header, old: bool | None) -> str | None:
+    """``old``: whether those before 4.6 are before 4.4; None if nothing tells."""
+    if not _is_before_4_6(header):
+        old = False
+    if old and header.gfp_mask & _RECLAIMABLE_BEFORE_4_4:
         return "Reclaimable"
     if header.gfp_mask & _MOVABLE:
         return "Movable"
+    if old is None and header.gfp_mask & (_RECLAIMABLE | _RECLAIMABLE_BEFORE_4_4):
+        return None
     return "Reclaimable" if header.gfp_mask & _RECLAIMABLE and not old else "Unmovable"
 
 
@@ -52,17 +66,18 @@ def _has_no_mask(header: Header, line: Line) -> bool:
         said is None and not number)
 
 
-def _numbering(kinds: Iterable[Kind]) -> tuple[str, ...] | None:
+def _numbering(kinds: Sequence[Kind]) -> tuple[str, ...] | None:
     """Before 4.6 the block's type is a number whose meaning changed in 4.4.
 
     A page not marked Fallback lies in a block of its own type, so movable pages tell which
-    numbering it is. None if no page tells.
+    numbering it is; else a flag that 4.4 added. None if no page tells.
     """
     for header, (said, number, _, fallback), _ in kinds:
         if (said is None and fallback is False and number.isdigit()
                 and header.gfp_mask & _MOVABLE):
             return {"1": _NAMES, "2": _NAMES_BEFORE_4_4}.get(number)
-    return None
+    return _NAMES if any(header.gfp_mask & (_KSWAPD_RECLAIM | _MOVABLE) == _KSWAPD_RECLAIM
+                         for header, _, _ in kinds if _is_before_4_6(header)) else None
 
 
 def _block_type(number: str, numbering: tuple[str, ...] | None) -> str | None:
@@ -78,7 +93,7 @@ def columns(kinds: Sequence[Kind]) -> dict[str, list[Any]]:
     lines = [line for _, line, _ in kinds]
     bodies = [body for _, _, body in kinds]
     numbering = _numbering(kinds)
-    old = numbering is _NAMES_BEFORE_4_4
+    old = None if numbering is None else numbering is _NAMES_BEFORE_4_4
     flags = [said or None for _, _, said, _ in lines]
     unknown = list(map(_has_no_mask, headers, lines))
     return {
