@@ -116,7 +116,22 @@ def test_a_misspelled_flag_is_refused_with_the_known_ones(table_612: gfp.GfpFlag
         ("4.5", 0x24000c0, "GFP_KERNEL"),
         ("4.5", 0x24200ca, "GFP_HIGHUSER_MOVABLE"),
         ("4.5", 0x2080020, "GFP_ATOMIC"),
+        ("4.4", 0x500000, "__GFP_NOACCOUNT|__GFP_DIRECT_RECLAIM"),
+        ("4.7", 0x352ca, "GFP_TRANSHUGE"),
+        ("4.9", 0x25000c0, "GFP_KERNEL_ACCOUNT"),
+        ("4.9", 0x4742ca, "GFP_TRANSHUGE|__GFP_THISNODE"),
+        ("4.12", 0x14002d0, "GFP_TEMPORARY|__GFP_NOWARN"),
+        ("4.17", 0x14000c0, "GFP_KERNEL"),
+        ("4.18", 0x6000c0, "GFP_KERNEL"),
+        ("4.19", 0x480020, "GFP_ATOMIC"),
+        ("5.10", 0x100cca, "GFP_HIGHUSER_MOVABLE"),
+        ("5.15", 0x1100cca, "GFP_HIGHUSER_MOVABLE"),
+        ("5.15", 0x1000cc0, "GFP_KERNEL|__GFP_SKIP_KASAN_POISON"),
+        ("5.16", 0x13c24ca, "GFP_TRANSHUGE|__GFP_THISNODE"),
+        ("5.18", 0x100cca, "GFP_HIGHUSER_MOVABLE"),
         ("6.1", 0xa20, "GFP_ATOMIC"),
+        ("6.7", 0x800, "GFP_NOWAIT"),
+        ("6.8", 0x2800, "GFP_NOWAIT"),
         ("6.12", 0x820, "GFP_ATOMIC"),
         ("6.18.44-fc-v595", 0xcc0, "GFP_KERNEL"),
         ("no version", 0xcc0, "GFP_KERNEL"),
@@ -124,6 +139,12 @@ def test_a_misspelled_flag_is_refused_with_the_known_ones(table_612: gfp.GfpFlag
 )
 def test_old_kernels_have_their_own_bits(release: str, mask: int, names: str) -> None:
     assert gfp.for_release(release).decode(mask) == names
+
+
+@pytest.mark.parametrize(("release", "compound"), [
+    ("4.17", 0x4000), ("5.0", 0x4000), ("5.1", 0x40000), ("5.14", 0x40000)])
+def test_compound_pages_are_told_by_the_bit_of_their_kernel(release: str, compound: int) -> None:
+    assert gfp.for_release(release).bits["__GFP_COMP"] == compound
 
 
 def test_migratetype_follows_the_mobility_bits() -> None:

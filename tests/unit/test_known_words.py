@@ -66,5 +66,5 @@ def test_a_dump_tells_zones_by_number(big: Snapshot) -> None:
 
 
 def test_every_name_of_every_layout_is_known() -> None:
-    for release in ("3.19", "4.4", "5.15", "6.12"):
+    for release in ("3.19", "4.4", "4.8", "4.13", "5.15", "6.12"):
         assert {name for _, name in gfp.for_release(release).table} <= gfp.known_names()

@@ -231,23 +231,32 @@ def _evaluate(node: ast.expr) -> int:
 
 
 # -- layouts by version ------------------------------------------------------------------------
-# Names of the bits from bit 0 up, "-" where there is none. From include/linux/gfp.h of 3.19 and of
-# 4.4, include/linux/gfp_types.h of 6.1 and of 6.12. Dumps of 4.6 and later carry the names, and the
-# tracker needs 5.15: so what 4.6 to 5.14 changed in between is not here.
+# Names of the bits from bit 0 up, "-" where there is none, and the first version that has them so:
+# include/linux/gfp.h, since 6.0 include/linux/gfp_types.h.
 
+_LOW = "DMA HIGHMEM DMA32 MOVABLE RECLAIMABLE HIGH IO FS"
+_MIDDLE = "NOFAIL NORETRY MEMALLOC COMP ZERO NOMEMALLOC HARDWALL THISNODE ATOMIC"
+_SINCE_5_1 = (f"{_LOW} ZERO ATOMIC DIRECT_RECLAIM KSWAPD_RECLAIM WRITE NOWARN RETRY_MAYFAIL NOFAIL "
+              "NORETRY MEMALLOC COMP NOMEMALLOC HARDWALL THISNODE ACCOUNT")
 _BITS = {
     (3, 0): "DMA HIGHMEM DMA32 MOVABLE WAIT HIGH IO FS COLD NOWARN REPEAT NOFAIL NORETRY MEMALLOC "
             "COMP ZERO NOMEMALLOC HARDWALL THISNODE RECLAIMABLE NOACCOUNT NOTRACK NO_KSWAPD "
             "OTHER_NODE WRITE",
-    (4, 4): "DMA HIGHMEM DMA32 MOVABLE RECLAIMABLE HIGH IO FS COLD NOWARN REPEAT NOFAIL NORETRY "
-            "MEMALLOC COMP ZERO NOMEMALLOC HARDWALL THISNODE ATOMIC ACCOUNT NOTRACK "
-            "DIRECT_RECLAIM OTHER_NODE WRITE KSWAPD_RECLAIM",
-    (5, 15): "DMA HIGHMEM DMA32 MOVABLE RECLAIMABLE HIGH IO FS ZERO ATOMIC DIRECT_RECLAIM "
-             "KSWAPD_RECLAIM WRITE NOWARN RETRY_MAYFAIL NOFAIL NORETRY MEMALLOC COMP NOMEMALLOC "
-             "HARDWALL THISNODE ACCOUNT ZEROTAGS",
-    (6, 3): "DMA HIGHMEM DMA32 MOVABLE RECLAIMABLE HIGH IO FS ZERO - DIRECT_RECLAIM "
-            "KSWAPD_RECLAIM WRITE NOWARN RETRY_MAYFAIL NOFAIL NORETRY MEMALLOC COMP NOMEMALLOC "
-            "HARDWALL THISNODE ACCOUNT ZEROTAGS",
+    (4, 4): f"{_LOW} COLD NOWARN REPEAT {_MIDDLE} NOACCOUNT NOTRACK DIRECT_RECLAIM OTHER_NODE "
+            "WRITE KSWAPD_RECLAIM",
+    (4, 5): f"{_LOW} COLD NOWARN REPEAT {_MIDDLE} ACCOUNT NOTRACK DIRECT_RECLAIM OTHER_NODE WRITE "
+            "KSWAPD_RECLAIM",
+    (4, 10): f"{_LOW} COLD NOWARN REPEAT {_MIDDLE} ACCOUNT NOTRACK DIRECT_RECLAIM WRITE "
+             "KSWAPD_RECLAIM",
+    (4, 13): f"{_LOW} COLD NOWARN RETRY_MAYFAIL {_MIDDLE} ACCOUNT NOTRACK DIRECT_RECLAIM WRITE "
+             "KSWAPD_RECLAIM",
+    (4, 15): f"{_LOW} - NOWARN RETRY_MAYFAIL {_MIDDLE} ACCOUNT - DIRECT_RECLAIM WRITE "
+             "KSWAPD_RECLAIM",
+    (4, 18): f"{_LOW} WRITE NOWARN RETRY_MAYFAIL {_MIDDLE} ACCOUNT DIRECT_RECLAIM KSWAPD_RECLAIM",
+    (5, 1): _SINCE_5_1,
+    (5, 14): f"{_SINCE_5_1} ZEROTAGS SKIP_KASAN_POISON",
+    (5, 18): f"{_SINCE_5_1} ZEROTAGS",
+    (6, 3): f"{_SINCE_5_1.replace('ATOMIC', '-')} ZEROTAGS",
 }
 
 # In the order of the kernel's own table: most bits first, then single flags.
@@ -260,7 +269,7 @@ _SINGLE = (
     "WAIT", "HIGH", "ATOMIC", "IO", "FS", "COLD", "NOWARN", "REPEAT", "RETRY_MAYFAIL", "NOFAIL",
     "NORETRY", "COMP", "ZERO", "NOMEMALLOC", "MEMALLOC", "HARDWALL", "THISNODE", "RECLAIMABLE",
     "MOVABLE", "ACCOUNT", "NOACCOUNT", "NOTRACK", "WRITE", "NO_KSWAPD", "RECLAIM",
-    "DIRECT_RECLAIM", "KSWAPD_RECLAIM", "OTHER_NODE", "ZEROTAGS",
+    "DIRECT_RECLAIM", "KSWAPD_RECLAIM", "OTHER_NODE", "ZEROTAGS", "SKIP_KASAN_POISON",
 )
 
 
@@ -271,28 +280,27 @@ def for_release(release: str) -> GfpFlags:
     tags, lockdep); use `running` or `from_format` where there is a format file.
     """
     found = version(release)
-    found = found if any(found) else _NEWEST
-    layout = max((v for v in _BITS if v <= found), default=min(_BITS))
-    return _layout(layout, found >= (6, 7))
+    return _of_version(found if any(found) else _NEWEST)
 
 
 _NEWEST = (9999, 0)
-_OTHERS = ("NOLOCKDEP", "SKIP_ZERO", "SKIP_KASAN", "SKIP_KASAN_POISON", "SKIP_KASAN_UNPOISON",
-           "NO_OBJ_EXT", "NOTRACK_FALSE_POSITIVE", "OTHER_NODE", "ATOMIC")
-"""Names of flags that no layout above has: of kernels between, or built for debugging."""
+_OTHERS = ("NOLOCKDEP", "SKIP_ZERO", "SKIP_KASAN", "SKIP_KASAN_UNPOISON", "NO_OBJ_EXT",
+           "NOTRACK_FALSE_POSITIVE")
+"""Names of flags that no layout above has: of kernels built for debugging, and aliases."""
 
 
 @cache
 def known_names() -> frozenset[str]:
     """What flags and sets of them are called in any kernel, as it prints them."""
     return frozenset(name for layout in _BITS for name in (
-        *(name for _, name in _layout(layout, True).table),
+        *(name for _, name in _of_version(layout).table),
         *(f"__GFP_{name}" for name in _BITS[layout].split() if name != "-"),
         *(f"__GFP_{name}" for name in _OTHERS)))
 
 
 @cache
-def _layout(layout: tuple[int, int], nowait_is_quiet: bool) -> GfpFlags:
+def _of_version(found: tuple[int, int]) -> GfpFlags:
+    layout = max((v for v in _BITS if v <= found), default=min(_BITS))
     bit = {name: 1 << n for n, name in enumerate(_BITS[layout].split()) if name != "-"}
     transhuge: tuple[str, ...] = ()
     if "WAIT" in bit:
@@ -301,14 +309,16 @@ def _layout(layout: tuple[int, int], nowait_is_quiet: bool) -> GfpFlags:
     else:
         bit["RECLAIM"] = reclaim = bit["DIRECT_RECLAIM"] | bit["KSWAPD_RECLAIM"]
         atomic = bit["HIGH"] | bit.get("ATOMIC", 0) | bit["KSWAPD_RECLAIM"]
-        nowait = bit["KSWAPD_RECLAIM"] | (bit["NOWARN"] if nowait_is_quiet else 0)
-        kept = bit["DIRECT_RECLAIM"]
+        # 16f5dfbc851b, in 6.8
+        nowait = bit["KSWAPD_RECLAIM"] | (bit["NOWARN"] if found >= (6, 8) else 0)
+        # 444eb2a449ef and 2516035499b9: huge pages of 4.6 and 4.7 may not reclaim at all
+        kept = 0 if (4, 6) <= found < (4, 8) else bit["DIRECT_RECLAIM"]
     kernel = reclaim | bit["IO"] | bit["FS"]
     user = kernel | bit["HARDWALL"]
     highuser = user | bit["HIGHMEM"]
-    movable = highuser | bit["MOVABLE"]
+    movable = highuser | bit["MOVABLE"] | bit.get("SKIP_KASAN_POISON", 0)
     light = _join(bit, ("COMP", "NOMEMALLOC", "NOWARN", *transhuge), movable & ~reclaim)
-    if layout == (4, 4):
+    if (4, 4) <= found < (4, 8):
         light |= bit["NORETRY"]
     masks = {
         "TRANSHUGE": light | kept, "TRANSHUGE_LIGHT": light, "HIGHUSER_MOVABLE": movable,
@@ -316,11 +326,11 @@ def _layout(layout: tuple[int, int], nowait_is_quiet: bool) -> GfpFlags:
         "KERNEL_ACCOUNT": kernel | bit.get("ACCOUNT", 0), "KERNEL": kernel,
         "NOFS": reclaim | bit["IO"], "ATOMIC": atomic, "NOIO": reclaim, "NOWAIT": nowait,
     }
-    if layout < (5, 0):
-        # As the dumps of these kernels are read, so are they named: 4.4 and older print no names.
-        for later in ("TRANSHUGE_LIGHT", "KERNEL_ACCOUNT"):
-            masks.pop(later)
-    else:
+    if found < (4, 8):
+        masks.pop("TRANSHUGE_LIGHT")
+    if "ACCOUNT" not in bit:
+        masks.pop("KERNEL_ACCOUNT")
+    if found >= (4, 14):  # 0ee931c4e31a
         masks.pop("TEMPORARY")
     table = [(masks[name], f"GFP_{name}") for name in _ORDER if masks.get(name)]
     table += [(bit["DMA"], "GFP_DMA"), (bit["HIGHMEM"], "__GFP_HIGHMEM"),
