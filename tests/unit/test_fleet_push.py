@@ -286,7 +286,8 @@ def test_a_machine_whose_clock_is_wrong_is_filed_by_the_stores(few: Snapshot) ->
 
 
 @pytest.mark.parametrize(("machine", "missing"), [
-    (Machine(taken=TAKEN), "--host"), (Machine(host="db1"), "--taken")])
+    (Machine(taken=TAKEN), "--host"), (Machine(host="db1"), "--taken"),
+    (Machine(host="db1", taken=-8.64e19), "before 1970; give --taken")])
 def test_a_dump_that_says_too_little_is_refused_with_the_option_that_says_it(
         few: Snapshot, machine: Machine, missing: str) -> None:
     with pytest.raises(PageownerError, match=missing):

@@ -78,4 +78,4 @@ def ask(asked: Asked, work: Callable[[Engine], _Found]) -> tuple[_Found, list[st
 
 
 def _moment(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(max(seconds, 0.0)))

@@ -85,7 +85,7 @@ def capture_of(snapshot: Snapshot, machine: Machine, least_bytes: int) -> Captur
     """The rows of a snapshot, owners of less than ``least_bytes`` as one.
 
     Raises PageownerError if it does not say which machine it is of, or when it was taken, and
-    ``machine`` does not either; and for a source of bytes by line of code.
+    ``machine`` does not either; if that was before 1970; and for a source of bytes by line of code.
     """
     meta = snapshot.meta
     if not kind_of(meta).in_pages:
@@ -98,6 +98,9 @@ def capture_of(snapshot: Snapshot, machine: Machine, least_bytes: int) -> Captur
     taken = machine.taken if machine.taken is not None else taken_by(meta)
     if taken is None:
         raise PageownerError(f"{meta.source or 'the snapshot'} does not say when it was taken;"
+                             " give --taken TIME")
+    if taken < 0:
+        raise PageownerError(f"{meta.source or 'the snapshot'} cannot have been taken before 1970;"
                              " give --taken TIME")
     number = _number(host, meta.boot_id, taken, meta.clock_ns)
     owners, stacks = _rows(snapshot, least_bytes)

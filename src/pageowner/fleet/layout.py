@@ -54,8 +54,9 @@ class Hour(NamedTuple):
 
 
 def hour_of(taken: float) -> Hour:
-    """The partition of a moment (seconds since 1970)."""
-    day, hour = time.strftime("%Y-%m-%d %H", time.gmtime(taken)).split()
+    """The partition of a moment (seconds since 1970). One before 1970 is in the first: days are
+    compared as text, for which a year of three digits is not before one of four."""
+    day, hour = time.strftime("%Y-%m-%d %H", time.gmtime(max(taken, 0.0))).split()
     return Hour(day, hour)
 
 
