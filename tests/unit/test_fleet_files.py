@@ -8,6 +8,8 @@ import pytest
 from fleets import WHEN, capture, pushed
 
 from pageowner import Fleet, PageownerError, Snapshot
+from pageowner.fleet.compaction import compact
+from pageowner.fleet.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,3 +25,24 @@ def test_a_time_longer_than_since_1970_is_for_ever(few: Snapshot, tmp_path: Path
     assert fleet.report("comm", **when).machines == 1
     with pytest.raises(PageownerError, match="no captures from 1970-01-01 00:00 UTC to 2026-12-20"):
         Fleet(tmp_path / "nothing").report("comm", **when)
+
+
+def test_copies_beside_the_files_of_captures_count_nothing_twice(few: Snapshot, tmp_path: Path,
+                                                                 ) -> None:
+    captures = [capture(few, "a", hour=hour, share=0.5) for hour in range(2)]
+    store = pushed(tmp_path, captures)
+    compact(Store(str(store)), captures[0].taken + 7000)  # the first hour
+    pages = sum(sum(one.owners["pages"].to_pylist()) for one in captures)
+    kept = list(store.rglob("owners/**/*.parquet"))
+    assert len(kept) == 3
+    for path in kept:
+        for name in (f"{path.name}.bak", f"{path.name}~", f".{path.name}.Ab12Cd"):
+            (path.parent / name).write_bytes(path.read_bytes())
+    notes: list[str] = []
+    count = "SELECT sum(pages) AS pages FROM owners"
+    assert Fleet(store).query(count, **WHEN, notes=notes.append).to_pylist() == [{"pages": pages}]
+    assert notes == []
+    (kept[0].parent / "owners-old.parquet").write_bytes(kept[0].read_bytes())
+    assert Fleet(store).query(count, **WHEN, notes=notes.append).to_pylist() == [{"pages": pages}]
+    assert notes == ["files whose names are no capture's, left out: 1, such as"
+                     f" {kept[0].parent}/owners-old.parquet"]

@@ -33,7 +33,7 @@ SNAPSHOTS = f"{_VERSION}/snapshots"
 
 STACKS_FILE = f"{STACKS}/stacks.parquet"
 
-_PARTITION = re.compile(r"day=(\d{4}-\d\d-\d\d)/hour=(\d\d)/([^/]+)\.parquet")
+_PARTITION = re.compile(r"day=(\d{4}-\d\d-\d\d)/hour=(\d\d)/([^/]+)\.parquet\Z")
 _NUMBER = re.compile(r"[0-9a-f]{16}")
 
 
@@ -89,6 +89,7 @@ def snapshot(number: int, taken: float) -> str:
 
 
 def partition_of(path: str) -> tuple[Hour, str] | None:
-    """The partition of a path and its name without the ending; None for what is in none."""
+    """The partition of a Parquet file and its name without the ending; None for what is none, or
+    is in no partition."""
     found = _PARTITION.search(path)
     return None if found is None else (Hour(found[1], found[2]), found[3])

@@ -52,20 +52,11 @@ class Files:
 def find(store: Store, since: float, until: float) -> Files:
     """The files with what was captured from ``since`` to ``until`` (seconds since 1970), whole
     hours of it. A capture that is in its hour's compacted file is not taken from another, and of
-    small files of one capture in several hours only the first.
+    small files of one capture in several hours only the first. Files of other names are left out.
 
     Raises StoreAway; PageownerError where there is nothing, ever.
     """
-    first, last = layout.hour_of(since), layout.hour_of(until)
-    hours: dict[Hour, list[str]] = {}
-    for table in (layout.OWNERS, layout.INCOMING):
-        for day in store.days(table):
-            if not first.day <= day <= last.day:
-                continue
-            for stored in store.objects(f"{table}/day={day}"):
-                place = layout.partition_of(stored.path)
-                if place is not None and first <= place[0] <= last:
-                    hours.setdefault(place[0], []).append(stored.path)
+    hours, others = _by_hour(store, since, until)
     found, met, again = Files(), set[str](), 0
     for hour in sorted(hours):
         paths = hours[hour]
@@ -83,12 +74,37 @@ def find(store: Store, since: float, until: float) -> Files:
         again += len(paths) - len(kept)
         met.update(name for name in map(_name, kept) if layout.number_of(name) is not None)
         found.owners += kept
+    if others:
+        found.notes.append(f"files whose names are no capture's, left out: {len(others):,}, such as"
+                           f" {others[0]}")
     if again:
         found.notes.append(f"captures that lie in several hours, and count once: {again:,}")
     for table in (layout.STACKS, layout.INCOMING_STACKS):
         found.stacks += [stored.path for stored in store.objects(table)
                          if stored.path.endswith(".parquet")]
     return found
+
+
+def _by_hour(store: Store, since: float, until: float) -> tuple[dict[Hour, list[str]], list[str]]:
+    """The files of the hours from ``since`` to ``until`` that are named as captures are, and the
+    names of the other Parquet files there."""
+    first, last = layout.hour_of(since), layout.hour_of(until)
+    hours: dict[Hour, list[str]] = {}
+    others: list[str] = []
+    for table in (layout.OWNERS, layout.INCOMING):
+        for day in store.days(table):
+            if not first.day <= day <= last.day:
+                continue
+            for stored in store.objects(f"{table}/day={day}"):
+                place = layout.partition_of(stored.path)
+                if place is None or not first <= place[0] <= last:
+                    continue
+                if (stored.path == place[0].compacted if table == layout.OWNERS else
+                        layout.number_of(place[1]) is not None):
+                    hours.setdefault(place[0], []).append(stored.path)
+                else:  # such as a copy, which has captures that count already
+                    others.append(store.name(stored.path))
+    return hours, others
 
 
 def _name(path: str) -> str:
