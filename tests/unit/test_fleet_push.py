@@ -222,6 +222,21 @@ def test_a_store_that_may_not_be_read_takes_captures_and_no_clocks_are_compared(
         assert (done.away, done.sent, done.waiting, done.clock_ahead_s) == ("", objects, 0, ahead)
 
 
+def test_a_clock_that_was_set_right_is_compared_again_at_once(few: Snapshot, tmp_path: Path,
+                                                              ) -> None:
+    store = Store(str(tmp_path / "store"))
+    spool = Spool(tmp_path / "spool", store.place, 1 << 30)
+    capture = capture_of(few, DUMP, 0)
+    with spool.locked():
+        spool.remember(Memory(clock_ahead_s=-7200.0, compared=time.time()))
+    ahead = push(capture, store, spool).clock_ahead_s
+    assert ahead is not None
+    assert abs(ahead) < 60
+    compared = spool.remembered().compared
+    push(capture, store, spool)
+    assert spool.remembered().compared == compared  # of a clock that is right once a day
+
+
 def test_a_snapshot_that_takes_long_to_send_is_no_clock_that_is_ahead(
         few: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, written = [2e9], {}

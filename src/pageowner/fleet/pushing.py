@@ -86,10 +86,12 @@ def _objects(capture: Capture, memory: Memory, snapshot: bytes | None,
 
 
 def _compare_clocks(memory: Memory, store: Store, path: str, now: float) -> None:
-    """How far this machine's clock is ahead of the store's, once a day: by an object that was
-    written ``now``. Where that cannot be read, what is known stays: all is sent by then, and who
-    may send may not be allowed to read."""
-    if 0 <= now - memory.compared < _COMPARED_S:
+    """How far this machine's clock is ahead of the store's, once a day, and while it is far off
+    each time, since it may be set right: by an object that was written ``now``. Where that cannot
+    be read, what is known stays: all is sent by then, and who may send may not be allowed to
+    read."""
+    known = memory.clock_ahead_s
+    if 0 <= now - memory.compared < _COMPARED_S and (known is None or abs(known) <= CLOCK_S):
         return
     try:
         written = store.changed(path)
