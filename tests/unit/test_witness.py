@@ -25,6 +25,7 @@ from pageowner.errors import PageownerError, UsageError
 from pageowner.model.live import Look
 from pageowner.storage import witnessed
 from pageowner.storage.recording import owned_folder
+from pageowner.tracker.load.libbpf import BpfError
 from pageowner.witness.conditions import Conditions, parse
 from pageowner.witness.limits import Limits
 from pageowner.witness.process import LiveLook, Witness, file_look
@@ -336,24 +337,26 @@ def test_damaged_lines_of_the_log_are_passed_over(tmp_path: Path) -> None:
     assert witnessed.events(tmp_path) == [event, event]
 
 
+@pytest.mark.parametrize("error", [PageownerError, BpfError, MemoryError])
 def test_a_tracker_that_was_turned_off_is_keep_up_and_the_next_one_looked_at(
-        monkeypatch: pytest.MonkeyPatch) -> None:
+        error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
     """Here trackers are made up: two, the first of which is turned off, then none."""
     events: list[str] = []
     on = ["first"]
+    words = (9, "no such map") if error is BpfError else ("tracking is off",)
 
     class Reader:
         health = SimpleNamespace(pages={"owned": 1})
 
         def __init__(self) -> None:
             if not on:
-                raise PageownerError("tracking is off")
+                raise error(*words)
             self.name = on[0]
             self.store = SimpleNamespace(facts={}, check_on=self.check_on)
 
         def check_on(self) -> None:
             if self.name not in on:
-                raise PageownerError("tracking was turned off")
+                raise error(*words)
 
         def counts(self, fields: object) -> Look:
             self.check_on()
@@ -385,7 +388,7 @@ def test_a_tracker_that_was_turned_off_is_keep_up_and_the_next_one_looked_at(
         look.keep_up()
         look.keep_up()
         assert events[5:] == ["closed third"]
-        with pytest.raises(PageownerError, match="tracking is off"):
+        with pytest.raises(error):
             look()
 
 

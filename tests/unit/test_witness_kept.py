@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 
 from pageowner.storage import witnessed
 from pageowner.storage.recording import owned_folder
+from pageowner.witness import process
 from pageowner.witness.conditions import Conditions
 from pageowner.witness.process import Witness, file_look
 
@@ -44,9 +46,13 @@ def watching(folder: Path, lists: Path, keep_s: float) -> Iterator[Witness]:
         witness = Witness(Conditions(low=0.999999), handle, keep_s, file_look(str(lists)),
                           lambda text: None)
         yield witness
-        witness.memory.close()
-        if witness.log.fd is not None:
-            os.close(witness.log.fd)
+        closed(witness)
+
+
+def closed(witness: Witness) -> None:
+    witness.memory.close()
+    if witness.log.fd is not None:
+        os.close(witness.log.fd)
 
 
 @pytest.fixture
@@ -81,6 +87,26 @@ def test_old_events_are_removed_by_who_watches_for_less_than_an_hour(
         assert NAMES[0] not in os.listdir(filled)
         assert set(NAMES[1:]) <= set(os.listdir(filled))
         assert (filled / witnessed.LOG).read_text().startswith(LOGGED)
+
+
+def test_who_watches_a_file_has_no_tracker_at_hand(filled: Path, lists: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+
+    def run(witness: Witness, idle: Callable[[], None]) -> None:
+        idle()
+        ran.append(witness.folder)
+        closed(witness)
+
+    monkeypatch.setattr("pageowner.api.watch.live_reader", lambda: pytest.fail("it was opened"))
+    for name in ("end_with", "prepare"):  # which are for a process of its own
+        monkeypatch.setattr(process, name, lambda *words: "")
+    monkeypatch.setattr(Witness, "run", run)
+    with owned_folder(filled) as handle:
+        monkeypatch.setattr("sys.argv", ["", "1", json.dumps(
+            {"folder": handle, "on": "low=5%", "keep_s": 3600, "source": str(lists)})])
+        process.main()
+        assert ran == [handle]
 
 
 def test_old_events_are_removed_where_nobody_watches_any_more(

@@ -231,11 +231,12 @@ class LiveLook:
         self._reader: LiveReader | None = None
 
     def __call__(self) -> tuple[Snapshot, dict[str | None, int]]:
-        """Raises PageownerError where tracking is off."""
+        """Raises PageownerError where tracking is off, OSError (`BpfError`) or MemoryError where
+        its maps cannot be read."""
         was_open = self._reader is not None
         try:
             return self._look()
-        except PageownerError:
+        except (PageownerError, OSError, MemoryError):
             self._close()
             if not was_open:
                 raise
@@ -249,7 +250,7 @@ class LiveLook:
                 self._reader.store.check_on()
             else:
                 self._look()
-        except PageownerError:
+        except (PageownerError, OSError, MemoryError):  # the last where `prepare` bounds it
             self._close()
 
     def _look(self) -> tuple[Snapshot, dict[str | None, int]]:
@@ -326,7 +327,7 @@ def main() -> None:
         print(flush=True)
         if refused:
             say(f"while memory is short, {refused}")
-        witness.run(live.keep_up)
+        witness.run(live.keep_up if words["source"] is None else lambda: None)
 
 
 if __name__ == "__main__":
