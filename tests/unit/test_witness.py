@@ -313,6 +313,26 @@ def test_growth_of_one_owner_is_captured(case: Callable[..., Case], lists: Path,
                           " third: 8.6 MiB more; 2 others within 10.0 s")
 
 
+def test_growth_is_told_only_of_the_time_that_is_asked_for(
+        case: Callable[..., Case], lists: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = case(growth=(8 * MIB, 60.0))
+    clock = [100.0]
+    monkeypatch.setattr("pageowner.witness.process.time.monotonic", lambda: clock[0])
+
+    def later(seconds: float, pages: int) -> list[str]:
+        clock[0] += seconds
+        path = lists / "show_stacks"
+        path.write_text(f" hog+0x1/0x2\nnr_base_pages: {pages}\n\n") if pages else path.unlink()
+        here.witness.step(0.0)
+        return here.events()
+
+    assert later(0, 9000) == []
+    assert later(600, 12000) == []  # nobody looked for ten minutes
+    assert later(10, 0) == []  # it is off
+    assert later(10, 15000) == []  # and on again, where all is new
+    assert later(60, 18000) == ["growth"]
+
+
 def test_a_full_disk_loses_the_capture_and_says_so(case: Callable[..., Case],
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> str:

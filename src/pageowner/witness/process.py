@@ -139,9 +139,14 @@ class Witness:
             return
         try:
             snapshot, sums = self.look()
-        except (PageownerError, OSError, MemoryError):
-            return  # tracking is off for now
+        except PageownerError:
+            self._looks.clear()  # tracking is off for now; when it is on again, all is new
+            return
+        except (OSError, MemoryError):
+            return
         self._looks.append((now, sums))
+        while now - self._looks[0][0] > seconds + every_s:  # where looks took long, or failed
+            self._looks.popleft()
         pages = -(-least // snapshot.meta.page_size)
         for _, before in self._looks:  # the longest ago first
             if found := grown(before, sums, pages):
