@@ -110,8 +110,11 @@ class Series:
         boot = series.last_boot(self.folder)
         if len(boot) < LEAST_SAMPLES:
             return None, None
-        new = [path for path in boot if path not in set(self._seen)]
-        if self._watch is None or not set(self._seen) <= set(boot) or (
+        seen = set(self._seen)
+        # older ones than the first were left out on purpose
+        first = next((place for place, path in enumerate(boot) if path in seen), 0)
+        new = [path for path in boot[first:] if path not in seen]
+        if self._watch is None or not seen <= set(boot) or (
                 len(self._seen) + len(new) > 2 * _CAPTURES):
             self._watch, self._seen, new = None, [], boot[-_CAPTURES:]
         try:

@@ -1,0 +1,47 @@
+"""A recording that is served: what it takes to judge growth, and what is left where that fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from served import HOSTILE  # noqa: F401  # skips where the extra is not installed
+from test_leaks import LEAK, Machine
+
+from pageowner.server import sources
+from pageowner.storage import series
+from pageowner.storage.series import file_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def machine() -> Machine:
+    found = Machine()
+    found.add(LEAK, range(600), 1e9)
+    return found
+
+
+def add(folder: Path, machine: Machine, looks: range) -> None:
+    for look in looks:
+        machine.at(look).save(folder / file_name(1.7e9 + look * 60))
+
+
+def test_of_a_long_boot_only_new_captures_are_read(tmp_path: Path, machine: Machine,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    each = series.each
+
+    def counted(paths: list[Path]) -> Iterator[Any]:
+        read.append(len(paths))
+        return each(paths)
+
+    monkeypatch.setattr(series, "each", counted)
+    add(tmp_path, machine, range(60))
+    here = sources.Series(tmp_path)
+    for number in range(60, 63):
+        assert here.figures()["looks"] == number - 60 + 24
+        add(tmp_path, machine, range(number, number + 1))
+    assert read == [24, 1, 1]
