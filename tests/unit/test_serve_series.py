@@ -45,3 +45,18 @@ def test_of_a_long_boot_only_new_captures_are_read(tmp_path: Path, machine: Mach
         assert here.figures()["looks"] == number - 60 + 24
         add(tmp_path, machine, range(number, number + 1))
     assert read == [24, 1, 1]
+
+
+def test_memory_is_shown_where_an_older_capture_cannot_be_read(tmp_path: Path, machine: Machine,
+                                                               ) -> None:
+    add(tmp_path, machine, range(6))
+    here = sources.Series(tmp_path)
+    assert here.figures()["looks"] == 6
+    path = tmp_path / file_name(1.7e9 + 120)
+    path.write_bytes(path.read_bytes()[:-9])
+    add(tmp_path, machine, range(6, 7))
+    for one in (here, sources.Series(tmp_path)):
+        found = one.figures()
+        assert found["states"]["owned"] == 7 * 4096
+        assert "looks" not in found
+        assert str(path) in found["notes"][0]

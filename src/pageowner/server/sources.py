@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pageowner.analysis.judging import judged
 from pageowner.analysis.leaks import LEAST_SAMPLES, Watch, Watched, settling_ns
 from pageowner.analysis.shorten import shortened
-from pageowner.errors import PageownerError, UsageError
+from pageowner.errors import PageownerError
 from pageowner.server import gathering
 from pageowner.sources import live_users
 from pageowner.sources.source import is_tracking
@@ -101,7 +101,7 @@ class Series:
             found["taken"] = newest.taken
             try:
                 found |= _growth(*self.watched())
-            except UsageError as error:  # captures of two kinds, which are no series
+            except PageownerError as error:  # one that is damaged, or of another kind
                 found["notes"] = [str(error)]
             self._last = newest.path, found
         return self._last[1]
