@@ -65,15 +65,20 @@ class Spark:
               paths: list[str]) -> None:
         # declared, not inferred: no file is opened for it, and what an older file lacks is null
         schema = ", ".join(f"{column} {_TYPES[about.type]}" for column, about in columns.items())
-        # Spark takes the folders of partitions from one place only
-        places = [[path for path in paths if path.startswith(f"{table}/")]
-                  for table in (layout.OWNERS, layout.INCOMING)]
+        tables = (layout.OWNERS, layout.INCOMING) if name == "owners_read" else ("",)
         frame = None
-        for part in places if name == "owners_read" else [paths]:
-            if part:
-                read = self._session.read.schema(schema).parquet(
-                    *(_spelled(store, store.name(path)) for path in part))
-                frame = read if frame is None else frame.unionByName(read)
+        for table in tables:
+            part = [path for path in paths if path.startswith(f"{table}/")] if table else paths
+            if not part:
+                continue
+            reader = self._session.read.schema(schema)
+            if table:
+                # Spark takes the folders of partitions from one place only, and of files that are
+                # named one by one only below what is named here (basePaths in
+                # PartitioningAwareFileIndex.scala): else day and hour are null
+                reader = reader.option("basePath", _spelled(store, store.name(table)))
+            read = reader.parquet(*(_spelled(store, store.name(path)) for path in part))
+            frame = read if frame is None else frame.unionByName(read)
         if frame is None:
             frame = self._session.createDataFrame([], schema)
         frame.createOrReplaceTempView(name)
