@@ -46,3 +46,21 @@ def test_copies_beside_the_files_of_captures_count_nothing_twice(few: Snapshot, 
     assert Fleet(store).query(count, **WHEN, notes=notes.append).to_pylist() == [{"pages": pages}]
     assert notes == ["files whose names are no capture's, left out: 1, such as"
                      f" {kept[0].parent}/owners-old.parquet"]
+
+
+def test_a_capture_in_two_compacted_hours_counts_once(few: Snapshot, tmp_path: Path) -> None:
+    """It was sent again after a clock was set."""
+    one, other = (capture(few, host, share=0.5) for host in ("one", "other"))
+    fleet = Fleet(pushed(tmp_path, [one, one.moved(7200), other]))
+    notes: list[str] = []
+    sql = "SELECT host, hour, sum(pages) AS pages FROM owners GROUP BY ALL ORDER BY host"
+    asked = fleet.query(sql, **WHEN)
+    for time in (one.taken + 86400, one.taken + 1e9):
+        compact(Store(str(fleet.store)), time)
+    assert not list(tmp_path.rglob("incoming/owners/**/*.parquet"))
+    assert fleet.query(sql, **WHEN, notes=notes.append) == asked
+    assert notes == ["captures that lie in several hours, and count once: 1"]
+    found = fleet.report("comm", **WHEN)
+    assert (found.captures, found.machines, found.notes) == (2, 2, notes)
+    assert sum(found.owners["pages"].to_pylist()) == sum(
+        sum(each.owners["pages"].to_pylist()) for each in (one, other))

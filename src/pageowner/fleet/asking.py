@@ -65,7 +65,7 @@ def ask(asked: Asked, work: Callable[[Engine], _Found]) -> tuple[_Found, list[st
         try:
             engine = open_engine(asked.engine, store, files, asked.memory, asked.locked)
             try:
-                return work(engine), notes
+                return work(engine), [*notes, *engine.notes]
             finally:
                 engine.close()
         except EngineFailed:

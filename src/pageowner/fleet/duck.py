@@ -10,7 +10,7 @@ import pyarrow as pa
 from pageowner.errors import PageownerError
 from pageowner.fleet.arrow import OWNERS_SCHEMA, STACKS_SCHEMA
 from pageowner.fleet.columns import OWNERS, PARTITIONS, STACKS
-from pageowner.fleet.engine import CAPTURES_VIEW, EngineFailed
+from pageowner.fleet.engine import CAPTURES_VIEW, ONCE, TWICE, EngineFailed, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,7 +47,14 @@ class Duck:
             names = [prefix + store.name(path) for path in paths]
             reached += names
             self._view(table, columns, names)
+        self._execute("CREATE VIEW owners AS SELECT * FROM owners_all")
         self._execute(f"CREATE VIEW captures AS {CAPTURES_VIEW}")
+        self.notes: list[str] = []
+        twice = self.sql(TWICE)
+        if twice.num_rows:
+            self.register("twice", twice)
+            self._execute(f"CREATE OR REPLACE VIEW owners AS {ONCE}")
+            self.notes.append(said(twice.num_rows))
         if locked:
             self._execute(f"SET allowed_paths = [{', '.join(map(_quoted, reached))}]")
             self._execute("SET enable_external_access = false")
@@ -73,7 +80,7 @@ class Duck:
                  for name, column in declared.items()]
         if table == "owners":
             shown.append("epoch_us(taken) / 1e6 AS taken_s")
-            self._execute(f"CREATE VIEW owners AS SELECT {', '.join(shown)} FROM {source}")
+            self._execute(f"CREATE VIEW owners_all AS SELECT {', '.join(shown)} FROM {source}")
         else:
             self._execute(f"CREATE TABLE stacks AS SELECT DISTINCT ON (stack_id)"
                           f" {', '.join(shown)} FROM {source} ORDER BY stack_id, stack")

@@ -16,11 +16,25 @@ from pageowner.fleet.columns import CAPTURES
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["CAPTURES_VIEW", "Engine", "EngineFailed"]
+__all__ = ["CAPTURES_VIEW", "ONCE", "TWICE", "Engine", "EngineFailed", "said"]
 
 CAPTURES_VIEW = (f"SELECT {', '.join(CAPTURES)}, taken_s, pages AS small_pages FROM owners"
                  " WHERE stack_id = 0")
 """Both engines' view of captures: the row of small owners is there once for each."""
+
+TWICE = ("SELECT capture, min(day || hour) AS kept FROM captures GROUP BY capture"
+         " HAVING min(day || hour) < max(day || hour)")
+"""Captures that lie in several hours, and the first of these: what is sent again after a clock was
+set has another hour. Where both are compacted, only the rows themselves say so."""
+
+ONCE = ("SELECT o.* FROM owners_all o LEFT JOIN twice t ON o.capture = t.capture"
+        " WHERE t.kept IS NULL OR t.kept = o.day || o.hour")
+"""Then the view of owners, where ``owners_all`` are those of all files and ``twice`` is `TWICE`."""
+
+
+def said(captures: int) -> str:
+    """What to say of captures that lie in several hours."""
+    return f"captures that lie in several hours, and count once: {captures:,}"
 
 
 class EngineFailed(PageownerError):
@@ -28,7 +42,9 @@ class EngineFailed(PageownerError):
 
 
 class Engine(Protocol):
-    """Answers SQL."""
+    """Answers SQL. ``notes``: what is to be said of the tables."""
+
+    notes: list[str]
 
     def register(self, name: str, table: pa.Table) -> None:
         """Show a small table under a name."""

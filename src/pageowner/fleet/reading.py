@@ -14,6 +14,7 @@ from pageowner.errors import PageownerError
 from pageowner.fleet import layout
 from pageowner.fleet.arrow import CONTAINS_KEY, OWNERS_SCHEMA, STACKS_SCHEMA
 from pageowner.fleet.columns import SCHEMA_VERSION
+from pageowner.fleet.engine import said
 from pageowner.fleet.store import StoreAway
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def find(store: Store, since: float, until: float) -> Files:
         found.notes.append(f"files whose names are no capture's, left out: {len(others):,}, such as"
                            f" {others[0]}")
     if again:
-        found.notes.append(f"captures that lie in several hours, and count once: {again:,}")
+        found.notes.append(said(again))
     for table in (layout.STACKS, layout.INCOMING_STACKS):
         found.stacks += [stored.path for stored in store.objects(table)
                          if stored.path.endswith(".parquet")]

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pageowner.errors import PageownerError
 from pageowner.fleet import layout
 from pageowner.fleet.columns import OWNERS, PARTITIONS, STACKS
-from pageowner.fleet.engine import CAPTURES_VIEW, EngineFailed
+from pageowner.fleet.engine import CAPTURES_VIEW, ONCE, TWICE, EngineFailed, said
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,12 +53,22 @@ class Spark:
             raise EngineFailed(f"Spark: {_line(error)}") from error
         self._view("owners_read", {**OWNERS, **PARTITIONS}, store, files.owners)
         self._view("stacks_read", STACKS, store, files.stacks)
-        for name, text in (
-                ("owners", "SELECT *, unix_micros(taken) / 1e6D AS taken_s FROM owners_read"),
-                ("stacks", "SELECT stack_id, min(stack) AS stack, min_by(module, stack) AS module,"
-                           " min_by(frame, stack) AS frame, min_by(allocator, stack) AS allocator"
-                           " FROM stacks_read GROUP BY stack_id"),
-                ("captures", CAPTURES_VIEW)):
+        self._views(
+            ("owners_all", "SELECT *, unix_micros(taken) / 1e6D AS taken_s FROM owners_read"),
+            ("stacks", "SELECT stack_id, min(stack) AS stack, min_by(module, stack) AS module,"
+                       " min_by(frame, stack) AS frame, min_by(allocator, stack) AS allocator"
+                       " FROM stacks_read GROUP BY stack_id"),
+            ("owners", "SELECT * FROM owners_all"), ("captures", CAPTURES_VIEW))
+        self.notes: list[str] = []
+        twice = self.sql(TWICE)
+        if twice.num_rows:
+            self.register("twice", twice)
+            # a view is of what its names were when it was made
+            self._views(("owners", ONCE), ("captures", CAPTURES_VIEW))
+            self.notes.append(said(twice.num_rows))
+
+    def _views(self, *views: tuple[str, str]) -> None:
+        for name, text in views:
             self._session.sql(text).createOrReplaceTempView(name)
 
     def _view(self, name: str, columns: Mapping[str, Column], store: Store,
