@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,11 +15,10 @@ from pageowner import Fleet, Snapshot
 from pageowner.fleet import layout
 from pageowner.fleet.compaction import compact
 from pageowner.fleet.layout import digits
-from pageowner.fleet.store import Store
+from pageowner.fleet.store import Store, StoreAway
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 NOW = START + 30 * 86400
 
@@ -96,6 +97,30 @@ def test_a_large_file_that_cannot_be_read_keeps_no_other_from_compaction(
         assert compact(store, NOW).damaged == ()
     assert small("*.parquet") == []
     assert asked() == [{"n": 4}]
+
+
+def test_a_file_of_a_bucket_that_does_not_arrive_is_not_called_damaged(
+        few: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(path: str) -> bytes:
+        if Path(path).stem == digits(late.number):
+            raise StoreAway(f"{store.place}: cannot read: timed out")
+        return Store.get(store, path)
+
+    @contextmanager
+    def opened(path: str) -> Iterator[None]:
+        raise OSError("timed out")
+        yield
+
+    first, second, late = (capture(few, host, share=0.5) for host in ("first", "second", "late"))
+    store = Store(str(pushed(tmp_path, [first])))
+    compact(store, NOW)
+    pushed(tmp_path, [second, late])
+    for name, value in (("is_local", False), ("get", get), ("open", opened)):
+        monkeypatch.setattr(store, name, value)
+    done = compact(store, NOW)
+    assert (done.captures, done.damaged) == (1, ())
+    path, = (tmp_path / "store" / layout.INCOMING).rglob(f"{digits(late.number)}.parquet")
+    assert done.away == (f"{path}: cannot read: timed out",)
 
 
 def test_a_file_of_other_captures_than_its_name_says_is_not_added_again_and_again(

@@ -32,5 +32,7 @@ def command(store: str, grace: str) -> None:
     done = Fleet(store).compact(grace)
     for text in done.damaged:
         say(f"damaged, left where it is: {text}")
+    for text in done.away:
+        say(f"cannot be fetched for now, left where it is: {text}")
     say(f"{count_of(done.captures, 'capture')} in {count_of(done.hours, 'hour')} compacted,"
         f" {count(done.removed)} small files removed", "")

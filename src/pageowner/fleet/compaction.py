@@ -50,12 +50,20 @@ _Found = TypeVar("_Found")
 
 class Compacted(NamedTuple):
     """``hours`` that were written, with ``captures`` in all; ``removed``: small files that are now
-    in a large one; ``damaged``: files that were left where they are, each with the reason."""
+    in a large one; ``damaged``: files that were left where they are, each with the reason;
+    ``away``: files of a bucket that could not be fetched, and wait for another run."""
 
     hours: int = 0
     captures: int = 0
     removed: int = 0
     damaged: tuple[str, ...] = ()
+    away: tuple[str, ...] = ()
+
+
+class _Away(str):
+    """Of a file, why it could not be fetched: nothing is known of what is in it."""
+
+    __slots__ = ()
 
 
 def hour_file(table: pa.Table) -> bytes:
@@ -83,7 +91,7 @@ def compact(store: Store, now: float | None = None, grace_s: float = GRACE_S,
     long ago. Files that cannot be read are left. Raises StoreAway."""
     now = time.time() if now is None else now
     hours, captures, removed = 0, 0, 0
-    damaged: list[str] = []
+    left: list[str] = []
     for day in store.days(layout.INCOMING):
         by_hour: dict[Hour, list[StoredObject]] = {}
         for stored in store.objects(f"{layout.INCOMING}/day={day}"):
@@ -93,15 +101,17 @@ def compact(store: Store, now: float | None = None, grace_s: float = GRACE_S,
         for hour, files in sorted(by_hour.items()):
             if hour >= layout.hour_of(now - grace_s):
                 continue
-            added, gone = _hour(store, hour, files, now - grace_s, damaged)
+            added, gone = _hour(store, hour, files, now - grace_s, left)
             hours, captures, removed = hours + (added > 0), captures + added, removed + gone
             progress(hour)
-    removed += _stacks(store, now - grace_s, damaged)
-    return Compacted(hours, captures, removed, tuple(damaged))
+    removed += _stacks(store, now - grace_s, left)
+    return Compacted(hours, captures, removed,
+                     tuple(why for why in left if not isinstance(why, _Away)),
+                     tuple(why for why in left if isinstance(why, _Away)))
 
 
 def _hour(store: Store, hour: Hour, files: list[StoredObject], settled: float,
-          damaged: list[str]) -> tuple[int, int]:
+          left: list[str]) -> tuple[int, int]:
     """Captures that were added to the hour's file, and files that were removed. Nothing is done
     with an hour whose file cannot be read, or is none of ours."""
     place = hour.compacted
@@ -109,12 +119,12 @@ def _hour(store: Store, hour: Hour, files: list[StoredObject], settled: float,
     if store.changed(place) is not None:
         held = _or_why(store, place, lambda: _held(_footer(store, place)))
         if isinstance(held, str):
-            damaged.append(held)
+            left.append(held)
             return 0, 0
     names = {stored.path: stored.path.rpartition("/")[2].removesuffix(".parquet")
              for stored in files}
     new = _tables(store, [path for path, name in names.items() if name not in held], _capture,
-                  damaged)
+                  left)
     there = [path for path, name in names.items() if name in held]
     if not new and not there:
         return 0, 0
@@ -122,7 +132,7 @@ def _hour(store: Store, hour: Hour, files: list[StoredObject], settled: float,
     if held:
         whole = _or_why(store, place, lambda: _whole(store.get(place)))
         if isinstance(whole, str):
-            damaged.append(whole)
+            left.append(whole)
             return 0, 0
         held, rows = whole  # again: another compaction may have written it since
         kept = [rows]
@@ -134,10 +144,10 @@ def _hour(store: Store, hour: Hour, files: list[StoredObject], settled: float,
     return 0, _remove(store, place, [path for path in there if names[path] in held], settled)
 
 
-def _stacks(store: Store, settled: float, damaged: list[str]) -> int:
+def _stacks(store: Store, settled: float, left: list[str]) -> int:
     files = [stored.path for stored in store.objects(layout.INCOMING_STACKS)
              if stored.changed <= settled]
-    tables = _tables(store, files, lambda path, content: _read(content, STACKS_SCHEMA), damaged)
+    tables = _tables(store, files, lambda path, content: _read(content, STACKS_SCHEMA), left)
     if not tables:
         return 0
     known = STACKS_SCHEMA.empty_table()
@@ -145,7 +155,7 @@ def _stacks(store: Store, settled: float, damaged: list[str]) -> int:
         whole = _or_why(store, layout.STACKS_FILE,
                         lambda: _known_stacks(store.get(layout.STACKS_FILE)))
         if isinstance(whole, str):
-            damaged.append(whole)
+            left.append(whole)
             return 0
         known = whole
     ids = set(known["stack_id"].to_pylist())
@@ -169,7 +179,7 @@ def _remove(store: Store, into: str, paths: list[str], settled: float) -> int:
 
 
 def _tables(store: Store, paths: list[str], read: Callable[[str, bytes], pa.Table],
-            damaged: list[str]) -> dict[str, pa.Table]:
+            left: list[str]) -> dict[str, pa.Table]:
     """Of these files those that ``read`` takes."""
     def attempt(path: str) -> pa.Table | str:
         return _or_why(store, path, lambda: read(path, store.get(path)))
@@ -178,15 +188,16 @@ def _tables(store: Store, paths: list[str], read: Callable[[str, bytes], pa.Tabl
     with ThreadPoolExecutor(_THREADS) as pool:
         for path, table in zip(paths, pool.map(attempt, paths), strict=True):
             if isinstance(table, str):
-                damaged.append(table)
+                left.append(table)
             else:
                 found[path] = table
     return found
 
 
 def _or_why(store: Store, path: str, read: Callable[[], _Found]) -> _Found | str:
-    """What ``read`` gives of a file, or why it cannot be read, in a line. Raises StoreAway where
-    this is not for the one file."""
+    """What ``read`` gives of a file, or why it cannot be read, in a line (an `_Away` if it is in a
+    bucket and could not be fetched). Raises StoreAway where this is not for the one file."""
+    kind: type[str] = str
     try:
         return read()
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -194,12 +205,16 @@ def _or_why(store: Store, path: str, read: Callable[[], _Found]) -> _Found | str
     except StoreAway as error:
         store.folders("")
         why = str(error).removeprefix(f"{store.place}: ")
-    return f"{store.name(path)}: {' '.join(why.split())[:200]}"
+        kind = str if store.is_local else _Away
+    return kind(f"{store.name(path)}: {' '.join(why.split())[:200]}")
 
 
 def _footer(store: Store, path: str) -> Mapping[bytes, bytes]:
-    with store.open(path) as file:
-        return pq.read_metadata(file).metadata or {}
+    try:
+        with store.open(path) as file:
+            return pq.read_metadata(file).metadata or {}
+    except OSError:  # it is damaged, or slow to arrive: `Store.get` tries again and tells which
+        return pq.read_metadata(io.BytesIO(store.get(path))).metadata or {}
 
 
 def _held(about: Mapping[bytes, bytes]) -> set[str]:
