@@ -281,14 +281,16 @@ def test_leaks_through_one_stack_at_other_offsets_are_one_series_with_all_they_l
     leaks = [Growth("leak", stack, "f", "m", "pipes", "", "", rate, rate / 2, rate * 2, sure, 5)
              for stack, rate, sure in (("a", 10.0, 0.7), ("a", 40.0, 0.9), ("b", 30.0, 0.5))]
     worker = Worker(Settings())
-    worker.figures = Figures("host", True, 1.0, growth=leaks, looks=9)
+    worker.figures = Figures("host", True, 1.0, growth=leaks, kinds={"leak": 300, "grows": 7},
+                             looks=9)
     found = samples(Metrics(worker, 3).exposition("")[0].decode())
     values = {name: [value for key, value in found.items() if key.startswith(
         f"pageowner_leak_{name}{{")] for name in (
             "bytes_per_second", "low_bytes_per_second", "confidence_ratio")}
     assert values == {"bytes_per_second": [50, 30], "low_bytes_per_second": [25, 15],
                       "confidence_ratio": [0.9, 0.5]}
-    assert found["pageowner_leaks"] == 3
+    # some of all that there are
+    assert (found["pageowner_leaks"], found["pageowner_leak_suspects"]) == (300, 7)
 
 
 def test_owners_near_the_largest_stay_series_of_their_own() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from served import HOSTILE  # noqa: F401  # skips where the extra is not installed
 from test_leaks import LEAK, Machine
 
-from pageowner.server import sources
+from pageowner.server import gathering, sources
 from pageowner.storage import series
 from pageowner.storage.series import file_name
 
@@ -60,3 +61,15 @@ def test_memory_is_shown_where_an_older_capture_cannot_be_read(tmp_path: Path, m
         assert found["states"]["owned"] == 7 * 4096
         assert "looks" not in found
         assert str(path) in found["notes"][0]
+
+
+def test_more_leaks_and_suspects_than_are_handed_over_are_counted(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine()
+    for number in range(3):
+        machine.add(f"f{number}+0x1/0x2", np.repeat(range(6), 256), 1e9)
+    add(tmp_path, machine, range(6))
+    monkeypatch.setattr(gathering, "MOST_LEAKS", 1)
+    found = sources.Series(tmp_path).figures()
+    assert (len(found["growth"]), sum(found["kinds"].values())) == (1, 3)
+    assert set(found["kinds"]) == {found["growth"][0].kind}

@@ -14,6 +14,7 @@ MOST_OWNERS = 1000
 """Owners of a kind that a worker hands over, the largest; the others are summed."""
 
 MOST_LEAKS = 200
+"""Leaks and suspects that a worker hands over, the first; the others are only counted."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,9 @@ class Figures:
     ``tracking``: whether this machine's tracker is the source. By name: ``states``,
     ``subsystems``, ``cgroups``, ``balance`` (lines that add up to ``total``, MemTotal).
     ``containers``: pod and container of those cgroups that are of any, "" for none. ``stacks``:
-    the largest, and the bytes of all ``other_stacks``. ``growth``: leaks and suspects over
-    ``watched`` seconds and ``looks``; fewer than four looks judge nothing. ``health``: counters of
+    the largest, and the bytes of all ``other_stacks``. ``growth``: the first leaks and suspects
+    over ``watched`` seconds and ``looks``, and ``kinds``, how many there are in all by their kind
+    (`Growth`); fewer than four looks judge nothing. ``health``: counters of
     the tracker by name, and ``since_ns`` when it began (since boot; 0: none). ``took``: seconds of
     CPU that gathering took, and ``waited`` by the clock.
     """
@@ -92,6 +94,7 @@ class Figures:
     stacks: list[StackOwner] = field(default_factory=list)
     other_stacks: int = 0
     growth: list[Growth] = field(default_factory=list)
+    kinds: dict[str, int] = field(default_factory=dict)
     looks: int = 0
     watched: float = 0.0
     health: dict[str, float] = field(default_factory=dict)

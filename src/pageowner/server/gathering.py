@@ -126,9 +126,9 @@ def _largest(sizes: Mapping[str, int]) -> tuple[dict[str, int], int]:
 
 
 def of_leaks(table: pa.Table, page_size: int) -> list[Growth]:
-    """What `leaks` found by stack: a table of `Watch.leaks`."""
+    """What `leaks` found by stack, the first of it: a table of `Watch.leaks`."""
     found = []
-    for row in table.to_pylist()[:MOST_LEAKS]:
+    for row in table.slice(0, MOST_LEAKS).to_pylist():
         rate, low, high = (row[name] * page_size / 3600
                            for name in ("rate", "rate_low", "rate_high"))
         found.append(Growth(

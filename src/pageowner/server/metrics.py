@@ -202,8 +202,8 @@ def _leaks(found: Figures) -> Iterator[Metric]:
     yield _single("pageowner_leak_watched_seconds", found.watched)
     if not found.looks:
         return
-    yield _single("pageowner_leaks", sum(owner.kind == "leak" for owner in found.growth))
-    yield _single("pageowner_leak_suspects", sum(owner.kind == "grows" for owner in found.growth))
+    yield _single("pageowner_leaks", found.kinds.get("leak", 0))
+    yield _single("pageowner_leak_suspects", found.kinds.get("grows", 0))
     shown = leaks_of(found.growth)[:_LEAKS]
     for name, value in (("bytes_per_second", "rate"), ("low_bytes_per_second", "rate_low"),
                         ("confidence_ratio", "confidence")):

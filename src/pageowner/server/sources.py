@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -258,5 +259,6 @@ def _growth(watch: Watch | None, about: Watched | None) -> dict[str, Any]:
     if watch is None or about is None or len(watch.times) < LEAST_SAMPLES:
         return {}
     table = judged(watch, about.page_size)
-    return {"growth": gathering.of_leaks(table, about.page_size), "looks": about.looks,
+    return {"growth": gathering.of_leaks(table, about.page_size),
+            "kinds": dict(Counter(table["kind"].to_pylist())), "looks": about.looks,
             "watched": about.seconds}
