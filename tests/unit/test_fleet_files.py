@@ -64,3 +64,16 @@ def test_a_capture_in_two_compacted_hours_counts_once(few: Snapshot, tmp_path: P
     assert (found.captures, found.machines, found.notes) == (2, 2, notes)
     assert sum(found.owners["pages"].to_pylist()) == sum(
         sum(each.owners["pages"].to_pylist()) for each in (one, other))
+
+
+def test_what_does_not_fit_into_memory_is_written_to_a_folder_that_is_removed(
+        few: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = Fleet(pushed(tmp_path, [capture(few, "a", share=0.5)]))
+    (folder := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    asked = "SELECT current_setting('temp_directory') AS folder FROM captures"
+    assert fleet.query(asked, **WHEN)["folder"].to_pylist()[0].startswith(f"{folder}/pageowner.")
+    path, = (tmp_path / "store").rglob("incoming/owners/**/*.parquet")
+    path.write_bytes(b"")
+    assert not fleet.query(asked, **WHEN).num_rows
+    assert list(folder.iterdir()) == []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -35,11 +36,17 @@ class Duck:
 
         self._errors = open_duckdb().Error
         limit = memory_config() if memory is None else {"memory_limit": f"{memory >> 20}MiB"}
-        with self._errors_in_one_line():
-            self._connection = open_duckdb().connect(":memory:", config={
-                "autoinstall_known_extensions": "false", "autoload_known_extensions": "false",
-                "python_enable_replacements": "false", "preserve_insertion_order": "false",
-                **limit})
+        with ExitStack() as stack:
+            with self._errors_in_one_line():
+                self._connection = open_duckdb().connect(":memory:", config={
+                    "autoinstall_known_extensions": "false", "autoload_known_extensions": "false",
+                    "python_enable_replacements": "false", "preserve_insertion_order": "false",
+                    "temp_directory": _spilled(stack), **limit})
+            stack.callback(self._connection.close)
+            self._tables(store, files, locked)
+            self._held = stack.pop_all()
+
+    def _tables(self, store: Store, files: Files, locked: bool) -> None:
         prefix = "" if store.is_local else _through_arrow(self._connection, store)
         reached = []
         for table, columns, paths in (("owners", OWNERS, files.owners),
@@ -104,7 +111,17 @@ class Duck:
             raise EngineFailed(f"DuckDB: {' '.join(str(error).split())[:300]}") from error
 
     def close(self) -> None:
-        self._connection.close()
+        self._held.close()
+
+
+def _spilled(stack: ExitStack) -> str:
+    """A folder of its own for what does not fit into memory, which DuckDB else writes to the
+    current directory; empty, so that it fails instead, where there is nowhere to write to."""
+    try:
+        return stack.enter_context(TemporaryDirectory(prefix="pageowner.",
+                                                      ignore_cleanup_errors=True))
+    except OSError:
+        return ""
 
 
 def _quoted(text: str) -> str:
