@@ -269,6 +269,19 @@ def test_a_full_spool_drops_the_oldest_and_says_how_many(few: Snapshot, tmp_path
     assert left == {f"{digits(capture.number)}.parquet" for capture in captures[3:]}
 
 
+def test_a_clock_that_is_set_back_drops_no_newer_capture_from_a_full_spool(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool, now = Spool(tmp_path, "store", 25), [2 * 10**18]
+    monkeypatch.setattr("time.time_ns", lambda: now[0])
+    dropped = []
+    with spool.locked():
+        for number in range(4):
+            dropped.append(spool.add(f"v1/incoming/owners/{number}", b"x" * 10))
+            now[0] -= 10**12
+        assert [spool.path(name)[-1] for name in spool.waiting()] == ["2", "3"]
+    assert dropped == [0, 0, 1, 1]
+
+
 def test_pushers_of_one_machine_take_turns(few: Snapshot, tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
     captures = [capture_of(few, replace(DUMP, taken=TAKEN + 3600 * hour), 0) for hour in range(6)]

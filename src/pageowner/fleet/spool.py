@@ -80,7 +80,10 @@ class Spool:
     def add(self, path: str, content: bytes) -> int:
         """Keep an object until it can be sent; returns how many captures had to be dropped for
         it, the oldest first."""
-        name = f"{time.time_ns():020}.{path.replace('/', '%')}"
+        waiting = self.waiting()
+        # after what waits already, even if the clock was set back
+        number = max(time.time_ns(), int(waiting[-1][:20]) + 1 if waiting else 0)
+        name = f"{number:020}.{path.replace('/', '%')}"
         with whole_file(self.folder / name) as file:
             file.write(content)
         waiting = self.waiting()
