@@ -88,6 +88,12 @@ def test_wrong_words_are_told(hosts: tuple[Path, list[Any]], words: dict[str, An
         Fleet(hosts[0]).report(**{**WHEN, **words})
 
 
+@pytest.mark.parametrize("name", ["localhost", "local:7077", "duck"])
+def test_what_is_no_engine_is_told(hosts: tuple[Path, list[Any]], name: str) -> None:
+    with pytest.raises(UsageError, match="is no engine; give duckdb"):
+        Fleet(hosts[0], engine=name).report(**WHEN)
+
+
 @pytest.mark.parametrize("memory", ["4", "half", "1KiB"])
 def test_memory_that_is_no_size_or_too_little_is_told(hosts: tuple[Path, list[Any]], memory: str,
                                                       ) -> None:

@@ -25,7 +25,8 @@ def open_engine(name: str, store: Store, files: Files, memory: int | None = None
         from pageowner.fleet.duck import Duck
 
         return Duck(store, files, memory, locked)
-    if name.startswith(("spark://", "sc://", "local[", "local")) or name == "yarn":
+    if name in ("local", "yarn") or name.startswith(("spark://", "sc://", "local[",
+                                                     "local-cluster[")):
         from pageowner.fleet.spark import Spark
 
         return Spark(name, store, files, memory)
