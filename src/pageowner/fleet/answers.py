@@ -83,7 +83,8 @@ def report(engine: Engine, chosen: Chosen, by: Sequence[str], since: float, unti
     """Owners across machines, by the last capture of each machine.
 
     Columns: the keys; ``small``: whether it is the row of small owners; ``machines`` that have the
-    owner; ``pages`` and ``blocks`` of all together; ``p50``, ``p99`` and ``most``: pages of one
+    owner; ``pages`` and ``blocks`` of all together, blocks of all ages even where pages are chosen
+    by age, since the tables count none by age; ``p50``, ``p99`` and ``most``: pages of one
     machine, over all machines; ``out``: how many machines stand out; ``outliers``: the first of
     them, with host and pages (see `questions.report`). Most pages first.
     """

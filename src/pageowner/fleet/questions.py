@@ -59,7 +59,8 @@ def _and(conditions: Sequence[str]) -> str:
 
 def _owners(keys: Sequence[str], conditions: Sequence[str], pages: str, joined: str,
             also: Sequence[str] = ()) -> str:
-    """Pages by keys of the chosen captures; only of owners that have any of those that count."""
+    """Pages by keys of the chosen captures; only of owners that have any of those that count.
+    Blocks are of all ages, whatever pages count: the tables have none by age."""
     names = ", ".join(f"{key} AS k{place}" for place, key in enumerate(keys))
     groups = ", ".join([*(also or ()), *keys])
     shown = ", ".join([*(also or ()), names, f"CAST(sum({pages}) AS BIGINT) AS pages",
