@@ -13,12 +13,15 @@ from machines import machine
 from pageowner.errors import UsageError
 from pageowner.model.hook_states import ACTIVE, ATTACHED, NESTED, WAITING
 from pageowner.model.hook_table import HOOKS
+from pageowner.model.object_hooks import OBJECT_HOOKS
 from pageowner.model.unexplained import gone_owners
 from pageowner.report import status_view
 from pageowner.tracker import at_boot, waiting
 from pageowner.tracker.control import Options, Status
 from pageowner.tracker.load.calibrate import Calibration
+from pageowner.tracker.load.loading import HOOK_NUMBERS
 from pageowner.tracker.read import maps
+from pageowner.tracker.read.missed import missed_of_objects
 from pageowner.tracker.read.pinned import Pinned
 
 if TYPE_CHECKING:
@@ -102,6 +105,38 @@ def test_missed_is_what_no_program_took(
     monkeypatch.setattr(store, "counters", lambda: dict.fromkeys(maps.COUNTERS, 0) | counters)
     assert store.missed() == missed
     assert store.missed_frees() == missed_frees
+
+
+@pytest.mark.parametrize(("refused", "counters", "before", "missed"), [
+    ({"kfree": 7, "kmalloc": 1, "mm_page_free": 5}, {}, {}, 8),
+    ({"kfree": 7, "kfree_nested": 3}, {"objects_nested_kfree": 7}, {}, 0),
+    ({"kfree": 7, "kfree_nested": 3}, {"objects_nested_kfree": 5}, {}, 2),
+    ({"kfree": 700, "kfree_nested": 3}, {"objects_nested_kfree": 5}, {}, 3),
+    ({"kfree": 9, "kfree_nested": 0}, {"objects_nested_kfree": 5}, {"kfree": 4}, 0),
+    ({"kmalloc": 1, "kfree": 4, "kfree_nested": 4}, {"objects_nested_kfree": 9}, {}, 1),
+], ids=["no second copies", "all taken", "some taken", "of objects not followed",
+        "before all were attached", "of two hooks"])
+def test_missed_of_objects_is_what_no_copy_took(
+        refused: dict[str, int], counters: dict[str, int], before: dict[str, int], missed: int,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    store = maps.Store.__new__(maps.Store)
+    store.facts = {"missed_before_objects": before}
+    monkeypatch.setattr(store, "hooks", lambda: [
+        maps.Hook(name, 1, 1, count) for name, count in refused.items()])
+    monkeypatch.setattr(store, "counters", lambda: dict.fromkeys(maps.COUNTERS, 0) | counters)
+    assert missed_of_objects(store) == missed
+
+
+def test_each_hook_on_objects_has_a_counter_for_its_second_copy() -> None:
+    """In the order of the first copies' (records.h): the programs go by that."""
+    first = [name for name in maps.COUNTERS if name in {hook.seen_by for hook in OBJECT_HOOKS}]
+    second = {hook.seen_by: hook.seen_by_second for hook in OBJECT_HOOKS}
+    at = maps.COUNTERS.index("objects_nested_kmalloc")
+    assert [second[name] for name in first] == list(maps.COUNTERS[at : at + len(first)])
+    hooks = HOOK_NUMBERS
+    assert [hooks[f"nested_{name}"] - hooks[name] for name in (
+        "kmalloc", "cache_alloc", "percpu_alloc", "objects_in_bulk")] == [
+            hooks["nested_kmalloc"] - hooks["kmalloc"]] * 4
 
 
 @pytest.mark.parametrize("readings", [0, 1, 5, 1000])

@@ -42,9 +42,10 @@ __all__ = ["command"]
                    " Default: 1/1024.")
 @click.option("--second-programs", type=click.Choice(["auto", "always"]), default="auto",
               show_default=True,
-              help="An interrupt can allocate or free pages while the tracker runs on its CPU;"
+              help="An interrupt can allocate or free memory while the tracker runs on its CPU;"
                    " second programs record these events. auto: attach them after the first missed"
-                   " event; always: from the start, which misses none and costs more.")
+                   " event, those on objects only with --objects=1; always: from the start, which"
+                   " misses none and costs more.")
 @click.option("--at-boot", is_flag=True,
               help="Do not start now: write and enable a systemd unit that starts tracking early in"
                    " each boot with page_owner=on on the kernel's command line.")

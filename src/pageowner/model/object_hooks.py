@@ -28,7 +28,7 @@ class ObjectHook:
     """A row of the table.
 
     - ``name``: of the tracepoint, or of what its functions do
-    - ``program``: of tracker/bpf/objects.bpf.h
+    - ``program``: of tracker/bpf/objects.bpf.h, which may be there twice (`hook_states.NESTED`)
     - ``seen_by``: the counter (enum counter in records.h) that shows it at work
     - ``lost``: what is not seen without it; empty where nothing is known of slabs then
     - ``needs``: arguments of the tracepoint without which it cannot do its work
@@ -47,6 +47,11 @@ class ObjectHook:
     newer: bool = False
     with_type: str = ""
     only_without: str = ""
+
+    @property
+    def seen_by_second(self) -> str:
+        """The counter that shows the second copy of the program at work."""
+        return f"objects_nested_{self.seen_by.removeprefix('objects_')}"
 
 
 _STAY = "stay until their place is allocated again; captures leave out those whose slab is gone"

@@ -44,7 +44,8 @@ class Options:
       kernel allows it; otherwise every stack is unwound
     - ``memo_check``: the fraction of recognised stacks that are also unwound and compared, 0 to 1
     - ``second_programs``: when to attach the programs that record what interrupts allocate and free
-      while the tracker runs: `AUTO`, after the first missed event, or `ALWAYS`
+      while the tracker runs: `AUTO`, after the first missed event (those on objects: where all are
+      tracked, from the start, otherwise never), or `ALWAYS`
     - ``objects``: also track one in N objects of slabs and of the percpu allocator, chosen by a
       hash of the address (0: none)
     - ``tasks``, ``stacks``: the number of entries in these tables (0: chosen by the machine's
@@ -128,6 +129,7 @@ class Status:
     - ``objects``: empty if no objects are tracked; else one in ``share`` is tracked, ``followed``
       are tracked now, with their ``bytes``; ``slots``, the states of their ``hooks``, and
       ``objects_missed``, events that came while these hooks were busy
+      (`missed.missed_of_objects`)
     - ``memory_bytes``: kernel memory of all maps; ``frames``: page frames covered
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pageowner.model.hook_states import is_whole
+from pageowner.model.hook_states import NESTED, is_whole
 from pageowner.model.object_hooks import ALLOCATED_BY, FREED_BY, OBJECT_HOOKS
 from pageowner.report.text import count, count_of, printable, size
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["about_followed", "about_objects", "missed", "started"]
 
-_LOST = {hook.name: hook.lost for hook in OBJECT_HOOKS}
+_LOST = {hook.name: hook.lost for hook in OBJECT_HOOKS} | {
+    hook.name + NESTED: "some of what interrupts allocate or free there is not seen"
+    for hook in OBJECT_HOOKS}
 
 _CACHES = 3
 

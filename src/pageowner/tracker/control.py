@@ -30,7 +30,7 @@ from pageowner.kernel import gfp, zones
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.model.hook_states import is_attached
 from pageowner.model.hook_table import FEXIT_HOOKS
-from pageowner.model.tracking import Options, Status
+from pageowner.model.tracking import ALWAYS, Options, Status
 from pageowner.tracker import waiting
 from pageowner.tracker.filters import cgroup, process
 from pageowner.tracker.load import compiled, memo, pins, requirements
@@ -57,6 +57,7 @@ from pageowner.tracker.read.maps import (
     Store,
     open_store,
 )
+from pageowner.tracker.read.missed import missed_of_objects
 from pageowner.tracker.read.objects import objects
 from pageowner.tracker.read.pinned import ENDED
 from pageowner.tracker.read.reading import pages_by_state
@@ -168,7 +169,7 @@ def _objects_now(store: Store) -> dict[str, Any]:
     return {"share": live.share, "followed": len(live.address),
             "bytes": int(live.rows["bytes"].sum(dtype=np.uint64)),
             "slots": live.slots, "hooks": states,
-            "objects_missed": sum(hook.missed for hook in store.hooks() if hook.name in states)}
+            "objects_missed": missed_of_objects(store)}
 
 
 def attend() -> bool:
@@ -335,7 +336,9 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
         facts["freed_before"] = tracker.freed_before
         facts["hooks"].update(attach_optional(tracker, directory, found.symbols))
         if options.objects:
-            facts["object_hooks"] = attach_objects(tracker, directory, found.skip)
+            facts["object_hooks"], facts["missed_before_objects"] = attach_objects(
+                tracker, directory, found,
+                twice=options.objects == 1 or options.second_programs == ALWAYS)
         # What the first hooks saw while the last were attached is there too, but not all of it.
         facts |= {"since_ns": time.clock_gettime_ns(time.CLOCK_MONOTONIC),
                   "since_wall": time.time()}

@@ -14,9 +14,7 @@
 /* Whether a record is the current task's. */
 INLINE int is_mine(struct record *record)
 {
-	struct task *task = record->task_id ? task_at(record->task_id) : NULL;
-
-	return task && task->pid == (u32)bpf_get_current_pid_tgid();
+	return is_current(record->task_id);
 }
 
 INLINE int passes(u64 pfn, u32 order, u32 gfp_mask)

@@ -212,6 +212,24 @@ GLOBAL int put_object(u64 address, u64 sizes, u32 gfp_mask, u64 cache, u64 stack
 	return 0;
 }
 
+/* Whether an object of this task is at the address, of this gfp mask. */
+GLOBAL int is_put(u64 address, u32 gfp_mask)
+{
+	u64 hash = object_hash(address), *word;
+	struct object *object;
+	u32 way, slot;
+
+	for (way = 0; way < WAYS; way++) {
+		slot = object_slot(hash, way);
+		word = object_word(slot);
+		if (!word || *(volatile u64 *)word != address)
+			continue;
+		object = object_at(slot);
+		return object && object->gfp_mask == gfp_mask && is_current(object->task_id);
+	}
+	return 0;
+}
+
 GLOBAL int object_freed(u64 address, u64 hash, u32 which)
 {
 	struct object *object;

@@ -23,14 +23,77 @@ const volatile u8 object_bytes = NOT_THERE;
 const volatile u8 object_of_cache = NOT_THERE;
 const volatile u8 object_result_bytes = 4; /* of what kmem_cache_alloc_bulk() returns */
 
+/*
+ * Each program may be there twice: what interrupts allocate and free while it is at work for what they
+ * interrupted, the kernel does not run it for, and its second copy takes (attached after it, and loaded
+ * with `second`). The first notes which events it has dealt with, and the second goes by that; where
+ * too many interrupts came between the two, an object is freed once more, which does no harm, or seen to
+ * be there.
+ */
+const volatile u8 second;
+
+#define KIND(counter) ((counter) - COUNT_OBJECTS_KMALLOC)
+
+/* The first copy has dealt with this event of an address. */
+INLINE void event_done(struct cpu *cpu, u32 counter, u64 address)
+{
+	volatile u64 *done = cpu->done[KIND(counter)];
+	u32 i;
+
+	if (second)
+		return;
+	for (i = 0; i < EVENTS_DONE; i++) {
+		if (!done[i]) {
+			done[i] = address | EVENT_DONE;
+			return;
+		}
+	}
+	/* Their events had no second copy, or interrupted it. */
+	done[address / sizeof(u64) & (EVENTS_DONE - 1)] = address | EVENT_DONE;
+}
+
+/* Whether the first copy has dealt with it, for the second one; once only. */
+INLINE int was_done(struct cpu *cpu, u32 counter, u64 address)
+{
+	volatile u64 *done = cpu->done[KIND(counter)];
+	u32 i;
+
+	for (i = 0; i < EVENTS_DONE; i++) {
+		if (done[i] == (address | EVENT_DONE)) {
+			done[i] = 0;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/* An event begins, with what the CPU has for it; NULL if the first copy has dealt with it. */
+INLINE struct cpu *begin_event(u32 counter, u64 address)
+{
+	struct cpu *cpu = this_cpu();
+
+	if (!cpu || !second)
+		return cpu;
+	if (was_done(cpu, counter, address))
+		return NULL;
+	count(KIND(counter) + COUNT_OBJECTS_NESTED_KMALLOC, 1);
+	return cpu;
+}
+
 INLINE void freed_at(u64 address, u32 which)
 {
 	u64 hash = object_hash(address);
+	struct cpu *cpu;
 
-	if (!address || hash > object_share)
+	if (hash > object_share)
 		return;
 	keep_cpu();
-	object_freed(address, hash, which);
+	cpu = begin_event(which, address);
+	if (cpu) {
+		if (address)
+			object_freed(address, hash, which);
+		event_done(cpu, which, address);
+	}
 	give_cpu();
 }
 
@@ -47,33 +110,80 @@ INLINE int object_passes(void)
 	return !only_cgroup || bpf_get_current_ancestor_cgroup_id(cgroup_level) == only_cgroup;
 }
 
-/* The hooks that call this are in the order of their counters. sizes: the bytes taken in the upper half, those asked for in the lower; 0: as the cache has it. */
+/* As begin_event(), for what an allocation gave. */
+INLINE struct cpu *begin_allocated(u32 counter, u64 address, u64 object, u32 gfp_mask)
+{
+	struct cpu *cpu = this_cpu();
+
+	if (!cpu || !second)
+		return cpu;
+	if (was_done(cpu, counter, address) || is_put(object, gfp_mask))
+		return NULL;
+	count(KIND(counter) + COUNT_OBJECTS_NESTED_KMALLOC, 1);
+	return cpu;
+}
+
+/* An event of which there is nothing to keep: what has pages of its own, or was not to be had. */
+INLINE void passed_over(u32 counter, u64 address)
+{
+	struct cpu *cpu;
+
+	keep_cpu();
+	cpu = begin_event(counter, address);
+	if (cpu)
+		event_done(cpu, counter, address);
+	give_cpu();
+}
+
+/* The hook whose scratch memory this copy has. */
+INLINE u32 hook_of(u32 hook)
+{
+	return second ? hook - HOOK_KMALLOC + HOOK_NESTED_KMALLOC : hook;
+}
+
+INLINE u64 who_allocates(u64 *context, struct cpu *cpu, u32 hook, u64 salt)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+	u64 who = stack_id_of(context, cpu, current, hook, salt);
+
+	return who | (u64)task_id_of(&cpu->hot[hook], current, hook) << 32;
+}
+
+/* hook: of the first copy; these are in the order of their counters. sizes: the bytes taken in the upper
+ * half, those asked for in the lower; 0: as the cache has it. */
 INLINE void object_allocated(u64 *context, u64 address, u64 sizes, u64 cache, u64 salt, u32 hook)
 {
-	struct task_struct *current;
-	struct cpu *cpu;
+	u32 counter = hook - HOOK_KMALLOC + COUNT_OBJECTS_KMALLOC, own = hook_of(hook);
+	u32 gfp_mask = argument_at(context, object_gfp);
+	struct cpu *cpu, *mine;
 	u64 who;
 
-	if (filters && !object_passes()) { /* what was there before is gone all the same */
-		object_freed(address, object_hash(address), COUNT_OBJECTS_OVERWRITTEN);
+	if ((skip_frames[own] & 0xff) == NOT_BEGUN)
 		return;
-	}
 	keep_cpu();
-	cpu = begin(hook);
-	if (cpu) {
-		current = bpf_get_current_task_btf();
-		who = stack_id_of(context, cpu, current, hook, salt);
-		who |= (u64)task_id_of(&cpu->hot[hook], current, hook) << 32;
-		count(hook - HOOK_KMALLOC + COUNT_OBJECTS_KMALLOC, 1);
-		put_object(address, sizes, argument_at(context, object_gfp), cache, who);
-		end(cpu, hook, 0);
+	cpu = begin_allocated(counter, address, address, gfp_mask);
+	if (!cpu) {
+	} else if (filters && !object_passes()) { /* what was there before is gone all the same */
+		object_freed(address, object_hash(address), COUNT_OBJECTS_OVERWRITTEN);
+		event_done(cpu, counter, address);
 	} else {
-		count(COUNT_OBJECTS_BUSY, 1);
+		mine = begin(own);
+		if (mine) {
+			who = who_allocates(context, mine, own, salt);
+			count(counter, 1);
+			put_object(address, sizes, gfp_mask, cache, who);
+			event_done(mine, counter, address);
+			end(mine, own, 0);
+		} else {
+			count(COUNT_OBJECTS_BUSY, 1);
+		}
 	}
 	give_cpu();
 }
 
 /* ---- hooks ---- */
+
+#define ZERO_SIZE 16 /* kmalloc(0) gives this (include/linux/slab.h, ZERO_SIZE_PTR) */
 
 /* kmalloc(call_site, ptr, bytes_req, bytes_alloc, gfp_flags, node). What has pages of its own is
  * theirs. */
@@ -82,13 +192,15 @@ int on_kmalloc(u64 *context)
 {
 	u64 address = context[1], bytes;
 
-	if (object_hash(address) > object_share || address <= 16)
+	if (object_hash(address) > object_share)
 		return 0;
 	bytes = argument_at(context, object_bytes);
-	if (bytes <= kmalloc_max)
+	if (address > ZERO_SIZE && bytes <= kmalloc_max)
 		object_allocated(context, address,
 				 bytes << 32 | (u32)argument_at(context, object_requested),
 				 cache_of(address), context[0] ^ bytes, HOOK_KMALLOC);
+	else
+		passed_over(COUNT_OBJECTS_KMALLOC, address);
 	return 0;
 }
 
@@ -98,10 +210,13 @@ int on_cache_alloc(u64 *context)
 {
 	u64 address = context[1];
 
-	if (object_hash(address) > object_share || !address)
+	if (object_hash(address) > object_share)
 		return 0;
-	object_allocated(context, address, 0, argument_at(context, object_of_cache), context[0],
-			 HOOK_CACHE_ALLOC);
+	if (address)
+		object_allocated(context, address, 0, argument_at(context, object_of_cache),
+				 context[0], HOOK_CACHE_ALLOC);
+	else
+		passed_over(COUNT_OBJECTS_CACHE, address);
 	return 0;
 }
 
@@ -133,10 +248,16 @@ INLINE void count_beyond(u64 n)
 
 GLOBAL int freed_from(u64 place, u32 which)
 {
-	u64 address = 0;
+	u64 address = 0, hash;
 
-	if (!bpf_probe_read_kernel(&address, sizeof(address), (void *)place))
-		freed_at(address, which);
+	if (bpf_probe_read_kernel(&address, sizeof(address), (void *)place) || !address)
+		return 0;
+	hash = object_hash(address);
+	if (hash > object_share)
+		return 0;
+	keep_cpu();
+	object_freed(address, hash, which);
+	give_cpu();
 	return 0;
 }
 
@@ -167,12 +288,38 @@ INLINE void freed_in_bulk(u64 places, u64 n, u32 which)
 	count_beyond(n);
 }
 
+/* Whether a bulk is for this copy of the program; with `ended`, that it was dealt with. (Not being put
+ * aside for all of it would be long.) */
+INLINE int bulk_event(u32 counter, u64 places, int ended)
+{
+	struct cpu *cpu;
+
+	keep_cpu();
+	if (ended) {
+		cpu = this_cpu();
+		if (cpu)
+			event_done(cpu, counter, places);
+	} else {
+		cpu = begin_event(counter, places);
+	}
+	give_cpu();
+	return cpu != NULL;
+}
+
+INLINE void bulk_freed(u64 places, u64 n, u32 which)
+{
+	if (!bulk_event(which, places, 0))
+		return;
+	freed_in_bulk(places, n, which);
+	bulk_event(which, places, 1);
+}
+
 /* rcu_invoke_kfree_bulk_callback(rcuname, nr_records, p), with CONFIG_RCU_TRACE: what kfree_rcu() frees
  * goes past kfree() */
 SEC("raw_tp/rcu_invoke_kfree_bulk_callback")
 int on_rcu_free(u64 *context)
 {
-	freed_in_bulk(context[2], context[1], COUNT_OBJECTS_RCU_FREE);
+	bulk_freed(context[2], context[1], COUNT_OBJECTS_RCU_FREE);
 	return 0;
 }
 
@@ -180,7 +327,7 @@ int on_rcu_free(u64 *context)
 SEC("fentry")
 int on_free_bulk(u64 *context)
 {
-	freed_in_bulk(argument(context, 2), argument(context, 1), COUNT_OBJECTS_BULK_FREE);
+	bulk_freed(argument(context, 2), argument(context, 1), COUNT_OBJECTS_BULK_FREE);
 	return 0;
 }
 
@@ -224,24 +371,25 @@ SEC("fexit")
 int on_alloc_bulk(u64 *context)
 {
 	u64 cache = argument(context, 0), places = argument(context, 3), n = argument(context, 2);
-	u64 gave = argument(context, 4), done = 0, who;
-	u32 gfp_mask = argument(context, 1), i;
-	struct task_struct *current;
+	u64 gave = argument(context, 4), done = 0, who, first = 0;
+	u32 gfp_mask = argument(context, 1), own = hook_of(HOOK_OBJECTS_IN_BULK), i;
 	struct cpu *cpu;
 
-	if (!(object_result_bytes == 1 ? (u8)gave : (u32)gave))
+	if (!(object_result_bytes == 1 ? (u8)gave : (u32)gave) ||
+	    (skip_frames[own] & 0xff) == NOT_BEGUN)
 		return 0;
 	if (filters && !object_passes()) {
 		freed_in_bulk(places, n, COUNT_OBJECTS_OVERWRITTEN);
 		return 0;
 	}
+	if (second && bpf_probe_read_kernel(&first, sizeof(first), (void *)places))
+		return 0;
 	keep_cpu();
-	cpu = begin(HOOK_OBJECTS_IN_BULK);
+	cpu = begin_allocated(COUNT_OBJECTS_BULK, places, first, gfp_mask);
+	if (cpu)
+		cpu = begin(own);
 	if (cpu) {
-		current = bpf_get_current_task_btf();
-		who = stack_id_of(context, cpu, current, HOOK_OBJECTS_IN_BULK, cache);
-		who |= (u64)task_id_of(&cpu->hot[HOOK_OBJECTS_IN_BULK], current,
-				       HOOK_OBJECTS_IN_BULK) << 32;
+		who = who_allocates(context, cpu, own, cache);
 		for (i = 0; i < BULKS; i++) {
 			if (done >= n)
 				break;
@@ -250,8 +398,9 @@ int on_alloc_bulk(u64 *context)
 		}
 		count_beyond(n);
 		drop_task(who >> 32, 1);
-		end(cpu, HOOK_OBJECTS_IN_BULK, 0);
-	} else {
+		event_done(cpu, COUNT_OBJECTS_BULK, places);
+		end(cpu, own, 0);
+	} else if (!second) {
 		count(COUNT_OBJECTS_BUSY, 1);
 	}
 	give_cpu();

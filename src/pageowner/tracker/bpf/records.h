@@ -167,6 +167,18 @@ enum counter {
 	COUNT_OBJECTS_BUSY,        /* allocated while the program was at work on its CPU */
 	COUNT_OBJECTS_BULK_MISSED, /* of a bulk, followed or not, past the end of what one event handles */
 	COUNT_OBJECT_CACHES_FULL,  /* objects of a cache that found no place among the names */
+	/* Events that a program's second copy took, in the order of the counters from
+	 * COUNT_OBJECTS_KMALLOC on, which count them too. */
+	COUNT_OBJECTS_NESTED_KMALLOC,
+	COUNT_OBJECTS_NESTED_CACHE,
+	COUNT_OBJECTS_NESTED_PERCPU,
+	COUNT_OBJECTS_NESTED_BULK,
+	COUNT_OBJECTS_NESTED_KFREE,
+	COUNT_OBJECTS_NESTED_CACHE_FREE,
+	COUNT_OBJECTS_NESTED_PERCPU_FREE,
+	COUNT_OBJECTS_NESTED_BULK_FREE,
+	COUNT_OBJECTS_NESTED_SHEAF_FREE,
+	COUNT_OBJECTS_NESTED_RCU_FREE,
 	COUNTERS
 };
 
@@ -190,6 +202,10 @@ enum hook {
 	HOOK_OBJECTS_IN_BULK,
 	HOOK_NESTED_ALLOC,
 	HOOK_NESTED_FREE,
+	HOOK_NESTED_KMALLOC, /* from here on in the order of those from HOOK_KMALLOC on */
+	HOOK_NESTED_CACHE_ALLOC,
+	HOOK_NESTED_PERCPU_ALLOC,
+	HOOK_NESTED_OBJECTS_IN_BULK,
 	HOOKS
 };
 #define MEMO_HOOKS HOOK_NESTED_ALLOC /* those before it may recognise stacks */

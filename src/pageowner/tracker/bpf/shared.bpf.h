@@ -94,7 +94,7 @@ const volatile u32 only_pid;           /* of the calibration */
 const volatile u8 timed;               /* keep how long events take */
 /* Bounds of the functions that call the programs where a tracepoint has more than one of them,
  * __traceiter_*(): from, to; unused ones are 0. */
-#define ITERATORS 3
+#define ITERATORS 6
 const volatile u64 iterators[2 * ITERATORS];
 const volatile u8 hold;                /* programs must see to it that they are not preempted */
 
@@ -135,11 +135,19 @@ struct {
 	FIELD_NUMBER(max_entries, 1);
 } stacks SEC(".maps");
 
+/* The events of objects that a program has dealt with and its second copy has not come to yet, by kind
+ * (its counter - COUNT_OBJECTS_KMALLOC): the address of the object, or of the list of a bulk, with
+ * EVENT_DONE set, for kfree() frees 0 too; 0: the slot is empty. */
+#define EVENT_KINDS 10
+#define EVENTS_DONE 4  /* a power of two */
+#define EVENT_DONE 1ULL
+
 /* What a CPU has for itself and needs for nearly every event, in one piece: one lookup finds it. */
 struct cpu {
 	struct counters counters;
 	struct hot hot[HOOKS];
 	struct recent recent[RECENT]; /* of allocations */
+	u64 done[EVENT_KINDS][EVENTS_DONE]; /* events of objects */
 };
 
 struct {

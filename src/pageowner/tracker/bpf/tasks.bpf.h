@@ -18,6 +18,14 @@ INLINE struct task *task_at(u32 id)
 	return bpf_map_lookup_elem(&tasks, &slot);
 }
 
+/* Whether a record's task is the one that runs. */
+INLINE int is_current(u32 id)
+{
+	struct task *task = id ? task_at(id) : NULL;
+
+	return task && task->pid == (u32)bpf_get_current_pid_tgid();
+}
+
 /* Give back n references of a record's task. */
 INLINE void drop_task(u32 id, u32 n)
 {

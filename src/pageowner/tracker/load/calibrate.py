@@ -74,6 +74,10 @@ class Calibration:
     symbols: Lines = field(default_factory=lambda: Lines(b""), repr=False, compare=False)
     iterators: tuple[int, ...] = ()
 
+    def knows_iterators_of_objects(self) -> bool:
+        """Whether those of the tracepoints on objects are among the ``iterators``."""
+        return len(self.iterators) == 2 * len((*_ITERATED, *_ITERATED_OF_OBJECTS))
+
 
 def tracefs(name: str) -> Path:
     """The directory of a tracepoint in tracefs. Raises PageownerError where there is none."""
@@ -185,16 +189,23 @@ def tracing_ranges(symbols: Lines, shared: bool = False) -> list[tuple[int, int]
 
 _ITERATED = ("mm_page_alloc", "mm_page_free", "mm_page_alloc_extfrag")
 """Tracepoints whose programs take stacks."""
+_ITERATED_OF_OBJECTS = ("kmalloc", "kmem_cache_alloc", "percpu_alloc_percpu")
 
 
 def iterators(symbols: Lines) -> tuple[int, ...]:
     """Where the functions begin and end that call the programs of these tracepoints where there are
-    several (``__traceiter_*``, include/linux/tracepoint.h); empty unless all are known."""
-    found = symbols.named(*(f"__traceiter_{name}" for name in _ITERATED)).values()
-    bounds = [(line.address, symbols.end_of(line)) for line in found]
-    good = len(bounds) == len(_ITERATED) and all(0 < start < end <= start + (1 << 12)
-                                                 for start, end in bounds)
-    return tuple(edge for pair in bounds for edge in pair) if good else ()
+    several (``__traceiter_*``, include/linux/tracepoint.h): those of pages, empty unless all are
+    known, and then those of objects, unless one is not known."""
+    names = [f"__traceiter_{name}" for name in (*_ITERATED, *_ITERATED_OF_OBJECTS)]
+    found = symbols.named(*names)
+    bounds = {name: (line.address, symbols.end_of(line)) for name, line in found.items()}
+    known: list[int] = []
+    for group in (names[: len(_ITERATED)], names[len(_ITERATED) :]):
+        edges = [bounds.get(name, (0, 0)) for name in group]
+        if not all(0 < start < end <= start + (1 << 12) for start, end in edges):
+            break
+        known += (edge for pair in edges for edge in pair)
+    return tuple(known)
 
 
 def leading_frames(frames: list[int], ranges: list[tuple[int, int]]) -> int:

@@ -188,14 +188,15 @@ class Tracker(Closing):
         return obj
 
     def attach(self, program: str, function: str | None = None,
-               more: dict[str, int] | None = None) -> Link:
-        """Load one more program on the same maps, tracing ``function`` if given, and attach it.
+               more: dict[str, int] | None = None, name: str = "") -> Link:
+        """Load one more program on the same maps, tracing ``function`` if given, and attach it;
+        its link is kept by its ``name``, if that is another.
 
         What the kernel says of it stays its own affair, and only the link stays open: all its
         maps for each hook are more files than a process may have. Raises BpfError.
         """
         with self._beside(program, function, more) as obj:
-            link = self.links[program] = obj.attach_apart(program)
+            link = self.links[name or program] = obj.attach_apart(program)
         return link
 
     def prepare(self, program: str) -> int:

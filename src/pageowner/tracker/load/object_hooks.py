@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
-from pageowner.model.hook_states import ATTACHED
+from pageowner.model.hook_states import ATTACHED, NESTED
 from pageowner.model.object_hooks import OBJECT_HOOKS
 from pageowner.tracker.load.libbpf import BpfError
+from pageowner.tracker.read.layout import NOT_BEGUN
 
 if TYPE_CHECKING:
     from pageowner.model.object_hooks import ObjectHook
+    from pageowner.tracker.load.calibrate import Calibration
     from pageowner.tracker.load.libbpf import Libbpf
     from pageowner.tracker.load.loading import Tracker
 
@@ -23,14 +26,22 @@ _PLACES = {"object_gfp": "gfp_flags", "object_requested": "bytes_req",
 """Parameters of the programs, and the argument whose place each is."""
 
 
-def attach_objects(tracker: Tracker, directory: str | None, skip: int) -> dict[str, str]:
-    """Attach what this kernel allows and pin the links (``link_NAME``); name to ``attached`` or
-    why not, as in `hook_states`.
+_ON_TRACEPOINTS = ("kmalloc", "cache_alloc", "percpu_alloc")
+_HOOKS = (*_ON_TRACEPOINTS, "objects_in_bulk")
+"""Those that take stacks, as records.h has them (enum hook)."""
 
-    ``skip``: the frames of tracing at the top of a stack of a tracepoint. Raises BpfError where a
-    hook is refused without which nothing is known of slabs.
+
+def attach_objects(tracker: Tracker, directory: str | None, found: Calibration,
+                   twice: bool) -> tuple[dict[str, str], dict[str, int]]:
+    """Attach what this kernel allows and pin the links (``link_NAME``); name to ``attached`` or
+    why not, as in `hook_states`. With ``twice``, each program has a second copy, for what
+    interrupts allocate and free while it is at work (NAME and `NESTED`).
+
+    Objects are kept from when all is attached. Raises BpfError where a hook is refused without
+    which nothing is known of slabs.
     """
-    tracker.skip_frames(dict.fromkeys(("kmalloc", "cache_alloc", "percpu_alloc"), skip))
+    every = [f"{prefix}{name}" for prefix in ("", "nested_") for name in _HOOKS]
+    tracker.skip_frames(dict.fromkeys(every, NOT_BEGUN))
     states: dict[str, str] = {}
     for hook in OBJECT_HOOKS:
         if states.get(hook.only_without) == ATTACHED:
@@ -38,10 +49,37 @@ def attach_objects(tracker: Tracker, directory: str | None, skip: int) -> dict[s
         state = _attach(tracker, hook, directory)
         if state is not None:
             states[hook.name] = state
-    return states
+        if state == ATTACHED and twice:
+            states[hook.name + NESTED] = _attach_second(tracker, hook, directory, found)
+    before = {name: number for name in states if (number := _missed(tracker, name))}
+    tracker.skip_frames({name: found.skip if name.endswith(_ON_TRACEPOINTS) else 0
+                         for name in every})
+    return states, before
 
 
-def _attach(tracker: Tracker, hook: ObjectHook, directory: str | None) -> str | None:
+def _missed(tracker: Tracker, name: str) -> int:
+    link = tracker.links.get(name)
+    if link is None:
+        return 0
+    program = tracker.bpf.program_by_id(tracker.bpf.link_info(link.fd).program_id)
+    try:
+        return tracker.bpf.program_info(program).recursion_misses
+    finally:
+        os.close(program)
+
+
+def _attach_second(tracker: Tracker, hook: ObjectHook, directory: str | None,
+                   found: Calibration) -> str:
+    if not (hook.functions or found.knows_iterators_of_objects()):
+        return "missing: which frame of a stack is that of several programs is not known"
+    try:
+        return _attach(tracker, hook, directory, NESTED) or ""
+    except BpfError as error:
+        return f"refused: {error.strerror}"
+
+
+def _attach(tracker: Tracker, hook: ObjectHook, directory: str | None,
+            copy: str = "") -> str | None:
     traced, names = _arguments(tracker.bpf, hook)
     if names is None or not set(hook.needs) <= set(names):
         if hook.newer and not (hook.with_type and tracker.bpf.has_type(hook.with_type)):
@@ -55,9 +93,10 @@ def _attach(tracker: Tracker, hook: ObjectHook, directory: str | None) -> str | 
                   "object_result_bytes": tracker.bpf.result_bytes(traced)}
     try:
         link = tracker.attach(hook.program, traced if hook.functions else None,
-                              {**values, "hold": int(tracker.may_hold)})
+                              {**values, "hold": int(tracker.may_hold), "second": int(bool(copy))},
+                              hook.name + copy)
         if directory is not None:
-            tracker.bpf.pin(link.fd, f"{directory}/link_{hook.name}")
+            tracker.bpf.pin(link.fd, f"{directory}/link_{hook.name}{copy}")
     except BpfError as error:
         if not hook.lost:
             raise

@@ -21,6 +21,7 @@ from pageowner.model.source_kinds import OBJECTS
 from pageowner.tracker.read import decoding
 from pageowner.tracker.read.machine import Machine
 from pageowner.tracker.read.maps import Store, open_store
+from pageowner.tracker.read.missed import missed_of_objects
 from pageowner.tracker.read.objects import PERCPU, Objects, caches, objects
 from pageowner.tracker.read.seen import objects_seen
 
@@ -128,7 +129,7 @@ def _snapshot(store: Store, found: Objects, frames: pa.Array, stale: int) -> Sna
     hooks = objects_seen(store.facts.get("object_hooks", {}), store.counters())
     metadata = replace(
         Machine().moment(store, now, counts_types=False), kind=OBJECTS, page_size=1, hooks=hooks,
-        counters=_counters(store, found, hooks) | {"objects_stale": stale},
+        counters=_counters(store, found) | {"objects_stale": stale},
         extra={"since_ns": store.facts.get("since_ns"), "options": store.facts.get("options", {}),
                "objects": {"share": found.share, "there": _there()}})
     metadata.extra["objects"]["early"] = {} if metadata.of_some_tasks() else _early(
@@ -245,11 +246,11 @@ def _migratetypes(names: pa.DictionaryArray) -> pa.DictionaryArray:
     return _taken(kinds, names.indices.fill_null(len(labels)).to_numpy())
 
 
-def _counters(store: Store, found: Objects, hooks: dict[str, str]) -> dict[str, int]:
+def _counters(store: Store, found: Objects) -> dict[str, int]:
     counters = {name: number for name, number in store.counters().items()
                 if name.startswith(("object", "stacks_"))}
-    missed = sum(hook.missed for hook in store.hooks() if hook.name in hooks)
-    return counters | {"objects_missed": missed, "objects_in_motion": found.in_motion}
+    return counters | {"objects_missed": missed_of_objects(store),
+                       "objects_in_motion": found.in_motion}
 
 
 def _early(there: dict[str, int], columns: dict[str, Any]) -> dict[str, int]:

@@ -42,10 +42,15 @@ COUNTERS = (
     "objects_percpu", "objects_bulk", "objects_kfree", "objects_cache_free", "objects_percpu_free",
     "objects_bulk_free", "objects_sheaf_free", "objects_rcu_free", "objects_full",
     "objects_overwritten", "objects_busy", "objects_bulk_missed", "object_caches_full",
+    "objects_nested_kmalloc", "objects_nested_cache", "objects_nested_percpu",
+    "objects_nested_bulk", "objects_nested_kfree", "objects_nested_cache_free",
+    "objects_nested_percpu_free", "objects_nested_bulk_free", "objects_nested_sheaf_free",
+    "objects_nested_rcu_free",
 )
 HOOKS = (
     "alloc", "free", "extfrag", "bulk", "contig", "migrate", "split", "contig_around", "kmalloc",
     "cache_alloc", "percpu_alloc", "objects_in_bulk", "nested_alloc", "nested_free",
+    "nested_kmalloc", "nested_cache_alloc", "nested_percpu_alloc", "nested_objects_in_bulk",
 )
 TIMED = ("unwind", "learn")
 MEMO_COUNTERS = (

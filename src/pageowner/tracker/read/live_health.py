@@ -7,7 +7,7 @@ is a sample of what a capture would find.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +17,11 @@ from pageowner.model.live import Health, seen
 from pageowner.tracker import control
 from pageowner.tracker.read import reading
 from pageowner.tracker.read.maps import OWNED
+from pageowner.tracker.read.missed import missed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pageowner.tracker.read.maps import Store
 
 __all__ = ["KeptHealth", "LiveHealth"]
@@ -30,10 +33,12 @@ _LOST = ("out_of_range", "stacks_full", "stacks_failed", "tasks_full", "bulk_mis
 
 
 class KeptHealth:
-    """Keeps ``health`` of a running tracker whose hooks the store's fact ``hooks`` names."""
+    """Keeps ``health`` of a running tracker whose hooks the store's fact ``hooks`` names;
+    ``missed``: counts the events that no program of these dealt with."""
 
-    def __init__(self, store: Store, hooks: str) -> None:
+    def __init__(self, store: Store, hooks: str, missed: Callable[[Store], int]) -> None:
         self.store = store
+        self._missed = missed
         self.health = Health(since_ns=int(store.facts.get("since_ns") or 0))
         self._hooks = hooks
         self._seldom_ns = -_SELDOM_NS  # at once, also right after boot
@@ -52,19 +57,15 @@ class KeptHealth:
             hooks = self.store.facts.get(self._hooks, {})
             health.hooks = sum(map(is_whole, hooks.values()))
             health.all_hooks = len(hooks)
-            health.missed = self.missed(hooks)
+            health.missed = self._missed(self.store)
             health.memory = health.memory or self.store.memory()
-
-    def missed(self, hooks: dict[str, Any]) -> int:
-        """Events that the kernel ran no program of these hooks for."""
-        return sum(hook.missed for hook in self.store.hooks() if hook.name in hooks)
 
 
 class LiveHealth(KeptHealth):
     """That of pages, on a machine with so many ``managed`` ones, which may change."""
 
     def __init__(self, store: Store, managed: int) -> None:
-        super().__init__(store, "hooks")
+        super().__init__(store, "hooks", missed)
         self.managed = managed
         self._attended_ns = -_SELDOM_NS
         self._patrolled: tuple[int, int] = (0, 0)
@@ -94,10 +95,6 @@ class LiveHealth(KeptHealth):
         health.lost = sum(counters[name] for name in _LOST)
         self.events(*seen(counters), now)
         self._patrol()
-
-    def missed(self, hooks: dict[str, Any]) -> int:
-        """Those that the second programs did not take either."""
-        return self.store.missed()
 
     def _patrol(self) -> None:
         """Check the next part of memory: a record that is the same before and after its page was

@@ -17,6 +17,7 @@ from pageowner.model.object_hooks import ALLOCATED_BY, FREED_BY
 from pageowner.tracker.read.capture_objects import cache_labels
 from pageowner.tracker.read.decoding import StackTexts, Task, encoded, tasks
 from pageowner.tracker.read.live_health import KeptHealth
+from pageowner.tracker.read.missed import missed_of_objects
 from pageowner.tracker.read.objects import check_objects, objects
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class ObjectReader:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.share = check_objects(store)
-        self._kept = KeptHealth(store, "object_hooks")
+        self._kept = KeptHealth(store, "object_hooks", missed_of_objects)
         self.health = self._kept.health
         self._stacks = StackTexts(store, kallsyms.load())
         self._gfp = gfp.running()

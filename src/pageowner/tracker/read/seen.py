@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pageowner.model.hook_states import ACTIVE, ATTACHED, is_attached
+from pageowner.model.hook_states import ACTIVE, ATTACHED, NESTED, is_attached
 from pageowner.model.hook_table import BY_NAME
 from pageowner.model.object_hooks import OBJECT_HOOKS
 
@@ -30,5 +30,6 @@ def with_seen(hooks: Mapping[str, str], counters: Mapping[str, int]) -> dict[str
 def objects_seen(hooks: Mapping[str, str], counters: Mapping[str, int]) -> dict[str, str]:
     """The same for the hooks on objects (`object_hooks`)."""
     seen_by = {hook.name: hook.seen_by for hook in OBJECT_HOOKS}
+    seen_by |= {hook.name + NESTED: hook.seen_by_second for hook in OBJECT_HOOKS}
     return {name: ACTIVE if state == ATTACHED and counters.get(seen_by.get(name, "")) else state
             for name, state in hooks.items()}
