@@ -171,9 +171,10 @@ def draw_status(status: Status, paper: Paper) -> None:
         line(title, text, style)
     if status.objects:
         line("objects", about_followed(status))
-    title = "hooks"
-    for name, state in _hooks(status):
-        entry(paper, f"{title:<10}{name:<24}", printable(in_words(state)),
+    title, hooks = "hooks", _hooks(status)
+    widest = max(24, *(len(name) + 2 for name, _ in hooks))
+    for name, state in hooks:
+        entry(paper, f"{title:<10}{name:<{widest}}", printable(in_words(state)),
               "" if state == ACTIVE else "dim")
         title = ""
     title = "missed"

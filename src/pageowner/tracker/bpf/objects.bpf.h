@@ -25,39 +25,30 @@ const volatile u8 object_result_bytes = 4; /* of what kmem_cache_alloc_bulk() re
 
 /*
  * Each program may be there twice: what interrupts allocate and free while it is at work for what they
- * interrupted, the kernel does not run it for, and its second copy takes (attached after it, and loaded
- * with `second`). The first notes which events it has dealt with, and the second goes by that; where
- * too many interrupts came between the two, an object is freed once more, which does no harm, or seen to
- * be there.
+ * interrupted, the kernel does not run it for, and its second copy takes, loaded with `second` and run
+ * after it. The first says when it is at work, and notes what it has dealt with, since before and
+ * behind that the kernel holds it to be running as well: what is neither said nor noted, it was not run
+ * for. (Should a note have made way for others, an object is freed once more, which does no harm, or
+ * seen to be there.)
  */
 const volatile u8 second;
+const volatile u8 twice; /* there are two copies of each */
 
 #define KIND(counter) ((counter) - COUNT_OBJECTS_KMALLOC)
 
-/* The first copy has dealt with this event of an address. */
-INLINE void event_done(struct cpu *cpu, u32 counter, u64 address)
+INLINE int objects_begun(void)
 {
-	volatile u64 *done = cpu->done[KIND(counter)];
-	u32 i;
-
-	if (second)
-		return;
-	for (i = 0; i < EVENTS_DONE; i++) {
-		if (!done[i]) {
-			done[i] = address | EVENT_DONE;
-			return;
-		}
-	}
-	/* Their events had no second copy, or interrupted it. */
-	done[address / sizeof(u64) & (EVENTS_DONE - 1)] = address | EVENT_DONE;
+	return (skip_frames[HOOK_KMALLOC] & 0xff) != NOT_BEGUN;
 }
 
-/* Whether the first copy has dealt with it, for the second one; once only. */
-INLINE int was_done(struct cpu *cpu, u32 counter, u64 address)
+/* Whether the first copy has dealt with an event, for the second one; once only. */
+INLINE int was_done(struct events *events, u64 address)
 {
-	volatile u64 *done = cpu->done[KIND(counter)];
+	volatile u64 *done = events->done;
 	u32 i;
 
+	if (*(volatile u64 *)&events->at_work)
+		return 0;
 	for (i = 0; i < EVENTS_DONE; i++) {
 		if (done[i] == (address | EVENT_DONE)) {
 			done[i] = 0;
@@ -67,17 +58,44 @@ INLINE int was_done(struct cpu *cpu, u32 counter, u64 address)
 	return 0;
 }
 
-/* An event begins, with what the CPU has for it; NULL if the first copy has dealt with it. */
-INLINE struct cpu *begin_event(u32 counter, u64 address)
+/* An event of an address begins, which gave this object, if any: what the CPU has; NULL if the first
+ * copy has dealt with it. */
+INLINE struct cpu *begin_event(u32 counter, u64 address, u64 object, u32 gfp_mask)
 {
 	struct cpu *cpu = this_cpu();
+	struct events *events = cpu ? &cpu->events[KIND(counter)] : NULL;
 
-	if (!cpu || !second)
+	if (!events || !twice)
 		return cpu;
-	if (was_done(cpu, counter, address))
+	if (!second) {
+		*(volatile u64 *)&events->at_work = 1;
+		barrier();
+		return cpu;
+	}
+	if (was_done(events, address) ||
+	    (object && !*(volatile u64 *)&events->at_work && is_put(object, gfp_mask)))
 		return NULL;
 	count(KIND(counter) + COUNT_OBJECTS_NESTED_KMALLOC, 1);
 	return cpu;
+}
+
+INLINE void end_event(struct cpu *cpu, u32 counter, u64 address)
+{
+	struct events *events = &cpu->events[KIND(counter)];
+	volatile u64 *done = events->done;
+	u32 i, at = address / sizeof(u64) & (EVENTS_DONE - 1); /* where all are taken, by old ones */
+
+	if (!twice || second)
+		return;
+	for (i = 0; i < EVENTS_DONE; i++) {
+		if (!done[i]) {
+			at = i;
+			break;
+		}
+	}
+	done[at & (EVENTS_DONE - 1)] = address | EVENT_DONE;
+	barrier();
+	*(volatile u64 *)&events->at_work = 0;
 }
 
 INLINE void freed_at(u64 address, u32 which)
@@ -85,14 +103,14 @@ INLINE void freed_at(u64 address, u32 which)
 	u64 hash = object_hash(address);
 	struct cpu *cpu;
 
-	if (hash > object_share)
+	if (hash > object_share || !objects_begun())
 		return;
 	keep_cpu();
-	cpu = begin_event(which, address);
+	cpu = begin_event(which, address, 0, 0);
 	if (cpu) {
 		if (address)
 			object_freed(address, hash, which);
-		event_done(cpu, which, address);
+		end_event(cpu, which, address);
 	}
 	give_cpu();
 }
@@ -110,28 +128,17 @@ INLINE int object_passes(void)
 	return !only_cgroup || bpf_get_current_ancestor_cgroup_id(cgroup_level) == only_cgroup;
 }
 
-/* As begin_event(), for what an allocation gave. */
-INLINE struct cpu *begin_allocated(u32 counter, u64 address, u64 object, u32 gfp_mask)
-{
-	struct cpu *cpu = this_cpu();
-
-	if (!cpu || !second)
-		return cpu;
-	if (was_done(cpu, counter, address) || is_put(object, gfp_mask))
-		return NULL;
-	count(KIND(counter) + COUNT_OBJECTS_NESTED_KMALLOC, 1);
-	return cpu;
-}
-
 /* An event of which there is nothing to keep: what has pages of its own, or was not to be had. */
 INLINE void passed_over(u32 counter, u64 address)
 {
 	struct cpu *cpu;
 
+	if (!objects_begun())
+		return;
 	keep_cpu();
-	cpu = begin_event(counter, address);
+	cpu = begin_event(counter, address, 0, 0);
 	if (cpu)
-		event_done(cpu, counter, address);
+		end_event(cpu, counter, address);
 	give_cpu();
 }
 
@@ -158,25 +165,23 @@ INLINE void object_allocated(u64 *context, u64 address, u64 sizes, u64 cache, u6
 	struct cpu *cpu, *mine;
 	u64 who;
 
-	if ((skip_frames[own] & 0xff) == NOT_BEGUN)
+	if (!objects_begun())
 		return;
 	keep_cpu();
-	cpu = begin_allocated(counter, address, address, gfp_mask);
-	if (!cpu) {
-	} else if (filters && !object_passes()) { /* what was there before is gone all the same */
-		object_freed(address, object_hash(address), COUNT_OBJECTS_OVERWRITTEN);
-		event_done(cpu, counter, address);
-	} else {
-		mine = begin(own);
+	cpu = begin_event(counter, address, address, gfp_mask);
+	if (cpu) {
+		mine = filters && !object_passes() ? NULL : begin(own);
 		if (mine) {
 			who = who_allocates(context, mine, own, salt);
 			count(counter, 1);
 			put_object(address, sizes, gfp_mask, cache, who);
-			event_done(mine, counter, address);
 			end(mine, own, 0);
-		} else {
-			count(COUNT_OBJECTS_BUSY, 1);
+		} else { /* what was there before is gone all the same */
+			object_freed(address, object_hash(address), COUNT_OBJECTS_OVERWRITTEN);
+			if (!filters || object_passes())
+				count(COUNT_OBJECTS_BUSY, 1);
 		}
+		end_event(cpu, counter, address);
 	}
 	give_cpu();
 }
@@ -288,30 +293,22 @@ INLINE void freed_in_bulk(u64 places, u64 n, u32 which)
 	count_beyond(n);
 }
 
-/* Whether a bulk is for this copy of the program; with `ended`, that it was dealt with. (Not being put
- * aside for all of it would be long.) */
-INLINE int bulk_event(u32 counter, u64 places, int ended)
+/* (A program stays on its CPU; not being put aside for all of a bulk would be long.) */
+INLINE void bulk_freed(u64 places, u64 n, u32 which)
 {
 	struct cpu *cpu;
 
+	if (!objects_begun())
+		return;
 	keep_cpu();
-	if (ended) {
-		cpu = this_cpu();
-		if (cpu)
-			event_done(cpu, counter, places);
-	} else {
-		cpu = begin_event(counter, places);
-	}
+	cpu = begin_event(which, places, 0, 0);
 	give_cpu();
-	return cpu != NULL;
-}
-
-INLINE void bulk_freed(u64 places, u64 n, u32 which)
-{
-	if (!bulk_event(which, places, 0))
+	if (!cpu)
 		return;
 	freed_in_bulk(places, n, which);
-	bulk_event(which, places, 1);
+	keep_cpu();
+	end_event(cpu, which, places);
+	give_cpu();
 }
 
 /* rcu_invoke_kfree_bulk_callback(rcuname, nr_records, p), with CONFIG_RCU_TRACE: what kfree_rcu() frees
@@ -373,10 +370,9 @@ int on_alloc_bulk(u64 *context)
 	u64 cache = argument(context, 0), places = argument(context, 3), n = argument(context, 2);
 	u64 gave = argument(context, 4), done = 0, who, first = 0;
 	u32 gfp_mask = argument(context, 1), own = hook_of(HOOK_OBJECTS_IN_BULK), i;
-	struct cpu *cpu;
+	struct cpu *cpu, *mine;
 
-	if (!(object_result_bytes == 1 ? (u8)gave : (u32)gave) ||
-	    (skip_frames[own] & 0xff) == NOT_BEGUN)
+	if (!(object_result_bytes == 1 ? (u8)gave : (u32)gave) || !objects_begun())
 		return 0;
 	if (filters && !object_passes()) {
 		freed_in_bulk(places, n, COUNT_OBJECTS_OVERWRITTEN);
@@ -385,23 +381,24 @@ int on_alloc_bulk(u64 *context)
 	if (second && bpf_probe_read_kernel(&first, sizeof(first), (void *)places))
 		return 0;
 	keep_cpu();
-	cpu = begin_allocated(COUNT_OBJECTS_BULK, places, first, gfp_mask);
-	if (cpu)
-		cpu = begin(own);
+	cpu = begin_event(COUNT_OBJECTS_BULK, places, first, gfp_mask);
 	if (cpu) {
-		who = who_allocates(context, cpu, own, cache);
-		for (i = 0; i < BULKS; i++) {
-			if (done >= n)
-				break;
-			put_some(places + done * sizeof(u64), n - done, gfp_mask, cache, who);
-			done += BULK_AT_ONCE;
+		mine = begin(own);
+		if (mine) {
+			who = who_allocates(context, mine, own, cache);
+			for (i = 0; i < BULKS; i++) {
+				if (done >= n)
+					break;
+				put_some(places + done * sizeof(u64), n - done, gfp_mask, cache, who);
+				done += BULK_AT_ONCE;
+			}
+			count_beyond(n);
+			drop_task(who >> 32, 1);
+			end(mine, own, 0);
+		} else {
+			count(COUNT_OBJECTS_BUSY, 1);
 		}
-		count_beyond(n);
-		drop_task(who >> 32, 1);
-		event_done(cpu, COUNT_OBJECTS_BULK, places);
-		end(cpu, own, 0);
-	} else if (!second) {
-		count(COUNT_OBJECTS_BUSY, 1);
+		end_event(cpu, COUNT_OBJECTS_BULK, places);
 	}
 	give_cpu();
 	return 0;

@@ -135,19 +135,23 @@ struct {
 	FIELD_NUMBER(max_entries, 1);
 } stacks SEC(".maps");
 
-/* The events of objects that a program has dealt with and its second copy has not come to yet, by kind
- * (its counter - COUNT_OBJECTS_KMALLOC): the address of the object, or of the list of a bulk, with
- * EVENT_DONE set, for kfree() frees 0 too; 0: the slot is empty. */
+/* The events of objects of one kind (its counter - COUNT_OBJECTS_KMALLOC), of which there are two copies
+ * of a program: whether the first is at work, and what it has dealt with and the second has not come to
+ * yet, the address of the object, or of the list of a bulk, with EVENT_DONE set; 0: the slot is empty. */
 #define EVENT_KINDS 10
-#define EVENTS_DONE 4  /* a power of two */
+#define EVENTS_DONE 4  /* a power of two: so deep interrupts come */
 #define EVENT_DONE 1ULL
+struct events {
+	u64 at_work;
+	u64 done[EVENTS_DONE];
+};
 
 /* What a CPU has for itself and needs for nearly every event, in one piece: one lookup finds it. */
 struct cpu {
 	struct counters counters;
 	struct hot hot[HOOKS];
 	struct recent recent[RECENT]; /* of allocations */
-	u64 done[EVENT_KINDS][EVENTS_DONE]; /* events of objects */
+	struct events events[EVENT_KINDS];
 };
 
 struct {

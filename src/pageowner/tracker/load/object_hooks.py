@@ -27,34 +27,56 @@ _PLACES = {"object_gfp": "gfp_flags", "object_requested": "bytes_req",
 
 
 _ON_TRACEPOINTS = ("kmalloc", "cache_alloc", "percpu_alloc")
+_ITERATED = ("kmalloc", "kmem_cache_alloc", "percpu_alloc_percpu")
+"""Tracepoints whose programs take stacks."""
 _HOOKS = (*_ON_TRACEPOINTS, "objects_in_bulk")
 """Those that take stacks, as records.h has them (enum hook)."""
 
 
 def attach_objects(tracker: Tracker, directory: str | None, found: Calibration,
                    twice: bool) -> tuple[dict[str, str], dict[str, int]]:
-    """Attach what this kernel allows and pin the links (``link_NAME``); name to ``attached`` or
-    why not, as in `hook_states`. With ``twice``, each program has a second copy, for what
-    interrupts allocate and free while it is at work (NAME and `NESTED`).
+    """Attach what this kernel allows and pin the links (``link_NAME``). With ``twice``, each
+    program has a second copy, for what interrupts allocate and free while it is at work (NAME and
+    `NESTED`). Two dicts by name: ``attached`` or why not, as in `hook_states`; and how many
+    events, if any, the program was too busy for before all were attached.
 
-    Objects are kept from when all is attached. Raises BpfError where a hook is refused without
+    Objects are kept from when all are attached. Raises BpfError where a hook is refused without
     which nothing is known of slabs.
     """
     every = [f"{prefix}{name}" for prefix in ("", "nested_") for name in _HOOKS]
     tracker.skip_frames(dict.fromkeys(every, NOT_BEGUN))
     states: dict[str, str] = {}
     for hook in OBJECT_HOOKS:
-        if states.get(hook.only_without) == ATTACHED:
-            continue
-        state = _attach(tracker, hook, directory)
-        if state is not None:
-            states[hook.name] = state
-        if state == ATTACHED and twice:
-            states[hook.name + NESTED] = _attach_second(tracker, hook, directory, found)
+        if states.get(hook.only_without) != ATTACHED:
+            states |= _attach_both(tracker, hook, directory, found, twice)
     before = {name: number for name in states if (number := _missed(tracker, name))}
     tracker.skip_frames({name: found.skip if name.endswith(_ON_TRACEPOINTS) else 0
                          for name in every})
     return states, before
+
+
+def _attach_both(tracker: Tracker, hook: ObjectHook, directory: str | None, found: Calibration,
+                 twice: bool) -> dict[str, str]:
+    """The states of a hook and its second copy, by name; none where the kernel has no such thing.
+
+    The programs of a tracepoint run in the order in which they are attached (kernel/tracepoint.c,
+    func_add), those of a function in the reverse order (kernel/bpf/trampoline.c, hlist_add_head).
+    """
+    states: dict[str, str] = {}
+    for copy in ((NESTED, "") if hook.functions else ("", NESTED)) if twice else ("",):
+        if copy and hook.name in states and states[hook.name] != ATTACHED:
+            continue
+        if copy and hook.name in _ITERATED and not found.knows_iterators_of_objects():
+            state: str | None = "missing: which frame is that of several programs is not known"
+        else:
+            state = _attach(tracker, hook, directory, twice, copy)
+        if state is not None:
+            states[hook.name + copy] = state
+    if states.get(hook.name) != ATTACHED and (states.pop(hook.name + NESTED, "") == ATTACHED):
+        tracker.links.pop(hook.name + NESTED).close()
+        if directory is not None:
+            os.unlink(f"{directory}/link_{hook.name}{NESTED}")
+    return states
 
 
 def _missed(tracker: Tracker, name: str) -> int:
@@ -68,18 +90,8 @@ def _missed(tracker: Tracker, name: str) -> int:
         os.close(program)
 
 
-def _attach_second(tracker: Tracker, hook: ObjectHook, directory: str | None,
-                   found: Calibration) -> str:
-    if not (hook.functions or found.knows_iterators_of_objects()):
-        return "missing: which frame of a stack is that of several programs is not known"
-    try:
-        return _attach(tracker, hook, directory, NESTED) or ""
-    except BpfError as error:
-        return f"refused: {error.strerror}"
-
-
-def _attach(tracker: Tracker, hook: ObjectHook, directory: str | None,
-            copy: str = "") -> str | None:
+def _attach(tracker: Tracker, hook: ObjectHook, directory: str | None, twice: bool,
+            copy: str) -> str | None:
     traced, names = _arguments(tracker.bpf, hook)
     if names is None or not set(hook.needs) <= set(names):
         if hook.newer and not (hook.with_type and tracker.bpf.has_type(hook.with_type)):
@@ -93,12 +105,12 @@ def _attach(tracker: Tracker, hook: ObjectHook, directory: str | None,
                   "object_result_bytes": tracker.bpf.result_bytes(traced)}
     try:
         link = tracker.attach(hook.program, traced if hook.functions else None,
-                              {**values, "hold": int(tracker.may_hold), "second": int(bool(copy))},
-                              hook.name + copy)
+                              {**values, "hold": int(tracker.may_hold), "twice": int(twice),
+                               "second": int(bool(copy))}, hook.name + copy)
         if directory is not None:
             tracker.bpf.pin(link.fd, f"{directory}/link_{hook.name}{copy}")
     except BpfError as error:
-        if not hook.lost:
+        if not (hook.lost or copy):
             raise
         if hook.functions and error.errno in (errno.EPERM, errno.EACCES):
             return f"refused: the kernel does not let BPF trace {traced}"
