@@ -16,8 +16,11 @@ from kept_paper import KeptPaper
 from machines import machine
 from rich.cells import cell_len
 
+import pageowner
+from pageowner.kernel import pageflags
 from pageowner.model.snapshot import Snapshot
 from pageowner.report import fragmentation_view
+from pageowner.sources import kpageflags, source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,6 +232,20 @@ def test_flags_may_be_packed_or_from_a_pipe(saved: Path, data: Path, flags: Path
             [sys.executable, "-m", "pageowner", "frag", saved, "--kpageflags", "/dev/stdin",
              "--order", "9"], stdin=cat.stdout, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, plain)
+
+
+def test_only_what_was_read_here_gets_the_flags_of_this_machine(
+        some_records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = tmp_path / "page_owner"
+    kernels.write_bytes(some_records.read_bytes())
+    monkeypatch.setattr(source, "KERNEL_PAGE_OWNER", str(kernels))
+    here: Any = object()
+    monkeypatch.setattr(pageflags, "read", lambda: here)
+    read = pageowner.read(str(kernels))
+    assert kpageflags.page_flags(read, None) is here
+    read.meta.source = "/sys/kernel/debug/page_owner"
+    read.save(tmp_path / "own.parquet")
+    assert kpageflags.page_flags(pageowner.read(tmp_path / "own.parquet"), None) is None
 
 
 def test_what_are_no_flags_is_refused(saved: Path, data: Path, flags: Path,

@@ -68,6 +68,10 @@ class Metadata:
     counters: dict[str, int] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
 
+    read_here = False
+    """Whether this process read the kernel's own page owner here, so that what this machine says of
+    its pages now belongs to it. No field, as it is not true of what was saved."""
+
     def left_out(self) -> str:
         """Which pages were not tracked, as the words of `pageowner on` for that; empty if none."""
         return _words(self.extra.get("options"), _FILTERS)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel import pageflags
 from pageowner.sources.opening import open_source, reading
-from pageowner.sources.source import KERNEL_PAGE_OWNER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +19,7 @@ __all__ = ["page_flags"]
 
 def page_flags(snapshot: Snapshot, path: str | os.PathLike[str] | None) -> NDArray[Any] | None:
     """The flags of all pages (uint64, from pfn 0 on) for a dump: of the file named, or of this
-    machine, if that is what was read; else None.
+    machine, if that is what was read, and not saved since; else None.
 
     Raises UsageError for a capture, which brings its own, PageownerError for a file that is none.
     """
@@ -30,7 +29,7 @@ def page_flags(snapshot: Snapshot, path: str | os.PathLike[str] | None) -> NDArr
         return None
     if path is not None:
         return _copied(os.fspath(path))
-    if snapshot.meta.source == KERNEL_PAGE_OWNER:
+    if snapshot.meta.read_here:
         return pageflags.read()
     return None
 

@@ -132,21 +132,22 @@ def _kernels_own(path: str, sums: bool, out_of_memory: bool) -> Counted | Snapsh
     if out_of_memory:
         found, why = kernel_page_owner.from_memory(path)
         if found is not None:
-            return _with_container_names(found)
+            return _of_here(found)
     read_text = (kernel_page_owner.count if sums else kernel_page_owner.read)(path)
     if read_text is None:
         with open_source(path) as opened:
             read_text = read_opened(opened, sums=sums)
     if why:
         read_text.meta.extra["not_from_memory"] = why
-    return _with_container_names(read_text)
+    return _of_here(read_text)
 
 
-def _with_container_names(found: Found) -> Found:
-    """What is of this machine, with what its containers are called."""
+def _of_here(found: Found) -> Found:
+    """What is of this machine, marked as that, and with what its containers are called."""
     from pageowner.model.counts import Counted
     from pageowner.system.container_names import container_names
 
+    found.meta.read_here = True
     paths = (found.columns.get("memcg") or () if isinstance(found, Counted) else
              found.table["memcg"].unique().to_pylist())
     if names := container_names(dict.fromkeys(paths)):
