@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pageowner.analysis.filters import Filter
 from pageowner.analysis.leaks import (
     LEAST_SAMPLES,
     Rows,
@@ -23,6 +24,7 @@ from pageowner.analysis.leaks import (
     rows_of,
     settling_ns,
 )
+from pageowner.api.leaks import leaks
 from pageowner.errors import UsageError
 from pageowner.kernel import zones
 from pageowner.model.snapshot import Metadata, Snapshot
@@ -397,6 +399,13 @@ def test_a_folder_without_captures_and_standard_input_make_no_series(
         assert (status, out) == (expected, b"")
         assert why in err
         assert err.count(b"\n") == 1
+
+
+def test_pages_of_some_ages_cannot_be_chosen(saved: list[Path]) -> None:
+    """Of pages that are all older than the rest of the watched time no birth was seen."""
+    for ages in (Filter(older="50s"), Filter(newer="20s")):
+        with pytest.raises(UsageError, match="all ages"):
+            leaks(*saved, where=ages)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3])

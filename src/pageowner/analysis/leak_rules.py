@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pageowner.analysis.trend import Trend, thinned, trend
+from pageowner.errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FAILED", "FINE", "MANY_BURSTS", "PARTS", "STEADY", "Evidence", "evidence"]
+    from pageowner.analysis.filters import Filter
+
+__all__ = ["FAILED", "FINE", "MANY_BURSTS", "PARTS", "STEADY", "Evidence", "check_chosen",
+           "evidence"]
 
 FAILED = ("chance", "slow", "freed", "uneven", "few_bursts", "late", "stopped")
 """What a suspect fails: its trend may be chance; the low end of its rate is too small; most of what
@@ -44,6 +48,14 @@ _QUIET = 1.5
 _SHORT = 1 / 6
 """One rise in so much of the time is a burst; a longer one is growth that was not even."""
 _MOST_POINTS = 60  # of a trend; pairs go by the square
+
+
+def check_chosen(chosen: Filter | None) -> None:
+    """Raises UsageError for a choice by age. Pages that settled are told from others by their age:
+    with old pages alone none was seen to be born, with young ones alone they go as they age."""
+    if chosen and chosen.ages_ns() != (None, None):
+        raise UsageError("leaks are told by all ages of an owner's pages: --older and --newer"
+                         " cannot choose some of them")
 
 
 class Evidence(NamedTuple):

@@ -15,7 +15,7 @@ from pageowner.analysis.live import field_of, labels_of
 from pageowner.analysis.reclaimable import RECLAIMABLE
 from pageowner.analysis.select import conditions, is_known
 from pageowner.analysis.subsystems import PRIVATE, subsystem
-from pageowner.model.schema import AGE, BY_KEY, COLUMNS, FILTERS, LOOKED_AT
+from pageowner.model.schema import BY_KEY, COLUMNS, LOOKED_AT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,13 +32,13 @@ _OF_EVERY_PAGE = ("order", "subsystem", "allocator")
 
 
 def told_by_records(names: Sequence[str], chosen: Filter | None = None) -> bool:
-    """Whether records alone tell these keys, and which pages are ``chosen``; else it takes whole
-    captures."""
+    """Whether records alone tell these keys, and which pages are ``chosen``, if not by age; else it
+    takes whole captures."""
     if not all(COLUMNS[BY_KEY[name].source].recorded for name in names):
         return False
     return not chosen or (is_known(chosen) and all(
-        FILTERS[word].takes == AGE or (word not in _OF_EVERY_PAGE and COLUMNS[
-            BY_KEY[LOOKED_AT[word]].source].recorded) for word in chosen.given()))
+        word not in _OF_EVERY_PAGE and COLUMNS[BY_KEY[LOOKED_AT[word]].source].recorded
+        for word in chosen.given()))
 
 
 def rows_of_looks(look: Callable[[Sequence[str]], LiveBlocks], names: Sequence[str],
@@ -65,12 +65,6 @@ def _matching(found: LiveBlocks, chosen: Filter,
         codes, values = found.fields[field_of(name)]
         keep &= np.array([label is not None and good(label) for label in labels_of(name, values)]
                          or [False], bool)[codes]
-    least, most = chosen.ages_ns()
-    age = found.time_ns - found.ts.astype(np.int64)
-    if least is not None:
-        keep &= age >= least
-    if most is not None:
-        keep &= age <= most
     return replace(
         found, fields={name: (codes[keep], values)
                        for name, (codes, values) in found.fields.items()},

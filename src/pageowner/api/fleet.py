@@ -107,13 +107,12 @@ class Fleet:
         ``least`` or more, in every boot whose captures cover ``watched`` or longer. ``where``
         cannot choose by age, which the rules do themselves. Columns: see
         `pageowner.fleet.leaks.leaks`."""
+        from pageowner.analysis.leak_rules import check_chosen
         from pageowner.fleet import leaks
         from pageowner.fleet.choosing import key_names
 
         names, least_bytes, watched_s = key_names(by), size_bytes(least), duration_ns(watched) / 1e9
-        if where and where.ages_ns() != (None, None):
-            raise UsageError("leaks are told by all ages of an owner's pages: --older and --newer"
-                             " cannot choose some of them")
+        check_chosen(where)
         asked = self._asked(since, until)
         return self._answer(asked, machines, where, lambda engine, chosen: leaks.leaks(
             engine, chosen, names, *asked.window, least_bytes, watched_s))

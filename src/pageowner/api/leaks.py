@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pageowner.analysis.filters import Filter, duration_ns, key_names, size_bytes
 from pageowner.analysis.judging import judged, judged_objects, judged_pages
+from pageowner.analysis.leak_rules import check_chosen
 from pageowner.analysis.leaks import (
     LEAST_SAMPLES,
     Leaks,
@@ -52,10 +53,10 @@ def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", w
     Without sources, this machine is watched for ``window``, with one look every ``every`` (5s);
     Ctrl-C ends that early. Otherwise ``sources`` are at least four snapshots or dumps of one boot,
     oldest first, or directories of captures. Owners are grouped by the keys ``by``; ``where``
-    selects allocations. Sources without a time are taken to be ``every`` apart; without ``every``,
-    their files' modification times are used. Owners that grew by less than ``least`` (1 MiB; for
-    objects 64 KiB) are left out. ``read``: the function that reads sources. ``progress`` is called
-    with the ns since the start and the number of looks.
+    selects allocations, but not by age, which the rules do. Sources without a time are taken to be
+    ``every`` apart; without ``every``, their files' modification times are used. Owners that grew
+    by less than ``least`` (1 MiB; for objects 64 KiB) are left out. ``read``: the function that
+    reads sources. ``progress`` is called with the ns since the start and the number of looks.
 
     Raises UsageError for invalid arguments, and if the snapshots are too few, of several boots or
     out of order; PageownerError if a source cannot be read, tracking is off, or Ctrl-C came before
@@ -66,6 +67,7 @@ def leaks(*sources: str | os.PathLike[str], by: str | Sequence[str] = "stack", w
     min_bytes = None if least is None else size_bytes(least)
     step = None if every is None else duration_ns(every)
     chosen = where or Filter()
+    check_chosen(chosen)
     if sources:
         return _saved([os.fspath(path) for path in sources], chosen, names, min_bytes, read, step)
     return _live(chosen, names, min_bytes, length, duration_ns(_EVERY) if step is None else step,

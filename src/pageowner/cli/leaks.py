@@ -8,10 +8,11 @@ import click
 
 from pageowner.cli import complete
 from pageowner.cli.messages import say
-from pageowner.cli.options import about_dumps, as_json, filters, grouped, load, or_objects
+from pageowner.cli.options import about_dumps, as_json, grouped, load, or_objects, some_filters
 from pageowner.cli.output import write_out
 from pageowner.cli.progress import Progress
 from pageowner.cli.verb import verb
+from pageowner.model.schema import AGE, FILTERS
 from pageowner.report.text import count_of
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ _TOP = 10
               help=f"Exit with status {LEAKS} if an owner leaks more than RATE, such as 10MiB/h.")
 @about_dumps
 @or_objects("sources")
-@filters
+@some_filters([name for name, word in FILTERS.items() if word.takes != AGE])
 @as_json
 def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | None, by: str,
             least: str | None, top: int, full: bool, fail: bool, fail_over: str | None,
