@@ -262,7 +262,8 @@ def test_without_objects_no_slab_is_named() -> None:
 
 
 @pytest.mark.parametrize("words", [["report", "x.parquet"], ["leaks", "a", "b"],
-                                   ["diff", "a", "b"], ["save", "out.parquet", "x.parquet"]])
+                                   ["diff", "a", "b"], ["save", "out.parquet", "x.parquet"],
+                                   ["flame", "a", "--svg", "x.svg"]])
 def test_objects_are_asked_of_this_machine_alone(words: list[str],
                                                  capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--objects"]) == 2

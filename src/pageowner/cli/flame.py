@@ -32,7 +32,7 @@ __all__ = ["command"]
 @click.option("--reverse", is_flag=True,
               help="Start with the innermost function, then its callers.")
 @at_times("first", "second")
-@or_objects("first", "second")
+@or_objects("first")
 @filters
 def command(first: str | None, second: str | None, html: str | None, svg: str | None,
             output: str | None, by: str | None, icicle: bool, reverse: bool,
