@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from machines import STUCK, Machine, machine
+from machines import STUCK, TYPES, Machine, Page, machine
 
 from pageowner.analysis.blocks import STATES, blocks, in_the_way, kinds, reachable
 from pageowner.analysis.memory import memory, spread
@@ -102,6 +102,17 @@ def by_frame(made: Machine, order: int) -> dict[str, int]:
 def test_blocks_are_what_their_frames_say(seed: int, order: int) -> None:
     made = machine(seed)
     assert blocks(memory(made.snapshot()), order).count() == by_frame(made, order)
+
+
+def test_a_single_page_keeps_a_block_only_if_nothing_else_does(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TYPES, "batch", None)  # whether it moves is not known
+    made = Machine(96, 4, [("DMA", 0, 24), ("Normal", 24, 96)], held={75})
+    made.pages = [Page(pfn, 0, what, "a") for pfn, what in (
+        (3, "buffer"), (20, "buffer"), (33, "buffer"), (40, "batch"), (50, "buffer"),
+        (52, "cache"), (70, "buffer"), (82, "buffer"), (83, "buffer"))]
+    # the first and the fourth; others are of two zones, unsure, held or of two pages
+    assert blocks(memory(made.snapshot()), 4).kept_by_one() == 2
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -67,6 +67,11 @@ class Blocks:
         numbers = np.bincount(state, minlength=len(STATES)).tolist()
         return dict(zip(STATES, numbers, strict=True))
 
+    def kept_by_one(self) -> int:
+        """How many would be free or clearable without one single page."""
+        others = (self.held > 0) | (self.unsure > 0) | self.across
+        return int(np.count_nonzero((self.stuck == 1) & ~others))
+
 
 def _edges(memory: Memory, order: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """The edges of all blocks in which there is memory, and which two of them have a block between

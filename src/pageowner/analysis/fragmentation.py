@@ -90,7 +90,7 @@ def fragmentation(snapshot: Snapshot, by: str | Sequence[str] = "stack", *,
         "contents": contents(of_order.kinds(seen, found), 1 << seen.pageblock_order),
         "free": _free(snapshot, seen, flags), "polluters_in_all": len(polluting),
         "polluters": owners.described(polluting[:top]),
-        "single": int(np.count_nonzero((found.stuck == 1) & (found.held == 0))),
+        "single": found.kept_by_one(),
         "events": events(snapshot, names)}
 
 
@@ -175,9 +175,9 @@ def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "pid
       memory, and with ``reclaim``, after page cache was dropped (see `blocks.reachable`)
     - ``taken``: blocks that are one movable folio of this order, or part of a larger one: blocked
       only because they already are a block of this size, in use
-    - ``single``: blocks that a single page blocks; ``held``: blocks with frames that do not belong
-      to the page allocator, whatever else blocks them; ``unsure``: blocks with pages of unknown
-      movability, and ``unsure_pages``: the number of these pages
+    - ``single``: blocks that would be free or clearable without one single page; ``held``: blocks
+      with frames that do not belong to the page allocator, whatever else blocks them; ``unsure``:
+      blocks with pages of unknown movability, and ``unsure_pages``: the number of these pages
     - ``blockers``: the first ``top`` owners; ``blockers_in_all``: how many there are
     - ``plan`` (None without ``want``): ``owners`` to stop (with pages, tasks, cgroups), the blocks
       ``unblocked``, their ``pages``, ``states`` and ``reachable`` after these owners are gone,
@@ -202,7 +202,7 @@ def huge(snapshot: Snapshot, order: int, by: str | Sequence[str] = ("comm", "pid
         "notes": [*seen.notes, *_about_large(seen, order, snapshot.meta)],
         "states": found.count(), "zones": zones,
         "reachable": _reachable(snapshot, seen, found),
-        "single": int(np.count_nonzero((found.stuck == 1) & (found.held == 0))),
+        "single": found.kept_by_one(),
         "taken": of_order.taken(seen, found),
         "held": int(np.count_nonzero((found.state == of_order.BLOCKED) & (found.held > 0))),
         "unsure": int(unsure.sum()), "unsure_pages": int(found.unsure.sum()),
