@@ -314,6 +314,13 @@ def test_memory_that_is_lost_is_warned_of(
     assert adds_up(balance)
 
 
+def test_where_it_is_not_known_which_slabs_can_be_reclaimed_none_is_named() -> None:
+    balance = balanced(replace(machine(Cached=6800, SUnreclaim=2048), reclaimable_slabs=None,
+                               slabs=[SlabCache("dentry", 10, 10, 192, GIB // 4096)]))
+    assert [warned.text for warned in balance.warnings if warned.key == "slab_unreclaimable"] == [
+        "slabs that cannot be reclaimed hold 2 GiB"]
+
+
 def test_parts_of_lines_are_by_name_and_add_up() -> None:
     told = replace(
         machine(Hugetlb=1024),

@@ -51,8 +51,9 @@ def _worth(facts: MemoryFacts) -> int:
 def _slabs(facts: MemoryFacts) -> Iterator[Warned]:
     held = facts.meminfo.get("SUnreclaim", 0)
     if held > max(facts.meminfo["MemTotal"] // 10, 256 * MIB):
-        kept = [cache for cache in facts.slabs or ()
-                if cache.name not in (facts.reclaimable_slabs or ())]
+        reclaimable = facts.reclaimable_slabs
+        kept = [] if reclaimable is None else [
+            cache for cache in facts.slabs or () if cache.name not in reclaimable]
         largest = max(kept, key=lambda cache: cache.pages, default=None)
         named = "" if largest is None else (
             f"; the largest is {largest.name} with {size(largest.pages * facts.page_size)}")
