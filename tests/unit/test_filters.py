@@ -53,6 +53,21 @@ def test_every_filter_keeps_just_the_rows_that_match(
     assert both(some, lambda row: False, subsystem="no such use") == 0
 
 
+@pytest.mark.parametrize(("line", "names"), [
+    ("pipe_write (fs/pipe.c:540)", ["pipe_write"]),
+    ("ext4_read (fs/ext4/file.c:9) ext4", ["ext4_read"]),
+    ("__x64_sys_write+0x1/0x2", ["__x64_sys_write", "sys_write"]),
+    ("alloc_pages_noprof+0x1/0x2", ["alloc_pages_noprof", "alloc_pages"]),
+    ("f.isra.0+0x1/0x2 [mod]", ["f.isra.0", "f"]), (" [<ffffffff811682c4>] g+0x1/0x2", ["g"])])
+def test_a_function_is_chosen_as_printed_and_as_tables_name_it(line: str,
+                                                               names: list[str]) -> None:
+    rows = Snapshot.from_columns({"order": [0, 0], "stack": [f"a+0x1/0x2\n{line}", "b+0x1/0x2"]},
+                                 Metadata())
+    for name in names:
+        assert rows.select(stack=name).blocks == 1, name
+    assert rows.select(stack=["*[m*", "*ffff*", "*0x1*", "*fs*"]).blocks == 0
+
+
 def test_ages_count_from_the_whole_dump_whatever_is_filtered(big: Snapshot) -> None:
     from pageowner.analysis.select import newest_ns
 
@@ -82,6 +97,8 @@ def test_filters_are_the_same_words_on_the_command_line(
     part = cli("report", few_saved, "--stack", "handle_mm", "--json")
     assert part.err.startswith(b"pageowner: nothing of 1,852 blocks matches; names are matched"
                                b" whole, and '*handle_mm*' is in ")
+    # of what no function is called: offsets, and parts of modules
+    assert cli("report", few_saved, "--stack", "0x1").err.endswith(b"blocks matches\n")
     assert b"0 pages" in nothing.out
     assert cli("dump", few_saved, "--comm", "nobody").out == b""
     assert cli("stacks", few_saved, "--comm", "nobody").out == b""

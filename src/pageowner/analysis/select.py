@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from pageowner.analysis import unknown_words
 from pageowner.analysis.filters import Filter, duration_ns
 from pageowner.analysis.keys import key, times
 from pageowner.errors import PageownerError, UsageError
+from pageowner.kernel.frames import spellings
 from pageowner.model.schema import AGE, BY_KEY, COLUMNS, FILTERS, FLAGS, LOOKED_AT, NUMBERS
 from pageowner.model.snapshot import Metadata, Snapshot
 
@@ -115,11 +117,11 @@ def _any_pattern(patterns: tuple[str, ...]) -> Callable[[object], bool]:
 def _any_frame(patterns: tuple[str, ...]) -> Callable[[object], bool]:
     compiled = [re.compile(fnmatch.translate(pattern)) for pattern in patterns]
 
-    def good(stack: object) -> bool:
-        functions = [frame.partition("+")[0] for frame in str(stack).split("\n")]
-        return any(pattern.match(function) for pattern in compiled for function in functions)
+    @cache  # stacks are many, their distinct lines few
+    def matches(line: str) -> bool:
+        return any(pattern.match(name) for name in spellings(line) for pattern in compiled)
 
-    return good
+    return lambda stack: any(map(matches, str(stack).split("\n")))
 
 
 def _all_flags(wanted: tuple[str, ...]) -> Callable[[object], bool]:

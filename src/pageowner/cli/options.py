@@ -41,7 +41,6 @@ class _Numbers(click.ParamType[Any]):
             self.fail(f"{value!r} is not a number, or numbers with commas between", param, ctx)
 
 
-
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the filters; the command gets them as one `Filter`, ``chosen``."""
     return some_filters(FILTERS)(command)
@@ -327,12 +326,15 @@ def _name(meta: Metadata, source: str | None) -> None:
 def _parts(snapshot: Snapshot, chosen: Any) -> str:
     """Names are matched whole: what would match if words were looked for within them."""
     from pageowner.analysis.keys import key
+    from pageowner.analysis.select import conditions
 
     for name in (name for name, about in FILTERS.items() if about.takes == GLOB):
         for word in getattr(chosen, name) or ():
             if set("*?[") & set(word):
                 continue
-            number = sum(label is not None and word in str(label)
+            part: dict[str, Any] = {name: f"*{word}*"}
+            within = conditions(Filter(**part))[name]
+            number = sum(label is not None and within(label)
                          for label in key(snapshot, name).labels.to_pylist())
             if number:
                 return (f"; names are matched whole, and '*{printable(word)}*' is in"

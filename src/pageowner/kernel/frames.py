@@ -12,7 +12,8 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["UNWINDERS", "Frame", "frame_lines", "frames", "function_name", "parse_frame"]
+__all__ = ["UNWINDERS", "Frame", "frame_lines", "frames", "function_name", "parse_frame",
+           "spellings"]
 
 
 class Frame(NamedTuple):
@@ -92,6 +93,15 @@ def parse_frame(line: str) -> Frame | None:
     if found["place"] and module == "inline":  # said of a function, not the name of a module
         module = None
     return Frame(function_name(found["symbol"]), module)
+
+
+def spellings(line: str) -> tuple[str, ...]:
+    """How the function of a line of a stack is called: by its symbol, as the line has it, and by
+    its name; nothing where `parse_frame` finds no frame."""
+    frame, found = parse_frame(line), _LINE.match(line)
+    if frame is None:
+        return ()
+    return (frame.name,) if found is None else (found["symbol"], frame.name)
 
 
 class _Lines(dict[str, "Frame | None"]):

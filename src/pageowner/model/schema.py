@@ -243,9 +243,10 @@ class Filter:
     """Which rows to keep; None in a field means any.
 
     ``comm``, ``module``, ``memcg``, ``subsystem`` and ``stack`` are shell patterns (``stack``
-    matches if the function of any frame does). ``gfp`` names flags that must all be set. ``older``
-    and ``newer`` are ages such as ``30s``, ``5m``, ``2h``: the time from the allocation to when the
-    snapshot was taken (for a dump, to its newest allocation).
+    matches if the function of any frame does, as the kernel printed it or as tables name it).
+    ``gfp`` names flags that must all be set. ``older`` and ``newer`` are ages such as ``30s``,
+    ``5m``, ``2h``: the time from the allocation to when the snapshot was taken (for a dump, to its
+    newest allocation).
     """
 
     pid: tuple[int, ...] | None = _word(
