@@ -12,6 +12,7 @@ import pytest
 from browser import Browser, browser, missing
 from machines import Machine, machine
 
+import pageowner
 from pageowner.analysis.layout import hilbert
 from pageowner.analysis.memory import memory
 from pageowner.errors import PageownerError
@@ -60,6 +61,14 @@ def test_memory_without_allocations_and_more_than_a_page_can_hold() -> None:
     made.zones = [("Normal", 0, 1 << 33)]
     with pytest.raises(PageownerError, match="use --png"):
         page_of(made)
+
+
+def test_two_sources_with_pages_of_other_sizes_are_not_shown_beside_each_other(
+        made: Machine, tmp_path: Path) -> None:
+    other = made.snapshot()
+    other.meta.page_size = 1 << 16
+    with pytest.raises(PageownerError, match="pages of 4 KiB cannot be compared with pages of 64"):
+        pageowner.map(made.snapshot()).save_html(tmp_path / "both.html", beside=other)
 
 
 def test_a_page_of_very_many_values_says_what_it_leaves_out(

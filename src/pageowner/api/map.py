@@ -48,14 +48,16 @@ class Map:
                   beside: Source = None) -> None:
         """Write an interactive page; ``beside``: a second source on the same page.
 
-        Raises PageownerError if it cannot be written, or has more runs of pages than a browser can
-        hold.
+        Raises PageownerError if it cannot be written, has more runs of pages than a browser can
+        hold, or the pages of the two are of different sizes.
         """
+        from pageowner.analysis.diff import check_units
         from pageowner.report.map_html import MapHtml
 
         shown = [(self.snapshot, self.memory)]
         if beside is not None:
             other = sources.snapshot(beside)
+            check_units(self.snapshot.meta, other.meta)
             shown.append((other, memory(other, page_flags(other, None))))
         save(MapHtml(shown, self.picture.by, order), path)
 
