@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import pageowner
 from pageowner.api.who import frames_of
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.pagemap import frame_of
+from pageowner.model.snapshot import Metadata, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from conftest import Done
-    from pageowner import Snapshot
 
 
 @pytest.fixture
@@ -40,6 +41,14 @@ def test_ranges(sample61: Snapshot, saved: str, cli: Callable[..., Done], word: 
     assert f"pfn {first:#x} to {last:#x}, both included" in told
     assert f"{pfns[5]:#x} " in told
     assert "and 4 blocks more" in cli("who", text, "-s", saved, "--top", "2").out.decode()
+
+
+def test_a_capture_is_not_told_the_flags_that_pages_of_this_machine_have_now(
+        tmp_path: Path) -> None:
+    Snapshot.from_columns({"pfn": [9], "order": [0]}, Metadata(kind="tracker")).save(
+        tmp_path / "capture.parquet")
+    (found,) = pageowner.who(1, source=tmp_path / "capture.parquet")
+    assert (found.blocks, found.page_flags) == ([], None)
 
 
 @pytest.mark.parametrize(("words", "why"), [

@@ -121,7 +121,7 @@ def who(*frames: int | tuple[int, int] | str, phys: Iterable[int] = (),
 
         check_users(found)
     wanted += [(pfn, pfn) for pfn in (address // found.meta.page_size for address in phys)]
-    return _with_containers(_looked_up(found, wanted, {}))
+    return _with_containers(_looked_up(found, wanted))
 
 
 def _with_users(answers: list[Frames], every: bool) -> list[Frames]:
@@ -170,16 +170,14 @@ def _at_once(wanted: Sequence[tuple[int, int]]) -> list[Frames] | None:
     return [
         Frames(pfn, pfn, [] if row.row is None else [row.row], row.freed, row.meta,
                row.meta.clock_ns or 0,
-               _flags(pfn, row.meta) if row.row is None and row.freed is None else None)
+               _flags(pfn) if row.row is None and row.freed is None else None)
         for pfn, row in zip(pfns, answers, strict=True)]
 
 
-def _flags(pfn: int, meta: Metadata) -> list[int] | None:
-    """What this machine's page flags are, if that is what was looked at."""
+def _flags(pfn: int) -> list[int]:
+    """What this machine's page flags are now."""
     from pageowner.kernel import procpages
 
-    if meta.source or meta.kind != "tracker":
-        return None
     return procpages.words(procpages.KPAGEFLAGS, pfn, 1)
 
 
@@ -193,22 +191,25 @@ def _near(wanted: Sequence[tuple[int, int]]) -> list[Frames]:
     heads = {rows[0]["pfn"] if (rows := _rows(found, first, last)) else first
              for first, last in wanted if first == last}
     if not heads:
-        return _looked_up(found, wanted, {})
+        return _looked_up(found, wanted)
     with open_store() as store:
         return _looked_up(found, wanted, last_frees(store, heads))
 
 
 def _looked_up(found: Snapshot, wanted: Sequence[tuple[int, int]],
-               freed: dict[int, LastFree]) -> list[Frames]:
+               freed: dict[int, LastFree] | None = None) -> list[Frames]:
+    """``freed``: of this machine, which was looked at just now, who freed blocks last."""
     from pageowner.analysis.select import newest_ns
 
     answers, now_ns = [], newest_ns(found)
     for first, last in wanted:
         rows = _rows(found, first, last)
-        last_free = freed.get(rows[0]["pfn"] if rows else first) if first == last else None
-        ownerless = first == last and not rows and last_free is None
+        if freed is None or first != last:
+            answers.append(Frames(first, last, rows, None, found.meta, now_ns))
+            continue
+        last_free = freed.get(rows[0]["pfn"] if rows else first)
         answers.append(Frames(first, last, rows, last_free, found.meta, now_ns,
-                              _flags(first, found.meta) if ownerless else None))
+                              None if rows or last_free is not None else _flags(first)))
     return answers
 
 
