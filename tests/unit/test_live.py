@@ -152,6 +152,17 @@ def test_typed_words_come_on_top_of_the_options() -> None:
     asked = question("order=0", Filter(comm="tar"))
     assert asked.chosen == Filter(comm="tar", order=0)
     assert question("").chosen == Filter()
+    assert question("order=0 order=1,2 comm=a comm=b").chosen == Filter(
+        comm=("a", "b"), order=(0, 1, 2))
+    # what is typed by a name takes the place of what was chosen by it
+    assert question("comm=java", Filter(comm="bash", pid=5)).words() == "pid=5 comm=java"
+
+
+@pytest.mark.parametrize("text", ["order=0,1 subsystem='page cache' subsystem=a older=5m x",
+                                  """comm="it's one" 'two words'""", ""])
+def test_what_is_chosen_is_told_in_words_that_choose_it(text: str) -> None:
+    asked = question(text)
+    assert question(asked.words()) == asked
 
 
 @pytest.mark.parametrize("text", ["colour=red", "order=x", "order=1,", "comm=", "older=soon",

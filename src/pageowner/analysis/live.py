@@ -59,6 +59,22 @@ class Question:
         return frozenset(LOOKS[LOOKED_AT[word]] for word in self.chosen.given()
                          if LOOKED_AT[word] in LOOKS)
 
+    def words(self) -> str:
+        """What is chosen, as one would type it for `question`."""
+        words: list[str] = []
+        for name, value in self.chosen.given().items():
+            takes = FILTERS[name].takes
+            values = (value,) if takes == AGE else (
+                (",".join(map(str, value)),) if takes == NUMBERS else value)
+            words += [f"{name}={_quoted(text)}" for text in values]
+        return " ".join([*words, *map(_quoted, self.texts)])
+
+
+def _quoted(text: str) -> str:
+    """With quotes where a space, or another quote, would not be taken as part of a word."""
+    mark = '"' if "'" in text else "'"
+    return f"{mark}{text}{mark}" if set(" '\"") & set(text) else text
+
 
 def field_of(name: str) -> str:
     """The field of a look that tells the key ``name``. Raises UsageError if none does."""
@@ -93,8 +109,9 @@ def labels_of(name: str, values: Sequence[Any]) -> list[Any]:
 def question(text: str, chosen: Filter | None = None) -> Question:
     """What a person typed, beside what was ``chosen`` before: ``comm=ba* order=0,1 ext4``.
 
-    Words with ``=`` are filters of the same names as the options, others texts. Raises UsageError
-    for a name that is no filter, or a value that cannot be.
+    Words with ``=`` are filters of the same names as the options, others texts. A filter takes the
+    place of what was chosen by that name; one that is typed several times has several values, and
+    an age the last. Raises UsageError for a name that is no filter, or a value that cannot be.
     """
     given: dict[str, Any] = {}
     texts = []
@@ -111,10 +128,11 @@ def question(text: str, chosen: Filter | None = None) -> Question:
             raise UsageError(f"{name}= needs a value")
         elif FILTERS[name].takes == NUMBERS:
             try:
-                given[name] = tuple(int(part, 0) for part in value.split(","))
+                numbers = tuple(int(part, 0) for part in value.split(","))
             except ValueError:
                 raise UsageError(f"{name}={value}: not a number, or numbers with commas"
                                  " between") from None
+            given[name] = given.get(name, ()) + numbers
         elif FILTERS[name].takes == AGE:
             given[name] = value
         else:

@@ -54,7 +54,7 @@ def command(chosen: Filter, every: str, by: str) -> None:
         from pageowner.report.top_view import TopApp
 
         app = TopApp(reader.counts, lambda: reader.health, model, step / 1e9,
-                     f"{socket.gethostname()}{_share(reader)}", _words(chosen),
+                     f"{socket.gethostname()}{_share(reader)}",
                      page_size=1 if objects else None)
         app.run()
         if app.error is not None:
@@ -67,12 +67,3 @@ def _share(reader: object) -> str:
     """Which objects are shown."""
     share = getattr(reader, "share", 0)
     return "" if not share else "  all objects" if share == 1 else f"  one object in {share}"
-
-
-def _words(chosen: Filter) -> str:
-    """The filter as one would type it."""
-    words = []
-    for name, value in chosen.given().items():
-        text = value if isinstance(value, str) else ",".join(map(str, value))
-        words.append(f"{name}={text}")
-    return " ".join(words)

@@ -137,15 +137,14 @@ class TopApp(App[None]):
 
     def __init__(self, look: Callable[[frozenset[str], int | None, int | None], Look],
                  health: Callable[[], Health], model: Live, every: float, name: str,
-                 filter_text: str = "", wall: Callable[[], float] = time.time,
-                 page_size: int | None = None) -> None:
+                 wall: Callable[[], float] = time.time, page_size: int | None = None) -> None:
         super().__init__(ansi_color=True)
         self.animation_level = "none"
         self.error: PageownerError | None = None
         self._look, self._health, self._model = look, health, model
         self._every, self._machine, self._wall = every, name, wall
         self._given = model.asked.chosen
-        self._given_text, self._typed = filter_text, ""
+        self._typed = ""
         self._page_size = page_size or os.sysconf("SC_PAGE_SIZE")
         self._groups = live.OF_OBJECTS if page_size == 1 else live.GROUPS
         self._order = live.ORDERS[0]
@@ -230,8 +229,7 @@ class TopApp(App[None]):
             *top_lines.header(self._health(), self._machine, self._now_ns, self._seen_at,
                               self._every, self._paused, width, unit),
             top_lines.state_line(model.total(), number, model.by,
-                                 " ".join(filter(None, (self._given_text, self._typed))),
-                                 model.seconds, width, unit),
+                                 model.asked.words(), model.seconds, width, unit),
             top_lines.titles(model.by, self._order, width)]
         lines: list[Line | Row] = []
         places: list[tuple[Any, int]] = []
