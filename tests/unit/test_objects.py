@@ -106,6 +106,18 @@ def test_objects_are_reported_with_their_bounds(objects: Snapshot) -> None:
     assert objects.select(cache="filp").blocks == 6400
 
 
+def test_a_difference_of_estimates_says_so_and_decides_nothing(
+        objects: Snapshot, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    objects.save(tmp_path / "a")
+    objects.select(cache="filp").save(tmp_path / "b")
+    words = ["diff", str(tmp_path / "a"), str(tmp_path / "b"), "--by", "cache"]
+    assert main(words) == 0
+    assert "One object in 64 is followed, so sizes are estimates." in capsys.readouterr().out
+    assert main([*words, "--fail-over", "1MiB"]) == 1
+    said = capsys.readouterr()
+    assert (said.out, "--fail-over needs all objects" in said.err) == ("", True)
+
+
 def test_what_needs_pages_says_so(objects: Snapshot) -> None:
     with pytest.raises(PageownerError, match=r"slabs rather than pages; .* a capture of pages"):
         check_pages(objects.meta)

@@ -87,8 +87,13 @@ def _check_filters(found: Difference, decides: bool) -> None:
     """Say if the sides were tracked with different filters, or if tracking was turned off and on
     between them: that makes part of the difference.
 
-    Raises PageownerError if the exit status is to tell growth.
+    Raises PageownerError if the exit status is to tell growth, also if that is estimated.
     """
+    from pageowner.report.objects_view import estimated
+
+    if decides and (text := estimated(found.before.meta) or estimated(found.after.meta)):
+        raise PageownerError(f"{text}, and what grew may be chance; --fail-over needs all objects:"
+                             " pageowner on --objects 1")
     if found.restarted:
         text = ("tracking was turned off and on between A and B: memory that was there by then has"
                 " no owner in the later one")

@@ -10,6 +10,7 @@ from pageowner.model.source_kinds import kind_of
 from pageowner.report.amounts import counts, for_programs, only_known
 from pageowner.report.json_text import Json
 from pageowner.report.key_columns import key_columns
+from pageowner.report.objects_view import estimated
 from pageowner.report.table import Column, draw_table
 from pageowner.report.text import count, count_of, printable, size
 from pageowner.report.wrapping import entry, prose
@@ -55,6 +56,9 @@ def draw(changes: pa.Table, top: int | None, by: Sequence[str], before: Side, af
     prose(paper, f"change: {signed(every['gained'] - every['lost'], page_size)}:"
           f" {size(every['gained'] * page_size)} gained, {size(every['lost'] * page_size)}"
           f" lost; {count_of(every['owners'], 'owner')} by {', '.join(by)}: {fates}")
+    for text in dict.fromkeys(map(estimated, (before.meta, after.meta))):
+        if text:
+            prose(paper, f"{text}.", "dim")
     paper.line()
     shown = {name: column[:top] for name, column in table.items()}
     if full:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
     from pageowner.model.tracking import Status
 
-__all__ = ["about_followed", "about_objects", "missed", "started"]
+__all__ = ["about_followed", "about_objects", "estimated", "missed", "started"]
 
 _LOST = {hook.name: hook.lost for hook in OBJECT_HOOKS} | {
     hook.name + NESTED: "some of what interrupts allocate or free there is not seen"
@@ -34,13 +34,19 @@ _MISSED = {
 }
 
 
+def estimated(meta: Metadata) -> str:
+    """That sizes are estimates, where they are; else empty."""
+    from pageowner.analysis.sampled import share  # NumPy, which `status` does without
+
+    return "" if share(meta) == 1 else (
+        f"One object in {count(share(meta))} is followed, so sizes are estimates")
+
+
 def about_objects(meta: Metadata) -> list[str]:
     """Sentences on what the numbers leave out."""
-    share = int((meta.extra.get("objects") or {}).get("share", 1))
     lines = []
-    if share > 1:
-        lines.append(f"One object in {count(share)} is followed, so sizes are estimates: with 95 %"
-                     " confidence each lies between the two given.")
+    if text := estimated(meta):
+        lines.append(f"{text}: with 95 % confidence each lies between the two given.")
     if some := meta.of_some_tasks():
         lines.append(f"Objects of others are not among them: tracking is on with {some}.")
     lines.append(f"Objects that were there before tracking began are not among them{_early(meta)}.")
