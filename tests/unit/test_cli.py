@@ -354,6 +354,21 @@ def test_owners_not_shown_are_summed_up_never_dropped(
     assert exact == cli("report", few_saved, "--by", "comm", "--top", "9" * 30).out.decode()
 
 
+def test_what_a_source_does_not_know_puts_nothing_in_order(cli: Cli, tmp_path: Path) -> None:
+    old, stacks = tmp_path / "old.txt", tmp_path / "show_stacks"  # of 4.6; without allocations
+    old.write_bytes(b"Page allocated via order 0, mask 0x280da\nPFN 5 type Movable Block 0 type"
+                    b" Movable Flags 0x0()\n f+0x1/0x2\n\n")
+    stacks.write_bytes(b" f+0x1/0x2\nnr_base_pages: 5\n\n")
+    pageowner.read(old).save(tmp_path / "old.parquet")
+    for path, sort, why in ((old, "age", "does not know times of allocations"),
+                            (tmp_path / "old.parquet", "age", "does not know times of allocations"),
+                            (stacks, "blocks", "does not count blocks")):
+        said = cli("report", path, "--sort", sort)
+        assert (said.status, said.out) == (1, b"")
+        assert why in one_line(said.err)
+        assert cli("report", path, "--sort", "name").status == 0
+
+
 def test_sorting_is_what_its_name_says(cli: Cli, few_saved: Path) -> None:
     def column(sort: str, key: str, *more: str) -> list[Any]:
         out = cli("report", few_saved, "--by", "comm", "--sort", sort, "--json", *more).out

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pageowner.analysis.filters import SORTS, check_sort, key_names
 from pageowner.analysis.keys import Key, blocks_pages, key, stacks_or_users, times
-from pageowner.analysis.ranking import ranked, ties
+from pageowner.analysis.ranking import check_known, ranked, ties
 from pageowner.analysis.sampled import bounds, share
 from pageowner.model.amounts import row_blocks
 
@@ -54,7 +54,7 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     the text of very many owners may be as large as the snapshot. ``first``: of very many owners
     only so many have to be in order, which saves to compare the names of all. ``users``: where
     there is no stack, the user of the page takes its place, if it was looked for. Raises UsageError
-    for an unknown key or sort order.
+    for an unknown key or sort order, PageownerError for an order by what the source does not know.
     """
     found = ordered(snapshot, by, sort=sort, reverse=reverse, first=first, users=users)
     total = int(found.pages.sum())
@@ -109,6 +109,7 @@ def ordered(snapshot: Snapshot, by: str | Sequence[str], *, sort: str = "pages",
         squares = np.bincount(group, np.square(pages, dtype=float), number)
         low, high = bounds(summed, squares.astype(float), one_in)
     oldest, newest, none = _times(snapshot, group, number)
+    check_known(snapshot.meta, sort, not none.all() or not number)
     keys = [column._replace(codes=code) for column, code in zip(keys, codes, strict=True)]
     if number > _FEW:
         order = _first_by_numbers(keys, summed, blocks, oldest, sort, None if reverse else first)

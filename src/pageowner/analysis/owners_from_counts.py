@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.filters import check_sort, key_names
-from pageowner.analysis.ranking import ranked
+from pageowner.analysis.ranking import check_known, ranked
 from pageowner.model.handle_names import handle_name
 from pageowner.model.schema import BY_KEY
 
@@ -52,10 +52,13 @@ def owners(counted: Counted, by: str | Sequence[str] = "stack", *, sort: str = "
            reverse: bool = False) -> dict[str, list[Any]]:
     """The columns that `pageowner.analysis.owners.owners` gives, as lists.
 
-    Raises UsageError for an unknown key or sorting.
+    Raises UsageError for an unknown key or sorting, PageownerError for a sorting by what the source
+    does not know.
     """
     names = key_names(list(by) if not isinstance(by, str) else by)
     check_sort(sort, names)
+    check_known(counted.meta, sort, not counted.blocks or any(
+        time is not None for time in counted.oldest_ns))
     sums: dict[tuple[Any, ...], list[int]] = {}
     for label, order, number, oldest, newest in zip(
             zip(*(_key(counted, name) for name in names), strict=True),

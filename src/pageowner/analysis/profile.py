@@ -15,7 +15,6 @@ from pageowner.analysis import coded
 from pageowner.analysis.coded import Coded
 from pageowner.analysis.diff import owners_of
 from pageowner.analysis.filters import key_names
-from pageowner.errors import PageownerError
 from pageowner.kernel.frames import Frame
 from pageowner.model.schema import OF_PATH
 from pageowner.model.source_kinds import kind_of
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from pageowner.model.snapshot import Snapshot
 
 __all__ = ["LABELS", "MEASURES", "NO_STACK", "Chained", "Label", "Samples", "as_met", "chained",
-           "check_measure", "is_counted", "labels", "owners_table", "samples"]
+           "labels", "owners_table", "samples"]
 
 MEASURES = ("bytes", "pages", "blocks")
 
@@ -81,19 +80,6 @@ class Chained(NamedTuple):
     edges: NDArray[np.int64]
     codes: NDArray[np.int32]
     names: list[Any]
-
-
-def is_counted(meta: Metadata, measure: str) -> bool:
-    """Whether a source counts one of `MEASURES`."""
-    kind = kind_of(meta)
-    return {"blocks": bool(kind.block), "pages": kind.in_pages}.get(measure, True)
-
-
-def check_measure(meta: Metadata, measure: str) -> None:
-    """Raises PageownerError if a source does not count one of `MEASURES`."""
-    if not is_counted(meta, measure):
-        raise PageownerError(f"{meta.source or 'the source'} ({kind_of(meta).title}) does not count"
-                             f" {measure}")
 
 
 def owners_table(found: Counted | Snapshot, by: str | Sequence[str], page_size: int) -> pa.Table:

@@ -6,11 +6,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pageowner.analysis.filters import ALIASES
+from pageowner.errors import PageownerError
+from pageowner.model.source_kinds import check_measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Nameless", "Shown", "head", "named", "ranked", "rows", "ties"]
+    from pageowner.model.metadata import Metadata
+
+__all__ = ["Nameless", "Shown", "check_known", "head", "named", "ranked", "rows", "ties"]
 
 _PIECE = 1 << 13
 """Owners that are objects of Python's at a time, where not all are."""
@@ -41,6 +45,17 @@ class Nameless(NamedTuple):
     owners: int = 0
     pages: int = 0
     blocks: int = 0
+
+
+def check_known(meta: Metadata, sort: str, timed: bool) -> None:
+    """Raises PageownerError for an order by ``blocks`` or ``age`` of a source that does not know
+    them; ``timed``: of a row it knows when it was allocated, or it has no rows."""
+    if sort == "blocks":
+        check_measure(meta, sort)
+    # of a tracked machine's pages from before there is no time; of others, once there are some
+    if sort == "age" and not timed and meta.kind != "tracker":
+        raise PageownerError(f"{meta.source or 'the source'} does not know times of allocations, so"
+                             " its owners cannot be sorted by age")
 
 
 def ranked(labels: Mapping[str, Sequence[Any]], pages: Sequence[int], blocks: Sequence[int],

@@ -8,6 +8,7 @@ from pageowner.analysis.filters import key_names
 from pageowner.api import sources
 from pageowner.api.saving import save
 from pageowner.errors import UsageError, near
+from pageowner.model.source_kinds import check_measure
 from pageowner.sources import live_users
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ def export(source: Counted | Source, output: str | os.PathLike[str] | BinaryIO, 
     names = None if by is None else key_names(by if isinstance(by, str) else list(by))
     with live_users.using_for(names or ()):
         found = sources.counted(source)
-    from pageowner.analysis.profile import check_measure
-
     check_measure(found.meta, unit)
     save(_writer(format, found, names, unit), output)
 

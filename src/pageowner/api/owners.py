@@ -48,7 +48,8 @@ def owners(source: Counted | Source = None, by: str | Sequence[str] = "stack", *
     that reads a source given by name. ``first``: of very many owners only so many have to be in
     order, and the others follow in any.
 
-    Raises UsageError for an unknown key or sort order, PageownerError if the source cannot be read.
+    Raises UsageError for an unknown key or sort order, PageownerError if the source cannot be read,
+    or does not know what it is to be sorted by.
     """
     names = key_names(by if isinstance(by, str) else list(by))
     check_sort(sort, names)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pageowner.model.metadata import Metadata
 
 __all__ = ["KINDS", "OBJECTS", "PARQUET", "READERS", "TRACKER_SUMS", "USERS", "SourceKind",
-           "check_pages", "has_pages", "kind_named", "kind_of", "unit_of"]
+           "check_measure", "check_pages", "has_pages", "is_counted", "kind_named", "kind_of",
+           "unit_of"]
 
 OBJECTS = "objects"
 """Objects of slabs and of the percpu allocator, of ``on --objects``."""
@@ -108,6 +109,19 @@ def unit_of(meta: Metadata) -> str:
 def has_pages(meta: Metadata) -> bool:
     """Whether each row is an allocation, with its pages, rather than a group of them."""
     return kind_of(meta).has_pages
+
+
+def is_counted(meta: Metadata, measure: str) -> bool:
+    """Whether a source counts ``bytes``, ``pages`` or ``blocks``."""
+    kind = kind_of(meta)
+    return {"blocks": bool(kind.block), "pages": kind.in_pages}.get(measure, True)
+
+
+def check_measure(meta: Metadata, measure: str) -> None:
+    """Raises PageownerError if a source does not count it."""
+    if not is_counted(meta, measure):
+        raise PageownerError(f"{meta.source or 'the source'} ({kind_of(meta).title}) does not count"
+                             f" {measure}")
 
 
 def check_pages(meta: Metadata) -> None:

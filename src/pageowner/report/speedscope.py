@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from pageowner import __version__
-from pageowner.analysis.profile import MEASURES, as_met, chained, is_counted
+from pageowner.analysis.profile import MEASURES, as_met, chained
+from pageowner.model.source_kinds import is_counted
 from pageowner.report.samples import shown
 from pageowner.report.text import printable
 
