@@ -77,6 +77,13 @@ def test_pages_by_stack_are_those_of_a_report(few: Snapshot) -> None:
     assert found == expected
 
 
+def test_what_has_no_pages_is_told_for_what_it_is(few: Snapshot) -> None:
+    for kind, what in (("objects", "objects by owner"), ("allocinfo", "bytes by line of code")):
+        found = Snapshot(few.table, pageowner.Metadata(kind=kind, page_size=1))
+        with pytest.raises(PageownerError, match=f"^the snapshot has {what}; a fleet's tables"):
+            capture_of(found, DUMP, 0)
+
+
 def test_ages_are_counted_from_the_moment_of_the_capture(few: Snapshot) -> None:
     now = int(few.table["ts_ns"].to_numpy().max()) + 3 * 3600 * 10**9
     aged = replace(few, meta=replace(few.meta, clock_ns=now))

@@ -27,7 +27,7 @@ from pageowner.fleet.columns import AGES, age_column, age_ns
 from pageowner.kernel.containers import OF_PATH
 from pageowner.model.amounts import row_blocks
 from pageowner.model.handle_names import is_handle_name
-from pageowner.model.source_kinds import kind_of
+from pageowner.model.source_kinds import kind_of, unit_of
 from pageowner.report.text import cut
 
 if TYPE_CHECKING:
@@ -85,12 +85,13 @@ def capture_of(snapshot: Snapshot, machine: Machine, least_bytes: int) -> Captur
     """The rows of a snapshot, owners of less than ``least_bytes`` as one.
 
     Raises PageownerError if it does not say which machine it is of, or when it was taken, and
-    ``machine`` does not either; if that was before 1970; and for a source of bytes by line of code.
+    ``machine`` does not either; if that was before 1970; and for a source of objects, or of bytes
+    by line of code.
     """
     meta = snapshot.meta
     if not kind_of(meta).in_pages:
-        raise PageownerError(f"{meta.source}: {kind_of(meta).title} counts bytes by line of code;"
-                             " a fleet's tables are of pages by owner")
+        raise PageownerError(f"{meta.source or 'the snapshot'} has {unit_of(meta)}; a fleet's"
+                             " tables are of pages by owner")
     host = machine.host or meta.host
     if not host:
         raise PageownerError(f"{meta.source or 'the snapshot'} does not say of which machine it"
