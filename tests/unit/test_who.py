@@ -14,6 +14,7 @@ from pageowner.api.who import frames_of
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.pagemap import frame_of
 from pageowner.model.snapshot import Metadata, Snapshot
+from pageowner.report.page_view import document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,14 @@ def test_a_capture_is_not_told_the_flags_that_pages_of_this_machine_have_now(
         tmp_path / "capture.parquet")
     (found,) = pageowner.who(1, source=tmp_path / "capture.parquet")
     assert (found.blocks, found.page_flags) == ([], None)
+
+
+@pytest.mark.parametrize(("words", "names"), [
+    ([1 << 10 | 1 << 20], ["buddy", "nopage"]), ([0], []), ([], ["nopage"]), (None, None)])
+def test_programs_are_told_what_a_page_without_an_owner_is(
+        words: list[int] | None, names: list[str] | None) -> None:
+    assert document(5, [], None, words) == {
+        "pfn": 5, "blocks": [], "last_free": None, "page_flags": names}
 
 
 @pytest.mark.parametrize(("words", "why"), [

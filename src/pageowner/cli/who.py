@@ -78,7 +78,7 @@ def command(frames: tuple[tuple[int, int] | int, ...], phys: tuple[int, ...],
         from pageowner.report.json_text import Json
 
         write_out(Json([
-            page_view.document(answer.first, answer.blocks, answer.last_free)
+            page_view.document(answer.first, answer.blocks, answer.last_free, answer.page_flags)
             if answer.is_single else
             range_view.document(answer.first, answer.last, answer.blocks)
             for answer in answers]))

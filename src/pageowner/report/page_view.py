@@ -141,10 +141,16 @@ def _lines(pfn: int, row: dict[str, Any], meta: Metadata, now_ns: int,
                     if name not in _TOLD and value is not None]
 
 
-def document(pfn: int, rows: list[dict[str, Any]], freed: LastFree | None = None) -> dict[str, Any]:
-    """The same for JSON: ``{"pfn": N, "blocks": [row, …], "last_free": {…} or null}``."""
+def document(pfn: int, rows: list[dict[str, Any]], freed: LastFree | None = None,
+             page_flags: Sequence[int] | None = None) -> dict[str, Any]:
+    """The same for JSON: ``{"pfn": N, "blocks": [row, …], "last_free": {…} or null, "page_flags":
+    [name, …] or null}``, the last as of /proc/kpageflags: ``nopage`` where memory ends before."""
+    from pageowner.kernel import flag_bits
+
     def apart(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "stack": None if row["stack"] is None else row["stack"].split("\n")}
 
     return {"pfn": pfn, "blocks": [apart(row) for row in rows],
-            "last_free": None if freed is None else apart(asdict(freed))}
+            "last_free": None if freed is None else apart(asdict(freed)),
+            "page_flags": None if page_flags is None else ["nopage"] if not page_flags else
+            flag_bits.names(page_flags[0]).split("|") if page_flags[0] else []}
