@@ -401,6 +401,11 @@ def test_the_table_has_the_rest_as_a_line(cli: Callable[..., Any]) -> None:
     assert b"free(1) shows: total 23.5 GiB" in out
 
 
+def test_all_parts_and_some_contradict_each_other(cli: Callable[..., Any]) -> None:
+    status, out, err = cli("balance", "--all", "--top", "3", "--root", RECORDED)
+    assert (status, out, b"contradict" in err) == (2, b"", True)
+
+
 def drawn(facts: MemoryFacts, top: int | None) -> list[str]:
     paper = KeptPaper(100)
     balance_view.draw(balanced(facts), paper, top)

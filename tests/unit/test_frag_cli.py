@@ -185,19 +185,23 @@ def test_a_capture_without_pages_of_its_own_says_what_is_missing() -> None:
     assert any("does not separate free frames" in line for line in lines)
 
 
-def test_events_are_told_by_owner() -> None:
+def test_events_are_told_by_owner(tmp_path: Path) -> None:
     from pageowner.analysis.fragmentation import events
 
     snapshot = machine(5).snapshot()
     stack = "__rmqueue_fallback+0x1/0x2\nalloc_skb_with_frags+0x1/0x2"
     one = {"comm": "a", "tgid": 1, "pid": 1, "stack": stack, "count": 5, "last_ns": 9}
     snapshot.meta.extra["extfrag"] = [
-        one, {**one, "comm": "b", "count": 7}, {**one, "order": 3, "last_ns": 12},
-        "nonsense", {"count": "x"}]
+        one, {**one, "comm": "b", "count": 7}, {**one, "order": 3, "last_ns": 12}]
     assert events(snapshot, ["comm"]) == [{"comm": "a", "count": 10, "last_ns": 12},
                                           {"comm": "b", "count": 7, "last_ns": 9}]
     assert events(snapshot, ["subsystem"]) == [
         {"subsystem": "network buffers", "count": 17, "last_ns": 12}]
+    snapshot.save(tmp_path / "events.parquet")
+    for more, number in (([], 2), (["--top", "1"], 1)):
+        document = json.loads(ok(tmp_path / "events.parquet", "--by", "comm", "--json", *more))
+        assert len(document["events"]) == number
+    snapshot.meta.extra["extfrag"] += ["nonsense", {"count": "x"}]
     lines = drawn(snapshot, 120)
     assert any(line.endswith("from a block of another type: 17") for line in lines)
     snapshot.meta.extra["extfrag"] = [{**one, "pid": 8, "tgid": 7}]

@@ -29,6 +29,14 @@ def test_cache_that_is_not_shown_is_counted() -> None:
     assert paper.lines[-1] == "and 2 more owners: 2 MiB an hour"
 
 
+def test_programs_get_as_many_owners_of_each_kind_as_they_ask_for() -> None:
+    rows = [*[row("leak")] * 2, *[row("reclaimable")] * 2, row("grows")]
+    for top, kinds in ((None, [each["kind"] for each in rows]),
+                       (1, ["leak", "reclaimable", "grows"])):
+        found = leaks_view.to_json(rows, WATCHED, top).document["owners"]
+        assert [owner["kind"] for owner in found] == kinds
+
+
 def test_json_has_what_was_joined_into_a_leak_and_how_many_were_watched() -> None:
     joined = row("leak", **{"with": [{"stack": PART, "gained": 64}]})
     found = leaks_view.to_json([joined, row("grows")], WATCHED).document

@@ -23,6 +23,7 @@ from pageowner.model.snapshot import Snapshot
 from pageowner.model.source_kinds import OBJECTS, check_pages
 from pageowner.model.tracking import Status
 from pageowner.report.objects_view import about_objects, started
+from pageowner.report.slabs_view import to_json
 from pageowner.sources import of_objects
 from pageowner.tracker.read import capture_objects, live_objects
 from pageowner.tracker.read.layout import COUNTERS
@@ -245,6 +246,13 @@ def test_slabs_are_his_whose_objects_alone_are_in_them() -> None:
         "cache": "filp", "stack": "kmem_cache_alloc+0x1/0x2\na+0x1/0x2", "slabs": 1, "pages": 2,
         "objects": 2, "room": 4}]
     assert (found.shared, found.full, found.early) == (2, 2, 2)
+
+
+def test_programs_get_as_many_owners_of_slabs_as_they_ask_for() -> None:
+    found = sparse(*slabs_and_objects((0, "filp", "a"), (1, "filp", "b")), {"filp": (4, 2)})
+    for top, number in ((None, 2), (1, 1)):
+        document = to_json(found, Metadata(kind=OBJECTS), 4096, top).document
+        assert len(document["owners"]) == number
 
 
 def test_slabs_of_a_cache_without_a_known_room_are_not_called_empty() -> None:

@@ -42,6 +42,8 @@ def test_ranges(sample61: Snapshot, saved: str, cli: Callable[..., Done], word: 
     assert f"pfn {first:#x} to {last:#x}, both included" in told
     assert f"{pfns[5]:#x} " in told
     assert "and 4 blocks more" in cli("who", text, "-s", saved, "--top", "2").out.decode()
+    (said,) = json.loads(cli("who", text, "-s", saved, "--top", "2", "--json").out)
+    assert [block["pfn"] for block in said["blocks"]] == pfns[3:5]
 
 
 def test_a_capture_is_not_told_the_flags_that_pages_of_this_machine_have_now(

@@ -11,18 +11,20 @@ from pageowner.cli.verb import verb
 
 __all__ = ["command"]
 
+_TOP = 3
+
 
 @verb("balance")
 @click.argument("source", required=False, shell_complete=complete.files)
-@click.option("--top", type=click.IntRange(min=1), default=3, metavar="N",
-              help="Show up to N parts of each line (3 by default), each at least 0.05 % of"
+@click.option("--top", type=click.IntRange(min=1), metavar="N",
+              help=f"Show up to N parts of each line ({_TOP} by default), each at least 0.05 % of"
                    " MemTotal.")
 @click.option("--all", "everything", is_flag=True, help="Show all lines.")
 @click.option("--root", type=click.Path(exists=True, file_okay=False), metavar="DIR",
               help="Read copies of another machine's files, DIR/proc/meminfo and so on.")
 @about_vmcores
 @as_json
-def command(source: str | None, top: int, everything: bool, root: str | None,
+def command(source: str | None, top: int | None, everything: bool, root: str | None,
             as_json: bool) -> None:
     """Where all memory of this machine is, in lines that add up; or was, if SOURCE is a vmcore.
 
@@ -36,6 +38,8 @@ def command(source: str | None, top: int, everything: bool, root: str | None,
         pageowner balance --json        every line, for programs
         pageowner balance vmcore        of a machine that crashed
     """
+    if everything and top is not None:
+        raise click.UsageError("--all and --top contradict each other")
     from pageowner.api.balance import balance
 
     found = balance(source, root=root)
@@ -53,4 +57,4 @@ def command(source: str | None, top: int, everything: bool, root: str | None,
         from pageowner.report.balance_view import draw
         from pageowner.report.terminal import paper
 
-        draw(found, paper(), None if everything else top)
+        draw(found, paper(), None if everything else top or _TOP)

@@ -68,6 +68,8 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
         frag(snapshot, names, order=order, want=want, kpageflags=kpageflags, top=most,
              leave_out=leave_out))
     if as_json:
+        if order is None:
+            found["events"] = found["events"][:most]
         write_out(view.to_json(found, names, snapshot.meta))
     elif order is None:
         view.draw(found, names, snapshot.meta, newest_ns(snapshot), most, paper())

@@ -37,8 +37,8 @@ _TOP = 10
 @click.option("--min", "least", metavar="SIZE",
               help="Hide owners that grew by less than SIZE in the watched time. Default: 1MiB;"
                    " with --objects 64KiB.")
-@click.option("--top", type=click.IntRange(min=1), default=_TOP, show_default=True, metavar="N",
-              help="Show N owners of each kind.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N",
+              help=f"Show N owners of each kind ({_TOP} by default; JSON has all).")
 @click.option("--full", is_flag=True, help="Show whole stacks of leaks.")
 @click.option("--fail", is_flag=True, help=f"Exit with status {LEAKS} if there is a leak.")
 @click.option("--fail-over", metavar="RATE",
@@ -47,9 +47,9 @@ _TOP = 10
 @or_objects("sources")
 @some_filters([name for name, word in FILTERS.items() if word.takes != AGE])
 @as_json
-def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | None, by: str,
-            least: str | None, top: int, full: bool, fail: bool, fail_over: str | None,
-            as_json: bool) -> int:
+def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | None,
+            by: str, least: str | None, top: int | None, full: bool, fail: bool,
+            fail_over: str | None, as_json: bool) -> int:
     """Find leaks: owners whose pages keep growing and are never freed.
 
     From snapshots, it needs at least four of one boot; for two, use 'pageowner diff'. Exit status:
@@ -87,9 +87,9 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | 
     from pageowner.report.terminal import paper
 
     if as_json:
-        write_out(leaks_view.to_json(rows, found.watched))
+        write_out(leaks_view.to_json(rows, found.watched, top))
     else:
-        leaks_view.draw(rows, found.watched, top, full, paper())
+        leaks_view.draw(rows, found.watched, top or _TOP, full, paper())
     over = 0 if limit is None else sum(
         row["kind"] == "leak" and row["rate"] * found.watched.page_size > limit for row in rows)
     if over:

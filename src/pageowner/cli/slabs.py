@@ -10,12 +10,14 @@ from pageowner.cli.verb import verb
 
 __all__ = ["command"]
 
+_TOP = 20
+
 
 @verb("slabs")
-@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, metavar="N",
-              help="Show N owners.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N",
+              help=f"Show N owners ({_TOP} by default; JSON has all).")
 @as_json
-def command(top: int, as_json: bool) -> None:
+def command(top: int | None, as_json: bool) -> None:
     """Which owners keep slabs that are at most half full.
 
     A slab's pages are freed with its last object, so a single object can keep all of them. This
@@ -33,8 +35,8 @@ def command(top: int, as_json: bool) -> None:
     from pageowner.report import slabs_view
 
     if as_json:
-        write_out(slabs_view.to_json(found.found, found.meta, found.page_size))
+        write_out(slabs_view.to_json(found.found, found.meta, found.page_size, top))
     else:
         from pageowner.report.terminal import paper
 
-        slabs_view.draw(found.found, found.meta, found.page_size, top, paper())
+        slabs_view.draw(found.found, found.meta, found.page_size, top or _TOP, paper())

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_TOP = 40
+
 
 @verb("who")
 @click.argument("frames", nargs=-1, type=FramesType(), metavar="[PFN|FIRST-LAST|OBJECT]...")
@@ -30,14 +32,14 @@ __all__ = ["command"]
 @click.option("-s", "--source", metavar="SOURCE", shell_complete=complete.files,
               help="Read a dump or a snapshot instead of this machine.")
 @at_time
-@click.option("--top", type=click.IntRange(min=1), default=40, metavar="N", show_default=True,
-              help="Show at most N blocks of a range.")
+@click.option("--top", type=click.IntRange(min=1), metavar="N",
+              help=f"Show at most N blocks of a range ({_TOP} by default; JSON has all).")
 @click.option("--user", "users", is_flag=True,
               help="Also find what uses each page now, as report --by user does; for a single page"
               " without a stack this is always shown.")
 @as_json
 def command(frames: tuple[tuple[int, int] | int, ...], phys: tuple[int, ...],
-            virt: tuple[tuple[int, int], ...], source: str | None, top: int, users: bool,
+            virt: tuple[tuple[int, int], ...], source: str | None, top: int | None, users: bool,
             as_json: bool) -> None:
     """Everything known about page frames; for a range, a line for each block.
 
@@ -63,7 +65,7 @@ def command(frames: tuple[tuple[int, int] | int, ...], phys: tuple[int, ...],
     if addresses:
         if len(addresses) < len(frames) or phys or virt or source is not None:
             raise click.UsageError("name either objects of this machine by their address, or pages")
-        _objects(addresses, top, as_json)
+        _objects(addresses, top or _TOP, as_json)
         return
     from pageowner.api.who import who
 
@@ -80,10 +82,10 @@ def command(frames: tuple[tuple[int, int] | int, ...], phys: tuple[int, ...],
         write_out(Json([
             page_view.document(answer.first, answer.blocks, answer.last_free, answer.page_flags)
             if answer.is_single else
-            range_view.document(answer.first, answer.last, answer.blocks)
+            range_view.document(answer.first, answer.last, answer.blocks[:top])
             for answer in answers]))
     else:
-        _draw(answers, top)
+        _draw(answers, top or _TOP)
     if not all(answer.blocks or answer.last_free for answer in answers if answer.is_single):
         raise click.exceptions.Exit(1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pageowner.analysis.leak_rules import STEADY
+from pageowner.analysis.leaks import KINDS
 from pageowner.report.json_text import Json
 from pageowner.report.leak_suspects import growth, stays, why_no_leak
 from pageowner.report.stack_lines import one_line_each
@@ -216,8 +217,11 @@ def draw(rows: list[dict[str, Any]], watched: Watched, top: int, full: bool, pap
         _suspects(suspects, watched, top, paper)
 
 
-def to_json(rows: list[dict[str, Any]], watched: Watched) -> Json:
-    """The same facts, and the series, for programs: sizes in bytes, rates per hour."""
+def to_json(rows: list[dict[str, Any]], watched: Watched, top: int | None = None) -> Json:
+    """The same facts, and the series, for programs: sizes in bytes, rates per hour; the first
+    ``top`` owners of each kind (all if None)."""
+    if top is not None:
+        rows = [row for kind in KINDS for row in [row for row in rows if row["kind"] == kind][:top]]
     owners = []
     for row in rows:
         owner = {name: row[name] for name in watched.by}

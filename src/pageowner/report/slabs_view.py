@@ -50,12 +50,13 @@ def draw(found: Sparse, meta: Metadata, unit: int, top: int, paper: Paper) -> No
         prose(paper, line, "dim")
 
 
-def to_json(found: Sparse, meta: Metadata, unit: int) -> Json:
-    """The same facts for programs: sizes in bytes, stacks as lists."""
+def to_json(found: Sparse, meta: Metadata, unit: int, top: int | None = None) -> Json:
+    """The same facts for programs, of all owners if ``top`` is None: sizes in bytes, stacks as
+    lists."""
     owners = [{"cache": row["cache"],
                "stack": None if row["stack"] is None else row["stack"].split("\n"),
                "bytes": row["pages"] * unit, **{name: row[name] for name in (
-                   "slabs", "pages", "objects", "room")}} for row in found.owners.to_pylist()]
+                   "slabs", "pages", "objects", "room")}} for row in found.owners.to_pylist()[:top]]
     return Json({"page_size": unit, "owners": owners, "shared_pages": found.shared,
                  "full_pages": found.full, "early_pages": found.early, **meta.as_read()},
                 rows="owners")
