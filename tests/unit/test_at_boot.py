@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pageowner.errors import PageownerError, UsageError
+from pageowner.kernel import mounts
 from pageowner.report.status_view import draw_at_boot
 from pageowner.report.terminal import paper
 from pageowner.system.safe_path import why_not_own
@@ -132,17 +133,12 @@ def test_ctrl_c_leaves_no_unit_that_is_not_enabled(
 def test_a_program_on_a_file_system_of_the_network_is_refused(
         systemd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = os.path.dirname(os.path.realpath(sys.prefix))
-    mounts = f"1 0 0:1 / / rw - 9p root rw\n2 1 0:2 / {place} rw shared:1 - nfs4 srv:/x rw\n"
-    real = Path.read_text
-
-    def read_text(path: Path, *words: Any, **named: Any) -> str:
-        return mounts if str(path) == "/proc/self/mountinfo" else real(path, *words, **named)
-
-    monkeypatch.setattr(Path, "read_text", read_text)
+    text = f"1 0 0:1 / / rw - 9p root rw\n2 1 0:2 / {place} rw shared:1 - nfs4 srv:/x rw\n"
+    monkeypatch.setattr(mounts, "running", lambda: mounts.parse(text))
     with pytest.raises(PageownerError, match=r"\(nfs4\).*on a local disk"):
         at_boot.install(Options())
     assert not at_boot.is_installed()
-    mounts = mounts.replace("nfs4", "ext4")
+    text = text.replace("nfs4", "ext4")
     at_boot.install(Options())
 
 

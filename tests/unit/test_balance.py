@@ -29,7 +29,14 @@ from pageowner.kernel.memory_pools import (
     percpu_without_cpu,
     socket_bytes,
 )
-from pageowner.kernel.process_memory import DeletedFile, OpenFiles, ProcessMemory, named_files_open
+from pageowner.kernel.process_memory import (
+    DeletedFile,
+    OpenFiles,
+    ProcessMemory,
+    _dmabuf,
+    named_files_open,
+    processes,
+)
 from pageowner.kernel.shared_memory import Tmpfs, TmpfsFile, parse_sysv
 from pageowner.kernel.slabs import SlabCache, parse_slabinfo
 from pageowner.kernel.vmalloc_areas import parse_vmallocinfo
@@ -224,6 +231,14 @@ def test_files_that_are_held_open_are_told_by_their_mount(tmp_path: Path) -> Non
         files.append((device, os.stat(tmp_path / number).st_ino))
     assert named_files_open([7, 8], set(files), str(tmp_path / "proc")) == {files[0]}
     assert named_files_open([7], {("0:98", 5)}, str(tmp_path / "proc")) == set()
+
+
+def test_a_buffer_is_as_large_as_the_kernel_says_whatever_its_name_says(tmp_path: Path) -> None:
+    found: dict[int, int] = {}
+    for inode, end in enumerate("\r\n\x0c"):
+        (tmp_path / "3").write_text(f"ino:\t9\nsize:\t4096\nname:\tx{end}size:\t99999\n")
+        _dmabuf(str(tmp_path / "3"), inode, found)
+    assert found == {0: 4096, 1: 4096, 2: 4096}
 
 
 def test_sockets_are_counted_in_pages_of_4_kib_before_6_0(tmp_path: Path) -> None:
@@ -446,9 +461,12 @@ def test_hostile_names_are_made_visible(cli: Callable[..., Any], tmp_path: Path)
     (tmp_path / "proc/meminfo").write_text("MemTotal: 1000000 kB\nAnonPages: 90000 kB\n")
     (tmp_path / "proc/66/status").write_text(
         "Name:\t\x1b[2Jx\nVmRSS:\t 90000 kB\nRssAnon: 90000 kB\n")
+    (tmp_path / "proc/67").mkdir()  # one that ended, and has no memory
+    (tmp_path / "proc/67/status").write_text("Name:\t\rVmRSS:\t9 kB\nState:\tZ\n", newline="")
     status, out, _ = cli("balance", "--root", tmp_path)
     assert status == 0
     assert b"process 66 (\\x1b[2Jx)" in out
+    assert [process.pid for process in processes(str(tmp_path / "proc"))] == [66]
 
 
 def test_meminfo_is_in_units_of_1024_bytes() -> None:

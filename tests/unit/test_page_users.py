@@ -296,7 +296,7 @@ def test_the_first_system_v_segment_is_mapped_though_its_number_is_0(tmp_path: P
         "7f0000000000-7f0000001000 rw-s 00000000 00:01 0               /SYSV00000000 (deleted)\n"
         "7f0000001000-7f0000002000 rw-p 00000000 00:00 0 \n"
         "7f0000002000-7f0000003000 rw-p 00000000 00:00 0                    [heap]\n"
-        "7f0000003000-7f0000004000 r--p 00000000 fe:00 1234                 /usr/bin/x\n")
+        "7f0000003000-7f0000004000 r--p 00000000 fe:00 1234                 /x\r1-2 r 0 0:9 9 y\n")
     assert mapped_inodes([7], str(tmp_path)) == {("0:1", 0), ("254:0", 1234)}
 
 

@@ -22,10 +22,11 @@ def test_a_list_that_is_none_is_not_taken_for_one() -> None:
 def test_mounts_with_odd_names_and_optional_fields() -> None:
     text = ("1 0 0:1 / / rw - 9p root rw\n"
             r"2 1 0:2 / /a\040b\012c rw shared:1 master:2 - cgroup cgroup rw,cpu,memory"
-            "\nno mount\n")
+            "\n3 1 0:3 / /d\re\x0c\u2028f rw - tmpfs tmpfs rw\nno mount\n")
     assert mounts.parse(text) == [
         mounts.Mount("/", "9p", ("rw",), "0:1", number="1"),
-        mounts.Mount("/a b\nc", "cgroup", ("rw", "cpu", "memory"), "0:2", number="2")]
+        mounts.Mount("/a b\nc", "cgroup", ("rw", "cpu", "memory"), "0:2", number="2"),
+        mounts.Mount("/d\re\x0c\u2028f", "tmpfs", ("rw",), "0:3", number="3")]
 
 
 def test_where_memory_ends_words_end(tmp_path: Path) -> None:

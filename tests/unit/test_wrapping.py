@@ -120,7 +120,10 @@ def test_only_a_process_that_is_there_can_be_chosen() -> None:
     done = threading.Event()
     thread = threading.Thread(target=done.wait)
     thread.start()
-    with pytest.raises(UsageError, match=f"a thread, .* use --pid {os.getpid()}"):
-        control._filters(Options(tgid=thread.native_id or 0))
+    for end in "\r", "\x0b", "\x1c":  # a thread may call itself a process
+        with open(f"/proc/self/task/{thread.native_id}/comm", "w", newline="") as comm:
+            comm.write(f"{end}Tgid:\t{thread.native_id}")
+        with pytest.raises(UsageError, match=f"a thread, .* use --pid {os.getpid()}"):
+            control._filters(Options(tgid=thread.native_id or 0))
     done.set()
     thread.join()

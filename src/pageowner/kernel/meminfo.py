@@ -25,7 +25,7 @@ def kilobytes(text: str) -> dict[str, int]:
     ``kB`` are 1,024 bytes (fs/proc/meminfo.c, show_val_kb).
     """
     found = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         name, _, rest = line.partition(":")
         words = rest.split()
         if len(words) == 2 and words[1] == "kB" and words[0].isdecimal():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import NamedTuple
+
+from pageowner.kernel.proc_text import proc_text
 
 __all__ = ["Mount", "parse", "running"]
 
@@ -27,13 +28,13 @@ class Mount(NamedTuple):
 def running(path: str = "/proc/self/mountinfo") -> list[Mount]:
     """In the order of the file: what is mounted over something else comes after it. Raises
     OSError."""
-    return parse(Path(path).read_text(encoding="utf-8", errors="surrogateescape"))
+    return parse(proc_text(path, "surrogateescape"))
 
 
 def parse(mountinfo: str) -> list[Mount]:
     """The mounts of the text of mountinfo; lines that are none are left out."""
     found = []
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split("\n"):
         before, _, after = line.partition(" - ")
         fields, rest = before.split(" "), after.split(" ")
         if len(fields) >= 5 and len(rest) >= 3:

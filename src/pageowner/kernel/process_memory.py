@@ -13,6 +13,7 @@ from typing import NamedTuple
 from pageowner.kernel import mounts
 from pageowner.kernel.allowance import Allowance
 from pageowner.kernel.meminfo import kilobytes
+from pageowner.kernel.proc_text import proc_text
 
 __all__ = ["DeletedFile", "GpuClient", "OpenFiles", "ProcessMemory", "mapped_inodes",
            "named_files_open", "open_files", "processes"]
@@ -43,7 +44,7 @@ def processes(proc: str = "/proc", seconds: float = 0.4) -> list[ProcessMemory]:
     found = []
     for pid in _pids(proc):
         try:
-            text = Path(proc, pid, "status").read_text(errors="backslashreplace")
+            text = proc_text(Path(proc, pid, "status"))
         except OSError:
             continue
         status = kilobytes(text)
@@ -149,8 +150,10 @@ def open_files(names: dict[int, str], proc: str = "/proc", seconds: float = 0.3)
 
 
 def _fields(path: str) -> dict[str, str]:
+    # The first of a name counts: the name of a dma-buf comes last, and may even have line ends
+    # (drivers/dma-buf/dma-buf.c, dma_buf_set_name and dma_buf_show_fdinfo, 6.12).
     return {name.strip(): value.strip() for name, _, value in (
-        line.partition(":") for line in Path(path).read_text(errors="replace").splitlines())}
+        line.partition(":") for line in reversed(proc_text(path).split("\n")))}
 
 
 def _gpu_client(path: str, pid: int, comm: str, found: dict[tuple[str, str], GpuClient]) -> None:
@@ -187,7 +190,7 @@ def mapped_inodes(pids: list[int], proc: str = "/proc", seconds: float = 0.3
         if allowed.is_over:
             return None
         try:
-            text = Path(proc, str(pid), "maps").read_text(errors="replace")
+            text = proc_text(Path(proc, str(pid), "maps"))
         except PermissionError:
             return None
         except OSError:

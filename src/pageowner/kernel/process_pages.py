@@ -117,8 +117,8 @@ def _regions(file: int, maps: str, user_end: int | None) -> tuple[list[tuple[int
     if user_end is not None:
         return _scanned(file, user_end), True
     found, whole = [], True
-    with open(maps, errors="replace") as lines:
-        for start, end in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) ", lines.read(), re.MULTILINE):
+    with open(maps, "rb") as lines:  # names of files may have any other line end
+        for start, end in re.findall(rb"^([0-9a-f]+)-([0-9a-f]+) ", lines.read(), re.MULTILINE):
             first, stop = int(start, 16), int(end, 16)
             if stop - first > _LARGEST:
                 whole = False

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pageowner.errors import PageownerError
 from pageowner.kernel.meminfo import kilobytes
+from pageowner.kernel.proc_text import proc_text
 from pageowner.report.text import size
 
 __all__ = ["available", "check"]
@@ -55,8 +56,8 @@ def _cgroups() -> list[int]:
     be dropped do not count as taken)."""
     found = []
     with suppress(OSError, ValueError, StopIteration):
-        path = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines()
-                    if line.startswith("0::"))
+        text = proc_text("/proc/self/cgroup", "surrogateescape")
+        path = next(line[3:] for line in text.split("\n") if line.startswith("0::"))
         folder = Path("/sys/fs/cgroup") / path.lstrip("/")
         while folder != folder.parent and os.path.isdir(folder):
             with suppress(OSError, ValueError):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel import mounts
+from pageowner.kernel.proc_text import proc_text
 from pageowner.storage.whole_file import whole_file
 from pageowner.system.safe_path import find, owner, why_not_own
 from pageowner.tracker.load import requirements
@@ -255,7 +256,7 @@ def _searched(program: Sequence[str]) -> list[str]:
 def _mapped() -> set[str]:
     """Files that this process runs code of: Python, and the libraries that are loaded."""
     found = set()
-    for line in Path("/proc/self/maps").read_text(errors="surrogateescape").splitlines():
+    for line in proc_text("/proc/self/maps", "surrogateescape").split("\n"):
         parts = line.split(maxsplit=5)  # proc_pid_maps(5)
         if len(parts) == 6 and "x" in parts[1] and parts[5].startswith("/"):
             found.add(parts[5])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel import mounts
+from pageowner.kernel.proc_text import proc_text
 
 __all__ = ["cgroup", "process"]
 
@@ -16,10 +17,10 @@ def process(tgid: int) -> int:
     if not tgid:
         return 0
     try:
-        text = Path(f"/proc/{tgid}/status").read_text(errors="replace")
+        text = proc_text(f"/proc/{tgid}/status")
     except OSError:
         raise UsageError(f"there is no process {tgid} to track") from None
-    leader = next((line for line in text.splitlines() if line.startswith("Tgid:")), "")
+    leader = next((line for line in text.split("\n") if line.startswith("Tgid:")), "")
     if leader.split()[1:] != [str(tgid)]:  # threads are there too, though not listed
         raise UsageError(f"{tgid} is a thread, not a process; for its process use --pid"
                          f" {leader.split()[-1]}")
