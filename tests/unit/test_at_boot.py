@@ -261,7 +261,8 @@ def test_who_is_not_root_is_told_so() -> None:
 
 
 @pytest.mark.parametrize(("line", "wanted"), [
-    ("quiet page_owner=on ro\n", True), ("page_owner=off", False), ("xpage_owner=on", False),
-    ("page_owner=on,x", False), ("", False)])
-def test_the_word_is_looked_for_as_systemd_does(line: str, wanted: bool) -> None:
-    assert at_boot.is_wanted(line) is wanted
+    (b"quiet page_owner=on ro\n", True), (b"page_owner=off", False), (b"xpage_owner=on", False),
+    (b"page_owner=on,x", False), (b"", False), (b"x=\xff\xe9 page_owner=on\n", True)])
+def test_the_word_is_looked_for_as_systemd_does(line: bytes, wanted: bool, tmp_path: Path) -> None:
+    (tmp_path / "cmdline").write_bytes(line)
+    assert at_boot.is_wanted(tmp_path / "cmdline") is wanted

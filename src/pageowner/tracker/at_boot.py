@@ -170,11 +170,9 @@ def is_ours(text: str) -> bool:
     return head == _HEAD and bool(mark) and said == _fingerprint(body)
 
 
-def is_wanted(command_line: str | None = None) -> bool:
-    """Whether the kernel was booted with `WORD`."""
-    if command_line is None:
-        command_line = Path("/proc/cmdline").read_text()
-    return WORD in command_line.split()
+def is_wanted(command_line: str | Path = "/proc/cmdline") -> bool:
+    """Whether the kernel was booted with `WORD`, by this file; it may hold any bytes."""
+    return WORD in proc_text(command_line).split()
 
 
 def _check_ours(what: str) -> None:
