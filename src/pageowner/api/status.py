@@ -16,11 +16,12 @@ def status() -> Status:
     """What is tracked, what it costs, what was missed, and, on machines with up to 64 GiB, how many
     pages are untracked now.
 
-    Raises PageownerError if this process lacks the rights.
+    Raises PageownerError if this process lacks the rights, or tracking was turned off meanwhile.
     """
     found = control.status()
     if found.on and found.frames <= MOST_FRAMES:
         with open_store() as store:
             pages, groups = untracked(store)
+            store.check_on()  # what `off` leaves behind has no records
         found = replace(found, untracked=pages, unexplained=groups)
     return found
