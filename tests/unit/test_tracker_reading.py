@@ -5,13 +5,17 @@ from __future__ import annotations
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from pageowner.api import status
 from pageowner.errors import PageownerError
+from pageowner.kernel import kallsyms
+from pageowner.model.page_users import PageUsers
 from pageowner.tracker import control
 from pageowner.tracker.control import Status
 from pageowner.tracker.read.pinned import ENDED
+from pageowner.tracker.users.find import Surroundings, Users
 
 
 def test_pages_that_off_left_without_records_are_not_called_untracked(
@@ -32,3 +36,18 @@ def test_pages_that_off_left_without_records_are_not_called_untracked(
     monkeypatch.setattr(status, "untracked", untracked)
     with pytest.raises(PageownerError, match="turned off while it was being read"):
         status.status()
+
+
+def test_where_addresses_are_hidden_only_areas_of_vmalloc_have_no_users(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden() -> None:
+        kallsyms.Kallsyms(b"0000000000000000 T _text\n")
+
+    monkeypatch.setattr(kallsyms, "load", hidden)
+    found = PageUsers.of(1)
+    users = SimpleNamespace(around=Surroundings(), found=found, symbols=None)
+    Users._vmalloc(users, {})  # type: ignore[arg-type]
+    (note,) = found.notes
+    assert "vmalloc" in note
+    assert "sysctl kernel.kptr_restrict=1" in note
+    assert np.all(found.codes == -1)

@@ -351,7 +351,13 @@ class Users:
         wanted = {code for name in names
                   if (code := self.found.code(f"slab {name}")) is not None}
         rows = np.flatnonzero(np.isin(self.found.codes, list(wanted)))
-        symbols = self.symbols or kallsyms.load()
+        try:
+            symbols = self.symbols or kallsyms.load()
+        except PageownerError as error:
+            # Without the functions that asked for areas, percpu chunks and stacks that the kernel
+            # keeps for the next task look like any other area.
+            self.found.notes.append(f"the areas of vmalloc are not told: {error}")
+            return
         areas = vmalloc.find_areas(self.memory, self.tables, symbols, self.pages.pfn[rows],
                                    self.pages.order[rows], self.cache_sizes[rows])
         self.found.count("unreadable_areas", areas.unread)
