@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["KALLSYMS", "Kallsyms", "load", "parse"]
+__all__ = ["KALLSYMS", "Kallsyms", "RunningKallsyms", "load", "parse"]
+
+MODULES = "/proc/modules"
 
 _PAGE = np.uint64(mmap.PAGESIZE)
 
@@ -205,6 +207,35 @@ def load(path: str | os.PathLike[str] = KALLSYMS) -> Kallsyms:
 def parse(text: bytes) -> Kallsyms:
     """The symbols in a text like /proc/kallsyms; raises PageownerError as `Kallsyms` does."""
     return Kallsyms(text, "kallsyms")
+
+
+class RunningKallsyms:
+    """The symbols of the running kernel for whoever asks for hours: ``symbols`` are read anew where
+    modules came or went. Raises PageownerError as `load` does."""
+
+    def __init__(self, path: str | os.PathLike[str] = KALLSYMS, modules: str = MODULES) -> None:
+        self._path, self._list = path, modules
+        # First: one that is loaded meanwhile then shows the next time.
+        self._modules = _modules(modules)
+        self.symbols = load(path)
+
+    def renew(self) -> None:
+        """Read them if the modules are not those of the last time."""
+        now = _modules(self._list)
+        if now != self._modules:
+            self.symbols = load(self._path)
+            self._modules = now
+
+
+def _modules(path: str) -> frozenset[tuple[bytes, ...]]:
+    """Name, size and address of each module (kernel/module/procfs.c, m_show, 6.12); none where the
+    kernel has no modules. The other words of a line change while the module stays."""
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")
+    except OSError:
+        return frozenset()
+    return frozenset((*words[:2], *words[5:6]) for line in lines if (words := line.split()))
 
 
 def _columns(text: bytes, origin: str) -> tuple[

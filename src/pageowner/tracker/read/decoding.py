@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pageowner.kernel.kallsyms import Kallsyms
+    from pageowner.kernel.kallsyms import Kallsyms, RunningKallsyms
     from pageowner.tracker.read.maps import Store
 
 __all__ = ["StackTexts", "Task", "encoded", "stacks", "tasks"]
@@ -43,10 +43,11 @@ def stacks(store: Store, symbols: Kallsyms, ids: NDArray[np.uint32]) -> list[str
 
 
 class StackTexts:
-    """Stacks by id, each decoded once: a slot keeps its stack."""
+    """Stacks by id, each decoded once, by the symbols of when it is first asked for: a slot keeps
+    its stack, and the modules of that time are those that were on it, if any is."""
 
-    def __init__(self, store: Store, symbols: Kallsyms) -> None:
-        self._store, self._symbols = store, symbols
+    def __init__(self, store: Store, running: RunningKallsyms) -> None:
+        self._store, self._running = store, running
         self._known: dict[int, str | None] = {0: None}
 
     def of(self, ids: Iterable[int]) -> list[str | None]:
@@ -54,7 +55,8 @@ class StackTexts:
         ids = list(ids)
         new = [stack_id for stack_id in dict.fromkeys(ids) if stack_id not in self._known]
         if new:
-            texts = stacks(self._store, self._symbols, np.array(new, np.uint32))
+            self._running.renew()
+            texts = stacks(self._store, self._running.symbols, np.array(new, np.uint32))
             self._known.update((stack_id, text) for stack_id, text in zip(new, texts, strict=True)
                                if text is not None)
         return [self._known.get(stack_id) for stack_id in ids]

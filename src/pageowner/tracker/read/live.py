@@ -88,7 +88,7 @@ class LiveReader:
         self.zones = zones.running()
         self._managed = sum(zone.managed for zone in self.zones.zones)
         self._health = LiveHealth(store, self._managed)
-        self._stacks = StackTexts(store, kallsyms.load())
+        self._stacks = StackTexts(store, kallsyms.RunningKallsyms())
         self._tasks: dict[int, Task | None] = {0: None}
         self._charges: Charges | None = None
         self._users: LiveUsers | None = None

@@ -47,7 +47,7 @@ class ObjectReader:
         self.share = check_objects(store)
         self._kept = KeptHealth(store, "object_hooks", missed_of_objects)
         self.health = self._kept.health
-        self._stacks = StackTexts(store, kallsyms.load())
+        self._stacks = StackTexts(store, kallsyms.RunningKallsyms())
         self._gfp = gfp.running()
         self._last_ns = 0
 
