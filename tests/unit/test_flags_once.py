@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pageowner.kernel import pageflags
-from pageowner.tracker.read.accounts import FREE, UNTRACKED, account, unsure
+from pageowner.tracker.read.accounts import ABSENT, FREE, UNTRACKED, account, unsure
 from pageowner.tracker.read.maps import DIVIDED, EARLY, FILTERED, NONE, OWNED, RECORD, WRITTEN
 
 SIZE, COMP = 1 << 10, 0x40000
@@ -64,3 +64,13 @@ def test_once_is_as_good_as_twice(seed: int) -> None:
     assert (once.classes[differ] == UNTRACKED).all()
     assert (twice.classes[differ] == FREE).all()
     assert ((now[differ] & BUDDY) != 0).all()
+
+
+def test_a_record_of_memory_that_was_taken_away_is_no_block() -> None:
+    records = np.zeros(4, RECORD)
+    records[0] = (1, 1, 1, COMP, 1, OWNED, 0, 0)
+    records[2] = (1, 1, 1, 0, 1, OWNED, 0, 0)
+    flags = np.full(4, pageflags.bit("nopage"), np.uint64)
+    found = account(records, flags, flags, COMP)
+    assert (found.classes == ABSENT).all()
+    assert (len(found.blocks.place), len(found.stale), found.split) == (0, 0, 0)

@@ -82,7 +82,8 @@ def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArra
     __GFP_COMP, ``carried`` what earlier spans' blocks hold here, from its first frame on;
     ``deferred`` (first, behind the last) are frames not handed to the page allocator yet,
     ``outside`` those in no range of memory: firmware's, or holes. Kernels since 6.14 give no flag
-    at all for a hole, where older ones gave nopage.
+    at all for a hole, where older ones gave nopage. A block that begins with nopage is none: its
+    memory was taken away, and its record stands.
     """
     size = min(len(before), len(after))
     records, before, after = records[:size], before[:size], after[:size]
@@ -92,6 +93,8 @@ def account(records: NDArray[np.void], before: NDArray[np.uint64], after: NDArra
     free_twice = free_before & free_after
 
     heads = block_heads(state)
+    # A record outlives the memory that was taken away: it was allocated for that, and never freed.
+    heads = heads[~absent[heads]]
     heads, overlapped = _without_overlaps(records, heads)
     orders = records["order"][heads]
     result = Account(np.zeros(size, np.uint8), Blocks(heads, orders, heads))
