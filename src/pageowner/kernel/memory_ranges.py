@@ -1,14 +1,15 @@
-"""Which page frames the machine has: /proc/iomem."""
+"""Which page frames the machine has, /proc/iomem, and which of them are offline."""
 
 from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from pageowner.errors import PageownerError
 
-__all__ = ["PAGE_SHIFT", "memory_ranges", "parse_iomem", "ram_ranges"]
+__all__ = ["PAGE_SHIFT", "memory_ranges", "parse_iomem", "present_ranges", "ram_ranges"]
 
 PAGE_SHIFT = 12
 """Bytes of /proc/iomem's addresses to page frames; set for other page sizes by the caller."""
@@ -57,6 +58,44 @@ def memory_ranges(path: str = "/proc/iomem") -> list[tuple[int, int]]:
     page allocator's: /proc/kpageflags does not show it (fs/proc/page.c, pfn_to_online_page).
     """
     return parse_iomem(Path(path).read_text(), _page_shift(), _MEMORY)
+
+
+def present_ranges(proc: str = "/proc", sys: str = "/sys") -> list[tuple[int, int]]:
+    """`memory_ranges` without the memory that is offline, as the kernel calls what was taken from
+    the page allocator, or not given to it yet, and may be removed. ``proc``, ``sys``: where these
+    file systems are."""
+    return _without(memory_ranges(f"{proc}/iomem"), _offline(sys))
+
+
+def _offline(sys: str) -> list[tuple[int, int]]:
+    """Blocks of memory that are offline, which /proc/iomem has (drivers/base/memory.c, state_show,
+    6.12); none where the kernel knows no such blocks."""
+    top = f"{sys}/devices/system/memory"
+    found: list[tuple[int, int]] = []
+    try:
+        size = int(Path(top, "block_size_bytes").read_text(), 16) >> _page_shift()
+        for name in os.listdir(top):
+            number = name.removeprefix("memory")
+            if number.isdecimal() and _state(f"{top}/{name}/state") == b"offline":
+                found.append((int(number) * size, (int(number) + 1) * size))
+    except (OSError, ValueError):
+        return []
+    return sorted(found)
+
+
+def _state(path: str) -> bytes:
+    with suppress(OSError), open(path, "rb", 0) as file:  # or removed, also from /proc/iomem
+        return file.read(64).strip()
+    return b""
+
+
+def _without(left: list[tuple[int, int]],
+             holes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    for first, end in holes:
+        left = [part for start, stop in left
+                for part in ((start, min(stop, first)), (max(start, end), stop))
+                if part[0] < part[1]]
+    return left
 
 
 def _page_shift() -> int:

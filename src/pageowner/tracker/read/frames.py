@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Self
 
 from pageowner.kernel import pageflags, procpages, zones
-from pageowner.kernel.memory_ranges import memory_ranges
+from pageowner.kernel.memory_ranges import present_ranges
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,9 +21,9 @@ _FLAGS, _CGROUP = (path.removeprefix("/proc") for path in (procpages.KPAGEFLAGS,
 class Frames:
     """Flags and cgroups of frames, for as long as this is open; use it with ``with``."""
 
-    def __init__(self, proc: str = "/proc") -> None:
-        """``proc``: where these files are."""
-        self._proc = proc
+    def __init__(self, proc: str = "/proc", sys: str = "/sys") -> None:
+        """``proc``, ``sys``: where these file systems are."""
+        self._proc, self._sys = proc, sys
         self._flags_file: int | None = None
         self._cgroup_file: int | None = None
 
@@ -46,8 +46,8 @@ class Frames:
         return zones.max_order(self._proc)
 
     def ranges(self) -> list[tuple[int, int]]:
-        """Frames (first, behind the last) that there are."""
-        return memory_ranges(f"{self._proc}/iomem")
+        """Frames (first, behind the last) that there are; none where that is hidden."""
+        return present_ranges(self._proc, self._sys)
 
     def flags(self, first: int, count: int) -> NDArray[np.uint64]:
         """Bits of /proc/kpageflags of so many frames, fewer where memory ends."""

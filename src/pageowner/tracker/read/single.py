@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pageowner.kernel import cgroups, few_symbols, flag_bits, gfp, procpages, zones
+from pageowner.kernel import (
+    cgroups,
+    few_symbols,
+    flag_bits,
+    gfp,
+    memory_ranges,
+    procpages,
+    zones,
+)
 from pageowner.kernel.limits import HIGHEST_ORDER, LISTED_ORDER
 from pageowner.kernel.task_names import to_text
 from pageowner.model.metadata import Metadata
@@ -97,6 +105,12 @@ class _Judged:
     cgroup: int
 
 
+def _was_taken_away(pfn: int) -> bool:
+    """survey._Walk._frames"""
+    there = memory_ranges.present_ranges()
+    return bool(there) and not any(first <= pfn < end for first, end in there)
+
+
 class _Frames(Pinned):
     def judge(self, pfn: int) -> _Judged | None:
         """What the frame is, None where that is not plain."""
@@ -124,6 +138,8 @@ class _Frames(Pinned):
         if not covering and record["state"] == NONE:
             return _Judged(first, None, {}, after[0], 0) if before[0] & after[0] & _BUDDY else None
         if any(flags & _NOT_IN_USE for flags in (*before, *after)):
+            return None
+        if not any(after) and _was_taken_away(first):
             return None
         if covering:
             plain = self._is_whole(first, record, before, after)

@@ -34,6 +34,7 @@ from pageowner.tracker.read.accounts import (
 )
 from pageowner.tracker.read.frames import Frames
 from pageowner.tracker.read.maps import OWNED, RECORD, Store
+from pageowner.tracker.read.runs import consecutive, outside, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -144,6 +145,7 @@ class _Walk:
         self.totals = np.zeros(len(CLASSES), np.int64)
         self.seen = dict.fromkeys(SEEN, 0)
         self.result = Survey(seen=self.seen)
+        self.gone: list[tuple[int, int]] = []
         self._records = np.empty(self.size, RECORD)
 
     def __enter__(self) -> _Walk:
@@ -157,10 +159,15 @@ class _Walk:
         deferred = list(self._deferred())
         if only is None:
             self.seen["deferred_pages"] = sum(stop - start for start, stop in deferred)
-        outside = _outside(self.store.facts["ranges"])
+        there = self.frames.ranges()
+        if there:
+            self.gone = outside(there)
+        beside = outside([(start, end) for start, end in self.store.facts["ranges"]])
         carried: list[tuple[int, int]] = []
         behind = 0
-        places = self._places() if only is None else self._near(only)
+        places = self._places(there)
+        if only is not None:
+            places = self._near(only, places)
         # Deferred frames were just read.
         quiet = {first for first in places
                  if any(start <= first and first + self.size <= end for start, end in deferred)}
@@ -180,7 +187,7 @@ class _Walk:
             before = self._frames(first, self.size) if read is None else read
             span = self.spans.get(first)
             carried = self._span(first, before, None if span is None else span.records, carried,
-                                 _within(deferred, first, stop), _within(outside, first, stop))
+                                 within(deferred, first, stop), within(beside, first, stop))
             if span is not None:
                 span.let_go()
         frames = dict(zip(CLASSES, map(int, self.totals), strict=True))
@@ -191,10 +198,11 @@ class _Walk:
         self.result.frames = frames
         return self.result
 
-    def _near(self, only: Sequence[tuple[int, int]]) -> list[int]:
-        """Those of `_places` that these frames are in, or a block that they may be in begins in."""
+    def _near(self, only: Sequence[tuple[int, int]], places: list[int]) -> list[int]:
+        """Those of the places that these frames are in, or a block that they may be in begins in.
+        """
         wanted = [(self._begin(first), stop) for first, stop in only]
-        return [place for place in self._places()
+        return [place for place in places
                 if any(first < place + self.size and place < stop for first, stop in wanted)]
 
     def _begin(self, pfn: int) -> int:
@@ -209,13 +217,12 @@ class _Walk:
                     return head
         return pfn
 
-    def _places(self) -> list[int]:
+    def _places(self, there: list[tuple[int, int]]) -> list[int]:
         """The first frames of all spans in which there is memory, or of which the store speaks:
         memory that was added may have a span and not be among the ranges yet."""
         shift = self.store.span_shift
         places = set(self.spans)
-        ranges = [*self.store.facts["ranges"], *self.frames.ranges()]
-        for start, end in ranges:
+        for start, end in [*self.store.facts["ranges"], *there]:
             places.update(range(start >> shift << shift, end, self.size))
         return sorted(places)
 
@@ -255,8 +262,8 @@ class _Walk:
         self.totals += np.bincount(done.classes, minlength=len(CLASSES))
         frames = pick[:len(done.classes)] + first
         without = (done.classes == RESERVED) | (done.classes == ABSENT)
-        self.result.held += _consecutive(frames[without])
-        self.result.filtered += _consecutive(frames[done.classes == IS_FILTERED])
+        self.result.held += consecutive(frames[without])
+        self.result.filtered += consecutive(frames[done.classes == IS_FILTERED])
         self.seen["stale_pages"] += self._stale(done, records, live, first, pick)
         self.seen["split_blocks"] += done.split
         # Of a page freed just now its record speaks still: so do the flags of the same moment.
@@ -396,7 +403,13 @@ class _Walk:
     # -- reading ---------------------------------------------------------------------------------
 
     def _frames(self, first: int, count: int) -> NDArray[np.uint64]:
-        return self.frames.flags(first, count)
+        flags = self.frames.flags(first, count)
+        # Kernels since 6.14 give no flag at all for a frame that is not there, as for many that are
+        # in use; older ones gave nopage (fs/proc/page.c, stable_page_flags).
+        for start, stop in within(self.gone, first, first + len(flags)):
+            part = flags[start:stop]
+            part[part == 0] = _NOPAGE
+        return flags
 
     def _deferred(self) -> Iterator[tuple[int, int]]:
         """Frames (first, behind the last) at the ends of zones that the page allocator was not
@@ -419,19 +432,6 @@ class _Walk:
                 start += int(used[-1]) + 1
 
 
-def _outside(ranges: list[list[int]]) -> list[tuple[int, int]]:
-    """Frames between the ranges of memory: kernels with a flat memory map know them too."""
-    edges = [0, *(edge for memory in sorted(ranges) for edge in memory), 1 << 62]
-    return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)
-            if stop > start]
-
-
-def _within(runs: list[tuple[int, int]], first: int, stop: int) -> list[tuple[int, int]]:
-    """The parts of runs between these frames, counted from the first of them."""
-    return [(max(start - first, 0), min(end, stop) - first) for start, end in runs
-            if start < stop and end > first]
-
-
 # -- small things on arrays ----------------------------------------------------------------------
 
 
@@ -446,16 +446,6 @@ def _busy_runs(state: NDArray[np.uint8], flags: NDArray[np.uint64]) -> list[tupl
     edges = np.flatnonzero(np.diff(busy.astype(np.int8), prepend=0, append=0))
     return [(int(a) * _WINDOW, min(int(b) * _WINDOW, len(flags)))
             for a, b in zip(edges[::2], edges[1::2], strict=True)]
-
-
-def _consecutive(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Numbers in order as runs (first, behind the last)."""
-    if not len(numbers):
-        return []
-    breaks = np.flatnonzero(np.diff(numbers) != 1)
-    firsts = numbers[np.append(0, breaks + 1)]
-    lasts = numbers[np.append(breaks, len(numbers) - 1)]
-    return list(zip(firsts.tolist(), (lasts + 1).tolist(), strict=True))
 
 
 def _indices(runs: list[tuple[int, int]]) -> NDArray[np.int64]:
