@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +17,8 @@ from pageowner.kernel import kallsyms
 from pageowner.model.page_users import PageUsers
 from pageowner.tracker import control
 from pageowner.tracker.control import Status
-from pageowner.tracker.read.pinned import ENDED
+from pageowner.tracker.read import pinned
+from pageowner.tracker.read.pinned import ENDED, Pinned
 from pageowner.tracker.users.find import Surroundings, Users
 
 
@@ -51,3 +55,17 @@ def test_where_addresses_are_hidden_only_areas_of_vmalloc_have_no_users(
     assert "vmalloc" in note
     assert "sysctl kernel.kptr_restrict=1" in note
     assert np.all(found.codes == -1)
+
+
+def test_a_reader_that_is_stopped_does_not_hold_others_for_ever(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pinned, "_LOCK_SECONDS", 0)
+    store = object.__new__(Pinned)
+    store.directory = store.pins = str(tmp_path)
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(PageownerError, match=f"may be stopped.*lsof {tmp_path}"), store.alone():
+        pass
+    os.close(other)
+    with store.alone():
+        pass

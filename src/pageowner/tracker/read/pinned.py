@@ -27,6 +27,7 @@ CONFIG_BYTES = 16384
 """Of the map with the facts."""
 
 _TRIES, _PAUSE = 100, 0.002
+_LOCK_SECONDS = 60
 
 FIRST_PINS = {f"mm_page_{kind}{NESTED}": f"on_{kind}" for kind in ("alloc", "free")}
 """By name of a second program's hook: the pin of the first (tracker/waiting.py)."""
@@ -152,7 +153,8 @@ class Pinned(Closing):
     @contextmanager
     def alone(self) -> Iterator[None]:
         """The table of questions is one for all processes: two that ask at once would read each
-        other's answers. The lock is on the directory of the pins and ends with its holder."""
+        other's answers. The lock is on the directory of the pins and ends with its holder; one that
+        is stopped (Ctrl-Z) keeps it. Raises PageownerError after a minute."""
         try:
             lock = os.open(self.pins, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -160,10 +162,24 @@ class Pinned(Closing):
             yield
             return
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            deadline = time.monotonic() + _LOCK_SECONDS
+            while not _locked(lock):
+                if time.monotonic() > deadline:
+                    raise PageownerError(
+                        "another pageowner has been asking the kernel about pages for a minute, and"
+                        f" may be stopped; find it with: lsof {self.directory}")
+                time.sleep(_PAUSE)  # who holds it does so for milliseconds, again and again
             yield
         finally:
             os.close(lock)
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 _Kind = TypeVar("_Kind", bound=Pinned)
