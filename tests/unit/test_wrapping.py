@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,9 +20,10 @@ from pageowner.errors import UsageError
 from pageowner.report import page_view, status_view
 from pageowner.report.terminal import PIPE_WIDTH, Paper
 from pageowner.report.wrapping import entry, prose
-from pageowner.tracker import control
+from pageowner.tracker import control, filters
 from pageowner.tracker.control import Options, Status
 from pageowner.tracker.doctor import Finding
+from pageowner.tracker.filters import began, has_ended
 from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.load.memo import MEMO_COUNTERS
 from pageowner.tracker.read.maps import COUNTERS
@@ -127,3 +131,22 @@ def test_only_a_process_that_is_there_can_be_chosen() -> None:
             control._filters(Options(tgid=thread.native_id or 0))
     done.set()
     thread.join()
+
+
+def test_a_process_that_ended_is_not_taken_for_the_next_with_its_number(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(filters, "is_first_pid_namespace", lambda: True)
+    program = tmp_path / ") 1 2 (x"  # which the process is then called
+    program.symlink_to(shutil.which("cat") or "")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, executable=program) as child:
+        start = began(child.pid)
+        assert start is not None
+        assert not has_ended(child.pid, start)
+        assert has_ended(child.pid, start - 1)
+    assert has_ended(child.pid, start)
+    assert not has_ended(0, None)
+    monkeypatch.setattr(filters, "is_first_pid_namespace", lambda: False)
+    assert not has_ended(child.pid, start)
+    paper = KeptPaper(PIPE_WIDTH)
+    status_view.draw_status(replace(STATUS, process_ended=True), paper)
+    assert f"process {STATUS.options.tgid} has ended" in " ".join(paper.lines)

@@ -114,6 +114,8 @@ class Status:
 
     - ``left``: pins of an `on` or `off` that is still running or was killed; its programs may run
     - ``already_on``: tracking was on before this call of `on`
+    - ``process_ended``: of ``options.tgid``; what another process with its number allocates is
+      tracked
     - ``since_wall``: seconds since 1970; ``since_ns``: CLOCK_MONOTONIC, as ``ts`` in the records
     - ``hooks``: the state of each by name, see `hook_states`; ``attached``: the attached programs
     - ``missed``: events that no program handled because the programs were busy on that CPU;
@@ -137,6 +139,7 @@ class Status:
     left: bool = False
     already_on: bool = False
     options: Options = field(default_factory=Options)
+    process_ended: bool = False
     since_wall: float = 0.0
     since_ns: int = 0
     hooks: dict[str, str] = field(default_factory=dict)

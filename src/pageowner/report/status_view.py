@@ -144,6 +144,9 @@ def draw_status(status: Status, paper: Paper) -> None:
     line("tracking", f"on since {began}, for {age(passed)}")
     if words := status.options.words():
         line("options", " ".join(words))
+    if status.process_ended:
+        line("", f"process {status.options.tgid} has ended; what is tracked since is another's with"
+                 " its number, if anything", "warn")
     page = os.sysconf("SC_PAGE_SIZE")
     pages = " ".join(f"{name} {count(number)} ({size(number * page)})"
                      for name, number in status.pages.items() if number or name == "owned")

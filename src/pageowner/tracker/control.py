@@ -32,7 +32,7 @@ from pageowner.model.hook_states import is_attached
 from pageowner.model.hook_table import FEXIT_HOOKS
 from pageowner.model.tracking import ALWAYS, Options, Status
 from pageowner.tracker import waiting
-from pageowner.tracker.filters import cgroup, process
+from pageowner.tracker.filters import began, cgroup, has_ended, process
 from pageowner.tracker.load import compiled, memo, pins, requirements
 from pageowner.tracker.load.hooks import attach_optional, attach_required, skip_of_fexit
 from pageowner.tracker.load.libbpf import BpfError, Libbpf
@@ -140,6 +140,7 @@ def status() -> Status:
         found = Status(
             on=True,
             options=Options(**facts["options"]),
+            process_ended=has_ended(facts["options"]["tgid"], facts.get("process_began")),
             since_wall=facts["since_wall"],
             since_ns=facts["since_ns"],
             hooks=store.hook_states(),
@@ -405,6 +406,7 @@ def _facts(options: Options, found: Calibration, sizes: Sizes, ranges: list[tupl
            page_struct: int) -> dict[str, Any]:
     return {
         "options": asdict(options),
+        "process_began": began(options.tgid) if options.tgid else None,
         "object": compiled.identity(),
         "hooks": {},
         "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),

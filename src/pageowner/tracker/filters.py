@@ -8,8 +8,9 @@ from pathlib import Path
 from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel import mounts
 from pageowner.kernel.proc_text import proc_text
+from pageowner.tracker.load.calibrate import is_first_pid_namespace
 
-__all__ = ["cgroup", "process"]
+__all__ = ["began", "cgroup", "has_ended", "process"]
 
 
 def process(tgid: int) -> int:
@@ -25,6 +26,22 @@ def process(tgid: int) -> int:
         raise UsageError(f"{tgid} is a thread, not a process; for its process use --pid"
                          f" {leader.split()[-1]}")
     return tgid
+
+
+def began(tgid: int) -> int | None:
+    """When this process started, in clock ticks since boot; None if there is none."""
+    try:
+        text = Path(f"/proc/{tgid}/stat").read_bytes()
+    except OSError:
+        return None
+    # Field 22; the second is the name, which may hold anything (proc_pid_stat(5)).
+    return int(text.rpartition(b")")[2].split()[19])
+
+
+def has_ended(tgid: int, start: int | None) -> bool:
+    """Whether the process that is tracked alone, if one is, has ended: its number is nobody's, or
+    another's, which BPF takes for it. False where /proc has other numbers."""
+    return bool(tgid) and is_first_pid_namespace() and began(tgid) != start
 
 
 def cgroup(path: str) -> tuple[int, int]:

@@ -273,16 +273,20 @@ def _take_pages() -> None:
     memory.close()
 
 
+def is_first_pid_namespace() -> bool:
+    """Whether this process has the numbers of processes that BPF has."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino == _FIRST_PID_NAMESPACE
+    except OSError:
+        return True
+
+
 def this_thread() -> int:
     """The id that bpf_get_current_pid_tgid() has in its lower half, in the first namespace.
 
     Raises PageownerError in another one: BPF would not know this process by its numbers.
     """
-    try:
-        own = os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
-        own = _FIRST_PID_NAMESPACE
-    if own != _FIRST_PID_NAMESPACE:
+    if not is_first_pid_namespace():
         raise PageownerError(
             "this process is in a PID namespace of its own, as in a container, and BPF does not"
             " know it by the numbers there; run it outside, or in the container with --pid=host")
