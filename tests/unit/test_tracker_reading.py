@@ -18,6 +18,7 @@ from pageowner.model.page_users import PageUsers
 from pageowner.tracker import control
 from pageowner.tracker.control import Status
 from pageowner.tracker.read import pinned
+from pageowner.tracker.read.map_memory import map_memory
 from pageowner.tracker.read.pinned import ENDED, Pinned
 from pageowner.tracker.users.find import Surroundings, Users
 
@@ -69,3 +70,24 @@ def test_a_reader_that_is_stopped_does_not_hold_others_for_ever(
     os.close(other)
     with store.alone():
         pass
+
+
+def test_the_memory_of_all_maps_is_counted_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: dict[int, int] = {}
+
+    def open_map(number: int) -> int:
+        fd = os.open("/dev/null", os.O_RDONLY)
+        opened[fd] = number
+        return fd
+
+    named = {"tasks": 1, "config": 2}
+    programs = {7: (1, 10, 11), 8: (10, 12)}
+    bpf = SimpleNamespace(
+        map_info=lambda number: SimpleNamespace(id=number), map_by_id=open_map,
+        program_by_id=open_map, program_info=lambda fd: SimpleNamespace(maps=programs[opened[fd]]))
+    store = SimpleNamespace(bpf=bpf, fd=named.__getitem__, hooks=lambda: [
+        SimpleNamespace(program_id=number) for number in programs])
+    monkeypatch.setattr(Path, "read_text", lambda path: (
+        f"pos:\t0\nmemlock:\t{1 << opened[int(path.name)]}\n"))
+    assert map_memory(store, named, [3, 3]) == sum(  # type: ignore[arg-type]
+        1 << number for number in (1, 2, 3, 10, 11, 12))

@@ -300,13 +300,16 @@ class Libbpf(KernelTypes):
                        info.value_size, info.max_entries, info.map_flags)
 
     def program_info(self, fd: int) -> ProgramInfo:
-        """What the kernel says of a program, the addresses of its functions with it."""
-        addresses = (c_uint64 * 64)()
-        info = abi.ProgramInfoStructure(nr_jited_ksyms=64, jited_ksyms=ctypes.addressof(addresses))
+        """What the kernel says of a program, with the addresses of its functions and the ids of its
+        maps, of which 64 is the most (MAX_USED_MAPS in include/linux/bpf.h, 6.12)."""
+        addresses, maps = (c_uint64 * 64)(), (c_uint32 * 64)()
+        info = abi.ProgramInfoStructure(nr_jited_ksyms=64, jited_ksyms=ctypes.addressof(addresses),
+                                        nr_map_ids=64, map_ids=ctypes.addressof(maps))
         self._info(fd, info)
         return ProgramInfo(info.id, info.name.decode(errors="replace"), info.recursion_misses,
                            info.run_cnt, info.run_time_ns,
-                           tuple(addresses[: min(info.nr_jited_ksyms, 64)]))
+                           tuple(addresses[: min(info.nr_jited_ksyms, 64)]),
+                           tuple(maps[: min(info.nr_map_ids, 64)]))
 
     def link_info(self, fd: int) -> LinkInfo:
         """What the kernel says of a link."""

@@ -205,6 +205,7 @@ class ProgramInfo:
     runs: int
     run_ns: int
     symbols: tuple[int, ...] = ()
+    maps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

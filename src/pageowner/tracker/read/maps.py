@@ -42,6 +42,7 @@ from pageowner.tracker.read.layout import (
     QUESTIONS,
     SPARE_HELD,
 )
+from pageowner.tracker.read.map_memory import map_memory
 from pageowner.tracker.read.pinned import CONFIG_BYTES, ENDED, Pinned, open_pinned
 from pageowner.tracker.read.records import (
     DIVIDED,
@@ -440,16 +441,13 @@ class Store(Pinned):
         return free
 
     def memory(self) -> int:
-        """Bytes of kernel memory that the maps take, as the kernel accounts them."""
+        """Bytes of kernel memory that all maps take (`map_memory`)."""
         names = ("spans", "freed_spans", "tasks", "stacks", "counters", "extfrag", "config",
                  "questions", "memo_states", "memo_chains", "memo_frames",
                  *(OBJECT_MAPS if self.facts["options"].get("objects") else ()))
-        total = sum(_memlock(self.fd(name)) for name in names)
-        for name in ("spans", "freed_spans") if self.facts["options"]["free_side"] else ("spans",):
-            for _, fd in self._inner_maps(name):
-                total += _memlock(fd)
-                os.close(fd)
-        return total
+        outer = ("spans", "freed_spans") if self.facts["options"]["free_side"] else ("spans",)
+        return map_memory(self, names, [
+            number for name in outer for _, number in self._inner_ids(name)])
 
 
 def _mapped(bpf: Libbpf, length: int, number: int, dtype: np.dtype[Any],
@@ -470,13 +468,6 @@ def _mapped(bpf: Libbpf, length: int, number: int, dtype: np.dtype[Any],
 def _taken(claims: list[int]) -> dict[int, int]:
     return {slot: claim - 1 for slot, claim in enumerate(claims)
             if claim not in (0, SPARE_HELD)}
-
-
-def _memlock(fd: int) -> int:
-    for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
-        if line.startswith("memlock:"):
-            return int(line.split()[1])
-    return 0
 
 
 def open_store(directory: str = PIN_DIRECTORY) -> Store:
