@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from pageowner.errors import PageownerError
 from pageowner.kernel import vmstat
-from pageowner.kernel.memory_ranges import parse_iomem
+from pageowner.kernel.memory_ranges import is_present, parse_iomem
 from pageowner.kernel.symbol_text import Lines
 from pageowner.model import hook_table
 from pageowner.report import status_view
@@ -33,6 +34,20 @@ c0000000-febfffff : PCI Bus 0000:00
 def test_iomem_gives_whole_frames_of_ram_joined_where_they_touch() -> None:
     assert parse_iomem(IOMEM) == [(1, 0x9F), (0x100, 0xC0000), (0x100000, 0x180000)]
     assert parse_iomem("00000000-00000000 : System RAM\n") == []
+
+
+@pytest.mark.parametrize(("iomem", "state", "present"), [
+    ("1000-ffff", "online", True), ("1000-ffff", "offline", False), ("1000-7fff", "online", False),
+    ("1000-ffff", "", True), ("0-0", "online", True)])  # no such blocks; hidden
+def test_a_frame_is_there_if_its_memory_is_online(tmp_path: Path, iomem: str, state: str,
+                                                  present: bool) -> None:
+    (tmp_path / "iomem").write_text(f"{iomem} : System RAM\n")
+    block = tmp_path / "devices/system/memory/memory2"
+    if state:
+        block.mkdir(parents=True)
+        (block / "state").write_text(f"{state}\n")
+        (block.parent / "block_size_bytes").write_text(f"{4 * mmap.PAGESIZE:x}\n")
+    assert is_present(9, str(tmp_path), str(tmp_path)) == present
 
 
 def test_the_store_grows_with_the_machine_and_leaves_room_for_more() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pageowner.errors import PageownerError
 
-__all__ = ["PAGE_SHIFT", "memory_ranges", "parse_iomem", "present_ranges", "ram_ranges"]
+__all__ = ["PAGE_SHIFT", "is_present", "memory_ranges", "parse_iomem", "present_ranges",
+           "ram_ranges"]
 
 PAGE_SHIFT = 12
 """Bytes of /proc/iomem's addresses to page frames; set for other page sizes by the caller."""
@@ -67,13 +68,30 @@ def present_ranges(proc: str = "/proc", sys: str = "/sys") -> list[tuple[int, in
     return _without(memory_ranges(f"{proc}/iomem"), _offline(sys))
 
 
+def is_present(pfn: int, proc: str = "/proc", sys: str = "/sys") -> bool:
+    """Whether a page frame is in `present_ranges`, which need not all be found for it; also where
+    the addresses are hidden."""
+    there = memory_ranges(f"{proc}/iomem")
+    if there and not any(first <= pfn < end for first, end in there):
+        return False
+    top = f"{sys}/devices/system/memory"
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        return _state(f"{top}/memory{pfn // _block_size(top)}/state") != b"offline"
+    return True
+
+
+def _block_size(top: str) -> int:
+    """In page frames. Raises OSError, ValueError."""
+    return int(Path(top, "block_size_bytes").read_text(), 16) >> _page_shift()
+
+
 def _offline(sys: str) -> list[tuple[int, int]]:
     """Blocks of memory that are offline, which /proc/iomem has (drivers/base/memory.c, state_show,
     6.12); none where the kernel knows no such blocks."""
     top = f"{sys}/devices/system/memory"
     found: list[tuple[int, int]] = []
     try:
-        size = int(Path(top, "block_size_bytes").read_text(), 16) >> _page_shift()
+        size = _block_size(top)
         for name in os.listdir(top):
             number = name.removeprefix("memory")
             if number.isdecimal() and _state(f"{top}/{name}/state") == b"offline":

@@ -105,12 +105,6 @@ class _Judged:
     cgroup: int
 
 
-def _was_taken_away(pfn: int) -> bool:
-    """survey._Walk._frames"""
-    there = memory_ranges.present_ranges()
-    return bool(there) and not any(first <= pfn < end for first, end in there)
-
-
 class _Frames(Pinned):
     def judge(self, pfn: int) -> _Judged | None:
         """What the frame is, None where that is not plain."""
@@ -139,7 +133,7 @@ class _Frames(Pinned):
             return _Judged(first, None, {}, after[0], 0) if before[0] & after[0] & _BUDDY else None
         if any(flags & _NOT_IN_USE for flags in (*before, *after)):
             return None
-        if not any(after) and _was_taken_away(first):
+        if not any(after) and not memory_ranges.is_present(first):  # survey._Walk._frames
             return None
         if covering:
             plain = self._is_whole(first, record, before, after)
