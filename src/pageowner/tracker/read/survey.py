@@ -9,6 +9,7 @@ are free and have no record, and what is kept of it is only what the rows need.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -406,7 +407,9 @@ class _Walk:
         flags = self.frames.flags(first, count)
         # Kernels since 6.14 give no flag at all for a frame that is not there, as for many that are
         # in use; older ones gave nopage (fs/proc/page.c, stable_page_flags).
-        for start, stop in within(self.gone, first, first + len(flags)):
+        begin = bisect_right(self.gone, (first, 0)) - 1  # of many, those that may be in here
+        end = bisect_right(self.gone, (first + len(flags), 0))
+        for start, stop in within(self.gone[max(begin, 0):end], first, first + len(flags)):
             part = flags[start:stop]
             part[part == 0] = _NOPAGE
         return flags
