@@ -63,6 +63,10 @@ def test_modules_that_came_later_have_names_though_others_had_their_addresses(
     before = running.symbols
     assert texts.of([4]) == ["new_init+0x10/0x1000 [new]"]
     assert running.symbols is before
+    (tmp_path / "kallsyms").write_text("0000000000000000 T one\n")  # hidden since, and so are these
+    listed.write_text("new 16384 0 - Live 0x0 (OE)\n")
+    running.renew()
+    assert running.symbols is before
 
 
 def test_a_task_whose_place_another_has_is_not_known(machine: FarApart) -> None:
