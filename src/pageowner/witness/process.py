@@ -77,6 +77,7 @@ class Witness:
             self._poll.register(self.pressure.fd, select.POLLPRI)
         self._last: tuple[float, str] | None = None
         self._looks: deque[tuple[float, dict[str | None, int]]] = deque(maxlen=_LOOKS + 1)
+        self._since: int | None = None  # when the tracker that they are of began
         self._time = BelievedTime(keep_s)
         # At boot a clock may be wrong until the network is there.
         self._tidied = time.monotonic() - _TIDY_S + _FIRST_TIDY_S
@@ -144,6 +145,10 @@ class Witness:
             return
         except (OSError, MemoryError):
             return
+        since = snapshot.meta.extra.get("since_ns")
+        if since != self._since:  # of another tracker, which may leave out what the last one had
+            self._looks.clear()
+            self._since = since
         self._looks.append((now, sums))
         while now - self._looks[0][0] > seconds + every_s:  # where looks took long, or failed
             self._looks.popleft()
