@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -116,10 +117,12 @@ class Duck:
 
 def _spilled(stack: ExitStack) -> str:
     """A folder of its own for what does not fit into memory, which DuckDB else writes to the
-    current directory; empty, so that it fails instead, where there is nowhere to write to."""
+    current directory: not in /tmp, which is memory on many machines. Empty, so that it fails
+    instead, where there is nowhere to write to."""
     try:
-        return stack.enter_context(TemporaryDirectory(prefix="pageowner.",
-                                                      ignore_cleanup_errors=True))
+        return stack.enter_context(TemporaryDirectory(
+            prefix="pageowner.", dir=os.environ.get("TMPDIR") or "/var/tmp",
+            ignore_cleanup_errors=True))
     except OSError:
         return ""
 
