@@ -408,6 +408,13 @@ def test_pages_of_some_ages_cannot_be_chosen(saved: list[Path]) -> None:
             leaks(*saved, where=ages)
 
 
+def test_it_is_said_why_ages_cannot_be_chosen(cli: Callable[..., Any]) -> None:
+    done = cli("leaks", "--older", "5m")
+    assert done.status == 2
+    assert b"leaks are told by all ages" in done.err
+    assert b"--older" not in cli("leaks", "--help").out
+
+
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
 def test_ctrl_c_in_the_midst_of_a_look_leaves_the_others_whole(
         monkeypatch: pytest.MonkeyPatch, after: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,8 @@ from pageowner.model.schema import AGE, FILTERS
 from pageowner.report.text import count_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pageowner.analysis.filters import Filter
 
 __all__ = ["LEAKS", "command"]
@@ -24,6 +26,22 @@ LEAKS = 3
 """The exit status when something leaks and ``--fail`` or ``--fail-over`` was given."""
 
 _TOP = 10
+
+
+def _refused(_context: click.Context, option: click.Parameter, value: str | None) -> None:
+    """Options that other verbs have, so that it is said why this one has not."""
+    from pageowner.analysis.filters import Filter
+    from pageowner.analysis.leak_rules import check_chosen
+
+    if value is not None:
+        check_chosen(Filter(**{str(option.name): value}))
+
+
+def _ages(command: Callable[..., Any]) -> Callable[..., Any]:
+    for name in (name for name, word in FILTERS.items() if word.takes == AGE):
+        command = click.option(f"--{name}", metavar=AGE, hidden=True, expose_value=False,
+                               callback=_refused)(command)
+    return command
 
 
 @verb("leaks")
@@ -46,6 +64,7 @@ _TOP = 10
 @about_dumps
 @or_objects("sources")
 @some_filters([name for name, word in FILTERS.items() if word.takes != AGE])
+@_ages
 @as_json
 def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | None,
             by: str, least: str | None, top: int | None, full: bool, fail: bool,
