@@ -69,6 +69,7 @@ def command(source: str | None, by: str | None, order: int | None, want: int | N
              leave_out=leave_out))
     if as_json:
         if order is None:
+            found["events_in_all"] = len(found["events"])
             found["events"] = found["events"][:most]
         write_out(view.to_json(found, names, snapshot.meta))
     elif order is None:

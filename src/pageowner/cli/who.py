@@ -82,7 +82,7 @@ def command(frames: tuple[tuple[int, int] | int, ...], phys: tuple[int, ...],
         write_out(Json([
             page_view.document(answer.first, answer.blocks, answer.last_free, answer.page_flags)
             if answer.is_single else
-            range_view.document(answer.first, answer.last, answer.blocks[:top])
+            range_view.document(answer.first, answer.last, answer.blocks, top)
             for answer in answers]))
     else:
         _draw(answers, top or _TOP)

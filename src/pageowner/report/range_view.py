@@ -74,6 +74,9 @@ def _use(row: dict[str, Any], subsystem: Any) -> str:
     return UNKNOWN
 
 
-def document(first: int, last: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The same for JSON: ``{"first": N, "last": N, "blocks": [row, …]}``."""
-    return {"first": first, "last": last, "blocks": page_view.document(first, rows)["blocks"]}
+def document(first: int, last: int, rows: list[dict[str, Any]],
+             top: int | None = None) -> dict[str, Any]:
+    """The same for JSON: ``{"first": N, "last": N, "blocks": [row, …], "blocks_in_all": N}``, with
+    the first ``top`` blocks."""
+    return {"first": first, "last": last, "blocks_in_all": len(rows),
+            "blocks": page_view.document(first, rows[:top])["blocks"]}

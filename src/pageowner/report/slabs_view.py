@@ -57,6 +57,7 @@ def to_json(found: Sparse, meta: Metadata, unit: int, top: int | None = None) ->
                "stack": None if row["stack"] is None else row["stack"].split("\n"),
                "bytes": row["pages"] * unit, **{name: row[name] for name in (
                    "slabs", "pages", "objects", "room")}} for row in found.owners.to_pylist()[:top]]
-    return Json({"page_size": unit, "owners": owners, "shared_pages": found.shared,
-                 "full_pages": found.full, "early_pages": found.early, **meta.as_read()},
+    return Json({"page_size": unit, "owners": owners, "owners_in_all": found.owners.num_rows,
+                 "shared_pages": found.shared, "full_pages": found.full,
+                 "early_pages": found.early, **meta.as_read()},
                 rows="owners")
