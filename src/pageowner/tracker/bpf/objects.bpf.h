@@ -88,7 +88,7 @@ INLINE void end_event(struct cpu *cpu, u32 counter, u64 address)
 	if (!twice || second)
 		return;
 	for (i = 0; i < EVENTS_DONE; i++) {
-		if (!done[i]) {
+		if (!done[i] || done[i] == (address | EVENT_DONE)) {
 			at = i;
 			break;
 		}
@@ -294,21 +294,26 @@ INLINE void freed_in_bulk(u64 places, u64 n, u32 which)
 }
 
 /* (A program stays on its CPU; not being put aside for all of a bulk would be long.) */
-INLINE void bulk_freed(u64 places, u64 n, u32 which)
+INLINE void bulk_gone(u32 counter, u64 places, u64 n, u32 which)
 {
 	struct cpu *cpu;
 
 	if (!objects_begun())
 		return;
 	keep_cpu();
-	cpu = begin_event(which, places, 0, 0);
+	cpu = begin_event(counter, places, 0, 0);
 	give_cpu();
 	if (!cpu)
 		return;
 	freed_in_bulk(places, n, which);
 	keep_cpu();
-	end_event(cpu, which, places);
+	end_event(cpu, counter, places);
 	give_cpu();
+}
+
+INLINE void bulk_freed(u64 places, u64 n, u32 which)
+{
+	bulk_gone(which, places, n, which);
 }
 
 /* rcu_invoke_kfree_bulk_callback(rcuname, nr_records, p), with CONFIG_RCU_TRACE: what kfree_rcu() frees
@@ -372,12 +377,16 @@ int on_alloc_bulk(u64 *context)
 	u32 gfp_mask = argument(context, 1), own = hook_of(HOOK_OBJECTS_IN_BULK), i;
 	struct cpu *cpu, *mine;
 
-	if (!(object_result_bytes == 1 ? (u8)gave : (u32)gave) || !objects_begun())
-		return 0;
-	if (filters && !object_passes()) {
-		freed_in_bulk(places, n, COUNT_OBJECTS_OVERWRITTEN);
+	if (!(object_result_bytes == 1 ? (u8)gave : (u32)gave)) {
+		passed_over(COUNT_OBJECTS_BULK, places);
 		return 0;
 	}
+	if (filters && !object_passes()) {
+		bulk_gone(COUNT_OBJECTS_BULK, places, n, COUNT_OBJECTS_OVERWRITTEN);
+		return 0;
+	}
+	if (!objects_begun())
+		return 0;
 	if (second && bpf_probe_read_kernel(&first, sizeof(first), (void *)places))
 		return 0;
 	keep_cpu();
