@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,7 +117,7 @@ def _any_pattern(patterns: tuple[str, ...]) -> Callable[[object], bool]:
 def _any_frame(patterns: tuple[str, ...]) -> Callable[[object], bool]:
     compiled = [re.compile(fnmatch.translate(pattern)) for pattern in patterns]
 
-    @cache  # stacks are many, their distinct lines few
+    @lru_cache(1 << 17)  # stacks are many, their distinct lines few, but in a hostile dump
     def matches(line: str) -> bool:
         return any(pattern.match(name) for name in spellings(line) for pattern in compiled)
 

@@ -101,7 +101,7 @@ def spellings(line: str) -> tuple[str, ...]:
     frame, found = parse_frame(line), _LINE.match(line)
     if frame is None:
         return ()
-    return (frame.name,) if found is None else (found["symbol"], frame.name)
+    return (line.strip().partition("+")[0] if found is None else found["symbol"], frame.name)
 
 
 class _Lines(dict[str, "Frame | None"]):
