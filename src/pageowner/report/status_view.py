@@ -175,7 +175,7 @@ def draw_status(status: Status, paper: Paper) -> None:
     if status.objects:
         line("objects", about_followed(status))
     title, hooks = "hooks", _hooks(status)
-    widest = max(24, *(len(name) + 2 for name, _ in hooks))
+    widest = max([24, *(len(name) + 2 for name, _ in hooks)])
     for name, state in hooks:
         entry(paper, f"{title:<10}{name:<{widest}}", printable(in_words(state)),
               "" if state == ACTIVE else "dim")

@@ -41,7 +41,7 @@ def began(tgid: int) -> int | None:
 def has_ended(tgid: int, start: int | None) -> bool:
     """Whether the process that is tracked alone, if one is, has ended: its number is nobody's, or
     another's, which BPF takes for it. False where /proc has other numbers."""
-    return bool(tgid) and is_first_pid_namespace() and began(tgid) != start
+    return bool(tgid) and is_first_pid_namespace() and (start is None or began(tgid) != start)
 
 
 def cgroup(path: str) -> tuple[int, int]:
