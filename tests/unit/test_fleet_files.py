@@ -70,7 +70,7 @@ def test_what_does_not_fit_into_memory_is_written_to_a_folder_that_is_removed(
         few: Snapshot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = Fleet(pushed(tmp_path, [capture(few, "a", share=0.5)]))
     (folder := tmp_path / "temporary").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
     asked = "SELECT current_setting('temp_directory') AS folder FROM captures"
     assert fleet.query(asked, **WHEN)["folder"].to_pylist()[0].startswith(f"{folder}/pageowner.")
     path, = (tmp_path / "store").rglob("incoming/owners/**/*.parquet")

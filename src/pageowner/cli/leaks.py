@@ -34,7 +34,7 @@ def _refused(_context: click.Context, option: click.Parameter, value: str | None
     from pageowner.analysis.leak_rules import check_chosen
 
     if value is not None:
-        check_chosen(Filter(**{str(option.name): value}))
+        check_chosen(Filter(older=value) if option.name == "older" else Filter(newer=value))
 
 
 def _ages(command: Callable[..., Any]) -> Callable[..., Any]:
