@@ -230,6 +230,7 @@ GLOBAL int is_put(u64 address, u32 gfp_mask)
 	return 0;
 }
 
+/* The object at an address is gone; whether there was one. */
 GLOBAL int object_freed(u64 address, u64 hash, u32 which)
 {
 	struct object *object;
@@ -248,7 +249,7 @@ GLOBAL int object_freed(u64 address, u64 hash, u32 which)
 		if (which < COUNTERS)
 			count(which, 1);
 		drop_task(task, 1);
-		break;
+		return 1;
 	}
 	return 0;
 }

@@ -26,93 +26,81 @@ const volatile u8 object_result_bytes = 4; /* of what kmem_cache_alloc_bulk() re
 /*
  * Each program may be there twice: what interrupts allocate and free while it is at work for what they
  * interrupted, the kernel does not run it for, and its second copy takes, loaded with `second` and run
- * after it. The first says when it is at work, and notes what it has dealt with, since before and
- * behind that the kernel holds it to be running as well: what is neither said nor noted, it was not run
- * for. (Should a note have made way for others, an object is freed once more, which does no harm, or
- * seen to be there.)
+ * after it. The first says when it is at work, and what it has dealt with. Where neither tells of an
+ * event, since an interrupt came between the two copies, or just before and behind the first, when the
+ * kernel holds it to be running as well, the table of objects tells: an object is freed once more, which
+ * does no harm, or seen to be there.
  */
 const volatile u8 second;
 const volatile u8 twice; /* there are two copies of each */
 
 #define KIND(counter) ((counter) - COUNT_OBJECTS_KMALLOC)
 
+/* What the second copy is to do with an event. */
+enum turn {
+	TURN_MINE,   /* of the first copy; or the second's, which the first was too busy for */
+	TURN_UNSURE, /* the table tells */
+	TURN_DONE,   /* the first has dealt with it */
+};
+
 INLINE int objects_begun(void)
 {
 	return (skip_frames[HOOK_KMALLOC] & 0xff) != NOT_BEGUN;
 }
 
-/* Whether the first copy has dealt with an event, for the second one; once only. */
-INLINE int was_done(struct events *events, u64 address)
+INLINE void count_second(u32 counter)
 {
-	volatile u64 *done = events->done;
-	u32 i;
-
-	if (*(volatile u64 *)&events->at_work)
-		return 0;
-	for (i = 0; i < EVENTS_DONE; i++) {
-		if (done[i] == (address | EVENT_DONE)) {
-			done[i] = 0;
-			return 1;
-		}
-	}
-	return 0;
+	count(KIND(counter) + COUNT_OBJECTS_NESTED_KMALLOC, 1);
 }
 
-/* An event of an address begins, which gave this object, if any: what the CPU has; NULL if the first
- * copy has dealt with it. */
-INLINE struct cpu *begin_event(u32 counter, u64 address, u64 object, u32 gfp_mask)
+/* An event of an address begins. */
+INLINE enum turn begin_event(u32 counter, u64 address)
 {
-	struct cpu *cpu = this_cpu();
+	struct cpu *cpu = twice ? this_cpu() : NULL;
 	struct events *events = cpu ? &cpu->events[KIND(counter)] : NULL;
 
-	if (!events || !twice)
-		return cpu;
+	if (!events)
+		return TURN_MINE;
 	if (!second) {
 		*(volatile u64 *)&events->at_work = 1;
 		barrier();
-		return cpu;
+		return TURN_MINE;
 	}
-	if (was_done(events, address) ||
-	    (object && !*(volatile u64 *)&events->at_work && is_put(object, gfp_mask)))
-		return NULL;
-	count(KIND(counter) + COUNT_OBJECTS_NESTED_KMALLOC, 1);
-	return cpu;
+	if (*(volatile u64 *)&events->at_work) {
+		count_second(counter);
+		return TURN_MINE;
+	}
+	if (*(volatile u64 *)&events->done != (address | EVENT_DONE))
+		return TURN_UNSURE;
+	*(volatile u64 *)&events->done = 0; /* the next event of the same address is another */
+	return TURN_DONE;
 }
 
-INLINE void end_event(struct cpu *cpu, u32 counter, u64 address)
+/* (A program stays on its CPU, also where it is put aside in between.) */
+INLINE void end_event(u32 counter, u64 address)
 {
-	struct events *events = &cpu->events[KIND(counter)];
-	volatile u64 *done = events->done;
-	u32 i, at = address / sizeof(u64) & (EVENTS_DONE - 1); /* where all are taken, by old ones */
+	struct cpu *cpu = twice && !second ? this_cpu() : NULL;
+	struct events *events = cpu ? &cpu->events[KIND(counter)] : NULL;
 
-	if (!twice || second)
+	if (!events)
 		return;
-	for (i = 0; i < EVENTS_DONE; i++) {
-		if (!done[i] || done[i] == (address | EVENT_DONE)) {
-			at = i;
-			break;
-		}
-	}
-	done[at & (EVENTS_DONE - 1)] = address | EVENT_DONE;
 	barrier();
+	*(volatile u64 *)&events->done = address | EVENT_DONE;
 	*(volatile u64 *)&events->at_work = 0;
 }
 
 INLINE void freed_at(u64 address, u32 which)
 {
+	enum turn turn = begin_event(which, address);
 	u64 hash = object_hash(address);
-	struct cpu *cpu;
 
-	if (hash > object_share || !objects_begun())
-		return;
-	keep_cpu();
-	cpu = begin_event(which, address, 0, 0);
-	if (cpu) {
-		if (address)
-			object_freed(address, hash, which);
-		end_event(cpu, which, address);
+	if (turn != TURN_DONE && address && hash <= object_share && objects_begun()) {
+		keep_cpu();
+		if (object_freed(address, hash, which) && turn == TURN_UNSURE)
+			count_second(which);
+		give_cpu();
 	}
-	give_cpu();
+	end_event(which, address);
 }
 
 /* An argument of a tracepoint that is known by its place; 0 if it is not there. */
@@ -126,20 +114,6 @@ INLINE int object_passes(void)
 	if (only_tgid && bpf_get_current_pid_tgid() >> 32 != only_tgid)
 		return 0;
 	return !only_cgroup || bpf_get_current_ancestor_cgroup_id(cgroup_level) == only_cgroup;
-}
-
-/* An event of which there is nothing to keep: what has pages of its own, or was not to be had. */
-INLINE void passed_over(u32 counter, u64 address)
-{
-	struct cpu *cpu;
-
-	if (!objects_begun())
-		return;
-	keep_cpu();
-	cpu = begin_event(counter, address, 0, 0);
-	if (cpu)
-		end_event(cpu, counter, address);
-	give_cpu();
 }
 
 /* The hook whose scratch memory this copy has. */
@@ -158,30 +132,31 @@ INLINE u64 who_allocates(u64 *context, struct cpu *cpu, u32 hook, u64 salt)
 
 /* hook: of the first copy; these are in the order of their counters. sizes: the bytes taken in the upper
  * half, those asked for in the lower; 0: as the cache has it. */
-INLINE void object_allocated(u64 *context, u64 address, u64 sizes, u64 cache, u64 salt, u32 hook)
+INLINE void object_allocated(u64 *context, u64 address, u64 sizes, u64 cache, u64 salt, u32 hook,
+			     enum turn turn)
 {
 	u32 counter = hook - HOOK_KMALLOC + COUNT_OBJECTS_KMALLOC, own = hook_of(hook);
 	u32 gfp_mask = argument_at(context, object_gfp);
-	struct cpu *cpu, *mine;
+	struct cpu *cpu;
 	u64 who;
 
-	if (!objects_begun())
+	if (turn == TURN_UNSURE && is_put(address, gfp_mask))
 		return;
+	if (filters && !object_passes()) { /* what was there before is gone all the same */
+		object_freed(address, object_hash(address), COUNT_OBJECTS_OVERWRITTEN);
+		return;
+	}
 	keep_cpu();
-	cpu = begin_event(counter, address, address, gfp_mask);
+	cpu = begin(own);
 	if (cpu) {
-		mine = filters && !object_passes() ? NULL : begin(own);
-		if (mine) {
-			who = who_allocates(context, mine, own, salt);
-			count(counter, 1);
-			put_object(address, sizes, gfp_mask, cache, who);
-			end(mine, own, 0);
-		} else { /* what was there before is gone all the same */
-			object_freed(address, object_hash(address), COUNT_OBJECTS_OVERWRITTEN);
-			if (!filters || object_passes())
-				count(COUNT_OBJECTS_BUSY, 1);
-		}
-		end_event(cpu, counter, address);
+		who = who_allocates(context, cpu, own, salt);
+		count(counter, 1);
+		if (turn == TURN_UNSURE)
+			count_second(counter);
+		put_object(address, sizes, gfp_mask, cache, who);
+		end(cpu, own, 0);
+	} else {
+		count(COUNT_OBJECTS_BUSY, 1);
 	}
 	give_cpu();
 }
@@ -196,16 +171,17 @@ SEC("raw_tp/kmalloc")
 int on_kmalloc(u64 *context)
 {
 	u64 address = context[1], bytes;
+	enum turn turn = begin_event(COUNT_OBJECTS_KMALLOC, address);
 
-	if (object_hash(address) > object_share)
-		return 0;
-	bytes = argument_at(context, object_bytes);
-	if (address > ZERO_SIZE && bytes <= kmalloc_max)
-		object_allocated(context, address,
-				 bytes << 32 | (u32)argument_at(context, object_requested),
-				 cache_of(address), context[0] ^ bytes, HOOK_KMALLOC);
-	else
-		passed_over(COUNT_OBJECTS_KMALLOC, address);
+	if (turn != TURN_DONE && object_hash(address) <= object_share && address > ZERO_SIZE &&
+	    objects_begun()) {
+		bytes = argument_at(context, object_bytes);
+		if (bytes <= kmalloc_max)
+			object_allocated(context, address,
+					 bytes << 32 | (u32)argument_at(context, object_requested),
+					 cache_of(address), context[0] ^ bytes, HOOK_KMALLOC, turn);
+	}
+	end_event(COUNT_OBJECTS_KMALLOC, address);
 	return 0;
 }
 
@@ -214,14 +190,12 @@ SEC("raw_tp/kmem_cache_alloc")
 int on_cache_alloc(u64 *context)
 {
 	u64 address = context[1];
+	enum turn turn = begin_event(COUNT_OBJECTS_CACHE, address);
 
-	if (object_hash(address) > object_share)
-		return 0;
-	if (address)
+	if (turn != TURN_DONE && object_hash(address) <= object_share && address && objects_begun())
 		object_allocated(context, address, 0, argument_at(context, object_of_cache),
-				 context[0], HOOK_CACHE_ALLOC);
-	else
-		passed_over(COUNT_OBJECTS_CACHE, address);
+				 context[0], HOOK_CACHE_ALLOC, turn);
+	end_event(COUNT_OBJECTS_CACHE, address);
 	return 0;
 }
 
@@ -293,27 +267,11 @@ INLINE void freed_in_bulk(u64 places, u64 n, u32 which)
 	count_beyond(n);
 }
 
-/* (A program stays on its CPU; not being put aside for all of a bulk would be long.) */
-INLINE void bulk_gone(u32 counter, u64 places, u64 n, u32 which)
-{
-	struct cpu *cpu;
-
-	if (!objects_begun())
-		return;
-	keep_cpu();
-	cpu = begin_event(counter, places, 0, 0);
-	give_cpu();
-	if (!cpu)
-		return;
-	freed_in_bulk(places, n, which);
-	keep_cpu();
-	end_event(cpu, counter, places);
-	give_cpu();
-}
-
 INLINE void bulk_freed(u64 places, u64 n, u32 which)
 {
-	bulk_gone(which, places, n, which);
+	if (begin_event(which, places) != TURN_DONE && objects_begun())
+		freed_in_bulk(places, n, which);
+	end_event(which, places);
 }
 
 /* rcu_invoke_kfree_bulk_callback(rcuname, nr_records, p), with CONFIG_RCU_TRACE: what kfree_rcu() frees
@@ -367,49 +325,54 @@ GLOBAL int put_some(u64 places, u64 n, u32 gfp_mask, u64 cache, u64 stack_and_ta
 	return 0;
 }
 
+INLINE void allocated_in_bulk(u64 *context, u64 cache, u32 gfp_mask, u64 places, u64 n,
+			      enum turn turn)
+{
+	u32 own = hook_of(HOOK_OBJECTS_IN_BULK), i;
+	u64 done = 0, who, first = 0;
+	struct cpu *cpu;
+
+	if (filters && !object_passes()) {
+		freed_in_bulk(places, n, COUNT_OBJECTS_OVERWRITTEN);
+		return;
+	}
+	if (turn == TURN_UNSURE) {
+		if (bpf_probe_read_kernel(&first, sizeof(first), (void *)places) ||
+		    is_put(first, gfp_mask))
+			return;
+		count_second(COUNT_OBJECTS_BULK);
+	}
+	keep_cpu();
+	cpu = begin(own);
+	if (cpu) {
+		who = who_allocates(context, cpu, own, cache);
+		for (i = 0; i < BULKS; i++) {
+			if (done >= n)
+				break;
+			put_some(places + done * sizeof(u64), n - done, gfp_mask, cache, who);
+			done += BULK_AT_ONCE;
+		}
+		count_beyond(n);
+		drop_task(who >> 32, 1);
+		end(cpu, own, 0);
+	} else {
+		count(COUNT_OBJECTS_BUSY, 1);
+	}
+	give_cpu();
+}
+
 /* kmem_cache_alloc_bulk(s, flags, size, p): gives all or none, and says which by their number, or by
  * true or false (7.x) */
 SEC("fexit")
 int on_alloc_bulk(u64 *context)
 {
-	u64 cache = argument(context, 0), places = argument(context, 3), n = argument(context, 2);
-	u64 gave = argument(context, 4), done = 0, who, first = 0;
-	u32 gfp_mask = argument(context, 1), own = hook_of(HOOK_OBJECTS_IN_BULK), i;
-	struct cpu *cpu, *mine;
+	u64 places = argument(context, 3), gave = argument(context, 4);
+	enum turn turn = begin_event(COUNT_OBJECTS_BULK, places);
 
-	if (!(object_result_bytes == 1 ? (u8)gave : (u32)gave)) {
-		passed_over(COUNT_OBJECTS_BULK, places);
-		return 0;
-	}
-	if (filters && !object_passes()) {
-		bulk_gone(COUNT_OBJECTS_BULK, places, n, COUNT_OBJECTS_OVERWRITTEN);
-		return 0;
-	}
-	if (!objects_begun())
-		return 0;
-	if (second && bpf_probe_read_kernel(&first, sizeof(first), (void *)places))
-		return 0;
-	keep_cpu();
-	cpu = begin_event(COUNT_OBJECTS_BULK, places, first, gfp_mask);
-	if (cpu) {
-		mine = begin(own);
-		if (mine) {
-			who = who_allocates(context, mine, own, cache);
-			for (i = 0; i < BULKS; i++) {
-				if (done >= n)
-					break;
-				put_some(places + done * sizeof(u64), n - done, gfp_mask, cache, who);
-				done += BULK_AT_ONCE;
-			}
-			count_beyond(n);
-			drop_task(who >> 32, 1);
-			end(mine, own, 0);
-		} else {
-			count(COUNT_OBJECTS_BUSY, 1);
-		}
-		end_event(cpu, COUNT_OBJECTS_BULK, places);
-	}
-	give_cpu();
+	if (turn != TURN_DONE && (object_result_bytes == 1 ? (u8)gave : (u32)gave) && objects_begun())
+		allocated_in_bulk(context, argument(context, 0), argument(context, 1), places,
+				  argument(context, 2), turn);
+	end_event(COUNT_OBJECTS_BULK, places);
 	return 0;
 }
 
@@ -419,11 +382,12 @@ SEC("raw_tp/percpu_alloc_percpu")
 int on_percpu_alloc(u64 *context)
 {
 	u64 address = context[7];
+	enum turn turn = begin_event(COUNT_OBJECTS_PERCPU, address);
 
-	if (object_hash(address) > object_share || !address)
-		return 0;
-	object_allocated(context, address, context[8] << 32 | (u32)context[3],
-			 OBJECT_PERCPU, context[0] ^ context[3], HOOK_PERCPU_ALLOC);
+	if (turn != TURN_DONE && object_hash(address) <= object_share && address && objects_begun())
+		object_allocated(context, address, context[8] << 32 | (u32)context[3],
+				 OBJECT_PERCPU, context[0] ^ context[3], HOOK_PERCPU_ALLOC, turn);
+	end_event(COUNT_OBJECTS_PERCPU, address);
 	return 0;
 }
 

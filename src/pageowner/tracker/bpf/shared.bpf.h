@@ -136,14 +136,13 @@ struct {
 } stacks SEC(".maps");
 
 /* The events of objects of one kind (its counter - COUNT_OBJECTS_KMALLOC), of which there are two copies
- * of a program: whether the first is at work, and what it has dealt with and the second has not come to
- * yet, the address of the object, or of the list of a bulk, with EVENT_DONE set; 0: the slot is empty. */
+ * of a program: whether the first is at work; and what it dealt with last, until the second has come to
+ * it: the address of the object, or of the list of a bulk, with EVENT_DONE set. */
 #define EVENT_KINDS 10
-#define EVENTS_DONE 4  /* a power of two: so deep interrupts come */
 #define EVENT_DONE 1ULL
 struct events {
 	u64 at_work;
-	u64 done[EVENTS_DONE];
+	u64 done;
 };
 
 /* What a CPU has for itself and needs for nearly every event, in one piece: one lookup finds it. */
