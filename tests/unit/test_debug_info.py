@@ -174,6 +174,18 @@ def test_damaged_information_is_said_in_one_line(vmlinux: Path, core: Path, tmp_
     assert not any("\n" in text for text in told)
 
 
+def test_a_symbol_whose_name_is_no_text_is_damage(vmlinux: Path, core: Path, tmp_path: Path,
+                                                  places: dict[bytes, int]) -> None:
+    drgn = pytest.importorskip("drgn")
+    whole, damaged = vmlinux.read_bytes(), tmp_path / "vmlinux"
+    name = max(places)[1:]
+    damaged.write_bytes(whole.replace(b"\0" + name + b"\0", b"\0\xbd" + name[1:] + b"\0"))
+    program = drgn.Program()
+    program.set_core_dump(core)
+    with pytest.raises(PageownerError, match="its debugging information is damaged"):
+        DebugInfo(program, str(damaged)).symbols()
+
+
 def test_names_that_the_kernel_leaves_out_are_left_out(places: dict[bytes, int]) -> None:
     assert b"t.Llocal" not in places
     assert b"t$x" not in places

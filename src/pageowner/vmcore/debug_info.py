@@ -79,13 +79,15 @@ class DebugInfo:
         kernel puts first (compare_symbols in scripts/kallsyms.c): weak ones are last, then those of
         the linker's script, then those with more underscores in front."""
         kinds = {"FUNC": b"t", "UNKNOWN": b"t", "OBJECT": b"d"}  # no files, no sections
+        # Each part of one is read from the file when it is asked for.
+        told = self.asked(lambda: [
+            (symbol.address, symbol.binding.name, symbol.kind.name, symbol.name)
+            for symbol in self._program.symbols()]) or ()
         found = sorted({
-            (symbol.address, symbol.binding.name == "WEAK", _of_linker(symbol.name),
-             len(symbol.name) - len(symbol.name.lstrip("_")),
-             kinds[symbol.kind.name] + symbol.name.encode())
-            for symbol in self.asked(self._program.symbols) or ()
-            if symbol.name and symbol.kind.name in kinds
-            and not symbol.name.startswith(_NO_SYMBOLS)})
+            (address, binding == "WEAK", _of_linker(name), len(name) - len(name.lstrip("_")),
+             kinds[kind] + name.encode())
+            for address, binding, kind, name in told
+            if name and kind in kinds and not name.startswith(_NO_SYMBOLS)})
         return np.array([row[0] for row in found], np.uint64), [row[-1] for row in found]
 
     def types(self) -> AskedTypes:
