@@ -26,7 +26,7 @@ def test_there_is_a_page_for_every_verb_with_all_its_options() -> None:
         command = program.get_command(context, verb)
         assert command is not None
         for option in command.params:
-            if isinstance(option, click.Option):
+            if isinstance(option, click.Option) and not option.hidden:
                 for word in option.opts:
                     assert word.replace("-", "\\-") in pages[f"pageowner-{verb}.1"]
 

@@ -107,20 +107,20 @@ def test_missed_is_what_no_program_took(
     assert store.missed_frees() == missed_frees
 
 
-@pytest.mark.parametrize(("share", "refused", "counters", "before", "missed"), [
-    (1, {"kfree": 7, "kmalloc": 1, "mm_page_free": 5}, {}, {}, 8),
-    (1, {"kfree": 7, "kfree_nested": 3}, {"objects_nested_kfree": 7}, {}, 0),
-    (1, {"kfree": 7, "kfree_nested": 0}, {"objects_nested_kfree": 5}, {}, 2),
-    (64, {"kfree": 700, "kfree_nested": 3}, {"objects_nested_kfree": 5}, {}, 3),
-    (1, {"kfree": 9, "kfree_nested": 0}, {"objects_nested_kfree": 5}, {"kfree": 4}, 0),
-    (1, {"kmalloc": 1, "kfree": 4, "kfree_nested": 4}, {"objects_nested_kfree": 9}, {}, 1),
+@pytest.mark.parametrize(("refused", "counters", "before", "missed"), [
+    ({"kfree": 7, "kmalloc": 1, "mm_page_free": 5}, {}, {}, 8),
+    ({"kfree": 7, "kfree_nested": 3}, {"objects_nested_kfree": 7}, {}, 0),
+    ({"kfree": 7, "kfree_nested": 3}, {"objects_nested_kfree": 5}, {}, 2),
+    ({"kfree": 700, "kfree_nested": 3}, {"objects_nested_kfree": 5}, {}, 3),
+    ({"kfree": 9, "kfree_nested": 3}, {"objects_nested_kfree": 5}, {"kfree": 4}, 0),
+    ({"kmalloc": 1, "kfree": 4, "kfree_nested": 4}, {"objects_nested_kfree": 9}, {}, 1),
 ], ids=["no second copies", "all taken", "some taken", "of objects not followed",
         "before all were attached", "of two hooks"])
 def test_missed_of_objects_is_what_no_copy_took(
-        share: int, refused: dict[str, int], counters: dict[str, int], before: dict[str, int],
-        missed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        refused: dict[str, int], counters: dict[str, int], before: dict[str, int], missed: int,
+        monkeypatch: pytest.MonkeyPatch) -> None:
     store = maps.Store.__new__(maps.Store)
-    store.facts = {"missed_before_objects": before, "options": {"objects": share}}
+    store.facts = {"missed_before_objects": before}
     monkeypatch.setattr(store, "hooks", lambda: [
         maps.Hook(name, 1, 1, count) for name, count in refused.items()])
     monkeypatch.setattr(store, "counters", lambda: dict.fromkeys(maps.COUNTERS, 0) | counters)

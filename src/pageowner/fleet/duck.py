@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -117,14 +117,13 @@ class Duck:
 
 def _spilled(stack: ExitStack) -> str:
     """A folder of its own for what does not fit into memory, which DuckDB else writes to the
-    current directory: not in /tmp, which is memory on many machines. Empty, so that it fails
-    instead, where there is nowhere to write to."""
-    try:
-        return stack.enter_context(TemporaryDirectory(
-            prefix="pageowner.", dir=os.environ.get("TMPDIR") or "/var/tmp",
-            ignore_cleanup_errors=True))
-    except OSError:
-        return ""
+    current directory: not in /tmp, which is memory on many machines, if there is another place.
+    Empty, so that it fails instead, where there is nowhere to write to."""
+    for place in (os.environ.get("TMPDIR") or "/var/tmp", None):
+        with suppress(OSError):
+            return stack.enter_context(TemporaryDirectory(
+                prefix="pageowner.", dir=place, ignore_cleanup_errors=True))
+    return ""
 
 
 def _quoted(text: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import mmap
 import os
-from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -223,10 +222,14 @@ class RunningKallsyms:
     def renew(self) -> None:
         """Read them if the modules are not those of the last time."""
         now = _modules(self._list)
-        if now != self._modules:
-            self._modules = now
-            with suppress(PageownerError):  # hidden since (kptr_restrict), as those modules are
-                self.symbols = load(self._path)
+        if now == self._modules:
+            return
+        try:
+            self.symbols = load(self._path)
+        except PageownerError as error:
+            if HIDDEN not in str(error):
+                raise
+        self._modules = now  # hidden since (kptr_restrict), as their addresses are
 
 
 def _modules(path: str) -> frozenset[tuple[bytes, ...]]:

@@ -212,7 +212,7 @@ GLOBAL int put_object(u64 address, u64 sizes, u32 gfp_mask, u64 cache, u64 stack
 	return 0;
 }
 
-/* Whether an object of this task is at the address, of this gfp mask. */
+/* Whether an object of this task, or of one that found no place, is at the address, of this gfp mask. */
 GLOBAL int is_put(u64 address, u32 gfp_mask)
 {
 	u64 hash = object_hash(address), *word;
@@ -225,7 +225,8 @@ GLOBAL int is_put(u64 address, u32 gfp_mask)
 		if (!word || *(volatile u64 *)word != address)
 			continue;
 		object = object_at(slot);
-		return object && object->gfp_mask == gfp_mask && is_current(object->task_id);
+		return object && object->gfp_mask == gfp_mask &&
+		       (!object->task_id || is_current(object->task_id));
 	}
 	return 0;
 }

@@ -67,7 +67,8 @@ INLINE enum turn begin_event(u32 counter, u64 address)
 		return TURN_MINE;
 	}
 	if (*(volatile u64 *)&events->at_work) {
-		count_second(counter);
+		if (objects_begun())
+			count_second(counter);
 		return TURN_MINE;
 	}
 	if (*(volatile u64 *)&events->done != (address | EVENT_DONE))
@@ -140,14 +141,14 @@ INLINE void object_allocated(u64 *context, u64 address, u64 sizes, u64 cache, u6
 	struct cpu *cpu;
 	u64 who;
 
-	if (turn == TURN_UNSURE && is_put(address, gfp_mask))
-		return;
-	if (filters && !object_passes()) { /* what was there before is gone all the same */
-		object_freed(address, object_hash(address), COUNT_OBJECTS_OVERWRITTEN);
-		return;
-	}
 	keep_cpu();
-	cpu = begin(own);
+	cpu = NULL;
+	if (turn == TURN_UNSURE && is_put(address, gfp_mask))
+		;
+	else if (filters && !object_passes()) /* what was there before is gone all the same */
+		object_freed(address, object_hash(address), COUNT_OBJECTS_OVERWRITTEN);
+	else if (!(cpu = begin(own)))
+		count(COUNT_OBJECTS_BUSY, 1);
 	if (cpu) {
 		who = who_allocates(context, cpu, own, salt);
 		count(counter, 1);
@@ -155,8 +156,6 @@ INLINE void object_allocated(u64 *context, u64 address, u64 sizes, u64 cache, u6
 			count_second(counter);
 		put_object(address, sizes, gfp_mask, cache, who);
 		end(cpu, own, 0);
-	} else {
-		count(COUNT_OBJECTS_BUSY, 1);
 	}
 	give_cpu();
 }
@@ -301,19 +300,23 @@ int on_rcu_sheaf(u64 *context)
 	return 0;
 }
 
-GLOBAL int put_one_more(u64 place, u32 gfp_mask, u64 cache, u64 stack_and_task)
+/* In the upper half of a gfp mask: the first copy may have put them. */
+#define PERHAPS_PUT (1ULL << 32)
+
+GLOBAL int put_one_more(u64 place, u64 gfp_mask, u64 cache, u64 stack_and_task)
 {
 	u64 address = 0;
 
 	if (bpf_probe_read_kernel(&address, sizeof(address), (void *)place) || !address ||
-	    object_hash(address) > object_share)
+	    object_hash(address) > object_share ||
+	    (gfp_mask & PERHAPS_PUT && is_put(address, gfp_mask)))
 		return 0;
 	hold_more(stack_and_task >> 32, 1);
 	count(COUNT_OBJECTS_BULK, 1);
 	return put_object(address, 0, gfp_mask, cache, stack_and_task);
 }
 
-GLOBAL int put_some(u64 places, u64 n, u32 gfp_mask, u64 cache, u64 stack_and_task)
+GLOBAL int put_some(u64 places, u64 n, u64 gfp_mask, u64 cache, u64 stack_and_task)
 {
 	u32 i;
 
@@ -325,22 +328,24 @@ GLOBAL int put_some(u64 places, u64 n, u32 gfp_mask, u64 cache, u64 stack_and_ta
 	return 0;
 }
 
-INLINE void allocated_in_bulk(u64 *context, u64 cache, u32 gfp_mask, u64 places, u64 n,
+INLINE void allocated_in_bulk(u64 *context, u64 cache, u64 gfp_mask, u64 places, u64 n,
 			      enum turn turn)
 {
 	u32 own = hook_of(HOOK_OBJECTS_IN_BULK), i;
 	u64 done = 0, who, first = 0;
 	struct cpu *cpu;
 
-	if (filters && !object_passes()) {
-		freed_in_bulk(places, n, COUNT_OBJECTS_OVERWRITTEN);
-		return;
-	}
 	if (turn == TURN_UNSURE) {
 		if (bpf_probe_read_kernel(&first, sizeof(first), (void *)places) ||
 		    is_put(first, gfp_mask))
 			return;
-		count_second(COUNT_OBJECTS_BULK);
+		if (object_hash(first) <= object_share)
+			count_second(COUNT_OBJECTS_BULK);
+		gfp_mask |= PERHAPS_PUT;
+	}
+	if (filters && !object_passes()) {
+		freed_in_bulk(places, n, COUNT_OBJECTS_OVERWRITTEN);
+		return;
 	}
 	keep_cpu();
 	cpu = begin(own);
@@ -370,7 +375,7 @@ int on_alloc_bulk(u64 *context)
 	enum turn turn = begin_event(COUNT_OBJECTS_BULK, places);
 
 	if (turn != TURN_DONE && (object_result_bytes == 1 ? (u8)gave : (u32)gave) && objects_begun())
-		allocated_in_bulk(context, argument(context, 0), argument(context, 1), places,
+		allocated_in_bulk(context, argument(context, 0), (u32)argument(context, 1), places,
 				  argument(context, 2), turn);
 	end_event(COUNT_OBJECTS_BULK, places);
 	return 0;

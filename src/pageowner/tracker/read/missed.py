@@ -46,19 +46,18 @@ def missed_frees(store: Store) -> int:
 
 
 def missed_of_objects(store: Store) -> int:
-    """Events of objects that no program dealt with since objects are kept: exactly where all are
-    followed. Where one in N is, events of others are among them, and where programs are there
-    twice, they are at most what the second copies were too busy for."""
+    """Events of objects that no program dealt with since objects are kept, at most. Where one in N
+    is followed, events of others are among them. Where programs are there twice, some are that the
+    second copy took without being sure that the first had not: objects that are not in the table,
+    and bulks; but no more than the second copy was too busy for."""
     hooks, counters = _read(store, _OF_SECOND_COPIES)
     before = store.facts.get("missed_before_objects", {})
-    share = store.facts.get("options", {}).get("objects", 1)
     since = {name: number - before.get(name, 0) for name, number in hooks.items()}
     lost = 0
     for hook in OBJECT_HOOKS:
         left = since.get(hook.name, 0)
         if (second := since.get(hook.name + NESTED)) is not None:
-            left -= counters[hook.seen_by_second]
-            left = min(left, second) if share > 1 else left
+            left = min(left - counters[hook.seen_by_second], second)
         lost += max(left, 0)
     return lost
 
