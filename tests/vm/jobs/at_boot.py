@@ -77,7 +77,8 @@ def services() -> None:
     for name in names:
         # installed where the project is, which may be someone's home
         text = (DEPLOY / name).read_text().replace("/usr/local/bin/pageowner", str(
-            PAGEOWNER)).replace("ProtectHome=yes\n", "")
+            PAGEOWNER)).replace("ProtectHome=yes\n", "").replace(
+                "[Service]\n", f"[Service]\nStandardError=append:/run/{name}.log\n")
         (Path("/run/systemd/system") / name).write_text(text)
     subprocess.run(["systemctl", "daemon-reload"], check=True)
     subprocess.run(["systemctl", "start", *names], check=True)
@@ -93,7 +94,7 @@ def services() -> None:
                                capture_output=True, text=True, check=True).stdout
         said = subprocess.run(["systemctl", "status", "--no-pager", name], capture_output=True,
                               text=True, check=False).stdout
-        print(said)
+        print(said, Path(f"/run/{name}.log").read_text(), sep="\n")
         assert sorted(found.split()) == ["ActiveState=active", "NRestarts=0"], name
     assert b"\npageowner_" in answer
     assert list(Path("/var/lib/pageowner").glob("*.parquet"))
