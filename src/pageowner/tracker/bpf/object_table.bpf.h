@@ -212,47 +212,48 @@ GLOBAL int put_object(u64 address, u64 sizes, u32 gfp_mask, u64 cache, u64 stack
 	return 0;
 }
 
-/* Whether an object of this task, or of one that found no place, is at the address, of this gfp mask. */
-GLOBAL int is_put(u64 address, u32 gfp_mask)
+/* The slot that holds an address; object_mask + 1: none does. */
+GLOBAL u32 find_object(u64 address, u64 hash)
 {
-	u64 hash = object_hash(address), *word;
-	struct object *object;
 	u32 way, slot;
-
-	for (way = 0; way < WAYS; way++) {
-		slot = object_slot(hash, way);
-		word = object_word(slot);
-		if (!word || *(volatile u64 *)word != address)
-			continue;
-		object = object_at(slot);
-		return object && object->gfp_mask == gfp_mask &&
-		       (!object->task_id || is_current(object->task_id));
-	}
-	return 0;
-}
-
-/* The object at an address is gone; whether there was one. */
-GLOBAL int object_freed(u64 address, u64 hash, u32 which)
-{
-	struct object *object;
-	u32 way, slot, task;
 	u64 *word;
 
 	for (way = 0; way < WAYS; way++) {
 		slot = object_slot(hash, way);
 		word = object_word(slot);
-		if (!word || *(volatile u64 *)word != address)
-			continue;
-		object = object_at(slot);
-		task = object ? *(volatile u32 *)&object->task_id : 0;
-		if (__sync_val_compare_and_swap(word, address, 0) != address)
-			continue;
-		if (which < COUNTERS)
-			count(which, 1);
-		drop_task(task, 1);
-		return 1;
+		if (word && *(volatile u64 *)word == address)
+			return slot;
 	}
-	return 0;
+	return object_mask + 1;
+}
+
+/* Whether an object of this task, or of a task that found no place, is at the address, with this gfp
+ * mask. */
+GLOBAL int is_put(u64 address, u32 gfp_mask)
+{
+	u32 slot = find_object(address, object_hash(address));
+	struct object *object = object_at(slot);
+
+	return slot <= object_mask && object && object->gfp_mask == gfp_mask &&
+	       (!object->task_id || is_current(object->task_id));
+}
+
+/* The object at an address is gone; whether there was one. */
+GLOBAL int object_freed(u64 address, u64 hash, u32 which)
+{
+	u32 slot = find_object(address, hash), task;
+	struct object *object = object_at(slot);
+	u64 *word = object_word(slot);
+
+	if (slot > object_mask || !object || !word)
+		return 0;
+	task = *(volatile u32 *)&object->task_id;
+	if (__sync_val_compare_and_swap(word, address, 0) != address)
+		return 0;
+	if (which < COUNTERS)
+		count(which, 1);
+	drop_task(task, 1);
+	return 1;
 }
 
 #endif

@@ -131,6 +131,18 @@ INLINE u64 who_allocates(u64 *context, struct cpu *cpu, u32 hook, u64 salt)
 	return who | (u64)task_id_of(&cpu->hot[hook], current, hook) << 32;
 }
 
+/* Whether an object that was allocated is to be put into the table. */
+INLINE int is_to_be_put(u64 address, u32 gfp_mask, enum turn turn)
+{
+	if (turn == TURN_UNSURE && is_put(address, gfp_mask))
+		return 0;
+	if (!filters || object_passes())
+		return 1;
+	/* what was there before is gone all the same */
+	object_freed(address, object_hash(address), COUNT_OBJECTS_OVERWRITTEN);
+	return 0;
+}
+
 /* hook: of the first copy; these are in the order of their counters. sizes: the bytes taken in the upper
  * half, those asked for in the lower; 0: as the cache has it. */
 INLINE void object_allocated(u64 *context, u64 address, u64 sizes, u64 cache, u64 salt, u32 hook,
@@ -142,20 +154,18 @@ INLINE void object_allocated(u64 *context, u64 address, u64 sizes, u64 cache, u6
 	u64 who;
 
 	keep_cpu();
-	cpu = NULL;
-	if (turn == TURN_UNSURE && is_put(address, gfp_mask))
-		;
-	else if (filters && !object_passes()) /* what was there before is gone all the same */
-		object_freed(address, object_hash(address), COUNT_OBJECTS_OVERWRITTEN);
-	else if (!(cpu = begin(own)))
-		count(COUNT_OBJECTS_BUSY, 1);
-	if (cpu) {
-		who = who_allocates(context, cpu, own, salt);
-		count(counter, 1);
-		if (turn == TURN_UNSURE)
-			count_second(counter);
-		put_object(address, sizes, gfp_mask, cache, who);
-		end(cpu, own, 0);
+	if (is_to_be_put(address, gfp_mask, turn)) {
+		cpu = begin(own);
+		if (cpu) {
+			who = who_allocates(context, cpu, own, salt);
+			count(counter, 1);
+			if (turn == TURN_UNSURE)
+				count_second(counter);
+			put_object(address, sizes, gfp_mask, cache, who);
+			end(cpu, own, 0);
+		} else {
+			count(COUNT_OBJECTS_BUSY, 1);
+		}
 	}
 	give_cpu();
 }

@@ -67,7 +67,7 @@ def _attach_both(tracker: Tracker, hook: ObjectHook, directory: str | None, foun
         if copy and hook.name in states and states[hook.name] != ATTACHED:
             continue
         if copy and hook.name in _ITERATED and not found.knows_iterators_of_objects():
-            state: str | None = "missing: which frame is that of several programs is not known"
+            state: str | None = f"missing: __traceiter_{hook.name} is not in /proc/kallsyms"
         else:
             state = _attach(tracker, hook, directory, twice, copy)
         if state is not None:
