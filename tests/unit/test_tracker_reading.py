@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from pageowner.kernel import kallsyms
 from pageowner.model.page_users import PageUsers
 from pageowner.tracker import control
 from pageowner.tracker.control import Status
+from pageowner.tracker.load.libbpf import BpfError
 from pageowner.tracker.read import pinned
 from pageowner.tracker.read.map_memory import map_memory
 from pageowner.tracker.read.pinned import ENDED, Pinned
@@ -91,3 +94,14 @@ def test_the_memory_of_all_maps_is_counted_each_once(monkeypatch: pytest.MonkeyP
         f"pos:\t0\nmemlock:\t{1 << opened[int(path.name)]}\n"))
     assert map_memory(store, named, [3, 3]) == sum(  # type: ignore[arg-type]
         1 << number for number in (1, 2, 3, 10, 11, 12))
+
+
+@pytest.mark.parametrize(("code", "kind", "said"), [
+    (errno.ENOENT, PageownerError, ENDED), (errno.EPERM, BpfError, "open map 3")])
+def test_maps_that_are_gone_were_turned_off(code: int, kind: type[Exception], said: str) -> None:
+    def gone(number: int) -> int:
+        raise BpfError(code, f"open map {number}")
+
+    store = SimpleNamespace(bpf=SimpleNamespace(map_by_id=gone), hooks=list)
+    with pytest.raises(kind, match=re.escape(said)):
+        map_memory(store, [], [3])  # type: ignore[arg-type]

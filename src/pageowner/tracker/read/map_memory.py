@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pageowner.errors import PageownerError
+from pageowner.tracker.load.libbpf import BpfError
+from pageowner.tracker.read.pinned import ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +23,16 @@ __all__ = ["map_memory"]
 def map_memory(store: Store, named: Iterable[str], inner: Iterable[int]) -> int:
     """Bytes of the maps of these names and ids, and of all that the attached programs use beside
     them (each CPU's scratch space, what tasks have under way, variables), as the kernel accounts
-    them. Raises BpfError."""
+    them. Raises BpfError, PageownerError if tracking was turned off meanwhile."""
+    try:
+        return _of_all(store, named, inner)
+    except BpfError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        raise PageownerError(ENDED) from error
+
+
+def _of_all(store: Store, named: Iterable[str], inner: Iterable[int]) -> int:
     numbers = {store.bpf.map_info(store.fd(name)).id for name in named}.union(inner)
     for hook in store.hooks():
         numbers.update(_used_by(store.bpf, hook.program_id))
