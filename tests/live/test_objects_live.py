@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import mmap
 import os
 import socket
@@ -16,6 +17,7 @@ import pytest
 from pageowner.analysis.live import Live, question
 from pageowner.errors import PageownerError
 from pageowner.kernel.pagemap import frame_of
+from pageowner.kernel.slabs import parse_slabinfo
 from pageowner.model.tracking import Options
 from pageowner.tracker import control
 from pageowner.tracker.load.libbpf import Libbpf
@@ -91,6 +93,34 @@ def test_each_object_has_the_size_of_its_cache(store: Store) -> None:
 def test_no_address_is_followed_twice(store: Store) -> None:
     addresses = capture_objects(store).table["address"].to_pylist()
     assert len(addresses) == len(set(addresses))
+
+
+def slots() -> dict[str, int]:
+    """For how many objects each cache has room in its slabs."""
+    return {cache.name: cache.objects for cache in parse_slabinfo(
+        Path("/proc/slabinfo").read_text(errors="backslashreplace"))}
+
+
+def test_objects_whose_free_nobody_tells_give_way_to_others(store: Store) -> None:
+    """Nodes of an address space's tree are freed by kfree_rcu(), which no hook sees where BPF may
+    not trace functions: they do not become more than there is room for, and none lies over another.
+    """
+    for _ in range(40):
+        areas = [mmap.mmap(-1, mmap.PAGESIZE * (1 + place % 2)) for place in range(500)]
+        for area in areas:
+            area.close()
+    before = slots()
+    table = capture_objects(store).table
+    after = slots()
+    caches = table["cache"].to_pylist()
+    found = {name: caches.count(name) for name in {"maple_node", "filp", "dentry"} & before.keys()}
+    assert found
+    assert {name: number for name, number in found.items()
+            if number > max(before[name], after.get(name, 0))} == {}
+    ends = sorted((row["address"], row["address"] + row["requested"])
+                  for row in table.select(["address", "requested", "cache"]).to_pylist()
+                  if row["cache"] != "percpu")
+    assert [(one, other) for one, other in itertools.pairwise(ends) if one[1] > other[0]] == []
 
 
 def an_eventfd(store: Store) -> tuple[int, dict[str, Any]]:

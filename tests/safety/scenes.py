@@ -20,7 +20,8 @@ from pageowner.tracker.load import requirements
 from pageowner.tracker.load.libbpf import libbpf
 
 NAMES = ("pageowner-new", "pageowner-old", "pageowner")
-TEMPORARY = Path(tempfile.mkdtemp(prefix="pageowner-scene-"))
+_TEMPORARY = tempfile.TemporaryDirectory(prefix="pageowner-scene-", ignore_cleanup_errors=True)
+TEMPORARY = Path(_TEMPORARY.name)
 
 
 def _round(victim: Path) -> None:

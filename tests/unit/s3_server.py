@@ -56,7 +56,7 @@ class Server:
         master, volume, filer, s3 = self._ports
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [found, "server", f"-dir={self._folder}/data", "-ip=127.0.0.1",
+                [found, f"-logdir={self._folder}", "server", f"-dir={self._folder}/data", "-ip=127.0.0.1",
                  "-ip.bind=127.0.0.1", "-filer", "-s3", f"-s3.config={self._folder}/s3.json",
                  "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
                  f"-master.port={master}",
@@ -69,6 +69,10 @@ class Server:
             self._process.kill()  # told to end, it takes half a minute
             self._process.wait(30)
             self._process = None
+            for port in self._ports:  # of its sockets it knows no other place
+                for number in (port, port + 10_000):
+                    for left in Path("/tmp").glob(f"seaweedfs-*-{number}.sock"):
+                        left.unlink(missing_ok=True)
 
     def _make_bucket(self) -> None:
         from pyarrow.fs import S3FileSystem

@@ -9,10 +9,12 @@ import pyarrow as pa
 import pytest
 
 import pageowner
+from pageowner.analysis.diff import check_units
 from pageowner.analysis.filters import Filter
 from pageowner.analysis.one_leak import joined
 from pageowner.analysis.sampled import bounds, share
 from pageowner.analysis.sparse_slabs import sparse
+from pageowner.api.export import export
 from pageowner.api.watch import live_model
 from pageowner.cli import main
 from pageowner.errors import PageownerError, UsageError
@@ -119,6 +121,34 @@ def test_a_difference_of_estimates_says_so_and_decides_nothing(
     assert (said.out, "--fail-over needs all objects" in said.err) == ("", True)
 
 
+@pytest.mark.parametrize("key", ["order", "user", "memcg", "container", "zone"])
+def test_objects_are_not_grouped_by_what_they_do_not_have(objects: Snapshot, key: str) -> None:
+    with pytest.raises(PageownerError, match=f"objects have no {key}; they can be grouped by stack,"
+                                             r" comm, pid, .*cache"):
+        objects.report(["stack", key])
+    assert len(objects.report(["cache", "state", "subsystem"])) == 3
+
+
+def test_pages_are_not_grouped_by_cache(text61: Path) -> None:
+    with pytest.raises(PageownerError, match="pages have no cache; objects have"):
+        pageowner.read(text61).report("cache")
+
+
+def test_tables_of_objects_tell_their_caches(objects: Snapshot, tmp_path: Path) -> None:
+    export(objects, tmp_path / "owners.csv", "csv")
+    head = (tmp_path / "owners.csv").read_text().split("\n")[0]
+    assert head.split(",") == ["stack", "cache", "comm", "pid", "pages", "blocks", "bytes"]
+    for kind in ("pprof", "folded", "speedscope", "json", "parquet"):
+        export(objects, tmp_path / kind, kind)
+
+
+def test_objects_and_the_pages_of_now_are_not_compared(objects: Snapshot) -> None:
+    with pytest.raises(PageownerError, match="with --objects this machine is asked for its obj"):
+        check_units(objects.meta, Metadata(kind="tracker"))
+    with pytest.raises(PageownerError, match="cannot be compared with pages by owner$"):
+        check_units(objects.meta, Metadata(kind="page_owner"))
+
+
 def test_what_needs_pages_says_so(objects: Snapshot) -> None:
     with pytest.raises(PageownerError, match=r"slabs rather than pages; .* a capture of pages"):
         check_pages(objects.meta)
@@ -128,9 +158,13 @@ def test_it_is_said_what_objects_do_not_tell(objects: Snapshot) -> None:
     text = "\n".join(about_objects(objects.meta))
     assert "One object in 64 is followed" in text
     assert "locked down; so objects freed in bulk" in text
-    assert "about 600 by /proc/slabinfo, most of them dentry (600)" in text
+    assert "began are not among them: about 600 (dentry 600), by /proc/slabinfo." in text
+    assert "By it" not in text
     assert "3 events that found the programs at work" in text
     assert "overwritten" not in text
+    objects.meta.extra["objects"]["later"] = {"a": 1, "b": 2000, "c": 30, "d": 4}
+    assert "By it about 2,035 (b 2,000, c 30, d 4, …) more are in use" in "\n".join(
+        about_objects(objects.meta))
     objects.meta.extra["options"] = {"min_order": 2, "kernel_only": True}  # of pages
     assert "Objects of others" not in "\n".join(about_objects(objects.meta))
     objects.meta.extra["options"] = {"tgid": 4711, "min_order": 2}
@@ -142,18 +176,14 @@ def test_objects_of_a_cache_without_a_name_are_there_too() -> None:
     names = pa.array(["dentry", "filp"]).dictionary_encode().take(pa.array([0, None, 1, None]))
     assert capture_objects._migratetypes(names).to_pylist() == [
         "Reclaimable", "Unmovable", "Unmovable", "Unmovable"]
-    assert capture_objects._early({"dentry": 7, "filp": 1}, {
-        "cache": names, "blocks": np.full(4, 2, np.uint64)}) == {"dentry": 5}
-
-
-def test_of_objects_that_overlap_the_youngest_is_there() -> None:
-    """Two of 64 bytes where one of 256 was, and one that is whole."""
-    rows = np.zeros(4, [("bytes", "u4"), ("ts", "u8")])
-    rows["bytes"], rows["ts"] = (256, 64, 64, 256), (5, 7, 6, 5)
-    address = np.array([0x1000, 0x1040, 0x1080, 0x1100], np.uint64)
-    assert capture_objects._youngest(address, rows) == [1, 2, 3]
-    rows["ts"] = 9, 7, 6, 5
-    assert capture_objects._youngest(address, rows) == [0, 3]
+    columns = {"cache": names, "blocks": np.full(4, 2, np.uint64)}
+    there = {"dentry": 7, "filp": 1, "new": 4}
+    left = capture_objects._not_followed
+    assert left(there, None, 1, columns) == ({"dentry": 5, "new": 4}, {})
+    assert left(there, {"dentry": 3, "filp": 9}, 1, columns) == (
+        {"dentry": 3}, {"dentry": 2, "new": 4})
+    # of estimates, what may be chance is not said to be there
+    assert left(there, {"dentry": 3}, 64, columns)[1] == {}
 
 
 def test_every_hook_on_objects_has_a_counter_of_its_own() -> None:

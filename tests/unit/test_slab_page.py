@@ -122,4 +122,5 @@ def test_the_owner_with_most_of_a_cache_is_named() -> None:
     facts = MemoryFacts(4096, {"SUnreclaim": 1 << 20}, slab_users={"filp": user},
                         slabs=[SlabCache("filp", 10, 16, 256, 1)], reclaimable_slabs=set())
     row = next(row for row in slab_rows(facts)[1].rows if row.name == "filp")
-    assert row.note == f"62% of objects in use; 80% of those tracked: alloc_empty_file of {HOSTILE}"
+    assert row.note == ("62% of objects in use; of the 100% of these that are tracked 80%:"
+                        f" alloc_empty_file of {HOSTILE}")

@@ -150,7 +150,9 @@ def _cache(cache: SlabCache, facts: MemoryFacts) -> Row:
     user = facts.slab_users.get(cache.name)
     if user is not None:
         of = "" if user.comm is None else f" of {user.comm}"
-        by += f"; {user.share:.0%} of those tracked: {_code(user.function, facts)}{of}"
+        known = min(user.tracked / max(cache.active * cache.object_size, 1), 1)
+        by += (f"; of the {known:.0%} of these that are tracked {user.share:.0%}:"
+               f" {_code(user.function, facts)}{of}")
     return Row("slab", cache.name, cache.pages * facts.page_size, "slabinfo",
                "slabtop -o -s c", f"{used:.0%} of objects in use{by}")
 

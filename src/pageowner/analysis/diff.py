@@ -17,7 +17,7 @@ from pageowner.analysis.subsystems import functions
 from pageowner.errors import PageownerError, UsageError, near
 from pageowner.model.schema import BY_KEY
 from pageowner.model.snapshot import TEXT, arrow_type
-from pageowner.model.source_kinds import kind_of, unit_of
+from pageowner.model.source_kinds import OBJECTS, kind_of, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,10 +82,12 @@ def check_units(before: Metadata, after: Metadata) -> None:
     """Raises PageownerError for pages of two sizes, and for sources that count pages, objects and
     lines of code."""
     if unit_of(before) != unit_of(after):
+        live = before.kind == OBJECTS and after.kind == "tracker"
         raise PageownerError(
             f"{before.source or 'the first source'} is {kind_of(before).title},"
             f" {after.source or 'the second'} {kind_of(after).title}: {unit_of(before)} cannot be"
-            f" compared with {unit_of(after)}")
+            f" compared with {unit_of(after)}"
+            f"{'; with --objects this machine is asked for its objects' if live else ''}")
     if before.page_size != after.page_size:
         raise PageownerError(
             f"pages of {before.page_size >> 10} KiB cannot be compared with pages of"

@@ -23,16 +23,17 @@ from pageowner.model.filled import filled, known
 from pageowner.model.handle_names import handle_name, is_handle_name
 from pageowner.model.hook_states import ACTIVE, is_whole
 from pageowner.model.schema import BY_KEY
+from pageowner.model.source_kinds import OBJECTS
 from pageowner.model.user_names import user_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pageowner.analysis.coded import Coded
     from pageowner.model.snapshot import Snapshot
 
-__all__ = ["ALIASES", "KEYS", "Key", "blocks_pages", "check_users", "coded_stacks", "column", "key",
-           "key_names", "knows_users", "stacks_or_users", "times"]
+__all__ = ["ALIASES", "KEYS", "Key", "blocks_pages", "check_keys", "check_users", "coded_stacks",
+           "column", "key", "key_names", "knows_users", "stacks_or_users", "times"]
 
 
 class Key(NamedTuple):
@@ -173,6 +174,21 @@ def knows_users(snapshot: Snapshot) -> bool:
     users = snapshot.table["user"]
     return bool(snapshot.meta.extra.get("users")) or not len(users) or bool(
         users.null_count < len(users))
+
+
+def check_keys(snapshot: Snapshot, names: Sequence[str]) -> None:
+    """Raises PageownerError for a key that objects do not have, or pages. Without a state both are
+    owned."""
+    table, of_objects = snapshot.table, snapshot.meta.kind == OBJECTS
+    lacking = {name for name, column in BY_KEY.items()
+               if (of_objects and name != "state" or name == "cache")
+               and table[column.source].null_count == table.num_rows > 0}
+    for name in names:
+        if name in lacking:
+            raise PageownerError(
+                f"objects have no {name}; they can be grouped by"
+                f" {', '.join(key for key in KEYS if key not in lacking)}" if of_objects else
+                f"pages have no {name}; objects have, which report --objects asks for")
 
 
 def check_users(snapshot: Snapshot) -> None:

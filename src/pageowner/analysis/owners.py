@@ -8,7 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis.filters import SORTS, check_sort, key_names
-from pageowner.analysis.keys import Key, blocks_pages, key, stacks_or_users, times
+from pageowner.analysis.keys import (
+    Key,
+    blocks_pages,
+    check_keys,
+    key,
+    stacks_or_users,
+    times,
+)
 from pageowner.analysis.ranking import check_known, ranked, ties
 from pageowner.analysis.sampled import bounds, share
 from pageowner.model.amounts import row_blocks
@@ -54,7 +61,8 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     the text of very many owners may be as large as the snapshot. ``first``: of very many owners
     only so many have to be in order, which saves to compare the names of all. ``users``: where
     there is no stack, the user of the page takes its place, if it was looked for. Raises UsageError
-    for an unknown key or sort order, PageownerError for an order by what the source does not know.
+    for an unknown key or sort order, PageownerError for a key or an order by what the source does
+    not know.
     """
     found = ordered(snapshot, by, sort=sort, reverse=reverse, first=first, users=users)
     total = int(found.pages.sum())
@@ -91,6 +99,7 @@ def ordered(snapshot: Snapshot, by: str | Sequence[str], *, sort: str = "pages",
     """The same as numbers, with no text for each owner."""
     names = key_names(list(by) if not isinstance(by, str) else by)
     check_sort(sort, names)
+    check_keys(snapshot, names)
     users &= "user" not in names
     keys = [stacks_or_users(snapshot) if name == "stack" and users else key(snapshot, name)
             for name in names]

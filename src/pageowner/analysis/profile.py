@@ -17,7 +17,7 @@ from pageowner.analysis.diff import owners_of
 from pageowner.analysis.filters import key_names
 from pageowner.kernel.frames import Frame
 from pageowner.model.schema import OF_PATH
-from pageowner.model.source_kinds import kind_of
+from pageowner.model.source_kinds import OBJECTS, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -36,9 +36,14 @@ MEASURES = ("bytes", "pages", "blocks")
 LABELS = ("comm", "pid", "order", "migratetype", "memcg", "state")
 """What tells samples of one stack apart, unless something else is asked for."""
 
+_OF_OBJECTS = ("cache", "comm", "pid")
+"""The same of objects."""
+
 
 def labels(meta: Metadata) -> tuple[str, ...]:
-    """`LABELS`, with the containers and pods that have names."""
+    """`LABELS`, with the containers and pods that have names; of objects what they have."""
+    if meta.kind == OBJECTS:
+        return _OF_OBJECTS
     return (*LABELS, *OF_PATH) if meta.container_names() else LABELS
 
 

@@ -35,6 +35,6 @@ def slab_users(objects: Snapshot) -> dict[str, SlabUser]:
         of, function = divmod(of, width)
         label, name = cache.labels[of].as_py(), names[function]
         if label is not None and name is not None and label not in found and whole[of]:
-            found[label] = SlabUser(name, comm.labels[task].as_py(), float(sizes[number]
-                                                                           / whole[of]))
+            found[label] = SlabUser(name, comm.labels[task].as_py(),
+                                    float(sizes[number] / whole[of]), int(whole[of]))
     return found

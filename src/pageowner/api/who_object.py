@@ -26,9 +26,6 @@ def who_object(address: int) -> SlabAt:
     rows, meta = slab.objects.table.to_pylist(), slab.objects.meta
     share = int(meta.extra["objects"]["share"])
     blocks = who(slab.first)[0].blocks
-    # What is older than its slab was in another one, and its free was not seen.
-    born = max((row["ts_ns"] for row in blocks if row["ts_ns"] is not None), default=0)
-    rows = [row for row in rows if row["ts_ns"] >= born]
     found = next((row for row in rows if row["address"] <= address < row["address"]
                   + row["amount"] // share), None)
     cache = rows[0]["cache"] if rows else None

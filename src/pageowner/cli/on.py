@@ -27,8 +27,8 @@ __all__ = ["command"]
               help="Track only what tasks in this cgroup (v2), or below it, allocate.")
 @click.option("--sample", type=click.IntRange(1, 1 << 20), default=1, metavar="N",
               help="Track only one page in N, chosen by pfn.")
-@click.option("--objects", type=click.IntRange(0, MOST_OBJECTS), is_flag=False, flag_value=64,
-              default=0, metavar="[N]",
+@click.option("--objects", type=click.IntRange(1, MOST_OBJECTS), is_flag=False, flag_value=64,
+              metavar="[N]",
               help="Also track objects in slabs and percpu memory, one in N, chosen by address; 64"
                    " if N is not given, 1 for all.")
 @click.option("--free", "free_side", is_flag=True,
@@ -52,7 +52,7 @@ __all__ = ["command"]
 @click.option("--debug", is_flag=True, help="Show the verifier's log if the kernel refuses.")
 def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: int,
             free_side: bool, depth: int, plain: bool, check: float, second_programs: str,
-            objects: int, at_boot: bool, debug: bool) -> None:
+            objects: int | None, at_boot: bool, debug: bool) -> None:
     """Start tracking: from now on, record the owner of every allocated page.
 
     No reboot, no daemon: BPF programs on the kernel's tracepoints record owners in BPF maps. Both
@@ -71,7 +71,7 @@ def command(kernel_only: bool, min_order: int, tgid: int, cgroup: str, sample: i
     options = control.Options(
         kernel_only=kernel_only, min_order=min_order, tgid=tgid, cgroup=cgroup, sample=sample,
         free_side=free_side, depth=depth, memo=not plain, memo_check=check,
-        second_programs=second_programs, objects=objects)
+        second_programs=second_programs, objects=objects or 0)
     if at_boot:
         _install(options)
         return

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["FREED_LATER", "SlabCache", "allocating_functions", "allocating_lines", "names",
-           "parse_slabinfo", "reclaimable_names"]
+__all__ = ["FREED_LATER", "SlabCache", "allocating_functions", "allocating_lines", "in_use",
+           "names", "parse_slabinfo", "reclaimable_names"]
 
 FREED_LATER = frozenset(("vmap_area",))
 """Caches whose objects the kernel keeps for a while after they were freed, until it frees many
@@ -43,13 +43,19 @@ def parse_slabinfo(text: str) -> list[SlabCache]:
             for m in _LINE.finditer(text)]
 
 
-def names(proc: str = "/proc") -> frozenset[str]:
-    """The names of all caches; none where /proc/slabinfo is not readable."""
+def in_use(proc: str = "/proc") -> dict[str, int]:
+    """Objects in use of each cache, by the kernel's own count; empty where /proc/slabinfo is not
+    readable."""
     try:
         text = Path(proc, "slabinfo").read_text(errors="backslashreplace")
     except OSError:
-        return frozenset()
-    return frozenset(cache.name for cache in parse_slabinfo(text))
+        return {}
+    return {cache.name: cache.active for cache in parse_slabinfo(text)}
+
+
+def names(proc: str = "/proc") -> frozenset[str]:
+    """The names of all caches; none where /proc/slabinfo is not readable."""
+    return frozenset(in_use(proc))
 
 
 def reclaimable_names(caches: Iterable[str], sys: str = "/sys") -> set[str] | None:

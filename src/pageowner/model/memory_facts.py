@@ -26,11 +26,12 @@ class CachedFile(NamedTuple):
 
 class SlabUser(NamedTuple):
     """Who has most of a slab cache: a function, a task's name (None: unknown), and their share of
-    the objects that are tracked."""
+    the objects that are tracked, which are estimated at ``tracked`` bytes in all."""
 
     function: str
     comm: str | None
     share: float
+    tracked: int
 
 
 @dataclass

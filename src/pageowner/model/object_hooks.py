@@ -54,7 +54,7 @@ class ObjectHook:
         return f"objects_nested_{self.seen_by.removeprefix('objects_')}"
 
 
-_STAY = "stay until their place is allocated again; captures leave out those whose slab is gone"
+_STAY = "are counted until something else is in their place"
 
 # Those on frees first: a free of what was not seen allocated does no harm.
 OBJECT_HOOKS = (

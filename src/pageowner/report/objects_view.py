@@ -27,7 +27,7 @@ _MISSED = {
     "objects_busy": ("allocation", "while the program was at work on its CPU"),
     "objects_bulk_missed": ("object", "of very large bulks"),
     "objects_full": ("object", "that did not fit into the table"),
-    "objects_stale": ("object", "left out: the slab is gone, and the free was not seen"),
+    "objects_stale": ("object", "left out: something else is in the place, so the free was not seen"),
     "objects_overwritten": ("free", "not seen until the place was allocated again"),
     "objects_in_motion": ("object", "being written while they were read"),
     "object_caches_full": ("object", "of caches that did not fit into the table of names"),
@@ -49,7 +49,7 @@ def about_objects(meta: Metadata) -> list[str]:
         lines.append(f"{text}: with 95 % confidence each lies between the two given.")
     if some := meta.of_some_tasks():
         lines.append(f"Objects of others are not among them: tracking is on with {some}.")
-    lines.append(f"Objects that were there before tracking began are not among them{_early(meta)}.")
+    lines += _not_followed(meta)
     for name, state in meta.hooks.items():
         if not is_whole(state) and _LOST.get(name):
             lines.append(f"{name}: {state}; so {_LOST[name]}.")
@@ -58,16 +58,23 @@ def about_objects(meta: Metadata) -> list[str]:
     return lines
 
 
-def _early(meta: Metadata) -> str:
-    """How many these are, by the kernel's own count, and in which caches."""
-    early = (meta.extra.get("objects") or {}).get("early") or {}
-    if not early:
-        return ""
-    most = sorted(early.items(), key=lambda cache: -cache[1])[:_CACHES]
-    share = int((meta.extra.get("objects") or {}).get("share", 1))
-    number = f"{'at most' if share == 1 else 'about'} {count(sum(early.values()))}"
-    return (f": {number} by /proc/slabinfo, most of them"
-            f" {', '.join(f'{printable(name)} ({count(number)})' for name, number in most)}")
+def _not_followed(meta: Metadata) -> list[str]:
+    """How many are not among them by the kernel's own count, and in which caches."""
+    about = meta.extra.get("objects") or {}
+    number = f"{'at most' if int(about.get('share', 1)) == 1 else 'about'} "
+    lines = ["Objects that were there before tracking began are not among them."]
+    if early := about.get("early"):
+        lines = [f"{lines[0][:-1]}: {number}{_most(early)}, by /proc/slabinfo."]
+    if later := about.get("later"):
+        lines.append(f"By it {number}{_most(later)} more are in use: allocated past the hooks, or"
+                     " free in a slab that a CPU allocates from, which it counts too.")
+    return lines
+
+
+def _most(caches: Mapping[str, int]) -> str:
+    most = sorted(caches.items(), key=lambda cache: -cache[1])[:_CACHES]
+    named = ", ".join(f"{printable(name)} {count(number)}" for name, number in most)
+    return f"{count(sum(caches.values()))} ({named}{', …' if len(caches) > _CACHES else ''})"
 
 
 def about_followed(status: Status) -> str:

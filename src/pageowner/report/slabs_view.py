@@ -45,7 +45,7 @@ def draw(found: Sparse, meta: Metadata, unit: int, top: int, paper: Paper) -> No
                         (found.early, "older than tracking, so that not all their objects are"
                                       " known")):
         if pages:
-            paper.line(f"{size(pages * unit)} in slabs that are {what}", "dim")
+            prose(paper, f"{size(pages * unit)} in slabs that are {what}", "dim")
     for line in about_objects(meta):
         prose(paper, line, "dim")
 

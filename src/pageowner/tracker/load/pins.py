@@ -45,6 +45,8 @@ _LOCK = "/proc/kpageflags"
 """What only root can open, and so lock, on every machine that can be tracked."""
 
 _LOCK_SECONDS = 60
+_PATIENCE = 3  # seconds without a word
+"""Seconds that are waited without a word."""
 _TRIES = 1000  # of what another user can bring to nought again and again
 
 _BPF_FS_MAGIC = 0xCAFE4A11  # include/uapi/linux/magic.h
@@ -135,13 +137,17 @@ def lock(root: int | None) -> Iterator[None]:
     name = _LOCK if shared else BPFFS
     handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        deadline = time.monotonic() + _LOCK_SECONDS
+        began, said = time.monotonic(), False
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > deadline:
+                waited = time.monotonic() - began
+                if waited > _PATIENCE and not said:
+                    said = True
+                    _warn("waiting for another pageowner on or off to end, a minute at most")
+                if waited > _LOCK_SECONDS:
                     raise PageownerError(
                         "another pageowner on or off has been running for a minute; find it with:"
                         f" lsof {name}") from None

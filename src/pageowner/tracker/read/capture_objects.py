@@ -3,11 +3,10 @@ chosen out of."""
 
 from __future__ import annotations
 
+import math
 import mmap
-import os
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from pageowner.kernel.task_names import to_text
 from pageowner.model.snapshot import Snapshot
 from pageowner.model.source_kinds import OBJECTS
 from pageowner.tracker.read import decoding
+from pageowner.tracker.read.gone_objects import frames, standing
 from pageowner.tracker.read.machine import Machine
 from pageowner.tracker.read.maps import Store, open_store
 from pageowner.tracker.read.missed import missed_of_objects
@@ -34,8 +34,8 @@ __all__ = ["Slab", "cache_labels", "capture_objects", "capture_slab", "direct_ma
 
 _PERCPU = "percpu"
 
-_NEAR = 512
-"""Frames so near each other are asked for together: what lies between takes less than a call."""
+_DEVIATIONS = 2
+"""So far apart an estimate and the kernel's count may be by chance."""
 
 
 class Slab(NamedTuple):
@@ -51,10 +51,9 @@ class Slab(NamedTuple):
 def capture_slab(store: Store, address: int) -> Slab:
     """The slab at an address of the kernel's direct map.
 
-    An object that a younger one overlaps is left out: its free was not seen, and the page is of
-    another slab since. Raises PageownerError if objects are not tracked, the direct map is not
-    known, there is no slab there, or this process may not read the maps, the symbols or the page
-    flags.
+    Objects of which something shows that they are gone are left out (`gone_objects`). Raises
+    PageownerError if objects are not tracked, the direct map is not known, there is no slab there,
+    or this process may not read the maps, the symbols or the page flags.
     """
     found, base = objects(store), direct_map(store)
     shift = mmap.PAGESIZE.bit_length() - 1
@@ -68,11 +67,10 @@ def capture_slab(store: Store, address: int) -> Slab:
         raise PageownerError(f"{address:#x}: not in a slab; for its page: pageowner who {pfn:#x}")
     start = base + (first << shift)
     inside = (found.address >= start) & (found.address < start + (pages << shift))
-    found = replace(found, address=found.address[inside], rows=found.rows[inside])
-    order = np.argsort(found.address)
-    order = order[_youngest(found.address[order], found.rows[order])]
-    found = replace(found, address=found.address[order], rows=found.rows[order])
-    return Slab(_snapshot(store, found, _frames(store, found), 0), first, pages, start)
+    order = np.flatnonzero(inside)[np.argsort(found.address[inside])]
+    found, stale = standing(
+        store, replace(found, address=found.address[order], rows=found.rows[order]))
+    return Slab(_snapshot(store, found, stale), first, pages, start)
 
 
 def direct_map(store: Store) -> int:
@@ -85,28 +83,17 @@ def direct_map(store: Store) -> int:
     return base
 
 
-def _youngest(address: NDArray[np.uint64], rows: NDArray[np.void]) -> list[int]:
-    """Those of a slab's objects, in order of their address, that no younger one overlaps."""
-    kept: list[int] = []
-    for place in range(len(address)):
-        # Each may take the place of the last ones, which begin before it.
-        while kept and address[kept[-1]] + rows["bytes"][kept[-1]] > address[place] and (
-                rows["ts"][kept[-1]] < rows["ts"][place]):
-            kept.pop()
-        if not kept or address[kept[-1]] + rows["bytes"][kept[-1]] <= address[place]:
-            kept.append(place)
-    return kept
-
-
 def capture_objects(store: Store | None = None) -> Snapshot:
     """The owners of the objects that the running tracker follows.
 
     A row is one object: ``address``, ``cache``, ``requested`` bytes, and as in a capture of pages
     its stack, task and time. It stands for ``blocks`` objects of ``amount`` bytes in all, since one
     in so many is followed: ``meta.extra["objects"]`` has the number (``share``), how many objects
-    of each cache are in use by /proc/slabinfo (``there``), and how many of these at most are older
-    than tracking (``early``; empty where only some tasks' are tracked); ``meta.counters`` what was
-    lost, and ``meta.hooks`` through which hooks objects are seen.
+    of each cache are in use by /proc/slabinfo (``there``), how many of these at most are older than
+    tracking (``early``) and how many more are not among the rows (``later``; both are lacking where
+    only some tasks' are tracked); ``meta.counters`` what was lost, and ``meta.hooks`` through which
+    hooks objects are seen. Objects of which something shows that they are gone are left out
+    (`gone_objects`).
 
     Raises PageownerError if tracking is off or without objects, or this process may not read the
     maps or the symbols.
@@ -114,26 +101,23 @@ def capture_objects(store: Store | None = None) -> Snapshot:
     if store is None:
         with open_store() as opened:
             return capture_objects(opened)
-    found = objects(store)
-    frames, stale = _frames(store, found), 0
-    if (gone := _gone(frames)) is not None and gone.any():
-        stale = _still(store, found, gone)
-        found = replace(found, address=found.address[~gone], rows=found.rows[~gone])
-        frames = frames.filter(pa.array(~gone))
-    return _snapshot(store, found, frames, stale)
+    return _snapshot(store, *standing(store, objects(store)))
 
 
-def _snapshot(store: Store, found: Objects, frames: pa.Array, stale: int) -> Snapshot:
+def _snapshot(store: Store, found: Objects, stale: int) -> Snapshot:
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    columns = {"pfn": frames, **_columns(store, found, kallsyms.load())}
+    pfns, known = frames(store, found)
+    columns = {"pfn": pa.array(pfns, mask=~known), **_columns(store, found, kallsyms.load())}
     hooks = objects_seen(store.facts.get("object_hooks", {}), store.counters())
     metadata = replace(
         Machine().moment(store, now, counts_types=False), kind=OBJECTS, page_size=1, hooks=hooks,
         counters=_counters(store, found) | {"objects_stale": stale},
         extra={"since_ns": store.facts.get("since_ns"), "options": store.facts.get("options", {}),
-               "objects": {"share": found.share, "there": _there()}})
-    metadata.extra["objects"]["early"] = {} if metadata.of_some_tasks() else _early(
-        metadata.extra["objects"]["there"], columns)
+               "objects": {"share": found.share, "there": slabs.in_use()}})
+    if not metadata.of_some_tasks():
+        about = metadata.extra["objects"]
+        about["early"], about["later"] = _not_followed(
+            about["there"], store.facts.get("objects_before"), found.share, columns)
     store.check_on()
     return Snapshot.from_columns(columns, metadata)
 
@@ -165,54 +149,6 @@ def _columns(store: Store, found: Objects, symbols: kallsyms.Kallsyms) -> dict[s
         "blocks": np.full(len(rows), share),
         "amount": rows["bytes"].astype(np.uint64) * share,
     }
-
-
-def _frames(store: Store, found: Objects) -> pa.Array:
-    """The page frame of each object; null for percpu memory, and where the direct map is unknown.
-    """
-    base = int(store.facts.get("direct_map") or 0)
-    inside = (found.rows["cache"] != PERCPU) & (found.address >= base) & bool(base)
-    shift = np.uint64(mmap.PAGESIZE.bit_length() - 1)
-    return pa.array((found.address - np.uint64(base)) >> shift, mask=~inside)
-
-
-def _gone(frames: pa.Array) -> NDArray[np.bool_] | None:
-    """Which objects lie in a page that is no slab's any more, so that their free was not seen: the
-    kernel marks every page of a slab, and of KFENCE (fs/proc/page.c, stable_page_flags). None where
-    it shows no flags."""
-    pfns = frames.fill_null(0).to_numpy()
-    asked = np.unique(pfns[frames.is_valid().to_numpy(zero_copy_only=False)])
-    if not len(asked) or not os.path.exists(procpages.KPAGEFLAGS):
-        return None
-    runs = np.split(asked, np.flatnonzero(np.diff(asked) > _NEAR) + 1)
-    flags = np.zeros(len(asked), np.uint64)
-    file = procpages.opened(procpages.KPAGEFLAGS)
-    try:
-        for run in runs:
-            first = int(run[0])
-            words = pageflags.words(file, first, int(run[-1]) - first + 1)
-            inside = run - np.uint64(first) < len(words)
-            place = np.searchsorted(asked, run[inside])
-            flags[place] = words[(run[inside] - np.uint64(first)).astype(np.int64)]
-    finally:
-        os.close(file)
-    is_slab = flags & np.uint64(pageflags.bit("slab")) != 0
-    known = frames.is_valid().to_numpy(zero_copy_only=False)
-    gone = np.zeros(len(pfns), bool)
-    gone[known] = ~is_slab[np.searchsorted(asked, pfns[known])]
-    return gone
-
-
-def _still(store: Store, found: Objects, gone: NDArray[np.bool_]) -> int:
-    """How many of these are there yet, now that their page was seen to be no slab's; others were
-    freed between the two looks, with their slab."""
-    now = objects(store)
-    if not len(now.address):
-        return 0
-    order = np.argsort(now.address)
-    place = np.minimum(np.searchsorted(now.address[order], found.address[gone]), len(order) - 1)
-    there = now.address[order][place] == found.address[gone]
-    return int((there & (now.rows["ts"][order][place] == found.rows["ts"][gone])).sum())
 
 
 def _taken(texts: Sequence[str | None], codes: NDArray[np.intp]) -> pa.DictionaryArray:
@@ -253,22 +189,22 @@ def _counters(store: Store, found: Objects) -> dict[str, int]:
                        "objects_in_motion": found.in_motion}
 
 
-def _early(there: dict[str, int], columns: dict[str, Any]) -> dict[str, int]:
-    """Of each cache how many objects are in use and not among these. At most, since the kernel
-    counts as in use all of a slab that a CPU allocates from (mm/slub.c, get_slabinfo)."""
+def _not_followed(there: dict[str, int], before: dict[str, int] | None, share: int,
+                  columns: dict[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+    """Objects of each cache that are in use and not among these: how many of them at most are older
+    than tracking, and how many are not.
+
+    ``there``, ``before``: in use now, and when tracking began, if that is known. The kernel counts
+    as in use all of a slab that a CPU allocates from (mm/slub.c, get_slabinfo).
+    """
     names = columns["cache"]
     known_names = names.is_valid().to_numpy(zero_copy_only=False)
     counted = np.bincount(names.indices.drop_null().to_numpy(),
                           columns["blocks"].astype(float)[known_names], len(names.dictionary))
     known = dict(zip(names.dictionary.to_pylist(), counted.astype(np.int64).tolist(), strict=True))
-    return {name: left for name, number in there.items()
-            if (left := number - known.get(name, 0)) > 0}
-
-
-def _there() -> dict[str, int]:
-    """Objects in use of each slab cache, by the kernel's own count; empty where it has none."""
-    try:
-        text = Path("/proc/slabinfo").read_text(errors="backslashreplace")
-    except OSError:
-        return {}
-    return {cache.name: cache.active for cache in slabs.parse_slabinfo(text)}
+    left = {name: number - known.get(name, 0) for name, number in there.items()}
+    early = {name: number if before is None else min(number, before.get(name, 0))
+             for name, number in left.items()}
+    later = {name: number - early[name] for name, number in left.items()
+             if number - early[name] > _DEVIATIONS * math.sqrt(there[name] * (share - 1))}
+    return {name: number for name, number in early.items() if number > 0}, later

@@ -16,6 +16,7 @@ from pageowner.model.live import Look
 from pageowner.model.object_hooks import ALLOCATED_BY, FREED_BY
 from pageowner.tracker.read.capture_objects import cache_labels
 from pageowner.tracker.read.decoding import StackTexts, Task, encoded, tasks
+from pageowner.tracker.read.gone_objects import standing
 from pageowner.tracker.read.live_health import KeptHealth
 from pageowner.tracker.read.missed import missed_of_objects
 from pageowner.tracker.read.objects import check_objects, objects
@@ -49,7 +50,7 @@ class ObjectReader:
         self.health = self._kept.health
         self._stacks = StackTexts(store, kallsyms.RunningKallsyms())
         self._gfp = gfp.running()
-        self._last_ns = 0
+        self._last_ns = self._stale = 0
 
     def counts(self, fields: Iterable[str], least_age: int | None = None,
                most_age: int | None = None) -> Look:
@@ -60,7 +61,8 @@ class ObjectReader:
         """
         self.store.check_on()
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        rows = objects(self.store).rows
+        found, self._stale = standing(self.store, objects(self.store))
+        rows = found.rows
         rows = rows[rows["ts"] <= now]  # what came later is left to the next look
         self._account(int(rows["bytes"].sum(dtype=np.uint64)) * self.share, now)
         age = now - rows["ts"].astype(np.int64)
@@ -113,7 +115,7 @@ class ObjectReader:
         health.pages = {"owned": owned, "slabs": slabs}
         counters = self.store.counters()
         health.lost = sum(counters[name] for name in _LOST)
-        health.stale = counters["objects_overwritten"]
+        health.stale = counters["objects_overwritten"] + self._stale
         born, gone = (sum(counters[name] for name in names) * self.share
                       for names in (ALLOCATED_BY, FREED_BY))
         health.checked = born // self.share

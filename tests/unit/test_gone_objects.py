@@ -1,0 +1,54 @@
+"""Objects whose free was not seen: told by what is in their place since."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pageowner.tracker.read.gone_objects import allocated_later, overlapped
+from pageowner.tracker.read.maps import FILTERED, OWNED, RECORD, Span
+from pageowner.tracker.read.objects import OBJECT, PERCPU, Objects
+
+
+def followed(*given: tuple[int, int, int], cache: int = 1) -> Objects:
+    """Objects by address, bytes asked for and time."""
+    rows = np.zeros(len(given), OBJECT)
+    address = np.array([of[0] for of in given], np.uint64)
+    rows["requested"], rows["ts"] = [of[1] for of in given], [of[2] for of in given]
+    rows["cache"] = cache
+    return Objects(address, rows, 0, 1, 1024)
+
+
+@pytest.mark.parametrize(("times", "gone"), [
+    ((5, 7, 6, 5), [True, False, False, False]),
+    ((9, 7, 6, 5), [False, True, True, False]),
+    # what lay under one that is gone itself is gone as well
+    ((6, 7, 5, 5), [True, False, True, False])])
+def test_objects_that_a_younger_one_lies_over_are_gone(times: tuple[int, ...],
+                                                       gone: list[bool]) -> None:
+    """Two of 64 bytes where one of 256 was, and one that is whole; in any order."""
+    of = [(0x1000, 250), (0x1040, 64), (0x1080, 64), (0x1100, 256)]
+    objects = [(*one, ts) for one, ts in zip(of, times, strict=True)]
+    assert overlapped(followed(*objects)).tolist() == gone
+    assert overlapped(followed(*objects[::-1])).tolist() == gone[::-1]
+    percpu = followed(*objects, cache=PERCPU)  # of each CPU, elsewhere
+    assert not overlapped(percpu).any()
+
+
+def test_neighbours_do_not_overlap() -> None:
+    assert not overlapped(followed((0x1000, 64, 1), (0x1040, 0, 2), (0x1041, 1, 3))
+                                       ).any()
+    assert not len(overlapped(followed()))
+
+
+def test_objects_older_than_their_pages_are_gone() -> None:
+    """A block of two pages at 10, one of one page at 13, in a span from 8 on; what is no owner's
+    record, or too small a block, says nothing."""
+    records = np.zeros(8, RECORD)
+    records["ts"][[0, 2, 4, 5]], records["order"][2] = (90, 50, 95, 60), 1
+    records["state"][[0, 2, 4, 5]] = OWNED, OWNED, FILTERED, OWNED
+    pfns = np.array([13, 10, 11, 11, 12, 9, 100], np.uint64)
+    born = np.array([59, 50, 49, 51, 1, 1, 1], np.uint64)
+    assert allocated_later([Span(8, records), Span(16, np.zeros(8, RECORD))],
+                                        pfns, born).tolist() == [
+        True, False, True, False, False, False, False]
