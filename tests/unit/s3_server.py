@@ -56,9 +56,10 @@ class Server:
         master, volume, filer, s3 = self._ports
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [found, f"-logdir={self._folder}", "server", f"-dir={self._folder}/data", "-ip=127.0.0.1",
-                 "-ip.bind=127.0.0.1", "-filer", "-s3", f"-s3.config={self._folder}/s3.json",
-                 "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+                [found, f"-logdir={self._folder}", "server",
+                 f"-dir={self._folder}/data", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer",
+                 "-s3", f"-s3.config={self._folder}/s3.json", "-s3.iam=false",
+                 "-s3.port.iceberg=0", "-s3.port.lance=0",
                  f"-master.port={master}",
                  f"-volume.port={volume}", f"-filer.port={filer}", f"-s3.port={s3}",
                  "-master.volumeSizeLimitMB=64", "-volume.max=20"], stdout=log, stderr=log)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
+from pageowner.tracker.read import gone_objects
 from pageowner.tracker.read.gone_objects import allocated_later, overlapped
 from pageowner.tracker.read.maps import FILTERED, OWNED, RECORD, Span
 from pageowner.tracker.read.objects import OBJECT, PERCPU, Objects
@@ -36,8 +39,7 @@ def test_objects_that_a_younger_one_lies_over_are_gone(times: tuple[int, ...],
 
 
 def test_neighbours_do_not_overlap() -> None:
-    assert not overlapped(followed((0x1000, 64, 1), (0x1040, 0, 2), (0x1041, 1, 3))
-                                       ).any()
+    assert not overlapped(followed((0x1000, 64, 1), (0x1040, 0, 2), (0x1041, 1, 3))).any()
     assert not len(overlapped(followed()))
 
 
@@ -49,6 +51,34 @@ def test_objects_older_than_their_pages_are_gone() -> None:
     records["state"][[0, 2, 4, 5]] = OWNED, OWNED, FILTERED, OWNED
     pfns = np.array([13, 10, 11, 11, 12, 9, 100], np.uint64)
     born = np.array([59, 50, 49, 51, 1, 1, 1], np.uint64)
-    assert allocated_later([Span(8, records), Span(16, np.zeros(8, RECORD))],
-                                        pfns, born).tolist() == [
+    spans = [Span(8, records), Span(16, unmapped)]
+    assert allocated_later(spans, 8, pfns, born).tolist() == [
         True, False, True, False, False, False, False]
+    assert not len(allocated_later(spans, 8, pfns[:0], born[:0]))
+
+
+def unmapped() -> np.ndarray:
+    raise AssertionError("a span without objects is mapped")
+
+
+class Tracker:
+    """A tracker whose table has these objects, and that does not know the direct map."""
+
+    spans: tuple[Span, ...] = ()
+    span_shift = 3
+    facts: ClassVar[dict[str, int]] = {}
+
+    def __init__(self, now: Objects) -> None:
+        self.now = now
+
+
+def test_those_that_are_in_the_table_yet_were_not_seen_freed(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gone_objects, "objects", lambda store: store.now)
+    found = followed((0x1000, 64, 1), (0x1020, 64, 2), (0x1050, 64, 3), (0x2000, 64, 4))
+    for now, stale in ((found, 2), (followed((0x1000, 64, 9), (0x1020, 64, 2)), 1),
+                       (followed(), 0)):
+        left, number = gone_objects.standing(Tracker(now), found)  # type: ignore[arg-type]
+        assert left.address.tolist() == [0x1050, 0x2000]
+        assert number == stale
+    assert gone_objects.standing(Tracker(found), followed())[1] == 0  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import pageowner
 from pageowner.analysis.diff import check_units
 from pageowner.analysis.filters import Filter
+from pageowner.analysis.leaks import rows_of
 from pageowner.analysis.one_leak import joined
 from pageowner.analysis.sampled import bounds, share
 from pageowner.analysis.sparse_slabs import sparse
@@ -123,15 +125,20 @@ def test_a_difference_of_estimates_says_so_and_decides_nothing(
 
 @pytest.mark.parametrize("key", ["order", "user", "memcg", "container", "zone"])
 def test_objects_are_not_grouped_by_what_they_do_not_have(objects: Snapshot, key: str) -> None:
-    with pytest.raises(PageownerError, match=f"objects have no {key}; they can be grouped by stack,"
-                                             r" comm, pid, .*cache"):
+    with pytest.raises(UsageError, match=f"objects have no {key}; they can be grouped by stack,"
+                                         r" comm, pid, .*cache"):
         objects.report(["stack", key])
+    with pytest.raises(UsageError, match=f"objects have no {key}"):
+        rows_of(objects, [key])
     assert len(objects.report(["cache", "state", "subsystem"])) == 3
 
 
-def test_pages_are_not_grouped_by_cache(text61: Path) -> None:
-    with pytest.raises(PageownerError, match="pages have no cache; objects have"):
-        pageowner.read(text61).report("cache")
+def test_objects_may_have_no_stack_that_is_known(objects: Snapshot, tmp_path: Path) -> None:
+    place = objects.table.schema.get_field_index("stack")
+    nothing = pa.nulls(objects.table.num_rows, objects.table["stack"].type)
+    without = replace(objects, table=objects.table.set_column(place, "stack", nothing))
+    assert without.report("stack")["stack"].to_pylist() == [None]
+    export(without, tmp_path / "x", "pprof")
 
 
 def test_tables_of_objects_tell_their_caches(objects: Snapshot, tmp_path: Path) -> None:
@@ -145,8 +152,10 @@ def test_tables_of_objects_tell_their_caches(objects: Snapshot, tmp_path: Path) 
 def test_objects_and_the_pages_of_now_are_not_compared(objects: Snapshot) -> None:
     with pytest.raises(PageownerError, match="with --objects this machine is asked for its obj"):
         check_units(objects.meta, Metadata(kind="tracker"))
-    with pytest.raises(PageownerError, match="cannot be compared with pages by owner$"):
+    with pytest.raises(PageownerError, match=r"cannot be compared with pages by owner$"):
         check_units(objects.meta, Metadata(kind="page_owner"))
+    with pytest.raises(PageownerError, match=r"cannot be compared with pages by owner$"):
+        check_units(objects.meta, Metadata(kind="tracker", source="b.parquet"))
 
 
 def test_what_needs_pages_says_so(objects: Snapshot) -> None:

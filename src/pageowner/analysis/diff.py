@@ -82,7 +82,7 @@ def check_units(before: Metadata, after: Metadata) -> None:
     """Raises PageownerError for pages of two sizes, and for sources that count pages, objects and
     lines of code."""
     if unit_of(before) != unit_of(after):
-        live = before.kind == OBJECTS and after.kind == "tracker"
+        live = before.kind == OBJECTS and after.kind == "tracker" and not after.source
         raise PageownerError(
             f"{before.source or 'the first source'} is {kind_of(before).title},"
             f" {after.source or 'the second'} {kind_of(after).title}: {unit_of(before)} cannot be"

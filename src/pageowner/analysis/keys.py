@@ -15,13 +15,14 @@ import numpy as np
 import pyarrow as pa
 
 from pageowner.analysis.filters import ALIASES, KEYS, key_names
-from pageowner.errors import PageownerError
+from pageowner.errors import PageownerError, UsageError
 from pageowner.kernel.cgroups import charge_state, path_state
 from pageowner.kernel.containers import OF_PATH
 from pageowner.model.amounts import row_pages
 from pageowner.model.filled import filled, known
 from pageowner.model.handle_names import handle_name, is_handle_name
 from pageowner.model.hook_states import ACTIVE, is_whole
+from pageowner.model.live import OBJECT_KEYS
 from pageowner.model.schema import BY_KEY
 from pageowner.model.source_kinds import OBJECTS
 from pageowner.model.user_names import user_name
@@ -177,18 +178,12 @@ def knows_users(snapshot: Snapshot) -> bool:
 
 
 def check_keys(snapshot: Snapshot, names: Sequence[str]) -> None:
-    """Raises PageownerError for a key that objects do not have, or pages. Without a state both are
-    owned."""
-    table, of_objects = snapshot.table, snapshot.meta.kind == OBJECTS
-    lacking = {name for name, column in BY_KEY.items()
-               if (of_objects and name != "state" or name == "cache")
-               and table[column.source].null_count == table.num_rows > 0}
-    for name in names:
-        if name in lacking:
-            raise PageownerError(
-                f"objects have no {name}; they can be grouped by"
-                f" {', '.join(key for key in KEYS if key not in lacking)}" if of_objects else
-                f"pages have no {name}; objects have, which report --objects asks for")
+    """Raises UsageError for a key that the rows cannot have: objects have no order."""
+    if snapshot.meta.kind == OBJECTS:
+        for name in names:
+            if name not in OBJECT_KEYS:
+                raise UsageError(f"objects have no {name}; they can be grouped by"
+                                 f" {', '.join(OBJECT_KEYS)}")
 
 
 def check_users(snapshot: Snapshot) -> None:

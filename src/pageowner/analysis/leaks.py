@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from pageowner.analysis.keys import Key, blocks_pages, coded_stacks, key, key_names, times
+from pageowner.analysis.keys import (
+    Key,
+    blocks_pages,
+    check_keys,
+    coded_stacks,
+    key,
+    key_names,
+    times,
+)
 from pageowner.analysis.leak_rules import FINE, PARTS, Evidence, evidence
 from pageowner.analysis.owners import groups
 from pageowner.analysis.reclaimable import is_reclaimable
@@ -410,11 +418,11 @@ def settling_ns(window_ns: int) -> int:
 
 
 def rows_of(snapshot: Snapshot, names: Sequence[str]) -> Rows:
-    """A snapshot's rows with the keys ``names``; pages without an owner are noted by what their
-    flags say they are."""
+    """A snapshot's rows by ``names``; pages without an owner are noted by what their flags say."""
     from pageowner.analysis import coded
     from pageowner.analysis.subsystems import PRIVATE
 
+    check_keys(snapshot, names)
     keys = [key(snapshot, name) for name in names]
     state = key(snapshot, "state")
     owned = np.array([label in (None, "owned") for label in state.labels.to_pylist()],

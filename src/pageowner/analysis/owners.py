@@ -61,8 +61,8 @@ def owners(snapshot: Snapshot, by: str | Sequence[str] = "stack", *, sort: str =
     the text of very many owners may be as large as the snapshot. ``first``: of very many owners
     only so many have to be in order, which saves to compare the names of all. ``users``: where
     there is no stack, the user of the page takes its place, if it was looked for. Raises UsageError
-    for an unknown key or sort order, PageownerError for a key or an order by what the source does
-    not know.
+    for an unknown key, one that objects do not have, or an unknown sort order, PageownerError for
+    an order by what the source does not know.
     """
     found = ordered(snapshot, by, sort=sort, reverse=reverse, first=first, users=users)
     total = int(found.pages.sum())

@@ -7,19 +7,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pageowner.model.schema import KEYS, LOOKS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["OBJECT_FIELDS", "TASK", "Health", "LiveBlocks", "Look", "seen"]
+__all__ = ["OBJECT_FIELDS", "OBJECT_KEYS", "TASK", "Health", "LiveBlocks", "Look", "seen"]
 
 TASK = ("comm", "pid", "tid")
 """The keys that the field ``task`` tells, in this order."""
 
 OBJECT_FIELDS = frozenset({"stack", "task", "gfp", "cache"})
 """The fields of a `Look` that objects have."""
+
+OBJECT_KEYS = tuple(key for key in KEYS
+                    if LOOKS.get(key) in OBJECT_FIELDS or key in ("migratetype", "state"))
+"""The keys that objects have. Without a state they are owned."""
 
 
 @dataclass(frozen=True)

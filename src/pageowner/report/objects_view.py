@@ -27,7 +27,7 @@ _MISSED = {
     "objects_busy": ("allocation", "while the program was at work on its CPU"),
     "objects_bulk_missed": ("object", "of very large bulks"),
     "objects_full": ("object", "that did not fit into the table"),
-    "objects_stale": ("object", "left out: something else is in the place, so the free was not seen"),
+    "objects_stale": ("object", "left out: gone, though the free was not seen"),
     "objects_overwritten": ("free", "not seen until the place was allocated again"),
     "objects_in_motion": ("object", "being written while they were read"),
     "object_caches_full": ("object", "of caches that did not fit into the table of names"),
@@ -86,7 +86,7 @@ def about_followed(status: Status) -> str:
     born, gone = (sum(status.counters[name] for name in names)
                   for names in (ALLOCATED_BY, FREED_BY))
     return (f"{which}: {count(born)} allocated, {count(gone)} freed, {count(followed)}"
-            f" there now{stand}; room for {count(status.objects['slots'])}")
+            f" in the table{stand}; room for {count(status.objects['slots'])}")
 
 
 def started(status: Status) -> str:

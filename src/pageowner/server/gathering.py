@@ -11,6 +11,7 @@ from pageowner.analysis.owners import owners
 from pageowner.analysis.subsystems import distinctive_frame, module_of, stack_identity, subsystem
 from pageowner.kernel.containers import OF_PATH
 from pageowner.model.live import seen
+from pageowner.model.source_kinds import OBJECTS
 from pageowner.report.text import cut, printable
 from pageowner.server.figures import MOST_LEAKS, MOST_OWNERS, Growth, StackOwner
 
@@ -58,8 +59,8 @@ def of_snapshot(snapshot: Snapshot) -> dict[str, Any]:
             taken = float(calendar.timegm(time.strptime(meta.taken_at, "%Y-%m-%dT%H:%M:%SZ")))
     counters: dict[str, float] = {"damaged": meta.counters.get("damaged", 0)}
     return {"taken": taken, "states": states, "health": counters,
-            **_named(sums("subsystem"), sums("memcg"), sums("stack").items(),
-                     meta.container_names())}
+            **_named(sums("subsystem"), {} if meta.kind == OBJECTS else sums("memcg"),
+                     sums("stack").items(), meta.container_names())}
 
 
 def of_look(look: Look, health: Health, page_size: int, names: Mapping[str, str]

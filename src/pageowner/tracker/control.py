@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pageowner.errors import PageownerError
-from pageowner.kernel import gfp, slabs, zones
+from pageowner.kernel import gfp, zones
 from pageowner.kernel.memory_ranges import ram_ranges
 from pageowner.model.hook_states import is_attached
 from pageowner.model.hook_table import FEXIT_HOOKS
@@ -337,9 +337,7 @@ def _built(bpf: Libbpf, options: Options, directory: str | None,
         facts["freed_before"] = tracker.freed_before
         facts["hooks"].update(attach_optional(tracker, directory, found.symbols))
         if options.objects:
-            facts["objects_before"] = {
-                name: number for name, number in slabs.in_use().items() if number}
-            facts["object_hooks"], facts["missed_before_objects"] = attach_objects(
+            facts |= attach_objects(
                 tracker, directory, found,
                 twice=options.objects == 1 or options.second_programs == ALWAYS)
         # What the first hooks saw while the last were attached is there too, but not all of it.
@@ -430,7 +428,7 @@ def _facts(options: Options, found: Calibration, sizes: Sizes, ranges: list[tupl
 
 def _write_facts(bpf: Libbpf, fd: int, facts: dict[str, Any]) -> None:
     text = json.dumps(facts).encode()
-    if len(text) > CONFIG_BYTES:  # without these, objects that were not seen may pass for early ones
+    if len(text) > CONFIG_BYTES:  # without these, what was not seen may pass for early objects
         facts.pop("objects_before", None)
         text = json.dumps(facts).encode()
     while len(text) > CONFIG_BYTES and len(facts["ranges"]) > 1:

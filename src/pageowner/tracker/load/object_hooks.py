@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pageowner.kernel import slabs
 from pageowner.model.hook_states import ATTACHED, NESTED
 from pageowner.model.object_hooks import OBJECT_HOOKS
 from pageowner.tracker.load.libbpf import BpfError
@@ -34,11 +35,12 @@ _HOOKS = (*_ON_TRACEPOINTS, "objects_in_bulk")
 
 
 def attach_objects(tracker: Tracker, directory: str | None, found: Calibration,
-                   twice: bool) -> tuple[dict[str, str], dict[str, int]]:
+                   twice: bool) -> dict[str, Any]:
     """Attach what this kernel allows and pin the links (``link_NAME``). With ``twice``, each
     program has a second copy, for what interrupts allocate and free while it is at work (NAME and
-    `NESTED`). Two dicts by name: ``attached`` or why not, as in `hook_states`; and how many
-    events, if any, the program was too busy for before all were attached.
+    `NESTED`). Facts: ``object_hooks``, by name ``attached`` or why not, as in `hook_states`;
+    ``missed_before_objects``, how many events, if any, each was too busy for before all were
+    attached; ``objects_before``, the objects in use of each cache then, by the kernel's own count.
 
     Objects are kept from when all are attached. Raises BpfError where a hook is refused without
     which nothing is known of slabs.
@@ -52,7 +54,8 @@ def attach_objects(tracker: Tracker, directory: str | None, found: Calibration,
     before = {name: number for name in states if (number := _missed(tracker, name))}
     tracker.skip_frames({name: found.skip if name.endswith(_ON_TRACEPOINTS) else 0
                          for name in every})
-    return states, before
+    return {"object_hooks": states, "missed_before_objects": before,
+            "objects_before": {name: number for name, number in slabs.in_use().items() if number}}
 
 
 def _attach_both(tracker: Tracker, hook: ObjectHook, directory: str | None, found: Calibration,

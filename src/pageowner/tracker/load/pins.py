@@ -45,7 +45,7 @@ _LOCK = "/proc/kpageflags"
 """What only root can open, and so lock, on every machine that can be tracked."""
 
 _LOCK_SECONDS = 60
-_PATIENCE = 3  # seconds without a word
+_PATIENCE = 3
 """Seconds that are waited without a word."""
 _TRIES = 1000  # of what another user can bring to nought again and again
 
@@ -128,7 +128,7 @@ def open_folder(path: str = PIN_DIRECTORY) -> int:
 
 @contextmanager
 def lock(root: int | None) -> Iterator[None]:
-    """Only one `on` or `off` at a time; the lock ends with the process that holds it.
+    """Only one process at a time changes the tracker; the lock ends with the process that holds it.
 
     It is on the root of bpffs (if given) where only root can open that: who may open a file may
     lock it, and keep root waiting. Raises PageownerError after a minute.
@@ -146,7 +146,8 @@ def lock(root: int | None) -> Iterator[None]:
                 waited = time.monotonic() - began
                 if waited > _PATIENCE and not said:
                     said = True
-                    _warn("waiting for another pageowner on or off to end, a minute at most")
+                    _warn("waiting for another pageowner that changes the tracker, a minute at"
+                          " most")
                 if waited > _LOCK_SECONDS:
                     raise PageownerError(
                         "another pageowner on or off has been running for a minute; find it with:"

@@ -34,8 +34,8 @@ __all__ = ["Slab", "cache_labels", "capture_objects", "capture_slab", "direct_ma
 
 _PERCPU = "percpu"
 
-_DEVIATIONS = 2
-"""So far apart an estimate and the kernel's count may be by chance."""
+_DEVIATIONS = 3
+"""So far apart an estimate and the kernel's count may be by chance, of any cache of many."""
 
 
 class Slab(NamedTuple):
@@ -70,7 +70,7 @@ def capture_slab(store: Store, address: int) -> Slab:
     order = np.flatnonzero(inside)[np.argsort(found.address[inside])]
     found, stale = standing(
         store, replace(found, address=found.address[order], rows=found.rows[order]))
-    return Slab(_snapshot(store, found, stale), first, pages, start)
+    return Slab(_snapshot(store, found, stale, {}), first, pages, start)
 
 
 def direct_map(store: Store) -> int:
@@ -101,10 +101,11 @@ def capture_objects(store: Store | None = None) -> Snapshot:
     if store is None:
         with open_store() as opened:
             return capture_objects(opened)
-    return _snapshot(store, *standing(store, objects(store)))
+    in_use = slabs.in_use()
+    return _snapshot(store, *standing(store, objects(store)), in_use)
 
 
-def _snapshot(store: Store, found: Objects, stale: int) -> Snapshot:
+def _snapshot(store: Store, found: Objects, stale: int, in_use: dict[str, int]) -> Snapshot:
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     pfns, known = frames(store, found)
     columns = {"pfn": pa.array(pfns, mask=~known), **_columns(store, found, kallsyms.load())}
@@ -113,11 +114,11 @@ def _snapshot(store: Store, found: Objects, stale: int) -> Snapshot:
         Machine().moment(store, now, counts_types=False), kind=OBJECTS, page_size=1, hooks=hooks,
         counters=_counters(store, found) | {"objects_stale": stale},
         extra={"since_ns": store.facts.get("since_ns"), "options": store.facts.get("options", {}),
-               "objects": {"share": found.share, "there": slabs.in_use()}})
+               "objects": {"share": found.share, "there": in_use}})
     if not metadata.of_some_tasks():
         about = metadata.extra["objects"]
         about["early"], about["later"] = _not_followed(
-            about["there"], store.facts.get("objects_before"), found.share, columns)
+            about["there"], store.facts.get("objects_before") or None, found.share, columns)
     store.check_on()
     return Snapshot.from_columns(columns, metadata)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pageowner.kernel import pageflags, procpages
-from pageowner.kernel.limits import HIGHEST_ORDER
+from pageowner.kernel.flag_bits import MAX_ORDER
 from pageowner.tracker.read.maps import OWNED
 from pageowner.tracker.read.objects import PERCPU, objects
 from pageowner.tracker.read.reading import whole_at
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pageowner.tracker.read.maps import Span, Store
     from pageowner.tracker.read.objects import Objects
 
-__all__ = ["allocated_later", "frames", "overlapped", "standing"]
+__all__ = ["allocated_later", "among", "chosen", "frames", "gone", "overlapped", "standing"]
 
 _NEAR = 512
 """Frames so near each other are asked for together: what lies between takes less than a call."""
@@ -38,13 +38,22 @@ _NEAR = 512
 def standing(store: Store, found: Objects) -> tuple[Objects, int]:
     """These without those that are gone, and how many of them are in the table yet: their free was
     not seen. Others were freed between this reading and that of the table."""
-    pfns, known = frames(store, found)
-    gone = overlapped(found)
-    gone[known] |= allocated_later(store.spans, pfns[known], found.rows["ts"][known])
-    gone[known] |= _in_no_slab(pfns[known])
-    if not gone.any():
+    which = gone(store, found)
+    if not which.any():
         return found, 0
-    return _of(found, ~gone), _still(store, _of(found, gone))
+    return chosen(found, ~which), int(among(chosen(found, which), objects(store)).sum())
+
+
+def gone(store: Store, found: Objects, flags: bool = True) -> NDArray[np.bool_]:
+    """Which of these objects are gone. ``flags``: whether to ask the kernel for the flags of their
+    pages, which takes as long as a capture of pages reads them."""
+    pfns, known = frames(store, found)
+    which = overlapped(found)
+    which[known] |= allocated_later(store.spans, 1 << store.span_shift, pfns[known],
+                                    found.rows["ts"][known])
+    if flags:
+        which[known] |= _in_no_slab(pfns[known])
+    return which
 
 
 def frames(store: Store, found: Objects) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
@@ -63,34 +72,36 @@ def overlapped(found: Objects) -> NDArray[np.bool_]:
     order = in_slabs[np.argsort(found.address[in_slabs], kind="stable")]
     first, born = found.address[order], found.rows["ts"][order]
     after = first + np.maximum(found.rows["requested"][order], 1).astype(np.uint64)
-    gone = np.zeros(len(found.address), bool)
+    which = np.zeros(len(found.address), bool)
     here, step = np.arange(len(order)), 0
     while len(here):  # what ends before the next one begins overlaps none behind that either
         step += 1
         here = here[here + step < len(order)]
         here = here[after[here] > first[here + step]]
         other = here + step
-        gone[order[np.where(born[here] < born[other], here, other)]] = True
-    return gone
+        which[order[np.where(born[here] < born[other], here, other)]] = True
+    return which
 
 
-def allocated_later(spans: Iterable[Span], pfns: NDArray[np.uint64],
+def allocated_later(spans: Iterable[Span], length: int, pfns: NDArray[np.uint64],
                     born: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Which of these objects are older than the block of pages that they are in, by the records of
-    the tracker. A slab's record is written before the first object of it is."""
+    the tracker: that of a slab is written before its first object. A span has ``length`` records.
+    """
     asked, place = np.unique(pfns, return_inverse=True)
     made = np.zeros(len(asked), np.uint64)
+    orders = np.arange(MAX_ORDER + 1)
     for span in spans:
-        low, high = np.searchsorted(
-            asked, np.array([span.first, span.first + len(span.records)], np.uint64)).tolist()
-        if low == high:
+        ends = np.array([span.first, span.first + length], np.uint64)
+        low, high = np.searchsorted(asked, ends).tolist()
+        if low == high:  # nor is it mapped then
             continue
         offsets = (asked[low:high] - np.uint64(span.first)).astype(np.int64)
-        # A block does not begin in another span.
-        for order in range(HIGHEST_ORDER + 1):
-            records = whole_at(span.records, offsets >> order << order)
-            covers = (records["state"] == OWNED) & (records["order"] >= order)
-            made[low:high] = np.maximum(made[low:high], np.where(covers, records["ts"], 0))
+        heads = offsets[:, None] >> orders << orders  # of a slab's block, which no span divides
+        distinct, at = np.unique(heads, return_inverse=True)
+        records = whole_at(span.records, distinct)[at.reshape(heads.shape)]
+        covers = (records["state"] == OWNED) & (records["order"] >= orders)
+        made[low:high] = np.where(covers, records["ts"], np.uint64(0)).max(axis=1)
     later: NDArray[np.bool_] = made[place] > born
     return later
 
@@ -116,15 +127,16 @@ def _in_no_slab(pfns: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return unmarked
 
 
-def _still(store: Store, gone: Objects) -> int:
-    now = objects(store)
-    if not len(now.address):
-        return 0
-    order = np.argsort(now.address)
-    place = np.minimum(np.searchsorted(now.address[order], gone.address), len(order) - 1)
-    there = now.address[order][place] == gone.address
-    return int((there & (now.rows["ts"][order][place] == gone.rows["ts"])).sum())
+def among(found: Objects, others: Objects) -> NDArray[np.bool_]:
+    """Which of these are among the others: the same allocation at the same address."""
+    if not len(others.address):
+        return np.zeros(len(found.address), bool)
+    order = np.argsort(others.address)
+    place = np.minimum(np.searchsorted(others.address[order], found.address), len(order) - 1)
+    there: NDArray[np.bool_] = others.address[order][place] == found.address
+    return there & (others.rows["ts"][order][place] == found.rows["ts"])
 
 
-def _of(found: Objects, chosen: NDArray[np.bool_]) -> Objects:
-    return replace(found, address=found.address[chosen], rows=found.rows[chosen])
+def chosen(found: Objects, which: NDArray[np.bool_]) -> Objects:
+    """Those of the objects."""
+    return replace(found, address=found.address[which], rows=found.rows[which])

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
     from pageowner.tracker.read.maps import Store
 
-__all__ = ["KeptHealth", "LiveHealth"]
+__all__ = ["SELDOM_NS", "KeptHealth", "LiveHealth"]
 
 _PATROL = 1 << 14
-_SELDOM_NS = 10 * 10**9
+SELDOM_NS = 10 * 10**9
+"""Between what is done now and then, such as to look for second programs that are needed."""
 _LOST = ("out_of_range", "stacks_full", "stacks_failed", "tasks_full", "bulk_missed", "contended",
          "overwritten")
 
@@ -41,7 +42,7 @@ class KeptHealth:
         self._missed = missed
         self.health = Health(since_ns=int(store.facts.get("since_ns") or 0))
         self._hooks = hooks
-        self._seldom_ns = -_SELDOM_NS  # at once, also right after boot
+        self._seldom_ns = -SELDOM_NS  # at once, also right after boot
         self._events: tuple[int, int, int] | None = None
 
     def events(self, allocs: int, frees: int, now: int) -> None:
@@ -52,7 +53,7 @@ class KeptHealth:
             health.allocs = (allocs - self._events[1]) / seconds
             health.frees = (frees - self._events[2]) / seconds
         self._events = now, allocs, frees
-        if now - self._seldom_ns >= _SELDOM_NS:
+        if now - self._seldom_ns >= SELDOM_NS:
             self._seldom_ns = now
             hooks = self.store.facts.get(self._hooks, {})
             health.hooks = sum(map(is_whole, hooks.values()))
@@ -67,14 +68,14 @@ class LiveHealth(KeptHealth):
     def __init__(self, store: Store, managed: int) -> None:
         super().__init__(store, "hooks", missed)
         self.managed = managed
-        self._attended_ns = -_SELDOM_NS
+        self._attended_ns = -SELDOM_NS
         self._patrolled: tuple[int, int] = (0, 0)
 
     def attend(self) -> bool:
         """Attach second programs that turned out to be needed (`control.attend`), now and then:
         whether it was the time for that."""
         now = time.monotonic_ns()
-        if not self.store.directory or now - self._attended_ns < _SELDOM_NS:
+        if not self.store.directory or now - self._attended_ns < SELDOM_NS:
             return False
         control.attend()
         self._attended_ns = now

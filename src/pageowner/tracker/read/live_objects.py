@@ -16,8 +16,8 @@ from pageowner.model.live import Look
 from pageowner.model.object_hooks import ALLOCATED_BY, FREED_BY
 from pageowner.tracker.read.capture_objects import cache_labels
 from pageowner.tracker.read.decoding import StackTexts, Task, encoded, tasks
-from pageowner.tracker.read.gone_objects import standing
-from pageowner.tracker.read.live_health import KeptHealth
+from pageowner.tracker.read.gone_objects import among, chosen, gone
+from pageowner.tracker.read.live_health import SELDOM_NS, KeptHealth
 from pageowner.tracker.read.missed import missed_of_objects
 from pageowner.tracker.read.objects import check_objects, objects
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pageowner.tracker.read.maps import Store
+    from pageowner.tracker.read.objects import Objects
 
 __all__ = ["ObjectReader"]
 
@@ -51,6 +52,8 @@ class ObjectReader:
         self._stacks = StackTexts(store, kallsyms.RunningKallsyms())
         self._gfp = gfp.running()
         self._last_ns = self._stale = 0
+        self._asked_ns = -SELDOM_NS  # at once, also right after boot
+        self._gone: Objects | None = None
 
     def counts(self, fields: Iterable[str], least_age: int | None = None,
                most_age: int | None = None) -> Look:
@@ -61,8 +64,7 @@ class ObjectReader:
         """
         self.store.check_on()
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        found, self._stale = standing(self.store, objects(self.store))
-        rows = found.rows
+        rows = self._standing().rows
         rows = rows[rows["ts"] <= now]  # what came later is left to the next look
         self._account(int(rows["bytes"].sum(dtype=np.uint64)) * self.share, now)
         age = now - rows["ts"].astype(np.int64)
@@ -81,6 +83,21 @@ class ObjectReader:
             rows["bytes"].astype(np.int64) * share, ones, np.where(rows["ts"] > last, ones, 0))]
         return Look(now, {name: self._labelled(name, column[kinds])
                           for name, column in columns.items()}, *counted)
+
+    def _standing(self) -> Objects:
+        """The objects without those that are gone. For flags the kernel is asked seldom, and what
+        was gone once is gone; it is stale if it is in the table at the next look yet."""
+        self.store.renew()
+        asks = time.monotonic_ns() - self._asked_ns >= SELDOM_NS
+        found = objects(self.store)
+        which, stale = gone(self.store, found, flags=asks), 0
+        if self._gone is not None:
+            known = among(found, self._gone)
+            which, stale = which | known, int(known.sum())
+        if asks:
+            self._asked_ns = time.monotonic_ns()
+        self._gone, self._stale = chosen(found, which), stale
+        return chosen(found, ~which)
 
     def _column(self, name: str, rows: NDArray[np.void]) -> NDArray[np.uint32]:
         if name not in _SOURCE:
