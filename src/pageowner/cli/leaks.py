@@ -91,9 +91,9 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str | None, every:
     from pageowner.analysis.filters import duration_ns, key_names, rate_per_hour, size_bytes
 
     if window is not None and sources:
-        raise click.UsageError("--for is how long to watch this machine; of captures all of one boot"
-                               " are judged")
-    window = window or "60s"
+        raise click.UsageError("--for is how long to watch this machine; of captures all of one"
+                               " boot are judged")
+    window = "60s" if window is None else window
     names, length = key_names(by), duration_ns(window)
     if every is not None:
         duration_ns(every)

@@ -63,10 +63,12 @@ def _not_followed(meta: Metadata) -> list[str]:
     about = meta.extra.get("objects") or {}
     number = f"{'at most' if int(about.get('share', 1)) == 1 else 'about'} "
     lines = ["Objects that were there before tracking began are not among them."]
-    if early := about.get("early"):
+    early = about.get("early")
+    if early:
         lines = [f"{lines[0][:-1]}: {number}{_most(early)}, by /proc/slabinfo."]
     if later := about.get("later"):
-        lines.append(f"By it {number}{_most(later)} more are in use: allocated past the hooks, or"
+        by = "By it" if early else "By /proc/slabinfo"
+        lines.append(f"{by} {number}{_most(later)} more are in use: allocated past the hooks, or"
                      " free in a slab that a CPU allocates from, which it counts too.")
     return lines
 

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pageowner.errors import PageownerError, UsageError
-from pageowner.model.schema import FILTERS, KEYS
+from pageowner.model.schema import FILTERS
 from pageowner.server.calling import Busy
 from pageowner.server.guard import Guard
 from pageowner.server.openapi import ENDPOINTS, description
@@ -61,8 +61,7 @@ def application(worker: Worker, metrics: Metrics, rules: Rules) -> ASGIApp:
         worker.use()
         if worker.figures is None:
             return _error(503, worker.error or "nothing was gathered yet; ask again in a moment")
-        return JSONResponse({**worker.figures.plain(), "error": worker.error,
-                             "keys": list(KEYS)})
+        return JSONResponse({**worker.figures.plain(), "error": worker.error})
 
     async def about(request: Request) -> Response:
         return JSONResponse(description())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pageowner.model.schema import KEYS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -80,7 +82,7 @@ class Figures:
     over ``watched`` seconds and ``looks``, and ``kinds``, how many there are in all by their kind
     (`Growth`); fewer than four looks judge nothing. ``health``: counters of
     the tracker by name, and ``since_ns`` when it began (since boot; 0: none). ``took``: seconds of
-    CPU that gathering took, and ``waited`` by the clock.
+    CPU that gathering took, and ``waited`` by the clock. ``keys``: what its rows can be grouped by.
     """
 
     source: str
@@ -105,6 +107,7 @@ class Figures:
     took: float = 0.0
     waited: float = 0.0
     notes: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=lambda: list(KEYS))
 
     def following(self, before: Figures | None) -> Figures:
         """These, with no fewer ``missed`` events than ``before`` of the same tracker: the number

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pageowner.analysis.owners import owners
 from pageowner.analysis.subsystems import distinctive_frame, module_of, stack_identity, subsystem
 from pageowner.kernel.containers import OF_PATH
-from pageowner.model.live import seen
+from pageowner.model.live import OBJECT_KEYS, seen
+from pageowner.model.schema import KEYS
 from pageowner.model.source_kinds import OBJECTS
 from pageowner.report.text import cut, printable
 from pageowner.server.figures import MOST_LEAKS, MOST_OWNERS, Growth, StackOwner
@@ -58,7 +59,8 @@ def of_snapshot(snapshot: Snapshot) -> dict[str, Any]:
         with suppress(ValueError):
             taken = float(calendar.timegm(time.strptime(meta.taken_at, "%Y-%m-%dT%H:%M:%SZ")))
     counters: dict[str, float] = {"damaged": meta.counters.get("damaged", 0)}
-    return {"taken": taken, "states": states, "health": counters,
+    keys = list(OBJECT_KEYS if meta.kind == OBJECTS else KEYS)
+    return {"taken": taken, "keys": keys, "states": states, "health": counters,
             **_named(sums("subsystem"), {} if meta.kind == OBJECTS else sums("memcg"),
                      sums("stack").items(), meta.container_names())}
 

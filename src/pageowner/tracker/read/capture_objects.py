@@ -101,6 +101,7 @@ def capture_objects(store: Store | None = None) -> Snapshot:
     if store is None:
         with open_store() as opened:
             return capture_objects(opened)
+    store.renew()
     in_use = slabs.in_use()
     return _snapshot(store, *standing(store, objects(store)), in_use)
 

@@ -90,18 +90,20 @@ def allocated_later(spans: Iterable[Span], length: int, pfns: NDArray[np.uint64]
     """
     asked, place = np.unique(pfns, return_inverse=True)
     made = np.zeros(len(asked), np.uint64)
-    orders = np.arange(MAX_ORDER + 1)
     for span in spans:
         ends = np.array([span.first, span.first + length], np.uint64)
         low, high = np.searchsorted(asked, ends).tolist()
         if low == high:  # nor is it mapped then
             continue
         offsets = (asked[low:high] - np.uint64(span.first)).astype(np.int64)
-        heads = offsets[:, None] >> orders << orders  # of a slab's block, which no span divides
-        distinct, at = np.unique(heads, return_inverse=True)
-        records = whole_at(span.records, distinct)[at.reshape(heads.shape)]
-        covers = (records["state"] == OWNED) & (records["order"] >= orders)
-        made[low:high] = np.where(covers, records["ts"], np.uint64(0)).max(axis=1)
+        for order in range(MAX_ORDER + 1):
+            heads = offsets >> order << order  # of a slab's block, which no span divides
+            begins = np.flatnonzero(np.diff(heads, prepend=-1))
+            records = whole_at(span.records, heads[begins])
+            covers = (records["state"] == OWNED) & (records["order"] >= order)
+            times = np.where(covers, records["ts"], np.uint64(0))
+            made[low:high] = np.maximum(made[low:high], np.repeat(
+                times, np.diff(np.append(begins, len(heads)))))
     later: NDArray[np.bool_] = made[place] > born
     return later
 
@@ -132,9 +134,10 @@ def among(found: Objects, others: Objects) -> NDArray[np.bool_]:
     if not len(others.address):
         return np.zeros(len(found.address), bool)
     order = np.argsort(others.address)
-    place = np.minimum(np.searchsorted(others.address[order], found.address), len(order) - 1)
-    there: NDArray[np.bool_] = others.address[order][place] == found.address
-    return there & (others.rows["ts"][order][place] == found.rows["ts"])
+    at = np.minimum(np.searchsorted(others.address[order], found.address), len(order) - 1)
+    known: NDArray[np.bool_] = (others.address[order][at] == found.address) & (
+        others.rows["ts"][order][at] == found.rows["ts"])
+    return known
 
 
 def chosen(found: Objects, which: NDArray[np.bool_]) -> Objects:
