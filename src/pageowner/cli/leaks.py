@@ -46,9 +46,8 @@ def _ages(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @verb("leaks")
 @click.argument("sources", nargs=-1, metavar="[SOURCE...]", shell_complete=complete.files)
-@click.option("--for", "window", metavar="TIME",
-              help="How long to watch this machine (60s by default); Ctrl-C shows the result so"
-                   " far.")
+@click.option("--for", "window", default="60s", show_default=True, metavar="TIME",
+              help="How long to watch this machine; Ctrl-C shows the result so far.")
 @click.option("--every", metavar="TIME",
               help="How often to look (5s by default). For dumps without times: how far apart they"
                    " are; without --every, the times of the files are used.")
@@ -67,7 +66,7 @@ def _ages(command: Callable[..., Any]) -> Callable[..., Any]:
 @some_filters([name for name, word in FILTERS.items() if word.takes != AGE])
 @_ages
 @as_json
-def command(sources: tuple[str, ...], chosen: Filter, window: str | None, every: str | None,
+def command(sources: tuple[str, ...], chosen: Filter, window: str, every: str | None,
             by: str, least: str | None, top: int | None, full: bool, fail: bool,
             fail_over: str | None, as_json: bool) -> int:
     """Find leaks: owners whose pages keep growing and are never freed.
@@ -90,10 +89,6 @@ def command(sources: tuple[str, ...], chosen: Filter, window: str | None, every:
     # before what is heavy is imported, and the sources are read
     from pageowner.analysis.filters import duration_ns, key_names, rate_per_hour, size_bytes
 
-    if window is not None and sources:
-        raise click.UsageError("--for is how long to watch this machine; of captures all of one"
-                               " boot are judged")
-    window = "60s" if window is None else window
     names, length = key_names(by), duration_ns(window)
     if every is not None:
         duration_ns(every)
