@@ -88,7 +88,7 @@ def allocated_later(spans: Iterable[Span], length: int, pfns: NDArray[np.uint64]
     """Which of these objects are older than the block of pages that they are in, by the records of
     the tracker: that of a slab is written before its first object. A span has ``length`` records.
     """
-    asked, place = np.unique(pfns, return_inverse=True)
+    asked = np.unique(pfns)
     made = np.zeros(len(asked), np.uint64)
     for span in spans:
         ends = np.array([span.first, span.first + length], np.uint64)
@@ -104,7 +104,7 @@ def allocated_later(spans: Iterable[Span], length: int, pfns: NDArray[np.uint64]
             times = np.where(covers, records["ts"], np.uint64(0))
             made[low:high] = np.maximum(made[low:high], np.repeat(
                 times, np.diff(np.append(begins, len(heads)))))
-    later: NDArray[np.bool_] = made[place] > born
+    later: NDArray[np.bool_] = made[np.searchsorted(asked, pfns)] > born
     return later
 
 
@@ -113,7 +113,7 @@ def _in_no_slab(pfns: NDArray[np.uint64]) -> NDArray[np.bool_]:
     (fs/proc/page.c, stable_page_flags). None where it shows no flags."""
     if not len(pfns) or not os.path.exists(procpages.KPAGEFLAGS):
         return np.zeros(len(pfns), bool)
-    asked, of_asked = np.unique(pfns, return_inverse=True)
+    asked = np.unique(pfns)
     flags = np.zeros(len(asked), np.uint64)
     file = procpages.opened(procpages.KPAGEFLAGS)
     try:
@@ -125,7 +125,8 @@ def _in_no_slab(pfns: NDArray[np.uint64]) -> NDArray[np.bool_]:
             flags[place] = words[(run[inside] - np.uint64(first)).astype(np.int64)]
     finally:
         os.close(file)
-    unmarked: NDArray[np.bool_] = (flags & np.uint64(pageflags.bit("slab")) == 0)[of_asked]
+    unmarked: NDArray[np.bool_] = (flags & np.uint64(pageflags.bit("slab")) == 0)[
+        np.searchsorted(asked, pfns)]
     return unmarked
 
 
@@ -133,7 +134,7 @@ def among(found: Objects, others: Objects) -> NDArray[np.bool_]:
     """Which of these are among the others: the same allocation at the same address."""
     if not len(others.address):
         return np.zeros(len(found.address), bool)
-    order = np.argsort(others.address)
+    order = np.argsort(others.address, kind="stable")
     at = np.minimum(np.searchsorted(others.address[order], found.address), len(order) - 1)
     known: NDArray[np.bool_] = (others.address[order][at] == found.address) & (
         others.rows["ts"][order][at] == found.rows["ts"])
