@@ -122,5 +122,5 @@ def test_the_owner_with_most_of_a_cache_is_named() -> None:
     facts = MemoryFacts(4096, {"SUnreclaim": 1 << 20}, slab_users={"filp": user},
                         slabs=[SlabCache("filp", 10, 16, 256, 1)], reclaimable_slabs=set())
     row = next(row for row in slab_rows(facts)[1].rows if row.name == "filp")
-    assert row.note == ("62% of objects in use; of the 100% of these that are tracked 80%:"
+    assert row.note == ("62% of objects in use; 100% of these are tracked, the most (80%) by"
                         f" alloc_empty_file of {HOSTILE}")

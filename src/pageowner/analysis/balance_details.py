@@ -151,7 +151,7 @@ def _cache(cache: SlabCache, facts: MemoryFacts) -> Row:
     if user is not None:
         of = "" if user.comm is None else f" of {user.comm}"
         known = min(user.tracked / max(cache.active * cache.object_size, 1), 1)
-        by += (f"; of the {known:.0%} of these that are tracked {user.share:.0%}:"
+        by += (f"; {known:.0%} of these are tracked, the most ({user.share:.0%}) by"
                f" {_code(user.function, facts)}{of}")
     return Row("slab", cache.name, cache.pages * facts.page_size, "slabinfo",
                "slabtop -o -s c", f"{used:.0%} of objects in use{by}")
